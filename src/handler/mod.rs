@@ -1,0 +1,183 @@
+//! Handlers: what runs a job of one type. The one trait of the crate, and the table of who handles what.
+//!
+//! A handler sees a [`JobContext`] and gives an [`Outcome`]; it knows neither queue nor threads nor Redis.
+
+pub mod demo;
+pub mod exec;
+pub mod http;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backoff::Backoff;
+use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
+
+/// Runs jobs of one type, on several threads at a time.
+pub trait Handler: Send + Sync + 'static {
+    /// Runs one attempt. A panic counts as a retryable failure.
+    ///
+    /// # Errors
+    /// A [`Failure`], retryable or permanent.
+    fn handle(&self, job: &JobContext) -> Outcome;
+}
+
+/// A closure as a handler; its value becomes the job's result.
+#[allow(dead_code)] // until the server is wired
+pub(crate) struct Closure<F>(pub F);
+
+impl<F, T> Handler for Closure<F>
+where
+    F: Fn(&JobContext) -> Result<T, Failure> + Send + Sync + 'static,
+    T: Serialize,
+{
+    fn handle(&self, job: &JobContext) -> Outcome {
+        let value = (self.0)(job)?;
+        Ok(serde_json::value::to_raw_value(&value)?)
+    }
+}
+
+/// Why a running attempt should stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// It took longer than its timeout.
+    TimedOut,
+    /// A person cancelled the job.
+    Cancelled,
+    /// Another server has taken the job over, because this one was held to be dead.
+    TakenOver,
+    /// The server stops and has waited long enough.
+    Shutdown,
+}
+
+/// Tells a running attempt to stop. Cloning gives another handle of the same signal.
+#[derive(Clone, Default, Debug)]
+pub struct StopSignal(Arc<(Mutex<Option<StopReason>>, Condvar)>);
+
+impl StopSignal {
+    /// Asks the attempt to stop. The first reason stays.
+    pub fn stop(&self, reason: StopReason) {
+        let (state, changed) = &*self.0;
+        state.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        changed.notify_all();
+    }
+
+    /// Why the attempt should stop, if it should.
+    pub fn reason(&self) -> Option<StopReason> {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps for `time`, or until the attempt should stop.
+    pub fn wait(&self, time: Duration) -> Option<StopReason> {
+        let (state, changed) = &*self.0;
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = changed
+            .wait_timeout_while(state, time, |reason| reason.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        *state
+    }
+}
+
+/// One attempt at a job, as its handler sees it.
+#[derive(Debug)]
+pub struct JobContext {
+    job: Job,
+    stop: StopSignal,
+    deadline: Instant,
+}
+
+impl JobContext {
+    /// An attempt that starts now. `job.attempts` is how many came before it.
+    pub fn new(job: Job, stop: StopSignal) -> JobContext {
+        let deadline = Instant::now() + Duration::from_millis(job.timeout_ms);
+        JobContext { job, stop, deadline }
+    }
+
+    /// The job as it was when the attempt started.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.job.attempts + 1
+    }
+
+    /// The payload as a value of the handler's own type.
+    ///
+    /// # Errors
+    /// A permanent [`Failure`]: the payload will not look otherwise next time.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(self.job.payload.get())
+            .map_err(|error| Failure::permanent(format!("the payload does not fit: {error}")))
+    }
+
+    /// When the attempt times out.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the attempt should stop: it timed out, was cancelled, or the server stops.
+    pub fn is_cancelled(&self) -> bool {
+        self.stop.reason().is_some()
+    }
+
+    /// Why the attempt should stop, if it should.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.stop.reason()
+    }
+
+    /// Sleeps for `time`, or until the attempt should stop; whether it should.
+    pub fn sleep(&self, time: Duration) -> bool {
+        self.stop.wait(time).is_some()
+    }
+}
+
+/// How jobs of one type are treated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    /// How long an attempt may take. Defaults to 5 minutes.
+    pub timeout: Duration,
+    /// Defaults to 5.
+    pub max_attempts: u32,
+    /// Defaults to 1 s, doubled up to 1 h.
+    pub backoff: Backoff,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { timeout: DEFAULT_TIMEOUT, max_attempts: DEFAULT_MAX_ATTEMPTS, backoff: Backoff::default() }
+    }
+}
+
+/// Who handles which type, and how those jobs are treated.
+#[derive(Default)]
+pub struct Handlers {
+    handlers: HashMap<String, Box<dyn Handler>>,
+    policies: HashMap<String, Policy>,
+}
+
+impl Handlers {
+    /// Adds the handler of a type, or replaces it.
+    pub fn insert(&mut self, kind: impl Into<String>, handler: impl Handler) {
+        self.handlers.insert(kind.into(), Box::new(handler));
+    }
+
+    /// Sets how jobs of a type are treated.
+    pub fn set_policy(&mut self, kind: impl Into<String>, policy: Policy) {
+        self.policies.insert(kind.into(), policy);
+    }
+
+    /// The handler of a type.
+    pub fn get(&self, kind: &str) -> Option<&dyn Handler> {
+        self.handlers.get(kind).map(Box::as_ref)
+    }
+
+    /// How jobs of a type are treated: as set, or the default.
+    pub fn policy(&self, kind: &str) -> Policy {
+        self.policies.get(kind).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,327 @@
+//! What a job is: plain data and the rules for its fields.
+//!
+//! Everything else speaks in these types. This file does no I/O, reads no clock and knows neither Redis nor HTTP.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// Attempts of a job when neither the job nor its handler says how many.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
+/// How long an attempt may take when neither the job nor its handler says it.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// The queue of a job that names none.
+pub const DEFAULT_QUEUE: &str = "default";
+/// The most characters of an error message that are kept.
+pub const MAX_ERROR_CHARS: usize = 1_000;
+/// The most bytes of a result that are kept; a longer one is cut and kept as a string.
+pub const MAX_RESULT_BYTES: usize = 64 * 1024;
+
+/// A job's id: the time of its submission in microseconds of Redis's clock, made unique. Below 2^53.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct JobId(u64);
+
+impl JobId {
+    /// The largest id, so that every JSON reader keeps it exact.
+    const MAX: u64 = (1 << 53) - 1;
+
+    /// The id with this number; `None` for 0 and from 2^53 on.
+    pub fn new(number: u64) -> Option<JobId> {
+        (1..=JobId::MAX).contains(&number).then_some(JobId(number))
+    }
+
+    /// The id as a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// When the job was submitted, in milliseconds since 1970 by Redis's clock.
+    pub fn created_at_ms(self) -> u64 {
+        self.0 / 1000
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidId;
+
+    /// Reads decimal digits without sign, leading zero or white space.
+    fn from_str(text: &str) -> Result<JobId, InvalidId> {
+        let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+        let number = if canonical { text.parse().ok() } else { None };
+        number.and_then(JobId::new).ok_or(InvalidId)
+    }
+}
+
+/// A text that is no [`JobId`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidId;
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a job id is a whole number from 1 to 9007199254740991")
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+/// Where a job stands in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Status {
+    /// Waits for its time.
+    Scheduled,
+    /// In the work queue.
+    Queued,
+    /// A worker has it.
+    Processing,
+    /// Failed, waits out its backoff.
+    Retrying,
+    /// Done.
+    Completed,
+    /// In the dead letter queue.
+    Failed,
+    /// Stopped by a person.
+    Cancelled,
+}
+
+impl Status {
+    /// All statuses, in the order of a job's life.
+    pub const ALL: [Status; 7] = [
+        Status::Scheduled,
+        Status::Queued,
+        Status::Processing,
+        Status::Retrying,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+    ];
+
+    /// The word for it in the API and in Redis.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Scheduled => "scheduled",
+            Status::Queued => "queued",
+            Status::Processing => "processing",
+            Status::Retrying => "retrying",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more happens to the job by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Status, UnknownStatus> {
+        Status::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A text that is no [`Status`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownStatus;
+
+impl fmt::Display for UnknownStatus {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(
+            "a status is one of scheduled, queued, processing, retrying, completed, failed, cancelled",
+        )
+    }
+}
+
+impl std::error::Error for UnknownStatus {}
+
+/// When a new job becomes ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Start {
+    /// At once.
+    #[default]
+    Now,
+    /// So many milliseconds after Redis has stored it.
+    AfterMs(u64),
+    /// At this time in milliseconds since 1970, by Redis's clock; at once if that has passed.
+    AtMs(u64),
+}
+
+/// A job as it is submitted: checked, but without an id.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// What kind of job it is: the name of its handler. 1 to 100 characters without control characters.
+    pub kind: String,
+    /// Any JSON value.
+    pub payload: Box<RawValue>,
+    /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
+    pub queue: String,
+    /// When it becomes ready.
+    pub start: Start,
+    /// 1 to 100.
+    pub max_attempts: u32,
+    /// How long one attempt may take: 1 ms to 24 h.
+    pub timeout: Duration,
+    /// At most one live job holds a key. 1 to 200 characters.
+    pub unique_key: Option<String>,
+}
+
+impl NewJob {
+    /// A job of this type with the payload `{}` and every default.
+    pub fn new(kind: impl Into<String>) -> NewJob {
+        NewJob {
+            kind: kind.into(),
+            payload: empty_payload(),
+            queue: DEFAULT_QUEUE.to_owned(),
+            start: Start::Now,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            timeout: DEFAULT_TIMEOUT,
+            unique_key: None,
+        }
+    }
+}
+
+/// The payload of a job that was submitted without one: `{}`.
+pub fn empty_payload() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).expect("{} is JSON")
+}
+
+/// Whether this can be a queue's name: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+pub fn is_queue_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Whether this can be a job's type: 1 to 100 characters, none of them a control character.
+pub fn is_job_type(name: &str) -> bool {
+    (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// A job as Redis has it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Unique, and larger than the id of every job submitted before.
+    pub id: JobId,
+    /// The type.
+    pub kind: String,
+    /// The queue that it goes through.
+    pub queue: String,
+    /// Where it stands.
+    pub status: Status,
+    /// As it was submitted.
+    pub payload: Box<RawValue>,
+    /// Runs that ended or failed since it was submitted or sent back by a person; crashes don't count.
+    pub attempts: u32,
+    /// After so many failed attempts it goes to the dead letter queue.
+    pub max_attempts: u32,
+    /// How often its server died while it ran and it was held to be the reason.
+    pub crashes: u32,
+    /// How long one attempt may take.
+    pub timeout_ms: u64,
+    /// When it becomes or became ready, for a job with a delay or a backoff; ms since 1970.
+    pub scheduled_at_ms: Option<u64>,
+    /// Start of the latest attempt; ms since 1970.
+    pub started_at_ms: Option<u64>,
+    /// When it was completed, failed or cancelled; ms since 1970.
+    pub finished_at_ms: Option<u64>,
+    /// The last 10 errors, oldest first.
+    pub errors: Vec<AttemptError>,
+    /// What the handler gave.
+    pub result: Option<Box<RawValue>>,
+    /// The key it holds, or held, against a second one like it.
+    pub unique_key: Option<String>,
+    /// The server that has or had it last.
+    pub server: Option<String>,
+    /// How often it was started, crashes and all: the fencing token of the latest attempt.
+    pub starts: u64,
+}
+
+impl Job {
+    /// The error of the latest failure; `None` once it completed.
+    pub fn last_error(&self) -> Option<&str> {
+        match self.status {
+            Status::Completed => None,
+            _ => self.errors.last().map(|error| error.message.as_str()),
+        }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttemptError {
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When, in ms since 1970.
+    pub at_ms: u64,
+    /// At most [`MAX_ERROR_CHARS`] characters.
+    pub message: String,
+}
+
+/// How a handler says that an attempt failed.
+///
+/// Every error type turns into a retryable failure, so `?` in a handler means "try again later".
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Try again after the backoff.
+    Retryable {
+        /// What went wrong, for a person.
+        message: String,
+        /// The least time to wait, where the other side asked for one.
+        retry_after: Option<Duration>,
+    },
+    /// Trying again is of no use: straight to the dead letter queue.
+    Permanent {
+        /// What went wrong, for a person.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// A failure that is tried again.
+    pub fn retryable(message: impl Into<String>) -> Failure {
+        Failure::Retryable { message: message.into(), retry_after: None }
+    }
+
+    /// A failure that is not tried again.
+    pub fn permanent(message: impl Into<String>) -> Failure {
+        Failure::Permanent { message: message.into() }
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        match self {
+            Failure::Retryable { message, .. } | Failure::Permanent { message } => message,
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::retryable(error.to_string())
+    }
+}
+
+/// What an attempt came to: the result as JSON, or why there is none.
+pub type Outcome = Result<Box<RawValue>, Failure>;

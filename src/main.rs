@@ -1,0 +1,3 @@
+//! The program `threadq`.
+
+fn main() {}
