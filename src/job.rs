@@ -259,6 +259,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// When it became ready, at the latest time that is known of: submission or the end of a delay; ms since 1970.
+    pub fn ready_at_ms(&self) -> u64 {
+        self.id.created_at_ms().max(self.scheduled_at_ms.unwrap_or(0))
+    }
+
     /// The error of the latest failure; `None` once it completed.
     pub fn last_error(&self) -> Option<&str> {
         match self.status {

@@ -4,5 +4,14 @@
 compile_error!("threadq catches the panics of handlers: build it with panic = \"unwind\"");
 
 pub mod backoff;
+pub mod committer;
+pub mod fetcher;
 pub mod handler;
+pub mod identity;
+pub mod inhand;
 pub mod job;
+pub mod maintenance;
+pub mod metrics;
+pub mod queue;
+pub mod shutdown;
+pub mod worker;

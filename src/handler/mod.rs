@@ -84,14 +84,15 @@ impl StopSignal {
 /// One attempt at a job, as its handler sees it.
 #[derive(Debug)]
 pub struct JobContext {
-    job: Job,
+    job: Arc<Job>,
     stop: StopSignal,
     deadline: Instant,
 }
 
 impl JobContext {
     /// An attempt that starts now. `job.attempts` is how many came before it.
-    pub fn new(job: Job, stop: StopSignal) -> JobContext {
+    pub fn new(job: impl Into<Arc<Job>>, stop: StopSignal) -> JobContext {
+        let job = job.into();
         let deadline = Instant::now() + Duration::from_millis(job.timeout_ms);
         JobContext { job, stop, deadline }
     }

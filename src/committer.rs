@@ -1,0 +1,126 @@
+//! The committer: writes outcomes to Redis, as many at a time as have come together.
+//!
+//! It is also where outcomes wait while Redis is away. That is bounded: a job stays in hand until its outcome is written,
+//! and no more are taken than there is room for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::identity::Identity;
+use crate::inhand::InHand;
+use crate::job::{Job, Status};
+use crate::maintenance::Scheduler;
+use crate::metrics::Metrics;
+use crate::queue::{Error, Queue, Settled, Settlement, Verdict};
+use crate::shutdown::Shutdown;
+
+/// The most outcomes that are written in one step.
+const GROUP: usize = 128;
+/// The most bytes of results that are written in one step, about.
+const GROUP_BYTES: usize = 1 << 20;
+/// Between tries while Redis is away.
+const AWAY_PAUSE: Duration = Duration::from_millis(250);
+/// How long outcomes are still tried to be written at the end of the program; what is not comes back as a crash does.
+const LAST_TRIES: Duration = Duration::from_secs(3);
+
+/// Everything the committer needs.
+pub struct Committer {
+    /// Verdicts, from the workers.
+    pub outcomes: Receiver<Settlement>,
+    /// Where they are written.
+    pub queue: Arc<Queue>,
+    /// Under which name.
+    pub identity: Arc<Identity>,
+    /// What is in hand until they are written.
+    pub in_hand: Arc<InHand>,
+    /// Learns when a parked job is due.
+    pub scheduler: Scheduler,
+    /// Counts them.
+    pub metrics: Arc<Metrics>,
+    /// Ends the waiting for a Redis that is away.
+    pub shutdown: Shutdown,
+}
+
+impl Committer {
+    /// Writes until the last worker has gone.
+    pub fn run(&self) {
+        while let Ok(first) = self.outcomes.recv() {
+            let mut bytes = size(&first);
+            let mut group = vec![first];
+            while group.len() < GROUP && bytes < GROUP_BYTES {
+                let Ok(next) = self.outcomes.try_recv() else { break };
+                bytes += size(&next);
+                group.push(next);
+            }
+            let answers = self.write(&group);
+            let jobs = self.in_hand.remove(group.iter().map(|settlement| settlement.lease.id()));
+            for ((settlement, job), settled) in group.iter().zip(jobs).zip(answers) {
+                if let (Some(job), Some(settled)) = (job, settled) {
+                    self.note(&job, &settlement.verdict, settled);
+                }
+            }
+        }
+    }
+
+    /// Writes a group, however long Redis is away; `None` for what could not be written.
+    fn write(&self, group: &[Settlement]) -> Vec<Option<Settled>> {
+        let mut last_tries = None;
+        loop {
+            match self.queue.settle(&self.identity.current(), group) {
+                Ok(answers) => return answers.into_iter().map(Some).collect(),
+                Err(Error::Protocol(reason)) if group.len() == 1 => {
+                    // It stays in progress; the heartbeat finds it there and puts it back.
+                    log::error!("job={}: cannot be settled: {reason}", group[0].lease.id());
+                    return vec![None];
+                }
+                // One that cannot be written must not keep the others from it.
+                Err(Error::Protocol(_)) => return group.chunks(1).flat_map(|one| self.write(one)).collect(),
+                Err(_) => {
+                    if self.shutdown.wait(AWAY_PAUSE) {
+                        let until = *last_tries.get_or_insert(Instant::now() + LAST_TRIES);
+                        if Instant::now() > until {
+                            return group.iter().map(|_| None).collect();
+                        }
+                        std::thread::sleep(AWAY_PAUSE);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the log, the metrics and the scheduler what became of a job.
+    fn note(&self, job: &Job, verdict: &Verdict, settled: Settled) {
+        let (id, kind, attempt) = (job.id, &job.kind, job.attempts + 1);
+        match (settled, verdict) {
+            (Settled::Now(Status::Completed), _) => self.metrics.completed(kind),
+            (Settled::Now(Status::Retrying), Verdict::Retry(error, delay)) => {
+                let seconds = delay.as_secs_f64();
+                log::warn!(
+                    "job={id} type={kind:?} attempt={attempt}: failed, again in {seconds:.1} s: {error}"
+                );
+                self.metrics.retried(kind);
+                self.scheduler.due_in(*delay);
+            }
+            (Settled::Now(Status::Failed), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
+                log::error!("job={id} type={kind:?} attempt={attempt}: failed for good: {error}");
+                self.metrics.failed(kind);
+            }
+            (Settled::Now(Status::Cancelled), _) => log::info!("job={id} type={kind:?}: cancelled"),
+            (Settled::Stale, _) => {
+                log::warn!("job={id} type={kind:?}: its outcome came too late, it was taken over");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How many bytes a settlement sends, about.
+fn size(settlement: &Settlement) -> usize {
+    match &settlement.verdict {
+        Verdict::Complete(result) => result.get().len(),
+        Verdict::Retry(error, _) | Verdict::Fail(error) => error.len(),
+        Verdict::Release => 0,
+    }
+}

@@ -1,0 +1,228 @@
+//! Fetchers: bring jobs from Redis to the workers.
+//!
+//! A fetcher sits in BRPOPLPUSH on one empty queue; that is what wakes it. Once awake it takes and starts as many jobs
+//! as there are free workers in one round trip, from all queues by their weights, until nothing is left. It takes
+//! nothing while no worker is free: what a busy server held back, another one could run. It knows no handler.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::handler::StopSignal;
+use crate::identity::Identity;
+use crate::inhand::InHand;
+use crate::job::Job;
+use crate::metrics::Metrics;
+use crate::queue::{Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
+use crate::shutdown::Shutdown;
+
+/// A job on its way to a worker.
+pub type Handed = (Arc<Job>, StopSignal);
+
+/// How long a fetcher waits before it looks at a paused queue again.
+const PAUSED_LOOK: Duration = Duration::from_millis(500);
+/// How long a fetcher waits while Redis is full and refuses BRPOPLPUSH.
+const FULL_LOOK: Duration = Duration::from_millis(250);
+/// The longest pause between tries while Redis is away; the first is a tenth of it.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all fetchers share.
+pub struct Fetchers {
+    /// Where jobs come from.
+    pub queue: Arc<Queue>,
+    /// Under which name.
+    pub identity: Arc<Identity>,
+    /// What limits the taking.
+    pub in_hand: Arc<InHand>,
+    /// To the workers.
+    pub workers: Sender<Handed>,
+    /// To the committer, for what cannot even be read.
+    pub committer: Sender<Settlement>,
+    /// One take at a time; so that jobs start in the order of their queue, and weights count over all takes.
+    pub weights: Mutex<Weights>,
+    /// How often a job may crash its server.
+    pub max_crashes: u32,
+    /// Counts how long jobs waited.
+    pub metrics: Arc<Metrics>,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// What a take brought.
+enum Took {
+    /// As many as there was room for: there may be more.
+    All,
+    /// Fewer: nothing is left for now.
+    Less,
+    /// This fetcher's queue is paused.
+    Paused,
+}
+
+impl Fetchers {
+    /// The loop of one fetcher, which wakes for jobs in `queue`.
+    pub fn run(&self, queue: &str) {
+        let mut pause = Pause::default();
+        // Whether the queues may hold more than the last take brought.
+        let mut more = true;
+        while self.in_hand.wait_for_room().is_some() {
+            let took = if more {
+                self.take(queue, None)
+            } else {
+                match self.queue.fetch(&self.identity.current(), queue) {
+                    Ok(fetched) => self.take(queue, fetched),
+                    Err(error) => Err(error),
+                }
+            };
+            if took.is_ok() {
+                pause = Pause::default();
+            }
+            more = match took {
+                Ok(Took::All) => true,
+                Ok(Took::Less) => false,
+                Ok(Took::Paused) => {
+                    self.shutdown.wait(PAUSED_LOOK);
+                    true
+                }
+                // A take is allowed where BRPOPLPUSH is not.
+                Err(Error::Full) => {
+                    self.shutdown.wait(FULL_LOOK);
+                    true
+                }
+                Err(error) => {
+                    if let Error::Protocol(reason) = error {
+                        log::error!("queue={queue}: cannot take jobs: {reason}");
+                    }
+                    self.shutdown.wait(pause.next());
+                    true
+                }
+            };
+        }
+    }
+
+    /// Takes what there is room for and hands it to the workers.
+    fn take(&self, queue: &str, fetched: Option<Fetched>) -> Result<Took, Error> {
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.in_hand.room();
+        if room.jobs == 0 && fetched.is_none() {
+            return Ok(Took::All);
+        }
+        let server = self.identity.current();
+        let shares = weights.split(room.jobs);
+        let taken = self.queue.take(&server, &shares, room.suspects, self.max_crashes, fetched.as_ref())?;
+        let Ok(taken) = taken else {
+            self.identity.rejoin(&server, &self.queue, &self.in_hand)?;
+            return Ok(Took::All);
+        };
+        let number = taken.jobs.len() + taken.broken.len();
+        for (lease, job) in taken.jobs {
+            let job = Arc::new(job);
+            self.metrics
+                .waited(&job.kind, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
+            let stop = self.in_hand.add(lease, &job, self.max_crashes);
+            // The channel holds as many as there is ever room for, and the workers end after the fetchers.
+            let _ = self.workers.send((job, stop));
+        }
+        for (lease, reason) in taken.broken {
+            log::error!("job={}: its record is broken: {reason}", lease.id());
+            let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
+            let _ = self.committer.send(Settlement { lease, verdict });
+        }
+        if taken.wants_empty_server || room.suspects == Suspects::Any {
+            self.in_hand.set_wants_empty(taken.wants_empty_server);
+        }
+        Ok(if taken.paused.iter().any(|paused| paused == queue) && number == 0 {
+            Took::Paused
+        } else if number < room.jobs && !taken.wants_empty_server {
+            Took::Less
+        } else {
+            Took::All
+        })
+    }
+}
+
+/// Shares out the workers among the queues: over time each queue gets its weight's part, whether a take has room for
+/// one job or for all (smooth weighted round robin).
+pub struct Weights {
+    queues: Vec<Weight>,
+}
+
+struct Weight {
+    queue: String,
+    weight: i64,
+    credit: i64,
+}
+
+impl Weights {
+    /// Queues and their weights, each at least 1.
+    pub fn new(queues: impl IntoIterator<Item = (String, u32)>) -> Weights {
+        let mut queues: Vec<Weight> = queues
+            .into_iter()
+            .map(|(queue, weight)| Weight { queue, weight: weight.into(), credit: 0 })
+            .collect();
+        // What one queue does not use goes to the others, the heaviest first.
+        queues.sort_by_key(|queue| -queue.weight);
+        Weights { queues }
+    }
+
+    /// How many of the next `jobs` jobs should come from each queue.
+    fn split(&mut self, jobs: usize) -> Vec<Share> {
+        let mut shares: Vec<Share> =
+            self.queues.iter().map(|queue| Share { queue: queue.queue.clone(), jobs: 0 }).collect();
+        if let [share] = shares.as_mut_slice() {
+            share.jobs = jobs;
+            return shares;
+        }
+        let total: i64 = self.queues.iter().map(|queue| queue.weight).sum();
+        for _ in 0..jobs {
+            for queue in &mut self.queues {
+                queue.credit += queue.weight;
+            }
+            let next = (0..self.queues.len()).max_by_key(|i| (self.queues[*i].credit, std::cmp::Reverse(*i)));
+            if let Some(next) = next {
+                self.queues[next].credit -= total;
+                shares[next].jobs += 1;
+            }
+        }
+        shares
+    }
+}
+
+/// Growing pauses between tries.
+#[derive(Default)]
+struct Pause {
+    tries: u32,
+}
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        self.tries = (self.tries + 1).min(10);
+        // With jitter, so that several servers don't all come back in the same moment.
+        AWAY_PAUSE / 10 * self.tries / 2 + AWAY_PAUSE.mul_f64(fastrand::f64() * 0.05)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(weights: &mut Weights, jobs: usize) -> Vec<usize> {
+        weights.split(jobs).into_iter().map(|share| share.jobs).collect()
+    }
+
+    #[test]
+    fn one_job_at_a_time_is_shared_out_like_many() {
+        let queues = || Weights::new([("low".to_owned(), 1), ("high".to_owned(), 3)]);
+        let mut weights = queues();
+        let singles = (0..40)
+            .map(|_| split(&mut weights, 1))
+            .fold([0, 0], |sum, share| [sum[0] + share[0], sum[1] + share[1]]);
+        assert_eq!(singles, [30, 10]);
+        assert_eq!(split(&mut queues(), 40), [30, 10]);
+    }
+
+    #[test]
+    fn a_single_queue_gets_everything() {
+        assert_eq!(split(&mut Weights::new([("default".to_owned(), 7)]), 30), [30]);
+    }
+}

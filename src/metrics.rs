@@ -1,0 +1,227 @@
+//! What this server counts about its jobs and requests, and how Prometheus reads it.
+//!
+//! Counters count what happened on this server; gauges over all of Redis are added by the API. The number of labels is
+//! bounded: a flood of made-up job types ends up under `other`.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Types without a handler that get a label of their own.
+const UNKNOWN_TYPES: usize = 100;
+/// The label of all further types.
+const OTHER: &str = "other";
+/// Upper bounds of the histograms' buckets, in milliseconds.
+const BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
+
+/// A counter for each type that this server has seen.
+#[derive(Default)]
+struct OfType {
+    submitted: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    retries: AtomicU64,
+    panics: AtomicU64,
+    processing: Histogram,
+    wait: Histogram,
+}
+
+#[derive(Default)]
+struct Histogram {
+    buckets: [AtomicU64; BUCKETS_MS.len()],
+    count: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Histogram {
+    fn observe(&self, time: Duration) {
+        let ms = time.as_micros().div_ceil(1000) as u64;
+        if let Some(bucket) = BUCKETS_MS.iter().position(|bound| ms <= *bound) {
+            self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn render(&self, out: &mut String, name: &str, kind: &str) {
+        let mut sum = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MS) {
+            sum += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"{}\"}} {sum}", bound as f64 / 1000.0);
+        }
+        let count = self.count.load(Ordering::Relaxed);
+        let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let _ = writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum{{type=\"{kind}\"}} {seconds}");
+        let _ = writeln!(out, "{name}_count{{type=\"{kind}\"}} {count}");
+    }
+}
+
+/// One of the figures of a type.
+type Pick<T> = fn(&OfType) -> &T;
+
+/// The counters of one server.
+pub struct Metrics {
+    types: RwLock<HashMap<String, Arc<OfType>>>,
+    most_types: usize,
+    recovered: AtomicU64,
+    requests: Mutex<HashMap<(String, &'static str, u16), u64>>,
+}
+
+impl Metrics {
+    /// All zero. The types that have a handler always get a label of their own.
+    pub fn new<'a>(handled: impl Iterator<Item = &'a str>) -> Metrics {
+        let types: HashMap<_, _> = handled.map(|kind| (kind.to_owned(), Arc::default())).collect();
+        let most_types = types.len() + UNKNOWN_TYPES;
+        Metrics {
+            types: RwLock::new(types),
+            most_types,
+            recovered: AtomicU64::new(0),
+            requests: Mutex::default(),
+        }
+    }
+
+    fn of(&self, kind: &str) -> Arc<OfType> {
+        if let Some(found) = self.types.read().unwrap_or_else(PoisonError::into_inner).get(kind) {
+            return found.clone();
+        }
+        let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
+        let label = if types.len() < self.most_types { kind } else { OTHER };
+        types.entry(label.to_owned()).or_default().clone()
+    }
+
+    /// Jobs of this type were stored.
+    pub fn submitted(&self, kind: &str) {
+        self.of(kind).submitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A job was started so long after it was ready.
+    pub fn waited(&self, kind: &str, time: Duration) {
+        self.of(kind).wait.observe(time);
+    }
+
+    /// An attempt took so long.
+    pub fn ran(&self, kind: &str, time: Duration) {
+        self.of(kind).processing.observe(time);
+    }
+
+    /// A handler panicked.
+    pub fn panicked(&self, kind: &str) {
+        self.of(kind).panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A job was completed.
+    pub fn completed(&self, kind: &str) {
+        self.of(kind).completed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A job failed and will be tried again.
+    pub fn retried(&self, kind: &str) {
+        self.of(kind).retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A job went to the dead letter queue.
+    pub fn failed(&self, kind: &str) {
+        self.of(kind).failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Jobs were taken over from a dead server, or found again after a lost hand-over.
+    pub fn recovered(&self, jobs: usize) {
+        self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
+    }
+
+    /// A request was answered. `path` is the route's pattern, never what the client sent.
+    pub fn answered(&self, method: &str, path: &'static str, code: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((method.to_owned(), path, code)).or_default() += 1;
+    }
+
+    /// The counters in Prometheus's text format.
+    pub fn render(&self) -> String {
+        let types = self.types.read().unwrap_or_else(PoisonError::into_inner);
+        let mut types: Vec<(String, &Arc<OfType>)> =
+            types.iter().map(|(kind, counts)| (escape_label(kind), counts)).collect();
+        types.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut out = String::new();
+        let counters: [(&str, &str, Pick<AtomicU64>); 5] = [
+            ("threadq_jobs_submitted_total", "Jobs stored through this server.", |of| &of.submitted),
+            ("threadq_jobs_completed_total", "Jobs that this server completed.", |of| &of.completed),
+            ("threadq_jobs_failed_total", "Jobs that this server moved to the dead letter queue.", |of| {
+                &of.failed
+            }),
+            ("threadq_job_retries_total", "Failed attempts that are tried again.", |of| &of.retries),
+            ("threadq_job_panics_total", "Handlers that panicked.", |of| &of.panics),
+        ];
+        for (name, help, counter) in counters {
+            header(&mut out, name, help, "counter");
+            for (kind, counts) in &types {
+                let _ =
+                    writeln!(out, "{name}{{type=\"{kind}\"}} {}", counter(counts).load(Ordering::Relaxed));
+            }
+        }
+        let histograms: [(&str, &str, Pick<Histogram>); 2] = [
+            ("threadq_job_processing_duration_seconds", "How long attempts took.", |of| &of.processing),
+            ("threadq_job_wait_seconds", "How long ready jobs waited for a worker.", |of| &of.wait),
+        ];
+        for (name, help, histogram) in histograms {
+            header(&mut out, name, help, "histogram");
+            for (kind, counts) in &types {
+                histogram(counts).render(&mut out, name, kind);
+            }
+        }
+        let name = "threadq_jobs_recovered_total";
+        header(
+            &mut out,
+            name,
+            "Jobs taken over from dead servers or found after a lost hand-over.",
+            "counter",
+        );
+        let _ = writeln!(out, "{name} {}", self.recovered.load(Ordering::Relaxed));
+        let name = "threadq_http_requests_total";
+        header(&mut out, name, "Requests answered.", "counter");
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests: Vec<_> = requests.iter().collect();
+        requests.sort();
+        for ((method, path, code), count) in requests {
+            let _ = writeln!(out, "{name}{{method=\"{method}\",path=\"{path}\",code=\"{code}\"}} {count}");
+        }
+        out
+    }
+}
+
+/// The two lines that announce a metric.
+pub fn header(out: &mut String, name: &str, help: &str, kind: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// A text as it may stand in a label.
+pub fn escape_label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_types_ends_up_under_other() {
+        let metrics = Metrics::new(["known"].into_iter());
+        for i in 0..10_000 {
+            metrics.submitted(&format!("made up {i}"));
+        }
+        metrics.submitted("known");
+        assert!(metrics.types.read().unwrap().len() <= UNKNOWN_TYPES + 2);
+        let text = metrics.render();
+        assert!(text.contains("threadq_jobs_submitted_total{type=\"known\"} 1\n"));
+        assert!(text.contains("threadq_jobs_submitted_total{type=\"other\"} 9900\n"));
+    }
+
+    #[test]
+    fn a_label_cannot_break_the_format() {
+        let metrics = Metrics::new(std::iter::empty());
+        metrics.completed("a\"b\\c");
+        assert!(metrics.render().contains("threadq_jobs_completed_total{type=\"a\\\"b\\\\c\"} 1\n"));
+    }
+}

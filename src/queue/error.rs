@@ -1,0 +1,29 @@
+//! What can go wrong between the queue and Redis, by what the caller can do about it.
+
+use std::fmt;
+
+/// Why a call to the queue came to nothing.
+#[derive(Debug)]
+pub enum Error {
+    /// Redis is away, loading, read-only, or takes too long. Whether the call was carried out is open; ask again later.
+    Unavailable(String),
+    /// Redis is at its `maxmemory` and took nothing new. Nothing was changed.
+    Full,
+    /// Redis answered something that the queue does not understand: a bug, or a stranger's hand in the data.
+    Protocol(String),
+}
+
+/// The result of a call to the queue.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Unavailable(reason) => write!(f, "Redis is unavailable: {reason}"),
+            Error::Full => f.write_str("Redis is full: it has reached its maxmemory"),
+            Error::Protocol(reason) => write!(f, "unexpected answer of Redis: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,219 @@
+//! What can be read of the queue. Nothing here changes a job.
+
+use redis::Value;
+
+use crate::job::{Job, JobId, Status};
+
+use super::error::Result;
+use super::link::Access;
+use super::{Queue, first, record};
+
+/// Which jobs a listing shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only these; all by default.
+    pub status: Option<Status>,
+    /// Only these; all by default.
+    pub kind: Option<String>,
+}
+
+/// Some jobs of a listing, newest first.
+#[derive(Debug)]
+pub struct Page {
+    /// How many jobs match in all.
+    pub total: u64,
+    /// Those of this page.
+    pub jobs: Vec<Job>,
+}
+
+/// A queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueInfo {
+    /// Its name.
+    pub name: String,
+    /// How many jobs are ready in it.
+    pub queued: u64,
+    /// Whether its jobs are held back.
+    pub paused: bool,
+    /// The age of its oldest job.
+    pub oldest_ms: Option<u64>,
+}
+
+/// A server that is alive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerInfo {
+    /// Its name.
+    pub id: String,
+    /// In ms since 1970.
+    pub started_at_ms: u64,
+    /// How many worker threads it has.
+    pub workers: u64,
+    /// How many of them had a job at its last beat.
+    pub busy: u64,
+    /// Since its last beat.
+    pub beat_age_ms: u64,
+}
+
+/// The numbers of jobs and the servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// How many jobs are in each status.
+    pub counts: Vec<(Status, u64)>,
+    /// The servers that are alive.
+    pub servers: Vec<ServerInfo>,
+}
+
+/// What kind of Redis this is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RedisInfo {
+    /// `Redis` or `Valkey`.
+    pub product: &'static str,
+    /// As it gives it.
+    pub version: String,
+    /// The first two numbers of it.
+    pub major_minor: (u32, u32),
+    /// What it does at `maxmemory`.
+    pub maxmemory_policy: String,
+    /// Whether it keeps anything on disk, where it tells.
+    pub persistent: Option<bool>,
+}
+
+impl RedisInfo {
+    /// Whether the queue's scripts run on it: Redis from 7.0, Valkey from 7.2.
+    pub fn is_supported(&self) -> bool {
+        self.major_minor >= if self.product == "Valkey" { (7, 2) } else { (7, 0) }
+    }
+}
+
+impl Queue {
+    /// One job; `None` if there is none with this id.
+    pub fn get(&self, id: JobId) -> Result<Option<Job>> {
+        let mut call = self.scripts.get.call();
+        call.arg(id.get());
+        let fields = record::array(self.run(&self.scripts.get, &call)?)?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        match record::to_job(id, fields) {
+            Ok(job) => Ok(Some(job)),
+            Err(broken) => {
+                log::warn!("job={id}: its record is broken: {}", broken.reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The statuses of jobs, in their order; `None` for one that is gone.
+    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<Status>>> {
+        let mut call = self.scripts.statuses.call();
+        for id in ids {
+            call.arg(id.get());
+        }
+        let answer = record::array(self.run(&self.scripts.statuses, &call)?)?;
+        answer.iter().map(|word| Ok(record::text(word)?.parse().ok())).collect()
+    }
+
+    /// The jobs that match, newest first, from `offset` on, at most `limit`.
+    pub fn list(&self, filter: &Filter, offset: u64, limit: u64) -> Result<Page> {
+        let mut call = self.scripts.list.call();
+        call.arg(filter.status.map_or("", Status::as_str)).arg(filter.kind.as_deref().unwrap_or(""));
+        call.arg(offset).arg(limit);
+        let mut answer = record::array(self.run(&self.scripts.list, &call)?)?;
+        let total = record::int(first(&answer)?)? as u64;
+        let mut jobs = Vec::with_capacity(answer.len() - 1);
+        for fields in answer.drain(1..) {
+            let mut fields = record::array(fields)?;
+            let id = record::id(first(&fields)?)?;
+            fields.remove(0);
+            match record::to_job(id, fields) {
+                Ok(job) => jobs.push(job),
+                Err(broken) => log::warn!("job={id}: its record is broken: {}", broken.reason),
+            }
+        }
+        Ok(Page { total, jobs })
+    }
+
+    /// The next dead letters with an id above this one, oldest first.
+    pub fn dead_ids(&self, kind: Option<&str>, above: Option<JobId>, limit: u32) -> Result<Vec<JobId>> {
+        let mut call = self.scripts.dead_ids.call();
+        call.arg(kind.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
+        record::array(self.run(&self.scripts.dead_ids, &call)?)?.iter().map(record::id).collect()
+    }
+
+    /// The queues: those named, and all that were ever used.
+    pub fn queues(&self, names: &[&str]) -> Result<Vec<QueueInfo>> {
+        let mut call = self.scripts.queues.call();
+        call.arg(names);
+        let read = |answer: Value| {
+            let answer = record::array(answer)?;
+            let [name, queued, paused, oldest] = answer.as_slice() else {
+                return Err(record::unexpected(&Value::Array(answer)));
+            };
+            Ok(QueueInfo {
+                name: record::text(name)?,
+                queued: record::int(queued)? as u64,
+                paused: record::int(paused)? == 1,
+                oldest_ms: u64::try_from(record::int(oldest)?).ok(),
+            })
+        };
+        let answer = record::array(self.run(&self.scripts.queues, &call)?)?;
+        let mut queues = answer.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(queues)
+    }
+
+    /// The numbers of jobs and the servers.
+    pub fn stats(&self) -> Result<Stats> {
+        let mut answer = record::array(self.run(&self.scripts.stats, &self.scripts.stats.call())?)?;
+        let read = |answer: Value| {
+            let answer = record::array(answer)?;
+            let number =
+                |i: usize| record::int(answer.get(i).unwrap_or(&Value::Nil)).map(|n| n.max(0) as u64);
+            Ok(ServerInfo {
+                id: record::text(first(&answer)?)?,
+                started_at_ms: number(1)?,
+                workers: number(2)?,
+                busy: number(3)?,
+                beat_age_ms: number(4)?,
+            })
+        };
+        let servers = record::array(answer.pop().unwrap_or(Value::Nil))?;
+        let servers = servers.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        let counts = Status::ALL.into_iter().zip(&answer);
+        let counts =
+            counts.map(|(status, n)| Ok((status, record::int(n)?.max(0) as u64))).collect::<Result<_>>()?;
+        Ok(Stats { counts, servers })
+    }
+
+    /// Whether a job could be submitted now.
+    pub fn check_ready(&self) -> Result<()> {
+        self.run(&self.scripts.ready, &self.scripts.ready.call()).map(|_| ())
+    }
+
+    /// What kind of Redis this is.
+    pub fn redis_info(&self) -> Result<RedisInfo> {
+        let info: String = self.link.query(Access::Read, &redis::cmd("INFO"))?;
+        let value = |name: &str| {
+            let mut lines = info.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        let (product, version) = match value("valkey_version") {
+            Some(version) => ("Valkey", version),
+            None => ("Redis", value("redis_version").unwrap_or("0")),
+        };
+        let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+        let appends = value("aof_enabled") == Some("1");
+        let mut save = redis::cmd("CONFIG");
+        save.arg("GET").arg("save");
+        // Managed services forbid CONFIG; then nothing is claimed.
+        let snapshots = self.link.query::<Vec<String>>(Access::Read, &save).ok();
+        let snapshots = snapshots.and_then(|pair| pair.get(1).map(|rule| !rule.is_empty()));
+        Ok(RedisInfo {
+            product,
+            version: version.to_owned(),
+            major_minor: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
+            maxmemory_policy: value("maxmemory_policy").unwrap_or("unknown").to_owned(),
+            persistent: if appends { Some(true) } else { snapshots },
+        })
+    }
+}

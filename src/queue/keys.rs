@@ -1,0 +1,74 @@
+//! Every key in Redis, with its type. The Lua scripts take these names from here too (see `scripts.rs`).
+//!
+//! All begin with the namespace in braces, which puts them into one slot of a Redis Cluster.
+
+/// `job:<id>`, hash: the truth about a job; every other entry is only a handle to it. Fields: see `record.rs`.
+pub(super) const JOB: &str = "job:";
+/// `work_queue:<queue>`, list of ids: ready jobs, pushed left, taken right.
+pub(super) const WORK: &str = "work_queue:";
+/// `work_queue:<queue>:suspects`, list of ids: ready jobs with a crash on their record. They run one at a time per
+/// server, so they must not stand in the way of the others.
+pub(super) const SUSPECTS: &str = ":suspects";
+/// `in_progress_queue:<server>`, list of ids: what a server has taken and not settled, newest first.
+pub(super) const IN_PROGRESS: &str = "in_progress_queue:";
+/// `scheduled`, sorted set, due ms → id: jobs that wait for their time or out their backoff.
+pub(super) const SCHEDULED: &str = "scheduled";
+/// `dlq_queue`, sorted set, finished ms → id: failed jobs.
+pub(super) const DLQ: &str = "dlq_queue";
+/// `done`, sorted set, finished ms → id: completed and cancelled jobs, for retention.
+pub(super) const DONE: &str = "done";
+/// `index:<status>` and `index:<status>:<type>`, sorted sets, id → id: what listings read. Queued and processing jobs
+/// share the status word [`READY`], so that starting a job costs no index at all; in-progress lists tell them apart.
+pub(super) const INDEX: &str = "index:";
+/// The word in [`INDEX`] for queued and processing jobs.
+pub(super) const READY: &str = "ready";
+/// `servers`, hash, server → beat counter, or `D<ms>[:<suspect id>]` once it is held to be dead.
+pub(super) const SERVERS: &str = "servers";
+/// `server:<server>`, hash: started_at, workers, busy, beat_at.
+pub(super) const SERVER: &str = "server:";
+/// `cancels:<server>`, set of ids: running jobs that this server was asked to stop.
+pub(super) const CANCELS: &str = "cancels:";
+/// `queues`, set: the names of queues that were ever used.
+pub(super) const QUEUES: &str = "queues";
+/// `paused`, set: the names of paused queues.
+pub(super) const PAUSED: &str = "paused";
+/// `unique:<key>`, string: the id of the live job that holds the key.
+pub(super) const UNIQUE: &str = "unique:";
+/// `idempotency:<key>`, string with expiry: the body's fingerprint and the answer that was given.
+pub(super) const IDEMPOTENCY: &str = "idempotency:";
+/// `last_id`, string: the newest job id.
+pub(super) const LAST_ID: &str = "last_id";
+/// `lost`, sorted set, ms → id: ids that were met in a list without a readable job, the last 10,000.
+pub(super) const LOST: &str = "lost";
+
+/// The prefix of every key.
+pub(super) fn prefix(namespace: &str) -> String {
+    format!("{{{namespace}}}:")
+}
+
+/// The lines of Lua that give the scripts these names.
+pub(super) fn as_lua(namespace: &str) -> String {
+    let prefix = prefix(namespace);
+    let keys = [
+        ("JOB", JOB),
+        ("WORK", WORK),
+        ("IN_PROGRESS", IN_PROGRESS),
+        ("SCHEDULED", SCHEDULED),
+        ("DLQ", DLQ),
+        ("DONE", DONE),
+        ("INDEX", INDEX),
+        ("SERVERS", SERVERS),
+        ("SERVER", SERVER),
+        ("CANCELS", CANCELS),
+        ("QUEUES", QUEUES),
+        ("PAUSED", PAUSED),
+        ("UNIQUE", UNIQUE),
+        ("IDEMPOTENCY", IDEMPOTENCY),
+        ("LAST_ID", LAST_ID),
+        ("LOST", LOST),
+    ];
+    let mut lua: String =
+        keys.iter().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
+    lua.push_str(&format!("local SUSPECTS = '{SUSPECTS}'\nlocal READY = '{READY}'\n"));
+    lua
+}

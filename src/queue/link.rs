@@ -1,0 +1,301 @@
+//! The connections to Redis: two pools, their time limits, and what is known about Redis's health.
+//!
+//! A pool's connection is never trusted after a fault: after a time-out or a reset the client still calls it open, and
+//! a master that was demoted still answers PING. So every fault marks its connection, and one that says that Redis
+//! went away makes all older connections worthless too.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+
+use super::error::{Error, Result};
+
+/// How long making a connection may take.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long one answer may take. With [`CONNECT`] it keeps every API answer below 3 s.
+const ANSWER: Duration = Duration::from_millis(1_800);
+/// What an answer may take longer than the command blocks. It must be longer: with a shorter limit Redis still moves
+/// the next job after the client has gone, and the job is stranded.
+const BLOCK_MARGIN: Duration = Duration::from_secs(3);
+/// While Redis is away one call in this time tries again, and all others fail at once.
+const PROBE_EVERY: Duration = Duration::from_millis(200);
+
+/// One connection, and whether it may be used again.
+pub(super) struct Connection {
+    inner: redis::Connection,
+    /// What CLIENT UNBLOCK calls it; only known of blocking connections.
+    client_id: Option<i64>,
+    generation: u64,
+    broken: bool,
+}
+
+/// Makes connections for a pool.
+struct Manager {
+    client: Client,
+    blocks: bool,
+    read_timeout: Duration,
+    health: Arc<Health>,
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    fn connect(&self) -> std::result::Result<Connection, RedisError> {
+        let generation = self.health.generation();
+        let mut inner = self.client.get_connection_with_timeout(CONNECT)?;
+        // The client forgets its time limits once it is connected.
+        inner.set_read_timeout(Some(self.read_timeout))?;
+        inner.set_write_timeout(Some(ANSWER))?;
+        // Without the right to CLIENT a stop takes as long as a fetcher blocks; that is all.
+        let client_id = self.blocks.then(|| redis::cmd("CLIENT").arg("ID").query(&mut inner).ok()).flatten();
+        Ok(Connection { inner, client_id, generation, broken: false })
+    }
+
+    /// No PING: it doubles the cost of every command and is answered by a demoted master too.
+    fn is_valid(&self, connection: &mut Connection) -> std::result::Result<(), RedisError> {
+        if connection.generation == self.health.generation() {
+            Ok(())
+        } else {
+            Err(RedisError::from((ErrorKind::Io, "older than the last outage")))
+        }
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.broken || connection.generation != self.health.generation()
+    }
+}
+
+/// What is known about Redis: whether it is there, and since when it is not.
+#[derive(Default)]
+struct Health {
+    generation: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Set while Redis cannot be reached.
+    away: Option<Instant>,
+    /// Set while Redis is there and refuses to write.
+    refusing: Option<Instant>,
+    /// The last try while it is away.
+    probed: Option<Instant>,
+}
+
+impl Health {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a call may try: always while Redis is there, once in a while when it is not.
+    fn may_try(&self) -> bool {
+        let mut state = self.state();
+        if state.away.is_none() {
+            return true;
+        }
+        let due = state.probed.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
+        if due {
+            state.probed = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Redis could not be reached. Said once, however many threads notice it.
+    fn went_away(&self, reason: &str) {
+        let mut state = self.state();
+        if state.away.is_none() {
+            state.away = Some(Instant::now());
+            state.probed = Some(Instant::now());
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            log::error!("Redis is away: {reason}");
+        }
+    }
+
+    /// Redis answers, but takes no writes.
+    fn refused(&self, reason: &str) {
+        let mut state = self.state();
+        if state.refusing.is_none() {
+            state.refusing = Some(Instant::now());
+            log::error!("Redis refuses to write: {reason}");
+        }
+    }
+
+    fn answered(&self, wrote: bool) {
+        let mut state = self.state();
+        if let Some(since) = state.away.take() {
+            log::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
+        }
+        if wrote && let Some(since) = state.refusing.take() {
+            log::info!("Redis writes again after {:.1} s", since.elapsed().as_secs_f64());
+        }
+    }
+
+    fn is_away(&self) -> bool {
+        self.state().away.is_some()
+    }
+}
+
+/// The way to one Redis, shared by all threads.
+pub(super) struct Link {
+    commands: r2d2::Pool<Manager>,
+    blocking: r2d2::Pool<Manager>,
+    /// The connections that sit in a blocking command now.
+    blocked: Mutex<HashSet<i64>>,
+    health: Arc<Health>,
+}
+
+/// Whether a successful answer shows that Redis takes writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+impl Link {
+    /// Makes the pools; connects when first used, so that a server starts while Redis is away.
+    ///
+    /// `block` is the longest time that a blocking command waits, `blocking_connections` how many of them there are.
+    pub(super) fn new(
+        client: Client,
+        connections: u32,
+        blocking_connections: u32,
+        block: Duration,
+    ) -> std::result::Result<Link, RedisError> {
+        let health = Arc::new(Health::default());
+        let pool = |size: u32, blocks: bool, read_timeout: Duration| {
+            let manager = Manager { client: client.clone(), blocks, read_timeout, health: health.clone() };
+            r2d2::Pool::builder()
+                .max_size(size)
+                .min_idle(Some(0))
+                .connection_timeout(CONNECT)
+                .build_unchecked(manager)
+        };
+        let commands = pool(connections, false, ANSWER);
+        let blocking = pool(blocking_connections, true, block + BLOCK_MARGIN);
+        Ok(Link { commands, blocking, blocked: Mutex::default(), health })
+    }
+
+    /// Runs one command.
+    pub(super) fn query<T: FromRedisValue>(&self, access: Access, command: &Cmd) -> Result<T> {
+        self.run(&self.commands, access, |connection| command.query(&mut connection.inner))
+    }
+
+    /// Runs one command that may block for the time given to [`Link::new`].
+    pub(super) fn query_blocking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        self.run(&self.blocking, Access::Write, |connection| {
+            self.set_blocked(connection.client_id, true);
+            let answer = command.query(&mut connection.inner);
+            self.set_blocked(connection.client_id, false);
+            answer
+        })
+    }
+
+    /// Frees the threads that sit in a blocking command, as if its time were over.
+    pub(super) fn unblock(&self) {
+        let ids: Vec<i64> =
+            self.blocked.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        for id in ids {
+            let _ = self.query::<i64>(Access::Read, redis::cmd("CLIENT").arg("UNBLOCK").arg(id));
+        }
+    }
+
+    fn set_blocked(&self, client_id: Option<i64>, blocked: bool) {
+        let Some(id) = client_id else { return };
+        let mut ids = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        if blocked {
+            ids.insert(id)
+        } else {
+            ids.remove(&id)
+        };
+    }
+
+    /// Runs a script; it is sent in full only where Redis does not know it (yet, or after a failover).
+    pub(super) fn run_script(&self, access: Access, script: &redis::Script, call: &Cmd) -> Result<Value> {
+        self.run(&self.commands, access, |connection| match call.query(&mut connection.inner) {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                script.load(&mut connection.inner)?;
+                call.query(&mut connection.inner)
+            }
+            answer => answer,
+        })
+    }
+
+    /// Whether Redis could not be reached when it was last tried.
+    pub(super) fn is_away(&self) -> bool {
+        self.health.is_away()
+    }
+
+    fn run<T>(
+        &self,
+        pool: &r2d2::Pool<Manager>,
+        access: Access,
+        work: impl FnOnce(&mut Connection) -> std::result::Result<T, RedisError>,
+    ) -> Result<T> {
+        if !self.health.may_try() {
+            return Err(Error::Unavailable("it could not be reached".to_owned()));
+        }
+        let mut connection = pool.get().map_err(|error| {
+            // A full pool says nothing about Redis; a connection that could not be made does.
+            let reason = error.to_string();
+            if pool.state().connections < pool.max_size() {
+                self.health.went_away(&reason);
+            }
+            Error::Unavailable(reason)
+        })?;
+        match work(&mut connection) {
+            Ok(value) => {
+                self.health.answered(access == Access::Write);
+                Ok(value)
+            }
+            Err(error) => Err(self.classify(&mut connection, &error)),
+        }
+    }
+
+    /// What a failed command means for its connection, for the others, and for the caller.
+    fn classify(&self, connection: &mut Connection, error: &RedisError) -> Error {
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::Io | ErrorKind::AuthenticationFailed => {
+                connection.broken = true;
+                self.health.went_away(&text);
+                Error::Unavailable(text)
+            }
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown,
+            ) => {
+                connection.broken = true;
+                self.health.went_away(&text);
+                Error::Unavailable(text)
+            }
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+                connection.broken = true;
+                self.health.refused(&text);
+                Error::Unavailable(text)
+            }
+            _ => match error.code() {
+                Some("OOM") => Error::Full,
+                Some("MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN") => {
+                    self.health.refused(&text);
+                    Error::Unavailable(text)
+                }
+                Some("UNBLOCKED" | "NOAUTH" | "NOPERM") => {
+                    connection.broken = true;
+                    self.health.refused(&text);
+                    Error::Unavailable(text)
+                }
+                _ => {
+                    connection.broken = true;
+                    Error::Protocol(text)
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,89 @@
+-- What several scripts share; scripts.rs puts it in front of each of them, after the key names.
+-- Every script takes one key, the registry of servers, only to name the slot to a Redis Cluster.
+-- Ids have 16 digits: as numbers they must go through string.format('%.0f'), since Lua's own '..' rounds them.
+
+local call = redis.call
+
+-- Redis's clock in milliseconds: the only clock that decides anything.
+local function now_ms()
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- A job's fields, each false where it is missing. All false for a key that is gone or no hash: such an entry is
+-- nobody's job, and must never stop a script half-way (Lua has no rollback).
+local function read(id, ...)
+  local fields = redis.pcall('HMGET', JOB .. id, ...)
+  if fields.err then return {} end
+  return fields
+end
+
+local function is_final(status)
+  return status == 'completed' or status == 'failed' or status == 'cancelled'
+end
+
+-- The word in the index for a status.
+local function indexed(status)
+  if status == 'queued' or status == 'processing' then return READY end
+  return status
+end
+
+local function index_add(id, kind, status)
+  local key = INDEX .. indexed(status)
+  call('ZADD', key, id, id)
+  call('ZADD', key .. ':' .. kind, id, id)
+end
+
+local function index_remove(id, kind, status)
+  local key = INDEX .. indexed(status)
+  call('ZREM', key, id)
+  call('ZREM', key .. ':' .. kind, id)
+end
+
+local function index_move(id, kind, from, to)
+  if indexed(from) ~= indexed(to) then
+    index_remove(id, kind, from)
+    index_add(id, kind, to)
+  end
+end
+
+-- Where a ready job waits. A job with a crash on its record waits apart.
+local function ready_list(queue, crashes)
+  if tonumber(crashes or 0) > 0 then return WORK .. queue .. SUSPECTS end
+  return WORK .. queue
+end
+
+-- The last 10 errors, one a line: attempt, ms, message as a JSON string (so that it has no line break).
+local function add_error(id, attempt, now, message)
+  local errors = call('HGET', JOB .. id, 'errors')
+  local line = string.format('%.0f %.0f ', attempt, now) .. message
+  errors = errors and (errors .. '\n' .. line) or line
+  local _, breaks = string.gsub(errors, '\n', '\n')
+  for _ = 10, breaks do errors = string.sub(errors, string.find(errors, '\n', 1, true) + 1) end
+  call('HSET', JOB .. id, 'errors', errors)
+end
+
+local function release_unique(id, key)
+  if key and call('GET', UNIQUE .. key) == id then call('DEL', UNIQUE .. key) end
+end
+
+-- Ends a job: completed, failed or cancelled, with everything that hangs on it. `from` is its status until now; the
+-- fields behind are set besides.
+local function finish(id, kind, from, to, now, unique_key, ...)
+  call('HSET', JOB .. id, 'status', to, 'finished_at', now, ...)
+  index_move(id, kind, from, to)
+  call('ZADD', to == 'failed' and DLQ or DONE, now, id)
+  release_unique(id, unique_key)
+end
+
+-- Remembers an id that stood in a list and has no job behind it.
+local function note_lost(id, now)
+  call('ZADD', LOST, now, id)
+  call('ZREMRANGEBYRANK', LOST, 0, -10001)
+end
+
+-- Whether a server may still take and beat.
+local function is_registered(server)
+  local beat = call('HGET', SERVERS, server)
+  return beat and string.sub(beat, 1, 1) ~= 'D'
+end

@@ -1,0 +1,19 @@
+-- Forgets jobs that are completed, failed or cancelled, each by itself.
+-- ARGV: ids
+-- Returns: per job {'missing'} | {'wrong_status', status} | {'deleted'}
+local answers = {}
+for _, id in ipairs(ARGV) do
+  local job = read(id, 'status', 'type')
+  local status = job[1]
+  if not status then
+    answers[#answers + 1] = {'missing'}
+  elseif not is_final(status) then
+    answers[#answers + 1] = {'wrong_status', status}
+  else
+    call('ZREM', status == 'failed' and DLQ or DONE, id)
+    index_remove(id, job[2], status)
+    call('UNLINK', JOB .. id)
+    answers[#answers + 1] = {'deleted'}
+  end
+end
+return answers

@@ -1,0 +1,75 @@
+-- Stores new jobs, all or none: none -> queued | scheduled.
+-- ARGV: max queue length, idempotency key or '', fingerprint of the request, its life in ms,
+--       then per job: queue, delay ms or '', time ms or '', type, payload, max attempts, timeout ms, unique key or ''
+-- Returns: {'stored', first id, ms until the earliest job is due or -1} | {'replayed', first id, count, scheduled 0|1}
+--          {'mismatch'} | {'duplicate', holder's id} | {'full', queue}
+-- Protects from: a repeated request after a lost answer (with a key), ids that collide, half a batch.
+-- The only script that a full Redis refuses: it has no allow-oom.
+local max_length, key, fingerprint, life = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local FIRST, WIDTH = 5, 8
+local count = (#ARGV - FIRST + 1) / WIDTH
+
+if key ~= '' then
+  local kept = call('GET', IDEMPOTENCY .. key)
+  if kept then
+    local print, id, number, scheduled = string.match(kept, '^(%S+) (%d+) (%d+) (%d)$')
+    if print ~= fingerprint then return {'mismatch'} end
+    return {'replayed', id, number, scheduled}
+  end
+end
+
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local first = math.max(time[1] * 1000000 + time[2], (tonumber(call('GET', LAST_ID) or 0)) + 1)
+
+local due, ready = {}, {}
+for i = 1, count do
+  local at = FIRST + (i - 1) * WIDTH
+  local queue, delay, time_ms, unique = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7]
+  if delay ~= '' then due[i] = now + tonumber(delay) elseif time_ms ~= '' then due[i] = tonumber(time_ms) end
+  if not due[i] or due[i] <= now then
+    due[i] = nil
+    ready[queue] = (ready[queue] or 0) + 1
+  end
+  if unique ~= '' then
+    local holder = call('GET', UNIQUE .. unique)
+    if holder then
+      local status = read(holder, 'status')[1]
+      if status and not is_final(status) then return {'duplicate', holder} end
+    end
+  end
+end
+for queue, number in pairs(ready) do
+  local waiting = call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS)
+  if waiting + number > max_length then return {'full', queue} end
+end
+
+local earliest = -1
+for i = 1, count do
+  local at = FIRST + (i - 1) * WIDTH
+  local id = string.format('%.0f', first + i - 1)
+  local queue, kind, unique = ARGV[at], ARGV[at + 3], ARGV[at + 7]
+  local status = due[i] and 'scheduled' or 'queued'
+  call('HSET', JOB .. id, 'status', status, 'type', kind, 'queue', queue, 'payload', ARGV[at + 4],
+    'max_attempts', ARGV[at + 5], 'timeout_ms', ARGV[at + 6])
+  index_add(id, kind, status)
+  if unique ~= '' then
+    call('HSET', JOB .. id, 'unique_key', unique)
+    call('SET', UNIQUE .. unique, id)
+  end
+  if due[i] then
+    call('HSET', JOB .. id, 'scheduled_at', due[i])
+    call('ZADD', SCHEDULED, due[i], id)
+    call('SADD', QUEUES, queue)
+    if earliest < 0 or due[i] - now < earliest then earliest = due[i] - now end
+  elseif call('LPUSH', WORK .. queue, id) == 1 then
+    call('SADD', QUEUES, queue)
+  end
+end
+call('SET', LAST_ID, string.format('%.0f', first + count - 1))
+local answer = string.format('%.0f', first)
+if key ~= '' then
+  local kept = fingerprint .. ' ' .. answer .. ' ' .. count .. ' ' .. (due[1] and 1 or 0)
+  call('SET', IDEMPOTENCY .. key, kept, 'PX', life)
+end
+return {'stored', answer, earliest}

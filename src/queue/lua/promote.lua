@@ -1,0 +1,19 @@
+-- Moves due jobs into their queues: scheduled | retrying -> queued.
+-- ARGV: how many at most
+-- Returns: {moved, ms until the next one is due or -1}
+-- Protects from: two servers that move the same job.
+local now, moved = now_ms(), 0
+for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  call('ZREM', SCHEDULED, id)
+  local job = read(id, 'status', 'type', 'queue', 'crashes')
+  if job[1] == 'scheduled' or job[1] == 'retrying' then
+    call('HSET', JOB .. id, 'status', 'queued')
+    index_move(id, job[2], job[1], 'queued')
+    call('LPUSH', ready_list(job[3], job[4]), id)
+    moved = moved + 1
+  elseif not job[1] then
+    note_lost(id, now)
+  end
+end
+local next = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
+return {moved, next[2] and math.max(0, tonumber(next[2]) - now) or -1}

@@ -1,0 +1,17 @@
+-- Retention: forgets finished jobs that are too old or too many, those that finished first first.
+-- ARGV: done|failed, keep for ms, keep at most, how many in this step
+-- Returns: how many were forgotten
+local key = ARGV[1] == 'failed' and DLQ or DONE
+local keep_ms, keep, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local over = math.min(limit, call('ZCARD', key) - keep)
+local ids = over > 0 and call('ZRANGE', key, 0, over - 1) or {}
+if #ids == 0 then ids = call('ZRANGEBYSCORE', key, '-inf', now_ms() - keep_ms, 'LIMIT', 0, limit) end
+for _, id in ipairs(ids) do
+  local job = read(id, 'status', 'type')
+  call('ZREM', key, id)
+  if job[1] and is_final(job[1]) then
+    index_remove(id, job[2], job[1])
+    call('UNLINK', JOB .. id)
+  end
+end
+return #ids

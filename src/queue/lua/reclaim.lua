@@ -1,0 +1,73 @@
+-- Takes over what a server has in progress: processing -> queued | failed | cancelled, and back to the queue what it
+-- had not started. Declares it dead first: from then on its takes and beats are refused.
+-- ARGV: server, its beat as it was observed, max crashes, crash|leave, limit
+--       leave: an orderly end, asked for by the server itself; nobody is charged
+-- Returns: {'alive'} | {'reclaimed', moved, left, charged, [types of those failed for it], its beat now}
+-- Protects from: a server that beats after all (the observed value); a reaper that dies half-way (the next one goes on).
+local server, mode, limit = ARGV[1], ARGV[4], tonumber(ARGV[5])
+local beat = call('HGET', SERVERS, server)
+if not beat or (mode == 'crash' and beat ~= ARGV[2]) then return {'alive'} end
+local now, list = now_ms(), IN_PROGRESS .. server
+
+local function is_running(job) return job[1] == 'processing' and job[2] == server end
+
+-- Who is charged with the crash is decided once: the suspect that ran, or else everything that ran.
+if string.sub(beat, 1, 1) ~= 'D' then
+  beat = string.format('D%.0f', now)
+  if mode == 'crash' then
+    for _, id in ipairs(call('LRANGE', list, 0, -1)) do
+      local job = read(id, 'status', 'server', 'crashes')
+      if is_running(job) and tonumber(job[3] or 0) > 0 then
+        beat = beat .. ':' .. id
+        break
+      end
+    end
+  end
+  call('HSET', SERVERS, server, beat)
+end
+local suspect = string.match(beat, ':(%d+)$')
+
+-- Newest first, each to the front: so the oldest ends up foremost, in the order of submission.
+local ids, handled, charged, moved, failed = call('LRANGE', list, 0, limit - 1), {}, {}, 0, {}
+for _, id in ipairs(ids) do
+  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key')
+  local running = is_running(job)
+  if handled[id] then
+    running = false
+  elseif running and job[6] then
+    finish(id, job[3], 'processing', 'cancelled', now, job[7])
+    call('HDEL', JOB .. id, 'cancel', 'server')
+    moved = moved + 1
+  elseif running and mode == 'crash' and (not suspect or suspect == id) then
+    charged[#charged + 1] = {id, job[3], job[4], tonumber(job[5] or 0) + 1, job[7]}
+    moved = moved + 1
+  elseif running or job[1] == 'queued' then
+    call('HSET', JOB .. id, 'status', 'queued')
+    call('HDEL', JOB .. id, 'server')
+    call('RPUSH', ready_list(job[4], job[5]), id)
+    moved = moved + 1
+  elseif not job[1] then
+    note_lost(id, now)
+  end
+  handled[id] = true
+end
+call('LTRIM', list, #ids, -1)
+
+-- Those with a new crash on their record go to the back of the suspects, oldest first.
+for i = #charged, 1, -1 do
+  local id, kind, queue, crashes, unique_key = unpack(charged[i], 1, 5)
+  call('HSET', JOB .. id, 'crashes', crashes)
+  call('HDEL', JOB .. id, 'server')
+  if crashes >= tonumber(ARGV[3]) then
+    local attempts = tonumber(read(id, 'attempts')[1] or 0)
+    add_error(id, attempts + 1, now, '"its server died ' .. crashes .. ' times while this job was running"')
+    finish(id, kind, 'processing', 'failed', now, unique_key)
+    failed[#failed + 1] = kind
+  else
+    call('HSET', JOB .. id, 'status', 'queued')
+    call('LPUSH', ready_list(queue, crashes), id)
+  end
+end
+local left = call('LLEN', list)
+if left == 0 then call('DEL', CANCELS .. server) end
+return {'reclaimed', moved, left, #charged, failed, beat}

@@ -1,0 +1,28 @@
+-- Puts back what stands in a live server's list and what that server does not know of: a hand-over that was lost on the
+-- way. Back to the front of its queue, nothing charged.
+-- ARGV: server, ids, newest first
+-- Returns: how many went back
+-- Protects from: jobs stranded by a lost reply of BRPOPLPUSH or of a take.
+local server, now, moved = ARGV[1], now_ms(), 0
+local list = IN_PROGRESS .. server
+if not is_registered(server) then return 0 end
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  if call('LREM', list, 1, id) == 1 then
+    local job = read(id, 'status', 'server', 'queue', 'crashes', 'cancel', 'type', 'unique_key')
+    local running = job[1] == 'processing' and job[2] == server
+    if running and job[5] then
+      finish(id, job[6], 'processing', 'cancelled', now, job[7])
+      call('HDEL', JOB .. id, 'cancel', 'server')
+      call('SREM', CANCELS .. server, id)
+    elseif running or job[1] == 'queued' then
+      call('HSET', JOB .. id, 'status', 'queued')
+      call('HDEL', JOB .. id, 'server')
+      call('RPUSH', ready_list(job[3], job[4]), id)
+      moved = moved + 1
+    elseif not job[1] then
+      note_lost(id, now)
+    end
+  end
+end
+return moved

@@ -1,0 +1,27 @@
+-- Sends jobs back, each by itself: failed | cancelled -> queued, as new.
+-- ARGV: ids
+-- Returns: per job {'missing'} | {'wrong_status', status} | {'duplicate', holder of its unique key} | {'queued'}
+local answers = {}
+for _, id in ipairs(ARGV) do
+  local job = read(id, 'status', 'type', 'queue', 'unique_key')
+  local status, kind, queue, unique_key = job[1], job[2], job[3], job[4]
+  local holder = unique_key and call('GET', UNIQUE .. unique_key)
+  local held = holder and holder ~= id and read(holder, 'status')[1]
+  if not status then
+    answers[#answers + 1] = {'missing'}
+  elseif status ~= 'failed' and status ~= 'cancelled' then
+    answers[#answers + 1] = {'wrong_status', status}
+  elseif held and not is_final(held) then
+    answers[#answers + 1] = {'duplicate', holder}
+  else
+    call('ZREM', status == 'failed' and DLQ or DONE, id)
+    call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0)
+    call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'result', 'cancel')
+    if unique_key then call('SET', UNIQUE .. unique_key, id) end
+    index_move(id, kind, status, 'queued')
+    call('LPUSH', WORK .. queue, id)
+    call('SADD', QUEUES, queue)
+    answers[#answers + 1] = {'queued'}
+  end
+end
+return answers

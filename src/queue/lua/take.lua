@@ -1,0 +1,80 @@
+-- Takes ready jobs and starts them in one step: queued -> processing.
+-- ARGV: server, suspects none|lane|alone, max crashes, id that BRPOPLPUSH brought or '', its queue,
+--       then per queue, in the order to fill up from: name, share of this take
+-- Returns: {'fenced'} | {'taken', now ms, 1 if a suspect waits for an empty server, [paused queues], job, ..},
+--          a job being {id, field, value, ..} as it was before the start
+-- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
+-- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher.
+local server, suspects, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+if not is_registered(server) then return {'fenced'} end
+local list, now = IN_PROGRESS .. server, now_ms()
+local paused, is_paused = call('SMEMBERS', PAUSED), {}
+for _, queue in ipairs(paused) do is_paused[queue] = true end
+local taken = {'taken', now, 0, paused}
+
+local function start(id)
+  local status, starts
+  local fields = redis.pcall('HGETALL', JOB .. id)
+  if not fields.err and #id <= 16 and not string.find(id, '%D') then
+    for i = 1, #fields, 2 do
+      if fields[i] == 'status' then status = fields[i + 1] elseif fields[i] == 'starts' then starts = fields[i + 1] end
+    end
+  end
+  if status ~= 'queued' then
+    call('LREM', list, 1, id)
+    if not status then note_lost(id, now) end
+    return false
+  end
+  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (starts or 0) + 1, 'started_at', now)
+  table.insert(fields, 1, id)
+  taken[#taken + 1] = fields
+  return true
+end
+
+local left = 0
+for i = 6, #ARGV, 2 do left = left + tonumber(ARGV[i + 1]) end
+
+-- What BRPOPLPUSH has moved already comes first; without a free worker, or in a paused queue, it goes back in front.
+if fetched ~= '' and call('LPOS', list, fetched) then
+  if left > 0 and not is_paused[fetched_from] then
+    if start(fetched) then left = left - 1 end
+  else
+    call('LREM', list, 1, fetched)
+    call('RPUSH', WORK .. fetched_from, fetched)
+  end
+end
+
+-- At most one suspect, and one on its last chance only on an empty server, so that nobody else's crash is its end.
+if suspects ~= 'none' and left > 0 then
+  for i = 6, #ARGV, 2 do
+    local queue = WORK .. ARGV[i] .. SUSPECTS
+    local id = not is_paused[ARGV[i]] and call('LINDEX', queue, -1)
+    if id then
+      local alone = tonumber(read(id, 'crashes')[1] or 0) + 1 >= max_crashes
+      if alone and (suspects ~= 'alone' or #taken > 4) then
+        taken[3] = 1
+      else
+        call('LPUSH', list, call('RPOP', queue))
+        if start(id) then
+          if alone then return taken end
+          left = left - 1
+          break
+        end
+      end
+    end
+  end
+end
+if taken[3] == 1 then return taken end
+
+local function take(queue, number)
+  if number <= 0 or is_paused[queue] then return end
+  local ids = call('RPOP', WORK .. queue, number)
+  if not ids then return end
+  call('LPUSH', list, unpack(ids))
+  for _, id in ipairs(ids) do
+    if start(id) then left = left - 1 end
+  end
+end
+for i = 6, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
+for i = 6, #ARGV, 2 do take(ARGV[i], left) end
+return taken

@@ -1,0 +1,633 @@
+//! The queue in Redis: every change of a job, one method and one atomic step each. Reads are in `inspect.rs`.
+//!
+//! The protocol in short: a server takes ids into a list of its own and starts them under a fencing token; whoever
+//! settles an attempt must show that token; a server whose heartbeat stands still is declared dead, its list taken
+//! over, and from then on its tokens are worth nothing. Only Redis's clock decides anything.
+
+mod error;
+mod inspect;
+mod keys;
+mod link;
+mod record;
+mod scripts;
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::{Client, Cmd, ConnectionInfo, IntoConnectionInfo, Value};
+use serde_json::value::RawValue;
+
+use crate::job::{Job, JobId, NewJob, Start, Status};
+
+pub use error::{Error, Result};
+pub use inspect::{Filter, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
+use link::{Access, Link};
+use scripts::{Atomic, Scripts};
+
+/// How long a fetcher's BRPOPLPUSH waits: short enough to notice a lost connection soon, long enough to cost nothing.
+pub const BLOCK: Duration = Duration::from_secs(2);
+/// How long an Idempotency-Key is remembered.
+const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long a dead server's list is watched for what a late command may still move into it.
+const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
+/// How many entries one step of the reaper, scheduler or janitor works on, so that none holds up Redis.
+const STEP: u32 = 200;
+
+/// Where Redis is and how it is used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `redis://`, `rediss://` or `redis+unix://`. May hold a password.
+    pub url: String,
+    /// Goes in front of every key.
+    pub namespace: String,
+    /// How many commands run at a time, besides the fetchers' blocking ones.
+    pub connections: u32,
+    /// How many fetchers block at a time.
+    pub fetchers: u32,
+}
+
+/// The name of a running server, new at every start: `host-pid-random`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ServerId(String);
+
+impl ServerId {
+    /// A name that no server had before.
+    pub fn generate() -> ServerId {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host: String =
+            host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')).collect();
+        ServerId(format!("{host}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes a repeated submission safe.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The client's key.
+    pub key: String,
+    /// Tells the request from another one with the same key. Without white space.
+    pub fingerprint: String,
+}
+
+/// A submission that was accepted. Its ids are `first`, `first + 1`, and so on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Submitted {
+    /// The id of the first job.
+    pub first: JobId,
+    /// How many jobs there are.
+    pub count: u64,
+    /// What the first job waits for: its time, or a worker.
+    pub status: Status,
+    /// Until the earliest of them is due, if any waits for its time.
+    pub due_in: Option<Duration>,
+    /// Whether this is the answer to an earlier request with the same Idempotency-Key.
+    pub replayed: bool,
+}
+
+impl Submitted {
+    /// The ids, in the order of submission.
+    pub fn ids(&self) -> impl Iterator<Item = JobId> {
+        let first = self.first.get();
+        (first..first + self.count).filter_map(JobId::new)
+    }
+}
+
+/// Why a submission was not accepted. Nothing of it was stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The Idempotency-Key belongs to a request with another body.
+    Mismatch,
+    /// This live job holds the unique key.
+    Duplicate(JobId),
+    /// This queue holds as many jobs as it may.
+    QueueFull(String),
+}
+
+/// The right to settle one attempt. Whoever has it settles it once: it is not `Clone`, and settling takes it.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a lease that is dropped leaves its job in progress"]
+pub struct Lease {
+    id: JobId,
+    token: u64,
+}
+
+impl Lease {
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+}
+
+/// How an attempt is settled.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The result.
+    Complete(Box<RawValue>),
+    /// The error, and how long to wait for the next attempt. The dead letter queue if it was the last.
+    Retry(String, Duration),
+    /// The error; straight to the dead letter queue.
+    Fail(String),
+    /// Back to the front of the queue, nothing charged.
+    Release,
+}
+
+/// An attempt with its verdict.
+#[derive(Debug)]
+pub struct Settlement {
+    /// The right to settle it.
+    pub lease: Lease,
+    /// How.
+    pub verdict: Verdict,
+}
+
+/// What a settlement came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// The job's status now.
+    Now(Status),
+    /// It had been settled before: the answer to that was lost.
+    Repeated,
+    /// The job is someone else's by now; nothing was changed.
+    Stale,
+}
+
+/// A queue to take from, and how many of a take's jobs should come from it.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// The queue.
+    pub queue: String,
+    /// At first; what is left over is filled up from any queue, in the order of the shares.
+    pub jobs: usize,
+}
+
+/// Which jobs with a crash on their record may be started now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suspects {
+    /// None: one runs already.
+    None,
+    /// One, unless it is on its last chance.
+    One,
+    /// One, whichever: nothing else runs on this server.
+    Any,
+}
+
+/// An id that BRPOPLPUSH has moved into this server's list.
+#[derive(Debug)]
+pub struct Fetched {
+    /// As it stood in the list; not checked.
+    pub entry: String,
+    /// From this queue.
+    pub queue: String,
+}
+
+/// What a take came to.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Started: each is to be run and settled.
+    pub jobs: Vec<(Lease, Job)>,
+    /// Started, but unreadable: to be failed, with the reason.
+    pub broken: Vec<(Lease, String)>,
+    /// All paused queues.
+    pub paused: Vec<String>,
+    /// Redis's time of the start in ms since 1970.
+    pub now_ms: u64,
+    /// A job on its last chance waits for a server on which nothing else runs.
+    pub wants_empty_server: bool,
+}
+
+/// A server's beat was refused: it was declared dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fenced;
+
+/// What a heartbeat brings back.
+#[derive(Debug)]
+pub struct Beat {
+    /// How many jobs Redis holds to be in progress here.
+    pub in_progress: usize,
+    /// Running jobs that someone wants stopped.
+    pub cancels: Vec<JobId>,
+    /// The beats of all servers, and the dead ones that still have jobs.
+    pub servers: Vec<(String, String)>,
+}
+
+/// What taking over a dead server came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reclaimed {
+    /// Jobs that went back to their queue or ended.
+    pub moved: usize,
+    /// Of these, charged with the crash.
+    pub charged: usize,
+    /// The types of those that were moved to the dead letter queue for it.
+    pub failed: Vec<String>,
+}
+
+/// What cancelling came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cancelled {
+    /// It waited, and is cancelled now.
+    Done,
+    /// It runs on this server, which will be told.
+    Requested(String),
+    /// It had ended.
+    AlreadyFinal,
+    /// There is no such job.
+    Missing,
+}
+
+/// What sending back or deleting one job came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Changed {
+    /// Done.
+    Done,
+    /// Its status does not allow it.
+    WrongStatus,
+    /// This live job holds its unique key.
+    Duplicate(JobId),
+    /// There is no such job.
+    Missing,
+}
+
+/// The queue in one Redis, under one namespace. Shared by all threads.
+pub struct Queue {
+    link: Link,
+    scripts: Scripts,
+    prefix: String,
+}
+
+impl Queue {
+    /// Prepares the connections; the first one is made when it is needed.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if the URL is none.
+    pub fn new(settings: &Settings) -> Result<Queue> {
+        let wrong_url = |_| Error::Protocol("the Redis URL cannot be read".to_owned());
+        let info: ConnectionInfo = settings.url.as_str().into_connection_info().map_err(wrong_url)?;
+        // Without it Nagle's algorithm holds back the second packet of a large command for 40 ms.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let client = Client::open(info.set_tcp_settings(tcp)).map_err(wrong_url)?;
+        Ok(Queue {
+            link: Link::new(client, settings.connections, settings.fetchers, BLOCK).map_err(wrong_url)?,
+            scripts: Scripts::new(&settings.namespace),
+            prefix: keys::prefix(&settings.namespace),
+        })
+    }
+
+    /// Whether Redis could not be reached when it was last tried.
+    pub fn is_away(&self) -> bool {
+        self.link.is_away()
+    }
+
+    /// Stores new jobs, all or none.
+    ///
+    /// # Errors
+    /// [`Error::Full`] where Redis is full; [`Error::Unavailable`] leaves open whether they were stored.
+    pub fn submit(
+        &self,
+        jobs: &[NewJob],
+        idempotency: Option<&Idempotency>,
+        max_queue_length: u64,
+    ) -> Result<std::result::Result<Submitted, Refused>> {
+        let mut call = self.scripts.enqueue.call();
+        call.arg(max_queue_length);
+        match idempotency {
+            Some(request) => call.arg(&request.key).arg(&request.fingerprint),
+            None => call.arg("").arg(""),
+        };
+        call.arg(IDEMPOTENCY_LIFE.as_millis() as u64);
+        for job in jobs {
+            call.arg(&job.queue);
+            match job.start {
+                Start::Now => call.arg("").arg(""),
+                Start::AfterMs(ms) => call.arg(ms).arg(""),
+                Start::AtMs(ms) => call.arg("").arg(ms),
+            };
+            call.arg(&job.kind)
+                .arg(job.payload.get())
+                .arg(job.max_attempts)
+                .arg(job.timeout.as_millis() as u64)
+                .arg(job.unique_key.as_deref().unwrap_or(""));
+        }
+        let answer = record::array(self.run(&self.scripts.enqueue, &call)?)?;
+        let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
+        match (record::text(first(&answer)?)?.as_str(), &answer[1..]) {
+            ("stored", [id, due]) => {
+                let due_in = u64::try_from(record::int(due)?).ok().map(Duration::from_millis);
+                let scheduled = due_in.is_some() && jobs.len() == 1;
+                Ok(Ok(Submitted {
+                    first: record::id(id)?,
+                    count: jobs.len() as u64,
+                    status: status(scheduled),
+                    due_in,
+                    replayed: false,
+                }))
+            }
+            ("replayed", [id, count, scheduled]) => Ok(Ok(Submitted {
+                first: record::id(id)?,
+                count: record::int(count)? as u64,
+                status: status(record::int(scheduled)? == 1),
+                due_in: None,
+                replayed: true,
+            })),
+            ("mismatch", []) => Ok(Err(Refused::Mismatch)),
+            ("duplicate", [id]) => Ok(Err(Refused::Duplicate(record::id(id)?))),
+            ("full", [queue]) => Ok(Err(Refused::QueueFull(record::text(queue)?))),
+            _ => Err(record::unexpected(&Value::Array(answer))),
+        }
+    }
+
+    /// Waits up to [`BLOCK`] for a job in an empty queue and moves it into this server's list. It is not started.
+    ///
+    /// # Errors
+    /// [`Error::Full`] where Redis is full: BRPOPLPUSH is refused then, [`Queue::take`] is not.
+    pub fn fetch(&self, server: &ServerId, queue: &str) -> Result<Option<Fetched>> {
+        let mut command = redis::cmd("BRPOPLPUSH");
+        command
+            .arg(format!("{}{}{queue}", self.prefix, keys::WORK))
+            .arg(self.in_progress(server))
+            .arg(BLOCK.as_secs());
+        match self.link.query_blocking(&command)? {
+            Value::Nil => Ok(None),
+            entry => Ok(Some(Fetched { entry: record::text(&entry)?, queue: queue.to_owned() })),
+        }
+    }
+
+    /// Frees all fetchers of this process from [`Queue::fetch`].
+    pub fn unblock_fetchers(&self) {
+        self.link.unblock();
+    }
+
+    /// Takes and starts up to as many jobs as the shares say; the fetched one comes first.
+    ///
+    /// # Errors
+    /// [`Fenced`] within `Ok` where this server was declared dead.
+    pub fn take(
+        &self,
+        server: &ServerId,
+        shares: &[Share],
+        suspects: Suspects,
+        max_crashes: u32,
+        fetched: Option<&Fetched>,
+    ) -> Result<std::result::Result<Taken, Fenced>> {
+        let mut call = self.scripts.take.call();
+        call.arg(server.as_str());
+        call.arg(match suspects {
+            Suspects::None => "none",
+            Suspects::One => "lane",
+            Suspects::Any => "alone",
+        });
+        call.arg(max_crashes);
+        match fetched {
+            Some(fetched) => call.arg(&fetched.entry).arg(&fetched.queue),
+            None => call.arg("").arg(""),
+        };
+        for share in shares {
+            call.arg(&share.queue).arg(share.jobs);
+        }
+        let mut answer = record::array(self.run(&self.scripts.take, &call)?)?.into_iter();
+        let mut next = || answer.next().ok_or_else(|| Error::Protocol("a take without an answer".to_owned()));
+        if record::text(&next()?)? == "fenced" {
+            return Ok(Err(Fenced));
+        }
+        let mut taken = Taken {
+            now_ms: record::int(&next()?)? as u64,
+            wants_empty_server: record::int(&next()?)? == 1,
+            paused: record::array(next()?)?.iter().map(record::text).collect::<Result<_>>()?,
+            ..Taken::default()
+        };
+        for fields in answer {
+            let mut fields = record::array(fields)?;
+            let id = record::id(first(&fields)?)?;
+            fields.remove(0);
+            match record::to_job(id, fields) {
+                Ok(mut job) => {
+                    job.status = Status::Processing;
+                    job.starts += 1;
+                    job.started_at_ms = Some(taken.now_ms);
+                    job.server = Some(server.to_string());
+                    taken.jobs.push((Lease { id, token: job.starts }, job));
+                }
+                Err(broken) => taken.broken.push((Lease { id, token: broken.starts + 1 }, broken.reason)),
+            }
+        }
+        Ok(Ok(taken))
+    }
+
+    /// Settles attempts, each by itself, in their order. Sending the same again after a lost answer is harmless.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] leaves open which were settled.
+    pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+        let mut call = self.scripts.settle.call();
+        call.arg(server.as_str());
+        for Settlement { lease, verdict } in settlements {
+            call.arg(lease.id.get()).arg(lease.token);
+            match verdict {
+                Verdict::Complete(result) => call.arg("complete").arg(result.get()).arg(0),
+                Verdict::Retry(error, delay) => {
+                    call.arg("retry").arg(record::error_text(error)).arg(delay.as_millis() as u64)
+                }
+                Verdict::Fail(error) => call.arg("fail").arg(record::error_text(error)).arg(0),
+                Verdict::Release => call.arg("release").arg("").arg(0),
+            };
+        }
+        self.settled(&call)
+    }
+
+    /// Settles a failed attempt and starts the next one under the same lease, for a backoff that is slept by the worker.
+    /// Anything but `Now(Processing)` ends the lease.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] leaves open whether it was done.
+    pub fn start_again(&self, server: &ServerId, lease: &mut Lease, error: &str) -> Result<Settled> {
+        let mut call = self.scripts.settle.call();
+        call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
+        call.arg("again").arg(record::error_text(error)).arg(0);
+        let settled = self.settled(&call)?;
+        let settled = settled.first().copied().unwrap_or(Settled::Stale);
+        if settled == Settled::Now(Status::Processing) {
+            lease.token += 1;
+        }
+        Ok(settled)
+    }
+
+    fn settled(&self, call: &Cmd) -> Result<Vec<Settled>> {
+        let answers = record::array(self.run(&self.scripts.settle, call)?)?;
+        let read = |answer: Value| match record::text(first(&record::array(answer)?)?)?.as_str() {
+            "stale" => Ok(Settled::Stale),
+            "repeated" => Ok(Settled::Repeated),
+            word => word.parse().map(Settled::Now).map_err(|_| Error::Protocol(word.to_owned())),
+        };
+        answers.into_iter().map(read).collect()
+    }
+
+    /// The ids in this server's list, newest first: what Redis holds to be in progress here.
+    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<String>> {
+        let mut command = redis::cmd("LRANGE");
+        command.arg(self.in_progress(server)).arg(0).arg(-1);
+        self.link.query(Access::Read, &command)
+    }
+
+    /// Puts entries of this server's list, which it does not know of, back to the front of their queues. Newest first.
+    /// How many went back.
+    pub fn recover(&self, server: &ServerId, entries: &[String]) -> Result<usize> {
+        let mut call = self.scripts.recover.call();
+        call.arg(server.as_str()).arg(entries);
+        Ok(record::int(&self.run(&self.scripts.recover, &call)?)? as usize)
+    }
+
+    /// Moves due jobs into their queues. How many, and how long until the next one is due.
+    pub fn promote(&self) -> Result<(usize, Option<Duration>)> {
+        let mut call = self.scripts.promote.call();
+        call.arg(STEP);
+        let answer = record::array(self.run(&self.scripts.promote, &call)?)?;
+        let [moved, next] = answer.as_slice() else { return Err(record::unexpected(&Value::Array(answer))) };
+        Ok((record::int(moved)? as usize, u64::try_from(record::int(next)?).ok().map(Duration::from_millis)))
+    }
+
+    /// Enters a new server.
+    pub fn register(&self, server: &ServerId, workers: usize) -> Result<()> {
+        let mut call = self.scripts.register.call();
+        call.arg(server.as_str()).arg(workers);
+        self.run(&self.scripts.register, &call).map(|_| ())
+    }
+
+    /// Says that this server lives, and brings back what it should know.
+    pub fn beat(
+        &self,
+        server: &ServerId,
+        busy: usize,
+        workers: usize,
+    ) -> Result<std::result::Result<Beat, Fenced>> {
+        let mut call = self.scripts.beat.call();
+        call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
+        let answer = record::array(self.run(&self.scripts.beat, &call)?)?;
+        let Ok([_, in_progress, cancels, servers]) = <[Value; 4]>::try_from(answer) else {
+            return Ok(Err(Fenced));
+        };
+        let cancels = record::array(cancels)?.iter().map(record::id).collect::<Result<_>>()?;
+        let words = record::array(servers)?.iter().map(record::text).collect::<Result<Vec<_>>>()?;
+        let servers = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        Ok(Ok(Beat { in_progress: record::int(&in_progress)? as usize, cancels, servers }))
+    }
+
+    /// Declares a server dead whose beat still is what was observed, and takes over what it had in progress.
+    /// `None` where it has beaten after all.
+    pub fn reclaim(&self, server: &str, observed: &str, max_crashes: u32) -> Result<Option<Reclaimed>> {
+        self.take_over(server, observed, max_crashes, "crash")
+    }
+
+    /// The orderly end of a server: what it has left goes back to the queue, nothing charged.
+    pub fn leave(&self, server: &ServerId) -> Result<Option<Reclaimed>> {
+        self.take_over(server.as_str(), "", 1, "leave")
+    }
+
+    fn take_over(
+        &self,
+        server: &str,
+        observed: &str,
+        max_crashes: u32,
+        mode: &str,
+    ) -> Result<Option<Reclaimed>> {
+        let mut total = Reclaimed::default();
+        let mut observed = observed.to_owned();
+        loop {
+            let mut call = self.scripts.reclaim.call();
+            call.arg(server).arg(&observed).arg(max_crashes).arg(mode).arg(STEP);
+            let answer = record::array(self.run(&self.scripts.reclaim, &call)?)?;
+            let Ok([_, moved, left, charged, failed, beat]) = <[Value; 6]>::try_from(answer) else {
+                return Ok(None);
+            };
+            total.moved += record::int(&moved)? as usize;
+            total.charged += record::int(&charged)? as usize;
+            for kind in record::array(failed)? {
+                total.failed.push(record::text(&kind)?);
+            }
+            if record::int(&left)? == 0 {
+                return Ok(Some(total));
+            }
+            observed = record::text(&beat)?;
+        }
+    }
+
+    /// Stops a job that waits, or asks its server to stop it.
+    pub fn cancel(&self, id: JobId) -> Result<Cancelled> {
+        let mut call = self.scripts.cancel.call();
+        call.arg(id.get());
+        let answer = record::array(self.run(&self.scripts.cancel, &call)?)?;
+        match record::text(first(&answer)?)?.as_str() {
+            "missing" => Ok(Cancelled::Missing),
+            "final" => Ok(Cancelled::AlreadyFinal),
+            "requested" => {
+                Ok(Cancelled::Requested(answer.get(1).map(record::text).transpose()?.unwrap_or_default()))
+            }
+            _ => Ok(Cancelled::Done),
+        }
+    }
+
+    /// Sends failed or cancelled jobs back to their queues as new, each by itself.
+    pub fn retry(&self, ids: &[JobId]) -> Result<Vec<Changed>> {
+        self.change(&self.scripts.retry, ids)
+    }
+
+    /// Forgets jobs that are completed, failed or cancelled, each by itself.
+    pub fn delete(&self, ids: &[JobId]) -> Result<Vec<Changed>> {
+        self.change(&self.scripts.delete, ids)
+    }
+
+    fn change(&self, script: &Atomic, ids: &[JobId]) -> Result<Vec<Changed>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = script.call();
+        for id in ids {
+            call.arg(id.get());
+        }
+        let read = |answer: Value| {
+            let answer = record::array(answer)?;
+            Ok(match record::text(first(&answer)?)?.as_str() {
+                "missing" => Changed::Missing,
+                "wrong_status" => Changed::WrongStatus,
+                "duplicate" => Changed::Duplicate(record::id(answer.get(1).unwrap_or(&Value::Nil))?),
+                _ => Changed::Done,
+            })
+        };
+        record::array(self.run(script, &call)?)?.into_iter().map(read).collect()
+    }
+
+    /// Forgets finished jobs that are too old or too many: one step of it. Whether there may be more.
+    pub fn purge(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool> {
+        let mut call = self.scripts.purge.call();
+        call.arg(if failed { "failed" } else { "done" }).arg(keep_for.as_millis() as u64).arg(keep).arg(STEP);
+        Ok(record::int(&self.run(&self.scripts.purge, &call)?)? > 0)
+    }
+
+    /// Lets no job of a queue start, or lets them start again.
+    pub fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
+        let mut command = redis::cmd(if paused { "SADD" } else { "SREM" });
+        command.arg(format!("{}{}", self.prefix, keys::PAUSED)).arg(queue);
+        self.link.query::<i64>(Access::Write, &command).map(|_| ())
+    }
+
+    fn in_progress(&self, server: &ServerId) -> String {
+        format!("{}{}{server}", self.prefix, keys::IN_PROGRESS)
+    }
+
+    fn run(&self, script: &Atomic, call: &Cmd) -> Result<Value> {
+        self.link.run_script(script.access, &script.script, call)
+    }
+}
+
+fn first(values: &[Value]) -> Result<&Value> {
+    values.first().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))
+}

@@ -1,0 +1,156 @@
+//! A job's hash in Redis as a [`Job`]: the only place in Rust that knows the fields' names.
+//!
+//! Fields: type, queue, status, payload, max_attempts, timeout_ms; and where they apply: attempts, crashes, starts,
+//! server, scheduled_at, started_at, finished_at, errors, result, unique_key, cancel. The time of submission is the id.
+
+use redis::Value;
+use serde_json::value::RawValue;
+
+use crate::job::{AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Job, JobId, Status};
+
+use super::error::{Error, Result};
+
+/// A record that no job can be read from.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// The fencing token, so that the entry can be settled all the same.
+    pub(super) starts: u64,
+    pub(super) reason: String,
+}
+
+/// Reads `field, value, ..` as a job.
+pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, Broken> {
+    let mut job = Job {
+        id,
+        kind: String::new(),
+        queue: DEFAULT_QUEUE.to_owned(),
+        status: Status::Queued,
+        payload: crate::job::empty_payload(),
+        attempts: 0,
+        max_attempts: DEFAULT_MAX_ATTEMPTS,
+        crashes: 0,
+        timeout_ms: DEFAULT_TIMEOUT.as_millis() as u64,
+        scheduled_at_ms: None,
+        started_at_ms: None,
+        finished_at_ms: None,
+        errors: Vec::new(),
+        result: None,
+        unique_key: None,
+        server: None,
+        starts: 0,
+    };
+    let (mut has_status, mut has_type, mut broken) = (false, false, None);
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { continue };
+        let value = String::from_utf8(value).unwrap_or_else(|error| {
+            broken = Some(format!("field {} is no UTF-8", String::from_utf8_lossy(&name)));
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        });
+        let read = match name.as_slice() {
+            b"type" => {
+                has_type = true;
+                job.kind = value;
+                true
+            }
+            b"status" => {
+                has_status = true;
+                value.parse().map(|status| job.status = status).is_ok()
+            }
+            b"queue" => {
+                job.queue = value;
+                true
+            }
+            b"server" => {
+                job.server = Some(value);
+                true
+            }
+            b"unique_key" => {
+                job.unique_key = Some(value);
+                true
+            }
+            b"payload" => RawValue::from_string(value).map(|payload| job.payload = payload).is_ok(),
+            b"result" => RawValue::from_string(value).map(|result| job.result = Some(result)).is_ok(),
+            b"errors" => {
+                job.errors = value.lines().filter_map(to_error).collect();
+                true
+            }
+            b"attempts" => value.parse().map(|number| job.attempts = number).is_ok(),
+            b"max_attempts" => value.parse().map(|number| job.max_attempts = number).is_ok(),
+            b"crashes" => value.parse().map(|number| job.crashes = number).is_ok(),
+            b"timeout_ms" => value.parse().map(|number| job.timeout_ms = number).is_ok(),
+            b"starts" => value.parse().map(|number| job.starts = number).is_ok(),
+            b"scheduled_at" => value.parse().map(|ms| job.scheduled_at_ms = Some(ms)).is_ok(),
+            b"started_at" => value.parse().map(|ms| job.started_at_ms = Some(ms)).is_ok(),
+            b"finished_at" => value.parse().map(|ms| job.finished_at_ms = Some(ms)).is_ok(),
+            _ => true,
+        };
+        if !read {
+            broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(&name)));
+        }
+    }
+    match broken {
+        None if has_status && has_type => Ok(job),
+        None => Err(Broken { starts: job.starts, reason: "a field is missing".to_owned() }),
+        Some(reason) => Err(Broken { starts: job.starts, reason }),
+    }
+}
+
+/// One line of the field `errors`: attempt, ms, message as a JSON string.
+fn to_error(line: &str) -> Option<AttemptError> {
+    let mut parts = line.splitn(3, ' ');
+    let attempt = parts.next()?.parse().ok()?;
+    let at_ms = parts.next()?.parse().ok()?;
+    let message = serde_json::from_str(parts.next()?).ok()?;
+    Some(AttemptError { attempt, at_ms, message })
+}
+
+/// An error message as it stands in the field `errors`, cut to what is kept.
+pub(super) fn error_text(message: &str) -> String {
+    let kept = match message.char_indices().nth(crate::job::MAX_ERROR_CHARS) {
+        Some((end, _)) => &message[..end],
+        None => message,
+    };
+    serde_json::Value::from(kept).to_string()
+}
+
+/// The elements of an array; an answer of another shape is an error.
+pub(super) fn array(value: Value) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(values) => Ok(values),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A whole number.
+pub(super) fn int(value: &Value) -> Result<i64> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        Value::BulkString(digits) => std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| unexpected(value)),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// A text; nil is the empty one.
+pub(super) fn text(value: &Value) -> Result<String> {
+    match value {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Ok(text.clone()),
+        Value::Nil => Ok(String::new()),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// A job's id.
+pub(super) fn id(value: &Value) -> Result<JobId> {
+    text(value)?.parse().map_err(|_| unexpected(value))
+}
+
+pub(super) fn unexpected(value: &Value) -> Error {
+    let mut shown = format!("{value:?}");
+    shown.truncate(shown.floor_char_boundary(200));
+    Error::Protocol(shown)
+}

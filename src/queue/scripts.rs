@@ -1,0 +1,85 @@
+//! The Lua scripts: every change of a job that touches more than one key is one of them.
+
+use redis::{Cmd, Script};
+
+use super::keys;
+use super::link::Access;
+
+/// One script, ready to be called.
+pub(super) struct Atomic {
+    pub(super) script: Script,
+    pub(super) access: Access,
+    /// Names the slot to a Redis Cluster; the scripts know all keys themselves.
+    slot: String,
+}
+
+impl Atomic {
+    /// The beginning of a call; the arguments follow.
+    pub(super) fn call(&self) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(1).arg(&self.slot);
+        command
+    }
+}
+
+/// All scripts of one namespace.
+pub(super) struct Scripts {
+    pub(super) enqueue: Atomic,
+    pub(super) take: Atomic,
+    pub(super) settle: Atomic,
+    pub(super) recover: Atomic,
+    pub(super) promote: Atomic,
+    pub(super) register: Atomic,
+    pub(super) beat: Atomic,
+    pub(super) reclaim: Atomic,
+    pub(super) cancel: Atomic,
+    pub(super) retry: Atomic,
+    pub(super) delete: Atomic,
+    pub(super) purge: Atomic,
+    pub(super) ready: Atomic,
+    pub(super) get: Atomic,
+    pub(super) statuses: Atomic,
+    pub(super) list: Atomic,
+    pub(super) dead_ids: Atomic,
+    pub(super) queues: Atomic,
+    pub(super) stats: Atomic,
+}
+
+/// At its `maxmemory` Redis refuses even to take or to settle a job, unless a script says that it may.
+const ALWAYS: &str = "#!lua flags=allow-oom";
+const NOT_WHEN_FULL: &str = "#!lua";
+const READ_ONLY: &str = "#!lua flags=no-writes";
+
+impl Scripts {
+    pub(super) fn new(namespace: &str) -> Scripts {
+        let keys = keys::as_lua(namespace);
+        let slot = keys::prefix(namespace) + keys::SERVERS;
+        let script = |flags: &str, body: &str| {
+            let common = include_str!("lua/common.lua");
+            let access = if flags == READ_ONLY { Access::Read } else { Access::Write };
+            let script = Script::new(&format!("{flags}\n{keys}{common}{body}"));
+            Atomic { script, access, slot: slot.clone() }
+        };
+        Scripts {
+            enqueue: script(NOT_WHEN_FULL, include_str!("lua/enqueue.lua")),
+            take: script(ALWAYS, include_str!("lua/take.lua")),
+            settle: script(ALWAYS, include_str!("lua/settle.lua")),
+            recover: script(ALWAYS, include_str!("lua/recover.lua")),
+            promote: script(ALWAYS, include_str!("lua/promote.lua")),
+            register: script(ALWAYS, include_str!("lua/register.lua")),
+            beat: script(ALWAYS, include_str!("lua/beat.lua")),
+            reclaim: script(ALWAYS, include_str!("lua/reclaim.lua")),
+            cancel: script(ALWAYS, include_str!("lua/cancel.lua")),
+            retry: script(ALWAYS, include_str!("lua/retry.lua")),
+            delete: script(ALWAYS, include_str!("lua/delete.lua")),
+            purge: script(ALWAYS, include_str!("lua/purge.lua")),
+            ready: script(NOT_WHEN_FULL, include_str!("lua/ready.lua")),
+            get: script(READ_ONLY, include_str!("lua/get.lua")),
+            statuses: script(READ_ONLY, include_str!("lua/statuses.lua")),
+            list: script(READ_ONLY, include_str!("lua/list.lua")),
+            dead_ids: script(READ_ONLY, include_str!("lua/dead_ids.lua")),
+            queues: script(READ_ONLY, include_str!("lua/queues.lua")),
+            stats: script(READ_ONLY, include_str!("lua/stats.lua")),
+        }
+    }
+}

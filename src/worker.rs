@@ -1,0 +1,239 @@
+//! Workers: run jobs, one at a time each.
+//!
+//! A worker takes a job from the channel, runs its handler behind `catch_unwind`, and hands the verdict to the
+//! committer; so a worker never waits for Redis, except where it sleeps a short backoff itself. It knows no HTTP.
+//! A thread whose handler does not return is given up by the watchdog and replaced; when the handler returns after
+//! all, the thread ends.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::fetcher::Handed;
+use crate::handler::{Handlers, JobContext, StopReason, StopSignal};
+use crate::identity::Identity;
+use crate::inhand::{GivenUp, InHand};
+use crate::job::{Failure, Job, Outcome, Status};
+use crate::metrics::Metrics;
+use crate::queue::{Lease, Queue, Settled, Settlement, Verdict};
+
+/// How many threads may be lost to handlers that never return. Beyond that they are not replaced any more.
+const MAX_GIVEN_UP: usize = 512;
+
+/// What all workers share.
+pub struct Workers {
+    /// Jobs to run.
+    pub jobs: Receiver<Handed>,
+    /// Verdicts.
+    pub committer: Sender<Settlement>,
+    /// What is in hand.
+    pub in_hand: Arc<InHand>,
+    /// Who runs what.
+    pub handlers: Arc<Handlers>,
+    /// For short backoffs.
+    pub queue: Arc<Queue>,
+    /// This server's name.
+    pub identity: Arc<Identity>,
+    /// The longest backoff that is slept on the worker's thread.
+    pub inline_backoff: Duration,
+    /// Counts attempts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Workers {
+    /// Starts the thread `worker-<number>`. Ends when the channel of jobs is closed.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn spawn(self: &Arc<Self>, number: usize) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let workers = self.clone();
+        std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || workers.run())
+    }
+
+    fn run(&self) {
+        IS_WORKER.set(true);
+        for (job, stop) in &self.jobs {
+            if !self.work(job, &stop) {
+                return;
+            }
+        }
+    }
+
+    /// Runs a job until it is settled or parked; `false` if the thread was given up meanwhile.
+    fn work(&self, mut job: Arc<Job>, stop: &StopSignal) -> bool {
+        loop {
+            if !self.in_hand.begin(job.id, Duration::from_millis(job.timeout_ms)) {
+                self.let_go(&job);
+                return true;
+            }
+            let context = JobContext::new(job.clone(), stop.clone());
+            let started = Instant::now();
+            let outcome = self.attempt(&context);
+            let Some(mut lease) = self.in_hand.end(job.id) else {
+                log::info!("job={} type={:?}: returned after it was given up", job.id, job.kind);
+                return false;
+            };
+            self.metrics.ran(&job.kind, started.elapsed());
+            let verdict = self.judge(&job, stop.reason(), outcome);
+            let Verdict::Retry(error, delay) = &verdict else {
+                self.settle(lease, verdict);
+                return true;
+            };
+            if *delay > self.inline_backoff || stop.reason().is_some() {
+                self.settle(lease, verdict);
+                return true;
+            }
+            match self.start_again(&mut lease, &job, error) {
+                Some(Settled::Now(Status::Processing)) => {
+                    let mut next = Job::clone(&job);
+                    next.attempts += 1;
+                    next.starts += 1;
+                    job = Arc::new(next);
+                    self.in_hand.resume(lease, &job);
+                    stop.wait(*delay);
+                }
+                Some(_) => {
+                    self.in_hand.remove([job.id]);
+                    return true;
+                }
+                None => {
+                    self.settle(lease, verdict);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// One attempt, whatever the handler does.
+    fn attempt(&self, context: &JobContext) -> Outcome {
+        let kind = &context.job().kind;
+        let Some(handler) = self.handlers.get(kind) else {
+            return Err(Failure::retryable(format!("no handler for type \"{kind}\"")));
+        };
+        match catch_unwind(AssertUnwindSafe(|| handler.handle(context))) {
+            Ok(outcome) => outcome,
+            Err(payload) => {
+                self.metrics.panicked(kind);
+                Err(Failure::retryable(describe_panic(payload)))
+            }
+        }
+    }
+
+    /// What an attempt's outcome means for the job.
+    fn judge(&self, job: &Job, stop: Option<StopReason>, outcome: Outcome) -> Verdict {
+        let failure = match (outcome, stop) {
+            // What was done is done, even where it was told to stop.
+            (Ok(result), _) => return Verdict::Complete(result),
+            (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::TakenOver)) => {
+                return Verdict::Release;
+            }
+            (Err(_), Some(StopReason::TimedOut)) => Failure::retryable("timed out"),
+            (Err(failure), None) => failure,
+        };
+        match failure {
+            Failure::Permanent { message } => Verdict::Fail(message),
+            Failure::Retryable { message, retry_after } => {
+                let delay = self.handlers.policy(&job.kind).backoff.delay(job.attempts + 1, fastrand::f64());
+                let delay = delay.max(retry_after.unwrap_or_default());
+                if job.attempts + 1 >= job.max_attempts {
+                    return Verdict::Fail(message);
+                }
+                Verdict::Retry(message, delay)
+            }
+        }
+    }
+
+    /// Records the failure and keeps the job for its next attempt; `None` where Redis could not be asked.
+    fn start_again(&self, lease: &mut Lease, job: &Job, error: &str) -> Option<Settled> {
+        let settled = self.queue.start_again(&self.identity.current(), lease, error).ok()?;
+        if settled == Settled::Now(Status::Processing) {
+            self.metrics.retried(&job.kind);
+            log::warn!(
+                "job={} type={:?} attempt={}: failed, again at once: {error}",
+                job.id,
+                job.kind,
+                job.attempts + 1
+            );
+        }
+        Some(settled)
+    }
+
+    /// A job that must not be started any more: it goes back, unless it was taken over already.
+    fn let_go(&self, job: &Job) {
+        if let Some(lease) = self.in_hand.end(job.id) {
+            self.settle(lease, Verdict::Release);
+        }
+    }
+
+    fn settle(&self, lease: Lease, verdict: Verdict) {
+        // The committer ends after the workers.
+        let _ = self.committer.send(Settlement { lease, verdict });
+    }
+
+    /// The watchdog: tells attempts that time out to stop, gives up those that do not, and replaces their threads.
+    pub fn watch(self: &Arc<Self>) {
+        let mut lost = 0;
+        while let Some(given_up) = self.in_hand.watch() {
+            for GivenUp { lease, job, reason } in given_up {
+                log::error!(
+                    "job={} type={:?}: its handler does not stop, its thread is given up",
+                    job.id,
+                    job.kind
+                );
+                let verdict = self.judge(&job, Some(reason), Err(Failure::retryable("timed out")));
+                self.settle(lease, verdict);
+                lost += 1;
+                self.in_hand.change_workers(-1);
+                if lost > MAX_GIVEN_UP {
+                    log::error!("{lost} threads hang in their handlers: this one is not replaced");
+                } else if let Err(error) = self.spawn(self.in_hand.workers() + lost) {
+                    log::error!("cannot replace a worker thread: {error}");
+                } else {
+                    self.in_hand.change_workers(1);
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    static IS_WORKER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// Message and place of the last panic on this thread: only the hook knows the place.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the panics of handlers for their jobs' errors; all others go on to the hook that was set before.
+pub fn catch_handler_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if IS_WORKER.get() {
+                let _ = PANIC.try_with(|panic| panic.replace(Some(describe(info))));
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+fn describe(info: &PanicHookInfo) -> String {
+    let message = info.payload_as_str().unwrap_or("(no message)");
+    match info.location() {
+        Some(place) => format!("panicked: {message} ({}:{})", place.file(), place.line()),
+        None => format!("panicked: {message}"),
+    }
+}
+
+/// The error of a job whose handler panicked.
+fn describe_panic(payload: Box<dyn Any + Send>) -> String {
+    // Dropping what was thrown can itself panic, and would end the thread.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    PANIC.with_borrow_mut(Option::take).unwrap_or_else(|| "panicked".to_owned())
+}
