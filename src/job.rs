@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 
 /// Attempts of a job when neither the job nor its handler says how many.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
@@ -273,6 +276,91 @@ impl Job {
     }
 }
 
+/// A job as the API gives it and as http handlers get it. The JSON is for people and programs outside; what Redis
+/// keeps is not this.
+impl Serialize for Job {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        /// The fields in the order in which they are shown.
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            id: JobId,
+            r#type: &'a str,
+            queue: &'a str,
+            status: Status,
+            payload: &'a RawValue,
+            attempts: u32,
+            max_attempts: u32,
+            crashes: u32,
+            timeout_ms: u64,
+            created_at: Time,
+            scheduled_at: Option<Time>,
+            started_at: Option<Time>,
+            finished_at: Option<Time>,
+            last_error: Option<&'a str>,
+            errors: &'a [AttemptError],
+            result: Option<&'a RawValue>,
+            unique_key: Option<&'a str>,
+            server: Option<&'a str>,
+        }
+
+        let shown = Shown {
+            id: self.id,
+            r#type: &self.kind,
+            queue: &self.queue,
+            status: self.status,
+            payload: &self.payload,
+            attempts: self.attempts,
+            max_attempts: self.max_attempts,
+            crashes: self.crashes,
+            timeout_ms: self.timeout_ms,
+            created_at: Time(self.id.created_at_ms()),
+            scheduled_at: self.scheduled_at_ms.map(Time),
+            started_at: self.started_at_ms.map(Time),
+            finished_at: self.finished_at_ms.map(Time),
+            last_error: self.last_error(),
+            errors: &self.errors,
+            result: self.result.as_deref(),
+            unique_key: self.unique_key.as_deref(),
+            server: self.server.as_deref(),
+        };
+        shown.serialize(serializer)
+    }
+}
+
+impl Serialize for AttemptError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            attempt: u32,
+            at: Time,
+            message: &'a str,
+        }
+
+        Shown { attempt: self.attempt, at: Time(self.at_ms), message: &self.message }.serialize(serializer)
+    }
+}
+
+/// Milliseconds since 1970 that are shown as RFC 3339.
+#[derive(Clone, Copy)]
+struct Time(u64);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(self.0))
+    }
+}
+
+/// A time in milliseconds since 1970 as RFC 3339 in UTC, always with three digits of a second:
+/// `2026-11-24T08:00:00.000Z`. What lies after the year 9999 is shown as its end.
+pub fn rfc3339(ms: u64) -> String {
+    const FORMAT: &[BorrowedFormatItem] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    const END: &str = "9999-12-31T23:59:59.999Z";
+
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_else(|| END.to_owned())
+}
+
 /// Why an attempt failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptError {
@@ -330,3 +418,53 @@ impl<E: std::error::Error> From<E> for Failure {
 
 /// What an attempt came to: the result as JSON, or why there is none.
 pub type Outcome = Result<Box<RawValue>, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::testing::job;
+
+    #[test]
+    fn a_new_job_is_shown_with_every_field_in_order() {
+        let shown = serde_json::to_string(&job(r#"{"n": 1.000000000000000000001}"#)).unwrap();
+        assert_eq!(
+            shown,
+            r#"{"id":1764000000000123,"type":"Encode Video","queue":"default","status":"processing","#
+                .to_owned()
+                + r#""payload":{"n": 1.000000000000000000001},"attempts":0,"max_attempts":5,"crashes":0,"#
+                + r#""timeout_ms":300000,"created_at":"2025-11-24T16:00:00.000Z","scheduled_at":null,"#
+                + r#""started_at":null,"finished_at":null,"last_error":null,"errors":[],"result":null,"#
+                + r#""unique_key":null,"server":null}"#
+        );
+    }
+
+    #[test]
+    fn a_job_with_a_past_is_shown_with_it() {
+        let failed = Job {
+            status: Status::Failed,
+            attempts: 1,
+            finished_at_ms: Some(1_764_000_001_050),
+            errors: vec![AttemptError { attempt: 1, at_ms: 1_764_000_001_007, message: "no".to_owned() }],
+            result: Some(RawValue::from_string("[1.0]".to_owned()).unwrap()),
+            server: Some("host-1".to_owned()),
+            ..job("1e400")
+        };
+        let shown = serde_json::to_string(&failed).unwrap();
+        for part in [
+            r#""payload":1e400"#,
+            r#""finished_at":"2025-11-24T16:00:01.050Z","last_error":"no","#,
+            r#""errors":[{"attempt":1,"at":"2025-11-24T16:00:01.007Z","message":"no"}],"result":[1.0]"#,
+            r#""server":"host-1"}"#,
+        ] {
+            assert!(shown.contains(part), "{part} is not in {shown}");
+        }
+    }
+
+    #[test]
+    fn times_have_exactly_milliseconds_in_every_year() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(253_402_300_800_000), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+}

@@ -10,6 +10,7 @@ pub mod handler;
 pub mod identity;
 pub mod inhand;
 pub mod job;
+pub mod json;
 pub mod maintenance;
 pub mod metrics;
 pub mod queue;

@@ -1,1 +1,404 @@
-//! To be written.
+//! Handlers that are programs: `exec = ["./encode.sh", "--fast"]` in the configuration.
+//!
+//! The payload goes in on stdin, the result comes out on stdout, the exit code says how it went. How a process is
+//! run and got rid of is in `process`; this file knows what a job's program is given and what its end means.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf, absolute};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+
+use super::output::{READ_LIMIT, message_with_end, result_from_output};
+use super::process::{self, Ended, Limits};
+use super::{Handler, JobContext, StopReason};
+use crate::job::{Failure, Outcome};
+
+/// Exit codes after which another try is of no use: EX_USAGE and EX_DATAERR of sysexits.h.
+const PERMANENT_CODES: [i32; 2] = [64, 65];
+/// All that a program gets to see of the server's environment; secrets stay with the server.
+const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+const LIMITS: Limits = Limits { stdout: READ_LIMIT, stderr: 2 * 1024 };
+/// From SIGTERM to SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same when the server stops: it has waited for `drain-timeout` already.
+const PATIENCE_AT_SHUTDOWN: Duration = Duration::from_millis(500);
+
+/// Runs a program for every attempt, without a shell.
+#[derive(Clone, Debug)]
+pub struct ExecHandler {
+    program: PathBuf,
+    args: Vec<String>,
+    dir: PathBuf,
+    patience: Duration,
+}
+
+impl ExecHandler {
+    /// A handler that runs `command` in the folder `config_dir`.
+    ///
+    /// A program with a `/` in it is looked for from `config_dir`, any other on PATH, once and for all here.
+    ///
+    /// # Errors
+    /// A sentence: the command is empty, or its program is not an executable file.
+    pub fn new(command: &[String], config_dir: &Path) -> Result<ExecHandler, String> {
+        let [name, args @ ..] = command else {
+            return Err("exec needs at least the program's name".to_owned());
+        };
+        // The folder of a file that was given by its bare name is "".
+        let dir = if config_dir.as_os_str().is_empty() { Path::new(".") } else { config_dir };
+        let dir = absolute(dir).map_err(|error| format!("the folder of the configuration: {error}"))?;
+        let program = if name.contains('/') { check_program(dir.join(name))? } else { find_on_path(name)? };
+        if args.iter().any(|arg| arg.contains('\0')) {
+            return Err(format!("an argument of \"{name}\" has a NUL character in it"));
+        }
+        Ok(ExecHandler { program, args: args.to_vec(), dir, patience: PATIENCE })
+    }
+
+    fn command(&self, job: &JobContext) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).current_dir(&self.dir).env_clear();
+        command.envs(PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+        command
+            .env("THREADQ_JOB_ID", job.job().id.to_string())
+            .env("THREADQ_JOB_TYPE", &job.job().kind)
+            .env("THREADQ_ATTEMPT", job.attempt().to_string());
+        command
+    }
+
+    fn patience(&self, reason: StopReason) -> Duration {
+        match reason {
+            StopReason::Shutdown => self.patience.min(PATIENCE_AT_SHUTDOWN),
+            StopReason::TimedOut | StopReason::Cancelled | StopReason::TakenOver => self.patience,
+        }
+    }
+}
+
+impl Handler for ExecHandler {
+    /// Blocks until the program and its whole process group are gone: up to 5 s after it was told to stop.
+    fn handle(&self, job: &JobContext) -> Outcome {
+        let mut command = self.command(job);
+        let input = job.job().payload.get().as_bytes();
+        let ended = process::run(
+            &mut command,
+            input,
+            LIMITS,
+            || job.stop_reason(),
+            |reason| self.patience(reason),
+        )
+        .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
+        outcome(&ended)
+    }
+}
+
+/// The program at this path, if it is one.
+fn check_program(path: PathBuf) -> Result<PathBuf, String> {
+    let problem = match path.metadata() {
+        Ok(meta) if !meta.is_file() => "is not a file".to_owned(),
+        Ok(_) => match access(&path, Access::EXEC_OK) {
+            Ok(()) => return Ok(path),
+            Err(_) => "is not executable".to_owned(),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be looked at: {error}"),
+    };
+    Err(format!("the program {} {problem}", path.display()))
+}
+
+/// Relative folders on PATH don't count: they would mean another program wherever the server is started.
+fn find_on_path(name: &str) -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    find_in(&path, name).ok_or_else(|| format!("the program \"{name}\" is not on PATH"))
+}
+
+fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+    let folders = env::split_paths(path).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(name)).find_map(|file| check_program(file).ok())
+}
+
+fn outcome(ended: &Ended) -> Outcome {
+    if let Some(reason) = ended.stopped {
+        return Err(Failure::retryable(reason.to_string()));
+    }
+    if ended.status.success() {
+        return Ok(result_from_output(&ended.stdout)?);
+    }
+    let message = message_with_end(&how_it_ended(ended.status), &ended.stderr);
+    match ended.status.code() {
+        Some(code) if PERMANENT_CODES.contains(&code) => Err(Failure::permanent(message)),
+        _ => Err(Failure::retryable(message)),
+    }
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match signal_name(signal) {
+            Some(name) => format!("killed by signal {signal} ({name})"),
+            None => format!("killed by signal {signal}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The names of the signals that end programs in practice; their numbers are the same on all systems.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::handler::StopSignal;
+    use crate::handler::testing::{TempDir, assert_gone, context, eventually, job};
+    use crate::job::{Job, MAX_RESULT_BYTES};
+
+    fn shell(script: &str, dir: &TempDir) -> ExecHandler {
+        ExecHandler::new(&words(&["/bin/sh", "-c", script]), dir.path()).unwrap()
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn run(script: &str) -> Outcome {
+        shell(script, &TempDir::new()).handle(&context("{}"))
+    }
+
+    fn result(script: &str) -> String {
+        run(script).unwrap().get().to_owned()
+    }
+
+    /// Runs a script and tells it to stop once it has written a process id into the file `pid`.
+    fn run_and_stop(script: &str, reason: StopReason, patience: Duration) -> (Outcome, String, Duration) {
+        let dir = TempDir::new();
+        let handler = ExecHandler { patience, ..shell(script, &dir) };
+        let stop = StopSignal::default();
+        let context = JobContext::new(job("{}"), stop.clone());
+        let file = dir.path().join("pid");
+        thread::scope(|scope| {
+            let run = scope.spawn(|| handler.handle(&context));
+            let read = || fs::read_to_string(&file).unwrap_or_default();
+            eventually("the script has started", || read().ends_with('\n'));
+            stop.stop(reason);
+            let start = Instant::now();
+            let outcome = run.join().unwrap();
+            (outcome, read().trim().to_owned(), start.elapsed())
+        })
+    }
+
+    #[test]
+    fn stdout_is_the_result() {
+        assert_eq!(result("echo '{\"n\": 12345678901234567890123}'"), r#"{"n": 12345678901234567890123}"#);
+        assert_eq!(result("echo two; echo lines"), r#""two\nlines""#);
+        assert_eq!(result("exit 0"), "null");
+        assert_eq!(result(r"printf '\377\n'"), "\"\u{fffd}\"");
+        assert_eq!(result("echo fine; echo noise >&2"), "\"fine\"");
+    }
+
+    #[test]
+    fn a_long_result_is_cut_and_the_job_completes() {
+        let cut: String = serde_json::from_str(&result("head -c 70000 /dev/zero | tr '\\0' x")).unwrap();
+        assert_eq!(cut, "x".repeat(MAX_RESULT_BYTES));
+    }
+
+    #[test]
+    fn much_output_neither_blocks_nor_is_kept() {
+        let start = Instant::now();
+        let outcome =
+            run("head -c 500000000 /dev/zero; head -c 50000000 /dev/zero >&2; echo end >&2; exit 1");
+        let message = outcome.unwrap_err().message().to_owned();
+        assert!(message.ends_with("end") && message.chars().count() <= 1000, "{message}");
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn exit_codes_decide_whether_it_is_tried_again() {
+        assert_eq!(run("echo no >&2; exit 1").unwrap_err(), Failure::retryable("exit code 1: no"));
+        assert_eq!(run("exit 75").unwrap_err(), Failure::retryable("exit code 75"));
+        assert_eq!(run("echo bad >&2; exit 64").unwrap_err(), Failure::permanent("exit code 64: bad"));
+        assert_eq!(run("exit 65").unwrap_err(), Failure::permanent("exit code 65"));
+        assert_eq!(
+            run("echo ow >&2; kill -9 $$").unwrap_err(),
+            Failure::retryable("killed by signal 9 (SIGKILL): ow")
+        );
+    }
+
+    #[test]
+    fn the_error_is_the_end_of_stderr() {
+        let message = run("head -c 9000 /dev/zero | tr '\\0' x >&2; echo last >&2; exit 3").unwrap_err();
+        let message = message.message();
+        assert!(message.starts_with("exit code 3: xxx") && message.ends_with("xlast"), "{message}");
+        assert_eq!(message.chars().count(), 1000);
+    }
+
+    #[test]
+    fn the_environment_is_scrubbed() {
+        // Set for every test by cargo, and as much the server's own as a token would be.
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let context = JobContext::new(Job { attempts: 2, ..job("{}") }, StopSignal::default());
+        let handler = ExecHandler::new(&words(&["env"]), TempDir::new().path()).unwrap();
+        let handler = ExecHandler { dir: env::temp_dir(), ..handler };
+        let output: String = serde_json::from_str(handler.handle(&context).unwrap().get()).unwrap();
+        for line in output.lines() {
+            let name = line.split('=').next().unwrap();
+            assert!(PASSED_ON.contains(&name) || name.starts_with("THREADQ_"), "{line}");
+        }
+        assert!(output.contains("THREADQ_JOB_ID=1764000000000123"));
+        assert!(output.contains("THREADQ_JOB_TYPE=Encode Video"));
+        assert!(output.contains("THREADQ_ATTEMPT=3"));
+        assert!(output.contains("PATH="));
+    }
+
+    #[test]
+    fn the_payload_comes_on_stdin() {
+        let payload = r#"{"n": 1.00000000000000000000001}"#;
+        let outcome = shell("cat", &TempDir::new()).handle(&context(payload));
+        assert_eq!(outcome.unwrap().get(), payload);
+
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        let outcome = shell("wc -c", &TempDir::new()).handle(&context(&long));
+        assert_eq!(outcome.unwrap().get(), (long.len()).to_string());
+    }
+
+    #[test]
+    fn a_program_need_not_read_its_stdin() {
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        for script in ["true", "exec 0<&-; sleep 0.05", "head -c 1 >/dev/null"] {
+            let outcome = shell(script, &TempDir::new()).handle(&context(&long));
+            assert_eq!(outcome.unwrap().get(), "null", "{script}");
+        }
+    }
+
+    #[test]
+    fn the_working_directory_is_the_folder_of_the_configuration() {
+        let dir = TempDir::new();
+        let outcome = shell("pwd", &dir).handle(&context("{}"));
+        assert_eq!(outcome.unwrap().get(), format!("\"{}\"", dir.path().display()));
+    }
+
+    #[test]
+    fn a_relative_program_is_looked_for_from_the_configuration() {
+        let dir = TempDir::new();
+        fs::create_dir(dir.path().join("bin")).unwrap();
+        symlink("/bin/sh", dir.path().join("bin/run")).unwrap();
+        let handler = ExecHandler::new(&words(&["./bin/run", "-c", "echo $1", "0", "a b"]), dir.path());
+        assert_eq!(handler.unwrap().handle(&context("{}")).unwrap().get(), "\"a b\"");
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_run_is_refused_by_name() {
+        let dir = TempDir::new();
+        fs::write(dir.path().join("text"), "").unwrap();
+        fs::set_permissions(dir.path().join("text"), fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = |command: &[&str]| ExecHandler::new(&words(command), dir.path()).unwrap_err();
+        let path = dir.path().display();
+        assert_eq!(refused(&["./gone"]), format!("the program {path}/./gone does not exist"));
+        assert_eq!(refused(&["./text"]), format!("the program {path}/./text is not executable"));
+        assert_eq!(refused(&["./"]), format!("the program {path}/./ is not a file"));
+        assert_eq!(refused(&["threadq-no-such"]), "the program \"threadq-no-such\" is not on PATH");
+        assert_eq!(refused(&[]), "exec needs at least the program's name");
+    }
+
+    #[test]
+    fn a_program_that_has_gone_since_is_a_retryable_failure() {
+        let dir = TempDir::new();
+        symlink("/bin/sh", dir.path().join("run")).unwrap();
+        let handler = ExecHandler::new(&words(&["./run"]), dir.path()).unwrap();
+        fs::remove_file(dir.path().join("run")).unwrap();
+        let Err(Failure::Retryable { message, .. }) = handler.handle(&context("{}")) else {
+            panic!("it should fail and be tried again");
+        };
+        assert!(message.contains("/run: No such file"), "{message}");
+    }
+
+    #[test]
+    fn relative_folders_on_path_are_skipped() {
+        assert_eq!(find_in(OsStr::new(".:bin::/bin"), "sh"), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(find_in(OsStr::new(""), "sh"), None);
+    }
+
+    #[test]
+    fn a_stopped_program_gets_sigterm_and_time_to_tidy_up() {
+        let script = "trap 'sleep 0.2; echo tidied >> pid; exit 0' TERM; echo $$ > pid; sleep 1000 & wait";
+        let (outcome, pid, _) = run_and_stop(script, StopReason::TimedOut, Duration::from_secs(20));
+        assert_eq!(outcome.unwrap_err(), Failure::retryable("timed out"));
+        assert!(pid.ends_with("tidied"), "{pid}");
+        assert_gone(pid.lines().next().unwrap());
+    }
+
+    #[test]
+    fn what_the_program_started_gets_the_same_time() {
+        let child = "trap \"sleep 0.2; echo tidied >> pid; exit\" TERM; echo $$ > pid; sleep 1000 & wait";
+        let script = format!("sh -c '{child}'; true");
+        let (outcome, pid, _) = run_and_stop(&script, StopReason::Cancelled, Duration::from_secs(20));
+        assert_eq!(outcome.unwrap_err(), Failure::retryable("cancelled"));
+        assert!(pid.ends_with("tidied"), "{pid}");
+    }
+
+    #[test]
+    fn a_program_that_ignores_sigterm_is_killed_with_all_it_started() {
+        let script = "trap '' TERM; sh -c 'echo $$ > pid; while :; do sleep 1; done' & wait";
+        let patience = Duration::from_millis(300);
+        let (outcome, pid, time) = run_and_stop(script, StopReason::Cancelled, patience);
+        assert_eq!(outcome.unwrap_err(), Failure::retryable("cancelled"));
+        assert!(time >= patience && time < Duration::from_secs(10), "{time:?}");
+        assert_gone(&pid);
+    }
+
+    #[test]
+    fn at_shutdown_it_goes_faster() {
+        let script = "trap '' TERM; echo $$ > pid; while :; do sleep 1; done";
+        let (outcome, pid, time) = run_and_stop(script, StopReason::Shutdown, PATIENCE);
+        assert_eq!(outcome.unwrap_err(), Failure::retryable("the server is stopping"));
+        assert!(time >= PATIENCE_AT_SHUTDOWN && time < Duration::from_secs(4), "{time:?}");
+        assert_gone(&pid);
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_is_killed_and_not_waited_for() {
+        let start = Instant::now();
+        let pid: String = serde_json::from_str(&result("sleep 1000 & echo \"pid $!\"")).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(20));
+        assert_gone(pid.strip_prefix("pid ").unwrap());
+    }
+
+    #[test]
+    fn many_run_at_a_time() {
+        let all_fine = AtomicBool::new(true);
+        thread::scope(|scope| {
+            for number in 0..30 {
+                let all_fine = &all_fine;
+                scope.spawn(move || {
+                    let fine =
+                        result(&format!("cat; sleep 0.1; echo {number}")) == format!("\"{{}}{number}\"");
+                    all_fine.fetch_and(fine, Ordering::Relaxed);
+                });
+            }
+        });
+        assert!(all_fine.into_inner());
+    }
+}

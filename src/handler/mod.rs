@@ -5,8 +5,14 @@
 pub mod demo;
 pub mod exec;
 pub mod http;
+mod output;
+mod process;
+mod stoppable;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +32,6 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// A closure as a handler; its value becomes the job's result.
-#[allow(dead_code)] // until the server is wired
 pub(crate) struct Closure<F>(pub F);
 
 impl<F, T> Handler for Closure<F>
@@ -51,6 +56,18 @@ pub enum StopReason {
     TakenOver,
     /// The server stops and has waited long enough.
     Shutdown,
+}
+
+impl fmt::Display for StopReason {
+    /// As the error of the attempt that was stopped.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            StopReason::TimedOut => "timed out",
+            StopReason::Cancelled => "cancelled",
+            StopReason::TakenOver => "another server has taken the job over",
+            StopReason::Shutdown => "the server is stopping",
+        })
+    }
 }
 
 /// Tells a running attempt to stop. Cloning gives another handle of the same signal.
