@@ -19,6 +19,7 @@ use super::stoppable;
 use super::{Handler, JobContext};
 use crate::job::{Failure, Outcome};
 
+/// For finding the host's address, and once more for reaching it: neither wait can be stopped.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node 5 s): one that is closed under a POST
 /// costs an attempt, because nobody can say whether the job got there.
@@ -119,6 +120,7 @@ fn agent() -> Agent {
         .proxy(None)
         .user_agent(USER_AGENT)
         .accept_encoding(AutoHeaderValue::None)
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .max_idle_age(MAX_IDLE)
         .max_idle_connections(MAX_IDLE_CONNECTIONS)
@@ -164,4 +166,268 @@ fn http_date(text: &str) -> Option<OffsetDateTime> {
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
     PrimitiveDateTime::parse(text, FORMAT).ok().map(PrimitiveDateTime::assume_utc)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::handler::testing::{context, eventually, job};
+    use crate::handler::{StopReason, StopSignal};
+    use crate::job::{Job, MAX_RESULT_BYTES};
+
+    /// Answers one request per connection, one connection after another, and gives the requests.
+    fn serve(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jobs", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                requests.push(read_request(&stream));
+                // The client may have read enough and gone.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+            requests
+        });
+        (url, server)
+    }
+
+    fn read_request(stream: &TcpStream) -> String {
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        let length =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        head + &String::from_utf8(body).unwrap()
+    }
+
+    fn answer(status: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")
+    }
+
+    fn outcome_of(answer: String) -> Outcome {
+        let (url, server) = serve(vec![answer]);
+        let outcome = HttpHandler::new(&url).unwrap().handle(&context("{}"));
+        server.join().unwrap();
+        outcome
+    }
+
+    fn retry_after_of(status: &str, headers: &str) -> Option<Duration> {
+        match outcome_of(answer(status, headers, "")) {
+            Err(Failure::Retryable { retry_after, .. }) => retry_after,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_job_is_posted_as_json() {
+        let (url, server) = serve(vec![answer("200 OK", "", "")]);
+        let sent = Job { attempts: 2, ..job(r#"{"n": 1.00000000000000000000000001}"#) };
+        let context = JobContext::new(sent.clone(), StopSignal::default());
+        HttpHandler::new(&url).unwrap().handle(&context).unwrap();
+
+        let request = server.join().unwrap().remove(0);
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, serde_json::to_string(&sent).unwrap());
+        assert!(head.starts_with("POST /jobs HTTP/1.1\r\n"), "{head}");
+        let head = head.to_lowercase();
+        for header in [
+            "content-type: application/json",
+            "threadq-job-id: 1764000000000123",
+            "threadq-attempt: 3",
+            concat!("user-agent: threadq/", env!("CARGO_PKG_VERSION")),
+        ] {
+            assert!(head.lines().any(|line| line == header), "{header} is not in {head}");
+        }
+        assert!(!head.contains("accept-encoding"), "{head}");
+    }
+
+    #[test]
+    fn the_body_of_a_2xx_is_the_result() {
+        let result = |answer| outcome_of(answer).unwrap().get().to_owned();
+        assert_eq!(result(answer("200 OK", "", r#"{"n": 1e999}"#)), r#"{"n": 1e999}"#);
+        assert_eq!(result(answer("201 Created", "", "done\n")), "\"done\"");
+        assert_eq!(result("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned()), "null");
+        assert_eq!(
+            result(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n"
+                    .to_owned()
+            ),
+            "[1]"
+        );
+    }
+
+    #[test]
+    fn a_long_body_is_cut_and_the_job_completes() {
+        let outcome = outcome_of(answer("200 OK", "", &"x".repeat(10 << 20)));
+        let cut: String = serde_json::from_str(outcome.unwrap().get()).unwrap();
+        assert_eq!(cut, "x".repeat(MAX_RESULT_BYTES));
+    }
+
+    #[test]
+    fn the_status_decides_whether_it_is_tried_again() {
+        for status in ["408 Request Timeout", "425 Too Early", "429 Too Many Requests", "500 Oops", "599 X"] {
+            let failure = outcome_of(answer(status, "", "why")).unwrap_err();
+            assert!(matches!(failure, Failure::Retryable { retry_after: None, .. }), "{status}: {failure:?}");
+            assert!(failure.message().starts_with(&format!("answered {}", &status[..3])), "{failure:?}");
+            assert!(failure.message().ends_with(": why"), "{failure:?}");
+        }
+        for status in ["400 Bad Request", "401 Unauthorized", "404 Not Found", "304 Not Modified", "600 X"] {
+            let failure = outcome_of(answer(status, "Retry-After: 5\r\n", "")).unwrap_err();
+            assert!(matches!(failure, Failure::Permanent { .. }), "{status}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_at_1000_characters() {
+        let failure = outcome_of(answer("500 Oops", "", &"é".repeat(100_000))).unwrap_err();
+        assert_eq!(failure.message().chars().count(), 1000);
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let status = "429 Too Many Requests";
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let wait = |headers: &str| retry_after_of(status, headers).map(|wait| wait.as_secs());
+        assert_eq!(wait("Retry-After: 120\r\n"), Some(120));
+        assert_eq!(wait(&format!("{date}Retry-After: Sun, 06 Nov 1994 08:51:07 GMT\r\n")), Some(90));
+        assert_eq!(wait("Retry-After: Sun, 06 Nov 1994 08:51:07 GMT\r\n"), Some(0));
+        assert_eq!(wait("Retry-After: 99999999999999999999999\r\n"), Some(24 * 3600));
+        assert_eq!(wait("Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n"), Some(24 * 3600));
+        assert_eq!(wait("Retry-After: soon\r\n"), None);
+        assert_eq!(wait("Retry-After: -1\r\n"), None);
+        assert_eq!(
+            retry_after_of("503 Service Unavailable", "Retry-After: 7\r\n"),
+            Some(Duration::from_secs(7))
+        );
+    }
+
+    #[test]
+    fn a_redirect_is_not_followed() {
+        for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+            // One connection is all that the server takes.
+            let failure = outcome_of(answer(status, "Location: /elsewhere\r\n", "")).unwrap_err();
+            assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
+            assert!(failure.message().starts_with(&format!("answered {}", &status[..3])), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_is_tried_again() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let handler = HttpHandler::new(&format!("http://{closed}/?token=secret")).unwrap();
+        let Err(Failure::Retryable { message, .. }) = handler.handle(&context("{}")) else {
+            panic!("it should fail and be tried again");
+        };
+        assert!(message.starts_with(&format!("no answer from {closed}: ")), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
+
+    #[test]
+    fn a_broken_answer_is_tried_again() {
+        for broken in
+            ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "nonsense\r\n\r\n"]
+        {
+            let failure = outcome_of(broken.to_owned()).unwrap_err();
+            assert!(matches!(failure, Failure::Retryable { .. }), "{broken:?}: {failure:?}");
+        }
+    }
+
+    /// Takes connections and never says a word.
+    fn silent_server() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    #[test]
+    fn a_slow_server_is_waited_for_until_the_deadline() {
+        let (_listener, url) = silent_server();
+        let context = JobContext::new(Job { timeout_ms: 400, ..job("{}") }, StopSignal::default());
+        let start = Instant::now();
+        let failure = HttpHandler::new(&url).unwrap().handle(&context).unwrap_err();
+        assert_eq!(failure, Failure::retryable("timed out"));
+        assert!(start.elapsed() >= Duration::from_millis(350), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn waiting_for_an_answer_ends_when_told_to_stop() {
+        let (listener, url) = silent_server();
+        let stop = StopSignal::default();
+        let context = JobContext::new(job("{}"), stop.clone());
+        let handler = HttpHandler::new(&url).unwrap();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let run = scope.spawn(|| handler.handle(&context));
+            let (stream, _) = listener.accept().unwrap();
+            read_request(&stream);
+            stop.stop(StopReason::Cancelled);
+            assert_eq!(run.join().unwrap().unwrap_err(), Failure::retryable("cancelled"));
+        });
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_connection_is_used_again_and_a_closed_one_costs_no_attempt() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let handler = HttpHandler::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let (closed, is_closed) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let keep_alive = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1";
+            let (mut first, _) = listener.accept().unwrap();
+            for _ in 0..2 {
+                read_request(&first);
+                first.write_all(keep_alive).unwrap();
+            }
+            drop(first);
+            closed.send(()).unwrap();
+            let (mut second, _) = listener.accept().unwrap();
+            read_request(&second);
+            second.write_all(keep_alive).unwrap();
+        });
+        assert!(handler.handle(&context("{}")).is_ok());
+        assert!(handler.handle(&context("{}")).is_ok());
+        is_closed.recv().unwrap();
+        assert!(handler.handle(&context("{}")).is_ok());
+        eventually("the server is done", || server.is_finished());
+        server.join().unwrap();
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_server_that_speaks_no_tls_is_tried_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 5]).unwrap();
+            stream.write_all(answer("200 OK", "", "").as_bytes()).unwrap();
+        });
+        let failure = HttpHandler::new(&url).unwrap().handle(&context("{}")).unwrap_err();
+        assert!(matches!(failure, Failure::Retryable { .. }), "{failure:?}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn only_http_urls_are_taken() {
+        assert!(HttpHandler::new("http://127.0.0.1:9000/notify?x=1").is_ok());
+        assert_eq!(HttpHandler::new("https://example.org").is_ok(), cfg!(feature = "tls"));
+        for url in
+            ["", "/notify", "127.0.0.1:9000", "ftp://example.org", "http://", "http://a b/", "http://:80/"]
+        {
+            let refused = HttpHandler::new(url).unwrap_err();
+            assert!(refused.starts_with(&format!("\"{url}\" is no URL")), "{refused}");
+        }
+    }
 }
