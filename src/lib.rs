@@ -5,6 +5,7 @@ compile_error!("threadq catches the panics of handlers: build it with panic = \"
 
 pub mod backoff;
 pub mod committer;
+pub mod config;
 pub mod fetcher;
 pub mod handler;
 pub mod identity;

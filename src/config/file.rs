@@ -1,0 +1,207 @@
+//! The TOML file: settings as keys, and the section `[handlers]`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::settings::{self, SETTINGS};
+use super::sources::Given;
+use super::values::{self, Invalid, duration_text};
+use super::{ConfigError, HandlerEntry, Run};
+use crate::backoff::Backoff;
+use crate::handler::Policy;
+use crate::job;
+
+const MAX_FILE: u64 = 1 << 20;
+/// As for the `timeout_ms` of a job.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// As for the delay of a job.
+const MAX_BACKOFF: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What a file says; its settings are not yet read.
+#[derive(Default)]
+pub(super) struct ConfigFile {
+    pub given: Vec<Given>,
+    /// In the order of their types.
+    pub handlers: Vec<HandlerEntry>,
+}
+
+/// Reads a file; `named_by` says where its name was found.
+///
+/// # Errors
+/// It cannot be read, is no TOML, has unknown keys, or a handler that is none.
+pub(super) fn read(path: &str, named_by: &str) -> Result<ConfigFile, ConfigError> {
+    let text = values::read_text(Path::new(path), MAX_FILE).map_err(|error| {
+        let why = Invalid::new(format!("cannot be read: {error}"), "a TOML file of up to 1 MiB");
+        ConfigError::new("config", named_by, &super::quoted(path), why)
+    })?;
+    parse(&text, &format!("file {path:?}"))
+}
+
+fn parse(text: &str, origin: &str) -> Result<ConfigFile, ConfigError> {
+    let table: Table = toml::from_str(text).map_err(|error| syntax_error(text, origin, &error))?;
+    let mut file = ConfigFile::default();
+    for (key, value) in table {
+        if key == "handlers" {
+            file.handlers = handlers(value, origin)?;
+        } else {
+            file.given.push(setting(&key, &value, origin)?);
+        }
+    }
+    Ok(file)
+}
+
+/// The error's own text would show the line, and with it perhaps a secret.
+fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+    let why = Invalid::new(format!("is no TOML: {}", error.message()), "a TOML file");
+    ConfigError::new("config", &format!("{origin}, line {line}"), "it", why)
+}
+
+fn setting(key: &str, value: &Value, origin: &str) -> Result<Given, ConfigError> {
+    let setting = settings::find(key).ok_or_else(|| {
+        let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).chain(["handlers"]).collect();
+        ConfigError::new(key, origin, "it", Invalid::new("is no setting", names.join(", ")))
+    })?;
+    let text = scalar(value).map_err(|why| ConfigError::new(key, origin, "it", why))?;
+    Ok(Given::new(setting, text, origin.to_owned()))
+}
+
+/// The text of a value, as a flag would give it.
+fn scalar(value: &Value) -> Result<String, Invalid> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(_) | Value::Table(_) => {
+            Err(Invalid::new(format!("is {}", type_of(value)), "a string, a number or true or false"))
+        }
+        other => Ok(other.to_string()),
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
+        _ => "a number, a date or true or false",
+    }
+}
+
+fn handlers(value: Value, origin: &str) -> Result<Vec<HandlerEntry>, ConfigError> {
+    let entries = Section::new("handlers".to_owned(), value, origin)?.table;
+    entries.into_iter().map(|(kind, entry)| handler(kind, entry, origin)).collect()
+}
+
+fn handler(kind: String, value: Value, origin: &str) -> Result<HandlerEntry, ConfigError> {
+    let mut entry = Section::new(format!("handlers.{kind:?}"), value, origin)?;
+    if !job::is_job_type(&kind) {
+        let allowed = "a job type of 1 to 100 characters, none of them a control character";
+        return Err(entry.error("has no valid name", allowed));
+    }
+    let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
+    let policy = policy(&mut entry)?;
+    entry.finish("exec, http, timeout, max_attempts, backoff")?;
+    let run = match (exec, http) {
+        (Some(_), Some(_)) => return Err(entry.error("has both exec and http", "one of them")),
+        (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
+    };
+    Ok(HandlerEntry { kind, run, policy })
+}
+
+fn exec(value: &Value) -> Result<Vec<String>, Invalid> {
+    let refuse = |problem: &str| Invalid::new(problem, "a list of strings: the program and its arguments");
+    let words = value.as_array().ok_or_else(|| refuse(&format!("is {}", type_of(value))))?;
+    let words: Option<Vec<String>> = words.iter().map(|word| word.as_str().map(str::to_owned)).collect();
+    match words.ok_or_else(|| refuse("has an entry that is no string"))? {
+        words if words.first().is_none_or(String::is_empty) => Err(refuse("names no program")),
+        words if words.iter().any(|word| word.contains('\0')) => Err(refuse("has an entry with a NUL in it")),
+        words => Ok(words),
+    }
+}
+
+fn http(value: &Value) -> Result<String, Invalid> {
+    values::http_url(&scalar(value)?)
+}
+
+/// What the entry doesn't say is as in the default policy.
+fn policy(entry: &mut Section) -> Result<Policy, ConfigError> {
+    let default = Policy::default();
+    let timeout =
+        entry.take_text("timeout", |text| values::duration(text, Duration::from_millis(1)..=MAX_TIMEOUT))?;
+    let max_attempts = entry.take_text("max_attempts", |text| values::number(text, 1..=100))?;
+    let backoff = match entry.table.remove("backoff") {
+        Some(value) => backoff(Section::new(format!("{}.backoff", entry.name), value, entry.origin)?)?,
+        None => default.backoff,
+    };
+    Ok(Policy {
+        timeout: timeout.unwrap_or(default.timeout),
+        max_attempts: max_attempts.unwrap_or(default.max_attempts),
+        backoff,
+    })
+}
+
+fn backoff(mut section: Section) -> Result<Backoff, ConfigError> {
+    let read = |text: &str| values::duration(text, Duration::ZERO..=MAX_BACKOFF);
+    let default = Backoff::default();
+    let base = section.take_text("base", read)?.unwrap_or(default.base);
+    let cap = section.take_text("cap", read)?.unwrap_or(default.cap);
+    section.finish("base, cap")?;
+    if base > cap {
+        let problem = format!("has the base {} above the cap {}", duration_text(base), duration_text(cap));
+        return Err(section.error(&problem, "a base up to the cap"));
+    }
+    Ok(Backoff { base, cap })
+}
+
+/// A table that is taken apart key by key; what is left over at the end is unknown.
+struct Section<'a> {
+    name: String,
+    table: Table,
+    origin: &'a str,
+}
+
+impl<'a> Section<'a> {
+    fn new(name: String, value: Value, origin: &'a str) -> Result<Section<'a>, ConfigError> {
+        match value {
+            Value::Table(table) => Ok(Section { name, table, origin }),
+            other => {
+                let why = Invalid::new(format!("is {}", type_of(&other)), "a table");
+                Err(ConfigError::new(&name, origin, "it", why))
+            }
+        }
+    }
+
+    fn error(&self, problem: &str, allowed: &str) -> ConfigError {
+        ConfigError::new(&self.name, self.origin, "it", Invalid::new(problem, allowed))
+    }
+
+    /// Takes a key whose value no error may show: commands and URLs can hold secrets.
+    fn take<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&Value) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.table.remove(key) else { return Ok(None) };
+        let name = format!("{}.{key}", self.name);
+        read(&value).map(Some).map_err(|why| ConfigError::new(&name, self.origin, "it", why))
+    }
+
+    fn take_text<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(text) = self.take(key, scalar)? else { return Ok(None) };
+        let name = format!("{}.{key}", self.name);
+        read(&text).map(Some).map_err(|why| ConfigError::new(&name, self.origin, &super::quoted(&text), why))
+    }
+
+    fn finish(&self, allowed: &str) -> Result<(), ConfigError> {
+        match self.table.keys().next() {
+            None => Ok(()),
+            Some(key) => Err(self.error(&format!("has the unknown key {key:?}"), allowed)),
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! The configuration as a whole: who beats whom, what is refused, and that no secret shows.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::backoff::Backoff;
+
+/// A folder that is removed at the end of the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("threadq-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn load(args: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let env: HashMap<&str, &str> = env.iter().copied().collect();
+    Config::load(args, |name| env.get(name).map(|text| text.to_string()))
+}
+
+fn load_file(text: &str) -> Result<Config, ConfigError> {
+    let folder = Folder::new();
+    load(&["--config", &folder.file("threadq.toml", text)], &[])
+}
+
+/// The error's line, which must be one.
+fn refused(result: Result<Config, ConfigError>) -> String {
+    let line = result.expect_err("should be refused").to_string();
+    assert!(!line.contains(char::is_control), "{line:?}");
+    assert!(line.contains("; allowed: "), "{line}");
+    line
+}
+
+#[test]
+fn without_anything_all_is_as_by_default() {
+    let config = load(&[], &[]).unwrap();
+    assert_eq!(config.config_dir, std::env::current_dir().unwrap());
+    let expected = Config { config_dir: config.config_dir.clone(), ..Config::default() };
+    assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+}
+
+#[test]
+fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+    // Name, a value for each of file, environment and flag, and how to see which it is.
+    type Seen = fn(&Config) -> String;
+    let cases: [(&str, [&str; 3], Seen); 8] = [
+        ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |c| c.listen.to_string()),
+        ("workers", ["1", "2", "3"], |c| c.workers.to_string()),
+        ("lease-timeout", ["1s", "2s", "3s"], |c| values::duration_text(c.lease_timeout)),
+        ("namespace", ["a", "b", "c"], |c| c.namespace.clone()),
+        ("redis-url", ["redis://a", "redis://b", "redis://c"], |c| c.redis_url.as_ref().unwrap().redacted()),
+        ("data-dir", ["a", "b", "c"], |c| c.data_dir.to_str().unwrap().to_owned()),
+        ("log-level", ["error", "warn", "trace"], |c| c.log_level.to_string().to_lowercase()),
+        ("demo", ["true", "false", "true"], |c| c.demo.to_string()),
+    ];
+    let folder = Folder::new();
+    for (name, [in_file, in_env, in_flag], seen) in cases {
+        let file = folder.file("threadq.toml", &format!("{name} = {in_file:?}"));
+        let variable = settings::find(name).unwrap().env_name();
+        let flag = format!("--{name}={in_flag}");
+        let all = [("THREADQ_CONFIG", file.as_str()), (&variable, in_env)];
+        let [with_file, with_env, with_flag] = [load(&[], &all[..1]), load(&[], &all), load(&[&flag], &all)]
+            .map(|config| seen(&config.unwrap()));
+        assert_eq!([with_file.as_str(), &with_env, &with_flag], [in_file, in_env, in_flag], "{name}");
+    }
+}
+
+#[test]
+fn flags_take_their_value_after_a_space_or_an_equals_sign() {
+    let args = ["--workers", "7", "--queues=a=2,b", "--demo", "--insecure-no-token=false", "--workers", "8"];
+    let config = load(&args, &[]).unwrap();
+    assert_eq!((config.workers, config.demo, config.insecure_no_token), (8, true, false));
+    assert_eq!(config.queues[0], QueueShare { name: "a".to_owned(), weight: 2 });
+    assert!(!load(&["--demo=false"], &[("THREADQ_DEMO", "1")]).unwrap().demo);
+}
+
+#[test]
+fn a_file_has_numbers_booleans_and_strings() {
+    let config = load_file(
+        "workers = 7\nmax-body = 2048\nmax-queue-length = '9'\ndemo = true\ninline-backoff = 0\nfsync = 'always'",
+    );
+    let config = config.unwrap();
+    assert_eq!((config.workers, config.max_body, config.max_queue_length, config.demo), (7, 2048, 9, true));
+    assert_eq!((config.inline_backoff, config.fsync.as_str()), (Duration::ZERO, "always"));
+}
+
+#[test]
+fn port_and_redis_url_come_right_below_their_own_variables() {
+    let listen = |args: &[&str], env: &[(&str, &str)]| load(args, env).unwrap().listen.to_string();
+    let folder = Folder::new();
+    let file = folder.file("threadq.toml", "listen = '127.0.0.1:1'");
+    assert_eq!(listen(&[], &[("PORT", "9000")]), "127.0.0.1:9000");
+    assert_eq!(listen(&["--config", &file], &[("PORT", "9000")]), "127.0.0.1:9000");
+    assert_eq!(listen(&[], &[("PORT", "9000"), ("THREADQ_LISTEN", "127.0.0.1:2")]), "127.0.0.1:2");
+    assert_eq!(listen(&[], &[("PORT", "tcp://x"), ("THREADQ_LISTEN", "127.0.0.1:2")]), "127.0.0.1:2");
+    assert_eq!(listen(&["--listen", "127.0.0.1:3"], &[("PORT", "9000")]), "127.0.0.1:3");
+    let url = |env: &[(&str, &str)]| load(&[], env).unwrap().redis_url.unwrap().expose().to_owned();
+    assert_eq!(url(&[("REDIS_URL", "redis://a")]), "redis://a");
+    assert_eq!(url(&[("REDIS_URL", "redis://a"), ("THREADQ_REDIS_URL", "redis://b")]), "redis://b");
+    let line = refused(load(&[], &[("PORT", "70000")]));
+    assert!(line.starts_with("listen (environment variable PORT): \"70000\" is too large;"), "{line}");
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let env = [
+        ("THREADQ_WORKERS", ""),
+        ("PORT", ""),
+        ("THREADQ_CONFIG", ""),
+        ("THREADQ_LISTEN", ""),
+        ("REDIS_URL", ""),
+    ];
+    assert_eq!(load(&[], &env).unwrap().workers, 30);
+    let env = [("THREADQ_LISTEN", ""), ("PORT", "9000")];
+    assert_eq!(load(&[], &env).unwrap().listen.port(), 9000);
+}
+
+#[test]
+fn bad_values_are_refused_from_every_source_with_the_same_words() {
+    let cases = [
+        ("listen", vec!["", "8080", "nowhere:80", "127.0.0.1", "127.0.0.1:65536"], "ADDR:PORT such as"),
+        ("redis-url", vec!["h", "http://h", "rediss://h", "redis://", "unix://s"], "redis://[[USER]"),
+        ("data-dir", vec![""], "the path of a folder"),
+        ("fsync", vec!["never", "ALWAYS"], "everysec, always"),
+        ("namespace", vec!["a b", "{x}", "é"], "1 to 64 of A-Z"),
+        ("queues", vec!["a,a", "a=0", "a=101", "a,", "a b"], "a comma list of NAME or NAME=WEIGHT"),
+        (
+            "workers",
+            vec!["0", "1001", "-1", "3.5", "many", "99999999999999999999"],
+            "a whole number from 1 to 1000",
+        ),
+        ("fetchers", vec!["0", "65"], "a whole number from 1 to 64"),
+        ("drain-timeout", vec!["5", "-5s", "3651d", "1h30m"], "0s to 3650d"),
+        ("lease-timeout", vec!["0", "999ms", "1 s", "99999999999999999999d"], "1s to 3650d"),
+        ("max-connections", vec!["0", "65537"], "a whole number from 1 to 65536"),
+        ("max-body", vec!["1023", "65MiB", "1MB", "99999999999999999999GiB"], "1KiB to 64MiB"),
+        ("max-queue-length", vec!["0", "9007199254740992"], "a whole number from 1 to 9007199254740991"),
+        ("retain-completed", vec!["1y", "24"], "0s to 3650d"),
+        ("retain-completed-max", vec!["-1", "1k"], "a whole number from 0 to 9007199254740991"),
+        ("retain-failed", vec!["forever"], "0s to 3650d"),
+        ("retain-failed-max", vec!["1_000"], "a whole number from 0 to 9007199254740991"),
+        ("max-crashes", vec!["0", "101"], "a whole number from 1 to 100"),
+        ("inline-backoff", vec!["200"], "0s to 3650d"),
+        ("api-token", vec!["a b", "é", "a\nb"], "1 to 1024 visible ASCII characters"),
+        ("api-token-file", vec!["/nonexistent/token", "/dev/zero", "/dev/null"], ""),
+        ("insecure-no-token", vec!["yes", "TRUE"], "true, false, 1, 0"),
+        ("log-format", vec!["xml", "JSON"], "text, json"),
+        ("log-level", vec!["loud", "3"], "off, error, warn, info, debug, trace"),
+        ("demo", vec!["on"], "true, false, 1, 0"),
+    ];
+    assert_eq!(cases.len(), settings::SETTINGS.len(), "a setting has no bad values here");
+    for (name, values, allowed) in cases {
+        let variable = settings::find(name).unwrap().env_name();
+        for value in values {
+            let after = |line: &str, origin: &str| {
+                let start = format!("{name} ({origin}");
+                assert!(line.starts_with(&start), "{line}");
+                assert!(line.contains(allowed), "{line}");
+                line.split_once("): ").unwrap().1.to_owned()
+            };
+            let flag = after(&refused(load(&[&format!("--{name}={value}")], &[])), &format!("flag --{name}"));
+            let file = after(&refused(load_file(&format!("{name} = {value:?}"))), "file ");
+            assert_eq!(flag, file);
+            if !value.is_empty() {
+                let env = refused(load(&[], &[(&variable, value)]));
+                assert_eq!(flag, after(&env, &format!("environment variable {variable}")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_value_is_shown_cut_and_on_one_line() {
+    let line = refused(load(&["--workers", "a\nb\u{1b}[31m"], &[]));
+    assert!(line.starts_with(r#"workers (flag --workers): "a\nb\u{1b}[31m" is no whole number;"#), "{line}");
+    assert!(refused(load(&["--workers", &"é".repeat(10_000)], &[])).len() < 400);
+}
+
+#[test]
+fn unknown_flags_and_stray_words_are_refused() {
+    let line = refused(load(&["--wrokers", "3"], &[]));
+    assert!(line.starts_with("--wrokers (command line): it is no flag"), "{line}");
+    assert!(line.contains("--workers") && line.contains("--config"), "{line}");
+    assert!(refused(load(&["-w3"], &[])).starts_with("-w (command line)"));
+    assert!(!refused(load(&["--demo", "hunter2"], &[])).contains("hunter2"));
+    assert!(!refused(load(&["--", "hunter2"], &[])).contains("hunter2"));
+    assert!(!refused(load(&["--api-tokn=hunter2"], &[])).contains("hunter2"));
+    for args in [&["--workers"][..], &["--workers", "--demo"], &["--config"], &["--data-dir", "--demo"]] {
+        let line = refused(load(args, &[]));
+        assert!(line.contains("has no value; allowed: --"), "{line}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_flag_that_is_no_utf8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let args = [OsString::from("--namespace"), OsString::from_vec(vec![0xff])];
+    let line = refused(Config::load(args, |_| None));
+    assert!(line.starts_with("namespace (flag --namespace): the value is no UTF-8"), "{line}");
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_toml_is_refused_with_its_line() {
+    let line = refused(load(&["--config", "/nonexistent/threadq.toml"], &[]));
+    assert!(
+        line.starts_with("config (flag --config): \"/nonexistent/threadq.toml\" cannot be read"),
+        "{line}"
+    );
+    let line = refused(load(&[], &[("THREADQ_CONFIG", "/nonexistent/threadq.toml")]));
+    assert!(line.starts_with("config (environment variable THREADQ_CONFIG)"), "{line}");
+    let endless = refused(load(&["--config", "/dev/zero"], &[]));
+    assert!(endless.contains("longer than"), "{endless}");
+    for (text, line_number) in [
+        ("workers = 3\ndemo =\n", 2),
+        ("\n\nworkers", 3),
+        ("workers = 3\nworkers = 4", 2),
+        ("api-token = hunter2", 1),
+        ("x = 1\nredis-url = redis://:hunter2@h", 2),
+        ("api-token = 'hunter2", 1),
+        ("api-token = \"hunter2\\x\"", 1),
+    ] {
+        let line = refused(load_file(text));
+        assert!(line.contains(&format!(", line {line_number}): it is no TOML")), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn unknown_keys_and_values_of_a_wrong_type_are_refused() {
+    for (text, start, part) in [
+        ("wrokers = 3", "wrokers (file ", "it is no setting; allowed: listen, "),
+        ("max_body = 3", "max_body (file ", "max-body"),
+        ("config = 'x'", "config (file ", "it is no setting"),
+        ("workers = [3]", "workers (file ", "it is a list; allowed: a string"),
+        ("[workers]\nn = 3", "workers (file ", "it is a table"),
+        ("workers = 1.5", "workers (file ", "\"1.5\" is no whole number"),
+        ("workers = true", "workers (file ", "\"true\" is no whole number"),
+        ("lease-timeout = 15", "lease-timeout (file ", "\"15\" has no unit"),
+        ("handlers = 3", "handlers (file ", "it is a number"),
+    ] {
+        let line = refused(load_file(text));
+        assert!(line.starts_with(start) && line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn other_machines_need_a_token_or_an_explicit_word() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.168.1.2:80", "[::ffff:10.0.0.1]:80"] {
+        let line = refused(load(&["--listen", address], &[]));
+        assert!(line.starts_with("listen (") && line.contains("api-token"), "{line}");
+        assert!(load(&["--listen", address, "--insecure-no-token"], &[]).is_ok());
+        assert!(load(&["--listen", address], &[("THREADQ_API_TOKEN", "t")]).is_ok());
+    }
+    for address in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0", "localhost:80", "[::ffff:127.0.0.1]:80"] {
+        assert!(load(&["--listen", address], &[]).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn a_token_may_come_from_a_file() {
+    let folder = Folder::new();
+    let token = folder.file("token", "  hunter2\n");
+    let config = load(&["--api-token-file", &token], &[("THREADQ_API_TOKEN", "other")]).unwrap();
+    assert_eq!(config.api_token.unwrap().expose(), "hunter2");
+    let line = refused(load(&["--api-token-file", &token, "--api-token", "other"], &[]));
+    assert!(
+        line.starts_with("api-token-file (flag --api-token-file): it is given beside api-token"),
+        "{line}"
+    );
+    let line = refused(load(&["--api-token-file", &folder.file("bad", "hunter2 hunter3")], &[]));
+    assert!(line.contains("holds a token that has a space") && !line.contains("hunter"), "{line}");
+    assert!(refused(load(&["--api-token-file", &folder.file("empty", "\n")], &[])).contains("is empty"));
+}
+
+#[test]
+fn a_secret_shows_neither_in_debug_nor_in_errors() {
+    let good = [("THREADQ_API_TOKEN", "hunter2"), ("THREADQ_REDIS_URL", "redis://:hunter3@h")];
+    let shown = format!("{:?}", load(&[], &good).unwrap());
+    assert!(!shown.contains("hunter"), "{shown}");
+    for (name, value) in [
+        ("api-token", "hunter2 x"),
+        ("api-token", "hunter2\n"),
+        ("redis-url", "rediss://:hunter2@h"),
+        ("redis-url", "redis://:hunter2@"),
+        ("redis-url", "hunter2"),
+        ("redis-url", "hunter2://h"),
+        ("redis-url", "redis://:hunter2 @h"),
+    ] {
+        let variable = settings::find(name).unwrap().env_name();
+        let lines = [
+            refused(load(&[&format!("--{name}"), value], &[])),
+            refused(load(&[], &[(&variable, value)])),
+            refused(load_file(&format!("{name} = {value:?}"))),
+            refused(load_file(&format!("{name} = [{value:?}]"))),
+        ];
+        for line in lines {
+            assert!(line.starts_with(name) && !line.contains("hunter"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn handlers_are_read_with_their_policies() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "threadq.toml",
+        r#"
+            workers = 2
+            [handlers."Encode Video"]
+            exec = ["./encode.sh", "--fast"]
+            timeout = "10m"
+            max_attempts = 3
+            backoff = { base = "2s", cap = "5m" }
+
+            [handlers.notify]
+            http = "http://127.0.0.1:9000/notify"
+            backoff.cap = "10s"
+
+            [handlers.echo]
+            max_attempts = 1
+        "#,
+    );
+    let config = load(&["--config", &file], &[]).unwrap();
+    assert_eq!(config.config_dir, folder.0);
+    let encode = HandlerEntry {
+        kind: "Encode Video".to_owned(),
+        run: Some(Run::Exec(vec!["./encode.sh".to_owned(), "--fast".to_owned()])),
+        policy: Policy {
+            timeout: Duration::from_secs(600),
+            max_attempts: 3,
+            backoff: Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(300) },
+        },
+    };
+    let echo = HandlerEntry {
+        kind: "echo".to_owned(),
+        run: None,
+        policy: Policy { max_attempts: 1, ..Policy::default() },
+    };
+    let backoff = Backoff { cap: Duration::from_secs(10), ..Backoff::default() };
+    let notify = HandlerEntry {
+        kind: "notify".to_owned(),
+        run: Some(Run::Http("http://127.0.0.1:9000/notify".to_owned())),
+        policy: Policy { backoff, ..Policy::default() },
+    };
+    assert_eq!(config.handlers, [encode, echo, notify]);
+}
+
+#[test]
+fn bad_handlers_are_refused_by_name() {
+    let long = format!("handlers.{}.exec = ['x']", "n".repeat(101));
+    for (text, start, part) in [
+        ("[handlers.x]\nexec = ['a']\nhttp = 'http://h'", r#"handlers."x" ("#, "both exec and http"),
+        ("[handlers.x]\nexec = []", r#"handlers."x".exec ("#, "names no program"),
+        ("[handlers.x]\nexec = ['']", r#"handlers."x".exec ("#, "names no program"),
+        ("[handlers.x]\nexec = ['a', 1]", r#"handlers."x".exec ("#, "is no string"),
+        ("[handlers.x]\nexec = ['a', \"\\u0000\"]", r#"handlers."x".exec ("#, "NUL"),
+        ("[handlers.x]\nexec = './a'", r#"handlers."x".exec ("#, "is a string; allowed: a list of strings"),
+        ("[handlers.x]\nhttp = 'ftp://h'", r#"handlers."x".http ("#, "is no HTTP URL"),
+        ("[handlers.x]\nhttp = ['http://h']", r#"handlers."x".http ("#, "is a list"),
+        ("[handlers.x]\ntimeout = '0s'", r#"handlers."x".timeout ("#, "1ms to 1d"),
+        ("[handlers.x]\ntimeout = '25h'", r#"handlers."x".timeout ("#, "is too large"),
+        ("[handlers.x]\ntimeout = 5", r#"handlers."x".timeout ("#, "\"5\" has no unit"),
+        ("[handlers.x]\nmax_attempts = 0", r#"handlers."x".max_attempts ("#, "from 1 to 100"),
+        ("[handlers.x]\nmax_attempts = 101", r#"handlers."x".max_attempts ("#, "from 1 to 100"),
+        (
+            "[handlers.x]\nmax-attempts = 3",
+            r#"handlers."x" ("#,
+            r#"the unknown key "max-attempts"; allowed: exec,"#,
+        ),
+        ("[handlers.x]\nbackoff = '2s'", r#"handlers."x".backoff ("#, "is a string; allowed: a table"),
+        ("[handlers.x]\nbackoff = { min = '2s' }", r#"handlers."x".backoff ("#, r#"unknown key "min""#),
+        (
+            "[handlers.x]\nbackoff = { base = '2s', cap = '1s' }",
+            r#"handlers."x".backoff ("#,
+            "the base 2s above the cap 1s",
+        ),
+        (
+            "[handlers.x]\nbackoff = { base = '2h' }",
+            r#"handlers."x".backoff ("#,
+            "the base 2h above the cap 1h",
+        ),
+        ("[handlers.x]\nbackoff = { cap = '366d' }", r#"handlers."x".backoff.cap ("#, "0s to 365d"),
+        ("handlers.x = 3", r#"handlers."x" ("#, "allowed: a table"),
+        ("[handlers.\"\"]\nexec = ['a']", r#"handlers."" ("#, "no valid name"),
+        ("[handlers.\"a\\nb\"]\nexec = ['a']", r#"handlers."a\nb" ("#, "no valid name"),
+        (&long, "handlers.", "no valid name"),
+    ] {
+        let line = refused(load_file(text));
+        assert!(line.starts_with(start) && line.contains(part), "{text}: {line}");
+        assert!(line.contains("threadq.toml"), "{line}");
+    }
+}
+
+#[test]
+fn no_file_makes_the_reader_panic() {
+    let good =
+        "workers = 2\nqueues = 'a=1,b'\n[handlers.\"E V\"]\nexec = ['./a']\nbackoff = { base = '2s' }\n";
+    let alphabet: Vec<char> = "[]{}=.,'\"\\\n #0sé\0\u{1b}".chars().collect();
+    let folder = Folder::new();
+    let mut random = fastrand::Rng::with_seed(31);
+    for _ in 0..2_000 {
+        let mut text: Vec<char> = good.chars().collect();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(0..text.len());
+            match random.bool() {
+                true => text[at] = alphabet[random.usize(0..alphabet.len())],
+                false => text.truncate(at.max(1)),
+            }
+        }
+        let file = folder.file("threadq.toml", &text.into_iter().collect::<String>());
+        let result = load(&["--config", &file], &[]);
+        if result.is_err() {
+            refused(result);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! From a text to a value: numbers, durations, sizes, addresses, queue lists.
+//!
+//! Every reader is a function of the text (and of the range) and says what is allowed when it refuses. Those of secrets
+//! repeat nothing of the text. They know neither the settings nor where a text comes from.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{QueueShare, Secret};
+use crate::job;
+
+/// The largest count that the numbers of Redis's Lua hold exactly.
+pub(super) const MAX_COUNT: u64 = (1 << 53) - 1;
+/// The longest duration: ten years. Longer ones are slips, and far from the ends of what clocks can add.
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+/// A token has to fit into a request's head, of which 16 KiB are read.
+const MAX_TOKEN: usize = 1024;
+
+/// Why a text is no value: completes a sentence that starts with the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid {
+    pub problem: String,
+    pub allowed: String,
+}
+
+impl Invalid {
+    pub fn new(problem: impl Into<String>, allowed: impl Into<String>) -> Invalid {
+        Invalid { problem: problem.into(), allowed: allowed.into() }
+    }
+}
+
+/// `true` or `false`, `1` or `0`.
+pub(super) fn boolean(text: &str) -> Result<bool, Invalid> {
+    choice(text, &[("true", true), ("false", false), ("1", true), ("0", false)])
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Invalid> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        Invalid::new("is none of the allowed words", allowed.join(", "))
+    })
+}
+
+/// Decimal digits without sign or separators, within a range.
+pub(super) fn number<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, Invalid> {
+    let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+    let number = digits(text).ok_or("is no whole number").and_then(|number| within(number, &range));
+    number
+        .and_then(|number| T::try_from(number).map_err(|_| "is too large"))
+        .map_err(|problem| Invalid::new(problem, allowed))
+}
+
+/// Digits and one of `ms`, `s`, `m`, `h`, `d`; zero needs no unit.
+pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Invalid> {
+    read_duration(text).and_then(|duration| within(duration, &range)).map_err(|problem| {
+        let (least, most) = (duration_text(*range.start()), duration_text(*range.end()));
+        Invalid::new(problem, format!("{least} to {most}, as digits and ms, s, m, h or d"))
+    })
+}
+
+fn read_duration(text: &str) -> Result<Duration, &'static str> {
+    let (number, unit) = split_unit(text).ok_or("is no duration")?;
+    let unit_ms = match unit {
+        "" if number == 0 => 1,
+        "" => return Err("has no unit"),
+        _ => unit_of(unit, &DURATION_UNITS).ok_or("is no duration")?,
+    };
+    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
+}
+
+/// Bytes as digits, or digits and one of `KiB`, `MiB`, `GiB`.
+pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<usize, Invalid> {
+    let size = read_size(text).and_then(|size| within(size, &range));
+    size.and_then(|size| usize::try_from(size).map_err(|_| "is too large")).map_err(|problem| {
+        let (least, most) = (size_text(*range.start()), size_text(*range.end()));
+        Invalid::new(problem, format!("{least} to {most}, as bytes or digits and KiB, MiB or GiB"))
+    })
+}
+
+fn read_size(text: &str) -> Result<u64, &'static str> {
+    let (number, unit) = split_unit(text).ok_or("is no size")?;
+    let unit = if unit.is_empty() { Some(1) } else { unit_of(unit, &SIZE_UNITS) };
+    Ok(number.saturating_mul(unit.ok_or("is no size")?))
+}
+
+/// The number in front, and what follows it.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    Some((digits(number)?, unit))
+}
+
+/// Decimal digits; a number beyond 64 bits is as large as one can be, so that it fails as too large.
+fn digits(text: &str) -> Option<u64> {
+    let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn unit_of(name: &str, units: &[(&str, u64)]) -> Option<u64> {
+    units.iter().find(|(unit, _)| *unit == name).map(|(_, factor)| *factor)
+}
+
+fn within<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, &'static str> {
+    match value {
+        value if value < *range.start() => Err("is too small"),
+        value if value > *range.end() => Err("is too large"),
+        value => Ok(value),
+    }
+}
+
+/// A duration as it would be written in the configuration, in whole milliseconds.
+pub(super) fn duration_text(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "0s".to_owned(),
+        ms => with_unit(ms, &DURATION_UNITS),
+    }
+}
+
+fn size_text(bytes: u64) -> String {
+    with_unit(bytes.into(), &SIZE_UNITS)
+}
+
+/// The number in the largest unit (they come first) in which it is whole.
+fn with_unit(number: u128, units: &[(&str, u64)]) -> String {
+    let unit = units.iter().find(|(_, factor)| number.is_multiple_of(u128::from(*factor)));
+    unit.map_or_else(
+        || number.to_string(),
+        |(name, factor)| format!("{}{name}", number / u128::from(*factor)),
+    )
+}
+
+/// `ADDR:PORT` with an IPv4 address, an IPv6 address in brackets, or `localhost` (127.0.0.1).
+pub(super) fn address(text: &str) -> Result<SocketAddr, Invalid> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
+        Invalid::new(
+            "is no address with a port",
+            "ADDR:PORT such as 127.0.0.1:8080, [::1]:8080 or localhost:8080 (port 0 takes a free one)",
+        )
+    })
+}
+
+/// A port of 127.0.0.1.
+pub(super) fn local_port(text: &str) -> Result<SocketAddr, Invalid> {
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, number(text, 0..=u64::from(u16::MAX))?)))
+}
+
+/// Any path but the empty one.
+pub(super) fn path(text: &str) -> Result<PathBuf, Invalid> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Invalid::new("is no path", "the path of a folder"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// The prefix of all keys.
+pub(super) fn namespace(text: &str) -> Result<String, Invalid> {
+    if !job::is_queue_name(text) {
+        return Err(Invalid::new("is no namespace", "1 to 64 of A-Z a-z 0-9 _ . -"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A comma list of `name` or `name=weight`; spaces around an entry don't matter.
+pub(super) fn queues(text: &str) -> Result<Vec<QueueShare>, Invalid> {
+    let queues: Result<Vec<QueueShare>, String> = text.split(',').map(|entry| queue(entry.trim())).collect();
+    queues.and_then(distinct).map_err(|problem| {
+        Invalid::new(
+            problem,
+            "a comma list of NAME or NAME=WEIGHT, each name once, of 1 to 64 of A-Z a-z 0-9 _ . -, weights 1 to 100",
+        )
+    })
+}
+
+fn queue(entry: &str) -> Result<QueueShare, String> {
+    let (name, weight) = entry.split_once('=').unwrap_or((entry, "1"));
+    if !job::is_queue_name(name) {
+        return Err(format!("has an entry {entry:?} without a valid name"));
+    }
+    let weight =
+        number(weight, 1..=100).map_err(|_| format!("has an entry {entry:?} without a valid weight"))?;
+    Ok(QueueShare { name: name.to_owned(), weight })
+}
+
+fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
+    let mut seen = HashSet::new();
+    match queues.iter().find(|queue| !seen.insert(queue.name.as_str())) {
+        Some(twice) => Err(format!("names the queue {:?} twice", twice.name)),
+        None => Ok(queues),
+    }
+}
+
+/// A Redis URL of a kind that this build can connect to. Host names and the like are left to the one who connects.
+pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
+    let problem = match text.split_once("://") {
+        None => "is no URL",
+        Some(("rediss", _)) => "asks for TLS, which this build does not have",
+        Some(("redis" | "unix" | "redis+unix", _)) if has_gap(text) => {
+            "has a space or a control character in it"
+        }
+        Some(("redis", rest)) if has_no_host(rest) => "names no host",
+        Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => "names no absolute path of a socket",
+        Some(("redis" | "unix" | "redis+unix", _)) => return Ok(Secret::new(text)),
+        Some(_) => "has an unknown scheme",
+    };
+    Err(Invalid::new(
+        problem,
+        "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH",
+    ))
+}
+
+/// The URL of an HTTP endpoint.
+pub(super) fn http_url(text: &str) -> Result<String, Invalid> {
+    let tls = cfg!(feature = "tls");
+    let problem = match text.split_once("://") {
+        Some(("https", _)) if !tls => "asks for TLS, which this build does not have",
+        Some(("http" | "https", _)) if has_gap(text) => "has a space or a control character in it",
+        Some(("http" | "https", rest)) if has_no_host(rest) => "names no host",
+        Some(("http" | "https", _)) => return Ok(text.to_owned()),
+        _ => "is no HTTP URL",
+    };
+    Err(Invalid::new(problem, if tls { "a URL with http:// or https://" } else { "a URL with http://" }))
+}
+
+fn has_gap(text: &str) -> bool {
+    text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+fn has_no_host(after_scheme: &str) -> bool {
+    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.is_empty() || host.starts_with(':')
+}
+
+/// A token that a client can send in a header.
+pub(super) fn token(text: &str) -> Result<Secret, Invalid> {
+    let problem = match text.len() {
+        0 => "is empty",
+        length if length > MAX_TOKEN => "is too long",
+        _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+            "has a space or a character that is no visible ASCII"
+        }
+        _ => return Ok(Secret::new(text)),
+    };
+    Err(Invalid::new(problem, format!("1 to {MAX_TOKEN} visible ASCII characters")))
+}
+
+/// The token that a file holds, without white space around it.
+pub(super) fn token_file(path: &str) -> Result<Secret, Invalid> {
+    let text = read_text(Path::new(path), 2 * MAX_TOKEN as u64)
+        .map_err(|error| Invalid::new(format!("cannot be read: {error}"), "a file that holds the token"))?;
+    token(text.trim()).map_err(|why| Invalid::new(format!("holds a token that {}", why.problem), why.allowed))
+}
+
+/// Reads a file of UTF-8 of at most `limit` bytes; a path such as `/dev/zero` doesn't fill the memory.
+///
+/// # Errors
+/// The file cannot be read, is longer, or is not UTF-8.
+pub(super) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+
+    #[test]
+    fn durations_are_digits_and_a_unit() {
+        let cases =
+            [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("24h", 86_400_000), ("90d", 7_776_000_000)];
+        for (text, ms) in cases.into_iter().chain([("0", 0), ("0s", 0), ("0ms", 0), ("007s", 7_000)]) {
+            assert_eq!(duration(text, ANY_DURATION), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        let bad = [
+            "", "5", "s", "5 s", " 5s", "5s ", "-5s", "+5s", "1.5s", "5S", "5sec", "1h30m", "5µs", "٣s",
+            "1e3s",
+        ];
+        for text in bad {
+            assert!(duration(text, ANY_DURATION).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_written_duration_reads_as_itself() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..20_000 {
+            let bound = 1 << random.u32(1..39);
+            let expected = Duration::from_millis(random.u64(0..bound));
+            assert_eq!(duration(&duration_text(expected), ANY_DURATION), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn every_number_and_unit_is_read_or_refused_for_its_range() {
+        let mut random = fastrand::Rng::with_seed(12);
+        for _ in 0..20_000 {
+            let number = random.u64(..) >> random.u32(0..64);
+            let (unit, factor) = DURATION_UNITS[random.usize(0..DURATION_UNITS.len())];
+            let exact = u128::from(number) * u128::from(factor);
+            let result = duration(&format!("{number}{unit}"), ANY_DURATION);
+            if exact <= MAX_DURATION.as_millis() {
+                assert_eq!(result.map(|d| d.as_millis()), Ok(exact));
+            } else {
+                assert_eq!(result.map_err(|why| why.problem), Err("is too large".to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_reader_panic() {
+        let alphabet: Vec<char> = "0123456789mshd=,:/@.[]KiBMG -+\n\0é\u{1b}".chars().collect();
+        let mut random = fastrand::Rng::with_seed(13);
+        for _ in 0..20_000 {
+            let length = random.usize(0..24);
+            let text: String = (0..length).map(|_| alphabet[random.usize(0..alphabet.len())]).collect();
+            let _ = duration(&text, ANY_DURATION);
+            let _ = size(&text, 0..=u64::MAX);
+            let _ = number::<u32>(&text, 0..=u64::MAX);
+            let _ = (address(&text), queues(&text), redis_url(&text), http_url(&text), token(&text));
+            let _ = Secret::new(format!("redis://{text}")).redacted();
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_binary_units() {
+        for (text, bytes) in [("1048576", 1 << 20), ("1MiB", 1 << 20), ("64KiB", 64 << 10), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(size(text, 0..=u64::MAX), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "1MB", "1 MiB", "1mib", "-1", "1.5MiB", "1K", "99999999999999999999GiB"] {
+            assert!(size(text, 0..=1 << 40).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_ipv4_ipv6_or_localhost() {
+        for (text, expected) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::1]:80", "[::1]:80"),
+            ("0.0.0.0:8080", "0.0.0.0:8080"),
+            ("localhost:9", "127.0.0.1:9"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
+        }
+        for text in
+            ["", "8080", ":8080", "127.0.0.1", "localhost", "localhost:", "::1:80:x", "h:80", "1.2.3.4:65536"]
+        {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_queue_list_has_distinct_names_and_weights() {
+        let share = |name: &str, weight| QueueShare { name: name.to_owned(), weight };
+        assert_eq!(queues("default"), Ok(vec![share("default", 1)]));
+        assert_eq!(queues("a=3, b ,c-1=100"), Ok(vec![share("a", 3), share("b", 1), share("c-1", 100)]));
+        for text in
+            ["", ",", "a,", "a,,b", "a,a", "a=1,a=2", "a=0", "a=101", "a=", "a=b", "=1", "a b", "é", "a=1=2"]
+        {
+            assert!(queues(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_need_a_known_scheme_and_a_place() {
+        for url in
+            ["redis://h", "redis://u:p@h:1/2", "unix:///s", "redis+unix:///s?db=1", "redis://[::1]:6379"]
+        {
+            assert!(redis_url(url).is_ok(), "{url}");
+        }
+        for url in
+            ["", "h:6379", "redis://", "redis://:1", "redis://u:p@", "unix://s", "http://h", "redis://h /1"]
+        {
+            assert!(redis_url(url).is_err(), "{url}");
+        }
+        assert!(redis_url("rediss://h").unwrap_err().problem.contains("TLS"));
+        for url in ["", "h", "http://", "http:///x", "http://:80/", "ftp://h", "http://h/a b", "HTTP//h"] {
+            assert!(http_url(url).is_err(), "{url}");
+        }
+        assert_eq!(http_url("https://h/x").is_ok(), cfg!(feature = "tls"));
+        assert!(http_url("http://127.0.0.1:9000/notify").is_ok());
+    }
+}
