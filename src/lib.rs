@@ -12,6 +12,7 @@ pub mod identity;
 pub mod inhand;
 pub mod job;
 pub mod json;
+pub mod logging;
 pub mod maintenance;
 pub mod metrics;
 pub mod queue;

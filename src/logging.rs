@@ -1,0 +1,277 @@
+//! The program's logger: one line per record on stderr, as text or JSON.
+//!
+//! A line is made before the lock is taken, so that a message that panics while it is printed leaves the logger usable, and
+//! goes out in one write. What a client or a job put into a message cannot start another line. A write that fails is
+//! dropped: a full disk or a closed pipe changes no job's fate. Programs that use the library bring a logger of their own.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde::Serialize;
+use simplelog::{CombinedLogger, SharedLogger};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use crate::config::LogFormat;
+
+/// RFC 3339 in UTC, with milliseconds.
+const TIME: &[BorrowedFormatItem] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// Has all log records of this level and above written to stderr.
+///
+/// Of other crates only warnings and errors are shown. At `debug` and `trace` each line names the module it comes from.
+/// Does nothing if the process has a logger already.
+pub fn init(format: LogFormat, level: LevelFilter) {
+    let logger = LineLogger { format, level, out: Mutex::new(io::stderr()) };
+    // The only error: there is a logger, and whoever installed it meant it.
+    let _ = CombinedLogger::init(vec![Box::new(logger)]);
+}
+
+struct LineLogger<W> {
+    format: LogFormat,
+    level: LevelFilter,
+    out: Mutex<W>,
+}
+
+impl<W: Write + Send> LineLogger<W> {
+    /// Whether a record is for the operator. r2d2 reports every failed connection as an error, many times per outage;
+    /// the queue itself says once that Redis is away.
+    fn wants(&self, metadata: &Metadata) -> bool {
+        let target = metadata.target();
+        let is_own = target == "threadq" || target.starts_with("threadq::");
+        let is_pool = target == "r2d2" || target.starts_with("r2d2::");
+        metadata.level() <= self.level
+            && (is_own || metadata.level() <= Level::Warn)
+            && (!is_pool || self.shows_modules())
+    }
+
+    fn shows_modules(&self) -> bool {
+        self.level >= LevelFilter::Debug
+    }
+
+    fn line(&self, record: &Record, time: OffsetDateTime) -> String {
+        let time = time.format(TIME).unwrap_or_default();
+        let module = self.shows_modules().then(|| record.target());
+        // Unlike `to_string`, this doesn't panic over a `Display` that gives an error: what it wrote so far is kept.
+        let mut message = String::new();
+        let _ = write!(message, "{}", record.args());
+        match self.format {
+            LogFormat::Text => text_line(&time, record.level(), module, &message),
+            LogFormat::Json => json_line(&time, record.level(), module, &message),
+        }
+    }
+}
+
+fn text_line(time: &str, level: Level, module: Option<&str>, message: &str) -> String {
+    let module = module.map(|module| format!("[{}] ", escaped(module))).unwrap_or_default();
+    format!("{time} {level:<5} {module}{}\n", escaped(message))
+}
+
+fn json_line(time: &str, level: Level, module: Option<&str>, message: &str) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: &'a str,
+        level: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        module: Option<&'a str>,
+        message: &'a str,
+    }
+    let level = level.as_str().to_ascii_lowercase();
+    let line = Line { time, level: &level, module, message };
+    let mut line = serde_json::to_string(&line).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// The text with every character written out that could break the line, drive a terminal or turn the reading direction.
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_invisible_control(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Line and paragraph separators, and what switches between left-to-right and right-to-left.
+fn is_invisible_control(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+impl<W: Write + Send> Log for LineLogger<W> {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.wants(metadata)
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.wants(record.metadata()) {
+            return;
+        }
+        let line = self.line(record, OffsetDateTime::now_utc());
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = out.write_all(line.as_bytes());
+    }
+
+    fn flush(&self) {
+        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).flush();
+    }
+}
+
+impl<W: Write + Send + 'static> SharedLogger for LineLogger<W> {
+    fn level(&self) -> LevelFilter {
+        self.level
+    }
+
+    fn config(&self) -> Option<&simplelog::Config> {
+        None
+    }
+
+    fn as_log(self: Box<Self>) -> Box<dyn Log> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use time::macros::datetime;
+
+    fn logger(format: LogFormat, level: LevelFilter) -> LineLogger<Vec<u8>> {
+        LineLogger { format, level, out: Mutex::new(Vec::new()) }
+    }
+
+    fn send<W: Write + Send>(logger: &LineLogger<W>, level: Level, target: &str, message: impl fmt::Display) {
+        logger.log(&Record::builder().level(level).target(target).args(format_args!("{message}")).build());
+    }
+
+    fn written(logger: LineLogger<Vec<u8>>) -> String {
+        String::from_utf8(logger.out.into_inner().unwrap()).unwrap()
+    }
+
+    fn line(logger: &LineLogger<Vec<u8>>, message: &str) -> String {
+        let args = format_args!("{message}");
+        let record = Record::builder().level(Level::Info).target("threadq::fetcher").args(args).build();
+        logger.line(&record, datetime!(2026-11-24 08:00:00.123456 UTC))
+    }
+
+    #[test]
+    fn a_text_line_is_time_level_and_message() {
+        let at_info = line(&logger(LogFormat::Text, LevelFilter::Info), "redis is back");
+        assert_eq!(at_info, "2026-11-24T08:00:00.123Z INFO  redis is back\n");
+        let at_debug = line(&logger(LogFormat::Text, LevelFilter::Debug), "redis is back");
+        assert_eq!(at_debug, "2026-11-24T08:00:00.123Z INFO  [threadq::fetcher] redis is back\n");
+    }
+
+    #[test]
+    fn a_json_line_is_an_object() {
+        let at_info = line(&logger(LogFormat::Json, LevelFilter::Info), "redis is \"back\"");
+        let expected =
+            r#"{"time":"2026-11-24T08:00:00.123Z","level":"info","message":"redis is \"back\""}"#.to_owned();
+        assert_eq!(at_info, expected + "\n");
+        let at_debug = line(&logger(LogFormat::Json, LevelFilter::Debug), "x");
+        assert!(at_debug.contains(r#""module":"threadq::fetcher""#));
+    }
+
+    #[test]
+    fn no_message_breaks_its_line_or_reaches_the_terminal() {
+        let logger = logger(LogFormat::Text, LevelFilter::Info);
+        let text = line(&logger, "a\nb\r\tc\u{1b}[31m\u{0}\u{7f}\u{9b}\u{2028}\u{202e}é\u{fffd}");
+        let message = r"a\nb\r\tc\u{1b}[31m\u{0}\u{7f}\u{9b}\u{2028}\u{202e}é�";
+        assert_eq!(text, format!("2026-11-24T08:00:00.123Z INFO  {message}\n"));
+    }
+
+    #[test]
+    fn any_message_is_one_line_and_comes_back_from_json() {
+        let (text, json) =
+            (logger(LogFormat::Text, LevelFilter::Info), logger(LogFormat::Json, LevelFilter::Info));
+        let mut random = fastrand::Rng::with_seed(21);
+        for _ in 0..5_000 {
+            let message: String = (0..random.usize(0..20))
+                .map(|_| if random.bool() { random.char(..) } else { random.char('\0'..'\u{a0}') })
+                .collect();
+            let line_of_text = line(&text, &message);
+            assert_eq!(line_of_text.chars().filter(|c| c.is_control()).collect::<String>(), "\n");
+            let line_of_json = line(&json, &message);
+            assert_eq!(line_of_json.matches('\n').count(), 1);
+            let value: serde_json::Value = serde_json::from_str(&line_of_json).unwrap();
+            assert_eq!(value["message"], message);
+        }
+    }
+
+    #[test]
+    fn other_crates_are_heard_from_warnings_on_and_the_pool_only_when_debugging() {
+        let shown = |level, target| {
+            let logger = logger(LogFormat::Text, level);
+            for record in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+                send(&logger, record, target, "x");
+            }
+            written(logger).lines().count()
+        };
+        assert_eq!(shown(LevelFilter::Info, "threadq"), 3);
+        assert_eq!(shown(LevelFilter::Trace, "threadq::api::gate"), 5);
+        assert_eq!(shown(LevelFilter::Off, "threadq"), 0);
+        assert_eq!(shown(LevelFilter::Trace, "ureq"), 2);
+        assert_eq!(shown(LevelFilter::Error, "ureq"), 1);
+        assert_eq!(shown(LevelFilter::Info, "threadqueue"), 2);
+        assert_eq!(shown(LevelFilter::Info, "r2d2"), 0);
+        assert_eq!(shown(LevelFilter::Debug, "r2d2"), 2);
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_is_dropped() {
+        let logger =
+            LineLogger { format: LogFormat::Text, level: LevelFilter::Info, out: Mutex::new(Broken) };
+        send(&logger, Level::Info, "threadq", "x");
+        logger.flush();
+    }
+
+    struct Failing;
+
+    impl fmt::Display for Failing {
+        fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("so far").and(Err(fmt::Error))
+        }
+    }
+
+    struct Panicking;
+
+    impl fmt::Display for Panicking {
+        fn fmt(&self, _: &mut fmt::Formatter) -> fmt::Result {
+            panic!("on purpose")
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_printed_leaves_the_logger_usable() {
+        let logger = logger(LogFormat::Text, LevelFilter::Info);
+        let panicked =
+            catch_unwind(AssertUnwindSafe(|| send(&logger, Level::Info, "threadq", Panicking))).is_err();
+        assert!(panicked);
+        send(&logger, Level::Info, "threadq", Failing);
+        send(&logger, Level::Info, "threadq", "after");
+        let text = written(logger);
+        assert!(text.contains("so far\n") && text.ends_with("after\n"), "{text}");
+    }
+}
