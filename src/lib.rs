@@ -3,6 +3,7 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("threadq catches the panics of handlers: build it with panic = \"unwind\"");
 
+pub mod api;
 pub mod backoff;
 pub mod committer;
 pub mod config;

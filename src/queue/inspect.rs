@@ -103,14 +103,16 @@ impl Queue {
         }
     }
 
-    /// The statuses of jobs, in their order; `None` for one that is gone.
-    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<Status>>> {
+    /// The statuses and types of jobs, in their order; `None` for one that is gone.
+    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<(Status, String)>>> {
         let mut call = self.scripts.statuses.call();
         for id in ids {
             call.arg(id.get());
         }
-        let answer = record::array(self.run(&self.scripts.statuses, &call)?)?;
-        answer.iter().map(|word| Ok(record::text(word)?.parse().ok())).collect()
+        let words = record::array(self.run(&self.scripts.statuses, &call)?)?;
+        let words = words.iter().map(record::text).collect::<Result<Vec<_>>>()?;
+        let read = |pair: &[String]| pair[0].parse().ok().map(|status| (status, pair[1].clone()));
+        Ok(words.chunks_exact(2).map(read).collect())
     }
 
     /// The jobs that match, newest first, from `offset` on, at most `limit`.

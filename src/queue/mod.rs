@@ -575,21 +575,22 @@ impl Queue {
         }
     }
 
-    /// Sends failed or cancelled jobs back to their queues as new, each by itself.
-    pub fn retry(&self, ids: &[JobId]) -> Result<Vec<Changed>> {
-        self.change(&self.scripts.retry, ids)
+    /// Sends failed or cancelled jobs back to their queues as new, each by itself; with `wanted` only those of this status.
+    pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>> {
+        self.change(&self.scripts.retry, ids, wanted)
     }
 
-    /// Forgets jobs that are completed, failed or cancelled, each by itself.
-    pub fn delete(&self, ids: &[JobId]) -> Result<Vec<Changed>> {
-        self.change(&self.scripts.delete, ids)
+    /// Forgets jobs that are completed, failed or cancelled, each by itself; with `wanted` only those of this status.
+    pub fn delete(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>> {
+        self.change(&self.scripts.delete, ids, wanted)
     }
 
-    fn change(&self, script: &Atomic, ids: &[JobId]) -> Result<Vec<Changed>> {
+    fn change(&self, script: &Atomic, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let mut call = script.call();
+        call.arg(wanted.map_or("", Status::as_str));
         for id in ids {
             call.arg(id.get());
         }

@@ -1,13 +1,14 @@
 -- Forgets jobs that are completed, failed or cancelled, each by itself.
--- ARGV: ids
+-- ARGV: the status that they must have, or '' for any that allows it; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'deleted'}
-local answers = {}
-for _, id in ipairs(ARGV) do
+local wanted, answers = ARGV[1], {}
+for i = 2, #ARGV do
+  local id = ARGV[i]
   local job = read(id, 'status', 'type')
   local status = job[1]
   if not status then
     answers[#answers + 1] = {'missing'}
-  elseif not is_final(status) then
+  elseif not is_final(status) or (wanted ~= '' and status ~= wanted) then
     answers[#answers + 1] = {'wrong_status', status}
   else
     call('ZREM', status == 'failed' and DLQ or DONE, id)

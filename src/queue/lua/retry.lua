@@ -1,15 +1,16 @@
 -- Sends jobs back, each by itself: failed | cancelled -> queued, as new.
--- ARGV: ids
+-- ARGV: the status that they must have, or '' for any that allows it; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'duplicate', holder of its unique key} | {'queued'}
-local answers = {}
-for _, id in ipairs(ARGV) do
+local wanted, answers = ARGV[1], {}
+for i = 2, #ARGV do
+  local id = ARGV[i]
   local job = read(id, 'status', 'type', 'queue', 'unique_key')
   local status, kind, queue, unique_key = job[1], job[2], job[3], job[4]
   local holder = unique_key and call('GET', UNIQUE .. unique_key)
   local held = holder and holder ~= id and read(holder, 'status')[1]
   if not status then
     answers[#answers + 1] = {'missing'}
-  elseif status ~= 'failed' and status ~= 'cancelled' then
+  elseif (status ~= 'failed' and status ~= 'cancelled') or (wanted ~= '' and status ~= wanted) then
     answers[#answers + 1] = {'wrong_status', status}
   elseif held and not is_final(held) then
     answers[#answers + 1] = {'duplicate', holder}

@@ -1,0 +1,204 @@
+//! Request bodies: JSON read strictly, field by field, so that an error can name the field.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::handler::Handlers;
+use crate::job::{JobId, NewJob, Start, empty_payload, is_job_type, is_queue_name};
+use crate::json::{MAX_DEPTH, depth_exceeds};
+
+use super::reply::Reply;
+
+/// The most jobs in one batch.
+const MAX_BATCH: usize = 1_000;
+/// The longest delay: a year.
+const MAX_DELAY_MS: u64 = 31_536_000_000;
+/// The longest timeout: a day.
+const MAX_TIMEOUT_MS: u64 = 86_400_000;
+
+/// An object's members in their order, double ones and all; values stay as they were sent.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// The fields of one object, to be taken out one by one.
+struct Fields<'a> {
+    /// Goes in front of a field's name in errors: where in the body the object stands.
+    place: String,
+    members: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `json`, all of them allowed and none given twice.
+    fn of(json: &'a RawValue, place: String, allowed: &[&str]) -> Result<Fields<'a>, Reply> {
+        let object = || match place.strip_suffix('.') {
+            Some(place) => format!("{place} must be an object"),
+            None => "the body must be an object".to_owned(),
+        };
+        if !json.get().starts_with('{') {
+            return Err(Reply::invalid_job(object()));
+        }
+        let Members(members) =
+            serde_json::from_str(json.get()).map_err(|error| Reply::invalid_json(error.to_string()))?;
+        let mut seen = HashSet::new();
+        for (name, _) in &members {
+            let shown: String = name.chars().take(50).collect();
+            if !allowed.contains(&name.as_str()) {
+                let allowed = allowed.join(", ");
+                return Err(Reply::invalid_job(format!("{place}{shown:?} is no field: there are {allowed}")));
+            }
+            if !seen.insert(name) {
+                return Err(Reply::invalid_job(format!("{place}{shown} is given twice")));
+            }
+        }
+        Ok(Fields { place, members })
+    }
+
+    fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        self.members.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
+    }
+
+    /// A field's value, if it is there and what `check` wants; `wanted` says what that is.
+    fn get<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        wanted: &str,
+        check: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, Reply> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        match serde_json::from_str(raw.get()) {
+            Ok(value) if check(&value) => Ok(Some(value)),
+            _ => Err(Reply::invalid_job(format!("{}{name} must be {wanted}", self.place))),
+        }
+    }
+}
+
+/// The body as JSON that is not nested too deep.
+fn json(body: &[u8]) -> Result<&RawValue, Reply> {
+    let text = std::str::from_utf8(body).map_err(|_| Reply::invalid_json("the body is no UTF-8"))?;
+    if text.trim_ascii().is_empty() {
+        return Err(Reply::invalid_json("the body is empty"));
+    }
+    if depth_exceeds(text, MAX_DEPTH) {
+        return Err(Reply::invalid_json(format!("the body is nested over {MAX_DEPTH} deep")));
+    }
+    serde_json::from_str(text).map_err(|error| Reply::invalid_json(format!("the body is no JSON: {error}")))
+}
+
+/// The body of POST /jobs.
+pub fn job(body: &[u8], handlers: &Handlers) -> Result<NewJob, Reply> {
+    new_job(json(body)?, String::new(), handlers)
+}
+
+/// The body of POST /jobs/batch.
+pub fn batch(body: &[u8], handlers: &Handlers) -> Result<Vec<NewJob>, Reply> {
+    let fields = Fields::of(json(body)?, String::new(), &["jobs"])?;
+    let wanted = || Reply::invalid_job(format!("jobs must be an array of 1 to {MAX_BATCH} jobs"));
+    let raw = fields.raw("jobs").ok_or_else(|| Reply::invalid_job("jobs is missing"))?;
+    let jobs: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| wanted())?;
+    if !(1..=MAX_BATCH).contains(&jobs.len()) {
+        return Err(wanted());
+    }
+    let jobs = jobs.into_iter().enumerate();
+    let jobs = jobs.map(|(i, job)| new_job(job, format!("jobs[{i}]."), handlers)).collect::<Result<Vec<_>, _>>()?;
+    let mut keys = HashSet::new();
+    for (i, job) in jobs.iter().enumerate() {
+        if let Some(key) = &job.unique_key && !keys.insert(key) {
+            return Err(Reply::invalid_job(format!("jobs[{i}].unique_key is given twice in this batch")));
+        }
+    }
+    Ok(jobs)
+}
+
+fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob, Reply> {
+    const FIELDS: [&str; 8] =
+        ["type", "payload", "queue", "delay_ms", "run_at", "max_attempts", "timeout_ms", "unique_key"];
+    let fields = Fields::of(json, place, &FIELDS)?;
+    let kind = fields
+        .get("type", "a string of 1 to 100 characters without control characters", |kind: &String| is_job_type(kind))?
+        .ok_or_else(|| Reply::invalid_job(format!("{}type is missing", fields.place)))?;
+    let policy = handlers.policy(&kind);
+    let queue = fields.get("queue", "a string of 1 to 64 of A-Z a-z 0-9 _ . -", |name: &String| is_queue_name(name))?;
+    let attempts = fields.get("max_attempts", "a whole number from 1 to 100", |n: &u32| (1..=100).contains(n))?;
+    let timeout = fields.get("timeout_ms", "a whole number from 1 to 86400000", |ms: &u64| {
+        (1..=MAX_TIMEOUT_MS).contains(ms)
+    })?;
+    let unique_key = fields.get("unique_key", "a string of 1 to 200 characters", |key: &String| {
+        (1..=200).contains(&key.chars().count())
+    })?;
+    let mut job = NewJob::new(kind);
+    job.payload = fields.raw("payload").map_or_else(empty_payload, ToOwned::to_owned);
+    job.queue = queue.unwrap_or(job.queue);
+    job.start = start(&fields)?;
+    job.max_attempts = attempts.unwrap_or(policy.max_attempts);
+    job.timeout = timeout.map_or(policy.timeout, Duration::from_millis);
+    job.unique_key = unique_key;
+    Ok(job)
+}
+
+fn start(fields: &Fields) -> Result<Start, Reply> {
+    let delay = fields.get("delay_ms", "a whole number from 0 to 31536000000", |ms: &u64| *ms <= MAX_DELAY_MS)?;
+    let is_time = |text: &String| OffsetDateTime::parse(text, &Rfc3339).is_ok();
+    let run_at = fields.get("run_at", "a time as in RFC 3339, like \"2026-11-24T08:00:00Z\"", is_time)?;
+    match (delay, run_at) {
+        (Some(_), Some(_)) => {
+            let place = &fields.place;
+            Err(Reply::invalid_job(format!("{place}delay_ms and {place}run_at cannot both be given")))
+        }
+        (Some(ms), None) => Ok(Start::AfterMs(ms)),
+        (None, Some(text)) => {
+            let time = OffsetDateTime::parse(&text, &Rfc3339).map_or(0, |time| time.unix_timestamp_nanos() / 1_000_000);
+            // What lies before 1970 is past like any other time that has passed.
+            Ok(Start::AtMs(u64::try_from(time).unwrap_or(0)))
+        }
+        (None, None) => Ok(Start::Now),
+    }
+}
+
+/// The body of POST /dlq/retry.
+pub struct RetryDeadLetters {
+    pub kind: Option<String>,
+    pub ids: Option<Vec<JobId>>,
+    pub dry_run: bool,
+}
+
+impl RetryDeadLetters {
+    pub fn parse(body: &[u8]) -> Result<RetryDeadLetters, Reply> {
+        let fields = Fields::of(json(body)?, String::new(), &["type", "ids", "dry_run"])?;
+        let kind = "a string of 1 to 100 characters without control characters";
+        let kind = fields.get("type", kind, |kind: &String| is_job_type(kind))?;
+        let ids = fields.get("ids", "an array of job ids", |ids: &Vec<u64>| {
+            ids.iter().all(|id| JobId::new(*id).is_some())
+        })?;
+        let dry_run = fields.get("dry_run", "true or false", |_: &bool| true)?;
+        let ids = ids.map(|ids| ids.into_iter().filter_map(JobId::new).collect());
+        Ok(RetryDeadLetters { kind, ids, dry_run: dry_run.unwrap_or(false) })
+    }
+}

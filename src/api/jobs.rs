@@ -1,0 +1,149 @@
+//! /jobs: submitting, showing and changing jobs.
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::handler::StopReason;
+use crate::job::{Job, JobId, NewJob};
+use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
+
+use super::query::Query;
+use super::reply::{Answer, Reply};
+use super::{Api, Request, body};
+
+impl Api {
+    pub(super) fn submit(&self, request: &Request) -> Answer {
+        let job = body::job(request.json_body()?, &self.handlers)?;
+        let submitted = self.store(request, std::slice::from_ref(&job))?;
+        let answer = json!({
+            "message": "Job submitted successfully",
+            "job_id": submitted.first,
+            "status": submitted.status,
+        });
+        let reply = submission_reply(&submitted, &answer);
+        Ok(reply.with("Location", format!("/jobs/{}", submitted.first)))
+    }
+
+    pub(super) fn submit_batch(&self, request: &Request) -> Answer {
+        let jobs = body::batch(request.json_body()?, &self.handlers)?;
+        let submitted = self.store(request, &jobs)?;
+        let ids: Vec<JobId> = submitted.ids().collect();
+        Ok(submission_reply(&submitted, &json!({ "job_ids": ids })))
+    }
+
+    fn store(&self, request: &Request, jobs: &[NewJob]) -> Result<Submitted, Reply> {
+        let idempotency = idempotency(request)?;
+        let most = self.settings.max_queue_length;
+        match self.queue.submit(jobs, idempotency.as_ref(), most)? {
+            Ok(submitted) => {
+                if !submitted.replayed {
+                    jobs.iter().for_each(|job| self.metrics.submitted(&job.kind));
+                }
+                if let Some(time) = submitted.due_in {
+                    self.scheduler.due_in(time);
+                }
+                Ok(submitted)
+            }
+            Err(Refused::Mismatch) => {
+                let sentence = "this Idempotency-Key was used for a request with another body";
+                Err(Reply::error(422, "idempotency_mismatch", sentence))
+            }
+            Err(Refused::Duplicate(holder)) => Err(Reply::duplicate(holder)),
+            Err(Refused::QueueFull(queue)) => {
+                let sentence = format!("the queue {queue} has no room: it may hold {most} jobs");
+                Err(Reply::error(429, "queue_full", sentence).with("Retry-After", "1"))
+            }
+        }
+    }
+
+    pub(super) fn list_jobs(&self, query: &str) -> Answer {
+        let query = Query::parse(query, &["page", "limit", "status", "type"])?;
+        self.list(&query, Filter { status: query.status()?, kind: query.job_type()? })
+    }
+
+    /// One page of the jobs that match, as every listing answers.
+    pub(super) fn list(&self, query: &Query, filter: Filter) -> Answer {
+        // Deeper pages than there can be jobs are still answered: they are empty.
+        let page = query.number("page", 1, 1, u32::MAX.into())?;
+        let limit = query.number("limit", 10, 1, 100)?;
+        let found = self.queue.list(&filter, (page - 1) * limit, limit)?;
+        Ok(Reply::json(200, &Listing { jobs: &found.jobs, page, limit, total: found.total }))
+    }
+
+    /// The job as it is now, or 404.
+    pub(super) fn show(&self, id: JobId) -> Answer {
+        Ok(Reply::json(200, &self.job(id)?))
+    }
+
+    fn job(&self, id: JobId) -> Result<Job, Reply> {
+        self.queue.get(id)?.ok_or_else(Reply::no_such_job)
+    }
+
+    pub(super) fn cancel(&self, id: JobId) -> Answer {
+        let status = match self.queue.cancel(id)? {
+            Cancelled::Done => 200,
+            Cancelled::Requested(server) => {
+                // Another server hears of it with its next heartbeat; this one at once.
+                if server == self.identity.current().as_str() {
+                    self.in_hand.stop(id, StopReason::Cancelled);
+                }
+                202
+            }
+            Cancelled::AlreadyFinal => return Err(wrong_status("cancelled", "it has ended")),
+            Cancelled::Missing => return Err(Reply::no_such_job()),
+        };
+        Ok(Reply::json(status, &self.job(id)?))
+    }
+
+    pub(super) fn retry(&self, id: JobId) -> Answer {
+        match self.queue.retry(&[id], None)?.first() {
+            Some(Changed::Done) => Ok(Reply::json(202, &self.job(id)?)),
+            Some(Changed::WrongStatus) => Err(wrong_status("sent back", "it is neither failed nor cancelled")),
+            Some(Changed::Duplicate(holder)) => Err(Reply::duplicate(*holder)),
+            Some(Changed::Missing) | None => Err(Reply::no_such_job()),
+        }
+    }
+
+    pub(super) fn delete(&self, id: JobId) -> Answer {
+        match self.queue.delete(&[id], None)?.first() {
+            Some(Changed::Done) => Ok(Reply::empty(204)),
+            Some(Changed::Missing) | None => Err(Reply::no_such_job()),
+            Some(_) => Err(wrong_status("deleted", "it has not ended")),
+        }
+    }
+}
+
+/// A page of jobs.
+#[derive(serde::Serialize)]
+struct Listing<'a> {
+    jobs: &'a [Job],
+    page: u64,
+    limit: u64,
+    total: u64,
+}
+
+fn submission_reply(submitted: &Submitted, answer: &serde_json::Value) -> Reply {
+    match submitted.replayed {
+        true => Reply::json(200, answer).with("Idempotency-Replayed", "true"),
+        false => Reply::json(202, answer),
+    }
+}
+
+fn wrong_status(what: &str, why: &str) -> Reply {
+    Reply::error(409, "wrong_status", format!("the job cannot be {what}: {why}"))
+}
+
+/// What the header Idempotency-Key asks for.
+fn idempotency(request: &Request) -> Result<Option<Idempotency>, Reply> {
+    let Some(key) = request.header("Idempotency-Key")? else { return Ok(None) };
+    if !(1..=200).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        let sentence = "Idempotency-Key has 1 to 200 visible ASCII characters";
+        return Err(Reply::error(400, "invalid_header", sentence));
+    }
+    let mut hash = Sha256::new();
+    hash.update(request.path);
+    hash.update([0]);
+    hash.update(request.body);
+    let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Some(Idempotency { key: key.to_owned(), fingerprint }))
+}

@@ -1,0 +1,316 @@
+//! The HTTP API: from a request to a change of the queue and back.
+//!
+//! Behind the gate, tiny_http's threads hand whole requests to a few API threads. A request finds its route, which
+//! checks everything that was sent and then makes one call to the queue. Nothing here knows a worker or a thread of the
+//! engine; the only thing it does to a running job is to ask for its end.
+
+mod body;
+mod dead_letters;
+pub mod gate;
+mod jobs;
+mod query;
+mod reply;
+mod route;
+mod status;
+mod waiting;
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::handler::Handlers;
+use crate::identity::Identity;
+use crate::inhand::InHand;
+use crate::job::JobId;
+use crate::maintenance::Scheduler;
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+
+use gate::{Gate, HELLO_PATH, Limits, Upstreams};
+use query::Query;
+use reply::{Answer, Reply};
+use route::{Route, Shape};
+use waiting::{Wait, Waiting};
+
+/// Threads that answer requests. Each waits for Redis once per request, so a few keep it busy.
+const THREADS: usize = 8;
+/// How long a stop waits for requests under way.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What the API is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Queued jobs from which on a queue takes no more.
+    pub max_queue_length: u64,
+    /// The largest body in bytes.
+    pub max_body: usize,
+    /// Open connections.
+    pub max_connections: usize,
+    /// What requests must carry as a bearer token.
+    pub token: Option<String>,
+    /// The queues that this server takes from.
+    pub queues: Vec<String>,
+}
+
+/// What the API works with.
+pub struct Api {
+    /// Where jobs are.
+    pub queue: Arc<Queue>,
+    /// This server's name, to know whether a job to be cancelled runs here.
+    pub identity: Arc<Identity>,
+    /// To ask a running job for its end.
+    pub in_hand: Arc<InHand>,
+    /// How jobs of a type are treated where they do not say it themselves.
+    pub handlers: Arc<Handlers>,
+    /// Learns of new delayed jobs.
+    pub scheduler: Scheduler,
+    /// Counts requests.
+    pub metrics: Arc<Metrics>,
+    /// The rest.
+    pub settings: Settings,
+}
+
+/// The running API.
+pub struct Running {
+    gate: Gate,
+    waiting: Arc<Waiting>,
+    /// The folder of the private socket, removed at the end.
+    folder: PathBuf,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.gate.local_addr()
+    }
+
+    /// Takes no more requests, and ends those under way.
+    pub fn stop(&self) {
+        self.waiting.close();
+        self.gate.stop(STOP_GRACE);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// One request, as far as the routes look at it.
+struct Request<'a> {
+    path: &'a str,
+    query: &'a str,
+    headers: &'a [tiny_http::Header],
+    body: &'a [u8],
+}
+
+impl Request<'_> {
+    /// A header that may be given once.
+    fn header(&self, name: &'static str) -> Result<Option<&str>, Reply> {
+        let mut values = self.headers.iter().filter(|header| header.field.equiv(name)).map(|header| header.value.as_str());
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Reply::error(400, "invalid_header", format!("{name} is given twice"))),
+            (value, None) => Ok(value.map(str::trim)),
+        }
+    }
+
+    /// A body, if there is one, is JSON by its own word.
+    fn check_content_type(&self) -> Result<(), Reply> {
+        let kind = self.header("Content-Type")?.unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if self.body.is_empty() || kind.eq_ignore_ascii_case("application/json") {
+            return Ok(());
+        }
+        let sentence = "the body must be JSON, with the header Content-Type: application/json";
+        Err(Reply::error(415, "unsupported_media_type", sentence))
+    }
+
+    /// The body of a request that must have one.
+    fn json_body(&self) -> Result<&[u8], Reply> {
+        self.check_content_type()?;
+        Ok(self.body)
+    }
+}
+
+/// Starts the API on a listener that is bound already.
+///
+/// # Errors
+/// Where no private socket can be made or no thread started.
+pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
+    let folder = private_folder()?;
+    let socket = folder.join("http.sock");
+    let server = tiny_http::Server::http_unix(&socket).map_err(|error| io::Error::other(error.to_string()))?;
+    let server = Arc::new(server);
+    let upstreams = Arc::new(Upstreams::new(socket, THREADS));
+    let limits = Limits {
+        max_connections: api.settings.max_connections,
+        max_body: api.settings.max_body,
+        request_time: Duration::from_secs(10),
+        idle_time: Duration::from_secs(60),
+        max_buffered: (64 << 20).max(4 * api.settings.max_body),
+    };
+    let api = Arc::new(api);
+    let waiting = Arc::new(Waiting::default());
+    for number in 0..THREADS {
+        let (api, server, waiting, upstreams) = (api.clone(), server.clone(), waiting.clone(), upstreams.clone());
+        std::thread::Builder::new().name(format!("api-{number}")).spawn(move || {
+            while let Ok(request) = server.recv() {
+                api.handle(request, &waiting, &upstreams);
+            }
+        })?;
+    }
+    std::thread::Builder::new().name("api-waits".to_owned()).spawn({
+        let (api, waiting) = (api.clone(), waiting.clone());
+        move || waiting.run(&api)
+    })?;
+    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, waiting, folder })
+}
+
+/// A new folder that only this user may enter: the socket in it leads past the gate.
+fn private_folder() -> io::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let name = format!("threadq-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let folder = std::env::temp_dir().join(name);
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    Ok(folder)
+}
+
+/// Sends an answer. Whether the client takes it is the gate's business.
+fn send(request: tiny_http::Request, reply: Reply) {
+    let Reply { status, content_type, headers, body } = reply;
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).chain([
+        ("Content-Type", content_type),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]);
+    // Names are constants, values are ours: a header that cannot be made does not occur.
+    let headers = headers.filter_map(|(name, value)| tiny_http::Header::from_bytes(name, value).ok()).collect();
+    let length = body.len();
+    let response = tiny_http::Response::new(status.into(), headers, io::Cursor::new(body), Some(length), None)
+        .with_chunked_threshold(usize::MAX);
+    let _ = request.respond(response);
+}
+
+impl Api {
+    /// Answers one request, or parks it until its job ends.
+    fn handle(&self, mut request: tiny_http::Request, waiting: &Waiting, upstreams: &Arc<Upstreams>) {
+        if request.url() == HELLO_PATH {
+            return send(request, Reply::empty(204));
+        }
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
+        // The gate has read it whole and checked its length.
+        if request.as_reader().read_to_end(&mut body).is_err() {
+            return send(request, Reply::invalid_json("the body could not be read"));
+        }
+        let method = request.method().to_string();
+        let url = request.url().to_owned();
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+        let known = Shape::of(path);
+        let answer = self
+            .check_token(&request)
+            .and_then(|()| {
+                let request = Request { path, query, headers: request.headers(), body: &body };
+                self.answer(&method, known, &request)
+            })
+            .unwrap_or_else(Answered::Now);
+        let pattern = known.map_or("other", |(shape, _)| shape.pattern);
+        match answer {
+            Answered::Now(reply) => {
+                self.metrics.answered(&method, pattern, reply.status);
+                send(request, reply);
+            }
+            Answered::Later(id, time) => {
+                let wait = Wait { id, until: Instant::now() + time, request, parked: upstreams.park() };
+                let status = match waiting.add(wait) {
+                    Ok(()) => 200,
+                    Err(wait) => {
+                        let sentence = "as many requests wait for jobs as may; ask again without wait";
+                        let reply = Reply::error(503, "too_many_waiting", sentence).with("Retry-After", "1");
+                        drop(wait.parked);
+                        send(wait.request, reply);
+                        503
+                    }
+                };
+                self.metrics.answered(&method, pattern, status);
+            }
+        }
+    }
+
+    /// Whether the request carries the token, if one is set. Takes as long whatever was sent.
+    fn check_token(&self, request: &tiny_http::Request) -> Result<(), Reply> {
+        let Some(token) = &self.settings.token else { return Ok(()) };
+        let mut given = request.headers().iter().filter(|header| header.field.equiv("Authorization"));
+        let only = given.next().filter(|_| given.next().is_none()).map_or("", |header| header.value.as_str());
+        let (scheme, sent) = only.split_once(' ').unwrap_or_default();
+        let equal = Sha256::digest(sent.trim()).ct_eq(&Sha256::digest(token));
+        if scheme.eq_ignore_ascii_case("bearer") && equal.into() {
+            return Ok(());
+        }
+        let sentence = "a token is needed, in the header Authorization: Bearer TOKEN";
+        Err(Reply::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer"))
+    }
+
+    fn answer(&self, method: &str, known: Option<(&Shape, &str)>, request: &Request) -> Result<Answered, Reply> {
+        let Some((shape, parameter)) = known else {
+            return Err(Reply::error(404, "not_found", "there is nothing at this path"));
+        };
+        if !shape.methods.contains(&method) {
+            let sentence = format!("{} knows {} only", shape.pattern, shape.methods.join(" and "));
+            return Err(Reply::error(405, "method_not_allowed", sentence).with("Allow", shape.methods.join(", ")));
+        }
+        let route = shape.route(parameter)?;
+        let takes_query =
+            method == "GET" && matches!(route, Route::Jobs | Route::Job(_) | Route::DeadLetters) || method == "DELETE" && route == Route::DeadLetters;
+        if !takes_query {
+            Query::parse(request.query, &[])?;
+        }
+        if method == "POST" {
+            request.check_content_type()?;
+        }
+        if let (Route::Job(id), "GET") = (&route, method)
+            && let Some(time) = Query::parse(request.query, &["wait"])?.wait()?
+        {
+            return self.wait_for(*id, time);
+        }
+        self.answer_now(&route, method, request).map(Answered::Now)
+    }
+
+    fn answer_now(&self, route: &Route, method: &str, request: &Request) -> Answer {
+        match (route, method) {
+            (Route::Jobs, "POST") => self.submit(request),
+            (Route::Jobs, _) => self.list_jobs(request.query),
+            (Route::Batch, _) => self.submit_batch(request),
+            (Route::Job(id), "DELETE") => self.delete(*id),
+            (Route::Job(id), _) => self.show(*id),
+            (Route::Cancel(id), _) => self.cancel(*id),
+            (Route::Retry(id), _) => self.retry(*id),
+            (Route::DeadLetters, "DELETE") => self.delete_dead_letters(request.query),
+            (Route::DeadLetters, _) => self.list_dead_letters(request.query),
+            (Route::RetryDeadLetters, _) => self.retry_dead_letters(request),
+            (Route::Queues, _) => self.queues(),
+            (Route::Pause(name), _) => self.set_paused(name, true),
+            (Route::Resume(name), _) => self.set_paused(name, false),
+            (Route::Stats, _) => self.stats(),
+            (Route::Metrics, _) => self.metrics(),
+            (Route::Healthz, _) => Ok(Reply::json(200, &json!({ "status": "ok" }))),
+            (Route::Readyz, _) => self.ready(),
+        }
+    }
+
+    /// Parks the request, unless the job has ended or is not there.
+    fn wait_for(&self, id: JobId, time: Duration) -> Result<Answered, Reply> {
+        match self.queue.statuses(&[id])?.first() {
+            Some(Some((status, _))) if !status.is_final() && !time.is_zero() => Ok(Answered::Later(id, time)),
+            _ => self.show(id).map(Answered::Now),
+        }
+    }
+}
+
+/// What comes of a request.
+enum Answered {
+    Now(Reply),
+    /// When this job ends, or this time is over.
+    Later(JobId, Duration),
+}

@@ -1,0 +1,96 @@
+//! What operators look at: queues, statistics, metrics and health.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::job::rfc3339;
+use crate::metrics::{escape_label, header};
+use crate::queue::{Error, QueueInfo};
+
+use super::Api;
+use super::reply::{Answer, Reply};
+
+/// The most queues that get a metric of their own.
+const QUEUE_METRICS: usize = 100;
+
+impl Api {
+    pub(super) fn queues(&self) -> Answer {
+        let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
+        Ok(Reply::json(200, &json!({ "queues": queues })))
+    }
+
+    fn all_queues(&self) -> Result<Vec<QueueInfo>, Error> {
+        let own: Vec<&str> = self.settings.queues.iter().map(String::as_str).collect();
+        self.queue.queues(&own)
+    }
+
+    pub(super) fn set_paused(&self, name: &str, paused: bool) -> Answer {
+        self.queue.set_paused(name, paused)?;
+        let queues = self.queue.queues(&[name])?;
+        let queue = queues.iter().find(|queue| queue.name == name);
+        Ok(Reply::json(200, &queue.map(queue_json)))
+    }
+
+    pub(super) fn stats(&self) -> Answer {
+        let stats = self.queue.stats()?;
+        let counts: BTreeMap<&str, u64> = stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
+        let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
+        let servers = stats.servers.iter().map(|server| {
+            json!({
+                "id": server.id,
+                "started_at": rfc3339(server.started_at_ms),
+                "workers": server.workers,
+                "busy": server.busy,
+                "beat_age_ms": server.beat_age_ms,
+            })
+        });
+        let servers: Vec<Value> = servers.collect();
+        Ok(Reply::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
+    }
+
+    pub(super) fn metrics(&self) -> Answer {
+        let mut out = self.metrics.render();
+        let redis = self.queue.stats().and_then(|stats| Ok((stats, self.all_queues()?)));
+        header(&mut out, "threadq_redis_up", "Whether Redis answers.", "gauge");
+        let _ = writeln!(out, "threadq_redis_up {}", u8::from(redis.is_ok()));
+        header(&mut out, "threadq_workers", "Worker threads of this server.", "gauge");
+        let _ = writeln!(out, "threadq_workers {}", self.in_hand.workers());
+        header(&mut out, "threadq_workers_busy", "Worker threads of this server that have a job.", "gauge");
+        let _ = writeln!(out, "threadq_workers_busy {}", self.in_hand.busy());
+        header(&mut out, "threadq_jobs", "Jobs in Redis.", "gauge");
+        let name = "threadq_queue_oldest_seconds";
+        if let Ok((stats, queues)) = redis {
+            for (status, number) in stats.counts {
+                let _ = writeln!(out, "threadq_jobs{{status=\"{status}\"}} {number}");
+            }
+            header(&mut out, name, "The age of the oldest job in a queue.", "gauge");
+            for queue in queues.iter().take(QUEUE_METRICS) {
+                let seconds = queue.oldest_ms.unwrap_or(0) as f64 / 1000.0;
+                let _ = writeln!(out, "{name}{{queue=\"{}\"}} {seconds}", escape_label(&queue.name));
+            }
+        }
+        let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        Ok(Reply { status: 200, content_type, headers: Vec::new(), body: out.into_bytes() })
+    }
+
+    /// Whether jobs can be submitted and taken.
+    pub(super) fn ready(&self) -> Answer {
+        self.queue.check_ready()?;
+        if self.in_hand.workers() == 0 {
+            let sentence = "every worker thread hangs in a handler that does not return";
+            return Err(Reply::error(503, "no_workers", sentence).with("Retry-After", "10"));
+        }
+        Ok(Reply::json(200, &json!({ "status": "ready" })))
+    }
+}
+
+fn queue_json(queue: &QueueInfo) -> Value {
+    json!({
+        "name": queue.name,
+        "queued": queue.queued,
+        "paused": queue.paused,
+        "oldest_ms": queue.oldest_ms,
+    })
+}

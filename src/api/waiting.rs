@@ -1,0 +1,89 @@
+//! Requests that wait for their job to end: parked with the connection they came on, they hold up nobody.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::job::JobId;
+
+use super::gate::Parked;
+use super::{Api, send};
+
+/// How many requests may wait at a time.
+const MOST: usize = 100;
+/// How often their jobs are looked at, all in one command. Any server may end them, so only Redis can tell.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The requests that wait.
+#[derive(Default)]
+pub struct Waiting {
+    list: Mutex<List>,
+    added: Condvar,
+}
+
+#[derive(Default)]
+struct List {
+    waits: Vec<Wait>,
+    closed: bool,
+}
+
+/// One request that waits.
+pub struct Wait {
+    pub id: JobId,
+    pub until: Instant,
+    pub request: tiny_http::Request,
+    /// Its place among the connections, given to others meanwhile.
+    pub parked: Parked,
+}
+
+impl Waiting {
+    /// Adds a request; gives it back where too many wait already.
+    pub fn add(&self, wait: Wait) -> Result<(), Wait> {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.waits.len() >= MOST {
+            return Err(wait);
+        }
+        list.waits.push(wait);
+        self.added.notify_one();
+        Ok(())
+    }
+
+    /// Answers all that wait as things stand, and ends.
+    pub fn close(&self) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.added.notify_one();
+    }
+
+    /// The loop of the thread that watches the jobs and answers.
+    pub fn run(&self, api: &Api) {
+        loop {
+            let idle = |list: &mut List| list.waits.is_empty() && !list.closed;
+            let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let list = self.added.wait_while(list, idle).unwrap_or_else(PoisonError::into_inner);
+            let closed = list.closed;
+            let ids: Vec<JobId> = list.waits.iter().map(|wait| wait.id).collect();
+            drop(list);
+            let statuses = if ids.is_empty() { Ok(Vec::new()) } else { api.queue.statuses(&ids) };
+            // Waits are only added behind those that were looked at, and only this thread takes them away.
+            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let mut ended = Vec::new();
+            for place in (0..ids.len()).rev() {
+                let is_final = statuses.as_ref().is_ok_and(|statuses| {
+                    statuses.get(place).is_some_and(|found| found.as_ref().is_none_or(|(status, _)| status.is_final()))
+                });
+                if is_final || closed || list.waits[place].until <= now {
+                    ended.push(list.waits.remove(place));
+                }
+            }
+            drop(list);
+            for wait in ended {
+                drop(wait.parked);
+                send(wait.request, api.show(wait.id).unwrap_or_else(|error| error));
+            }
+            if closed {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
