@@ -5,8 +5,11 @@ compile_error!("threadq catches the panics of handlers: build it with panic = \"
 
 pub mod api;
 pub mod backoff;
+#[doc(hidden)]
+pub mod cli;
 pub mod committer;
 pub mod config;
+pub mod duration;
 pub mod fetcher;
 pub mod handler;
 pub mod identity;

@@ -1,3 +1,7 @@
 //! The program `threadq`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    threadq::cli::run()
+}

@@ -127,10 +127,13 @@ pub fn batch(body: &[u8], handlers: &Handlers) -> Result<Vec<NewJob>, Reply> {
         return Err(wanted());
     }
     let jobs = jobs.into_iter().enumerate();
-    let jobs = jobs.map(|(i, job)| new_job(job, format!("jobs[{i}]."), handlers)).collect::<Result<Vec<_>, _>>()?;
+    let jobs =
+        jobs.map(|(i, job)| new_job(job, format!("jobs[{i}]."), handlers)).collect::<Result<Vec<_>, _>>()?;
     let mut keys = HashSet::new();
     for (i, job) in jobs.iter().enumerate() {
-        if let Some(key) = &job.unique_key && !keys.insert(key) {
+        if let Some(key) = &job.unique_key
+            && !keys.insert(key)
+        {
             return Err(Reply::invalid_job(format!("jobs[{i}].unique_key is given twice in this batch")));
         }
     }
@@ -142,11 +145,15 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
         ["type", "payload", "queue", "delay_ms", "run_at", "max_attempts", "timeout_ms", "unique_key"];
     let fields = Fields::of(json, place, &FIELDS)?;
     let kind = fields
-        .get("type", "a string of 1 to 100 characters without control characters", |kind: &String| is_job_type(kind))?
+        .get("type", "a string of 1 to 100 characters without control characters", |kind: &String| {
+            is_job_type(kind)
+        })?
         .ok_or_else(|| Reply::invalid_job(format!("{}type is missing", fields.place)))?;
     let policy = handlers.policy(&kind);
-    let queue = fields.get("queue", "a string of 1 to 64 of A-Z a-z 0-9 _ . -", |name: &String| is_queue_name(name))?;
-    let attempts = fields.get("max_attempts", "a whole number from 1 to 100", |n: &u32| (1..=100).contains(n))?;
+    let queue = fields
+        .get("queue", "a string of 1 to 64 of A-Z a-z 0-9 _ . -", |name: &String| is_queue_name(name))?;
+    let attempts =
+        fields.get("max_attempts", "a whole number from 1 to 100", |n: &u32| (1..=100).contains(n))?;
     let timeout = fields.get("timeout_ms", "a whole number from 1 to 86400000", |ms: &u64| {
         (1..=MAX_TIMEOUT_MS).contains(ms)
     })?;
@@ -164,7 +171,8 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
 }
 
 fn start(fields: &Fields) -> Result<Start, Reply> {
-    let delay = fields.get("delay_ms", "a whole number from 0 to 31536000000", |ms: &u64| *ms <= MAX_DELAY_MS)?;
+    let delay =
+        fields.get("delay_ms", "a whole number from 0 to 31536000000", |ms: &u64| *ms <= MAX_DELAY_MS)?;
     let is_time = |text: &String| OffsetDateTime::parse(text, &Rfc3339).is_ok();
     let run_at = fields.get("run_at", "a time as in RFC 3339, like \"2026-11-24T08:00:00Z\"", is_time)?;
     match (delay, run_at) {
@@ -174,7 +182,8 @@ fn start(fields: &Fields) -> Result<Start, Reply> {
         }
         (Some(ms), None) => Ok(Start::AfterMs(ms)),
         (None, Some(text)) => {
-            let time = OffsetDateTime::parse(&text, &Rfc3339).map_or(0, |time| time.unix_timestamp_nanos() / 1_000_000);
+            let time = OffsetDateTime::parse(&text, &Rfc3339)
+                .map_or(0, |time| time.unix_timestamp_nanos() / 1_000_000);
             // What lies before 1970 is past like any other time that has passed.
             Ok(Start::AtMs(u64::try_from(time).unwrap_or(0)))
         }

@@ -31,7 +31,9 @@ impl Api {
             Ok(())
         };
         match &wanted.ids {
-            Some(ids) => ids.chunks(STEP as usize).try_for_each(|ids| retry(&self.dead_among(ids, &wanted.kind)?))?,
+            Some(ids) => {
+                ids.chunks(STEP as usize).try_for_each(|ids| retry(&self.dead_among(ids, &wanted.kind)?))?
+            }
             None => self.for_all_dead(wanted.kind.as_deref(), retry)?,
         }
         Ok(Reply::json(200, &json!({ "matched": matched, "retried": retried })))

@@ -98,7 +98,9 @@ impl Api {
     pub(super) fn retry(&self, id: JobId) -> Answer {
         match self.queue.retry(&[id], None)?.first() {
             Some(Changed::Done) => Ok(Reply::json(202, &self.job(id)?)),
-            Some(Changed::WrongStatus) => Err(wrong_status("sent back", "it is neither failed nor cancelled")),
+            Some(Changed::WrongStatus) => {
+                Err(wrong_status("sent back", "it is neither failed nor cancelled"))
+            }
             Some(Changed::Duplicate(holder)) => Err(Reply::duplicate(*holder)),
             Some(Changed::Missing) | None => Err(Reply::no_such_job()),
         }

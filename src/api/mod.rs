@@ -14,7 +14,7 @@ mod route;
 mod status;
 mod waiting;
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,7 +109,8 @@ struct Request<'a> {
 impl Request<'_> {
     /// A header that may be given once.
     fn header(&self, name: &'static str) -> Result<Option<&str>, Reply> {
-        let mut values = self.headers.iter().filter(|header| header.field.equiv(name)).map(|header| header.value.as_str());
+        let mut values =
+            self.headers.iter().filter(|header| header.field.equiv(name)).map(|header| header.value.as_str());
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(Reply::error(400, "invalid_header", format!("{name} is given twice"))),
             (value, None) => Ok(value.map(str::trim)),
@@ -141,7 +142,8 @@ impl Request<'_> {
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
     let folder = private_folder()?;
     let socket = folder.join("http.sock");
-    let server = tiny_http::Server::http_unix(&socket).map_err(|error| io::Error::other(error.to_string()))?;
+    let server =
+        tiny_http::Server::http_unix(&socket).map_err(|error| io::Error::other(error.to_string()))?;
     let server = Arc::new(server);
     let upstreams = Arc::new(Upstreams::new(socket, THREADS));
     let limits = Limits {
@@ -154,7 +156,8 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
     let api = Arc::new(api);
     let waiting = Arc::new(Waiting::default());
     for number in 0..THREADS {
-        let (api, server, waiting, upstreams) = (api.clone(), server.clone(), waiting.clone(), upstreams.clone());
+        let (api, server, waiting, upstreams) =
+            (api.clone(), server.clone(), waiting.clone(), upstreams.clone());
         std::thread::Builder::new().name(format!("api-{number}")).spawn(move || {
             while let Ok(request) = server.recv() {
                 api.handle(request, &waiting, &upstreams);
@@ -186,10 +189,12 @@ fn send(request: tiny_http::Request, reply: Reply) {
         ("X-Content-Type-Options", "nosniff"),
     ]);
     // Names are constants, values are ours: a header that cannot be made does not occur.
-    let headers = headers.filter_map(|(name, value)| tiny_http::Header::from_bytes(name, value).ok()).collect();
+    let headers =
+        headers.filter_map(|(name, value)| tiny_http::Header::from_bytes(name, value).ok()).collect();
     let length = body.len();
-    let response = tiny_http::Response::new(status.into(), headers, io::Cursor::new(body), Some(length), None)
-        .with_chunked_threshold(usize::MAX);
+    let response =
+        tiny_http::Response::new(status.into(), headers, io::Cursor::new(body), Some(length), None)
+            .with_chunked_threshold(usize::MAX);
     let _ = request.respond(response);
 }
 
@@ -252,17 +257,25 @@ impl Api {
         Err(Reply::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer"))
     }
 
-    fn answer(&self, method: &str, known: Option<(&Shape, &str)>, request: &Request) -> Result<Answered, Reply> {
+    fn answer(
+        &self,
+        method: &str,
+        known: Option<(&Shape, &str)>,
+        request: &Request,
+    ) -> Result<Answered, Reply> {
         let Some((shape, parameter)) = known else {
             return Err(Reply::error(404, "not_found", "there is nothing at this path"));
         };
         if !shape.methods.contains(&method) {
             let sentence = format!("{} knows {} only", shape.pattern, shape.methods.join(" and "));
-            return Err(Reply::error(405, "method_not_allowed", sentence).with("Allow", shape.methods.join(", ")));
+            return Err(
+                Reply::error(405, "method_not_allowed", sentence).with("Allow", shape.methods.join(", "))
+            );
         }
         let route = shape.route(parameter)?;
-        let takes_query =
-            method == "GET" && matches!(route, Route::Jobs | Route::Job(_) | Route::DeadLetters) || method == "DELETE" && route == Route::DeadLetters;
+        let takes_query = method == "GET"
+            && matches!(route, Route::Jobs | Route::Job(_) | Route::DeadLetters)
+            || method == "DELETE" && route == Route::DeadLetters;
         if !takes_query {
             Query::parse(request.query, &[])?;
         }

@@ -69,7 +69,8 @@ impl<'a> Query<'a> {
     }
 
     fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Reply> {
-        let parse = |text: &str| text.parse().map_err(|error: T::Err| Reply::invalid_query(error.to_string()));
+        let parse =
+            |text: &str| text.parse().map_err(|error: T::Err| Reply::invalid_query(error.to_string()));
         self.get(name).map(parse).transpose()
     }
 }

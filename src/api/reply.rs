@@ -71,7 +71,11 @@ impl From<queue::Error> for Reply {
             }
             queue::Error::Protocol(_) => {
                 log::error!("{error}");
-                Reply::error(500, "internal_error", "Redis gave an answer that was not understood; see the server's log")
+                Reply::error(
+                    500,
+                    "internal_error",
+                    "Redis gave an answer that was not understood; see the server's log",
+                )
             }
         }
     }

@@ -60,7 +60,9 @@ impl Shape {
             match (wanted.next(), given.next()) {
                 (None, None) => return Some(parameter),
                 (Some(wanted), Some(given)) if wanted == given => {}
-                (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => parameter = given,
+                (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {
+                    parameter = given
+                }
                 _ => return None,
             }
         }
@@ -68,9 +70,11 @@ impl Shape {
 
     /// The route of this shape, with its parameter checked.
     pub fn route(&self, parameter: &str) -> Result<Route, Reply> {
-        let id = || parameter.parse().map_err(|error: crate::job::InvalidId| {
-            Reply::error(400, "invalid_id", error.to_string())
-        });
+        let id = || {
+            parameter
+                .parse()
+                .map_err(|error: crate::job::InvalidId| Reply::error(400, "invalid_id", error.to_string()))
+        };
         let queue = || {
             let sentence = "a queue's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -";
             is_queue_name(parameter)
@@ -110,7 +114,9 @@ mod tests {
         assert_eq!(pattern("/jobs/batch"), Some("/jobs/batch"));
         assert_eq!(pattern("/jobs/12"), Some("/jobs/{id}"));
         assert_eq!(pattern("/jobs/12/cancel"), Some("/jobs/{id}/cancel"));
-        for unknown in ["", "/jobs/", "//jobs", "/jobs/12/", "/jobs//cancel", "/JOBS", "/jobs/12/x", "/queues/a"] {
+        for unknown in
+            ["", "/jobs/", "//jobs", "/jobs/12/", "/jobs//cancel", "/JOBS", "/jobs/12/x", "/queues/a"]
+        {
             assert_eq!(pattern(unknown), None, "{unknown}");
         }
     }
@@ -125,7 +131,9 @@ mod tests {
 
     #[test]
     fn parameters_are_checked() {
-        for (path, ok) in [("/jobs/12", true), ("/jobs/012", false), ("/jobs/x", false), ("/jobs/9007199254740992", false)] {
+        for (path, ok) in
+            [("/jobs/12", true), ("/jobs/012", false), ("/jobs/x", false), ("/jobs/9007199254740992", false)]
+        {
             let (shape, parameter) = Shape::of(path).unwrap();
             assert_eq!(shape.route(parameter).is_ok(), ok, "{path}");
         }

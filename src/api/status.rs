@@ -35,7 +35,8 @@ impl Api {
 
     pub(super) fn stats(&self) -> Answer {
         let stats = self.queue.stats()?;
-        let counts: BTreeMap<&str, u64> = stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
+        let counts: BTreeMap<&str, u64> =
+            stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
         let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
         let servers = stats.servers.iter().map(|server| {
             json!({

@@ -69,7 +69,9 @@ impl Waiting {
             let mut ended = Vec::new();
             for place in (0..ids.len()).rev() {
                 let is_final = statuses.as_ref().is_ok_and(|statuses| {
-                    statuses.get(place).is_some_and(|found| found.as_ref().is_none_or(|(status, _)| status.is_final()))
+                    statuses
+                        .get(place)
+                        .is_some_and(|found| found.as_ref().is_none_or(|(status, _)| status.is_final()))
                 });
                 if is_final || closed || list.waits[place].until <= now {
                     ended.push(list.waits.remove(place));

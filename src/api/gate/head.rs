@@ -1,0 +1,313 @@
+//! Heads of requests: finding their end, checking them, and writing the head that goes to tiny_http.
+//!
+//! httparse does the parsing; what it lets pass and tiny_http would misread (bare line feeds, bytes beyond ASCII,
+//! framing that can be read in two ways) is refused here. A proxy and a server that read one request differently
+//! are how requests are smuggled, so nothing is repaired: what is not exactly right is refused.
+
+use super::HELLO_PATH;
+use super::refusal::Refusal;
+
+/// Request line and headers together.
+pub(super) const MAX_HEAD: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// Looks for the end of a head as bytes come in, and never at a byte twice: a client that sends a head byte by
+/// byte costs no more than one that sends it at once.
+#[derive(Default)]
+pub(super) struct Scanner {
+    checked: usize,
+    line_length: usize,
+    after_cr: bool,
+}
+
+impl Scanner {
+    /// The length of the head, once `bytes` (which begin at the request line) hold all of it.
+    pub fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+        for &byte in &bytes[self.checked..] {
+            if self.checked == MAX_HEAD {
+                return Err(Refusal::HeadersTooLarge);
+            }
+            self.checked += 1;
+            match (self.after_cr, byte) {
+                (true, b'\n') if self.line_length == 0 => return Ok(Some(self.checked)),
+                (true, b'\n') => (self.after_cr, self.line_length) = (false, 0),
+                (false, b'\r') => self.after_cr = true,
+                (false, b'\t' | b' '..=b'~') => self.line_length += 1,
+                (true, _) | (false, b'\n') => {
+                    return Err(Refusal::BadRequest("lines of the head must end with CR LF"));
+                }
+                _ => return Err(Refusal::BadRequest("the head may only hold printable ASCII characters")),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How the body of a request is framed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Framing {
+    None,
+    Length(usize),
+    Chunked,
+}
+
+/// What the gate has to know of a request.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Head {
+    /// A HEAD request: its answer has no body, whatever its Content-Length says.
+    pub is_head: bool,
+    /// GET or HEAD: sending it twice does no harm.
+    pub is_safe: bool,
+    pub is_http_1_0: bool,
+    /// The client wants to keep the connection.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    pub framing: Framing,
+}
+
+/// Checks the head `raw` and appends what tiny_http is to see of it to `out`: all but the end, see [`finish`].
+pub(super) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Result<Head, Refusal> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(raw) {
+        Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadersTooLarge),
+        Err(httparse::Error::Version) => return Err(wrong_version(raw)),
+        _ => return Err(Refusal::BadRequest("request line or headers are malformed")),
+    }
+    let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
+    else {
+        return Err(Refusal::BadRequest("the request line is malformed"));
+    };
+    check_target(target)?;
+
+    write_request_line(out, method, target);
+    let mut fields = Fields::default();
+    for header in request.headers.iter() {
+        if fields.note(header.name, header.value)? == Fate::Forward {
+            write_header(out, header);
+        }
+    }
+    let is_http_1_0 = minor_version == 0;
+    fields.check_host(is_http_1_0)?;
+    Ok(Head {
+        is_head: method == "HEAD",
+        is_safe: method == "GET" || method == "HEAD",
+        is_http_1_0,
+        keep_alive: !fields.close && (!is_http_1_0 || fields.keep_alive),
+        // HTTP/1.0 has no 100 Continue.
+        expects_continue: fields.expects_continue && !is_http_1_0,
+        framing: fields.framing(is_http_1_0, max_body)?,
+    })
+}
+
+/// Ends a head that [`translate`] began. The length is that of the body that follows, if there is one.
+pub(super) fn finish(out: &mut Vec<u8>, body_length: Option<usize>) {
+    if let Some(length) = body_length {
+        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// HTTP/1.0 with keep-alive, because that makes tiny_http answer with a Content-Length in all cases, and never
+/// chunked.
+fn write_request_line(out: &mut Vec<u8>, method: &str, target: &str) {
+    for part in [method, " ", target, " HTTP/1.0\r\nConnection: keep-alive\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn write_header(out: &mut Vec<u8>, header: &httparse::Header) {
+    for part in [header.name.as_bytes(), b": ", header.value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// `HTTP/2.0` is another version, `http/1.1` and a request line of four words are none at all.
+fn wrong_version(raw: &[u8]) -> Refusal {
+    let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Refusal::UnknownVersion
+        }
+        _ => Refusal::BadRequest("the request line is malformed"),
+    }
+}
+
+fn check_target(target: &str) -> Result<(), Refusal> {
+    if target == HELLO_PATH {
+        return Err(Refusal::NotFound);
+    }
+    // No proxy and no tunnel: `http://host/`, `*` and `host:443` mean nothing here.
+    if !target.starts_with('/') {
+        return Err(Refusal::BadRequest("the request target must begin with a slash"));
+    }
+    Ok(())
+}
+
+/// Whether a header goes on to tiny_http.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Forward,
+    Drop,
+}
+
+/// The headers that say something about the message or the connection itself.
+#[derive(Default)]
+struct Fields {
+    hosts: usize,
+    length: Option<u64>,
+    is_chunked: bool,
+    has_other_coding: bool,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl Fields {
+    /// Takes note of a header. Those that are about one connection only (hop by hop) are dropped: the connection
+    /// to tiny_http is another one.
+    fn note(&mut self, name: &str, value: &[u8]) -> Result<Fate, Refusal> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if is("host") {
+            self.hosts += 1;
+            return Ok(Fate::Forward);
+        }
+        if is("content-length") {
+            if self.length.replace(content_length(value)?).is_some() {
+                return Err(Refusal::BadRequest("there is more than one Content-Length"));
+            }
+        } else if is("transfer-encoding") {
+            let is_chunked = value.eq_ignore_ascii_case(b"chunked");
+            self.has_other_coding |= !is_chunked || self.is_chunked;
+            self.is_chunked |= is_chunked;
+        } else if is("connection") {
+            self.note_connection(value);
+        } else if is("expect") {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal::ExpectationFailed);
+            }
+            self.expects_continue = true;
+        } else if !is_hop_by_hop(name) {
+            return Ok(Fate::Forward);
+        }
+        Ok(Fate::Drop)
+    }
+
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',') {
+            let option = option.trim_ascii();
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn check_host(&self, is_http_1_0: bool) -> Result<(), Refusal> {
+        match self.hosts {
+            1 => Ok(()),
+            0 if is_http_1_0 => Ok(()),
+            _ => Err(Refusal::BadRequest("a request needs exactly one Host header")),
+        }
+    }
+
+    fn framing(&self, is_http_1_0: bool, max_body: usize) -> Result<Framing, Refusal> {
+        let has_coding = self.is_chunked || self.has_other_coding;
+        match self.length {
+            Some(_) if has_coding => {
+                Err(Refusal::BadRequest("Content-Length and Transfer-Encoding exclude each other"))
+            }
+            Some(length) => match usize::try_from(length) {
+                Ok(length) if length <= max_body => Ok(Framing::Length(length)),
+                _ => Err(Refusal::BodyTooLarge),
+            },
+            None if !has_coding => Ok(Framing::None),
+            None if is_http_1_0 => Err(Refusal::BadRequest("HTTP/1.0 has no Transfer-Encoding")),
+            None if self.has_other_coding => Err(Refusal::UnknownTransferCoding),
+            None => Ok(Framing::Chunked),
+        }
+    }
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    const NAMES: [&str; 4] = ["keep-alive", "upgrade", "te", "trailer"];
+    const PREFIX: &str = "proxy-";
+    NAMES.iter().any(|other| name.eq_ignore_ascii_case(other))
+        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// Digits only: no sign, no list, no space. A number beyond u64 counts as the largest: too large for any limit.
+fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::BadRequest("the Content-Length is no number"));
+    }
+    Ok(value
+        .iter()
+        .fold(0u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(raw: &str) -> (Head, String) {
+        let mut out = Vec::new();
+        let head = translate(raw.as_bytes(), 1000, &mut out).unwrap();
+        (head, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn headers_about_the_connection_are_not_forwarded() {
+        let (head, out) = translated(
+            "POST /jobs?a=b HTTP/1.1\r\nHost: h\r\nConnection: upgrade, Close\r\nUpgrade: x\r\nTE: chunked\r\n\
+             Keep-Alive: 5\r\nProxy-Foo: 1\r\nTrailer: T\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\
+             Content-Type: application/json\r\n\r\n",
+        );
+        assert_eq!(
+            out,
+            "POST /jobs?a=b HTTP/1.0\r\nConnection: keep-alive\r\nHost: h\r\nContent-Type: application/json\r\n"
+        );
+        let expected = Head {
+            is_head: false,
+            is_safe: false,
+            is_http_1_0: false,
+            keep_alive: false,
+            expects_continue: true,
+            framing: Framing::Length(5),
+        };
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn http_1_0_keeps_a_connection_only_when_asked() {
+        assert!(!translated("GET / HTTP/1.0\r\n\r\n").0.keep_alive);
+        assert!(translated("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").0.keep_alive);
+        assert!(translated("GET / HTTP/1.1\r\nHost: h\r\n\r\n").0.keep_alive);
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_however_it_is_cut() {
+        let raw = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest";
+        let mut scanner = Scanner::default();
+        for end in 0..raw.len() - 4 {
+            assert_eq!(scanner.find_end(&raw[..end]), Ok(None), "at {end}");
+        }
+        assert_eq!(scanner.find_end(raw), Ok(Some(raw.len() - 4)));
+        assert_eq!(Scanner::default().find_end(raw), Ok(Some(raw.len() - 4)));
+    }
+
+    #[test]
+    fn a_head_may_be_just_as_long_as_the_limit() {
+        let head_of = |length: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
+            format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
+        };
+        let longest = head_of(MAX_HEAD);
+        assert_eq!(Scanner::default().find_end(longest.as_bytes()), Ok(Some(MAX_HEAD)));
+        let too_long = head_of(MAX_HEAD + 1);
+        assert_eq!(Scanner::default().find_end(too_long.as_bytes()), Err(Refusal::HeadersTooLarge));
+    }
+}

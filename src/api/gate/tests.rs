@@ -1,0 +1,785 @@
+//! The gate with a real tiny_http behind it, and raw sockets in front.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{Gate, HELLO_PATH, Limits, Upstreams};
+
+const HANDLERS: usize = 8;
+/// Nothing in these tests takes this long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fails unless `condition` comes true in time.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A little API behind a gate.
+///
+/// `/echo` answers with the body, `/headers` with the headers it got, `/big?N` with N bytes, `/wait` (parked) and
+/// `/hold` (not parked) when `open_door` is called, anything else with method and URL.
+struct Server {
+    gate: Gate,
+    api: Arc<Api>,
+    tiny: Arc<tiny_http::Server>,
+    handlers: Vec<JoinHandle<()>>,
+    directory: PathBuf,
+}
+
+struct Api {
+    upstreams: Arc<Upstreams>,
+    seen: AtomicUsize,
+    waiting: AtomicUsize,
+    door: (Mutex<bool>, Condvar),
+}
+
+impl Server {
+    fn start(limits: Limits) -> Server {
+        Server::with_places(limits, HANDLERS)
+    }
+
+    fn with_places(limits: Limits, places: usize) -> Server {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("threadq-gate-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let socket = directory.join("api.sock");
+        let tiny = Arc::new(tiny_http::Server::http_unix(&socket).unwrap());
+        let upstreams = Arc::new(Upstreams::new(socket, places));
+        let api = Arc::new(Api {
+            upstreams: upstreams.clone(),
+            seen: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            door: Default::default(),
+        });
+        let handlers = (0..HANDLERS)
+            .map(|_| {
+                let (tiny, api) = (tiny.clone(), api.clone());
+                thread::spawn(move || {
+                    while let Ok(request) = tiny.recv() {
+                        api.answer(request);
+                    }
+                })
+            })
+            .collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = Gate::start(listener, upstreams, limits).unwrap();
+        Server { gate, api, tiny, handlers, directory }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.gate.local_addr())
+    }
+
+    fn connections(&self) -> usize {
+        self.gate.shared.clients.count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.api.open_door();
+        self.gate.stop(Duration::ZERO);
+        for _ in &self.handlers {
+            self.tiny.unblock();
+        }
+        for handler in self.handlers.drain(..) {
+            handler.join().unwrap();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Api {
+    fn answer(&self, mut request: tiny_http::Request) {
+        let url = request.url().to_string();
+        if url == HELLO_PATH {
+            return request.respond(tiny_http::Response::empty(204)).unwrap();
+        }
+        self.seen.fetch_add(1, SeqCst);
+        let body = match url.split('?').next().unwrap() {
+            "/echo" => {
+                let mut body = Vec::new();
+                request.as_reader().read_to_end(&mut body).unwrap();
+                body
+            }
+            "/headers" => {
+                let lines = request.headers().iter().map(|header| format!("{header}\n"));
+                lines.collect::<String>().into_bytes()
+            }
+            "/big" => vec![b'x'; url[5..].parse().unwrap()],
+            "/wait" => {
+                let _parked = self.upstreams.park();
+                self.wait_at_door();
+                b"waited".to_vec()
+            }
+            "/hold" => {
+                self.wait_at_door();
+                b"held".to_vec()
+            }
+            _ => format!("{} {url}", request.method()).into_bytes(),
+        };
+        let _ = request.respond(tiny_http::Response::from_data(body));
+    }
+
+    fn wait_at_door(&self) {
+        self.waiting.fetch_add(1, SeqCst);
+        let open = self.door.0.lock().unwrap();
+        drop(self.door.1.wait_while(open, |open| !*open).unwrap());
+        self.waiting.fetch_sub(1, SeqCst);
+    }
+
+    fn open_door(&self) {
+        *self.door.0.lock().unwrap() = true;
+        self.door.1.notify_all();
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    fn stream(&self) -> &TcpStream {
+        self.0.get_ref()
+    }
+
+    /// Best effort: the server may have closed already.
+    fn send(&mut self, raw: impl AsRef<[u8]>) {
+        let _ = self.stream().write_all(raw.as_ref());
+    }
+
+    fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        self.answer().unwrap()
+    }
+
+    fn post(&mut self, path: &str, body: &[u8]) -> Answer {
+        self.send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+        self.send(body);
+        self.answer().unwrap()
+    }
+
+    fn answer(&mut self) -> io::Result<Answer> {
+        let mut answer = self.answer_head()?;
+        let length = answer.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        answer.body.resize(length, 0);
+        self.0.read_exact(&mut answer.body)?;
+        Ok(answer)
+    }
+
+    fn answer_head(&mut self) -> io::Result<Answer> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        assert!(line.starts_with("HTTP/1.1 "), "{line:?}");
+        let status = line[9..12].parse().unwrap();
+        let mut headers = HashMap::new();
+        loop {
+            line.clear();
+            self.0.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            assert!(headers.insert(name.to_lowercase(), value.to_string()).is_none(), "{name} twice");
+        }
+        Ok(Answer { status, headers, body: Vec::new() })
+    }
+
+    /// Whether the server has closed, and sent nothing more before.
+    fn is_closed(&mut self) -> bool {
+        match self.0.read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+fn quick(request_ms: u64) -> Limits {
+    let request_time = Duration::from_millis(request_ms);
+    Limits { request_time, max_body: 100_000, ..Limits::default() }
+}
+
+/// Raw input, and the answer it is to get. All but the ones with 200 must never reach the API.
+fn hostile_inputs() -> Vec<(Vec<u8>, u16)> {
+    let long = "x".repeat(17_000);
+    let huge = "x".repeat(1 << 20);
+    let many_headers = |count: usize| -> String { (0..count).map(|n| format!("X-{n}: v\r\n")).collect() };
+    let with = |headers: &str| format!("POST /echo HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+    let chunked = |body: &str| with("Transfer-Encoding: chunked\r\n") + body;
+    let mut rows: Vec<(Vec<u8>, u16)> = Vec::new();
+    let mut row = |raw: String, status: u16| rows.push((raw.into_bytes(), status));
+
+    // Declared lengths.
+    for length in ["1000000000000", "9223372036854775807", "18446744073709551615", "100001"] {
+        row(with(&format!("Content-Length: {length}\r\n")), 413);
+        row(format!("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"), 413);
+    }
+    row(with("Content-Length: 99999999999999999999999\r\n"), 413);
+    for length in ["-1", "+5", "0x10", "3, 3", "3,3", "", "5 5", "5.0", "five", "\u{660}"] {
+        row(with(&format!("Content-Length: {length}\r\n")) + "hello", 400);
+    }
+    row(with("Content-Length: 5\r\nContent-Length: 6\r\n") + "hello!", 400);
+    row(with("Content-Length: 5\r\ncontent-length: 5\r\n") + "hello", 400);
+    row(
+        with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")
+            + "0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n",
+        400,
+    );
+    row(with("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n") + "0\r\n\r\n", 400);
+    row(with("Content-Length: 5\r\nTransfer-Encoding: identity\r\n") + "hello", 400);
+
+    // Transfer codings.
+    for coding in [
+        "gzip",
+        "identity",
+        "gzip, chunked",
+        "chunked, chunked",
+        "xchunked",
+        "chunked;q=1",
+        "\"chunked\"",
+        "",
+    ] {
+        row(with(&format!("Transfer-Encoding: {coding}\r\n")) + "0\r\n\r\n", 501);
+    }
+    row(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\n", 501);
+    row(with("Transfer-Encoding : chunked\r\n") + "0\r\n\r\n", 400);
+    row(with("Transfer-Encoding: \x0bchunked\r\n") + "0\r\n\r\n", 400);
+    row("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 400);
+
+    // Chunks.
+    for body in
+        ["zz\r\n", "-3\r\nabc\r\n", "10000000000000000\r\n", "3\nabc\r\n", "3\r\nabcd\r\n0\r\n\r\n", "\r\n"]
+    {
+        row(chunked(body), 400);
+    }
+    row(chunked(&format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(9000))), 400);
+    row(chunked(&format!("0\r\nT: {}\r\n\r\n", "t".repeat(9000))), 400);
+    row(chunked("FFFFFFFFFFFFFFFF\r\n"), 413);
+    row(chunked("186A1\r\n"), 413);
+    row(chunked(&format!("C350\r\n{}\r\nC351\r\n", "x".repeat(50_000))), 413);
+    row(chunked("5\r\nhel"), 408);
+
+    // Bodies that do not come, or not all of them.
+    row(with("Content-Length: 70000\r\n"), 408);
+    row(with("Content-Length: 6\r\n") + "hello", 408);
+    row("GET / HTTP/1.1\r\nHost: h\r\n".into(), 408);
+    row("GET".into(), 408);
+    row("\r".into(), 408);
+
+    // Sizes of the head.
+    row(format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), 431);
+    row(format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n"), 431);
+    row(format!("GET / HTTP/1.1\r\nHost: h\r\nX: {huge}"), 431);
+    row(huge.clone(), 431);
+    row(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", many_headers(64)), 431);
+    row(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", many_headers(10_000)), 431);
+    row(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", many_headers(63)), 200);
+
+    // Lines.
+    for header in [
+        "NoColon",
+        "Space : before",
+        ": no name",
+        " folded",
+        "\tfolded",
+        "A: b\r\n folded",
+        "B@d: x",
+        "A b: c",
+    ] {
+        row(with(&format!("{header}\r\n")), 400);
+    }
+    for value in ["nul\0", "bell\x07", "escape\x1b[31m", "delete\x7f", "cr\rlf", "lf\nX: y", "caf\u{e9}"] {
+        row(with(&format!("X: {value}\r\n")), 400);
+    }
+    row("GET / HTTP/1.1\nHost: h\n\n".into(), 400);
+    row("GET / HTTP/1.1\r\nHost: h\n\r\n".into(), 400);
+    row("GET / HTTP/1.1\rHost: h\r\r".into(), 400);
+    row("GET / HTTP/1.1\r\nHost: h\r\n\n".into(), 400);
+    row("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 200);
+    row("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 400);
+    row("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 400);
+
+    // Request lines.
+    for line in [
+        "GET /",
+        "GET / ",
+        "GET",
+        "GET  / HTTP/1.1",
+        "GET /  HTTP/1.1",
+        "GET / x HTTP/1.1",
+        "GET / http/1.1",
+        "GET / HTTP/1.1 ",
+        " GET / HTTP/1.1",
+        "GET / HTTP/11",
+        "GET / HTTX/1.1",
+        "GET\t/\tHTTP/1.1",
+        "GET /\0 HTTP/1.1",
+        "GET /\u{fc} HTTP/1.1",
+        "GET /\x01 HTTP/1.1",
+        "G\0T / HTTP/1.1",
+        "G(T / HTTP/1.1",
+        "/ HTTP/1.1",
+        "GET http://h/ HTTP/1.1",
+        "GET h HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "CONNECT x:443 HTTP/1.1",
+        "GET  HTTP/1.1",
+    ] {
+        row(format!("{line}\r\nHost: h\r\n\r\n"), 400);
+    }
+    for version in ["0.9", "1.2", "2.0", "3.0", "9.9"] {
+        row(format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"), 505);
+    }
+    row("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505);
+
+    // Hosts, expectations, upgrades, the gate's own path.
+    row("GET / HTTP/1.1\r\n\r\n".into(), 400);
+    row("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(), 400);
+    row("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".into(), 400);
+    row("GET / HTTP/1.0\r\n\r\n".into(), 200);
+    row(with("Expect: pizza\r\nContent-Length: 5\r\n") + "hello", 417);
+    row(with("Expect: 100-continue\r\nContent-Length: 100001\r\n"), 413);
+    row(with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), 200);
+    row(with("Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 2\r\n") + "{}", 200);
+    row(format!("GET {HELLO_PATH} HTTP/1.1\r\nHost: h\r\n\r\n"), 404);
+    row("FOO / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 200);
+
+    rows.push((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400));
+    rows.push((b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), 400));
+    rows.push((b"GET / HTTP/1.1\r\nHost: h\r\nX: \xff\r\n\r\n".to_vec(), 400));
+    rows.push((vec![0; 5000], 400));
+    rows
+}
+
+#[test]
+fn hostile_input_is_refused_and_others_are_served_on() {
+    let server = Server::start(quick(1000));
+    let mut friend = server.client();
+    let rows = hostile_inputs();
+    assert!(rows.len() > 100);
+    for (raw, status) in rows {
+        let input = String::from_utf8_lossy(&raw[..raw.len().min(120)]).into_owned();
+        let seen_before = server.api.seen.load(SeqCst);
+        let mut client = server.client();
+        client.send(&raw);
+        let answer = client.answer().unwrap_or_else(|error| panic!("{input:?}: {error}"));
+        assert_eq!(answer.status, status, "{input:?}: {answer:?}");
+        if status != 200 {
+            check_refusal(&answer, &input);
+            assert!(client.is_closed(), "{input:?}");
+            assert_eq!(server.api.seen.load(SeqCst), seen_before, "{input:?} reached the API");
+        }
+        assert_eq!(friend.get("/friend").body, b"GET /friend", "after {input:?}");
+    }
+}
+
+fn check_refusal(answer: &Answer, input: &str) {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert!(body["error"].as_str().unwrap().contains(' '), "{input:?}: {body}");
+    assert!(!body["code"].as_str().unwrap().contains(' '), "{input:?}: {body}");
+    assert_eq!(answer.headers["content-type"], "application/json", "{input:?}");
+    assert_eq!(answer.headers["connection"], "close", "{input:?}");
+}
+
+#[test]
+fn requests_that_are_cut_off_are_dropped() {
+    let server = Server::start(quick(60_000));
+    for raw in ["", "GET / HT", "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhello"] {
+        let mut client = server.client();
+        client.send(raw);
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        assert!(client.is_closed(), "{raw:?}");
+    }
+    eventually("all threads end", || server.connections() == 0);
+    assert_eq!(server.api.seen.load(SeqCst), 0);
+}
+
+#[test]
+fn a_client_that_has_closed_its_half_gets_its_answer() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    client.send("GET /half HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.answer().unwrap().body, b"GET /half");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_connection_serves_request_after_request() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    for length in [0, 1, 100, 1024, 1025, 5000, 100_000, 1 << 20, 7] {
+        let body: Vec<u8> = (0..length).map(|n| n as u8).collect();
+        let answer = client.post("/echo", &body);
+        assert_eq!((answer.status, answer.body), (200, body));
+    }
+    assert_eq!(client.get("/last").body, b"GET /last");
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_chunked_body_arrives_whole_however_it_is_sent() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    let head = "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\nTrailer: X\r\n\r\n";
+    let raw = format!("{head}5\r\nhello\r\n7;ext=\"1\"\r\n, world\r\n0\r\nX: trailer\r\n\r\n");
+    client.send(&raw);
+    assert_eq!(client.answer().unwrap().body, b"hello, world");
+    for byte in raw.as_bytes() {
+        client.send([*byte]);
+    }
+    assert_eq!(client.answer().unwrap().body, b"hello, world");
+    let large = "y".repeat(300_000);
+    client.send(format!("{head}{:x}\r\n{large}\r\n{:X}\r\n{large}\r\n0\r\n\r\n", large.len(), large.len()));
+    assert_eq!(client.answer().unwrap().body, large.repeat(2).into_bytes());
+    client
+        .send("POST /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n");
+    let headers = String::from_utf8(client.answer().unwrap().body).unwrap();
+    assert!(headers.contains("Content-Length: 2\n"), "{headers}");
+    assert!(!headers.contains("Transfer-Encoding"), "{headers}");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    let mut raw = String::new();
+    for n in 0..200 {
+        raw += &format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n");
+        raw += &format!("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n{n:03}");
+    }
+    client.send(raw);
+    for n in 0..200 {
+        assert_eq!(client.answer().unwrap().body, format!("GET /{n}").into_bytes());
+        assert_eq!(client.answer().unwrap().body, format!("{n:03}").into_bytes());
+    }
+}
+
+#[test]
+fn a_client_that_pipelines_and_never_reads_is_dropped() {
+    let server = Server::start(quick(500));
+    let client = server.client();
+    let request = b"GET /big?50000 HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+    // Ends when the server closes: it does not read on while its answers are not taken.
+    let sent = (0..100_000).find(|_| (&mut client.stream()).write_all(&request).is_err());
+    assert!(sent.is_some());
+    eventually("its thread ends", || server.connections() == 0);
+    assert!(server.api.seen.load(SeqCst) < 2000, "more was asked for than fits into the sockets");
+}
+
+#[test]
+fn a_client_that_never_reads_a_large_answer_holds_up_nobody() {
+    let server = Server::with_places(quick(1500), 1);
+    let mut lazy: Vec<Client> = (0..4).map(|_| server.client()).collect();
+    for client in &mut lazy {
+        client.send("GET /big?12000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    eventually("all are at work", || server.api.seen.load(SeqCst) == lazy.len());
+    assert_eq!(server.client().get("/").status, 200);
+    eventually("their threads end", || server.connections() == 0);
+}
+
+#[test]
+fn a_slow_reader_that_makes_progress_gets_a_large_answer() {
+    let server = Server::start(quick(400));
+    let mut client = server.client();
+    client.send("GET /big?20000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    let started = Instant::now();
+    let mut taken = client.answer_head().unwrap().body.len();
+    let mut piece = vec![0; 500_000];
+    while taken < 20_000_000 {
+        let count = client.0.read(&mut piece).unwrap();
+        assert!(count > 0, "dropped after {taken} bytes");
+        taken += count;
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(started.elapsed() > Duration::from_millis(800), "too fast to show anything");
+}
+
+#[test]
+fn slow_headers_and_slow_bodies_are_dropped() {
+    let server = Server::start(quick(300));
+    for start in ["GET / HTTP/1.1\r\nX: ", "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n"] {
+        let mut client = server.client();
+        let sender = client.stream().try_clone().unwrap();
+        let started = Instant::now();
+        let trickle = thread::spawn(move || {
+            let mut sender = &sender;
+            let mut next = start.as_bytes();
+            while sender.write_all(next).is_ok() && started.elapsed() < PATIENCE {
+                next = b"x";
+                thread::sleep(Duration::from_millis(30));
+            }
+        });
+        assert_eq!(client.answer().unwrap().status, 408);
+        drop(client);
+        trickle.join().unwrap();
+        assert!(started.elapsed() < PATIENCE);
+    }
+    eventually("their threads end", || server.connections() == 0);
+    assert_eq!(server.api.seen.load(SeqCst), 0);
+}
+
+#[test]
+fn silent_and_idle_connections_are_closed_without_an_answer() {
+    let server = Server::start(Limits { idle_time: Duration::from_millis(200), ..Limits::default() });
+    let mut silent = server.client();
+    let mut idle = server.client();
+    assert_eq!(idle.get("/").status, 200);
+    assert!(silent.is_closed());
+    assert!(idle.is_closed());
+}
+
+#[test]
+fn the_connection_that_waits_longest_makes_room() {
+    let server = Server::start(Limits { max_connections: 4, ..Limits::default() });
+    let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+        // The table counts in milliseconds.
+        thread::sleep(Duration::from_millis(3));
+    }
+    // The first is no longer the one that has been idle longest, the second has an unfinished request.
+    assert_eq!(clients[0].get("/").status, 200);
+    clients[1].send("GET / HT");
+    let mut newcomer = server.client();
+    assert_eq!(newcomer.get("/").status, 200);
+    assert_eq!(clients[0].get("/").status, 200);
+    assert_eq!(server.connections(), 4);
+    let closed = clients.iter_mut().skip(1).filter_map(|client| {
+        client.stream().set_nonblocking(true).unwrap();
+        client.is_closed().then_some(())
+    });
+    assert_eq!(closed.count(), 1);
+}
+
+#[test]
+fn tricklers_make_room_however_many_they_are() {
+    let server = Server::start(Limits { max_connections: 8, ..Limits::default() });
+    let tricklers: Vec<Client> = (0..50)
+        .map(|_| {
+            let mut client = server.client();
+            client.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nh");
+            client
+        })
+        .collect();
+    assert_eq!(server.client().get("/").status, 200);
+    assert!(server.connections() <= 8);
+    drop(tricklers);
+}
+
+#[test]
+fn when_all_have_a_request_at_work_a_newcomer_is_sent_away() {
+    let server = Server::start(Limits { max_connections: 2, ..Limits::default() });
+    let mut busy = [server.client(), server.client()];
+    for client in &mut busy {
+        client.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    eventually("both are at work", || server.api.waiting.load(SeqCst) == 2);
+    let mut newcomer = server.client();
+    let answer = newcomer.answer().unwrap();
+    assert_eq!((answer.status, answer.headers["retry-after"].as_str()), (503, "1"));
+    check_refusal(&answer, "newcomer");
+    assert!(newcomer.is_closed());
+    server.api.open_door();
+    for client in &mut busy {
+        assert_eq!(client.answer().unwrap().body, b"held");
+    }
+}
+
+#[test]
+fn a_burst_of_keep_alive_connections_is_served() {
+    let server = Server::start(Limits::default());
+    thread::scope(|scope| {
+        for n in 0..64 {
+            let server = &server;
+            scope.spawn(move || {
+                let mut client = server.client();
+                for round in 0..20 {
+                    let path = format!("/{n}/{round}");
+                    assert_eq!(client.get(&path).body, format!("GET {path}").into_bytes());
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_parked_request_gives_its_place_to_others() {
+    let server = Server::with_places(quick(500), 1);
+    let mut waiting: Vec<Client> = (0..3).map(|_| server.client()).collect();
+    for (n, client) in waiting.iter_mut().enumerate() {
+        client.send("GET /wait HTTP/1.1\r\nHost: h\r\n\r\n");
+        eventually("it waits", || server.api.waiting.load(SeqCst) == n + 1);
+    }
+    assert_eq!(server.client().get("/").status, 200);
+    server.api.open_door();
+    for client in &mut waiting {
+        assert_eq!(client.answer().unwrap().body, b"waited");
+    }
+    *server.api.door.0.lock().unwrap() = false;
+    // All places are back, and no more than that: one holds up the other.
+    let mut holder = server.client();
+    holder.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("it holds", || server.api.waiting.load(SeqCst) == 1);
+    let answer = server.client().get("/");
+    assert_eq!(answer.status, 503);
+    check_refusal(&answer, "no place");
+    server.api.open_door();
+    assert_eq!(holder.answer().unwrap().body, b"held");
+    assert_eq!(server.client().get("/").status, 200);
+}
+
+#[test]
+fn bodies_beyond_the_budget_are_refused_and_small_ones_are_not() {
+    let server = Server::start(Limits { max_buffered: 100_000, ..Limits::default() });
+    let mut hoarder = server.client();
+    hoarder.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n");
+    hoarder.send(vec![b'x'; 99_000]);
+    eventually("another large body is refused", || {
+        let mut client = server.client();
+        client.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 90000\r\n\r\n");
+        client.send(vec![b'x'; 90_000]);
+        client.answer().unwrap().status == 503
+    });
+    assert_eq!(server.client().post("/echo", &[b'x'; 10_000]).status, 200);
+    drop(hoarder);
+    eventually("the memory is given back", || server.client().post("/echo", &[b'x'; 20_000]).status == 200);
+}
+
+#[test]
+fn a_client_is_told_to_continue_only_when_its_body_is_wanted() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    let head = "POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    client.send(head);
+    assert_eq!(client.answer_head().unwrap().status, 100);
+    client.send("hello");
+    assert_eq!(client.answer().unwrap().body, b"hello");
+    client.send(format!("{head}hello"));
+    assert_eq!(client.answer().unwrap().status, 200);
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.answer().unwrap().status, 200);
+}
+
+#[test]
+fn a_refused_upload_still_sees_its_answer() {
+    let server = Server::start(quick(5000));
+    let mut client = server.client();
+    client.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n");
+    client.send(vec![b'x'; 3_000_000]);
+    assert_eq!(client.answer().unwrap().status, 413);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn head_answers_have_no_body() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    client.send("HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(client.answer_head().unwrap().headers["content-length"], "7");
+    assert_eq!(client.get("/y").body, b"GET /y");
+    client.send("HEAD * HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(client.answer_head().unwrap().status, 400);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn connections_are_kept_or_closed_as_the_client_asks() {
+    let server = Server::start(Limits::default());
+    let cases = [
+        ("HTTP/1.1\r\nHost: h", None),
+        ("HTTP/1.1\r\nHost: h\r\nConnection: keep-alive", None),
+        ("HTTP/1.1\r\nHost: h\r\nConnection: foo, CLOSE", Some("close")),
+        ("HTTP/1.0", Some("close")),
+        ("HTTP/1.0\r\nConnection: Keep-Alive", Some("keep-alive")),
+    ];
+    for (rest, told) in cases {
+        let mut client = server.client();
+        client.send(format!("GET /x {rest}\r\n\r\n"));
+        let answer = client.answer().unwrap();
+        assert_eq!(answer.headers.get("connection").map(String::as_str), told, "{rest:?}");
+        assert_eq!(answer.body, b"GET /x", "{rest:?}");
+        if told == Some("close") {
+            assert!(client.is_closed(), "{rest:?}");
+        } else {
+            assert_eq!(client.get("/y").body, b"GET /y", "{rest:?}");
+        }
+    }
+}
+
+#[test]
+fn large_answers_keep_their_length() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    for length in [0, 900, 1100, 32_768, 40_000, 5_000_000, 10] {
+        let answer = client.get(&format!("/big?{length}"));
+        assert_eq!(answer.headers["content-length"], length.to_string());
+        assert_eq!(answer.body.len(), length);
+    }
+}
+
+#[test]
+fn without_tiny_http_the_answer_is_502() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstreams = Arc::new(Upstreams::new("/nonexistent/api.sock".into(), 2));
+    let gate = Gate::start(listener, upstreams, Limits::default()).unwrap();
+    let answer = Client::connect(gate.local_addr()).get("/");
+    assert_eq!(answer.status, 502);
+    check_refusal(&answer, "no upstream");
+}
+
+#[test]
+fn stopping_closes_idle_connections_and_answers_what_is_under_way() {
+    let server = Server::start(Limits::default());
+    let mut idle = server.client();
+    assert_eq!(idle.get("/").status, 200);
+    let mut busy = server.client();
+    busy.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("it is at work", || server.api.waiting.load(SeqCst) == 1);
+    thread::scope(|scope| {
+        let stopping = scope.spawn(|| server.gate.stop(PATIENCE));
+        assert!(idle.is_closed());
+        assert!(!stopping.is_finished());
+        server.api.open_door();
+        let answer = busy.answer().unwrap();
+        assert_eq!((answer.body, answer.headers["connection"].as_str()), (b"held".to_vec(), "close"));
+        assert!(busy.is_closed());
+    });
+    assert_eq!(server.connections(), 0);
+    assert!(TcpStream::connect(server.gate.local_addr()).is_err());
+}
+
+#[test]
+fn stopping_does_not_wait_longer_than_its_grace() {
+    let server = Server::start(Limits::default());
+    let mut busy = server.client();
+    busy.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("it is at work", || server.api.waiting.load(SeqCst) == 1);
+    let started = Instant::now();
+    server.gate.stop(Duration::from_millis(100));
+    assert!(started.elapsed() < PATIENCE);
+    assert!(busy.is_closed());
+}

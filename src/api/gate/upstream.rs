@@ -1,0 +1,305 @@
+//! The connections to tiny_http: a few, kept open, on a private unix socket.
+//!
+//! tiny_http gives each connection a thread of a pool that can starve: connections opened in a burst may be queued
+//! behind threads that never become free. So connections are opened one at a time, and each one proves with a small
+//! request that a thread serves it, before it is used and before the next one is opened.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::HELLO_PATH;
+use super::buffer::Buffer;
+use super::refusal::Refusal;
+
+/// How long a new connection may take to prove itself. Answering is a matter of microseconds; a starved one never
+/// answers.
+const HELLO_PATIENCE: Duration = Duration::from_millis(250);
+/// How long an answer may take: a long poll's 60 s and a good deal more.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
+/// How long tiny_http may take to read on. It reads at once, unless the process is stuck.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// Heads of answers are the API's own; more than this is a fault.
+const MAX_ANSWER_HEAD: usize = 64 << 10;
+
+/// The pool of connections to tiny_http: so many requests at a time, the others wait for their turn.
+pub struct Upstreams {
+    socket: PathBuf,
+    limit: usize,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+    /// Held while a connection is opened.
+    opening: Mutex<()>,
+}
+
+struct Pool {
+    /// Requests that may begin now. Negative when parked requests have come back while others took their place.
+    permits: isize,
+    /// The last one used is used next, so that surplus ones stay untouched.
+    idle: Vec<UnixStream>,
+}
+
+/// A request on its way to tiny_http.
+pub(super) struct Outgoing<'a> {
+    pub head: &'a [u8],
+    pub body: &'a [u8],
+    /// Its answer has no body.
+    pub is_head: bool,
+    /// Sending it twice does no harm.
+    pub is_safe: bool,
+}
+
+impl Upstreams {
+    /// Connections to the tiny_http that listens on the unix socket, for `limit` requests at a time. There should be
+    /// at least as many threads that take requests from tiny_http, lest new connections seem dead.
+    ///
+    /// Nothing is opened before it is needed.
+    pub fn new(socket: PathBuf, limit: usize) -> Upstreams {
+        let limit = limit.max(1);
+        let pool = Pool { permits: limit.try_into().unwrap_or(isize::MAX), idle: Vec::with_capacity(limit) };
+        Upstreams { socket, limit, pool: Mutex::new(pool), returned: Condvar::new(), opening: Mutex::new(()) }
+    }
+
+    /// Gives the place of a request that waits long (`GET /jobs/ID?wait=`) to another one, until the guard is
+    /// dropped. Never blocks; who calls it should first have limited how many wait.
+    pub fn park(self: &Arc<Self>) -> Parked {
+        self.pool().permits += 1;
+        self.returned.notify_one();
+        Parked { upstreams: self.clone() }
+    }
+
+    /// How many requests may be at work at a time, parked ones not counted.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Closes the connections that nobody uses, so that tiny_http's threads end.
+    pub(super) fn close_idle(&self) {
+        self.pool().idle.clear();
+    }
+
+    /// Sends a request and reads the whole answer into the (empty) `answer`. Gives the length of the answer's head.
+    ///
+    /// A kept connection may have died unnoticed. Then the request is sent again on a new one, if that is safe:
+    /// when not one byte of it was written, nobody can have seen it; when it was written and no answer came, tiny_http
+    /// may have handed it to the API (it never drops what it has read), so only GET and HEAD are repeated.
+    /// A job must not be submitted twice.
+    pub(super) fn exchange(
+        &self,
+        request: &Outgoing,
+        answer: &mut Buffer,
+        deadline: Instant,
+    ) -> Result<usize, Refusal> {
+        let mut place = self.take_place(deadline)?;
+        if let Some(mut kept) = place.connection.take() {
+            match exchange_on(&mut kept, request, answer) {
+                Ok(head_length) => {
+                    place.connection = Some(kept);
+                    return Ok(head_length);
+                }
+                Err(Fault::OverBudget) => return Err(Refusal::Overloaded),
+                Err(Fault::NothingSent) => {}
+                Err(Fault::NoAnswer) if request.is_safe => {}
+                Err(Fault::NoAnswer | Fault::Broken) => return Err(Refusal::BadGateway),
+            }
+        }
+        let mut fresh = self.open(deadline)?;
+        answer.clear();
+        match exchange_on(&mut fresh, request, answer) {
+            Ok(head_length) => {
+                place.connection = Some(fresh);
+                Ok(head_length)
+            }
+            Err(Fault::OverBudget) => Err(Refusal::Overloaded),
+            Err(_) => Err(Refusal::BadGateway),
+        }
+    }
+
+    /// Waits for a permit, and takes a kept connection along if there is one.
+    fn take_place(&self, deadline: Instant) -> Result<Place<'_>, Refusal> {
+        let mut pool = self.pool();
+        while pool.permits <= 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Refusal::Overloaded);
+            }
+            pool = self.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        pool.permits -= 1;
+        Ok(Place { upstreams: self, connection: pool.idle.pop() })
+    }
+
+    /// Opens a connection that is known to be served.
+    fn open(&self, deadline: Instant) -> Result<UnixStream, Refusal> {
+        let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        while Instant::now() < deadline {
+            match self.try_open() {
+                Ok(connection) => return Ok(connection),
+                Err(error) if is_timeout(&error) => {
+                    log::debug!("connection to tiny_http starved, opening another")
+                }
+                Err(error) => {
+                    log::warn!("no connection to tiny_http: {error}");
+                    return Err(Refusal::BadGateway);
+                }
+            }
+        }
+        Err(Refusal::Overloaded)
+    }
+
+    fn try_open(&self) -> io::Result<UnixStream> {
+        let mut connection = UnixStream::connect(&self.socket)?;
+        connection.set_write_timeout(Some(SEND_PATIENCE))?;
+        connection.set_read_timeout(Some(HELLO_PATIENCE))?;
+        say_hello(&mut connection)?;
+        connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
+        Ok(connection)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's right to be at work. Dropping it gives back the permit, and the connection unless it was taken out.
+struct Place<'a> {
+    upstreams: &'a Upstreams,
+    connection: Option<UnixStream>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.upstreams.pool();
+        pool.permits += 1;
+        // After a wave of parked requests there are more connections than can be used.
+        if pool.idle.len() < self.upstreams.limit {
+            pool.idle.extend(self.connection.take());
+        }
+        drop(pool);
+        self.upstreams.returned.notify_one();
+    }
+}
+
+/// A request that waits has given its place to another; dropping this takes it back.
+#[must_use = "the place is taken back when this is dropped"]
+pub struct Parked {
+    upstreams: Arc<Upstreams>,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.upstreams.pool().permits -= 1;
+    }
+}
+
+/// How an exchange failed.
+enum Fault {
+    /// The connection was dead before a byte was written.
+    NothingSent,
+    /// The request was written, at least in part; not a byte of an answer came.
+    NoAnswer,
+    /// The answer was cut short or is none.
+    Broken,
+    /// The answer is too large for the memory that is left.
+    OverBudget,
+}
+
+fn exchange_on(connection: &mut UnixStream, request: &Outgoing, answer: &mut Buffer) -> Result<usize, Fault> {
+    send(connection, request.head, request.body)?;
+    receive(connection, request.is_head, answer)
+}
+
+/// Writes head and body, in one call if the socket takes it.
+fn send(mut connection: &UnixStream, head: &[u8], body: &[u8]) -> Result<(), Fault> {
+    let mut sent = 0;
+    while sent < head.len() + body.len() {
+        let head_left = &head[sent.min(head.len())..];
+        let body_left = &body[sent.saturating_sub(head.len())..];
+        match connection.write_vectored(&[IoSlice::new(head_left), IoSlice::new(body_left)]) {
+            Ok(count) if count > 0 => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ if sent == 0 => return Err(Fault::NothingSent),
+            _ => return Err(Fault::NoAnswer),
+        }
+    }
+    Ok(())
+}
+
+/// Reads a whole answer, as HTTP/1.1. Gives the length of its head.
+fn receive(connection: &UnixStream, is_head: bool, answer: &mut Buffer) -> Result<usize, Fault> {
+    let mut lengths = None;
+    loop {
+        let expected = lengths.map_or(0, |(head, body)| head + body);
+        answer.make_room(expected).map_err(|_| Fault::OverBudget)?;
+        match answer.read_from(connection) {
+            Ok(count) if count > 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            _ if answer.is_empty() => return Err(Fault::NoAnswer),
+            _ => return Err(Fault::Broken),
+        }
+        if lengths.is_none() {
+            lengths = parse_answer(answer.data(), is_head)?;
+        }
+        let Some((head_length, body_length)) = lengths else { continue };
+        match answer.data().len().cmp(&(head_length + body_length)) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => {
+                call_it_http_1_1(answer.data_mut());
+                return Ok(head_length);
+            }
+            // More than was announced: who knows what the next read would bring.
+            std::cmp::Ordering::Greater => return Err(Fault::Broken),
+        }
+    }
+}
+
+/// tiny_http repeats the version that it was asked in, which is 1.0 for reasons of ours.
+fn call_it_http_1_1(answer: &mut [u8]) {
+    if let Some(version) = answer.get_mut(..8) {
+        version.copy_from_slice(b"HTTP/1.1");
+    }
+}
+
+/// The lengths of head and body, once the head is complete.
+fn parse_answer(bytes: &[u8], is_head: bool) -> Result<Option<(usize, usize)>, Fault> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let head_length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_ANSWER_HEAD => return Ok(None),
+        _ => return Err(Fault::Broken),
+    };
+    if is_head || matches!(response.code, Some(100..=199 | 204 | 304)) {
+        return Ok(Some((head_length, 0)));
+    }
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
+    Ok(Some((head_length, length.ok_or(Fault::Broken)?)))
+}
+
+/// Asks for [`HELLO_PATH`] and waits for the 204.
+fn say_hello(connection: &mut UnixStream) -> io::Result<()> {
+    connection
+        .write_all(format!("GET {HELLO_PATH} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::with_capacity(256);
+    let mut piece = [0; 256];
+    while !answer.ends_with(b"\r\n\r\n") {
+        let count = connection.read(&mut piece)?;
+        answer.extend_from_slice(&piece[..count]);
+        if count == 0 || answer.len() > 4096 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no answer to the hello"));
+        }
+    }
+    if answer.get(8..12) == Some(b" 204") {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the hello was not answered with 204"))
+    }
+}
+
+/// A socket's time-out looks like either, depending on the system.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,193 @@
+//! What the API answers, as far as the commands look at it. Fields that they do not show are left out, so that a
+//! newer server may say more.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::job::Status;
+
+/// A job.
+#[derive(Deserialize)]
+pub(super) struct JobView {
+    pub id: u64,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub queue: String,
+    pub status: String,
+    pub payload: Option<Box<RawValue>>,
+    pub attempts: u64,
+    pub max_attempts: u64,
+    pub crashes: u64,
+    pub timeout_ms: u64,
+    pub created_at: String,
+    pub scheduled_at: Option<String>,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+    pub last_error: Option<String>,
+    #[serde(default)]
+    pub errors: Vec<ErrorView>,
+    pub result: Option<Box<RawValue>>,
+    pub unique_key: Option<String>,
+    pub server: Option<String>,
+}
+
+impl JobView {
+    /// Whether the job has come to its end.
+    pub(super) fn is_final(&self) -> bool {
+        self.status.parse().is_ok_and(Status::is_final)
+    }
+
+    /// `1/5`: attempts so far and at most.
+    pub(super) fn tries(&self) -> String {
+        format!("{}/{}", self.attempts, self.max_attempts)
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Deserialize)]
+pub(super) struct ErrorView {
+    pub attempt: u64,
+    pub at: String,
+    pub message: String,
+}
+
+/// A page of jobs.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub jobs: Vec<JobView>,
+    pub page: u64,
+    pub limit: u64,
+    pub total: u64,
+}
+
+impl Page {
+    /// `21 jobs, page 1 of 3`.
+    pub(super) fn summary(&self) -> String {
+        let pages = self.total.div_ceil(self.limit.max(1));
+        match self.total {
+            0 => "no jobs".to_owned(),
+            _ if pages <= 1 && self.page == 1 => count(self.total, "job"),
+            _ => format!("{}, page {} of {pages}", count(self.total, "job"), self.page),
+        }
+    }
+}
+
+/// A new job's id.
+#[derive(Deserialize)]
+pub(super) struct Submitted {
+    pub job_id: u64,
+}
+
+/// What a retry of dead letters came to.
+#[derive(Deserialize)]
+pub(super) struct Retried {
+    pub matched: u64,
+    pub retried: u64,
+}
+
+/// What a purge of dead letters came to.
+#[derive(Deserialize)]
+pub(super) struct Deleted {
+    pub deleted: u64,
+}
+
+/// A queue.
+#[derive(Deserialize)]
+pub(super) struct QueueView {
+    pub name: String,
+    pub queued: u64,
+    pub paused: bool,
+    pub oldest_ms: Option<u64>,
+}
+
+impl QueueView {
+    /// Whether servers take jobs from it, in a word.
+    pub(super) fn state(&self) -> &'static str {
+        if self.paused { "paused" } else { "running" }
+    }
+}
+
+/// All queues.
+#[derive(Deserialize)]
+pub(super) struct Queues {
+    pub queues: Vec<QueueView>,
+}
+
+/// A server that takes jobs.
+#[derive(Deserialize)]
+pub(super) struct ServerView {
+    pub id: String,
+    pub started_at: String,
+    pub workers: u64,
+    pub busy: u64,
+    pub beat_age_ms: u64,
+}
+
+/// Everything at a glance.
+#[derive(Deserialize)]
+pub(super) struct Stats {
+    pub counts: HashMap<String, u64>,
+    pub queues: Vec<QueueView>,
+    pub servers: Vec<ServerView>,
+}
+
+/// `1 job`, `2 jobs`.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
+/// `2026-11-24T08:00:00.000Z` as `2026-11-24 08:00:00`, for a table with the zone in its title.
+pub(super) fn short_time(rfc3339: &str) -> String {
+    let is_utc = rfc3339.ends_with('Z') && rfc3339.is_ascii();
+    match (rfc3339.get(..10), rfc3339.get(11..19)) {
+        (Some(date), Some(clock)) if is_utc => format!("{date} {clock}"),
+        _ => rfc3339.to_owned(),
+    }
+}
+
+/// Milliseconds in the two largest units: `850 ms`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 1 h`.
+pub(super) fn short_span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let two = |large: u64, large_unit, small: u64, small_unit| match small {
+        0 => format!("{large} {large_unit}"),
+        _ => format!("{large} {large_unit} {small} {small_unit}"),
+    };
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_in_their_largest_units() {
+        let cases = [
+            (0, "0 ms"),
+            (850, "850 ms"),
+            (12_999, "12 s"),
+            (60_000, "1 min"),
+            (185_000, "3 min 5 s"),
+            (7_800_000, "2 h 10 min"),
+            (349_200_000, "4 d 1 h"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(short_span(ms), text);
+        }
+    }
+
+    #[test]
+    fn only_times_in_utc_are_shortened() {
+        assert_eq!(short_time("2026-11-24T08:00:00.000Z"), "2026-11-24 08:00:00");
+        assert_eq!(short_time("2026-11-24T08:00:00+02:00"), "2026-11-24T08:00:00+02:00");
+        assert_eq!(short_time("ö"), "ö");
+    }
+}

@@ -1,0 +1,294 @@
+//! What a command takes: one description, from which come the parsing, the help and the usage errors.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use lexopt::Arg;
+
+use super::client::Client;
+use super::console::Console;
+use super::error::Error;
+
+/// One command of the program.
+pub(super) struct Command {
+    /// The word it is called by.
+    pub name: &'static str,
+    /// The words it takes, as its usage line shows them; empty if none.
+    pub words: &'static str,
+    /// What it does, in a line or a few.
+    pub about: &'static str,
+    /// Its own flags; `--server` and `--help` come with every command.
+    pub flags: &'static [Flag],
+    /// What follows `threadq ` in an example.
+    pub examples: &'static [&'static str],
+    /// Does it.
+    pub run: fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>,
+}
+
+/// A flag of a command.
+pub(super) struct Flag {
+    /// Without the dashes.
+    pub name: &'static str,
+    /// What its value is called; empty for a flag without one.
+    pub value: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// Prints JSON in place of text.
+pub(super) const JSON: Flag = Flag { name: "json", value: "", help: "print the server's JSON, on one line" };
+
+/// Flags of every command.
+const COMMON: [Flag; 2] = [
+    Flag {
+        name: "server",
+        value: "URL",
+        help: "the server to ask [env: THREADQ_SERVER; default: http://127.0.0.1:8080]",
+    },
+    Flag { name: "help", value: "", help: "print this help" },
+];
+
+impl Command {
+    fn all_flags(&self) -> impl Iterator<Item = &'static Flag> {
+        self.flags.iter().chain(&COMMON)
+    }
+
+    fn flag(&self, name: &str) -> Result<&'static Flag, Error> {
+        self.all_flags().find(|flag| flag.name == name).ok_or_else(|| self.unknown_flag(&format!("--{name}")))
+    }
+
+    fn unknown_flag(&self, flag: &str) -> Error {
+        let allowed: Vec<String> = self.all_flags().map(|flag| format!("--{}", flag.name)).collect();
+        Error::Usage(format!("{} has no flag {flag}; it has {}", self.name, allowed.join(", ")))
+    }
+
+    fn usage(&self) -> String {
+        let words = if self.words.is_empty() { String::new() } else { format!(" {}", self.words) };
+        format!("threadq {}{words} [flags]", self.name)
+    }
+
+    /// The text of `threadq COMMAND --help`.
+    pub(super) fn help(&self) -> String {
+        let mut text = format!("usage: {}\n\n{}\n\nflags:\n", self.usage(), self.about);
+        let width = self.all_flags().map(|flag| flag.to_string().len()).max().unwrap_or(0);
+        for flag in self.all_flags() {
+            // Writing to a String cannot fail, here and below.
+            let _ = writeln!(text, "  {:width$}  {}", flag.to_string(), flag.help);
+        }
+        text.push_str("\nexamples:\n");
+        for example in self.examples {
+            let _ = writeln!(text, "  threadq {example}");
+        }
+        text
+    }
+}
+
+impl fmt::Display for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.value {
+            "" => write!(f, "--{}", self.name),
+            value => write!(f, "--{} {value}", self.name),
+        }
+    }
+}
+
+/// A command line, taken apart.
+pub(super) struct Args {
+    command: &'static Command,
+    /// By flag; empty for a flag without a value.
+    values: HashMap<&'static str, String>,
+    words: Vec<String>,
+}
+
+impl Args {
+    /// Takes apart what follows the command's name.
+    pub(super) fn parse(command: &'static Command, parser: &mut lexopt::Parser) -> Result<Args, Error> {
+        let mut args = Args { command, values: HashMap::new(), words: Vec::new() };
+        while let Some(arg) = parser.next().map_err(usage)? {
+            match arg {
+                Arg::Short('h') => args.set("help", String::new())?,
+                Arg::Short(letter) => return Err(command.unknown_flag(&format!("-{letter}"))),
+                Arg::Value(word) => args.words.push(text(word)?),
+                Arg::Long(name) => {
+                    let flag = command.flag(name)?;
+                    let value = match flag.value {
+                        "" => String::new(),
+                        _ => text(parser.value().map_err(|_| missing_value(flag))?)?,
+                    };
+                    args.set(flag.name, value)?;
+                }
+            }
+        }
+        Ok(args)
+    }
+
+    fn set(&mut self, flag: &'static str, value: String) -> Result<(), Error> {
+        match self.values.insert(flag, value) {
+            None => Ok(()),
+            Some(_) => Err(Error::Usage(format!("--{flag} is given twice; once is allowed"))),
+        }
+    }
+
+    /// Whether the flag was given.
+    pub(super) fn has(&self, flag: &str) -> bool {
+        debug_assert!(self.command.all_flags().any(|known| known.name == flag), "no flag --{flag}");
+        self.values.contains_key(flag)
+    }
+
+    /// The value of a flag, if it was given.
+    pub(super) fn text(&self, flag: &str) -> Option<&str> {
+        self.has(flag).then(|| self.values[flag].as_str())
+    }
+
+    /// The value of a flag, read by `read`, whose error is a clause that says what is allowed.
+    pub(super) fn read<T, E: fmt::Display>(
+        &self,
+        flag: &str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Error> {
+        let Some(text) = self.text(flag) else { return Ok(None) };
+        read(text).map(Some).map_err(|allowed| Error::Usage(format!("--{flag} {text:?}: {allowed}")))
+    }
+
+    /// Wrong usage if one of these flags was given: they have no meaning for this form of the command.
+    pub(super) fn refuse(&self, flags: &[&str], form: &str) -> Result<(), Error> {
+        match flags.iter().find(|flag| self.has(flag)) {
+            None => Ok(()),
+            Some(flag) => {
+                let name = self.command.name;
+                Err(Error::Usage(format!("--{flag} has no meaning for {form}; see threadq {name} --help")))
+            }
+        }
+    }
+
+    /// The words that are no flags.
+    pub(super) fn words(&self) -> Vec<&str> {
+        self.words.iter().map(String::as_str).collect()
+    }
+
+    /// That the words are not what the command takes.
+    pub(super) fn wrong_words(&self) -> Error {
+        let got = match self.words[..] {
+            [] => "no word".to_owned(),
+            _ => format!("{:?}", self.words.join(" ")),
+        };
+        let name = self.command.name;
+        Error::Usage(format!("{name} cannot do with {got}; usage: {}", self.command.usage()))
+    }
+
+    /// Wrong usage if there is any word.
+    pub(super) fn no_words(&self) -> Result<(), Error> {
+        if self.words.is_empty() { Ok(()) } else { Err(self.wrong_words()) }
+    }
+}
+
+/// A reader for [`Args::read`]: a whole number in this range.
+pub(super) fn whole_number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    move |text| {
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// A reader for [`Args::read`]: a job's type.
+pub(super) fn job_type(text: &str) -> Result<String, &'static str> {
+    if crate::job::is_job_type(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a type must have 1 to 100 characters, none of them a control character")
+    }
+}
+
+/// A reader for [`Args::read`]: a queue's name.
+pub(super) fn queue_name(text: &str) -> Result<String, &'static str> {
+    if crate::job::is_queue_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a queue's name must be 1 to 64 of A-Z a-z 0-9 _ . -")
+    }
+}
+
+/// What lexopt says is wrong, as one line.
+pub(super) fn usage(error: lexopt::Error) -> Error {
+    Error::Usage(error.to_string())
+}
+
+fn missing_value(flag: &Flag) -> Error {
+    Error::Usage(format!("--{} needs a value: {flag}", flag.name))
+}
+
+fn text(word: OsString) -> Result<String, Error> {
+    word.into_string().map_err(|word| Error::Usage(format!("{word:?} is no UTF-8; only UTF-8 is allowed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static COMMAND: Command = Command {
+        name: "paint",
+        words: "WALL",
+        about: "Paints a wall.",
+        flags: &[Flag { name: "coats", value: "N", help: "how many" }, JSON],
+        examples: &["paint north --coats 2"],
+        run: |_, _, _| Ok(ExitCode::SUCCESS),
+    };
+
+    fn parse(words: &[&str]) -> Result<Args, String> {
+        Args::parse(&COMMAND, &mut lexopt::Parser::from_args(words)).map_err(|error| error.to_string())
+    }
+
+    fn complaint(words: &[&str]) -> String {
+        parse(words).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn flags_and_words_may_come_in_any_order() {
+        let args = parse(&["--coats=2", "north", "--json", "--", "--odd"]).unwrap();
+        assert_eq!(args.read("coats", whole_number(1..=3)).unwrap(), Some(2));
+        assert_eq!(args.words(), ["north", "--odd"]);
+        assert!(args.has("json"));
+        assert!(!args.has("help"));
+    }
+
+    #[test]
+    fn a_value_may_start_with_a_dash() {
+        let args = parse(&["--coats", "-5"]).unwrap();
+        assert_eq!(args.text("coats"), Some("-5"));
+    }
+
+    #[test]
+    fn wrong_usage_names_the_flag_and_what_is_allowed() {
+        let unknown = "paint has no flag --colour; it has --coats, --json, --server, --help";
+        assert_eq!(complaint(&["--colour", "red"]), unknown);
+        assert_eq!(complaint(&["--coats"]), "--coats needs a value: --coats N");
+        assert_eq!(complaint(&["--json", "--json"]), "--json is given twice; once is allowed");
+        assert!(complaint(&["-x"]).starts_with("paint has no flag -x; it has"));
+        assert!(complaint(&["--json=1"]).contains("--json"));
+        let args = parse(&["--coats", "9"]).unwrap();
+        let error = args.read("coats", whole_number(1..=3)).unwrap_err();
+        assert_eq!(error.to_string(), "--coats \"9\": must be a whole number from 1 to 3");
+        assert_eq!(
+            args.wrong_words().to_string(),
+            "paint cannot do with no word; usage: threadq paint WALL [flags]"
+        );
+    }
+
+    #[test]
+    fn help_shows_usage_flags_and_examples() {
+        let help = COMMAND.help();
+        assert!(help.starts_with("usage: threadq paint WALL [flags]\n\nPaints a wall.\n"), "{help}");
+        assert!(help.contains("\n  --coats N     how many\n"), "{help}");
+        assert!(help.contains("\n  --server URL  the server"), "{help}");
+        assert!(help.ends_with("  threadq paint north --coats 2\n"), "{help}");
+    }
+}

@@ -1,0 +1,461 @@
+//! `threadq enqueue`: submits one job and, if asked to, waits for its end.
+
+use std::fs;
+use std::io::Read;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::answers::{JobView, Submitted};
+use super::args::{Args, Command, Flag, job_type, queue_name, whole_number};
+use super::client::{Answer, Client};
+use super::console::Console;
+use super::error::Error;
+use crate::duration;
+
+/// The longest that the API lets a request wait for a job.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Between two looks at a job when the server did not hold the first one back.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a server may be away while we wait for a job: long enough for a restart, or a failover of Redis.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest delay of a job: 365 days.
+const MAX_DELAY: Duration = Duration::from_millis(31_536_000_000);
+/// The longest timeout of an attempt: 24 hours.
+const MAX_TIMEOUT: Duration = Duration::from_millis(86_400_000);
+
+pub(super) static ENQUEUE: Command = Command {
+    name: "enqueue",
+    words: "TYPE",
+    about: "Submits a job and prints its id. With --wait, exits 0 if it completed, 1 if it failed or was cancelled.",
+    flags: &[
+        Flag {
+            name: "payload",
+            value: "JSON|@FILE|-",
+            help: "the payload, or where to read it [default: {}]",
+        },
+        Flag { name: "queue", value: "NAME", help: "the queue it goes through [default: default]" },
+        Flag {
+            name: "delay",
+            value: "TIME",
+            help: "wait so long before it starts, such as 5s or 2h, up to 365d",
+        },
+        Flag { name: "run-at", value: "TIME", help: "wait until then, such as 2026-11-24T08:00:00Z" },
+        Flag { name: "max-attempts", value: "N", help: "1 to 100 [default: as its handler says, else 5]" },
+        Flag {
+            name: "timeout",
+            value: "TIME",
+            help: "for one attempt, up to 24h [default: as its handler says, else 5m]",
+        },
+        Flag { name: "unique-key", value: "KEY", help: "refused while another live job has this key" },
+        Flag {
+            name: "idempotency-key",
+            value: "KEY",
+            help: "the same key again, within 24 h, gives the same job",
+        },
+        Flag { name: "wait", value: "", help: "wait until the job is completed, failed or cancelled" },
+        Flag {
+            name: "json",
+            value: "",
+            help: "print the server's JSON; with --wait the job, once it has ended",
+        },
+    ],
+    examples: &[
+        "enqueue \"Encode Video\" --payload '{\"file\": \"a.mp4\"}'",
+        "enqueue report --payload @report.json --delay 10m --max-attempts 3",
+        "enqueue echo --payload 42 --wait --json",
+    ],
+    run: enqueue,
+};
+
+/// The body of POST /jobs. What is absent is the server's to decide.
+#[derive(Serialize)]
+struct Submission {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique_key: Option<String>,
+}
+
+fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let idempotency_key = args.read("idempotency-key", idempotency_key)?;
+    let submission = submission(args, console)?;
+    let header = idempotency_key.as_deref().map(|key| ("Idempotency-Key", key));
+    let answer = client.post_json("/jobs", &submission, header)?;
+    let id = answer.parse::<Submitted>()?.job_id;
+
+    let (wait, json) = (args.has("wait"), args.has("json"));
+    if !json {
+        writeln!(console.out, "{id}")?;
+    } else if !wait {
+        console.json(&answer.body)?;
+    }
+    if !wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Whoever reads the id must have it now, not when the job ends.
+    console.out.flush()?;
+    let (job, answer) = wait_for_end(client, id, console)?;
+    if json {
+        console.json(&answer.body)?;
+    }
+    Ok(report(&job, console))
+}
+
+fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
+    let words = args.words();
+    let [kind] = words[..] else { return Err(args.wrong_words()) };
+    let kind = job_type(kind).map_err(|allowed| Error::Usage(format!("{kind:?}: {allowed}")))?;
+    if args.has("delay") && args.has("run-at") {
+        return Err(Error::Usage("--delay and --run-at are both given; one is allowed".to_owned()));
+    }
+    Ok(Submission {
+        kind,
+        queue: args.read("queue", queue_name)?,
+        delay_ms: args.read("delay", |text| millis(text, 0, MAX_DELAY, "365d"))?,
+        run_at: args.read("run-at", run_at)?,
+        max_attempts: args.read("max-attempts", whole_number(1..=100))?,
+        timeout_ms: args.read("timeout", |text| millis(text, 1, MAX_TIMEOUT, "24h"))?,
+        unique_key: args.read("unique-key", unique_key)?,
+        // Last, so that nobody types a payload into stdin only to hear that a flag is wrong.
+        payload: args.text("payload").map(|source| payload(source, console.stdin)).transpose()?,
+    })
+}
+
+fn payload(source: &str, stdin: &mut dyn Read) -> Result<Box<RawValue>, Error> {
+    let text = match source.strip_prefix('@') {
+        Some(file) => fs::read_to_string(file)
+            .map_err(|error| Error::Usage(format!("--payload {source:?}: cannot read the file: {error}")))?,
+        None if source == "-" => {
+            let mut text = String::new();
+            stdin
+                .read_to_string(&mut text)
+                .map_err(|error| Error::Usage(format!("--payload -: cannot read stdin: {error}")))?;
+            text
+        }
+        None => source.to_owned(),
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        Error::Usage(format!("--payload {}: must be JSON, @FILE or - (stdin); {error}", start_of(source)))
+    })
+}
+
+/// Enough of a text to tell which one is meant.
+fn start_of(text: &str) -> String {
+    const CHARS: usize = 40;
+    let start: String = text.chars().take(CHARS).collect();
+    if start.len() == text.len() { start } else { format!("{start}…") }
+}
+
+fn millis(text: &str, least: u64, most: Duration, most_text: &str) -> Result<u64, String> {
+    let duration = duration::parse(text)?;
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if millis < least || duration > most {
+        return Err(format!("must be from {least}ms to {most_text}"));
+    }
+    Ok(millis)
+}
+
+fn run_at(text: &str) -> Result<String, &'static str> {
+    match OffsetDateTime::parse(text, &Rfc3339) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("must be a time with date and zone, such as 2026-11-24T08:00:00Z"),
+    }
+}
+
+fn unique_key(text: &str) -> Result<String, &'static str> {
+    match text.chars().count() {
+        1..=200 => Ok(text.to_owned()),
+        _ => Err("must have 1 to 200 characters"),
+    }
+}
+
+fn idempotency_key(text: &str) -> Result<String, &'static str> {
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_visible && (1..=200).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 200 visible ASCII characters")
+    }
+}
+
+/// Asks until the job has ended. A server that is away for a while is waited for: the job is stored.
+fn wait_for_end(client: &Client, id: u64, console: &mut Console) -> Result<(JobView, Answer), Error> {
+    let mut away_since = None;
+    loop {
+        let asked = Instant::now();
+        match look(client, id) {
+            Ok((job, answer)) if job.is_final() => return Ok((job, answer)),
+            Ok(_) => away_since = None,
+            Err(error) if error.may_pass() => match away_since {
+                None => {
+                    away_since = Some(asked);
+                    console.note(&format!("job {id} is submitted, but: {error}; asking again"));
+                }
+                Some(since) if since.elapsed() < PATIENCE => {}
+                Some(_) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        }
+        thread::sleep(PAUSE.saturating_sub(asked.elapsed()));
+    }
+}
+
+/// The job once it has ended or the server has waited long enough; as it is now if too many wait already.
+fn look(client: &Client, id: u64) -> Result<(JobView, Answer), Error> {
+    let path = format!("/jobs/{id}");
+    let wait = format!("{path}?wait={}s", LONGEST_WAIT.as_secs());
+    let answer = match client.get_within(&wait, LONGEST_WAIT) {
+        Err(Error::Refused { code, .. }) if code == "too_many_waiting" => client.get(&path)?,
+        other => other?,
+    };
+    Ok((answer.parse()?, answer))
+}
+
+/// Says on stderr why the job did not complete, if it did not.
+fn report(job: &JobView, console: &mut Console) -> ExitCode {
+    let error = job.last_error.as_deref();
+    match job.status.as_str() {
+        "completed" => return ExitCode::SUCCESS,
+        "failed" => {
+            console.note(&format!("job {} failed: {}", job.id, error.unwrap_or("no reason is known")))
+        }
+        status => console.note(&format!("job {} was {status}", job.id)),
+    }
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::escape::json_line;
+    use super::super::testing::{FakeServer, job, run};
+    use super::*;
+
+    const SUBMITTED: (u16, &str) =
+        (202, r#"{"message": "Job submitted successfully", "job_id": 17, "status": "queued"}"#);
+
+    fn body_of(args: &[&str]) -> String {
+        let server = FakeServer::start(&[SUBMITTED]);
+        let done = server.run(args);
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "17\n", ""));
+        server.request().body
+    }
+
+    #[test]
+    fn a_type_alone_leaves_everything_to_the_server() {
+        let server = FakeServer::start(&[SUBMITTED]);
+        let done = server.run(&["enqueue", "Encode Video"]);
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "17\n", ""));
+        let request = server.request();
+        assert_eq!(request.line, "POST /jobs");
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        assert_eq!(request.header("idempotency-key"), None);
+        assert_eq!(request.body, r#"{"type":"Encode Video"}"#);
+    }
+
+    #[test]
+    fn every_flag_has_its_field() {
+        let args = [
+            "enqueue",
+            "a",
+            "--payload",
+            "[1]",
+            "--queue",
+            "q",
+            "--delay",
+            "5s",
+            "--max-attempts",
+            "3",
+            "--timeout",
+            "30s",
+            "--unique-key",
+            "é",
+        ];
+        let expected = r#"{"type":"a","payload":[1],"queue":"q","delay_ms":5000,"max_attempts":3,"timeout_ms":30000,"unique_key":"é"}"#;
+        assert_eq!(body_of(&args), expected);
+        let at = body_of(&["enqueue", "a", "--run-at", "2026-11-24T08:00:00+01:00"]);
+        assert_eq!(at, r#"{"type":"a","run_at":"2026-11-24T08:00:00+01:00"}"#);
+    }
+
+    #[test]
+    fn a_payload_keeps_every_digit_wherever_it_comes_from() {
+        let number = "1.00000000000000000000000000001";
+        assert!(body_of(&["enqueue", "a", "--payload", number]).contains(number));
+        assert!(body_of(&["enqueue", "a", "--payload", "-5"]).contains(r#""payload":-5"#));
+
+        let file = std::env::temp_dir().join(format!("threadq-payload-{}.json", std::process::id()));
+        fs::write(&file, "{\n \"n\": 1e400\n}\n").unwrap();
+        let body = body_of(&["enqueue", "a", "--payload", &format!("@{}", file.display())]);
+        fs::remove_file(&file).unwrap();
+        assert!(body.contains("\"payload\":{\n \"n\": 1e400\n}"), "{body}");
+
+        let server = FakeServer::start(&[SUBMITTED]);
+        assert_eq!(server.run_with_stdin(&["enqueue", "a", "--payload", "-"], b"\"in\"\n").code, 0);
+        assert_eq!(server.request().body, r#"{"type":"a","payload":"in"}"#);
+    }
+
+    #[test]
+    fn the_idempotency_key_is_a_header_and_a_replay_prints_the_first_id() {
+        let server = FakeServer::start(&[(200, SUBMITTED.1)]);
+        let done = server.run(&["enqueue", "a", "--idempotency-key", "k-1"]);
+        assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
+        assert_eq!(server.request().header("idempotency-key"), Some("k-1"));
+    }
+
+    #[test]
+    fn wrong_usage_says_what_is_allowed_and_sends_nothing() {
+        let long = "x".repeat(201);
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "enqueue cannot do with no word; usage: threadq enqueue TYPE [flags]"),
+            (&["a", "b"], "enqueue cannot do with \"a b\"; usage: threadq enqueue TYPE [flags]"),
+            (&[""], "\"\": a type must have 1 to 100 characters, none of them a control character"),
+            (
+                &["a", "--queue", "a b"],
+                "--queue \"a b\": a queue's name must be 1 to 64 of A-Z a-z 0-9 _ . -",
+            ),
+            (
+                &["a", "--delay", "5"],
+                "--delay \"5\": must be a whole number and a unit, such as 250ms, 5s, 10m, 24h or 90d",
+            ),
+            (&["a", "--delay", "366d"], "--delay \"366d\": must be from 0ms to 365d"),
+            (&["a", "--timeout", "0s"], "--timeout \"0s\": must be from 1ms to 24h"),
+            (&["a", "--timeout", "25h"], "--timeout \"25h\": must be from 1ms to 24h"),
+            (&["a", "--max-attempts", "101"], "--max-attempts \"101\": must be a whole number from 1 to 100"),
+            (
+                &["a", "--run-at", "noon"],
+                "--run-at \"noon\": must be a time with date and zone, such as 2026-11-24T08:00:00Z",
+            ),
+            (&["a", "--unique-key", &long], "must have 1 to 200 characters"),
+            (
+                &["a", "--idempotency-key", "a b"],
+                "--idempotency-key \"a b\": must be 1 to 200 visible ASCII characters",
+            ),
+            (
+                &["a", "--delay", "1s", "--run-at", "2026-11-24T08:00:00Z"],
+                "--delay and --run-at are both given; one is allowed",
+            ),
+            (
+                &["a", "--payload", "{a}"],
+                "--payload {a}: must be JSON, @FILE or - (stdin); key must be a string",
+            ),
+            (
+                &["a", "--payload", "@/no/such/file"],
+                "--payload \"@/no/such/file\": cannot read the file: No such file",
+            ),
+            (&["a", "--payload", ""], "must be JSON"),
+        ];
+        let server = FakeServer::start(&[SUBMITTED]);
+        for (args, complaint) in cases {
+            let args: Vec<&str> = ["enqueue"].iter().chain(*args).copied().collect();
+            let done = server.run(&args);
+            assert_eq!((done.code, done.out.as_str()), (2, ""), "{args:?}");
+            assert!(
+                done.err.starts_with("threadq: ") && done.err.contains(complaint),
+                "{args:?}: {}",
+                done.err
+            );
+            assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+        }
+        assert!(server.is_idle());
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_code() {
+        let server = FakeServer::start(&[(
+            409,
+            r#"{"error": "Job 9 has this key", "code": "duplicate", "job_id": 9}"#,
+        )]);
+        let done = server.run(&["enqueue", "a", "--unique-key", "k"]);
+        assert_eq!((done.code, done.out.as_str()), (1, ""));
+        assert_eq!(done.err, "threadq: Job 9 has this key (duplicate)\n");
+    }
+
+    #[test]
+    fn json_prints_the_answer_unchanged() {
+        let server = FakeServer::start(&[SUBMITTED]);
+        let done = server.run(&["enqueue", "a", "--json"]);
+        assert_eq!(done.out, format!("{}\n", SUBMITTED.1));
+    }
+
+    #[test]
+    fn waiting_asks_until_the_job_has_completed() {
+        let server =
+            FakeServer::start(&[SUBMITTED, (200, &job(17, "processing")), (200, &job(17, "completed"))]);
+        let done = server.run(&["enqueue", "a", "--wait"]);
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "17\n", ""));
+        assert_eq!(server.request().line, "POST /jobs");
+        assert_eq!(server.request().line, "GET /jobs/17?wait=60s");
+        assert_eq!(server.request().line, "GET /jobs/17?wait=60s");
+    }
+
+    #[test]
+    fn waiting_for_a_job_that_fails_tells_why_and_exits_1() {
+        let server = FakeServer::start(&[SUBMITTED, (200, &job(17, "failed"))]);
+        let done = server.run(&["enqueue", "a", "--wait"]);
+        assert_eq!((done.code, done.out.as_str()), (1, "17\n"));
+        assert_eq!(done.err, "threadq: job 17 failed: disk\\nfull\n");
+
+        let server = FakeServer::start(&[SUBMITTED, (200, &job(17, "cancelled"))]);
+        let done = server.run(&["enqueue", "a", "--wait"]);
+        assert_eq!((done.code, done.err.as_str()), (1, "threadq: job 17 was cancelled\n"));
+    }
+
+    #[test]
+    fn waiting_with_json_prints_just_the_job() {
+        let ended = job(17, "failed");
+        let server = FakeServer::start(&[SUBMITTED, (200, &ended)]);
+        let done = server.run(&["enqueue", "a", "--wait", "--json"]);
+        assert_eq!((done.code, done.out.clone()), (1, format!("{}\n", json_line(&ended))));
+    }
+
+    #[test]
+    fn waiting_outlives_a_server_that_is_away_for_a_while() {
+        let away = r#"{"error": "Redis is away", "code": "store_unavailable"}"#;
+        let server = FakeServer::start(&[SUBMITTED, (503, away), (0, ""), (200, &job(17, "completed"))]);
+        let done = server.run(&["enqueue", "a", "--wait"]);
+        assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
+        let expected = "threadq: job 17 is submitted, but: Redis is away (store_unavailable); asking again\n";
+        assert_eq!(done.err, expected);
+    }
+
+    #[test]
+    fn waiting_goes_on_without_the_server_holding_back_when_too_many_wait() {
+        let full = r#"{"error": "Too many requests wait", "code": "too_many_waiting"}"#;
+        let server = FakeServer::start(&[SUBMITTED, (503, full), (200, &job(17, "completed"))]);
+        let done = server.run(&["enqueue", "a", "--wait"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+        let lines: Vec<String> = (0..3).map(|_| server.request().line).collect();
+        assert_eq!(lines, ["POST /jobs", "GET /jobs/17?wait=60s", "GET /jobs/17"]);
+    }
+
+    #[test]
+    fn a_job_that_was_deleted_meanwhile_ends_the_wait() {
+        let server = FakeServer::start(&[SUBMITTED, (404, r#"{"error": "No job 17", "code": "not_found"}"#)]);
+        let done = server.run(&["enqueue", "a", "--wait"]);
+        assert_eq!((done.code, done.err.as_str()), (1, "threadq: No job 17 (not_found)\n"));
+    }
+
+    #[test]
+    fn help_needs_no_server() {
+        let done = run(&["enqueue", "--help"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+        assert!(done.out.contains("--idempotency-key KEY"), "{}", done.out);
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a command ended badly, and the exit code that says so.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use super::escape::escape;
+
+/// Why a command ended badly: one variant for each thing that the caller does about it.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The command line is wrong: exit 2. Says what was wrong and what is allowed.
+    Usage(String),
+    /// The server answered, and said no.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The word for a program; empty if the answer was none of threadq's.
+        code: String,
+        /// The sentence for a person.
+        sentence: String,
+    },
+    /// Nobody answered. Asking again later may help.
+    NoAnswer(String),
+    /// Anything else that went wrong while running: exit 1.
+    Failed(String),
+    /// Whoever read our output has had enough (`| head`). No failure: exit 0, quietly.
+    OutputClosed,
+}
+
+impl Error {
+    /// Whether the same question may be answered later: the server, or its Redis, is away.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Error::NoAnswer(_) => true,
+            Error::Refused { status, .. } => matches!(status, 502..=504),
+            Error::Usage(_) | Error::Failed(_) | Error::OutputClosed => false,
+        }
+    }
+
+    /// The program's exit code.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Error::Usage(_) => ExitCode::from(2),
+            Error::Refused { .. } | Error::NoAnswer(_) | Error::Failed(_) => ExitCode::FAILURE,
+            Error::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Whether there is anything to tell.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self, Error::OutputClosed)
+    }
+}
+
+/// One line, safe to show on a terminal.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Usage(text) | Error::NoAnswer(text) | Error::Failed(text) => f.write_str(&escape(text)),
+            Error::Refused { code, sentence, .. } if code.is_empty() => f.write_str(&escape(sentence)),
+            Error::Refused { status: 401, code, sentence } => {
+                write!(
+                    f,
+                    "{} ({}); the token is taken from THREADQ_API_TOKEN",
+                    escape(sentence),
+                    escape(code)
+                )
+            }
+            Error::Refused { code, sentence, .. } => write!(f, "{} ({})", escape(sentence), escape(code)),
+            Error::OutputClosed => f.write_str("the output was closed"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The only plain I/O of the commands is writing to stdout.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Error::OutputClosed,
+            _ => Error::Failed(format!("cannot write the output: {error}")),
+        }
+    }
+}

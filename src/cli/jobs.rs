@@ -1,0 +1,352 @@
+//! `threadq jobs`, `show`, `retry`, `cancel`, `delete`: jobs in a list and one by one.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::answers::{JobView, Page, short_span, short_time};
+use super::args::{Args, Command, Flag, JSON, job_type, whole_number};
+use super::client::{Client, with_query};
+use super::console::Console;
+use super::error::Error;
+use super::escape::escape;
+use super::table::{Column, cut, whole};
+use crate::job::{JobId, Status};
+
+pub(super) static JOBS: Command = Command {
+    name: "jobs",
+    words: "",
+    about: "Lists jobs, newest first.",
+    flags: &[
+        Flag {
+            name: "status",
+            value: "STATUS",
+            help: "only scheduled, queued, processing, retrying, completed, failed or cancelled ones",
+        },
+        Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        Flag { name: "page", value: "N", help: "which page, from 1 [default: 1]" },
+        Flag { name: "limit", value: "N", help: "jobs a page, 1 to 100 [default: 10]" },
+        JSON,
+    ],
+    examples: &["jobs --status processing", "jobs --type \"Encode Video\" --limit 100 --page 2"],
+    run: jobs,
+};
+
+pub(super) static SHOW: Command = Command {
+    name: "show",
+    words: "ID",
+    about: "Shows everything about a job.",
+    flags: &[JSON],
+    examples: &["show 1764000000000123", "show 1764000000000123 --json"],
+    run: show,
+};
+
+pub(super) static RETRY: Command = Command {
+    name: "retry",
+    words: "ID",
+    about: "Sends a failed or cancelled job back to its queue, with all its attempts.",
+    flags: &[],
+    examples: &["retry 1764000000000123"],
+    run: retry,
+};
+
+pub(super) static CANCEL: Command = Command {
+    name: "cancel",
+    words: "ID",
+    about: "Cancels a job that has not ended; one that is running is told to stop.",
+    flags: &[],
+    examples: &["cancel 1764000000000123"],
+    run: cancel,
+};
+
+pub(super) static DELETE: Command = Command {
+    name: "delete",
+    words: "ID",
+    about: "Deletes a job that is completed, failed or cancelled.",
+    flags: &[],
+    examples: &["delete 1764000000000123"],
+    run: delete,
+};
+
+fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    args.no_words()?;
+    let query = [
+        ("status", args.read("status", str::parse::<Status>)?.map(|status| status.to_string())),
+        ("type", args.read("type", job_type)?),
+        ("page", page(args)?),
+        ("limit", limit(args)?),
+    ];
+    let answer = client.get(&with_query("/jobs", &query))?;
+    let page: Page = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_jobs(&page, console)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page that was asked for, as a query parameter.
+pub(super) fn page(args: &Args) -> Result<Option<String>, Error> {
+    let page = args.read("page", whole_number(1..=u32::MAX))?;
+    Ok(page.map(|page| page.to_string()))
+}
+
+/// The length of a page that was asked for, as a query parameter.
+pub(super) fn limit(args: &Args) -> Result<Option<String>, Error> {
+    let limit = args.read("limit", whole_number(1..=100))?;
+    Ok(limit.map(|limit| limit.to_string()))
+}
+
+fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 6] =
+        [whole("ID"), whole("STATUS"), cut("TYPE"), cut("QUEUE"), whole("TRIES"), whole("CREATED (UTC)")];
+    let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
+    if !rows.is_empty() {
+        console.table(&COLUMNS, &rows)?;
+    }
+    writeln!(console.out, "{}", page.summary())
+}
+
+fn row(job: &JobView) -> [String; 6] {
+    [
+        job.id.to_string(),
+        job.status.clone(),
+        job.kind.clone(),
+        job.queue.clone(),
+        job.tries(),
+        short_time(&job.created_at),
+    ]
+}
+
+fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let answer = client.get(&format!("/jobs/{}", id(args)?))?;
+    let job: JobView = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_job(&job, console.out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each field that has a value.
+fn write_job(job: &JobView, out: &mut dyn Write) -> io::Result<()> {
+    field(out, "id", &job.id.to_string())?;
+    field(out, "type", &job.kind)?;
+    field(out, "queue", &job.queue)?;
+    field(out, "status", &job.status)?;
+    field(out, "attempts", &format!("{} of {}", job.attempts, job.max_attempts))?;
+    field(out, "crashes", &job.crashes.to_string())?;
+    field(out, "timeout", &short_span(job.timeout_ms))?;
+    field(out, "created", &job.created_at)?;
+    let optional = [
+        ("scheduled", &job.scheduled_at),
+        ("started", &job.started_at),
+        ("finished", &job.finished_at),
+        ("server", &job.server),
+        ("unique key", &job.unique_key),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            field(out, name, value)?;
+        }
+    }
+    for (name, json) in [("payload", &job.payload), ("result", &job.result)] {
+        if let Some(json) = json {
+            block(out, name, json.get())?;
+        }
+    }
+    for error in &job.errors {
+        let name = format!("error {}", error.attempt);
+        block(out, &name, &format!("{}\n{}", error.at, error.message))?;
+    }
+    Ok(())
+}
+
+fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    writeln!(out, "{name:<12}{}", escape(value))
+}
+
+/// A value that may have lines: all but the first are indented, so that none passes for a field.
+fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    for (number, line) in value.lines().enumerate() {
+        field(out, if number == 0 { name } else { "" }, &line.replace('\t', "    "))?;
+    }
+    Ok(())
+}
+
+fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let id = id(args)?;
+    let job: JobView = client.post(&format!("/jobs/{id}/retry"))?.parse()?;
+    writeln!(console.out, "job {id} is back in queue {}", escape(&job.queue))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let id = id(args)?;
+    let answer = client.post(&format!("/jobs/{id}/cancel"))?;
+    answer.parse::<JobView>()?;
+    // 202: it runs, and has been told to stop.
+    let what = if answer.status == 202 { "is running and told to stop" } else { "is cancelled" };
+    writeln!(console.out, "job {id} {what}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let id = id(args)?;
+    client.delete(&format!("/jobs/{id}"))?;
+    writeln!(console.out, "job {id} is deleted")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one word: a job's id.
+fn id(args: &Args) -> Result<JobId, Error> {
+    let words = args.words();
+    let [word] = words[..] else { return Err(args.wrong_words()) };
+    word.parse().map_err(|error| Error::Usage(format!("{word:?}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::escape::json_line;
+    use super::super::testing::{FakeServer, job, run};
+
+    fn page_of(jobs: &[String], total: u64) -> String {
+        format!(r#"{{"jobs": [{}], "page": 1, "limit": 10, "total": {total}}}"#, jobs.join(", "))
+    }
+
+    #[test]
+    fn jobs_come_as_a_table() {
+        let jobs = [job(1764000000000124, "processing"), job(1764000000000123, "completed")];
+        let server = FakeServer::start(&[(200, &page_of(&jobs, 25))]);
+        let done = server.run(&["jobs"]);
+        let expected = "\
+ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
+1764000000000124  processing  Encode Video  default  1/5    2026-11-24 08:00:00
+1764000000000123  completed   Encode Video  default  1/5    2026-11-24 08:00:00
+25 jobs, page 1 of 3
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /jobs");
+    }
+
+    #[test]
+    fn filters_and_pages_go_into_the_query() {
+        let server = FakeServer::start(&[(200, &page_of(&[], 0))]);
+        let args = ["jobs", "--status", "failed", "--type", "Encode Video", "--page", "2", "--limit", "100"];
+        let done = server.run(&args);
+        assert_eq!((done.code, done.out.as_str()), (0, "no jobs\n"));
+        let expected = "GET /jobs?status=failed&type=Encode%20Video&page=2&limit=100";
+        assert_eq!(server.request().line, expected);
+    }
+
+    #[test]
+    fn json_is_one_line_with_every_digit() {
+        let page = page_of(&[job(1, "completed")], 1);
+        let server = FakeServer::start(&[(200, &page), (200, &job(1, "completed"))]);
+        let done = server.run(&["jobs", "--json"]);
+        assert_eq!(done.out.lines().count(), 1);
+        assert_eq!(done.out.trim_end(), json_line(&page));
+        assert!(server.run(&["show", "1", "--json"]).out.contains("1.00000000000000000000000000001"));
+    }
+
+    #[test]
+    fn show_lists_fields_and_errors() {
+        let server = FakeServer::start(&[(200, &job(17, "failed"))]);
+        let done = server.run(&["show", "17"]);
+        let expected = "\
+id          17
+type        Encode Video
+queue       default
+status      failed
+attempts    1 of 5
+crashes     0
+timeout     5 min
+created     2026-11-24T08:00:00.000Z
+started     2026-11-24T08:00:01.000Z
+finished    2026-11-24T08:00:02.500Z
+server      host-1-ab
+payload     {\"n\": 1.00000000000000000000000000001}
+error 1     2026-11-24T08:00:02.000Z
+            disk
+            full
+";
+        assert_eq!((done.code, done.out.as_str()), (0, expected));
+        assert_eq!(server.request().line, "GET /jobs/17");
+    }
+
+    #[test]
+    fn a_job_cannot_steer_the_terminal() {
+        let evil =
+            job(17, "failed").replace("Encode Video", r"\u001b]0;x\u0007").replace(r"disk\n", r"\u001b[2J");
+        let server = FakeServer::start(&[(200, &evil), (200, &page_of(std::slice::from_ref(&evil), 1))]);
+        for args in [&["show", "17"][..], &["jobs"]] {
+            let out = server.run(args).out;
+            assert!(out.contains("\\u{1b}]0;x"), "{out:?}");
+            assert!(out.chars().all(|c| c == '\n' || !c.is_control()), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_as_deep_as_the_api_takes_is_shown() {
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        let payload = r#"{"n": 1.00000000000000000000000000001}"#;
+        let page = page_of(&[job(17, "queued").replace(payload, &deep)], 1);
+        let server = FakeServer::start(&[(200, &page)]);
+        let done = server.run(&["jobs"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+    }
+
+    #[test]
+    fn each_verb_has_its_request() {
+        let answers = [
+            (202, &*job(17, "queued")),
+            (200, &job(17, "cancelled")),
+            (202, &job(17, "processing")),
+            (204, ""),
+        ];
+        let server = FakeServer::start(&answers);
+        let cases = [
+            ("retry", "POST /jobs/17/retry", "job 17 is back in queue default\n"),
+            ("cancel", "POST /jobs/17/cancel", "job 17 is cancelled\n"),
+            ("cancel", "POST /jobs/17/cancel", "job 17 is running and told to stop\n"),
+            ("delete", "DELETE /jobs/17", "job 17 is deleted\n"),
+        ];
+        for (verb, line, out) in cases {
+            let done = server.run(&[verb, "17"]);
+            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, ""));
+            let request = server.request();
+            assert_eq!((request.line.as_str(), request.body.as_str()), (line, ""));
+            assert_eq!(request.header("content-type"), None);
+        }
+    }
+
+    #[test]
+    fn a_job_in_another_state_exits_1() {
+        let server = FakeServer::start(&[(409, r#"{"error": "Job 17 is queued", "code": "wrong_status"}"#)]);
+        let done = server.run(&["delete", "17"]);
+        assert_eq!((done.code, done.out.as_str()), (1, ""));
+        assert_eq!(done.err, "threadq: Job 17 is queued (wrong_status)\n");
+    }
+
+    #[test]
+    fn wrong_usage_says_what_is_allowed() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["jobs", "all"], "jobs cannot do with \"all\"; usage: threadq jobs [flags]"),
+            (
+                &["jobs", "--status", "dead"],
+                "--status \"dead\": a status is one of scheduled, queued, processing, retrying, completed, failed, cancelled",
+            ),
+            (&["jobs", "--page", "0"], "--page \"0\": must be a whole number from 1 to 4294967295"),
+            (&["jobs", "--limit", "101"], "--limit \"101\": must be a whole number from 1 to 100"),
+            (&["show"], "show cannot do with no word; usage: threadq show ID [flags]"),
+            (&["retry", "01"], "\"01\": a job id is a whole number from 1 to 9007199254740991"),
+            (&["cancel", "../stats"], "\"../stats\": a job id is a whole number from 1 to 9007199254740991"),
+        ];
+        for (args, complaint) in cases {
+            let done = run(args);
+            assert_eq!((done.code, done.out.as_str()), (2, ""), "{args:?}");
+            assert_eq!(done.err, format!("threadq: {complaint}\n"));
+        }
+    }
+}
