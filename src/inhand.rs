@@ -161,8 +161,9 @@ impl InHand {
     /// An attempt begins now and may take this long; `false` if it must not begin any more.
     pub fn begin(&self, id: JobId, timeout: Duration) -> bool {
         let mut state = self.state();
+        let closed = state.closed;
         let Some(entry) = state.entries.get_mut(&id) else { return false };
-        if entry.stop.reason().is_some() {
+        if closed || entry.stop.reason().is_some() {
             return false;
         }
         let deadline = Instant::now() + timeout;

@@ -20,6 +20,7 @@ use crate::inhand::{GivenUp, InHand};
 use crate::job::{Failure, Job, Outcome, Status};
 use crate::metrics::Metrics;
 use crate::queue::{Lease, Queue, Settled, Settlement, Verdict};
+use crate::shutdown::Shutdown;
 
 /// How many threads may be lost to handlers that never return. Beyond that they are not replaced any more.
 const MAX_GIVEN_UP: usize = 512;
@@ -42,6 +43,8 @@ pub struct Workers {
     pub inline_backoff: Duration,
     /// Counts attempts.
     pub metrics: Arc<Metrics>,
+    /// Ends short backoffs.
+    pub shutdown: Shutdown,
 }
 
 impl Workers {
@@ -94,7 +97,7 @@ impl Workers {
                     next.starts += 1;
                     job = Arc::new(next);
                     self.in_hand.resume(lease, &job);
-                    stop.wait(*delay);
+                    self.shutdown.wait(*delay);
                 }
                 Some(_) => {
                     self.in_hand.remove([job.id]);

@@ -229,8 +229,8 @@ impl Api {
             Answered::Later(id, time) => {
                 let wait = Wait { id, until: Instant::now() + time, request, parked: upstreams.park() };
                 let status = match waiting.add(wait) {
-                    Ok(()) => 200,
-                    Err(wait) => {
+                    None => 200,
+                    Some(wait) => {
                         let sentence = "as many requests wait for jobs as may; ask again without wait";
                         let reply = Reply::error(503, "too_many_waiting", sentence).with("Retry-After", "1");
                         drop(wait.parked);

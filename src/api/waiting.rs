@@ -37,14 +37,14 @@ pub struct Wait {
 
 impl Waiting {
     /// Adds a request; gives it back where too many wait already.
-    pub fn add(&self, wait: Wait) -> Result<(), Wait> {
+    pub fn add(&self, wait: Wait) -> Option<Wait> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         if list.waits.len() >= MOST {
-            return Err(wait);
+            return Some(wait);
         }
         list.waits.push(wait);
         self.added.notify_one();
-        Ok(())
+        None
     }
 
     /// Answers all that wait as things stand, and ends.

@@ -12,6 +12,7 @@ mod enqueue;
 mod error;
 mod escape;
 mod jobs;
+mod serve;
 mod stats;
 mod table;
 #[cfg(test)]
@@ -42,11 +43,8 @@ static CLIENT_COMMANDS: [&Command; 9] = [
 ];
 
 /// The commands that work without a server, or are one: name and what it does.
-const SERVER_COMMANDS: [(&str, &str); 3] = [
-    ("serve", "Runs the server."),
-    ("doctor", "Checks that no job is lost in Redis; --repair mends what it finds."),
-    ("check", "Checks the configuration, the handlers and Redis."),
-];
+const SERVER_COMMANDS: [(&str, &str); 2] =
+    [("serve", "Runs the server."), ("check", "Checks the configuration, the handlers and Redis.")];
 
 /// The first word of the command line.
 enum First {
@@ -70,10 +68,8 @@ fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
     let done = match first(&mut args) {
         Ok(First::Help) => print(&overview(), console),
         Ok(First::Version) => print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n"), console),
-        // The arms of the server's own commands go here, their modules to the top:
-        //     Ok(First::Command(name)) if name == "serve" => return serve::serve(args),
-        //     Ok(First::Command(name)) if name == "doctor" => return doctor::doctor(args),
-        //     Ok(First::Command(name)) if name == "check" => return check::check(args),
+        Ok(First::Command(name)) if name == "serve" => return serve::serve(args),
+        Ok(First::Command(name)) if name == "check" => return serve::check(args),
         Ok(First::Command(name)) => run_client(&name, &mut args, console),
         Err(error) => Err(error),
     };

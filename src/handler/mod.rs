@@ -194,6 +194,13 @@ impl Handlers {
         self.handlers.get(kind).map(Box::as_ref)
     }
 
+    /// The types that have a handler, in alphabetical order.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        let mut kinds: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
+        kinds.sort_unstable();
+        kinds.into_iter()
+    }
+
     /// How jobs of a type are treated: as set, or the default.
     pub fn policy(&self, kind: &str) -> Policy {
         self.policies.get(kind).copied().unwrap_or_default()

@@ -1,0 +1,114 @@
+//! `data-dir`: its locks, the log of its redis-server, the path of the socket and who is behind it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::socket::{Unanswered, ask};
+
+/// The longest socket path that is used as it is. The kernel takes 107 bytes.
+const MAX_SOCKET_PATH: usize = 100;
+/// A log longer than this is set aside before redis-server is started.
+pub(super) const MAX_LOG_BYTES: u64 = 1024 * 1024;
+
+/// Who is behind the socket.
+pub(super) enum Occupant {
+    /// Nobody listens.
+    Nobody,
+    /// A redis-server that works in this folder.
+    Ours,
+    /// Something else; what, for a person.
+    Stranger(String),
+    /// Somebody who does not answer, or only with errors; what, for a person.
+    Unclear(String),
+}
+
+/// `data-dir`: the files in it and the socket.
+pub(super) struct Folder {
+    /// Absolute, without links: as redis-server names it.
+    pub(super) path: PathBuf,
+    /// Open as long as this lives, for [`Folder::socket`].
+    handle: File,
+}
+
+impl Folder {
+    /// Opens the folder, made with mode 0700 if missing.
+    pub(super) fn open(path: &Path) -> io::Result<Folder> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let path = fs::canonicalize(path)?;
+        // Redis would let everyone read its files. A folder that it finds it leaves as it is.
+        DirBuilder::new().recursive(true).mode(0o700).create(path.join("appendonlydir"))?;
+        let handle = File::open(&path)?;
+        Ok(Folder { path, handle })
+    }
+
+    /// The path to connect to. Where the real one is too long for a socket address, the kernel's name for the open
+    /// folder leads there: short, and nothing that others could put something in place of, as in /tmp.
+    pub(super) fn socket(&self) -> PathBuf {
+        let direct = self.path.join("redis.sock");
+        if direct.as_os_str().len() <= MAX_SOCKET_PATH {
+            return direct;
+        }
+        PathBuf::from(format!("/proc/self/fd/{}/redis.sock", self.handle.as_raw_fd()))
+    }
+
+    /// Locks a file of this folder; `None` if somebody else has it locked.
+    pub(super) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(self.path.join(name))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens redis-server's log for appending, set aside first if it is long.
+    pub(super) fn open_log(&self) -> io::Result<File> {
+        let path = self.path.join("redis.log");
+        if fs::metadata(&path).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
+            fs::rename(&path, self.path.join("redis.log.1"))?;
+        }
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    }
+
+    /// The last line of redis-server's log that begins at or after `start`, cut to a readable length.
+    pub(super) fn last_log_line(&self, start: u64) -> Option<String> {
+        let mut log = File::open(self.path.join("redis.log")).ok()?;
+        log.seek(SeekFrom::Start(start)).ok()?;
+        let mut text = Vec::new();
+        log.take(MAX_LOG_BYTES).read_to_end(&mut text).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        Some(line.chars().take(300).collect())
+    }
+
+    /// Who listens on the socket.
+    pub(super) fn look(&self) -> Occupant {
+        match ask(&self.socket(), "CONFIG GET dir") {
+            Ok(answer) if answer.last().is_some_and(|dir| dir == self.path.as_os_str().as_bytes()) => {
+                Occupant::Ours
+            }
+            Ok(answer) => {
+                let dir = answer.last().map(|dir| String::from_utf8_lossy(dir).into_owned());
+                Occupant::Stranger(format!(
+                    "a redis-server that works in {} has the socket redis.sock",
+                    dir.as_deref().unwrap_or("an unknown folder")
+                ))
+            }
+            Err(Unanswered::Nobody) => Occupant::Nobody,
+            Err(Unanswered::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Occupant::Stranger("what has the socket redis.sock is no redis-server".to_owned())
+            }
+            // Also from one of ours: it may be ending, or busy with a script.
+            Err(error) => {
+                Occupant::Unclear(format!("what has the socket redis.sock gives no answer: {error}"))
+            }
+        }
+    }
+}

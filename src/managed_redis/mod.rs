@@ -1,0 +1,339 @@
+//! The private redis-server: started and looked after when the user names no Redis.
+//!
+//! It keeps its data in `data-dir` and listens on a unix socket there, never on a port. It outlives a server that
+//! was killed, and the next server on the same `data-dir` adopts it. Two locks in `data-dir` make that safe:
+//!
+//! - `server.lock` is held by this process: one server per `data-dir`.
+//! - `redis.lock` is held by redis-server itself, which gets the locked file as its standard input. The kernel
+//!   lets go of it when redis-server has ended, however it ended. Redis takes no lock on its files, and two that
+//!   append to the same file destroy it, so a new one is started only by whoever holds this lock.
+//!
+//! Nothing here knows of jobs, nor of the Redis client: a few short commands on the socket are enough.
+
+mod error;
+mod folder;
+mod program;
+mod socket;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use error::StartError;
+use folder::{Folder, Occupant};
+use socket::Unanswered;
+
+/// How long to wait for something that is starting or ending in `data-dir` before giving up on it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long `stop` waits for redis-server to end.
+const STOP_TIME: Duration = Duration::from_secs(10);
+/// How often `watch` looks whether redis-server is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The pauses before restarts double from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// A redis-server that ran this long was well: the pauses begin anew.
+const WAS_WELL: Duration = Duration::from_secs(60);
+
+/// A private redis-server, ready.
+///
+/// Dropping it leaves redis-server running, as a kill of this process would: only [`ManagedRedis::stop`] ends it.
+pub struct ManagedRedis {
+    program: PathBuf,
+    /// `everysec` or `always`.
+    fsync: String,
+    folder: Folder,
+    state: Mutex<State>,
+    stopping: Condvar,
+    /// Held as long as this lives.
+    _server_lock: File,
+}
+
+/// What changes while it runs.
+struct State {
+    /// The one that was started last, also when it has ended; `None` for an adopted one, which is no child.
+    child: Option<Child>,
+    /// How long the log was when the child was started: what follows is its own.
+    log_start: u64,
+    stopping: bool,
+}
+
+impl ManagedRedis {
+    /// Starts a redis-server that keeps its data in `data_dir`, or adopts the one that a killed server left there, and
+    /// waits until it answers. While it loads a large file that can take long; it is waited for as long as it lives.
+    ///
+    /// `data_dir` is made with mode 0700 if missing. `fsync` is `everysec` or `always`.
+    ///
+    /// # Errors
+    /// A [`StartError`]; no redis-server of ours is left running then.
+    pub fn start(data_dir: &Path, fsync: &str) -> Result<ManagedRedis, StartError> {
+        ManagedRedis::start_with(data_dir, fsync, std::env::var_os("PATH").as_deref(), PATIENCE)
+    }
+
+    /// Whether there is a redis-server on PATH that can be used.
+    ///
+    /// # Errors
+    /// [`StartError::NotFound`] or [`StartError::Version`].
+    pub fn check() -> Result<(), StartError> {
+        let program = program::find(std::env::var_os("PATH").as_deref()).ok_or(StartError::NotFound)?;
+        program::check_version(&program).map(|_| ())
+    }
+
+    fn start_with(
+        data_dir: &Path,
+        fsync: &str,
+        search_path: Option<&OsStr>,
+        patience: Duration,
+    ) -> Result<ManagedRedis, StartError> {
+        let program = program::find(search_path).ok_or(StartError::NotFound)?;
+        let version = program::check_version(&program)?;
+        let in_data_dir = |source| StartError::DataDir { data_dir: data_dir.to_owned(), source };
+        let folder = Folder::open(data_dir).map_err(in_data_dir)?;
+        let server_lock = folder
+            .try_lock("server.lock")
+            .map_err(in_data_dir)?
+            .ok_or_else(|| StartError::InUse { data_dir: data_dir.to_owned() })?;
+        let redis = ManagedRedis {
+            program,
+            fsync: fsync.to_owned(),
+            folder,
+            state: Mutex::new(State { child: None, log_start: 0, stopping: false }),
+            stopping: Condvar::new(),
+            _server_lock: server_lock,
+        };
+        redis.launch(patience)?;
+        while !redis.await_ready()? {
+            redis.launch(patience)?;
+        }
+        log::info!(
+            "private redis-server {version} is ready, pid {}, data in {}",
+            redis.pid().unwrap_or_default(),
+            redis.folder.path.display()
+        );
+        Ok(redis)
+    }
+
+    /// The address for the Redis client of this process: `redis+unix:///...`. Valid as long as this lives.
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", percent_encode(self.folder.socket().as_os_str().as_bytes()))
+    }
+
+    /// The process id of redis-server, as it tells it itself; `None` while it does not answer.
+    pub fn pid(&self) -> Option<u32> {
+        let info = self.ask("INFO server").ok()?.into_iter().next()?;
+        let info = String::from_utf8_lossy(&info).into_owned();
+        info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
+    }
+
+    /// Starts redis-server again whenever it has ended, after pauses that grow while that keeps happening. Returns
+    /// after [`ManagedRedis::stop`] was called. Meant for a thread of its own, and only for one.
+    pub fn watch(&self) {
+        let mut pause = FIRST_PAUSE;
+        let mut started = Instant::now();
+        while !self.wait_for_stop(LOOK_EVERY) {
+            if self.is_running() {
+                continue;
+            }
+            if started.elapsed() > WAS_WELL {
+                pause = FIRST_PAUSE;
+            }
+            log::error!("the private redis-server {}; it is started again in {pause:?}", self.how_it_ended());
+            if self.wait_for_stop(pause) {
+                return;
+            }
+            pause = LAST_PAUSE.min(pause * 2);
+            started = Instant::now();
+            if let Err(error) = self.launch(PATIENCE) {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    /// Ends redis-server, which first writes all it has to disk, and waits up to 10 s for that. One that takes longer
+    /// is left to itself; the next server on this `data-dir` finds it or waits for its end.
+    pub fn stop(&self) {
+        self.state().stopping = true;
+        self.stopping.notify_all();
+        let deadline = Instant::now() + STOP_TIME;
+        while self.is_running() {
+            if Instant::now() > deadline {
+                log::warn!(
+                    "the private redis-server has not ended within {STOP_TIME:?}, its last words: {}",
+                    self.last_words()
+                );
+                return;
+            }
+            // Asked again each time round: a redis-server started a moment ago may not listen yet. One that goes
+            // away closes the connection without an answer, so an error means nothing here.
+            let _ = self.ask("SHUTDOWN");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Adopts the redis-server that is there, or starts one.
+    fn launch(&self, patience: Duration) -> Result<(), StartError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let refusal = match self.folder.look() {
+                Occupant::Ours => return self.adopt(),
+                Occupant::Stranger(what) => return Err(self.foreign(what)),
+                Occupant::Unclear(what) => what,
+                // The lock comes second: a redis-server that holds it without listening is starting or ending.
+                Occupant::Nobody => match self.try_redis_lock()? {
+                    Some(lock) => return self.spawn(lock),
+                    None => "a redis-server holds redis.lock and does not answer".to_owned(),
+                },
+            };
+            if Instant::now() > deadline {
+                return Err(self.foreign(refusal));
+            }
+            if self.wait_for_stop(Duration::from_millis(20)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes over a running redis-server. This server's settings may differ from those that it was started with.
+    fn adopt(&self) -> Result<(), StartError> {
+        if let Err(error) = self.ask(&format!("CONFIG SET appendfsync {}", self.fsync)) {
+            log::warn!("the adopted redis-server keeps its own fsync setting: {error}");
+        }
+        self.state().child = None;
+        log::info!("adopted the redis-server that an earlier server left in {}", self.folder.path.display());
+        Ok(())
+    }
+
+    /// Starts redis-server, which keeps `lock` until it ends.
+    ///
+    /// All paths are relative to its working directory, so that no length and no character of `data-dir` matters.
+    /// In a process group of its own it does not get a terminal's Ctrl-C: the server ends it, after its own work.
+    fn spawn(&self, lock: File) -> Result<(), StartError> {
+        let in_data_dir = |source| StartError::DataDir { data_dir: self.folder.path.clone(), source };
+        let log = self.folder.open_log().map_err(in_data_dir)?;
+        let log_start = log.metadata().map_err(in_data_dir)?.len();
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "600"])
+            .args(["--dir", ".", "--logfile", "redis.log", "--daemonize", "no"])
+            .args(["--appendonly", "yes", "--appendfsync", &self.fsync, "--aof-use-rdb-preamble", "yes"])
+            .args(["--save", "", "--maxmemory-policy", "noeviction"])
+            // Keeps a job's hash compact: 302 bytes against 687 for a payload of 100 bytes.
+            .args(["--hash-max-listpack-value", "1024"])
+            .current_dir(&self.folder.path)
+            .stdin(Stdio::from(lock))
+            .stdout(Stdio::null())
+            // Complaints about its arguments come before it opens its log.
+            .stderr(Stdio::from(log))
+            .process_group(0);
+        let mut state = self.state();
+        if state.stopping {
+            return Ok(());
+        }
+        let child =
+            command.spawn().map_err(|source| StartError::Spawn { program: self.program.clone(), source })?;
+        log::info!("started {}, pid {}", self.program.display(), child.id());
+        state.child = Some(child);
+        state.log_start = log_start;
+        Ok(())
+    }
+
+    /// Waits until redis-server takes commands, however long it loads; false if it was an adopted one that has ended.
+    fn await_ready(&self) -> Result<bool, StartError> {
+        let mut next_note = Instant::now() + Duration::from_secs(5);
+        loop {
+            let answer = match self.ask("PING") {
+                Ok(_) => return Ok(true),
+                Err(error) => error,
+            };
+            if let Some(status) = self.exit_status() {
+                let log = self.folder.path.join("redis.log");
+                return Err(StartError::Died { status, last_words: self.last_words(), log });
+            }
+            if !self.is_running() {
+                return Ok(false);
+            }
+            if Instant::now() > next_note {
+                log::info!("waiting for the private redis-server: {answer}");
+                next_note += Duration::from_secs(10);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether there is a redis-server. An adopted one is no child, so its lock and its socket tell.
+    fn is_running(&self) -> bool {
+        if self.state().child.is_some() && self.exit_status().is_none() {
+            return true;
+        }
+        !matches!(self.try_redis_lock(), Ok(Some(_))) || UnixStream::connect(self.folder.socket()).is_ok()
+    }
+
+    /// How the child ended, if there is one and it has.
+    fn exit_status(&self) -> Option<ExitStatus> {
+        self.state().child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    /// For a line of the log.
+    fn how_it_ended(&self) -> String {
+        let status = match self.exit_status() {
+            Some(status) => status.to_string(),
+            None => "it was adopted, so its exit status is unknown".to_owned(),
+        };
+        format!("has ended ({status}), its last words: {}", self.last_words())
+    }
+
+    /// The last line that redis-server wrote, for an error message.
+    fn last_words(&self) -> String {
+        let log_start = self.state().log_start;
+        self.folder.last_log_line(log_start).unwrap_or_else(|| "none, is the disk full?".to_owned())
+    }
+
+    /// Says one command to redis-server.
+    fn ask(&self, command: &str) -> Result<Vec<Vec<u8>>, Unanswered> {
+        socket::ask(&self.folder.socket(), command)
+    }
+
+    fn foreign(&self, what: String) -> StartError {
+        StartError::Foreign { data_dir: self.folder.path.clone(), what }
+    }
+
+    fn try_redis_lock(&self) -> Result<Option<File>, StartError> {
+        self.folder
+            .try_lock("redis.lock")
+            .map_err(|source| StartError::DataDir { data_dir: self.folder.path.clone(), source })
+    }
+
+    /// Sleeps for `time`, or until `stop` is called; true if it was.
+    fn wait_for_stop(&self, time: Duration) -> bool {
+        let state = self.state();
+        let waited = self.stopping.wait_timeout_while(state, time, |state| !state.stopping);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stopping
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A path as it stands in a URL.
+fn percent_encode(path: &[u8]) -> String {
+    let mut encoded = String::new();
+    for &byte in path {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests;

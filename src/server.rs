@@ -1,0 +1,417 @@
+//! The server: starts every thread, wires them up, and ends them in the right order.
+//!
+//! Whoever sends is ended before whoever receives: first requests, then fetchers, then workers, then the committer; the
+//! heartbeat beats until the last job is settled, and the private Redis is the last to go.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use serde::Serialize;
+
+use crate::api::{self, Api};
+use crate::committer::Committer;
+use crate::config::{Config, Run};
+use crate::fetcher::{Fetchers, Weights};
+use crate::handler::exec::ExecHandler;
+use crate::handler::http::HttpHandler;
+use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
+use crate::identity::Identity;
+use crate::inhand::InHand;
+use crate::job::Failure;
+use crate::maintenance::{Heartbeat, Retention, Scheduler, run_janitor};
+use crate::managed_redis::ManagedRedis;
+use crate::metrics::Metrics;
+use crate::queue::{self, Queue};
+use crate::shutdown::{self, Shutdown, Trigger};
+use crate::worker::{Workers, catch_handler_panics};
+
+/// How long attempts that were told to stop at the end of the drain have for it; exec handlers need half a second to
+/// kill their children.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+/// How often a stop looks whether everything has ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// Connections to Redis besides the fetchers' and one per worker that sleeps short backoffs.
+const CONNECTIONS: u32 = 16;
+
+/// Why a server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The settings cannot work: the message names the setting.
+    Configuration(String),
+    /// The surroundings failed: no thread, no socket, a private Redis that ended.
+    Failed(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            StartError::Configuration(message) | StartError::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError::Failed(error.to_string())
+    }
+}
+
+/// Collects handlers and settings, and starts the server.
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    handlers: Handlers,
+}
+
+impl Builder {
+    /// Sets everything that a configuration says. Defaults to [`Config::default`].
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Adds the handler of a type: a closure whose value becomes the job's result.
+    pub fn handler<F, T>(mut self, kind: impl Into<String>, handler: F) -> Builder
+    where
+        F: Fn(&JobContext) -> Result<T, Failure> + Send + Sync + 'static,
+        T: Serialize + 'static,
+    {
+        self.handlers.insert(kind, Closure(handler));
+        self
+    }
+
+    /// Adds the handler of a type that is more than a closure.
+    pub fn handler_object(mut self, kind: impl Into<String>, handler: impl Handler) -> Builder {
+        self.handlers.insert(kind, handler);
+        self
+    }
+
+    /// Starts the server: from then on it takes jobs and requests.
+    ///
+    /// # Errors
+    /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Failed`] for surroundings that don't.
+    /// A Redis that is away is no error: the server waits for it.
+    pub fn start(self) -> Result<Server, StartError> {
+        let handlers = add_configured(self.handlers, &self.config)?;
+        Server::start(self.config, handlers)
+    }
+}
+
+/// Adds the handlers of the configuration, and what it says of the others.
+fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, StartError> {
+    if config.demo {
+        demo::register(&mut handlers);
+    }
+    for entry in &config.handlers {
+        let wrong =
+            |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.kind));
+        match &entry.run {
+            Some(Run::Exec(command)) => {
+                let handler = ExecHandler::new(command, &config.config_dir).map_err(wrong)?;
+                handlers.insert(&entry.kind, handler);
+            }
+            Some(Run::Http(url)) => handlers.insert(&entry.kind, HttpHandler::new(url).map_err(wrong)?),
+            None if handlers.get(&entry.kind).is_none() => {
+                return Err(wrong("needs exec or http: there is no other handler of this type".to_owned()));
+            }
+            None => {}
+        }
+        handlers.set_policy(&entry.kind, entry.policy);
+    }
+    Ok(handlers)
+}
+
+/// Resolves every handler of a configuration and looks at Redis, without starting anything. What is worth knowing, line
+/// by line.
+///
+/// # Errors
+/// What keeps a server with this configuration from working.
+pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
+    let handlers = add_configured(Handlers::default(), config)?;
+    let mut lines = vec![format!("handlers: {}", handlers.kinds().collect::<Vec<_>>().join(", "))];
+    let Some(url) = &config.redis_url else {
+        lines.push("redis: a private one".to_owned());
+        ManagedRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
+        return Ok(lines);
+    };
+    let queue = connect(config, url.expose())?;
+    let info = queue.redis_info().map_err(|error| StartError::Failed(format!("redis-url: {error}")))?;
+    lines.push(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
+    lines.extend(judge_redis(&info)?);
+    Ok(lines)
+}
+
+fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
+    let settings = queue::Settings {
+        url: url.to_owned(),
+        namespace: config.namespace.clone(),
+        connections: CONNECTIONS + config.workers as u32,
+        fetchers: fetcher_count(config) as u32,
+    };
+    Queue::new(&settings).map_err(|error| StartError::Configuration(format!("redis-url: {error}")))
+}
+
+/// One for each queue at least: each sleeps on one queue.
+fn fetcher_count(config: &Config) -> usize {
+    config.fetchers.max(config.queues.len())
+}
+
+/// What is wrong with a Redis, as far as one can live with it.
+fn judge_redis(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
+    if !info.is_supported() {
+        return Err(StartError::Configuration(format!(
+            "redis-url: this is {} {}; allowed is Redis from 7.0 or Valkey from 7.2",
+            info.product, info.version
+        )));
+    }
+    let mut warnings = Vec::new();
+    if info.maxmemory_policy != "noeviction" && info.maxmemory_policy != "unknown" {
+        let policy = &info.maxmemory_policy;
+        warnings.push(format!(
+            "Redis has maxmemory-policy {policy}: it may throw jobs away; set it to noeviction"
+        ));
+    }
+    if info.persistent == Some(false) {
+        let advice = "a restart of it loses all jobs; set appendonly yes";
+        warnings.push(format!("Redis keeps nothing on disk (neither appendonly nor save is set): {advice}"));
+    }
+    Ok(warnings)
+}
+
+/// A running server.
+pub struct Server {
+    api: api::Running,
+    queue: Arc<Queue>,
+    identity: Arc<Identity>,
+    in_hand: Arc<InHand>,
+    drain_timeout: Duration,
+    /// Ends whoever takes or moves jobs.
+    stop: Trigger,
+    /// Ends the heartbeat.
+    end: Trigger,
+    fetchers: Vec<JoinHandle<()>>,
+    redis: Option<Arc<ManagedRedis>>,
+    redis_watch: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// A server to be.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(config: Config, handlers: Handlers) -> Result<Server, StartError> {
+        catch_handler_panics();
+        let listener = TcpListener::bind(config.listen).map_err(|error| {
+            StartError::Configuration(format!("listen: cannot listen on {}: {error}", config.listen))
+        })?;
+        let redis = config.redis_url.is_none().then(|| start_redis(&config)).transpose()?;
+        let url = match (&redis, &config.redis_url) {
+            (Some(redis), _) => redis.url(),
+            (None, Some(url)) => url.expose().to_owned(),
+            (None, None) => String::new(),
+        };
+        let redis_watch =
+            redis.clone().map(|redis| spawn("redis-watch", move || redis.watch())).transpose()?;
+        let queue = Arc::new(connect(&config, &url)?);
+        match queue.redis_info() {
+            Ok(info) => judge_redis(&info)?.iter().for_each(|warning| log::warn!("{warning}")),
+            Err(error) => log::warn!("started without Redis: {error}"),
+        }
+
+        let handlers = Arc::new(handlers);
+        let metrics = Arc::new(Metrics::new(handlers.kinds()));
+        let identity = Arc::new(Identity::new(config.workers));
+        let in_hand = Arc::new(InHand::new(config.workers));
+        let scheduler = Scheduler::default();
+        let (stop, stopping) = shutdown::channel();
+        let (end, ending) = shutdown::channel();
+
+        // As many as may be taken: a fetcher never waits here.
+        let (to_workers, jobs) = bounded(config.workers);
+        let (to_committer, outcomes) = unbounded();
+        let workers = Arc::new(Workers {
+            jobs,
+            committer: to_committer.clone(),
+            in_hand: in_hand.clone(),
+            handlers: handlers.clone(),
+            queue: queue.clone(),
+            identity: identity.clone(),
+            inline_backoff: config.inline_backoff,
+            metrics: metrics.clone(),
+            shutdown: stopping.clone(),
+        });
+        for number in 0..config.workers {
+            workers.spawn(number)?;
+        }
+        spawn("watchdog", move || workers.watch())?;
+        let committer = Committer {
+            outcomes,
+            queue: queue.clone(),
+            identity: identity.clone(),
+            in_hand: in_hand.clone(),
+            scheduler: scheduler.clone(),
+            metrics: metrics.clone(),
+            shutdown: stopping.clone(),
+        };
+        spawn("committer", move || committer.run())?;
+        let heartbeat = Heartbeat {
+            queue: queue.clone(),
+            identity: identity.clone(),
+            in_hand: in_hand.clone(),
+            metrics: metrics.clone(),
+            lease_timeout: config.lease_timeout,
+            max_crashes: config.max_crashes,
+            shutdown: ending,
+        };
+        spawn("heartbeat", move || heartbeat.run())?;
+        start_upkeep(&config, &queue, &scheduler, &stopping)?;
+        let fetchers = Arc::new(Fetchers {
+            queue: queue.clone(),
+            identity: identity.clone(),
+            in_hand: in_hand.clone(),
+            workers: to_workers,
+            committer: to_committer,
+            weights: Mutex::new(Weights::new(
+                config.queues.iter().map(|queue| (queue.name.clone(), queue.weight)),
+            )),
+            max_crashes: config.max_crashes,
+            metrics: metrics.clone(),
+            shutdown: stopping,
+        });
+        let fetchers = (0..fetcher_count(&config))
+            .map(|number| {
+                let queue = config.queues[number % config.queues.len()].name.clone();
+                let fetchers = fetchers.clone();
+                spawn(&format!("fetcher-{number}"), move || fetchers.run(&queue))
+            })
+            .collect::<Result<_, _>>()?;
+
+        let settings = api::Settings {
+            max_queue_length: config.max_queue_length,
+            max_body: config.max_body,
+            max_connections: config.max_connections,
+            token: config.api_token.as_ref().map(|token| token.expose().to_owned()),
+            queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
+        };
+        let (queue_of_api, identity_of_api, in_hand_of_api) =
+            (queue.clone(), identity.clone(), in_hand.clone());
+        let api = Api {
+            queue: queue_of_api,
+            identity: identity_of_api,
+            in_hand: in_hand_of_api,
+            handlers,
+            scheduler,
+            metrics,
+            settings,
+        };
+        let api = api::start(api, listener)?;
+        let drain_timeout = config.drain_timeout;
+        Ok(Server { api, queue, identity, in_hand, drain_timeout, stop, end, fetchers, redis, redis_watch })
+    }
+
+    /// Where the API listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.api.addr()
+    }
+
+    /// Stops in order: no more requests and jobs; running ones end for up to the drain timeout, or until something
+    /// comes through `hurry`; the rest goes back to the queue, nothing charged. Blocks until all that is done.
+    ///
+    /// A thread whose handler never returns is left to the end of the process.
+    pub fn shut_down(self, hurry: &Receiver<()>) {
+        self.api.stop();
+        self.in_hand.close();
+        drop(self.stop);
+        while !self.fetchers.iter().all(JoinHandle::is_finished) {
+            // Again each time: one may have been on its way into the blocking command.
+            self.queue.unblock_fetchers();
+            let _ = hurry_or_wait(hurry);
+            if self.queue.is_away() {
+                break;
+            }
+        }
+        let deadline = Instant::now() + self.drain_timeout;
+        let mut hurried = false;
+        while !self.in_hand.is_empty() && Instant::now() < deadline && !hurried {
+            hurried = hurry_or_wait(hurry);
+        }
+        if !self.in_hand.is_empty() {
+            log::warn!("{} jobs still run: they go back to their queues", self.in_hand.len());
+            self.in_hand.stop_all(StopReason::Shutdown);
+            let deadline = Instant::now() + LAST_GRACE;
+            while !self.in_hand.is_empty() && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+        }
+        drop(self.end);
+        match self.queue.leave(&self.identity.current()) {
+            Ok(left) => {
+                let moved = left.map_or(0, |left| left.moved);
+                log::info!("stopped; {moved} jobs went back to their queues");
+            }
+            Err(error) => {
+                log::warn!("stopped without Redis; other servers will take over what is left: {error}")
+            }
+        }
+        if let Some(redis) = &self.redis {
+            redis.stop();
+        }
+        if let Some(watch) = self.redis_watch {
+            let _ = watch.join();
+        }
+    }
+}
+
+/// Waits a moment; whether something came through `hurry`.
+fn hurry_or_wait(hurry: &Receiver<()>) -> bool {
+    match hurry.recv_timeout(LOOK) {
+        Ok(()) => true,
+        Err(crossbeam_channel::RecvTimeoutError::Timeout) => false,
+        // Nobody can hurry us any more: wait all the same.
+        Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
+            std::thread::sleep(LOOK);
+            false
+        }
+    }
+}
+
+fn start_redis(config: &Config) -> Result<Arc<ManagedRedis>, StartError> {
+    match ManagedRedis::start(&config.data_dir, config.fsync.as_str()) {
+        Ok(redis) => Ok(Arc::new(redis)),
+        Err(error) if error.is_configuration() => Err(StartError::Configuration(error.to_string())),
+        Err(error) => Err(StartError::Failed(error.to_string())),
+    }
+}
+
+fn start_upkeep(
+    config: &Config,
+    queue: &Arc<Queue>,
+    scheduler: &Scheduler,
+    stopping: &Shutdown,
+) -> Result<(), StartError> {
+    let retention = Retention {
+        completed: (config.retain_completed, config.retain_completed_max),
+        failed: (config.retain_failed, config.retain_failed_max),
+    };
+    spawn("scheduler", {
+        let (scheduler, queue, stopping) = (scheduler.clone(), queue.clone(), stopping.clone());
+        move || scheduler.run(&queue, &stopping)
+    })?;
+    spawn("janitor", {
+        let (queue, stopping) = (queue.clone(), stopping.clone());
+        move || run_janitor(&queue, retention, &stopping)
+    })?;
+    Ok(())
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    ThreadBuilder::new().name(name.to_owned()).spawn(body)
+}

@@ -1,0 +1,109 @@
+//! The handlers in `examples/` do what the README shows, and take only files from their own folder.
+//!
+//! They are run as the server runs them: in the folder of the configuration file, payload on standard input, a bare
+//! environment. `script/setup` installs the programs that they call.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// A copy of `examples/`, so that the tests leave nothing in the source folder and disturb no server that uses it.
+struct Examples(PathBuf);
+
+impl Examples {
+    fn copy(test: &str) -> Examples {
+        let to = std::env::temp_dir().join(format!("threadq-examples-{}-{test}", std::process::id()));
+        for folder in ["input", "handlers"] {
+            fs::create_dir_all(to.join(folder)).expect("temporary folders can be made");
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder);
+            for file in fs::read_dir(from).expect("examples/ is there") {
+                let file = file.expect("its files can be listed");
+                fs::copy(file.path(), to.join(folder).join(file.file_name())).expect("files can be copied");
+            }
+        }
+        Examples(to)
+    }
+
+    /// The result, or the exit code and the last line of standard error.
+    fn run(&self, handler: &str, payload: &str) -> Result<Value, (Option<i32>, String)> {
+        let mut child = Command::new("bash")
+            .arg(format!("handlers/{handler}.sh"))
+            .current_dir(&self.0)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").expect("PATH is set"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("bash is there");
+        // A handler may end without reading all of it.
+        let _ = child.stdin.take().expect("it is piped").write_all(payload.as_bytes());
+        let output = child.wait_with_output().expect("it ends");
+        if output.status.success() {
+            return Ok(serde_json::from_slice(&output.stdout).expect("a result is JSON"));
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err((output.status.code(), stderr.lines().last().unwrap_or_default().to_owned()))
+    }
+}
+
+impl Drop for Examples {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_thumbnail_has_the_width_that_was_asked_for() {
+    let examples = Examples::copy("thumbnail");
+    let result = examples.run("thumbnail", r#"{"input": "lake.jpg", "width": 160}"#).unwrap();
+    assert_eq!((&result["output"], &result["width"]), (&json!("examples/output/lake-160.jpg"), &json!(160)));
+    let picture = fs::read(examples.0.join("output/lake-160.jpg")).unwrap();
+    assert_eq!(result["bytes"], json!(picture.len()));
+    assert!(picture.starts_with(&[0xff, 0xd8]), "it is a JPEG");
+
+    let result = examples.run("thumbnail", r#"{"input": "badge.png"}"#).unwrap();
+    assert_eq!((&result["width"], &result["height"]), (&json!(200), &json!(200)));
+}
+
+#[test]
+fn a_log_is_compressed_and_summed() {
+    let examples = Examples::copy("compress");
+    let before = fs::metadata(examples.0.join("input/access.log")).unwrap().len();
+    let result = examples.run("compress", r#"{"input": "access.log"}"#).unwrap();
+    let after = fs::metadata(examples.0.join("output/access.log.gz")).unwrap().len();
+    assert_eq!((&result["bytes_before"], &result["bytes_after"]), (&json!(before), &json!(after)));
+    assert!(result["ratio"].as_f64().unwrap() > 2.0, "{result}");
+
+    fs::write(examples.0.join("input/abc"), "abc").unwrap();
+    let result = examples.run("checksum", r#"{"input": "abc"}"#).unwrap();
+    let sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(result, json!({"input": "abc", "sha256": sha256_of_abc, "bytes": 3}));
+}
+
+#[test]
+fn what_can_never_work_fails_for_good() {
+    let examples = Examples::copy("refusals");
+    fs::write(examples.0.join("input/broken.jpg"), "no picture").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", examples.0.join("input/link")).unwrap();
+    for (handler, payload, reason) in [
+        ("checksum", "{", "no JSON object"),
+        ("checksum", "[]", "no JSON object"),
+        ("checksum", "{}", "no \"input\""),
+        ("checksum", r#"{"input": "missing"}"#, "no such file"),
+        ("checksum", r#"{"input": "/etc/passwd"}"#, "examples/input"),
+        ("checksum", r#"{"input": "../handlers/common.sh"}"#, "not a file in examples/input"),
+        ("checksum", r#"{"input": "link"}"#, "not a file in examples/input"),
+        ("thumbnail", r#"{"input": "access.log"}"#, "not a JPEG or PNG"),
+        ("thumbnail", r#"{"input": "broken.jpg"}"#, "not a readable jpeg"),
+        ("thumbnail", r#"{"input": "lake.jpg", "width": 0}"#, "\"width\""),
+        ("thumbnail", r#"{"input": "lake.jpg", "width": "; id"}"#, "\"width\""),
+    ] {
+        let (code, stderr) = examples.run(handler, payload).unwrap_err();
+        assert_eq!(code, Some(65), "{handler} {payload}: {stderr}");
+        assert!(stderr.contains(reason), "{handler} {payload}: {stderr}");
+    }
+}
