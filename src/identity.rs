@@ -43,14 +43,15 @@ impl Identity {
             let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);
             return Err(Error::Unavailable(reason));
         }
-        if state.registered {
+        let before = state.registered.then(|| state.id.clone());
+        if before.is_some() {
             let id = ServerId::generate();
             log::warn!("server={refused}: was held to be dead, its jobs were taken over; goes on as {id}");
             in_hand.stop_all(StopReason::TakenOver);
             state.id = id;
             state.registered = false;
         }
-        queue.register(&state.id, self.workers)?;
+        queue.register(&state.id, self.workers, before.as_ref())?;
         state.registered = true;
         Ok(())
     }

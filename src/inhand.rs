@@ -44,6 +44,8 @@ struct Entry {
     stop: StopSignal,
     /// When the attempt times out, or, once it was told to stop, when it is given up. `None` before it has begun.
     deadline: Option<Instant>,
+    /// Whether it still needs its worker.
+    occupies_worker: bool,
     job: Arc<Job>,
 }
 
@@ -68,6 +70,14 @@ struct State {
 }
 
 impl State {
+    fn free_worker(&mut self, id: JobId) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && std::mem::take(&mut entry.occupies_worker)
+        {
+            self.unfinished -= 1;
+        }
+    }
+
     fn room(&self) -> Room {
         let empty = self.entries.is_empty();
         if self.closed || self.alone || (self.wants_empty && !empty) {
@@ -145,8 +155,15 @@ impl InHand {
             state.alone = job.crashes + 1 >= max_crashes;
             state.wants_empty = false;
         }
-        let entry = Entry { lease: Some(lease), stop: stop.clone(), deadline: None, job: job.clone() };
-        state.entries.insert(job.id, entry);
+        let job_id = job.id;
+        let entry = Entry {
+            lease: Some(lease),
+            stop: stop.clone(),
+            deadline: None,
+            occupies_worker: true,
+            job: job.clone(),
+        };
+        state.entries.insert(job_id, entry);
         state.unfinished += 1;
         stop
     }
@@ -175,24 +192,33 @@ impl InHand {
         true
     }
 
-    /// An attempt has ended on its thread. `None` if it had been given up: the thread has been replaced.
-    pub fn end(&self, id: JobId) -> Option<Lease> {
+    /// An attempt has ended on its thread, which keeps the job where `keeps_worker` says so. `None` if the attempt had
+    /// been given up: the thread has been replaced.
+    pub fn end(&self, id: JobId, keeps_worker: bool) -> Option<Lease> {
         let mut state = self.state();
         let entry = state.entries.get_mut(&id)?;
         entry.deadline = None;
         let lease = entry.lease.take()?;
-        state.unfinished -= 1;
-        self.tell_room(state);
+        if !keeps_worker {
+            state.free_worker(id);
+            self.tell_room(state);
+        }
         Some(lease)
     }
 
-    /// The same job goes on to its next attempt, on the thread that has it.
+    /// The same job goes on to its next attempt, on the thread that kept it.
     pub fn resume(&self, lease: Lease, job: &Arc<Job>) {
         let mut state = self.state();
         let Some(entry) = state.entries.get_mut(&job.id) else { return };
         entry.lease = Some(lease);
         entry.job = job.clone();
-        state.unfinished += 1;
+    }
+
+    /// The thread that had kept the job gives it away after all.
+    pub fn free_worker(&self, id: JobId) {
+        let mut state = self.state();
+        state.free_worker(id);
+        self.tell_room(state);
     }
 
     /// The outcomes of these jobs are written, or nobody's business any more. Gives the jobs, where they were in hand.
@@ -200,12 +226,8 @@ impl InHand {
         let mut state = self.state();
         let mut jobs = Vec::new();
         for id in ids {
-            let removed = state.entries.remove(&id);
-            jobs.push(removed.as_ref().map(|entry| entry.job.clone()));
-            let Some(entry) = removed else { continue };
-            if entry.lease.is_some() {
-                state.unfinished -= 1;
-            }
+            state.free_worker(id);
+            jobs.push(state.entries.remove(&id).map(|entry| entry.job));
             if state.suspect == Some(id) {
                 state.suspect = None;
                 state.alone = false;
@@ -293,6 +315,7 @@ impl InHand {
                 }
                 Some(reason) => {
                     entry.deadline = None;
+                    entry.occupies_worker = false;
                     let job = entry.job.clone();
                     given_up.extend(entry.lease.take().map(|lease| GivenUp { lease, job, reason }));
                 }

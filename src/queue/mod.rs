@@ -495,10 +495,10 @@ impl Queue {
         Ok((record::int(moved)? as usize, u64::try_from(record::int(next)?).ok().map(Duration::from_millis)))
     }
 
-    /// Enters a new server.
-    pub fn register(&self, server: &ServerId, workers: usize) -> Result<()> {
+    /// Enters a new server; under `before` it was known until now.
+    pub fn register(&self, server: &ServerId, workers: usize, before: Option<&ServerId>) -> Result<()> {
         let mut call = self.scripts.register.call();
-        call.arg(server.as_str()).arg(workers);
+        call.arg(server.as_str()).arg(workers).arg(before.map_or("", ServerId::as_str));
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 
