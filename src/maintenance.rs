@@ -104,8 +104,9 @@ impl Heartbeat {
         }
         let server = self.identity.current();
         let Ok(entries) = self.queue.in_progress_here(&server) else { return };
-        let known = |entry: &str| entry.parse().is_ok_and(|id| self.in_hand.contains(id));
-        let unknown: Vec<String> = entries.into_iter().filter(|entry| !known(entry)).collect();
+        let id = |entry: &[u8]| std::str::from_utf8(entry).ok()?.parse().ok();
+        let known = |entry: &[u8]| id(entry).is_some_and(|id| self.in_hand.contains(id));
+        let unknown: Vec<Vec<u8>> = entries.into_iter().filter(|entry| !known(entry)).collect();
         let entries = lost.for_long(unknown);
         if entries.is_empty() {
             return;
@@ -159,12 +160,12 @@ impl Reaper {
 /// Entries of this server's list that nobody here knows of, and since when.
 #[derive(Default)]
 struct Lost {
-    seen: HashMap<String, Instant>,
+    seen: HashMap<Vec<u8>, Instant>,
 }
 
 impl Lost {
     /// Those of the unknown entries that were unknown for long.
-    fn for_long(&mut self, unknown: Vec<String>) -> Vec<String> {
+    fn for_long(&mut self, unknown: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let now = Instant::now();
         self.seen.retain(|entry, _| unknown.contains(entry));
         for entry in &unknown {

@@ -185,8 +185,8 @@ pub enum Suspects {
 /// An id that BRPOPLPUSH has moved into this server's list.
 #[derive(Debug)]
 pub struct Fetched {
-    /// As it stood in the list; not checked.
-    pub entry: String,
+    /// As it stood in the list; not checked, perhaps not even text.
+    pub entry: Vec<u8>,
     /// From this queue.
     pub queue: String,
 }
@@ -358,7 +358,7 @@ impl Queue {
             .arg(BLOCK.as_secs());
         match self.link.query_blocking(&command)? {
             Value::Nil => Ok(None),
-            entry => Ok(Some(Fetched { entry: record::text(&entry)?, queue: queue.to_owned() })),
+            entry => Ok(Some(Fetched { entry: record::bytes(entry)?, queue: queue.to_owned() })),
         }
     }
 
@@ -471,16 +471,16 @@ impl Queue {
         answers.into_iter().map(read).collect()
     }
 
-    /// The ids in this server's list, newest first: what Redis holds to be in progress here.
-    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<String>> {
+    /// The entries of this server's list, newest first: what Redis holds to be in progress here.
+    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<Vec<u8>>> {
         let mut command = redis::cmd("LRANGE");
         command.arg(self.in_progress(server)).arg(0).arg(-1);
-        self.link.query(Access::Read, &command)
+        record::array(self.link.query(Access::Read, &command)?)?.into_iter().map(record::bytes).collect()
     }
 
     /// Puts entries of this server's list, which it does not know of, back to the front of their queues. Newest first.
     /// How many went back.
-    pub fn recover(&self, server: &ServerId, entries: &[String]) -> Result<usize> {
+    pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize> {
         let mut call = self.scripts.recover.call();
         call.arg(server.as_str()).arg(entries);
         Ok(record::int(&self.run(&self.scripts.recover, &call)?)? as usize)

@@ -90,8 +90,8 @@ else
 end
 local page = {total}
 for _, id in ipairs(ids) do
-  local fields = call('HGETALL', JOB .. id)
-  if #fields > 0 then
+  local fields = redis.pcall('HGETALL', JOB .. id)
+  if not fields.err and #fields > 0 then
     table.insert(fields, 1, id)
     page[#page + 1] = fields
   end
