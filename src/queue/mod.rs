@@ -17,7 +17,7 @@ use std::time::Duration;
 use redis::{Client, Cmd, ConnectionInfo, IntoConnectionInfo, Value};
 use serde_json::value::RawValue;
 
-use crate::job::{Job, JobId, NewJob, Start, Status};
+use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 
 pub use error::{Error, Result};
 pub use inspect::{Filter, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
@@ -126,6 +126,16 @@ impl Lease {
     /// The job's id.
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    /// The attempt that it is for.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { job: self.id, start: self.token }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(attempt: AttemptId) -> Lease {
+        Lease { id: attempt.job, token: attempt.start }
     }
 }
 
