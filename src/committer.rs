@@ -55,7 +55,7 @@ impl Committer {
                 group.push(next);
             }
             let answers = self.write(&group);
-            let jobs = self.in_hand.remove(group.iter().map(|settlement| settlement.lease.id()));
+            let jobs = self.in_hand.remove(group.iter().map(|settlement| settlement.lease.attempt_id()));
             for ((settlement, job), settled) in group.iter().zip(jobs).zip(answers) {
                 if let (Some(job), Some(settled)) = (job, settled) {
                     self.note(&job, &settlement.verdict, settled);

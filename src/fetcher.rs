@@ -222,6 +222,38 @@ mod tests {
     }
 
     #[test]
+    fn shares_follow_the_weights_whatever_the_sizes_of_the_takes() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..50 {
+            let weights: Vec<u32> = (0..random.usize(2..6)).map(|_| random.u32(1..10)).collect();
+            let total: u32 = weights.iter().sum();
+            let names = |n: usize| format!("queue {n}");
+            let mut split = Weights::new(weights.iter().enumerate().map(|(n, weight)| (names(n), *weight)));
+            let (mut all, mut given) = (0, std::collections::HashMap::<String, usize>::new());
+            for _ in 0..200 {
+                let jobs = random.usize(..8);
+                let shares = split.split(jobs);
+                assert_eq!(shares.iter().map(|share| share.jobs).sum::<usize>(), jobs);
+                all += jobs;
+                shares.into_iter().for_each(|share| *given.entry(share.queue).or_default() += share.jobs);
+            }
+            for (n, weight) in weights.iter().enumerate() {
+                let fair = all as f64 * f64::from(*weight) / f64::from(total);
+                let got = given[&names(n)] as f64;
+                assert!((got - fair).abs() <= weights.len() as f64, "{weights:?}: {got} of {fair}");
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        let mut pause = Pause::default();
+        let pauses: Vec<Duration> = (0..50).map(|_| pause.next()).collect();
+        assert!(pauses[0] <= AWAY_PAUSE / 5, "{:?}", pauses[0]);
+        assert!(pauses[9] > pauses[0] && pauses.iter().all(|pause| *pause <= AWAY_PAUSE), "{pauses:?}");
+    }
+
+    #[test]
     fn a_single_queue_gets_everything() {
         assert_eq!(split(&mut Weights::new([("default".to_owned(), 7)]), 30), [30]);
     }

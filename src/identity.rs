@@ -17,13 +17,14 @@ pub struct Identity {
 
 struct State {
     id: ServerId,
-    registered: bool,
+    /// Whether it may be known in Redis: a registration whose answer was lost counts too.
+    used: bool,
 }
 
 impl Identity {
     /// A new name, which is not entered in Redis yet.
     pub fn new(workers: usize) -> Identity {
-        Identity { state: Mutex::new(State { id: ServerId::generate(), registered: false }), workers }
+        Identity { state: Mutex::new(State { id: ServerId::generate(), used: false }), workers }
     }
 
     /// The name.
@@ -43,16 +44,14 @@ impl Identity {
             let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);
             return Err(Error::Unavailable(reason));
         }
-        let before = state.registered.then(|| state.id.clone());
-        if before.is_some() {
+        if state.used {
             let id = ServerId::generate();
             log::warn!("server={refused}: was held to be dead, its jobs were taken over; goes on as {id}");
             in_hand.stop_all(StopReason::TakenOver);
             state.id = id;
-            state.registered = false;
         }
-        queue.register(&state.id, self.workers, before.as_ref())?;
-        state.registered = true;
-        Ok(())
+        // Before the answer is known: a name that is entered a second time would no longer be fenced.
+        state.used = true;
+        queue.register(&state.id, self.workers)
     }
 }

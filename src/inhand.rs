@@ -3,13 +3,16 @@
 //! It is the place that says how many more may be taken (so that a crash touches at most twice as many jobs as there
 //! are workers), that finds an attempt to be stopped, and that decides who settles it: the worker that ran it or the
 //! watchdog that gave it up, whichever asks first for its lease.
+//!
+//! It knows attempts, not jobs: an attempt that was given up or taken over may still run while this server has begun
+//! the next one of the same job, and what the old one comes to must not count for the new one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::handler::{StopReason, StopSignal};
-use crate::job::{Job, JobId};
+use crate::job::{AttemptId, Job, JobId};
 use crate::queue::{Lease, Suspects};
 
 /// How long an attempt that was told to stop may take to do so before its thread is given up.
@@ -51,13 +54,13 @@ struct Entry {
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<JobId, Entry>,
+    entries: HashMap<AttemptId, Entry>,
     /// Entries whose attempt has not ended: waiting for a worker or running.
     unfinished: usize,
     /// Worker threads that are not given up.
     workers: usize,
     /// The suspect in hand.
-    suspect: Option<JobId>,
+    suspect: Option<AttemptId>,
     /// The suspect in hand is on its last chance: nothing else may run here.
     alone: bool,
     /// A suspect on its last chance waits until nothing runs here.
@@ -70,7 +73,7 @@ struct State {
 }
 
 impl State {
-    fn free_worker(&mut self, id: JobId) {
+    fn free_worker(&mut self, id: AttemptId) {
         if let Some(entry) = self.entries.get_mut(&id)
             && std::mem::take(&mut entry.occupies_worker)
         {
@@ -151,11 +154,11 @@ impl InHand {
         let stop = StopSignal::default();
         let mut state = self.state();
         if job.crashes > 0 {
-            state.suspect = Some(job.id);
+            state.suspect = Some(lease.attempt_id());
             state.alone = job.crashes + 1 >= max_crashes;
             state.wants_empty = false;
         }
-        let job_id = job.id;
+        let id = lease.attempt_id();
         let entry = Entry {
             lease: Some(lease),
             stop: stop.clone(),
@@ -163,7 +166,7 @@ impl InHand {
             occupies_worker: true,
             job: job.clone(),
         };
-        state.entries.insert(job_id, entry);
+        state.entries.insert(id, entry);
         state.unfinished += 1;
         stop
     }
@@ -176,7 +179,7 @@ impl InHand {
     }
 
     /// An attempt begins now and may take this long; `false` if it must not begin any more.
-    pub fn begin(&self, id: JobId, timeout: Duration) -> bool {
+    pub fn begin(&self, id: AttemptId, timeout: Duration) -> bool {
         let mut state = self.state();
         let closed = state.closed;
         let Some(entry) = state.entries.get_mut(&id) else { return false };
@@ -194,7 +197,7 @@ impl InHand {
 
     /// An attempt has ended on its thread, which keeps the job where `keeps_worker` says so. `None` if the attempt had
     /// been given up: the thread has been replaced.
-    pub fn end(&self, id: JobId, keeps_worker: bool) -> Option<Lease> {
+    pub fn end(&self, id: AttemptId, keeps_worker: bool) -> Option<Lease> {
         let mut state = self.state();
         let entry = state.entries.get_mut(&id)?;
         entry.deadline = None;
@@ -206,23 +209,28 @@ impl InHand {
         Some(lease)
     }
 
-    /// The same job goes on to its next attempt, on the thread that kept it.
-    pub fn resume(&self, lease: Lease, job: &Arc<Job>) {
+    /// The job of an attempt that ended goes on to its next one, on the thread that kept it.
+    pub fn resume(&self, ended: AttemptId, lease: Lease, job: &Arc<Job>) {
         let mut state = self.state();
-        let Some(entry) = state.entries.get_mut(&job.id) else { return };
+        let Some(mut entry) = state.entries.remove(&ended) else { return };
+        let next = lease.attempt_id();
         entry.lease = Some(lease);
         entry.job = job.clone();
+        state.entries.insert(next, entry);
+        if state.suspect == Some(ended) {
+            state.suspect = Some(next);
+        }
     }
 
     /// The thread that had kept the job gives it away after all.
-    pub fn free_worker(&self, id: JobId) {
+    pub fn free_worker(&self, id: AttemptId) {
         let mut state = self.state();
         state.free_worker(id);
         self.tell_room(state);
     }
 
-    /// The outcomes of these jobs are written, or nobody's business any more. Gives the jobs, where they were in hand.
-    pub fn remove(&self, ids: impl IntoIterator<Item = JobId>) -> Vec<Option<Arc<Job>>> {
+    /// The outcomes of these attempts are written, or nobody's business any more. Gives the jobs of those in hand.
+    pub fn remove(&self, ids: impl IntoIterator<Item = AttemptId>) -> Vec<Option<Arc<Job>>> {
         let mut state = self.state();
         let mut jobs = Vec::new();
         for id in ids {
@@ -237,9 +245,9 @@ impl InHand {
         jobs
     }
 
-    /// Asks one attempt to stop.
+    /// Asks all attempts at one job to stop.
     pub fn stop(&self, id: JobId, reason: StopReason) {
-        self.stop_entries(reason, |entry| *entry == id);
+        self.stop_entries(reason, |attempt| attempt.job == id);
     }
 
     /// Asks all attempts to stop.
@@ -247,7 +255,7 @@ impl InHand {
         self.stop_entries(reason, |_| true);
     }
 
-    fn stop_entries(&self, reason: StopReason, which: impl Fn(&JobId) -> bool) {
+    fn stop_entries(&self, reason: StopReason, which: impl Fn(&AttemptId) -> bool) {
         let mut state = self.state();
         for (_, entry) in state.entries.iter_mut().filter(|(id, _)| which(id)) {
             if entry.stop.reason().is_none() {
@@ -270,7 +278,7 @@ impl InHand {
 
     /// Whether this job is in hand.
     pub fn contains(&self, id: JobId) -> bool {
-        self.state().entries.contains_key(&id)
+        self.state().entries.keys().any(|attempt| attempt.job == id)
     }
 
     /// How many attempts run or wait for a worker.
@@ -323,5 +331,230 @@ impl InHand {
         }
         state.unfinished -= given_up.len();
         Some(given_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::handler::testing::job;
+    use crate::job::JobId;
+
+    const MAX_CRASHES: u32 = 3;
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn nth(number: u64, start: u64, crashes: u32) -> Arc<Job> {
+        Arc::new(Job { id: JobId::new(number).unwrap(), starts: start, crashes, ..job("{}") })
+    }
+
+    /// Takes a job, as a fetcher does.
+    fn add(in_hand: &InHand, job: &Arc<Job>) -> StopSignal {
+        in_hand.add(Lease::for_tests(job.attempt_id()), job, MAX_CRASHES)
+    }
+
+    fn room(in_hand: &InHand) -> (usize, Suspects) {
+        let room = in_hand.room();
+        (room.jobs, room.suspects)
+    }
+
+    #[test]
+    fn room_is_for_free_workers_and_at_most_twice_as_many_jobs_as_workers() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..300 {
+            let workers = random.usize(1..6);
+            let in_hand = InHand::new(workers);
+            let (mut running, mut unwritten) = (Vec::new(), Vec::new());
+            for number in 1..200 {
+                match random.u32(..3) {
+                    0 => {
+                        for n in 0..in_hand.room().jobs {
+                            let job = nth(number * 100 + n as u64, 1, 0);
+                            add(&in_hand, &job);
+                            assert!(in_hand.begin(job.attempt_id(), LONG));
+                            running.push(job.attempt_id());
+                        }
+                    }
+                    1 if !running.is_empty() => {
+                        let ended = running.swap_remove(random.usize(..running.len()));
+                        assert!(in_hand.end(ended, false).is_some());
+                        unwritten.push(ended);
+                    }
+                    2 if !unwritten.is_empty() => {
+                        let written = unwritten.swap_remove(random.usize(..unwritten.len()));
+                        assert!(in_hand.remove([written])[0].is_some());
+                    }
+                    _ => {}
+                }
+                assert!(in_hand.busy() <= workers && in_hand.len() <= 2 * workers);
+                assert_eq!((in_hand.busy(), in_hand.len()), (running.len(), running.len() + unwritten.len()));
+            }
+            let left: Vec<_> = running.into_iter().chain(unwritten).collect();
+            in_hand.remove(left);
+            assert_eq!(in_hand.room().jobs, workers, "nothing is used up for good");
+        }
+    }
+
+    #[test]
+    fn one_suspect_is_in_hand_at_a_time() {
+        let in_hand = InHand::new(4);
+        assert_eq!(room(&in_hand), (4, Suspects::Any));
+        let good = nth(1, 1, 0);
+        add(&in_hand, &good);
+        assert_eq!(room(&in_hand), (3, Suspects::One));
+        let suspect = nth(2, 1, 1);
+        add(&in_hand, &suspect);
+        assert_eq!(room(&in_hand), (2, Suspects::None));
+        in_hand.end(suspect.attempt_id(), false);
+        assert_eq!(room(&in_hand), (3, Suspects::None), "its outcome is not written yet");
+        in_hand.remove([suspect.attempt_id()]);
+        assert_eq!(room(&in_hand), (3, Suspects::One));
+    }
+
+    #[test]
+    fn nothing_is_taken_beside_a_last_chance() {
+        let in_hand = InHand::new(4);
+        let suspect = nth(1, 1, MAX_CRASHES - 1);
+        add(&in_hand, &suspect);
+        assert_eq!(in_hand.room().jobs, 0);
+        in_hand.end(suspect.attempt_id(), false);
+        assert_eq!(in_hand.room().jobs, 0);
+        in_hand.remove([suspect.attempt_id()]);
+        assert_eq!(room(&in_hand), (4, Suspects::Any));
+    }
+
+    #[test]
+    fn a_last_chance_that_waits_empties_the_server() {
+        let in_hand = InHand::new(4);
+        let good = nth(1, 1, 0);
+        add(&in_hand, &good);
+        in_hand.set_wants_empty(true);
+        assert_eq!(in_hand.room().jobs, 0);
+        in_hand.end(good.attempt_id(), false);
+        in_hand.remove([good.attempt_id()]);
+        assert_eq!(room(&in_hand), (4, Suspects::Any));
+        // Another server took it meanwhile.
+        in_hand.set_wants_empty(false);
+        add(&in_hand, &good);
+        assert_eq!(room(&in_hand), (3, Suspects::One));
+    }
+
+    #[test]
+    fn a_suspect_that_starts_again_stays_the_one_in_hand() {
+        let in_hand = InHand::new(4);
+        let (first, second) = (nth(1, 1, MAX_CRASHES - 1), nth(1, 2, MAX_CRASHES - 1));
+        add(&in_hand, &first);
+        let _ = in_hand.end(first.attempt_id(), true).unwrap();
+        in_hand.resume(first.attempt_id(), Lease::for_tests(second.attempt_id()), &second);
+        assert_eq!((in_hand.busy(), in_hand.len(), in_hand.room().jobs), (1, 1, 0));
+        assert!(in_hand.begin(second.attempt_id(), LONG));
+        let _ = in_hand.end(second.attempt_id(), false).unwrap();
+        in_hand.remove([second.attempt_id()]);
+        assert_eq!(room(&in_hand), (4, Suspects::Any));
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_by_room_and_by_the_end() {
+        let in_hand = InHand::new(1);
+        let job = nth(1, 1, 0);
+        add(&in_hand, &job);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| in_hand.wait_for_room());
+            in_hand.end(job.attempt_id(), false);
+            assert_eq!(waits.join().unwrap().map(|room| room.jobs), Some(1));
+        });
+        add(&in_hand, &nth(2, 1, 0));
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| in_hand.wait_for_room());
+            in_hand.close();
+            assert_eq!(waits.join().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn nothing_begins_once_it_was_stopped_or_taking_has_ended() {
+        let in_hand = InHand::new(4);
+        let (stopped, late) = (nth(1, 1, 0), nth(2, 1, 0));
+        add(&in_hand, &stopped);
+        add(&in_hand, &late);
+        in_hand.stop(stopped.id, StopReason::Cancelled);
+        assert!(!in_hand.begin(stopped.attempt_id(), LONG));
+        in_hand.close();
+        assert!(!in_hand.begin(late.attempt_id(), LONG));
+        assert!(!in_hand.begin(nth(3, 1, 0).attempt_id(), LONG), "not in hand at all");
+    }
+
+    /// Lets an attempt time out and not stop, until it is given up.
+    fn give_up(in_hand: &InHand, job: &Arc<Job>, stop: &StopSignal) -> GivenUp {
+        assert!(in_hand.begin(job.attempt_id(), Duration::ZERO));
+        assert!(in_hand.watch().unwrap().is_empty());
+        assert_eq!(stop.reason(), Some(StopReason::TimedOut));
+        in_hand.state().entries.get_mut(&job.attempt_id()).unwrap().deadline = Some(Instant::now());
+        in_hand.watch().unwrap().remove(0)
+    }
+
+    #[test]
+    fn an_attempt_is_settled_by_its_worker_or_by_the_watchdog() {
+        let in_hand = InHand::new(1);
+        let job = nth(1, 1, 0);
+        let stop = add(&in_hand, &job);
+        let given_up = give_up(&in_hand, &job, &stop);
+        assert_eq!((given_up.lease.attempt_id(), given_up.reason), (job.attempt_id(), StopReason::TimedOut));
+        assert_eq!((in_hand.busy(), in_hand.len()), (0, 1));
+        assert_eq!(in_hand.end(job.attempt_id(), false), None);
+        assert_eq!(in_hand.busy(), 0);
+
+        let in_hand = InHand::new(1);
+        add(&in_hand, &job);
+        assert!(in_hand.begin(job.attempt_id(), Duration::ZERO));
+        assert!(in_hand.end(job.attempt_id(), false).is_some());
+        in_hand.close();
+        assert!(in_hand.watch().is_none());
+        assert_eq!(in_hand.end(job.attempt_id(), false), None);
+    }
+
+    #[test]
+    fn a_given_up_attempt_has_nothing_to_say_about_the_next_one() {
+        let in_hand = InHand::new(2);
+        let (first, second) = (nth(1, 1, 0), nth(1, 2, 0));
+        let stop = add(&in_hand, &first);
+        give_up(&in_hand, &first, &stop);
+        in_hand.remove([first.attempt_id()]);
+        // The same server has taken the job again when the first handler returns after all.
+        add(&in_hand, &second);
+        assert!(in_hand.begin(second.attempt_id(), LONG));
+        assert_eq!(in_hand.end(first.attempt_id(), false), None);
+        assert_eq!(in_hand.busy(), 1);
+        assert_eq!(in_hand.end(second.attempt_id(), false).unwrap().attempt_id(), second.attempt_id());
+    }
+
+    #[test]
+    fn a_job_that_was_taken_over_can_be_taken_again_while_its_old_attempt_ends() {
+        let in_hand = InHand::new(2);
+        let (old, new) = (nth(1, 1, 0), nth(1, 2, 0));
+        let stop = add(&in_hand, &old);
+        assert!(in_hand.begin(old.attempt_id(), LONG));
+        in_hand.stop_all(StopReason::TakenOver);
+        let new_stop = add(&in_hand, &new);
+        assert!(in_hand.begin(new.attempt_id(), LONG));
+        assert_eq!((stop.reason(), new_stop.reason()), (Some(StopReason::TakenOver), None));
+        assert_eq!((in_hand.busy(), in_hand.room().jobs), (2, 0));
+        assert_eq!(in_hand.end(old.attempt_id(), false).unwrap().attempt_id(), old.attempt_id());
+        in_hand.remove([old.attempt_id()]);
+        assert!(in_hand.contains(new.id));
+        assert_eq!(in_hand.end(new.attempt_id(), false).unwrap().attempt_id(), new.attempt_id());
+        in_hand.remove([new.attempt_id()]);
+        assert_eq!((in_hand.busy(), in_hand.len(), in_hand.room().jobs), (0, 0, 2));
+        assert!(!in_hand.contains(new.id));
+    }
+
+    #[test]
+    fn a_cancel_reaches_every_attempt_at_the_job_and_no_other() {
+        let in_hand = InHand::new(4);
+        let stops = [nth(1, 1, 0), nth(1, 2, 0), nth(2, 1, 0)].map(|job| add(&in_hand, &job).clone());
+        in_hand.stop(JobId::new(1).unwrap(), StopReason::Cancelled);
+        let reasons = stops.map(|stop| stop.reason());
+        assert_eq!(reasons, [Some(StopReason::Cancelled), Some(StopReason::Cancelled), None]);
     }
 }

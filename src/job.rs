@@ -261,7 +261,21 @@ pub struct Job {
     pub starts: u64,
 }
 
+/// One attempt at a job. A job that is started again is another attempt, on whichever server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AttemptId {
+    /// The job.
+    pub job: JobId,
+    /// How often it has been started, this time included.
+    pub start: u64,
+}
+
 impl Job {
+    /// The latest attempt.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { job: self.id, start: self.starts }
+    }
+
     /// When it became ready, at the latest time that is known of: submission or the end of a delay; ms since 1970.
     pub fn ready_at_ms(&self) -> u64 {
         self.id.created_at_ms().max(self.scheduled_at_ms.unwrap_or(0))

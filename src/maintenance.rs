@@ -77,8 +77,8 @@ impl Heartbeat {
     }
 
     fn reap(&self, reaper: &mut Reaper, beat: &Beat) {
-        for (server, observed) in
-            reaper.dead(&beat.servers, self.identity.current().as_str(), self.lease_timeout)
+        let own = self.identity.current();
+        for (server, observed) in reaper.dead(&beat.servers, own.as_str(), self.lease_timeout, Instant::now())
         {
             match self.queue.reclaim(&server, &observed, self.max_crashes) {
                 Ok(Some(taken)) => {
@@ -109,9 +109,10 @@ impl Heartbeat {
         }
         let server = self.identity.current();
         let Ok(entries) = self.queue.in_progress_here(&server) else { return };
-        let known = |entry: &str| entry.parse().is_ok_and(|id| self.in_hand.contains(id));
-        let unknown: Vec<String> = entries.into_iter().filter(|entry| !known(entry)).collect();
-        let entries = lost.for_long(unknown);
+        let id = |entry: &[u8]| std::str::from_utf8(entry).ok()?.parse().ok();
+        let known = |entry: &[u8]| id(entry).is_some_and(|id| self.in_hand.contains(id));
+        let unknown: Vec<Vec<u8>> = entries.into_iter().filter(|entry| !known(entry)).collect();
+        let entries = lost.for_long(unknown, Instant::now());
         if entries.is_empty() {
             return;
         }
@@ -140,18 +141,19 @@ impl Reaper {
 
     /// Servers whose beat stood still for too long, or that were declared dead before and still have jobs, each with
     /// the beat as it was seen.
+    ///
+    /// Only time in which this server kept looking counts: where it was itself stopped or starved for a while, the
+    /// others may have been too (one machine that was suspended), and must have their chance to beat again.
     fn dead(
         &mut self,
         servers: &[(String, String)],
         own: &str,
         lease_timeout: Duration,
+        now: Instant,
     ) -> Vec<(String, String)> {
-        let now = Instant::now();
-        // Who did not look for so long was frozen itself, perhaps together with all the others.
-        if self.looked.is_some_and(|at| now.duration_since(at) > lease_timeout / 2) {
+        if self.looked.replace(now).is_some_and(|at| now.duration_since(at) > lease_timeout / 2) {
             self.forget();
         }
-        self.looked = Some(now);
         self.seen.retain(|server, _| servers.iter().any(|(id, _)| id == server));
         let mut dead = Vec::new();
         for (server, beat) in servers.iter().filter(|(id, _)| id != own) {
@@ -170,14 +172,13 @@ impl Reaper {
 /// Entries of this server's list that nobody here knows of, and since when.
 #[derive(Default)]
 struct Lost {
-    seen: HashMap<String, Instant>,
+    seen: HashMap<Vec<u8>, Instant>,
     beats: u64,
 }
 
 impl Lost {
     /// Those of the unknown entries that were unknown for long.
-    fn for_long(&mut self, unknown: Vec<String>) -> Vec<String> {
-        let now = Instant::now();
+    fn for_long(&mut self, unknown: Vec<Vec<u8>>, now: Instant) -> Vec<Vec<u8>> {
         self.seen.retain(|entry, _| unknown.contains(entry));
         for entry in &unknown {
             self.seen.entry(entry.clone()).or_insert(now);
@@ -254,5 +255,111 @@ pub fn run_janitor(queue: &Queue, retention: Retention, shutdown: &Shutdown) {
         for (failed, (keep_for, keep)) in [(false, retention.completed), (true, retention.failed)] {
             while !shutdown.is_requested() && matches!(queue.purge(failed, keep_for, keep), Ok(true)) {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+
+    /// Looks of one server at the beats of others, one a second.
+    struct Looks {
+        reaper: Reaper,
+        now: Instant,
+    }
+
+    impl Looks {
+        fn new() -> Looks {
+            Looks { reaper: Reaper::default(), now: Instant::now() }
+        }
+
+        /// Whom it holds to be dead, after so many seconds without a look.
+        fn after(&mut self, seconds: u64, servers: &[(&str, &str)]) -> Vec<String> {
+            self.now += Duration::from_secs(seconds);
+            let servers: Vec<_> =
+                servers.iter().map(|(id, beat)| (id.to_string(), beat.to_string())).collect();
+            let dead = self.reaper.dead(&servers, "own", LEASE, self.now);
+            dead.into_iter().map(|(server, beat)| format!("{server}={beat}")).collect()
+        }
+    }
+
+    #[test]
+    fn a_server_is_dead_when_its_beat_stood_still_for_the_whole_lease() {
+        let mut looks = Looks::new();
+        for _ in 0..15 {
+            assert!(looks.after(1, &[("a", "7"), ("own", "1")]).is_empty());
+        }
+        assert_eq!(looks.after(1, &[("a", "7"), ("own", "1")]), ["a=7"]);
+    }
+
+    #[test]
+    fn every_beat_starts_the_lease_anew_and_nobody_judges_itself() {
+        let mut looks = Looks::new();
+        for beat in 1..5 {
+            for _ in 0..14 {
+                assert!(looks.after(1, &[("a", &beat.to_string()), ("own", "1")]).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_declared_dead_is_swept_at_once() {
+        assert_eq!(Looks::new().after(1, &[("a", "D123:7")]), ["a=D123:7"]);
+    }
+
+    #[test]
+    fn who_could_not_look_does_not_judge() {
+        let mut looks = Looks::new();
+        for _ in 0..15 {
+            looks.after(1, &[("a", "7")]);
+        }
+        looks.reaper.forget();
+        for _ in 0..15 {
+            assert!(looks.after(1, &[("a", "7")]).is_empty(), "Redis was away");
+        }
+        // This server was stopped itself, and perhaps the other one with it.
+        assert!(looks.after(60, &[("a", "7")]).is_empty());
+        assert!(looks.after(1, &[("a", "8")]).is_empty());
+        for _ in 0..14 {
+            assert!(looks.after(1, &[("a", "8")]).is_empty());
+        }
+        assert_eq!(looks.after(1, &[("a", "8")]), ["a=8"]);
+    }
+
+    #[test]
+    fn a_server_that_went_and_came_back_is_looked_at_anew() {
+        let mut looks = Looks::new();
+        for _ in 0..15 {
+            looks.after(1, &[("a", "7")]);
+        }
+        looks.after(1, &[]);
+        assert!(looks.after(1, &[("a", "7")]).is_empty());
+    }
+
+    #[test]
+    fn an_entry_is_lost_when_it_was_unknown_at_every_look_for_long() {
+        let mut lost = Lost::default();
+        let mut now = Instant::now();
+        let entries = |ids: &[&str]| ids.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>();
+        assert!(lost.for_long(entries(&["1", "2"]), now).is_empty());
+        now += LOST_AFTER - Duration::from_millis(1);
+        assert!(lost.for_long(entries(&["1", "2"]), now).is_empty());
+        // Known for a moment, and unknown again: another hand-over.
+        lost.for_long(entries(&["1"]), now);
+        now += Duration::from_millis(1);
+        assert_eq!(lost.for_long(entries(&["2", "1"]), now), entries(&["1"]));
+        now += LOST_AFTER;
+        assert_eq!(
+            lost.for_long(entries(&["2", "1"]), now),
+            entries(&["2", "1"]),
+            "in the order of the list"
+        );
+    }
+
+    #[test]
+    fn an_answer_under_way_is_never_held_to_be_lost() {
+        assert!(LOST_AFTER > BLOCK + Duration::from_secs(3), "a fetcher may still get it");
     }
 }

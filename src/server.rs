@@ -330,16 +330,16 @@ impl Server {
         self.api.stop();
         self.in_hand.close();
         drop(self.stop);
+        let mut hurried = false;
         while !self.fetchers.iter().all(JoinHandle::is_finished) {
             // Again each time: one may have been on its way into the blocking command.
             self.queue.unblock_fetchers();
-            let _ = hurry_or_wait(hurry);
+            hurried |= hurry_or_wait(hurry);
             if self.queue.is_away() {
                 break;
             }
         }
         let deadline = Instant::now() + self.drain_timeout;
-        let mut hurried = false;
         while !self.in_hand.is_empty() && Instant::now() < deadline && !hurried {
             hurried = hurry_or_wait(hurry);
         }

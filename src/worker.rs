@@ -69,7 +69,7 @@ impl Workers {
     /// Runs a job until it is settled or parked; `false` if the thread was given up meanwhile.
     fn work(&self, mut job: Arc<Job>, stop: &StopSignal) -> bool {
         loop {
-            if !self.in_hand.begin(job.id, Duration::from_millis(job.timeout_ms)) {
+            if !self.in_hand.begin(job.attempt_id(), Duration::from_millis(job.timeout_ms)) {
                 self.let_go(&job);
                 return true;
             }
@@ -83,7 +83,7 @@ impl Workers {
                 }
                 _ => None,
             };
-            let Some(mut lease) = self.in_hand.end(job.id, again.is_some()) else {
+            let Some(mut lease) = self.in_hand.end(job.attempt_id(), again.is_some()) else {
                 log::info!("job={} type={:?}: returned after it was given up", job.id, job.kind);
                 return false;
             };
@@ -97,16 +97,17 @@ impl Workers {
                     let mut next = Job::clone(&job);
                     next.attempts += 1;
                     next.starts += 1;
+                    let ended = job.attempt_id();
                     job = Arc::new(next);
-                    self.in_hand.resume(lease, &job);
+                    self.in_hand.resume(ended, lease, &job);
                     self.shutdown.wait(delay);
                 }
                 Some(_) => {
-                    self.in_hand.remove([job.id]);
+                    self.in_hand.remove([job.attempt_id()]);
                     return true;
                 }
                 None => {
-                    self.in_hand.free_worker(job.id);
+                    self.in_hand.free_worker(job.attempt_id());
                     self.settle(lease, verdict);
                     return true;
                 }
@@ -170,7 +171,7 @@ impl Workers {
 
     /// A job that must not be started any more: it goes back, unless it was taken over already.
     fn let_go(&self, job: &Job) {
-        if let Some(lease) = self.in_hand.end(job.id, false) {
+        if let Some(lease) = self.in_hand.end(job.attempt_id(), false) {
             self.settle(lease, Verdict::Release);
         }
     }

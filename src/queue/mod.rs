@@ -17,7 +17,7 @@ use std::time::Duration;
 use redis::{Client, Cmd, ConnectionInfo, IntoConnectionInfo, Value};
 use serde_json::value::RawValue;
 
-use crate::job::{Job, JobId, NewJob, Start, Status};
+use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 
 pub use error::{Error, Result};
 pub use inspect::{Filter, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
@@ -127,6 +127,16 @@ impl Lease {
     pub fn id(&self) -> JobId {
         self.id
     }
+
+    /// The attempt that it is for.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { job: self.id, start: self.token }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(attempt: AttemptId) -> Lease {
+        Lease { id: attempt.job, token: attempt.start }
+    }
 }
 
 /// How an attempt is settled.
@@ -185,8 +195,8 @@ pub enum Suspects {
 /// An id that BRPOPLPUSH has moved into this server's list.
 #[derive(Debug)]
 pub struct Fetched {
-    /// As it stood in the list; not checked.
-    pub entry: String,
+    /// As it stood in the list; not checked, perhaps not even text.
+    pub entry: Vec<u8>,
     /// From this queue.
     pub queue: String,
 }
@@ -358,7 +368,7 @@ impl Queue {
             .arg(BLOCK.as_secs());
         match self.link.query_blocking(&command)? {
             Value::Nil => Ok(None),
-            entry => Ok(Some(Fetched { entry: record::text(&entry)?, queue: queue.to_owned() })),
+            entry => Ok(Some(Fetched { entry: record::bytes(entry)?, queue: queue.to_owned() })),
         }
     }
 
@@ -471,16 +481,16 @@ impl Queue {
         answers.into_iter().map(read).collect()
     }
 
-    /// The ids in this server's list, newest first: what Redis holds to be in progress here.
-    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<String>> {
+    /// The entries of this server's list, newest first: what Redis holds to be in progress here.
+    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<Vec<u8>>> {
         let mut command = redis::cmd("LRANGE");
         command.arg(self.in_progress(server)).arg(0).arg(-1);
-        self.link.query(Access::Read, &command)
+        record::array(self.link.query(Access::Read, &command)?)?.into_iter().map(record::bytes).collect()
     }
 
     /// Puts entries of this server's list, which it does not know of, back to the front of their queues. Newest first.
     /// How many went back.
-    pub fn recover(&self, server: &ServerId, entries: &[String]) -> Result<usize> {
+    pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize> {
         let mut call = self.scripts.recover.call();
         call.arg(server.as_str()).arg(entries);
         Ok(record::int(&self.run(&self.scripts.recover, &call)?)? as usize)
@@ -495,10 +505,10 @@ impl Queue {
         Ok((record::int(moved)? as usize, u64::try_from(record::int(next)?).ok().map(Duration::from_millis)))
     }
 
-    /// Enters a new server; under `before` it was known until now.
-    pub fn register(&self, server: &ServerId, workers: usize, before: Option<&ServerId>) -> Result<()> {
+    /// Enters a new server.
+    pub fn register(&self, server: &ServerId, workers: usize) -> Result<()> {
         let mut call = self.scripts.register.call();
-        call.arg(server.as_str()).arg(workers).arg(before.map_or("", ServerId::as_str));
+        call.arg(server.as_str()).arg(workers);
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 

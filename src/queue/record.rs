@@ -144,6 +144,14 @@ pub(super) fn text(value: &Value) -> Result<String> {
     }
 }
 
+/// An entry of a list, whatever it is.
+pub(super) fn bytes(value: Value) -> Result<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        other => Err(unexpected(&other)),
+    }
+}
+
 /// A job's id.
 pub(super) fn id(value: &Value) -> Result<JobId> {
     text(value)?.parse().map_err(|_| unexpected(value))

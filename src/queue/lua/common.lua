@@ -82,8 +82,11 @@ local function note_lost(id, now)
   call('ZREMRANGEBYRANK', LOST, 0, -10001)
 end
 
--- Whether a server may still take and beat.
+-- Whether a server may still take and beat. One that Redis does not know (it lost its data, or the server was stopped for
+-- longer than the dead are remembered) counts as dead from now on: a BRPOPLPUSH of it may still move a job into its list,
+-- and only the lists of known servers are watched.
 local function is_registered(server)
   local beat = call('HGET', SERVERS, server)
+  if not beat then call('HSET', SERVERS, server, string.format('D%.0f', now_ms())) end
   return beat and string.sub(beat, 1, 1) ~= 'D'
 end

@@ -8,13 +8,17 @@ local status, kind, offset, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumbe
 local function index(word) return INDEX .. word .. (kind ~= '' and ':' .. kind or '') end
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
 
--- The running jobs that match; only the in-progress lists know them, and those are short.
+-- The running jobs that match; only the in-progress lists know them, and those are short. An id can stand twice in one:
+-- a job that was cancelled in a fetcher's hand and sent back leaves its old entry behind until the next take.
 local function running()
-  local ids = {}
+  local ids, seen = {}, {}
   for _, server in ipairs(call('HKEYS', SERVERS)) do
     for _, id in ipairs(call('LRANGE', IN_PROGRESS .. server, 0, -1)) do
       local job = read(id, 'status', 'type', 'server')
-      if job[1] == 'processing' and job[3] == server and (kind == '' or job[2] == kind) then ids[#ids + 1] = id end
+      if not seen[id] and job[1] == 'processing' and job[3] == server and (kind == '' or job[2] == kind) then
+        ids[#ids + 1] = id
+      end
+      seen[id] = true
     end
   end
   table.sort(ids, newest_first)
@@ -90,8 +94,8 @@ else
 end
 local page = {total}
 for _, id in ipairs(ids) do
-  local fields = call('HGETALL', JOB .. id)
-  if #fields > 0 then
+  local fields = redis.pcall('HGETALL', JOB .. id)
+  if not fields.err and #fields > 0 then
     table.insert(fields, 1, id)
     page[#page + 1] = fields
   end

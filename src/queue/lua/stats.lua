@@ -1,13 +1,15 @@
 -- How many jobs are in which status, and the servers that are alive.
 -- Returns: {scheduled, queued, processing, retrying, completed, failed, cancelled, [server, started_at, workers, busy,
 --          ms since its last beat, ..]}
-local now, running, servers = now_ms(), 0, {}
+local now, running, servers, seen = now_ms(), 0, {}, {}
 local all = call('HGETALL', SERVERS)
 for i = 1, #all, 2 do
   local server, beat = all[i], all[i + 1]
   for _, id in ipairs(call('LRANGE', IN_PROGRESS .. server, 0, -1)) do
     local job = read(id, 'status', 'server')
-    if job[1] == 'processing' and job[2] == server then running = running + 1 end
+    if not seen[id] and job[1] == 'processing' and job[2] == server then
+      running, seen[id] = running + 1, true
+    end
   end
   if string.sub(beat, 1, 1) ~= 'D' then
     local facts = call('HMGET', SERVER .. server, 'started_at', 'workers', 'busy', 'beat_at')

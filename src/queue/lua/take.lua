@@ -12,10 +12,15 @@ local paused, is_paused = call('SMEMBERS', PAUSED), {}
 for _, queue in ipairs(paused) do is_paused[queue] = true end
 local taken = {'taken', now, 0, paused}
 
+-- An entry that can be an id: 1 to 2^53 - 1 in plain digits.
+local function is_id(entry)
+  return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
+end
+
 local function start(id)
   local status, starts
   local fields = redis.pcall('HGETALL', JOB .. id)
-  if not fields.err and #id <= 16 and not string.find(id, '%D') then
+  if not fields.err and is_id(id) then
     for i = 1, #fields, 2 do
       if fields[i] == 'status' then status = fields[i + 1] elseif fields[i] == 'starts' then starts = fields[i + 1] end
     end

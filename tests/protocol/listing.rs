@@ -1,0 +1,127 @@
+//! Listings: exact for every filter and page, whatever state the jobs are in.
+
+use threadq::job::{JobId, Status};
+use threadq::queue::{Filter, Suspects};
+
+use crate::place::*;
+use crate::sound::assert_sound;
+
+#[test]
+fn every_filter_counts_exactly_over_all_states() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    for n in 0..60 {
+        place.submit_with(|job| job.kind = format!("type {}", n % 3));
+        if n % 4 == 0 {
+            place.submit_delayed();
+        }
+    }
+    for (n, (lease, job)) in place.take(&a, 40).into_iter().enumerate() {
+        match n % 5 {
+            0 => drop(place.settle(&a, &completed(lease))),
+            1 => drop(place.settle(&a, &retried(lease))),
+            2 => drop(place.settle(&a, &buried(lease))),
+            3 => drop(place.cancel(job.id)),
+            _ => {}
+        }
+    }
+    place.take(&b, 5);
+    assert_sound(&place);
+    // Those of a dead server count as running until they are taken over.
+    let observed = place.beat_value(&a).unwrap();
+    let _: i64 = place.redis("HSET", "servers", &[a.as_str(), "D1000"]);
+    assert_sound(&place);
+    let _: i64 = place.redis("HSET", "servers", &[a.as_str(), &observed]);
+    place.dies(&a);
+    assert_sound(&place);
+}
+
+#[test]
+fn pages_neither_overlap_nor_skip() {
+    let place = Place::new();
+    let a = place.server();
+    let mut submitted = place.submit_many(57);
+    let taken = place.take(&a, 20);
+    for (n, (lease, _)) in taken.into_iter().enumerate() {
+        if n % 2 == 0 {
+            place.settle(&a, &completed(lease));
+        }
+    }
+    submitted.reverse();
+    let all = |status: Option<Status>| {
+        let filter = Filter { status, kind: None };
+        let mut listed: Vec<JobId> = Vec::new();
+        for page in 0.. {
+            let jobs = place.queue.list(&filter, page * 7, 7).unwrap().jobs;
+            if jobs.is_empty() {
+                return listed;
+            }
+            listed.extend(jobs.iter().map(|job| job.id));
+        }
+        listed
+    };
+    assert_eq!(all(None), submitted);
+    for status in [Status::Queued, Status::Processing, Status::Completed] {
+        let expected: Vec<JobId> =
+            submitted.iter().copied().filter(|id| place.status(*id) == status).collect();
+        assert_eq!(all(Some(status)), expected, "{status}");
+    }
+}
+
+#[test]
+fn a_key_that_is_no_job_does_not_stop_a_listing() {
+    let place = Place::new();
+    let (bad, good) = (place.submit(), place.submit());
+    let _: i64 = place.redis("DEL", &format!("job:{bad}"), &[]);
+    let _: () = place.redis("SET", &format!("job:{bad}"), &["junk"]);
+    for status in [None, Some(Status::Queued)] {
+        let page = place.queue.list(&Filter { status, kind: None }, 0, 10).unwrap();
+        assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good]);
+    }
+    assert!(place.queue.get(bad).unwrap().is_none());
+    assert_eq!(place.queue.statuses(&[bad, good]).unwrap()[0], None);
+}
+
+#[test]
+fn a_second_entry_of_a_running_job_is_not_counted() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let _lease = place.take_one(&a);
+    place.submit();
+    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    for (status, total) in [(Status::Processing, 1), (Status::Queued, 1)] {
+        let page = place.queue.list(&Filter { status: Some(status), kind: None }, 0, 10).unwrap();
+        assert_eq!((page.total, page.jobs.len()), (total, 1), "{status}");
+        let counts = place.queue.stats().unwrap().counts;
+        assert!(counts.contains(&(status, total)), "{counts:?}");
+    }
+}
+
+#[test]
+fn dead_letters_are_given_by_id_and_type() {
+    let place = Place::new();
+    let a = place.server();
+    let mut dead = Vec::new();
+    for kind in ["x", "y", "x"] {
+        dead.push(place.submit_with(|job| job.kind = kind.to_owned()));
+        let lease = place.take_one(&a);
+        place.settle(&a, &buried(lease));
+    }
+    assert_eq!(place.queue.dead_ids(None, None, 2).unwrap(), dead[..2]);
+    assert_eq!(place.queue.dead_ids(None, Some(dead[1]), 9).unwrap(), dead[2..]);
+    assert_eq!(place.queue.dead_ids(Some("x"), None, 9).unwrap(), [dead[0], dead[2]]);
+}
+
+#[test]
+fn a_queue_shows_the_age_of_its_oldest_job_of_either_kind() {
+    let place = Place::new();
+    let suspect = place.submit_suspect(1);
+    place.submit();
+    let oldest = place.queue.queues(&["idle"]).unwrap();
+    assert_eq!((oldest[1].name.as_str(), oldest[1].oldest_ms, oldest[1].queued), ("idle", None, 0));
+    assert_eq!(oldest[0].queued, 2);
+    let a = place.server();
+    place.try_take(&a, 1, Suspects::None, None).unwrap();
+    assert_eq!((place.status(suspect), place.queue.queues(&[]).unwrap()[0].queued), (Status::Queued, 1));
+}

@@ -1,0 +1,22 @@
+//! The protocol with Redis: every transition of the queue on a real redis-server, without threads and without a server
+//! around it, so that each interleaving is written down and happens every time.
+//!
+//! `guards.rs` removes the conditions in the Lua scripts one by one and shows that these tests notice each:
+//! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`.
+
+#![allow(clippy::unwrap_used)]
+
+mod ending;
+mod guards;
+mod listing;
+mod lost_answers;
+mod place;
+mod random;
+mod redis_server;
+mod settling;
+mod sound;
+mod starting;
+mod submitting;
+mod suspects;
+mod taking_over;
+mod wire;

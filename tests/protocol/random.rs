@@ -1,0 +1,332 @@
+//! Random interleavings of everything at once: three servers, lost answers, deaths, pauses, and people who cancel and
+//! send back. Whatever happens, everything stays sound; and when it is quiet, each job has ended exactly once per life.
+//!
+//! `THREADQ_SEEDS` and `THREADQ_STEPS` make it longer; a failure names its seed (`THREADQ_SEED` runs only that one).
+
+use std::collections::{HashMap, HashSet};
+
+use fastrand::Rng;
+use threadq::job::{JobId, NewJob, Start, Status};
+use threadq::queue::{
+    Cancelled, Changed, Fetched, Idempotency, Lease, ServerId, Settled, Settlement, Suspects,
+};
+
+use crate::place::*;
+use crate::sound::{assert_sound, find_strays};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whatever_happens_every_job_ends_exactly_once() {
+    let seeds = match std::env::var("THREADQ_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..number("THREADQ_SEEDS", 12)).collect(),
+    };
+    for seed in seeds {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        for step in 0..number("THREADQ_STEPS", 150) {
+            world.step();
+            if step % 25 == 24 {
+                find_strays(&world.place);
+            }
+        }
+        world.drain();
+    }
+}
+
+/// One server process as it sees itself.
+struct Worker {
+    id: ServerId,
+    fetched: Vec<Fetched>,
+    leases: Vec<Lease>,
+    /// Sent, but perhaps without an answer.
+    unanswered: Vec<Settlement>,
+}
+
+struct World {
+    place: Place,
+    random: Rng,
+    workers: Vec<Worker>,
+    /// Every job that was accepted, and in which life it is: sending it back begins a new one.
+    lives: HashMap<JobId, u32>,
+    /// The lives that ended, as they were answered.
+    ends: HashSet<(JobId, u32)>,
+    keys: u32,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let place = Place::new();
+        let workers = (0..3).map(|_| Worker::new(&place)).collect();
+        let random = Rng::with_seed(seed);
+        World { place, random, workers, lives: HashMap::new(), ends: HashSet::new(), keys: 0 }
+    }
+
+    fn any_job(&mut self) -> Option<JobId> {
+        let mut ids: Vec<JobId> = self.lives.keys().copied().collect();
+        ids.sort();
+        self.random.choice(ids)
+    }
+
+    fn step(&mut self) {
+        let who = self.random.usize(..self.workers.len());
+        match self.random.u32(..100) {
+            0..20 => self.submit(),
+            20..30 => self.fetch(who),
+            30..50 => self.take(who),
+            50..72 => self.settle(who),
+            72..76 => self.repeat(who),
+            76..79 => self.start_again(who),
+            79..82 => self.recover(who),
+            82..85 => self.die(who),
+            85..87 => self.leave(who),
+            87..92 => self.cancel(),
+            92..94 => self.send_back(),
+            94..98 => self.promote(),
+            _ => self.delete(),
+        }
+    }
+
+    fn submit(&mut self) {
+        let count = self.random.usize(1..4);
+        let jobs: Vec<NewJob> = (0..count)
+            .map(|n| NewJob {
+                queue: if self.random.u32(..4) == 0 { "other".to_owned() } else { "default".to_owned() },
+                start: if self.random.u32(..5) == 0 { Start::AfterMs(1) } else { Start::Now },
+                max_attempts: self.random.u32(1..4),
+                unique_key: (n == 0 && self.random.bool()).then(|| format!("u{}", self.random.u32(..5))),
+                ..NewJob::new(format!("type {}", self.random.u32(..3)))
+            })
+            .collect();
+        self.keys += 1;
+        let key = Idempotency { key: self.keys.to_string(), fingerprint: "f".to_owned() };
+        let submit = || self.place.queue.submit(&jobs, Some(&key), NO_LIMIT).unwrap();
+        let Ok(submitted) = submit() else { return };
+        if self.random.bool() {
+            let again = submit().unwrap();
+            assert_eq!((again.first, again.count, again.replayed), (submitted.first, submitted.count, true));
+        }
+        for id in submitted.ids() {
+            assert_eq!(self.lives.insert(id, 0), None, "an id is given twice");
+        }
+    }
+
+    fn fetch(&mut self, who: usize) {
+        // An empty queue would block.
+        if self.place.redis::<i64>("LLEN", "work_queue:default", &[]) > 0 {
+            let fetched = self.place.fetch(&self.workers[who].id);
+            if self.random.u32(..5) > 0 {
+                self.workers[who].fetched.push(fetched);
+            }
+        }
+    }
+
+    fn take(&mut self, who: usize) {
+        let suspects = match self.workers[who].leases.len() {
+            0 => Suspects::Any,
+            _ if self.random.bool() => Suspects::One,
+            _ => Suspects::None,
+        };
+        let room = self.random.usize(..4);
+        let shares = [("default", room), ("other", self.random.usize(..2))]
+            .map(|(queue, jobs)| threadq::queue::Share { queue: queue.to_owned(), jobs });
+        let worker = &mut self.workers[who];
+        let fetched = worker.fetched.pop();
+        let taken =
+            self.place.queue.take(&worker.id, &shares, suspects, MAX_CRASHES, fetched.as_ref()).unwrap();
+        let Ok(taken) = taken else {
+            self.workers[who] = Worker::new(&self.place);
+            return;
+        };
+        // A lost answer: nobody runs them.
+        if self.random.u32(..6) > 0 {
+            worker.leases.extend(taken.jobs.into_iter().map(|(lease, _)| lease));
+        }
+    }
+
+    fn settle(&mut self, who: usize) {
+        let worker = &mut self.workers[who];
+        if worker.leases.is_empty() {
+            return;
+        }
+        let lease = worker.leases.swap_remove(self.random.usize(..worker.leases.len()));
+        let settlement = match self.random.u32(..10) {
+            0..5 => completed(lease),
+            5..8 => retried(lease),
+            8 => buried(lease),
+            _ => released(lease),
+        };
+        worker.unanswered.push(settlement);
+        if self.random.u32(..5) > 0 {
+            self.repeat(who);
+        }
+    }
+
+    /// Sends all outcomes, again where they were sent before.
+    fn repeat(&mut self, who: usize) {
+        let worker = &self.workers[who];
+        let answers = self.place.queue.settle(&worker.id, &worker.unanswered).unwrap();
+        let ended: Vec<JobId> = worker
+            .unanswered
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| matches!(answer, Settled::Now(status) if status.is_final()))
+            .map(|(settlement, _)| settlement.lease.id())
+            .collect();
+        ended.into_iter().for_each(|id| self.end(id));
+        if self.random.bool() {
+            self.workers[who].unanswered.clear();
+        }
+    }
+
+    fn start_again(&mut self, who: usize) {
+        let Some(mut lease) = self.workers[who].leases.pop() else { return };
+        let settled = self.place.queue.start_again(&self.workers[who].id, &mut lease, "no").unwrap();
+        match settled {
+            Settled::Now(Status::Processing) if self.random.bool() => self.workers[who].leases.push(lease),
+            Settled::Now(status) if status.is_final() => self.end(lease.id()),
+            _ => {}
+        }
+    }
+
+    /// Puts back what this server does not know of.
+    fn recover(&mut self, who: usize) {
+        let worker = &self.workers[who];
+        let leases = worker.leases.iter().chain(worker.unanswered.iter().map(|s| &s.lease));
+        let known: HashSet<Vec<u8>> = leases
+            .map(|lease| lease.id().to_string().into_bytes())
+            .chain(worker.fetched.iter().map(|fetched| fetched.entry.clone()))
+            .collect();
+        let mut lost = self.place.queue.in_progress_here(&worker.id).unwrap();
+        lost.retain(|entry| !known.contains(entry));
+        let id = worker.id.clone();
+        self.ending(
+            |place| {
+                place.queue.recover(&id, &lost).unwrap();
+            },
+            &lost,
+        );
+    }
+
+    fn die(&mut self, who: usize) {
+        let id = self.workers[who].id.clone();
+        // Paused only: its leases and what it fetched live on, under a name that is worth nothing.
+        let paused = self.random.bool();
+        let entries = self.entries(&id);
+        if self.place.beat_value(&id).is_some() {
+            self.ending(|place| drop(place.dies(&id)), &entries);
+        }
+        if !paused {
+            self.workers[who] = Worker::new(&self.place);
+        }
+    }
+
+    fn leave(&mut self, who: usize) {
+        let id = self.workers[who].id.clone();
+        let entries = self.entries(&id);
+        self.ending(|place| drop(place.queue.leave(&id).unwrap()), &entries);
+        self.workers[who] = Worker::new(&self.place);
+    }
+
+    fn entries(&self, server: &ServerId) -> Vec<Vec<u8>> {
+        self.place.queue.in_progress_here(server).unwrap()
+    }
+
+    /// Does what may end jobs of a list, and counts those that it ends.
+    fn ending(&mut self, act: impl FnOnce(&Place), entries: &[Vec<u8>]) {
+        let mut ids: Vec<JobId> =
+            entries.iter().map(|entry| String::from_utf8(entry.clone()).unwrap().parse().unwrap()).collect();
+        ids.sort();
+        ids.dedup();
+        ids.retain(|id| self.place.queue.get(*id).unwrap().is_some_and(|job| !job.status.is_final()));
+        act(&self.place);
+        for id in ids {
+            if self.place.status(id).is_final() {
+                self.end(id);
+            }
+        }
+    }
+
+    fn end(&mut self, id: JobId) {
+        assert!(self.ends.insert((id, self.lives[&id])), "job {id} ended twice");
+    }
+
+    fn cancel(&mut self) {
+        let Some(id) = self.any_job() else { return };
+        if self.place.cancel(id) == Cancelled::Done {
+            self.end(id);
+        }
+    }
+
+    fn send_back(&mut self) {
+        let Some(id) = self.any_job() else { return };
+        if self.place.queue.retry(&[id], None).unwrap() == [Changed::Done] {
+            *self.lives.get_mut(&id).unwrap() += 1;
+        }
+    }
+
+    fn delete(&mut self) {
+        let Some(id) = self.any_job() else { return };
+        if self.place.queue.delete(&[id], None).unwrap() == [Changed::Done] {
+            let life = self.lives.remove(&id).unwrap();
+            assert!(self.ends.contains(&(id, life)), "job {id} was deleted and had not ended");
+        }
+    }
+
+    fn promote(&mut self) {
+        let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
+        for id in parked {
+            if self.random.bool() {
+                self.place.make_due(id.parse().unwrap());
+            }
+        }
+        self.place.queue.promote().unwrap();
+    }
+
+    /// All servers die, and a new one works off what is left.
+    fn drain(&mut self) {
+        let servers: HashMap<String, String> = self.place.redis("HGETALL", "servers", &[]);
+        let mut ids: Vec<&String> = servers.keys().collect();
+        ids.sort();
+        for server in ids {
+            let entries: Vec<String> = self.place.list(&format!("in_progress_queue:{server}"));
+            let entries: Vec<Vec<u8>> = entries.into_iter().map(String::into_bytes).collect();
+            let observed = &servers[server];
+            self.ending(|place| drop(place.queue.reclaim(server, observed, MAX_CRASHES).unwrap()), &entries);
+        }
+        let last = self.place.server();
+        for _ in 0..10_000 {
+            let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
+            parked.iter().for_each(|id| self.place.make_due(id.parse().unwrap()));
+            self.place.queue.promote().unwrap();
+            let shares =
+                ["default", "other"].map(|queue| threadq::queue::Share { queue: queue.to_owned(), jobs: 4 });
+            let taken =
+                self.place.queue.take(&last, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
+            if taken.jobs.is_empty() {
+                break;
+            }
+            for (lease, job) in taken.jobs {
+                assert_eq!(self.place.settle(&last, &completed(lease)), Settled::Now(Status::Completed));
+                self.end(job.id);
+            }
+        }
+        assert_sound(&self.place);
+        for (id, life) in &self.lives {
+            assert!(self.place.status(*id).is_final(), "job {id}: {:?}", self.place.job(*id));
+            assert!(self.ends.contains(&(*id, *life)), "nobody heard of the end of job {id}");
+        }
+        let jobs = self.place.keys().iter().filter(|key| key.starts_with("job:")).count();
+        assert_eq!(jobs, self.lives.len(), "jobs that nobody submitted");
+        assert_eq!(self.place.redis::<i64>("ZCARD", "lost", &[]), 0);
+    }
+}
+
+impl Worker {
+    fn new(place: &Place) -> Worker {
+        Worker { id: place.server(), fetched: vec![], leases: vec![], unanswered: vec![] }
+    }
+}

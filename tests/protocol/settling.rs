@@ -1,0 +1,287 @@
+//! Settling: by whoever holds the attempt's token, and once.
+
+use std::time::Duration;
+
+use threadq::job::Status;
+use threadq::queue::{Settled, Settlement, Verdict};
+
+use crate::place::*;
+use crate::sound::assert_sound;
+
+#[test]
+fn a_late_result_changes_nothing_while_someone_else_runs_the_job() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let late = completed(place.take_one(&a));
+    place.dies(&a);
+    let lease = place.take_one(&b);
+    assert_eq!(place.settle(&a, &late), Settled::Stale);
+    // Under its new name too.
+    assert_eq!(place.settle(&b, &late), Settled::Stale);
+    assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&b)]));
+    assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));
+    assert_eq!(place.settle(&a, &late), Settled::Stale);
+    assert_eq!(place.handles(id), ["done"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_late_failure_changes_nothing_while_someone_else_runs_the_job() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let late = retried(place.take_one(&a));
+    place.dies(&a);
+    let _lease = place.take_one(&b);
+    assert_eq!(place.settle(&a, &late), Settled::Stale);
+    assert_eq!((place.job(id).attempts, place.handles(id)), (0, vec![in_progress(&b)]));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_late_result_changes_nothing_while_the_job_waits_again() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let late = completed(place.take_one(&a));
+    place.dies(&a);
+    assert_eq!(place.settle(&a, &late), Settled::Stale);
+    assert_eq!(
+        (place.status(id), place.handles(id)),
+        (Status::Queued, vec!["work_queue:default:suspects".into()])
+    );
+    assert_sound(&place);
+}
+
+#[test]
+fn a_servers_own_earlier_attempt_is_late_too() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    place.settle(&a, &Settlement { lease, verdict: Verdict::Retry("no".into(), Duration::ZERO) });
+    place.make_due(id);
+    place.queue.promote().unwrap();
+    let first = place.take_one(&a);
+    assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 1);
+    let second = place.take_one(&a);
+    assert_eq!(place.settle(&a, &buried(first)), Settled::Stale);
+    assert_eq!(place.settle(&a, &completed(second)), Settled::Now(Status::Completed));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_result_sent_twice_counts_once() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let done = completed(place.take_one(&a));
+    assert_eq!(place.settle(&a, &done), Settled::Now(Status::Completed));
+    let job = place.job(id);
+    assert_eq!(place.settle(&a, &done), Settled::Repeated);
+    assert_eq!(place.job(id).finished_at_ms, job.finished_at_ms);
+    assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["done".to_owned()]));
+    assert_eq!(place.job(id).result.unwrap().get(), "1");
+    assert_sound(&place);
+}
+
+#[test]
+fn a_failure_sent_twice_counts_once_even_after_its_backoff() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let failure = retried(place.take_one(&a));
+    assert_eq!(place.settle(&a, &failure), Settled::Now(Status::Retrying));
+    assert_eq!(place.settle(&a, &failure), Settled::Repeated);
+    assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["scheduled".to_owned()]));
+    assert_sound(&place);
+    place.make_due(id);
+    assert_eq!(place.queue.promote().unwrap(), (1, None));
+    assert_eq!(place.settle(&a, &failure), Settled::Repeated);
+    assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["work_queue:default".to_owned()]));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_burial_sent_twice_counts_once() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let failure = buried(place.take_one(&a));
+    assert_eq!(place.settle(&a, &failure), Settled::Now(Status::Failed));
+    assert_eq!(place.settle(&a, &failure), Settled::Repeated);
+    let job = place.job(id);
+    assert_eq!((job.attempts, job.errors.len(), place.handles(id)), (1, 1, vec!["dlq_queue".to_owned()]));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_release_sent_twice_puts_the_job_back_once() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let back = released(place.take_one(&a));
+    assert_eq!(place.settle(&a, &back), Settled::Now(Status::Queued));
+    assert_eq!(place.settle(&a, &back), Settled::Stale);
+    assert_eq!((place.job(id).attempts, place.handles(id)), (0, vec!["work_queue:default".to_owned()]));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_released_job_is_the_next_to_start() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(3);
+    let lease = place.take_one(&a);
+    place.settle(&a, &released(lease));
+    assert_eq!(ids(&place.take(&a, 3)), submitted);
+}
+
+#[test]
+fn a_released_suspect_goes_back_to_the_suspects() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_suspect(1);
+    let lease = place.take_one(&a);
+    place.settle(&a, &released(lease));
+    assert_eq!(place.handles(id), ["work_queue:default:suspects"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn the_last_attempt_ends_in_the_dead_letter_queue() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_with(|job| job.max_attempts = 2);
+    let lease = place.take_one(&a);
+    assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Retrying));
+    place.make_due(id);
+    place.queue.promote().unwrap();
+    let lease = place.take_one(&a);
+    assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Failed));
+    let attempts: Vec<u32> = place.job(id).errors.iter().map(|error| error.attempt).collect();
+    assert_eq!((attempts, place.handles(id)), (vec![1, 2], vec!["dlq_queue".to_owned()]));
+    assert_sound(&place);
+}
+
+#[test]
+fn one_call_settles_each_attempt_by_itself() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let submitted = place.submit_many(5);
+    let foreign = place.take_one(&b);
+    let mut leases = place.take(&a, 4).into_iter().map(|(lease, _)| lease);
+    let settlements = [
+        completed(foreign),
+        completed(leases.next().unwrap()),
+        retried(leases.next().unwrap()),
+        buried(leases.next().unwrap()),
+        released(leases.next().unwrap()),
+    ];
+    let answers = place.queue.settle(&a, &settlements).unwrap();
+    let now = [Status::Completed, Status::Retrying, Status::Failed, Status::Queued].map(Settled::Now);
+    assert_eq!(answers[0], Settled::Stale);
+    assert_eq!(answers[1..], now);
+    assert_eq!(place.status(submitted[0]), Status::Processing);
+    assert_sound(&place);
+}
+
+#[test]
+fn only_the_last_ten_errors_are_kept() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_with(|job| job.max_attempts = 100);
+    let mut lease = place.take_one(&a);
+    for n in 1..=13 {
+        place.queue.start_again(&a, &mut lease, &format!("line\nbreak {n}")).unwrap();
+    }
+    let errors = place.job(id).errors;
+    let attempts: Vec<u32> = errors.iter().map(|error| error.attempt).collect();
+    assert_eq!(attempts, (4..=13).collect::<Vec<_>>());
+    assert_eq!(errors[9].message, "line\nbreak 13");
+}
+
+#[test]
+fn an_attempt_that_starts_again_has_a_new_token_and_stays_where_it_is() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let mut lease = place.take_one(&a);
+    assert_eq!(place.queue.start_again(&a, &mut lease, "no").unwrap(), Settled::Now(Status::Processing));
+    let job = place.job(id);
+    assert_eq!((job.attempts, job.starts, job.status), (1, 2, Status::Processing));
+    assert_eq!(place.handles(id), [in_progress(&a)]);
+    assert_sound(&place);
+    assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
+    assert_eq!(place.job(id).attempts, 2);
+    assert_sound(&place);
+}
+
+#[test]
+fn the_last_attempt_does_not_start_again() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_with(|job| job.max_attempts = 1);
+    let mut lease = place.take_one(&a);
+    assert_eq!(place.queue.start_again(&a, &mut lease, "no").unwrap(), Settled::Now(Status::Failed));
+    assert_eq!(place.handles(id), ["dlq_queue"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_late_attempt_does_not_start_again() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let mut late = place.take_one(&a);
+    place.dies(&a);
+    assert_eq!(place.queue.start_again(&a, &mut late, "no").unwrap(), Settled::Stale);
+    let _lease = place.take_one(&b);
+    assert_eq!(place.queue.start_again(&a, &mut late, "no").unwrap(), Settled::Stale);
+    assert_eq!(place.job(id).attempts, 0);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_was_asked_to_stop_is_cancelled_however_it_fails() {
+    let place = Place::new();
+    let a = place.server();
+    for settlement in [retried, buried, released] {
+        let id = place.submit();
+        let lease = place.take_one(&a);
+        place.cancel(id);
+        assert_sound(&place);
+        assert_eq!(place.settle(&a, &settlement(lease)), Settled::Now(Status::Cancelled));
+        assert_eq!(place.handles(id), ["done"]);
+        assert_sound(&place);
+    }
+    let id = place.submit();
+    let mut lease = place.take_one(&a);
+    place.cancel(id);
+    assert_eq!(place.queue.start_again(&a, &mut lease, "no").unwrap(), Settled::Now(Status::Cancelled));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_completes_before_it_hears_of_the_cancel_is_completed() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    place.cancel(id);
+    assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
+    assert_eq!(place.queue.beat(&a, 0, 8).unwrap().unwrap().cancels, []);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_whose_record_is_gone_settles_as_late() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    let _: i64 = place.redis("DEL", &format!("job:{id}"), &[]);
+    assert_eq!(place.settle(&a, &completed(lease)), Settled::Stale);
+    assert_eq!(place.redis::<i64>("EXISTS", &format!("job:{id}"), &[]), 0);
+}

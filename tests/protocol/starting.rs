@@ -1,0 +1,328 @@
+//! What a take starts, and what it must not.
+
+use threadq::job::Status;
+use threadq::queue::{Fenced, Fetched, Settled, Share, Suspects};
+
+use crate::place::*;
+use crate::sound::assert_sound;
+
+#[test]
+fn jobs_start_in_the_order_of_submission() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(5);
+    let fetched = place.fetch(&a);
+    let taken = place.try_take(&a, 2, Suspects::Any, Some(&fetched)).unwrap();
+    assert_eq!(ids(&taken.jobs), submitted[..2]);
+    assert_eq!(ids(&place.take(&a, 9)), submitted[2..]);
+    let newest_first: Vec<String> = submitted.iter().rev().map(|id| id.to_string()).collect();
+    assert_eq!(place.list(&in_progress(&a)), newest_first);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_started_job_is_marked_with_its_server_and_time() {
+    let place = Place::new();
+    let a = place.server();
+    place.submit();
+    let (_lease, job) = place.take(&a, 1).remove(0);
+    let stored = place.job(job.id);
+    assert_eq!((stored.status, job.status), (Status::Processing, Status::Processing));
+    assert_eq!(stored.server.as_deref(), Some(a.as_str()));
+    assert_eq!(stored.started_at_ms, job.started_at_ms);
+    assert_eq!((stored.starts, job.starts), (1, 1));
+}
+
+#[test]
+fn every_start_has_a_token_of_its_own() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let first = place.take_one(&a);
+    assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 1);
+    let second = place.take_one(&a);
+    assert_ne!(first, second);
+    assert_eq!(place.settle(&a, &completed(first)), Settled::Stale);
+    assert_eq!(place.status(id), Status::Processing);
+    assert_eq!(place.settle(&a, &completed(second)), Settled::Now(Status::Completed));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_server_that_was_declared_dead_starts_nothing() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let fetched = place.fetch(&a);
+    place.dies(&a);
+    assert_eq!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 1, Suspects::Any, None).unwrap_err(), Fenced);
+    assert_eq!(ids(&place.take(&b, 1)), [id]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_server_that_nobody_knows_starts_nothing() {
+    let place = Place::new();
+    place.submit();
+    let stranger = threadq::queue::ServerId::generate();
+    assert_eq!(place.try_take(&stranger, 1, Suspects::Any, None).unwrap_err(), Fenced);
+    assert_sound(&place);
+}
+
+#[test]
+fn an_entry_in_another_servers_list_is_not_started() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let of_a = place.fetch(&a);
+    let taken = place.try_take(&b, 1, Suspects::Any, Some(&of_a)).unwrap();
+    assert!(taken.jobs.is_empty());
+    assert_eq!((place.status(id), place.handles(id)), (Status::Queued, vec![in_progress(&a)]));
+    // Without a free worker it would be put back: not this one either.
+    place.try_take(&b, 0, Suspects::Any, Some(&of_a)).unwrap();
+    assert_eq!(place.handles(id), [in_progress(&a)]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_second_entry_of_a_running_job_is_dropped() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    for server in [&a, &b] {
+        let _: i64 = place.redis("RPUSH", "work_queue:default", &[&id.to_string()]);
+        assert!(place.take(server, 1).is_empty());
+        assert_eq!(place.handles(id), [in_progress(&a)]);
+    }
+    assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_was_cancelled_in_a_fetchers_hand_is_dropped() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let fetched = place.fetch(&a);
+    place.cancel(id);
+    assert_eq!(place.handles(id), ["done".to_owned(), in_progress(&a)]);
+    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
+    assert_sound(&place);
+}
+
+/// Ids of the kinds of entries that have no job behind them, for every way into a take.
+fn forge_entries(place: &Place) -> Vec<String> {
+    let gone = place.submit().to_string();
+    let no_hash = place.submit().to_string();
+    let no_status = place.submit().to_string();
+    let unknown_status = place.submit().to_string();
+    let of = |id: &str| format!("job:{id}");
+    let _: i64 = place.redis("DEL", &of(&gone), &[]);
+    let _: i64 = place.redis("DEL", &of(&no_hash), &[]);
+    let _: () = place.redis("SET", &of(&no_hash), &["junk"]);
+    let _: i64 = place.redis("HDEL", &of(&no_status), &["status"]);
+    let _: i64 = place.redis("DEL", &of(&unknown_status), &[]);
+    let _: i64 = place.redis("HSET", &of("no number"), &["status", "queued"]);
+    let _: i64 = place.redis("HSET", &of("007"), &["status", "queued", "type", "t"]);
+    let _: i64 = place.redis("HSET", &of("9999999999999999"), &["status", "queued", "type", "t"]);
+    let _: i64 = place.redis("HSET", &of("12345678901234567"), &["status", "queued", "type", "t"]);
+    let _: i64 = place.redis("DEL", "work_queue:default", &[]);
+    let more = ["no number", "007", "9999999999999999", "12345678901234567"].map(str::to_owned);
+    [gone, no_hash, no_status, unknown_status].into_iter().chain(more).collect()
+}
+
+fn assert_all_lost(place: &Place, entries: &[String]) {
+    for key in place.keys().iter().filter(|key| key.contains("_queue:")) {
+        assert_eq!(place.list(key), [""; 0], "{key}");
+    }
+    let mut lost: Vec<String> = place.redis("ZRANGE", "lost", &["0", "-1"]);
+    let mut expected = entries.to_vec();
+    lost.sort();
+    expected.sort();
+    assert_eq!(lost, expected);
+}
+
+#[test]
+fn entries_without_a_job_are_noted_and_do_not_stop_a_take() {
+    let place = Place::new();
+    let a = place.server();
+    let entries = forge_entries(&place);
+    for entry in &entries {
+        let _: i64 = place.redis("LPUSH", "work_queue:default", &[entry]);
+    }
+    let good = place.submit();
+    let (lease, job) = place.take(&a, 20).remove(0);
+    assert_eq!(job.id, good);
+    place.settle(&a, &completed(lease));
+    assert_all_lost(&place, &entries);
+}
+
+#[test]
+fn entries_without_a_job_are_noted_and_do_not_stop_a_fetcher() {
+    let place = Place::new();
+    let a = place.server();
+    let entries = forge_entries(&place);
+    for entry in &entries {
+        let _: i64 = place.redis("LPUSH", "work_queue:default", &[entry]);
+        let fetched = place.fetch(&a);
+        assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    }
+    assert_all_lost(&place, &entries);
+}
+
+#[test]
+fn entries_without_a_job_are_noted_and_do_not_stop_a_suspect() {
+    let place = Place::new();
+    let a = place.server();
+    let entries = forge_entries(&place);
+    for entry in &entries {
+        let _: i64 = place.redis("LPUSH", "work_queue:default:suspects", &[entry]);
+        assert!(place.take(&a, 1).is_empty());
+    }
+    assert_all_lost(&place, &entries);
+}
+
+#[test]
+fn entries_without_a_job_do_not_stop_a_reaper_a_recovery_or_the_scheduler() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let entries = forge_entries(&place);
+    // Those that look like a job are none for a take alone: these paths only move ids.
+    let entries = &entries[..3];
+    let good = place.submit();
+    let _: String = place.redis("RPOP", "work_queue:default", &[]);
+    for server in [&a, &b] {
+        for entry in entries {
+            let _: i64 = place.redis("LPUSH", &in_progress(server), &[entry]);
+        }
+    }
+    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&good.to_string()]);
+    let _: i64 = place.redis("LPUSH", &in_progress(&b), &[&good.to_string()]);
+    let found = place.queue.in_progress_here(&a).unwrap();
+    assert_eq!(place.queue.recover(&a, &found).unwrap(), 1);
+    let _: String = place.redis("RPOP", "work_queue:default", &[]);
+    assert_eq!(place.dies(&b).moved, 1);
+    let _: String = place.redis("RPOP", "work_queue:default", &[]);
+    for entry in entries {
+        let _: i64 = place.redis("ZADD", "scheduled", &["1", entry]);
+    }
+    assert_eq!(place.queue.promote().unwrap(), (0, None));
+    assert_all_lost(&place, entries);
+}
+
+#[test]
+fn an_entry_that_is_no_text_is_noted_like_any_other() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let push = |name: &str| {
+        let mut script = redis::cmd("LPUSH");
+        script.arg(place.key(name)).arg(b"\xff\xfe".as_slice());
+        place.run::<i64>(&script)
+    };
+    push("work_queue:default");
+    let fetched = place.fetch(&a);
+    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    push(&in_progress(&a));
+    let found = place.queue.in_progress_here(&a).unwrap();
+    assert_eq!(place.queue.recover(&a, &found).unwrap(), 0);
+    push(&in_progress(&b));
+    place.dies(&b);
+    for server in [&a, &b] {
+        assert_eq!(place.redis::<i64>("LLEN", &in_progress(server), &[]), 0);
+    }
+    assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 1);
+}
+
+#[test]
+fn a_job_whose_record_cannot_be_read_is_handed_out_to_be_failed() {
+    let place = Place::new();
+    let a = place.server();
+    let (bad, good) = (place.submit(), place.submit());
+    let _: i64 = place.redis("HSET", &format!("job:{bad}"), &["payload", "{no json"]);
+    let mut taken = place.try_take(&a, 2, Suspects::Any, None).unwrap();
+    assert_eq!(ids(&taken.jobs), [good]);
+    let (lease, reason) = taken.broken.remove(0);
+    assert!(reason.contains("payload"), "{reason}");
+    assert_eq!(place.settle(&a, &buried(lease)), Settled::Now(Status::Failed));
+}
+
+#[test]
+fn nothing_starts_in_a_paused_queue() {
+    let place = Place::new();
+    let a = place.server();
+    let (first, second) = (place.submit(), place.submit());
+    let suspect = place.submit_suspect(1);
+    let fetched = place.fetch(&a);
+    place.queue.set_paused("default", true).unwrap();
+    let taken = place.try_take(&a, 9, Suspects::Any, Some(&fetched)).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.paused), (vec![], vec!["default".to_owned()]));
+    let other =
+        [Share { queue: "default".to_owned(), jobs: 0 }, Share { queue: "other".to_owned(), jobs: 3 }];
+    assert!(place.queue.take(&a, &other, Suspects::Any, 3, None).unwrap().unwrap().jobs.is_empty());
+    assert!(place.queue.queues(&[]).unwrap()[0].paused);
+    assert_sound(&place);
+    place.queue.set_paused("default", false).unwrap();
+    // What was in hand is in front again.
+    assert_eq!(ids(&place.take(&a, 9)), [suspect, first, second]);
+}
+
+#[test]
+fn without_a_free_worker_what_was_fetched_goes_back_in_front() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(2);
+    let fetched = place.fetch(&a);
+    assert!(place.try_take(&a, 0, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert_sound(&place);
+    assert_eq!(ids(&place.take(&a, 2)), submitted);
+}
+
+#[test]
+fn a_take_keeps_to_its_shares_and_fills_up_from_the_others() {
+    let place = Place::new();
+    let a = place.server();
+    for queue in ["high", "low"] {
+        (0..6).for_each(|_| {
+            place.submit_with(|job| job.queue = queue.to_owned());
+        });
+    }
+    let share = |queue: &str, jobs| Share { queue: queue.to_owned(), jobs };
+    let take = |high, low| {
+        let shares = [share("high", high), share("low", low)];
+        let taken = place.queue.take(&a, &shares, Suspects::None, 3, None).unwrap().unwrap().jobs;
+        let count = |queue| taken.iter().filter(|(_, job)| job.queue == queue).count();
+        (count("high"), count("low"))
+    };
+    assert_eq!(take(2, 1), (2, 1));
+    assert_eq!(take(0, 3), (0, 3));
+    assert_eq!(take(4, 3), (4, 2), "what one does not have, the other does not make up for twice");
+    assert_eq!(take(2, 0), (0, 0));
+    place.submit_with(|job| job.queue = "low".to_owned());
+    assert_eq!(take(2, 0), (0, 1), "filled up");
+    assert_sound(&place);
+}
+
+#[test]
+fn what_was_fetched_counts_against_the_free_workers() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(4);
+    let fetched = place.fetch(&a);
+    let taken = place.try_take(&a, 2, Suspects::Any, Some(&fetched)).unwrap();
+    assert_eq!(ids(&taken.jobs), submitted[..2]);
+}
+
+#[test]
+fn an_entry_is_put_back_only_where_it_stands() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    // Its server recovered it before this take: the entry is in the queue already.
+    let late = Fetched { entry: id.to_string().into(), queue: "default".to_owned() };
+    place.try_take(&a, 0, Suspects::Any, Some(&late)).unwrap();
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+}

@@ -1,0 +1,153 @@
+//! What a submission stores, and what it refuses.
+
+use threadq::job::{JobId, NewJob, Start, Status};
+use threadq::queue::{Idempotency, Refused};
+
+use crate::place::*;
+use crate::sound::assert_sound;
+
+fn keyed(key: &str) -> NewJob {
+    NewJob { unique_key: Some(key.to_owned()), ..NewJob::new("t") }
+}
+
+fn request(key: &str, fingerprint: &str) -> Idempotency {
+    Idempotency { key: key.to_owned(), fingerprint: fingerprint.to_owned() }
+}
+
+#[test]
+fn ids_grow_even_where_the_clock_goes_back() {
+    let place = Place::new();
+    let first = place.submit();
+    let ahead = JobId::new(first.get() + 3_600_000_000).unwrap();
+    let _: () = place.redis("SET", "last_id", &[&ahead.to_string()]);
+    let batch = place.try_submit(&[NewJob::new("t"), NewJob::new("t")]).unwrap();
+    assert_eq!(batch.ids().map(JobId::get).collect::<Vec<_>>(), [ahead.get() + 1, ahead.get() + 2]);
+    assert_eq!(place.submit().get(), ahead.get() + 3);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_batch_is_stored_as_a_whole_or_not_at_all() {
+    let place = Place::new();
+    let holder = place.try_submit(&[keyed("u")]).unwrap().first;
+    let before = place.keys().len();
+    assert_eq!(place.try_submit(&[NewJob::new("t"), keyed("u")]), Err(Refused::Duplicate(holder)));
+    let full = NewJob { queue: "full".to_owned(), ..NewJob::new("t") };
+    let batch = [NewJob { queue: "first".to_owned(), ..NewJob::new("t") }, full.clone(), full];
+    assert_eq!(place.queue.submit(&batch, None, 1).unwrap(), Err(Refused::QueueFull("full".to_owned())));
+    assert_eq!(place.keys().len(), before);
+    assert_sound(&place);
+}
+
+#[test]
+fn one_live_job_holds_a_unique_key() {
+    let place = Place::new();
+    let a = place.server();
+    let holder = place.try_submit(&[keyed("u")]).unwrap().first;
+    let refused = Err(Refused::Duplicate(holder));
+    assert_eq!(place.try_submit(&[keyed("u")]), refused);
+    let lease = place.take_one(&a);
+    assert_eq!(place.try_submit(&[keyed("u")]), refused);
+    place.settle(&a, &retried(lease));
+    assert_eq!(place.try_submit(&[keyed("u")]), refused);
+    assert!(place.try_submit(&[keyed("v")]).is_ok());
+    assert_sound(&place);
+    place.cancel(holder);
+    assert!(place.try_submit(&[keyed("u")]).is_ok());
+    assert_sound(&place);
+}
+
+#[test]
+fn a_unique_key_is_free_after_every_end() {
+    let place = Place::new();
+    let a = place.server();
+    for settlement in [completed, buried] {
+        place.try_submit(&[keyed("u")]).unwrap();
+        let lease = place.take_one(&a);
+        place.settle(&a, &settlement(lease));
+        assert_eq!(place.redis::<i64>("EXISTS", "unique:u", &[]), 0);
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn a_unique_key_whose_holder_is_gone_or_has_ended_is_taken_over() {
+    let place = Place::new();
+    let _: () = place.redis("SET", "unique:u", &["7"]);
+    let first = place.try_submit(&[keyed("u")]).unwrap().first;
+    assert_sound(&place);
+    place.cancel(first);
+    let _: () = place.redis("SET", "unique:u", &[&first.to_string()]);
+    place.try_submit(&[keyed("u")]).unwrap();
+    assert_sound(&place);
+}
+
+#[test]
+fn the_same_request_is_answered_as_at_first() {
+    let place = Place::new();
+    let delayed = NewJob { start: Start::AfterMs(3_600_000), ..NewJob::new("t") };
+    for (key, jobs, status) in
+        [("one", vec![NewJob::new("t")], Status::Queued), ("later", vec![delayed], Status::Scheduled)]
+    {
+        let first = place.queue.submit(&jobs, Some(&request(key, "f")), NO_LIMIT).unwrap().unwrap();
+        // Even where a new one would be refused.
+        let again = place.queue.submit(&jobs, Some(&request(key, "f")), 0).unwrap().unwrap();
+        assert_eq!((first.status, first.replayed), (status, false));
+        assert_eq!((again.first, again.count, again.status, again.replayed), (first.first, 1, status, true));
+        let other = place.queue.submit(&jobs, Some(&request(key, "g")), NO_LIMIT).unwrap();
+        assert_eq!(other, Err(Refused::Mismatch));
+    }
+    assert_eq!(place.keys().iter().filter(|key| key.starts_with("job:")).count(), 2);
+    let life: i64 = place.redis("PTTL", "idempotency:one", &[]);
+    assert!((86_000_000..=86_400_000).contains(&life), "{life}");
+    assert_sound(&place);
+}
+
+#[test]
+fn a_refused_request_does_not_use_up_its_key() {
+    let place = Place::new();
+    let jobs = [NewJob::new("t")];
+    let key = request("k", "f");
+    assert!(place.queue.submit(&jobs, Some(&key), 0).unwrap().is_err());
+    assert!(!place.queue.submit(&jobs, Some(&key), 1).unwrap().unwrap().replayed);
+}
+
+#[test]
+fn a_queue_holds_as_many_ready_jobs_as_it_may() {
+    let place = Place::new();
+    let a = place.server();
+    let full = Ok(Err(Refused::QueueFull("default".to_owned())));
+    let submit = |limit| place.queue.submit(&[NewJob::new("t")], None, limit).map_err(|_| ());
+    place.submit();
+    place.submit_suspect(1);
+    assert_eq!(submit(2), full, "suspects count");
+    let batch = [NewJob::new("t"), NewJob::new("t")];
+    assert!(place.queue.submit(&batch, None, 3).unwrap().is_err(), "a batch counts as a whole");
+    assert!(submit(3).unwrap().is_ok());
+    let delayed = NewJob { start: Start::AfterMs(3_600_000), ..NewJob::new("t") };
+    assert!(
+        place.queue.submit(&[delayed], None, 3).unwrap().is_ok(),
+        "what waits for its time does not count"
+    );
+    let other = NewJob { queue: "other".to_owned(), ..NewJob::new("t") };
+    assert!(place.queue.submit(&[other], None, 3).unwrap().is_ok(), "each queue for itself");
+    let _lease = place.take_one(&a);
+    assert!(submit(3).unwrap().is_ok(), "what runs does not count");
+    assert_sound(&place);
+}
+
+#[test]
+fn a_time_that_has_passed_means_at_once() {
+    let place = Place::new();
+    for start in [Start::AtMs(1), Start::AfterMs(0)] {
+        let id = place.submit_with(|job| job.start = start);
+        assert_eq!(place.status(id), Status::Queued);
+    }
+    let at = 4_000_000_000_000;
+    let jobs = [NewJob { start: Start::AtMs(at), ..NewJob::new("t") }, NewJob::new("t")];
+    let submitted = place.try_submit(&jobs).unwrap();
+    let due = submitted.due_in.unwrap().as_millis() as u64;
+    assert!(due > 0 && due < at, "{due}");
+    assert_eq!(place.job(submitted.first).scheduled_at_ms, Some(at));
+    assert_sound(&place);
+}

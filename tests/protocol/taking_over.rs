@@ -1,0 +1,265 @@
+//! Declaring a server dead, taking over its jobs, and what a server that was only stopped may still do.
+
+use std::time::Duration;
+
+use threadq::job::Status;
+use threadq::queue::{Fenced, Settled, Suspects};
+
+use crate::place::*;
+use crate::sound::assert_sound;
+
+#[test]
+fn a_server_that_beat_since_it_was_looked_at_is_alive() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let observed = place.beat_value(&a).unwrap();
+    let lease = place.take_one(&a);
+    place.queue.beat(&a, 1, 8).unwrap().unwrap();
+    assert_eq!(place.queue.reclaim(a.as_str(), &observed, MAX_CRASHES).unwrap(), None);
+    assert_eq!(place.handles(id), [in_progress(&a)]);
+    assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
+    place.queue.beat(&a, 0, 8).unwrap().unwrap();
+    assert_sound(&place);
+}
+
+#[test]
+fn a_server_that_nobody_knows_is_not_taken_over() {
+    let place = Place::new();
+    let stranger = threadq::queue::ServerId::generate();
+    assert_eq!(place.queue.reclaim(stranger.as_str(), "1", MAX_CRASHES).unwrap(), None);
+    assert_eq!(place.beat_value(&stranger), None);
+}
+
+#[test]
+fn a_dead_server_cannot_beat_and_says_so() {
+    let place = Place::new();
+    let a = place.server();
+    place.dies(&a);
+    let dead = place.beat_value(&a);
+    assert_eq!(place.queue.beat(&a, 0, 8).unwrap().unwrap_err(), Fenced);
+    assert_eq!(place.beat_value(&a), dead, "a refused beat leaves the mark");
+    assert_eq!(place.queue.stats().unwrap().servers, []);
+}
+
+#[test]
+fn what_a_zombie_fetches_after_its_death_is_swept() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    place.dies(&a);
+    place.fetch(&a);
+    assert_eq!(place.handles(id), [in_progress(&a)]);
+    // The others see it, and the sweep charges nobody.
+    let beat = place.queue.beat(&b, 0, 8).unwrap().unwrap();
+    assert!(beat.servers.iter().any(|(server, beat)| server == a.as_str() && beat.starts_with('D')));
+    let swept = place.dies(&a);
+    assert_eq!((swept.moved, swept.charged), (1, 0));
+    assert_eq!((place.job(id).crashes, place.handles(id)), (0, vec!["work_queue:default".to_owned()]));
+    // Nobody is shown an empty dead server again.
+    let beat = place.queue.beat(&b, 0, 8).unwrap().unwrap();
+    assert_eq!(beat.servers.len(), 1);
+    assert_sound(&place);
+}
+
+#[test]
+fn what_a_server_fetches_after_redis_forgot_it_is_swept() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    // An operator flushed Redis, or the server was stopped for longer than the dead are remembered; its BRPOPLPUSH was
+    // under way.
+    let _: i64 = place.redis("HDEL", "servers", &[a.as_str()]);
+    let fetched = place.fetch(&a);
+    assert_eq!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap_err(), Fenced);
+    let beat = place.queue.beat(&b, 0, 8).unwrap().unwrap();
+    let (_, seen) = beat.servers.iter().find(|(server, _)| server == a.as_str()).expect("it is watched");
+    assert_eq!(place.queue.reclaim(a.as_str(), seen, MAX_CRASHES).unwrap().unwrap().moved, 1);
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_dead_server_is_forgotten_only_after_an_hour_and_with_an_empty_list() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    place.dies(&a);
+    place.queue.beat(&b, 0, 8).unwrap().unwrap();
+    assert!(place.beat_value(&a).is_some(), "remembered at first");
+    let _: i64 = place.redis("HSET", "servers", &[a.as_str(), "D1000"]);
+    place.fetch(&a);
+    place.queue.beat(&b, 0, 8).unwrap().unwrap();
+    assert!(place.beat_value(&a).is_some(), "its list is not empty");
+    place.dies(&a);
+    place.queue.beat(&b, 0, 8).unwrap().unwrap();
+    assert_eq!(place.beat_value(&a), None);
+    assert_eq!(place.redis::<i64>("EXISTS", &format!("server:{a}"), &[]), 0);
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn only_what_the_dead_server_ran_itself_is_taken_over() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let lease = place.take_one(&b);
+    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    let reclaimed = place.dies(&a);
+    assert_eq!((reclaimed.moved, reclaimed.charged), (0, 0));
+    assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&b)]));
+    assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_stands_twice_in_a_dead_servers_list_is_charged_once() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let _lease = place.take_one(&a);
+    let waiting = place.submit();
+    place.fetch(&a);
+    for id in [id, waiting] {
+        let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    }
+    let reclaimed = place.dies(&a);
+    assert_eq!((reclaimed.moved, reclaimed.charged), (2, 1));
+    assert_eq!(place.job(id).crashes, 1);
+    assert_eq!(place.handles(id), ["work_queue:default:suspects"]);
+    assert_eq!(place.handles(waiting), ["work_queue:default"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn what_had_ended_is_only_dropped_from_a_dead_servers_list() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    place.fetch(&a);
+    place.cancel(id);
+    assert_eq!(place.dies(&a).moved, 0);
+    assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
+    assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 0);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_running_job_that_was_asked_to_stop_is_cancelled_with_its_server() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
+    let _lease = place.take_one(&a);
+    place.cancel(id);
+    let reclaimed = place.dies(&a);
+    assert_eq!((reclaimed.moved, reclaimed.charged), (1, 0));
+    assert_eq!((place.status(id), place.job(id).crashes), (Status::Cancelled, 0));
+    assert_eq!(place.redis::<i64>("EXISTS", &format!("cancels:{a}"), &[]), 0);
+    assert_sound(&place);
+}
+
+#[test]
+fn the_order_of_submission_survives_a_death_of_started_and_unstarted_jobs() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let suspect = place.submit_suspect(1);
+    let submitted = place.submit_many(6);
+    // a: the suspect, jobs 0, 1 running, 2 in a fetcher's hand; b: 3 and 4 running; 5 waits.
+    place.take(&a, 3);
+    place.fetch(&a);
+    place.take(&b, 2);
+    place.queue.leave(&b).unwrap();
+    assert_sound(&place);
+    assert_eq!(place.dies(&a).charged, 1);
+    assert_sound(&place);
+    let c = place.server();
+    assert_eq!(ids(&place.try_take(&c, 9, Suspects::None, None).unwrap().jobs), submitted);
+    assert_eq!(ids(&place.take(&c, 9)), [suspect]);
+}
+
+#[test]
+fn leaving_charges_nobody_and_fences() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(3);
+    let late = completed(place.take_one(&a));
+    place.take(&a, 1);
+    place.fetch(&a);
+    let left = place.queue.leave(&a).unwrap().unwrap();
+    assert_eq!((left.moved, left.charged), (3, 0));
+    assert!(submitted.iter().all(|id| place.job(*id).crashes == 0));
+    assert_eq!(place.settle(&a, &late), Settled::Stale);
+    assert_eq!(place.try_take(&a, 3, Suspects::Any, None).unwrap_err(), Fenced);
+    assert_eq!(place.queue.beat(&a, 0, 8).unwrap().unwrap_err(), Fenced);
+    assert_sound(&place);
+    let b = place.server();
+    assert_eq!(ids(&place.take(&b, 3)), submitted);
+}
+
+#[test]
+fn a_suspect_is_not_charged_by_leaving() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_suspect(MAX_CRASHES - 1);
+    let _lease = place.take_one(&a);
+    assert_eq!(place.queue.leave(&a).unwrap().unwrap().charged, 0);
+    assert_eq!((place.job(id).crashes, place.status(id)), (2, Status::Queued));
+    assert_sound(&place);
+}
+
+#[test]
+fn what_a_blocked_fetch_brings_after_leaving_is_swept() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let queue = place.another_queue();
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| queue.fetch(&a, "default").unwrap().is_some());
+        std::thread::sleep(Duration::from_millis(100));
+        place.queue.leave(&a).unwrap();
+        let id = place.submit();
+        assert!(blocked.join().unwrap());
+        assert_eq!(place.handles(id), [in_progress(&a)]);
+        let beat = place.queue.beat(&b, 0, 8).unwrap().unwrap();
+        let (_, seen) = beat.servers.iter().find(|(server, _)| server == a.as_str()).expect("it is watched");
+        let swept = place.queue.reclaim(a.as_str(), seen, MAX_CRASHES).unwrap().unwrap();
+        assert_eq!((swept.moved, swept.charged), (1, 0));
+        assert_eq!(place.handles(id), ["work_queue:default"]);
+    });
+    assert_sound(&place);
+}
+
+#[test]
+fn taking_over_twice_charges_once() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let observed = place.beat_value(&a).unwrap();
+    let _lease = place.take_one(&a);
+    assert_eq!(place.dies(&a).charged, 1);
+    assert_eq!(place.queue.reclaim(a.as_str(), &observed, MAX_CRASHES).unwrap(), None);
+    let again = place.dies(&a);
+    assert_eq!((again.moved, again.charged), (0, 0));
+    assert_eq!(place.job(id).crashes, 1);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_heartbeat_brings_what_its_server_should_know() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let (id, _) = (place.submit(), place.submit());
+    let _lease = place.take_one(&a);
+    place.fetch(&a);
+    place.cancel(id);
+    let beat = place.queue.beat(&a, 1, 8).unwrap().unwrap();
+    assert_eq!((beat.in_progress, beat.cancels), (2, vec![id]));
+    let mut servers: Vec<String> = beat.servers.into_iter().map(|(server, _)| server).collect();
+    servers.sort();
+    let mut expected = vec![a.to_string(), b.to_string()];
+    expected.sort();
+    assert_eq!(servers, expected);
+    assert_eq!(place.queue.beat(&b, 0, 8).unwrap().unwrap().cancels, []);
+    let busy: u64 = place.queue.stats().unwrap().servers.iter().map(|server| server.busy).sum();
+    assert_eq!(busy, 1);
+}
