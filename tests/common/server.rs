@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::api::Api;
 use super::dir::TempDir;
@@ -193,15 +193,12 @@ pub fn finish(mut command: Command) -> Finished {
         let _ = stderr.read_to_string(&mut text);
         text
     });
-    let begin = Instant::now();
-    let mut ended = None;
-    while ended.is_none() && begin.elapsed() < LIMIT {
-        ended = child.try_wait().expect("can be waited for");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let pid = child.id();
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || send.send(child.wait().expect("can be waited for")));
+    let ended = receive.recv_timeout(LIMIT).ok();
     if ended.is_none() {
-        signal::kill9(child.id());
-        let _ = child.wait();
+        signal::kill9(pid);
     }
     let stdout = out.join().expect("read");
     let stderr = err.join().expect("read");
