@@ -242,6 +242,18 @@ fn stats_count_every_status_and_name_every_server() {
 }
 
 #[test]
+fn a_fresh_server_is_listed_once_and_keeps_its_name() {
+    for _ in 0..4 {
+        let redis = TestRedis::start();
+        let server = TestServer::start(&redis);
+        let name = server.server_id();
+        let job = server.complete("echo", json!({}));
+        assert_eq!(job["server"], name, "{job:#}\n{}", server.log_tail());
+        assert_eq!(server.server_id(), name);
+    }
+}
+
+#[test]
 fn metrics_have_every_promised_name_and_count() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();

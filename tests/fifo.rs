@@ -56,7 +56,7 @@ fn parallel_submitters_get_unique_and_rising_ids_from_two_servers() {
                     (0..40)
                         .flat_map(|k: usize| {
                             let api = &apis[(n + k) % 2];
-                            if k % 4 == 0 {
+                            if k.is_multiple_of(4) {
                                 api.submit_batch(&vec![json!({"type": "echo"}); 3])
                             } else {
                                 vec![api.submit("echo", json!(k))]

@@ -4,9 +4,10 @@ mod common;
 use common::*;
 
 fn workers(server: &TestServer) -> Value {
-    server.wait_until_ready();
-    let stats = server.get("/stats").expect(200).json();
-    stats["servers"][0]["workers"].clone()
+    until_some(LIMIT, "the server is listed", || {
+        let stats = server.get("/stats").expect(200).json();
+        stats["servers"].as_array()?.first().map(|one| one["workers"].clone())
+    })
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn a_bad_value_of_the_environment_or_the_file_is_refused_too() {
     for (text, name) in [
         ("wrokers = 5\n", "wrokers"),
         ("workers = [1]\n", "workers"),
-        ("workers = 1\nworkers = 2\n", "workers"),
+        ("workers = 1\nworkers = 2\n", "threadq.toml"),
         ("[handlers.x]\nexce = [\"/bin/true\"]\n", "exce"),
         ("[handlers.x]\nexec = [\"/bin/true\"]\nhttp = \"http://127.0.0.1/\"\n", "x"),
         ("[handlers.x]\nexec = []\n", "exec"),

@@ -121,10 +121,13 @@ impl Api {
         self.get(&format!("/jobs/{id}")).expect(200).json()
     }
 
-    /// Waits until the job has this status.
+    /// Waits until the job has this status; fails at once if it has ended in another way.
     #[track_caller]
     pub fn wait_for_status(&self, id: u64, status: &str) -> Value {
-        self.wait_for(id, LIMIT, &format!("status {status}"), |job| job["status"] == status)
+        let job = self
+            .wait_for(id, LIMIT, &format!("status {status}"), |job| job["status"] == status || is_final(job));
+        assert_eq!(job["status"], status, "{}", show(&job));
+        job
     }
 
     /// Waits until the job is completed, failed or cancelled.
@@ -141,7 +144,7 @@ impl Api {
             if done(&job) {
                 return job;
             }
-            assert!(begin.elapsed() < limit, "job {id} has not {what} within {limit:?}: {job:#}");
+            assert!(begin.elapsed() < limit, "job {id} has not {what} within {limit:?}: {}", show(&job));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -210,4 +213,13 @@ impl Api {
 /// Whether nothing more happens to this job by itself.
 pub fn is_final(job: &Value) -> bool {
     matches!(job["status"].as_str(), Some("completed" | "failed" | "cancelled"))
+}
+
+/// A job for a message: readable, and not longer than a screen.
+pub fn show(job: &Value) -> String {
+    let text = format!("{job:#}");
+    match text.char_indices().nth(4000) {
+        Some((at, _)) => format!("{} ...", &text[..at]),
+        None => text,
+    }
 }

@@ -12,7 +12,7 @@ use super::api::Api;
 use super::dir::TempDir;
 use super::redis::TestRedis;
 use super::signal;
-use super::wait::{LIMIT, eventually};
+use super::wait::{LIMIT, eventually, until_some};
 
 /// How a server is to be started.
 #[derive(Clone)]
@@ -267,11 +267,22 @@ impl TestServer {
         self.dir.take().expect("not taken")
     }
 
-    /// The name under which the API lists it, if it is the only one with this address's workers.
+    /// The names of all servers that the API lists.
+    #[track_caller]
     pub fn server_ids(&self) -> Vec<String> {
         let stats = self.get("/stats").expect(200).json();
         let servers = stats["servers"].as_array().expect("servers");
         servers.iter().filter_map(|s| s["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// This server's name, while it is the only one.
+    #[track_caller]
+    pub fn server_id(&self) -> String {
+        let ids = until_some(LIMIT, "the server is listed", || {
+            Some(self.server_ids()).filter(|ids| !ids.is_empty())
+        });
+        assert_eq!(ids.len(), 1, "one server, several names: {ids:?}\n{}", self.log_tail());
+        ids[0].clone()
     }
 
     pub fn log_text(&self) -> String {
