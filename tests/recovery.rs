@@ -239,17 +239,17 @@ fn a_late_failure_of_a_stopped_server_changes_nothing() {
 fn a_stopped_server_goes_on_serving_under_a_new_name() {
     let redis = TestRedis::start();
     let first = short_lease(&redis).flag("queues", "first").start();
-    let name = vec![first.server_id()];
+    let name = first.server_id();
     let second = short_lease(&redis).start();
     first.sigstop();
     eventually(LIMIT, "the stopped one is no longer listed as alive", || {
-        second.server_ids().iter().all(|id| *id != name[0])
+        second.server_ids().iter().all(|id| *id != name)
     });
     first.sigcont();
     let ids = first.submit_batch(&vec![json!({"type": "echo", "queue": "first"}); 20]);
     for id in &ids {
         let job = first.wait_for_status(*id, "completed");
-        assert_ne!(job["server"], name[0], "{job:#}");
+        assert_ne!(job["server"], name, "{job:#}");
     }
     audit(&redis, &first, &ids);
 }
