@@ -246,6 +246,7 @@ fn a_stopped_server_goes_on_serving_under_a_new_name() {
         second.server_ids().iter().all(|id| *id != name)
     });
     first.sigcont();
+    first.wait_until_ready();
     let ids = first.submit_batch(&vec![json!({"type": "echo", "queue": "first"}); 20]);
     for id in &ids {
         let job = first.wait_for_status(*id, "completed");

@@ -62,6 +62,7 @@ fn jobs_that_ended_while_redis_was_away_are_written_when_it_is_back() {
     // They end in this time, and nobody can be told.
     std::thread::sleep(secs(4));
     redis.restart();
+    server.wait_until_ready();
     for id in &notes {
         let job = server.wait_for_status(*id, "completed");
         assert_eq!((&job["attempts"], &job["crashes"]), (&json!(1), &json!(0)), "{job:#}");
@@ -115,6 +116,9 @@ fn an_outage_longer_than_the_lease_is_no_reason_to_take_jobs_from_the_living() {
     redis.kill9();
     std::thread::sleep(secs(3));
     redis.restart();
+    for server in &servers {
+        server.wait_until_ready();
+    }
     for id in &ids {
         let job = servers[1].wait_for_status(*id, "completed");
         assert_eq!((&job["attempts"], &job["crashes"]), (&json!(1), &json!(0)), "{job:#}");
