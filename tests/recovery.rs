@@ -82,7 +82,8 @@ fn every_accepted_job_ends_exactly_once_whatever_is_killed() {
         server.kill9();
     }
     servers[0] = builder.start();
-    wait_until_quiet(&observer, secs(120));
+    // How fast it gets there is the matter of another test.
+    wait_until_quiet(&observer, secs(240));
     let outcomes = audit(&redis, &observer, &accepted.into_inner().expect("not poisoned"));
     let failed = outcomes.values().filter(|status| *status == "failed").count();
     let wanted = (0..jobs).filter(|n| n % 100 == 3).count();
@@ -138,6 +139,23 @@ fn the_same_server_started_again_takes_back_its_own_jobs() {
         assert_eq!(server.job(*id)["crashes"], 0, "it had not started");
     }
     audit(&redis, &server, &ids);
+}
+
+#[test]
+fn jobs_that_run_alone_after_a_crash_follow_each_other_without_pauses() {
+    let redis = TestRedis::start();
+    let mut dead = short_lease(&redis).flag("workers", "16").start();
+    let ids = dead.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 600}}); 16]);
+    eventually(LIMIT, "all run", || dead.count("processing") == 16);
+    dead.kill9();
+    let begin = Instant::now();
+    let server = short_lease(&redis).flag("workers", "16").start();
+    for id in &ids {
+        let job = server.wait_for_status(*id, "completed");
+        assert_eq!(job["attempts"], 1, "{job:#}");
+    }
+    // Lease and take-over, then 16 times 0.6 s one after the other; twice that is allowed.
+    assert!(begin.elapsed() <= secs(8 + 20), "16 jobs of 0.6 s took {:?}", begin.elapsed());
 }
 
 #[test]
