@@ -1,0 +1,526 @@
+//! The audit: once the faults are over, everything must come to its end, and all records must agree.
+//!
+//! Three sources are compared: the clients' ledger (what was accepted), the executions (written by the jobs' programs,
+//! outside of the servers), and Redis, read by brute force.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use redis::Value as Raw;
+use serde_json::{Value, json};
+
+use super::Plan;
+use super::faults::Faults;
+use super::http::Http;
+use super::load::{EXECUTIONS, Expect, Intent, Load, Outcome};
+use super::own_redis::{Eye, Redis};
+use super::processes::Servers;
+use super::report::Report;
+
+const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
+/// How long servers may take until their numbers say that they are idle.
+const CALM: Duration = Duration::from_secs(15);
+
+/// A job's hash.
+type Fields = BTreeMap<String, String>;
+
+/// Waits until all is done, and compares everything.
+pub fn run(
+    plan: &Plan,
+    folder: &Path,
+    redis: &Redis,
+    servers: &Servers,
+    load: &Load,
+    faults: &Faults,
+    report: &mut Report,
+) -> Result<(), String> {
+    let mut eye = redis.eye();
+    let drain_begin = Instant::now();
+    report.drained = drain(&mut eye, plan.drain_limit)?;
+    report.drain = drain_begin.elapsed();
+    check_calm(plan, servers, report);
+
+    let accepted = load.accepted();
+    let jobs = read_jobs(&mut eye)?;
+    let executions = Executions::read(folder)?;
+    count_submissions(load, report);
+    judge_jobs(plan, load, &accepted, &jobs, report);
+    judge_executions(plan, &accepted, &jobs, &executions, servers, faults, report);
+    check_lists(&mut eye, report)?;
+    check_indices(&mut eye, &jobs, report)?;
+    check_api(servers, &jobs, report);
+    judge_events(plan, faults, report);
+    report.unasked = servers.unasked_ends();
+    report.notes.extend(faults.notes());
+    report.repeats = load.repeats();
+
+    let details: Vec<String> =
+        report.offenders.iter().take(20).map(|id| describe(*id, &jobs, &executions, folder, plan)).collect();
+    report.details = details;
+    if !report.is_good() {
+        report.details.push(servers.log_ends(15));
+    }
+    Ok(())
+}
+
+/// What must hold once all servers have been stopped by SIGTERM.
+pub fn after_the_stop(redis: &Redis, report: &mut Report) {
+    let mut eye = redis.eye();
+    let servers: Result<Vec<(String, String)>, _> =
+        eye.insist(redis::cmd("HGETALL").arg("{threadq}:servers"));
+    let alive = servers.map(|all| all.into_iter().filter(|(_, beat)| !beat.starts_with('D')).count());
+    if alive != Ok(0) {
+        report.wrong(format!("after all servers were stopped Redis holds {alive:?} of them to be alive"));
+    }
+}
+
+/// Waits until no job waits or runs; whether it came to that.
+fn drain(eye: &mut Eye, limit: Duration) -> Result<bool, String> {
+    let end = Instant::now() + limit;
+    loop {
+        let mut left = 0;
+        for word in ["ready", "scheduled", "retrying"] {
+            left += eye.insist::<i64>(redis::cmd("ZCARD").arg(format!("{{threadq}}:index:{word}")))?;
+        }
+        if left == 0 || Instant::now() > end {
+            return Ok(left == 0);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// With nothing to do, every server must say that it does nothing, and have all its threads: what a fault takes away
+/// from a server for good would be missed only later.
+fn check_calm(plan: &Plan, servers: &Servers, report: &mut Report) {
+    let (http, end) = (Http::new(), Instant::now() + CALM);
+    loop {
+        let mut wrong = Vec::new();
+        for server in servers.running() {
+            match http.get(server.addr, "/stats") {
+                Ok(answer) => {
+                    let all = answer.body["servers"].as_array().cloned().unwrap_or_default();
+                    let idle =
+                        |one: &&Value| one["busy"] == json!(0) && one["workers"] == json!(plan.workers);
+                    if all.len() != plan.servers || all.iter().filter(idle).count() != plan.servers {
+                        wrong.push(format!(
+                            "server {} sees these servers: {}",
+                            server.number, answer.body["servers"]
+                        ));
+                    }
+                    if report.drained
+                        && ["queued", "processing", "scheduled", "retrying"]
+                            .iter()
+                            .any(|status| answer.body["counts"][status] != json!(0))
+                    {
+                        wrong.push(format!("server {} counts: {}", server.number, answer.body["counts"]));
+                    }
+                }
+                Err(error) => wrong.push(format!("server {}: {error}", server.number)),
+            }
+            let threads = worker_threads(server.pid);
+            if threads != plan.workers {
+                wrong.push(format!(
+                    "server {} has {threads} worker threads of {}",
+                    server.number, plan.workers
+                ));
+            }
+        }
+        if wrong.is_empty() || Instant::now() > end {
+            wrong.into_iter().for_each(|what| report.wrong(what));
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn worker_threads(pid: u32) -> usize {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    tasks.flatten().map(name).filter(|name| name.starts_with("worker-")).count()
+}
+
+fn count_submissions(load: &Load, report: &mut Report) {
+    for submission in &load.submissions {
+        let jobs = submission.intents.len();
+        report.submitted += jobs;
+        match submission.outcome.get() {
+            Some(Outcome::Accepted(_)) => report.accepted += jobs,
+            Some(Outcome::Refused(409, answer)) if answer.contains("\"duplicate\"") => report.refused += jobs,
+            Some(Outcome::Refused(status, answer)) => {
+                report.refused += jobs;
+                report.wrong(format!("a submission was refused: {status} {answer}"));
+            }
+            Some(Outcome::Unknown(last)) => {
+                report.unknown += jobs;
+                report.wrong(format!("a submission got no answer, however often it was sent: {last}"));
+            }
+            None => report.unknown += jobs,
+        }
+    }
+}
+
+/// Every accepted job has its end, the right one; and there are no others.
+fn judge_jobs(
+    plan: &Plan,
+    load: &Load,
+    accepted: &HashMap<u64, &Intent>,
+    jobs: &HashMap<u64, Fields>,
+    report: &mut Report,
+) {
+    if accepted.len() != report.accepted {
+        report.wrong(format!("{} jobs were accepted under {} ids", report.accepted, accepted.len()));
+    }
+    let cancels = load.cancels();
+    for (id, intent) in accepted {
+        let Some(job) = jobs.get(id) else {
+            report.lost.push(*id);
+            report.offenders.insert(*id);
+            continue;
+        };
+        let status = text(job, "status");
+        *report.ends.entry(status.to_owned()).or_default() += 1;
+        if !FINAL.contains(&status) {
+            report.stuck.push(*id);
+            report.offenders.insert(*id);
+            continue;
+        }
+        if let Some(what) = wrong_end(plan, intent, job, cancels.get(id).copied(), report) {
+            report.wrong(format!("job {id} ({}): {what}", intent.kind));
+            report.offenders.insert(*id);
+        }
+    }
+    for id in jobs.keys().filter(|id| !accepted.contains_key(id)) {
+        // A submission of unknown outcome may have been stored.
+        if report.unknown == 0 {
+            report.wrong(format!("job {id} is nobody's: it was never accepted"));
+            report.offenders.insert(*id);
+        }
+    }
+}
+
+fn wrong_end(
+    plan: &Plan,
+    intent: &Intent,
+    job: &Fields,
+    cancel: Option<u16>,
+    report: &mut Report,
+) -> Option<String> {
+    let (status, attempts, crashes) = (text(job, "status"), number(job, "attempts"), number(job, "crashes"));
+    for field in ["cancel"] {
+        if job.contains_key(field) {
+            return Some(format!("the field {field} is left over"));
+        }
+    }
+    if !job.contains_key("finished_at") {
+        return Some("finished_at is missing".to_owned());
+    }
+    match (cancel, status) {
+        (Some(200), "cancelled") | (Some(202), "cancelled") => return None,
+        (Some(200), _) => return Some(format!("its cancel was answered 200, and it is {status}")),
+        // The request may have been repeated after an answer that was lost.
+        (_, "cancelled") if cancel.is_some() => return None,
+        _ => {}
+    }
+    // A job that was hit by as many kills as are allowed is a dead letter, whoever is to blame.
+    if status == "failed" && crashes >= plan.max_crashes as u64 && intent.expect != Expect::Poison {
+        report.crashed_out += 1;
+        return match plan.kills + plan.freezes >= plan.max_crashes {
+            true => None,
+            false => Some("it was blamed for the crashes of others".to_owned()),
+        };
+    }
+    let wanted = match intent.expect {
+        Expect::Completed(attempts) => ("completed", attempts),
+        Expect::Failed(attempts) => ("failed", attempts),
+        Expect::Poison => ("failed", 0),
+    };
+    if (status, attempts) != wanted {
+        return Some(format!(
+            "it is {status} after {attempts} attempts, not {} after {}",
+            wanted.0, wanted.1
+        ));
+    }
+    let result = || serde_json::from_str::<Value>(text(job, "result")).ok();
+    match &intent.result {
+        Some(wanted) if status == "completed" && result().as_ref() != Some(wanted) => {
+            Some(format!("its result is {}, not {wanted}", text(job, "result")))
+        }
+        _ => None,
+    }
+}
+
+/// What the jobs' programs wrote.
+struct Executions {
+    /// Per job: the servers that started it, and the attempts that they said.
+    starts: HashMap<u64, Vec<(u32, u64)>>,
+    ends: HashMap<u64, usize>,
+    lines: Vec<String>,
+}
+
+impl Executions {
+    fn read(folder: &Path) -> Result<Executions, String> {
+        let file =
+            fs::read_to_string(folder.join(EXECUTIONS)).map_err(|error| format!("{EXECUTIONS}: {error}"))?;
+        let (mut starts, mut ends): (HashMap<_, Vec<_>>, HashMap<_, usize>) = Default::default();
+        let lines: Vec<String> = file.lines().map(str::to_owned).collect();
+        for line in &lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            let parsed = |i: usize| words.get(i).and_then(|word| word.parse::<u64>().ok());
+            match (words[0], parsed(1), parsed(2), parsed(3)) {
+                ("start", Some(id), Some(server), Some(attempt)) => {
+                    starts.entry(id).or_default().push((server as u32, attempt));
+                }
+                ("end", Some(id), _, _) => *ends.entry(id).or_default() += 1,
+                _ => return Err(format!("{EXECUTIONS}: a line that cannot be read: {line:?}")),
+            }
+        }
+        Ok(Executions { starts, ends, lines })
+    }
+}
+
+/// At least once, and more than once only where a server died.
+fn judge_executions(
+    plan: &Plan,
+    accepted: &HashMap<u64, &Intent>,
+    jobs: &HashMap<u64, Fields>,
+    executions: &Executions,
+    servers: &Servers,
+    faults: &Faults,
+    report: &mut Report,
+) {
+    let mut faults_of: HashMap<u32, usize> = HashMap::new();
+    for pid in faults.events().iter().filter_map(|event| event.pid) {
+        *faults_of.entry(pid).or_default() += 1;
+    }
+    for pid in servers.poisoned() {
+        *faults_of.entry(pid).or_default() += 1;
+    }
+    let mut by_server: HashMap<u32, usize> = HashMap::new();
+    let mut unexplained = Vec::new();
+    for (id, intent) in accepted.iter().filter(|(_, intent)| intent.is_exec()) {
+        let Some(job) = jobs.get(id) else { continue };
+        let starts = executions.starts.get(id).map_or(&[][..], Vec::as_slice);
+        let attempts = number(job, "attempts") as usize;
+        let is_completed = text(job, "status") == "completed";
+        if is_completed && !executions.ends.contains_key(id) {
+            report.wrong(format!("job {id} ({}) is completed, and never ran to its end", intent.kind));
+            report.offenders.insert(*id);
+        }
+        if text(job, "status") == "cancelled" {
+            continue;
+        }
+        if starts.len() < attempts {
+            report.wrong(format!(
+                "job {id} ({}) has {attempts} attempts and ran {} times",
+                intent.kind,
+                starts.len()
+            ));
+            report.offenders.insert(*id);
+        }
+        let mut extra = starts.len().saturating_sub(attempts);
+        report.duplicated += extra;
+        for (server, _) in starts {
+            if extra > 0 && (faults_of.contains_key(server) || *server <= 1) {
+                *by_server.entry(*server).or_default() += 1;
+                extra -= 1;
+            }
+        }
+        if extra > 0 {
+            unexplained.push(*id);
+        }
+    }
+    report.unexplained = unexplained.len();
+    // Where Redis was away the outcome of a run may have been lost with it.
+    if plan.redis_faults == 0 && !unexplained.is_empty() {
+        report.wrong(format!("{} jobs ran twice though no server of theirs had a fault", unexplained.len()));
+        report.offenders.extend(unexplained.iter().copied());
+    }
+    report.most_by_one_fault = 0;
+    for (server, number) in by_server {
+        let per_fault = number.div_ceil(faults_of.get(&server).copied().unwrap_or(1));
+        report.most_by_one_fault = report.most_by_one_fault.max(per_fault);
+        if per_fault > report.allowed_by_one_fault {
+            report.wrong(format!("the fault of process {server} made {number} duplicates"));
+        }
+    }
+}
+
+/// No list holds anything any more.
+fn check_lists(eye: &mut Eye, report: &mut Report) -> Result<(), String> {
+    for key in scan(eye, "*")? {
+        let name = key.trim_start_matches("{threadq}:");
+        let must_be_gone = ["work_queue:", "in_progress_queue:", "unique:", "cancels:"];
+        if must_be_gone.iter().any(|prefix| name.starts_with(prefix))
+            || ["scheduled", "lost", "paused"].contains(&name)
+        {
+            report.wrong(format!("the key {name} is left over"));
+        }
+    }
+    Ok(())
+}
+
+/// The indices say of each job what its hash says, and nothing else.
+fn check_indices(eye: &mut Eye, jobs: &HashMap<u64, Fields>, report: &mut Report) -> Result<(), String> {
+    let mut wanted: BTreeMap<String, BTreeSet<(u64, u64)>> = BTreeMap::new();
+    for (id, job) in jobs {
+        let (status, kind) = (text(job, "status"), text(job, "type"));
+        let word = if ["queued", "processing"].contains(&status) { "ready" } else { status };
+        let mut add = |key: String, score: u64| wanted.entry(key).or_default().insert((*id, score));
+        add(format!("{{threadq}}:index:{word}"), *id);
+        add(format!("{{threadq}}:index:{word}:{kind}"), *id);
+        let finished = number(job, "finished_at");
+        match status {
+            "failed" => _ = add("{threadq}:dlq_queue".to_owned(), finished),
+            "completed" | "cancelled" => _ = add("{threadq}:done".to_owned(), finished),
+            _ => {}
+        }
+    }
+    let mut found: BTreeMap<String, BTreeSet<(u64, u64)>> = BTreeMap::new();
+    let mut keys = scan(eye, "index:*")?;
+    keys.extend(["dlq_queue", "done"].map(|name| format!("{{threadq}}:{name}")));
+    for key in keys {
+        let pairs: Vec<(u64, u64)> =
+            eye.insist(redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES"))?;
+        if !pairs.is_empty() {
+            found.insert(key, pairs.into_iter().collect());
+        }
+    }
+    let names: BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
+    let none = BTreeSet::new();
+    for name in names {
+        let (wanted, found) = (wanted.get(name).unwrap_or(&none), found.get(name).unwrap_or(&none));
+        let missing: Vec<_> = wanted.difference(found).collect();
+        let surplus: Vec<_> = found.difference(wanted).collect();
+        if !missing.is_empty() || !surplus.is_empty() {
+            report.wrong(format!("{name} misses {missing:?} and has {surplus:?} too many"));
+            report.offenders.extend(missing.iter().chain(&surplus).map(|(id, _)| *id));
+        }
+    }
+    Ok(())
+}
+
+/// The API shows the same: every job once, newest first, and the right numbers.
+fn check_api(servers: &Servers, jobs: &HashMap<u64, Fields>, report: &mut Report) {
+    let http = Http::new();
+    let Some(server) = servers.running().first().copied() else {
+        return report.wrong("no server is left to ask".to_owned());
+    };
+    let (mut seen, mut page, mut last) = (BTreeSet::new(), 1, u64::MAX);
+    loop {
+        let answer = match http.get(server.addr, &format!("/jobs?limit=100&page={page}")) {
+            Ok(answer) if answer.status == 200 => answer.body,
+            Ok(answer) => {
+                return report.wrong(format!("GET /jobs, page {page}: {} {}", answer.status, answer.body));
+            }
+            Err(error) => return report.wrong(format!("GET /jobs, page {page}: {error}")),
+        };
+        if answer["total"] != json!(jobs.len()) {
+            report.wrong(format!("GET /jobs counts {} jobs of {}", answer["total"], jobs.len()));
+            return;
+        }
+        let listed = answer["jobs"].as_array().cloned().unwrap_or_default();
+        for job in &listed {
+            let id = job["id"].as_u64().unwrap_or_default();
+            let status = jobs.get(&id).map(|fields| text(fields, "status"));
+            if id >= last || !seen.insert(id) || job["status"].as_str() != status {
+                report
+                    .wrong(format!("GET /jobs, page {page}: {job} is out of order or not as it is in Redis"));
+            }
+            last = id;
+        }
+        if listed.is_empty() {
+            break;
+        }
+        page += 1;
+    }
+    if seen.len() != jobs.len() {
+        report.wrong(format!("GET /jobs shows {} jobs of {}", seen.len(), jobs.len()));
+    }
+}
+
+fn judge_events(plan: &Plan, faults: &Faults, report: &mut Report) {
+    for event in faults.events() {
+        let at = event.at.as_secs_f64();
+        *report.faults.entry(event.what.clone()).or_default() += 1;
+        match event.recovery {
+            Some(time) => {
+                report.timeline.push(format!(
+                    "{at:6.1} s  {:13} well again after {:.2} s",
+                    event.what,
+                    time.as_secs_f64()
+                ));
+                let longest = if event.pid.is_some() {
+                    &mut report.longest_recovery
+                } else {
+                    &mut report.longest_redis
+                };
+                *longest = time.max(*longest);
+                if event.pid.is_some() && time > plan.recovery_limit() && !event.excused {
+                    report.wrong(format!("the {} at {at:.1} s took {:.1} s", event.what, time.as_secs_f64()));
+                }
+            }
+            None => report.wrong(format!("the {} at {at:.1} s never came to its end", event.what)),
+        }
+    }
+}
+
+fn scan(eye: &mut Eye, pattern: &str) -> Result<Vec<String>, String> {
+    let (mut cursor, mut keys) = (0_u64, BTreeSet::new());
+    loop {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(format!("{{threadq}}:{pattern}")).arg("COUNT").arg(5_000);
+        let (next, found): (u64, Vec<String>) = eye.insist(&command)?;
+        keys.extend(found);
+        if next == 0 {
+            return Ok(keys.into_iter().collect());
+        }
+        cursor = next;
+    }
+}
+
+/// Every job's hash, whatever the indices say.
+fn read_jobs(eye: &mut Eye) -> Result<HashMap<u64, Fields>, String> {
+    let mut jobs = HashMap::new();
+    for key in scan(eye, "job:*")? {
+        let id = key.rsplit(':').next().and_then(|id| id.parse().ok());
+        let id: u64 = id.ok_or_else(|| format!("the key {key} has no id"))?;
+        let raw: Vec<Raw> = eye.insist(redis::cmd("HGETALL").arg(&key))?;
+        let word = |raw: &Raw| match raw {
+            Raw::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => format!("{other:?}"),
+        };
+        jobs.insert(id, raw.chunks_exact(2).map(|pair| (word(&pair[0]), word(&pair[1]))).collect());
+    }
+    Ok(jobs)
+}
+
+fn text<'a>(job: &'a Fields, field: &str) -> &'a str {
+    job.get(field).map_or("", String::as_str)
+}
+
+fn number(job: &Fields, field: &str) -> u64 {
+    text(job, field).parse().unwrap_or(0)
+}
+
+/// Everything that is known of a job.
+fn describe(
+    id: u64,
+    jobs: &HashMap<u64, Fields>,
+    executions: &Executions,
+    folder: &Path,
+    plan: &Plan,
+) -> String {
+    let job = jobs.get(&id).map_or("no hash".to_owned(), |job| json!(job).to_string());
+    let mut lines = vec![format!("--- job {id}: {job}")];
+    let word = format!(" {id} ");
+    lines.extend(executions.lines.iter().filter(|line| line.contains(&word)).cloned());
+    for number in 0..plan.servers {
+        let log = fs::read_to_string(folder.join(format!("server-{number}.log"))).unwrap_or_default();
+        let mentions: Vec<&str> = log.lines().filter(|line| line.contains(&id.to_string())).collect();
+        let last = &mentions[mentions.len().saturating_sub(10)..];
+        lines.extend(last.iter().map(|line| format!("server {number}: {line}")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,326 @@
+//! What goes wrong during a run, when, and how long it took until all was well again.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rustix::process::Signal;
+
+use super::Plan;
+use super::own_redis::{Eye, Redis};
+use super::processes::{Running, Servers};
+
+/// How often a recovery is looked for.
+const LOOK: Duration = Duration::from_millis(25);
+/// How long a recovery is looked for.
+const LOOK_LIMIT: Duration = Duration::from_secs(90);
+/// Once Redis is back, this much longer nothing is expected of anybody.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// What is done to Redis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RedisFault {
+    /// SIGKILL, and a start on the same folder up to 2 s later.
+    Kill,
+    /// SIGSTOP for 1 to 5 s.
+    Stop,
+    /// Every connection is closed.
+    Clients,
+    /// No script is known any more.
+    Scripts,
+    /// `maxmemory` below what is used, for 2 to 4 s.
+    Full,
+}
+
+impl RedisFault {
+    /// All of them.
+    pub const ALL: [RedisFault; 5] =
+        [RedisFault::Kill, RedisFault::Stop, RedisFault::Clients, RedisFault::Scripts, RedisFault::Full];
+
+    /// As it is named on the command line and in the report.
+    pub fn word(self) -> &'static str {
+        match self {
+            RedisFault::Kill => "kill",
+            RedisFault::Stop => "stop",
+            RedisFault::Clients => "clients",
+            RedisFault::Scripts => "scripts",
+            RedisFault::Full => "full",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    Kill,
+    Freeze,
+    Redis(RedisFault),
+}
+
+impl Fault {
+    fn word(self) -> String {
+        match self {
+            Fault::Kill => "kill -9".to_owned(),
+            Fault::Freeze => "freeze".to_owned(),
+            Fault::Redis(fault) => format!("redis {}", fault.word()),
+        }
+    }
+}
+
+/// A fault that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Which kind of fault.
+    pub what: String,
+    /// The process that it hit, if it was a server's.
+    pub pid: Option<u32>,
+    /// Since the begin of the load.
+    pub at: Duration,
+    /// From the fault (from the end of it, for one of Redis) until all was well; `None` if it never was.
+    pub recovery: Option<Duration>,
+    /// Whether Redis had a fault of its own meanwhile, so that no time can be promised.
+    pub excused: bool,
+    begin: Instant,
+    end: Instant,
+}
+
+/// The faults of a run.
+pub struct Faults<'a> {
+    plan: &'a Plan,
+    redis: &'a Redis,
+    servers: &'a Servers,
+    events: Mutex<Vec<Event>>,
+    notes: Mutex<Vec<String>>,
+    /// Faults of Redis come one after the other.
+    redis_turn: Mutex<()>,
+    /// When Redis had a fault.
+    troubles: Mutex<Vec<(Instant, Instant)>>,
+}
+
+impl<'a> Faults<'a> {
+    /// None has happened yet.
+    pub fn new(plan: &'a Plan, redis: &'a Redis, servers: &'a Servers) -> Faults<'a> {
+        Faults {
+            plan,
+            redis,
+            servers,
+            events: Mutex::default(),
+            notes: Mutex::default(),
+            redis_turn: Mutex::default(),
+            troubles: Mutex::default(),
+        }
+    }
+
+    /// Makes all faults of the plan, in an order and at times that the seed decides, and waits until they are over.
+    /// They overlap where one takes longer than the gap.
+    pub fn inject(&self, begin: Instant, stop: &AtomicBool) {
+        let mut random = Rng::with_seed(self.plan.seed ^ 0xfa17);
+        let mut faults = vec![Fault::Kill; self.plan.kills];
+        faults.extend(vec![Fault::Freeze; self.plan.freezes]);
+        let kinds: Vec<RedisFault> = RedisFault::ALL
+            .into_iter()
+            .filter(|kind| self.plan.redis_kinds.iter().any(|k| k == kind.word()))
+            .collect();
+        faults.extend(kinds.iter().cycle().take(self.plan.redis_faults).map(|kind| Fault::Redis(*kind)));
+        random.shuffle(&mut faults);
+        std::thread::scope(|scope| {
+            for (number, fault) in faults.into_iter().enumerate() {
+                let at = self.plan.gap.mul_f64(number as f64 + 0.7 + 0.6 * random.f64());
+                let seed = random.u64(..);
+                while Instant::now() < begin + at && !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(LOOK);
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                scope.spawn(move || {
+                    let mut random = Rng::with_seed(seed);
+                    match fault {
+                        Fault::Kill => self.kill(begin, &mut random, stop),
+                        Fault::Freeze => self.freeze(begin, &mut random, stop),
+                        Fault::Redis(kind) => self.hit_redis(kind, begin, &mut random),
+                    }
+                });
+            }
+        });
+    }
+
+    /// What happened, in its order.
+    pub fn events(&self) -> Vec<Event> {
+        let mut events = self.events.lock().expect("nobody panics with it").clone();
+        let troubles = self.troubles.lock().expect("nobody panics with it");
+        for event in &mut events {
+            event.excused =
+                troubles.iter().any(|(from, to)| *from < event.end && event.begin < *to + AFTERMATH);
+        }
+        events.sort_by_key(|event| event.at);
+        events
+    }
+
+    /// What is worth reading, and no error by itself.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().expect("nobody panics with it").clone()
+    }
+
+    fn record(
+        &self,
+        fault: Fault,
+        pid: Option<u32>,
+        begin: Instant,
+        at: Instant,
+        recovery: Option<Duration>,
+    ) {
+        let at_ms = at.duration_since(begin);
+        let event = Event {
+            what: fault.word(),
+            pid,
+            at: at_ms,
+            recovery,
+            excused: false,
+            begin: at,
+            end: at + recovery.unwrap_or(LOOK_LIMIT),
+        };
+        self.events.lock().expect("nobody panics with it").push(event);
+    }
+
+    fn victim(&self, random: &mut Rng, stop: &AtomicBool) -> Option<Running> {
+        while !stop.load(Ordering::Relaxed) {
+            if let Some(server) = random.choice(self.servers.running()) {
+                return Some(server);
+            }
+            std::thread::sleep(LOOK);
+        }
+        None
+    }
+
+    fn kill(&self, begin: Instant, random: &mut Rng, stop: &AtomicBool) {
+        let (server, at) = loop {
+            let Some(server) = self.victim(random, stop) else { return };
+            let at = Instant::now();
+            if self.servers.kill(server) {
+                break (server, at);
+            }
+        };
+        let mut eye = self.redis.eye();
+        let recovery = names(&mut eye, server.pid).and_then(|names| taken_over(&mut eye, &names, at));
+        self.record(Fault::Kill, Some(server.pid), begin, at, recovery);
+    }
+
+    fn freeze(&self, begin: Instant, random: &mut Rng, stop: &AtomicBool) {
+        let mut eye = self.redis.eye();
+        let (server, names, at) = loop {
+            let Some(server) = self.victim(random, stop) else { return };
+            // Its name of now: it goes on under another one.
+            let Some(names) = names(&mut eye, server.pid) else { continue };
+            let at = Instant::now();
+            if self.servers.set_frozen(server, true) {
+                break (server, names, at);
+            }
+        };
+        let time = self.plan.lease.mul_f64(1.3 + 1.7 * random.f64());
+        let recovery = std::thread::scope(|scope| {
+            let recovery = scope.spawn(|| taken_over(&mut eye, &names, at));
+            std::thread::sleep((at + time).saturating_duration_since(Instant::now()));
+            self.servers.set_frozen(server, false);
+            recovery.join().ok().flatten()
+        });
+        self.record(Fault::Freeze, Some(server.pid), begin, at, recovery);
+    }
+
+    fn hit_redis(&self, kind: RedisFault, begin: Instant, random: &mut Rng) {
+        let _turn = self.redis_turn.lock().expect("nobody panics with it");
+        let mut eye = self.redis.eye();
+        let at = Instant::now();
+        match kind {
+            RedisFault::Kill => {
+                self.redis.kill();
+                std::thread::sleep(Duration::from_millis(random.u64(0..2_000)));
+                if let Err(error) = self.redis.restart() {
+                    self.note(format!("Redis did not start again: {error}"));
+                }
+            }
+            RedisFault::Stop => {
+                self.redis.signal(Signal::STOP);
+                std::thread::sleep(Duration::from_millis(random.u64(1_000..5_000)));
+                self.redis.signal(Signal::CONT);
+            }
+            RedisFault::Clients => {
+                let _ = eye.insist::<i64>(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal"));
+            }
+            RedisFault::Scripts => {
+                let _ = eye.insist::<String>(redis::cmd("SCRIPT").arg("FLUSH"));
+            }
+            RedisFault::Full => {
+                let _ = set_max_memory(&mut eye, "1mb");
+                let before = finished(&mut eye);
+                std::thread::sleep(Duration::from_millis(random.u64(2_000..4_000)));
+                let (after, waiting) = (finished(&mut eye), waiting(&mut eye));
+                if let Err(error) = set_max_memory(&mut eye, "0") {
+                    self.note(format!("Redis stays full: {error}"));
+                }
+                if before == after && waiting > 0 {
+                    self.note(format!("no job ended while Redis was full, and {waiting} waited"));
+                }
+            }
+        }
+        let back = Instant::now();
+        self.troubles.lock().expect("nobody panics with it").push((at, back));
+        let recovery = goes_on(&mut eye, back);
+        self.record(Fault::Redis(kind), None, begin, at, recovery);
+    }
+
+    fn note(&self, what: String) {
+        self.notes.lock().expect("nobody panics with it").push(what);
+    }
+}
+
+fn set_max_memory(eye: &mut Eye, value: &str) -> Result<String, String> {
+    eye.insist(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value))
+}
+
+/// The names under which a process works now.
+fn names(eye: &mut Eye, pid: u32) -> Option<Vec<String>> {
+    let servers: Vec<(String, String)> = eye.insist(redis::cmd("HGETALL").arg("{threadq}:servers")).ok()?;
+    let middle = format!("-{pid}-");
+    let of_pid = servers.into_iter().filter(|(name, beat)| name.contains(&middle) && !beat.starts_with('D'));
+    Some(of_pid.map(|(name, _)| name).collect())
+}
+
+/// The time from `since` until these servers are known to be dead and have no job any more.
+fn taken_over(eye: &mut Eye, names: &[String], since: Instant) -> Option<Duration> {
+    while since.elapsed() < LOOK_LIMIT {
+        let mut all = true;
+        for name in names {
+            let beat: Option<String> =
+                eye.insist(redis::cmd("HGET").arg("{threadq}:servers").arg(name)).ok()?;
+            let list = format!("{{threadq}}:in_progress_queue:{name}");
+            let left: i64 = eye.insist(redis::cmd("LLEN").arg(list)).ok()?;
+            all &= left == 0 && beat.is_none_or(|beat| beat.starts_with('D'));
+        }
+        if all {
+            return Some(since.elapsed());
+        }
+        std::thread::sleep(LOOK);
+    }
+    None
+}
+
+fn finished(eye: &mut Eye) -> i64 {
+    eye.insist(redis::cmd("ZCARD").arg("{threadq}:done")).unwrap_or(0)
+}
+
+fn waiting(eye: &mut Eye) -> i64 {
+    eye.insist(redis::cmd("ZCARD").arg("{threadq}:index:ready")).unwrap_or(0)
+}
+
+/// The time from `since` until a job ends, or none waits.
+fn goes_on(eye: &mut Eye, since: Instant) -> Option<Duration> {
+    let before = finished(eye);
+    while since.elapsed() < LOOK_LIMIT {
+        if finished(eye) > before || waiting(eye) == 0 {
+            return Some(since.elapsed());
+        }
+        std::thread::sleep(LOOK);
+    }
+    None
+}

@@ -1,0 +1,53 @@
+//! A client of the HTTP API, to any of the servers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+/// A little more than the 3 s within which the API must answer.
+const LIMIT: Duration = Duration::from_millis(3_500);
+
+/// Sends requests; one per thread.
+pub struct Http {
+    agent: Agent,
+}
+
+/// What came back.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// JSON, null where it is none.
+    pub body: Value,
+}
+
+impl Http {
+    /// A client with no connection yet.
+    pub fn new() -> Http {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT)).build();
+        Http { agent: config.into() }
+    }
+
+    /// GET.
+    pub fn get(&self, server: SocketAddr, path: &str) -> Result<Answer, String> {
+        read(self.agent.get(format!("http://{server}{path}")).call())
+    }
+
+    /// POST of JSON, if there is any.
+    pub fn post(&self, server: SocketAddr, path: &str, key: &str, body: &str) -> Result<Answer, String> {
+        let request = self.agent.post(format!("http://{server}{path}"));
+        let request = if key.is_empty() { request } else { request.header("Idempotency-Key", key) };
+        if body.is_empty() {
+            return read(request.send_empty());
+        }
+        read(request.content_type("application/json").send(body))
+    }
+}
+
+fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
+    let mut response = response.map_err(|error| error.to_string())?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    Ok(Answer { status, body: serde_json::from_str(&body).unwrap_or_default() })
+}

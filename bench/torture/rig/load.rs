@@ -1,0 +1,350 @@
+//! The jobs of a run, the threads that submit them, and the client's ledger: what became of each submission.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::Plan;
+use super::http::Http;
+use super::processes::Servers;
+
+/// Where the programs of exec jobs write, in the run's folder.
+pub const EXECUTIONS: &str = "executions";
+/// How long one submission is repeated.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How many unique keys there are: few, so that they collide.
+const UNIQUE_KEYS: usize = 40;
+
+/// Notes its start and its end outside of the server: one write each, at the end of the file, of a line that says who
+/// ran it. Fails its first attempts, as many as the first argument says; sleeps as long as the second one says.
+const STEP: &str = r#"#!/bin/sh
+printf 'start %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> executions
+[ "$THREADQ_ATTEMPT" -gt "$1" ] || exit 1
+[ "$2" = 0 ] || sleep "$2"
+printf 'end %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> executions
+echo "$THREADQ_JOB_ID"
+"#;
+
+/// `inline-backoff` is 200 ms: the backoffs are such that some are slept on the worker and some are parked.
+const CONFIG: &str = r#"[handlers.quick]
+exec = ["./step.sh", "0", "0"]
+[handlers.slow]
+exec = ["./step.sh", "0", "0.3"]
+[handlers.long]
+exec = ["./step.sh", "0", "3"]
+[handlers.flaky]
+exec = ["./step.sh", "1", "0"]
+backoff = { base = "400ms", cap = "2s" }
+[handlers.fail]
+backoff = { base = "400ms", cap = "2s" }
+[handlers.panic]
+backoff = { base = "400ms", cap = "2s" }
+"#;
+
+/// The configuration file of the servers, and the program of the exec jobs.
+pub fn write_handlers(folder: &Path) -> io::Result<()> {
+    fs::write(folder.join("threadq.toml"), CONFIG)?;
+    let step = folder.join("step.sh");
+    fs::write(&step, STEP)?;
+    fs::set_permissions(&step, fs::Permissions::from_mode(0o755))?;
+    fs::write(folder.join(EXECUTIONS), "")
+}
+
+/// What a job must come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Completed, after so many attempts.
+    Completed(u64),
+    /// Failed by its own fault, after so many attempts.
+    Failed(u64),
+    /// Failed, since it brought down a server too often.
+    Poison,
+}
+
+/// One job of a submission.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// Its type.
+    pub kind: &'static str,
+    /// What it must come to, unless it is cancelled.
+    pub expect: Expect,
+    /// Its result, where it is known before.
+    pub result: Option<Value>,
+}
+
+impl Intent {
+    /// Whether its runs are written down outside of the server.
+    pub fn is_exec(&self) -> bool {
+        matches!(self.kind, "quick" | "slow" | "long" | "flaky")
+    }
+}
+
+/// One POST, repeated until its outcome is known.
+pub struct Submission {
+    path: &'static str,
+    body: String,
+    /// Its jobs.
+    pub intents: Vec<Intent>,
+    /// Whether its job is cancelled some time later.
+    cancel: bool,
+    /// What became of it.
+    pub outcome: OnceLock<Outcome>,
+}
+
+/// What a submission came to.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// 202 or 200: the ids.
+    Accepted(Vec<u64>),
+    /// The status and the answer.
+    Refused(u16, String),
+    /// Whether it was stored is not known.
+    Unknown(String),
+}
+
+/// All submissions of a run.
+pub struct Load {
+    /// In the order in which they are sent.
+    pub submissions: Vec<Submission>,
+    next: AtomicUsize,
+    repeats: AtomicUsize,
+    cancels: Mutex<HashMap<u64, u16>>,
+    seed: u64,
+    submitters: usize,
+}
+
+impl Load {
+    /// The jobs of this plan's seed.
+    pub fn new(plan: &Plan) -> Load {
+        let mut random = Rng::with_seed(plan.seed);
+        let (mut submissions, mut jobs) = (Vec::new(), 0);
+        while jobs < plan.jobs {
+            let left = plan.jobs - jobs;
+            let submission = match random.u32(0..100) {
+                0 if left > 20 => batch(&mut random, jobs),
+                1 | 2 => to_be_cancelled(&mut random, jobs),
+                3..=5 => unique(&mut random, jobs),
+                _ => single(job(&mut random, jobs)),
+            };
+            jobs += submission.intents.len();
+            submissions.push(submission);
+        }
+        for _ in 0..plan.poison {
+            // One in four ends every server that takes it.
+            let (payload, expect) = match random.u32(0..4) {
+                0 => (json!({}), Expect::Poison),
+                _ => (json!({ "times": 1 }), Expect::Completed(1)),
+            };
+            let at = random.usize(0..=submissions.len());
+            let intent = Intent { kind: "exit", expect, result: None };
+            submissions.insert(at, single((json!({ "type": "exit", "payload": payload }), intent)));
+        }
+        Load {
+            submissions,
+            next: AtomicUsize::new(0),
+            repeats: AtomicUsize::new(0),
+            cancels: Mutex::default(),
+            seed: plan.seed,
+            submitters: plan.submitters,
+        }
+    }
+
+    /// Sends all submissions, spread evenly over `time` as far as the servers keep up, each until its outcome is known.
+    pub fn submit_all<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        servers: &'scope Servers,
+        begin: Instant,
+        time: Duration,
+        stop: &'scope AtomicBool,
+    ) {
+        let threads: Vec<_> = (0..self.submitters)
+            .map(|number| scope.spawn(move || self.submit(number, servers, begin, time, stop)))
+            .collect();
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn submit(&self, number: usize, servers: &Servers, begin: Instant, time: Duration, stop: &AtomicBool) {
+        let mut random = Rng::with_seed(self.seed ^ 0xc11e_0000 ^ number as u64);
+        let http = Http::new();
+        // Cancels come a little after their submission.
+        let mut to_cancel: Vec<(u64, Instant)> = Vec::new();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(submission) = self.submissions.get(index) else { break };
+            let due = begin + time.mul_f64(index as f64 / self.submissions.len() as f64);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let key = format!("torture-{}-{index}", self.seed);
+            let outcome = self.send(&http, servers, &mut random, submission, &key);
+            if let (true, Outcome::Accepted(ids)) = (submission.cancel, &outcome) {
+                let wait = Duration::from_millis(random.u64(0..1_500));
+                to_cancel.extend(ids.iter().map(|id| (*id, Instant::now() + wait)));
+            }
+            let _ = submission.outcome.set(outcome);
+            to_cancel.retain(|(id, at)| {
+                let due = *at <= Instant::now();
+                if due {
+                    self.cancel(&http, servers, &mut random, *id);
+                }
+                !due
+            });
+        }
+        for (id, _) in to_cancel {
+            self.cancel(&http, servers, &mut random, id);
+        }
+    }
+
+    fn send(
+        &self,
+        http: &Http,
+        servers: &Servers,
+        random: &mut Rng,
+        submission: &Submission,
+        key: &str,
+    ) -> Outcome {
+        let end = Instant::now() + PATIENCE;
+        let mut last = "no server runs".to_owned();
+        while Instant::now() < end {
+            let answer =
+                servers.any(random).map(|server| http.post(server, submission.path, key, &submission.body));
+            match answer {
+                Some(Ok(answer)) => match answer.status {
+                    200 | 202 => match ids(&answer.body) {
+                        Some(ids) if ids.len() == submission.intents.len() => return Outcome::Accepted(ids),
+                        _ => return Outcome::Refused(answer.status, format!("without ids: {}", answer.body)),
+                    },
+                    503 | 429 => last = format!("{}: {}", answer.status, answer.body),
+                    status => return Outcome::Refused(status, answer.body.to_string()),
+                },
+                Some(Err(error)) => last = error,
+                None => {}
+            }
+            self.repeats.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(random.u64(20..200)));
+        }
+        Outcome::Unknown(last)
+    }
+
+    fn cancel(&self, http: &Http, servers: &Servers, random: &mut Rng, id: u64) {
+        for _ in 0..100 {
+            let Some(server) = servers.any(random) else { continue };
+            if let Ok(answer) = http.post(server, &format!("/jobs/{id}/cancel"), "", "")
+                && answer.status != 503
+            {
+                self.cancels.lock().expect("nobody panics with it").insert(id, answer.status);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The jobs that were accepted.
+    pub fn accepted(&self) -> HashMap<u64, &Intent> {
+        let mut accepted = HashMap::new();
+        for submission in &self.submissions {
+            if let Some(Outcome::Accepted(ids)) = submission.outcome.get() {
+                accepted.extend(ids.iter().copied().zip(&submission.intents));
+            }
+        }
+        accepted
+    }
+
+    /// Jobs whose cancel was answered, and how.
+    pub fn cancels(&self) -> HashMap<u64, u16> {
+        self.cancels.lock().expect("nobody panics with it").clone()
+    }
+
+    /// How many requests had to be sent again.
+    pub fn repeats(&self) -> usize {
+        self.repeats.load(Ordering::Relaxed)
+    }
+}
+
+fn ids(body: &Value) -> Option<Vec<u64>> {
+    match (body["job_id"].as_u64(), body["job_ids"].as_array()) {
+        (Some(id), _) => Some(vec![id]),
+        (None, Some(ids)) => ids.iter().map(Value::as_u64).collect(),
+        (None, None) => None,
+    }
+}
+
+fn submission(path: &'static str, body: &Value, intents: Vec<Intent>) -> Submission {
+    Submission { path, body: body.to_string(), intents, cancel: false, outcome: OnceLock::new() }
+}
+
+fn single((body, intent): (Value, Intent)) -> Submission {
+    submission("/jobs", &body, vec![intent])
+}
+
+fn batch(random: &mut Rng, number: usize) -> Submission {
+    let jobs = (0..random.usize(5..=20)).map(|i| job(random, number + i));
+    let (bodies, intents): (Vec<_>, Vec<_>) = jobs.unzip();
+    submission("/jobs/batch", &json!({ "jobs": bodies }), intents)
+}
+
+fn to_be_cancelled(random: &mut Rng, number: usize) -> Submission {
+    let (mut body, intent) = match random.u32(0..3) {
+        0 => plain("sleep", json!({ "ms": random.u32(100..1_000) }), 1, Some(Value::Null)),
+        1 => plain("slow", json!({ "n": number }), 1, None),
+        _ => plain("quick", json!({ "n": number }), 1, None),
+    };
+    if random.bool() {
+        body["delay_ms"] = json!(random.u32(100..2_000));
+    }
+    Submission { cancel: true, ..single((body, intent)) }
+}
+
+fn unique(random: &mut Rng, number: usize) -> Submission {
+    let (mut body, intent) = job(random, number);
+    body["unique_key"] = json!(format!("unique-{}", random.usize(0..UNIQUE_KEYS)));
+    single((body, intent))
+}
+
+fn plain(kind: &'static str, payload: Value, attempts: u64, result: Option<Value>) -> (Value, Intent) {
+    let intent = Intent { kind, expect: Expect::Completed(attempts), result };
+    (json!({ "type": kind, "payload": payload }), intent)
+}
+
+fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
+    let note = json!({ "n": number, "text": "\u{1f980} \"quoted\" \\ \u{0} and 0.10" });
+    let (mut body, intent) = match random.u32(0..1_000) {
+        0..=4 => plain("long", note, 1, None),
+        5..=54 => plain("slow", note, 1, None),
+        55..=114 => plain("flaky", note, 2, None),
+        115..=499 => plain("quick", note, 1, None),
+        500..=599 => plain("sleep", json!({ "ms": random.u32(1..50) }), 1, Some(Value::Null)),
+        600..=659 => {
+            let times = random.u64(1..=2);
+            plain("fail", json!({ "times": times }), times + 1, Some(Value::Null))
+        }
+        660..=699 => plain("panic", json!({ "times": 1 }), 2, Some(Value::Null)),
+        700..=709 => {
+            let (body, intent) = plain("fail", json!({ "permanent": true }), 1, None);
+            (body, Intent { expect: Expect::Failed(1), ..intent })
+        }
+        710..=719 => {
+            let (mut body, intent) = plain("fail", json!({ "message": "no" }), 2, None);
+            body["max_attempts"] = json!(2);
+            (body, Intent { expect: Expect::Failed(2), ..intent })
+        }
+        _ => plain("echo", note.clone(), 1, Some(note)),
+    };
+    if random.u32(0..100) < 8 {
+        body["delay_ms"] = json!(random.u32(1..3_000));
+    }
+    (body, intent)
+}
