@@ -91,6 +91,8 @@ pub struct Faults<'a> {
     servers: &'a Servers,
     events: Mutex<Vec<Event>>,
     notes: Mutex<Vec<String>>,
+    /// Servers are frozen one after the other, so that one that runs is left.
+    freeze_turn: Mutex<()>,
     /// Faults of Redis come one after the other.
     redis_turn: Mutex<()>,
     /// When Redis had a fault.
@@ -106,6 +108,7 @@ impl<'a> Faults<'a> {
             servers,
             events: Mutex::default(),
             notes: Mutex::default(),
+            freeze_turn: Mutex::default(),
             redis_turn: Mutex::default(),
             troubles: Mutex::default(),
         }
@@ -202,7 +205,7 @@ impl<'a> Faults<'a> {
             }
         };
         let mut eye = self.redis.eye();
-        let recovery = names(&mut eye, server.pid).and_then(|names| taken_over(&mut eye, &names, at));
+        let recovery = names(&mut eye, server.pid).and_then(|names| taken_over(&mut eye, &names, at, false));
         self.record(Fault::Kill, Some(server.pid), begin, at, recovery);
     }
 
@@ -210,16 +213,21 @@ impl<'a> Faults<'a> {
         let mut eye = self.redis.eye();
         let (server, names, at) = loop {
             let Some(server) = self.victim(random, stop) else { return };
-            // Its name of now: it goes on under another one.
-            let Some(names) = names(&mut eye, server.pid) else { continue };
+            // Its names of now: it goes on under another one.
+            let names = names(&mut eye, server.pid).unwrap_or_default();
+            let _turn = self.freeze_turn.lock().expect("nobody panics with it");
             let at = Instant::now();
-            if self.servers.set_frozen(server, true) {
+            // Somebody must be left to take over.
+            let running = self.servers.running();
+            let may = running.contains(&server) && running.len() > 1 && !names.is_empty();
+            if may && self.servers.set_frozen(server, true) {
                 break (server, names, at);
             }
+            std::thread::sleep(LOOK);
         };
-        let time = self.plan.lease.mul_f64(1.3 + 1.7 * random.f64());
+        let time = self.plan.lease.mul_f64(1.5 + 1.5 * random.f64());
         let recovery = std::thread::scope(|scope| {
-            let recovery = scope.spawn(|| taken_over(&mut eye, &names, at));
+            let recovery = scope.spawn(|| taken_over(&mut eye, &names, at, true));
             std::thread::sleep((at + time).saturating_duration_since(Instant::now()));
             self.servers.set_frozen(server, false);
             recovery.join().ok().flatten()
@@ -278,24 +286,35 @@ fn set_max_memory(eye: &mut Eye, value: &str) -> Result<String, String> {
     eye.insist(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value))
 }
 
-/// The names under which a process works now.
-fn names(eye: &mut Eye, pid: u32) -> Option<Vec<String>> {
+/// The names under which a process works now, with their beats.
+fn names(eye: &mut Eye, pid: u32) -> Option<Vec<(String, String)>> {
     let servers: Vec<(String, String)> = eye.insist(redis::cmd("HGETALL").arg("{threadq}:servers")).ok()?;
     let middle = format!("-{pid}-");
-    let of_pid = servers.into_iter().filter(|(name, beat)| name.contains(&middle) && !beat.starts_with('D'));
-    Some(of_pid.map(|(name, _)| name).collect())
+    Some(
+        servers.into_iter().filter(|(name, beat)| name.contains(&middle) && !beat.starts_with('D')).collect(),
+    )
 }
 
-/// The time from `since` until these servers are known to be dead and have no job any more.
-fn taken_over(eye: &mut Eye, names: &[String], since: Instant) -> Option<Duration> {
+/// The time from `since` until these servers are known to be dead and have no job any more; or, where they may go on,
+/// until they beat again.
+fn taken_over(
+    eye: &mut Eye,
+    names: &[(String, String)],
+    since: Instant,
+    may_go_on: bool,
+) -> Option<Duration> {
     while since.elapsed() < LOOK_LIMIT {
         let mut all = true;
-        for name in names {
+        for (name, beat_before) in names {
             let beat: Option<String> =
                 eye.insist(redis::cmd("HGET").arg("{threadq}:servers").arg(name)).ok()?;
             let list = format!("{{threadq}}:in_progress_queue:{name}");
             let left: i64 = eye.insist(redis::cmd("LLEN").arg(list)).ok()?;
-            all &= left == 0 && beat.is_none_or(|beat| beat.starts_with('D'));
+            let is_dead = beat.as_ref().is_none_or(|beat| beat.starts_with('D'));
+            // One beat can have been on its way.
+            let number = |beat: &str| beat.parse().unwrap_or(0_u64);
+            let beats = may_go_on && beat.is_some_and(|beat| number(&beat) > number(beat_before) + 1);
+            all &= beats || is_dead && left == 0;
         }
         if all {
             return Some(since.elapsed());

@@ -25,8 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const UNIQUE_KEYS: usize = 40;
 
 /// Notes its start and its end outside of the server: one write each, at the end of the file, of a line that says who
-/// ran it. Fails its first attempts, as many as the first argument says; sleeps as long as the second one says.
+/// ran it. Fails its first attempts, as many as the first argument says; sleeps as long as the second one says. With a
+/// third one it does not listen to SIGTERM.
 const STEP: &str = r#"#!/bin/sh
+[ -z "$3" ] || trap '' TERM
 printf 'start %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> executions
 [ "$THREADQ_ATTEMPT" -gt "$1" ] || exit 1
 [ "$2" = 0 ] || sleep "$2"
@@ -40,7 +42,9 @@ exec = ["./step.sh", "0", "0"]
 [handlers.slow]
 exec = ["./step.sh", "0", "0.3"]
 [handlers.long]
-exec = ["./step.sh", "0", "3"]
+exec = ["./step.sh", "0", "4"]
+[handlers.stubborn]
+exec = ["./step.sh", "0", "8", "stubborn"]
 [handlers.flaky]
 exec = ["./step.sh", "1", "0"]
 backoff = { base = "400ms", cap = "2s" }
@@ -84,7 +88,7 @@ pub struct Intent {
 impl Intent {
     /// Whether its runs are written down outside of the server.
     pub fn is_exec(&self) -> bool {
-        matches!(self.kind, "quick" | "slow" | "long" | "flaky")
+        matches!(self.kind, "quick" | "slow" | "long" | "stubborn" | "flaky")
     }
 }
 
@@ -322,8 +326,9 @@ fn plain(kind: &'static str, payload: Value, attempts: u64, result: Option<Value
 fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
     let note = json!({ "n": number, "text": "\u{1f980} \"quoted\" \\ \u{0} and 0.10" });
     let (mut body, intent) = match random.u32(0..1_000) {
-        0..=4 => plain("long", note, 1, None),
-        5..=54 => plain("slow", note, 1, None),
+        0..=2 => plain("long", note, 1, None),
+        3..=14 => plain("stubborn", note, 1, None),
+        15..=54 => plain("slow", note, 1, None),
         55..=114 => plain("flaky", note, 2, None),
         115..=499 => plain("quick", note, 1, None),
         500..=599 => plain("sleep", json!({ "ms": random.u32(1..50) }), 1, Some(Value::Null)),
