@@ -45,6 +45,11 @@ impl Identity {
             return Err(Error::Unavailable(reason));
         }
         if state.used {
+            // The refusal may be older than the entry: at the start several threads ask under a name that is not
+            // entered yet.
+            if queue.beat(&state.id, in_hand.busy(), in_hand.workers())?.is_ok() {
+                return Ok(());
+            }
             let id = ServerId::generate();
             log::warn!("server={refused}: was held to be dead, its jobs were taken over; goes on as {id}");
             in_hand.stop_all(StopReason::TakenOver);
