@@ -31,7 +31,7 @@ accounts for every job at the end. Prints one line; exits 1 if a job is lost, st
   --gap SECONDS        mean time between two faults; the load is spread over all of them [3]
   --lease SECONDS      lease-timeout of the servers [2]
   --max-crashes N      max-crashes of the servers [3]
-  --fsync WORD         appendfsync of Redis: always, everysec or no [everysec]
+  --fsync WORD         appendfsync of Redis: always, everysec or no [always]
   --drain-limit SECONDS  how long the queue may take to drain in the end [120]
   --seed N             decides jobs, faults and victims [random]
   --program FILE       the threadq to torture [the one built with this bench]

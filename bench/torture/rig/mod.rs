@@ -78,7 +78,7 @@ impl Plan {
             gap: Duration::from_secs(3),
             lease: Duration::from_secs(2),
             max_crashes: 3,
-            fsync: "everysec".to_owned(),
+            fsync: "always".to_owned(),
             drain_limit: Duration::from_secs(120),
             seed: fastrand::u64(1..1_000_000),
             keep: false,

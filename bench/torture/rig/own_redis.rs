@@ -49,6 +49,14 @@ impl Redis {
         }
     }
 
+    /// Whether its append-only file, which is never rewritten, knows of a job.
+    pub fn has_ever_written(&self, id: u64) -> bool {
+        let key = format!("{{threadq}}:job:{id}");
+        let files = std::fs::read_dir(self.folder.join("appendonlydir")).into_iter().flatten().flatten();
+        let contents = files.filter_map(|file| std::fs::read(file.path()).ok());
+        contents.into_iter().any(|content| content.windows(key.len()).any(|window| window == key.as_bytes()))
+    }
+
     /// SIGKILL.
     pub fn kill(&self) {
         let mut child = self.child.lock().expect("nobody panics with it");
@@ -79,6 +87,7 @@ impl Drop for Redis {
 fn spawn(folder: &Path, fsync: &str) -> Result<Child, String> {
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
+    command.args(["--auto-aof-rewrite-percentage", "0"]);
     command.args(["--appendfsync", fsync]);
     command.arg("--unixsocket").arg(folder.join("redis.sock"));
     command.arg("--dir").arg(folder).arg("--logfile").arg(folder.join("redis.log"));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ pub struct Servers {
     stopping: AtomicBool,
     seed: u64,
     poison: bool,
+    starts: AtomicUsize,
     /// Processes that poison jobs have ended.
     poisoned: Mutex<Vec<u32>>,
     /// Ends that nobody here has caused: a sentence each.
@@ -80,6 +81,7 @@ impl Servers {
             stopping: AtomicBool::new(false),
             seed: plan.seed,
             poison: plan.poison > 0,
+            starts: AtomicUsize::new(0),
             poisoned: Mutex::default(),
             unasked: Mutex::default(),
         }
@@ -129,6 +131,7 @@ impl Servers {
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         self.state(number).child = Some(child);
+        self.starts.fetch_add(1, Ordering::Relaxed);
         let mut line = String::new();
         stdout.read_line(&mut line).map_err(|error| error.to_string())?;
         let addr =
@@ -163,6 +166,11 @@ impl Servers {
 
     fn note(&self, what: String) {
         self.unasked.lock().expect("nobody panics with it").push(what);
+    }
+
+    /// How often a server was started.
+    pub fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
     }
 
     /// Processes that poison jobs have ended.

@@ -34,6 +34,8 @@ pub struct Report {
     pub timeline: Vec<String>,
     /// Accepted, and not in Redis any more.
     pub lost: Vec<u64>,
+    /// Accepted, and never written to the append-only file: a kill of Redis under `everysec` can do that.
+    pub lost_by_redis: usize,
     /// Accepted, and neither completed, failed nor cancelled in time.
     pub stuck: Vec<u64>,
     /// Runs beyond those that were recorded as attempts.
@@ -45,7 +47,7 @@ pub struct Report {
     /// As many may be.
     pub allowed_by_one_fault: usize,
     /// Good jobs that were running under so many kills that they are dead letters.
-    pub crashed_out: usize,
+    pub crashed_out: BTreeMap<&'static str, usize>,
     /// The longest time until a dead server's jobs were back.
     pub longest_recovery: Duration,
     /// The longest time until jobs ended again after a fault of Redis.
@@ -82,13 +84,14 @@ impl Report {
             faults: BTreeMap::new(),
             timeline: Vec::new(),
             lost: Vec::new(),
+            lost_by_redis: 0,
             stuck: Vec::new(),
             duplicated: 0,
             unexplained: 0,
             most_by_one_fault: 0,
             // Running, and as many again whose outcomes wait to be written.
             allowed_by_one_fault: 2 * plan.workers,
-            crashed_out: 0,
+            crashed_out: BTreeMap::new(),
             longest_recovery: Duration::ZERO,
             longest_redis: Duration::ZERO,
             drained: false,
@@ -124,7 +127,7 @@ impl Report {
         let ends: Vec<String> =
             self.ends.iter().map(|(status, number)| format!("{number} {status}")).collect();
         lines.push(format!(
-            "{}; {} requests sent again; drained in {:.1} s; {} dead letters by kills alone; Redis faults: jobs end \
+            "{}; {} requests sent again; drained in {:.1} s; dead letters by kills alone: {:?}; Redis faults: jobs end \
              again after at most {:.2} s",
             ends.join(", "),
             self.repeats,
@@ -157,7 +160,7 @@ impl fmt::Display for Report {
             self.faults.iter().map(|(what, number)| format!("{number} {what}")).collect();
         write!(
             f,
-            "{}: {} jobs ({} accepted, {} refused, {} unknown); faults: {}; lost {}, stuck {}, other errors {}, \
+            "{}: {} jobs ({} accepted, {} refused, {} unknown); faults: {}; lost {}{}, stuck {}, other errors {}, \
              duplicated {} (at most {} by one fault, allowed {}); longest recovery {:.2} s; seed {}; {:.0} s",
             if self.is_good() { "OK" } else { "FAILED" },
             self.submitted,
@@ -166,6 +169,10 @@ impl fmt::Display for Report {
             self.unknown,
             if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
             self.lost.len(),
+            match self.lost_by_redis {
+                0 => String::new(),
+                number => format!(" (and {number} by Redis, which had not written them)"),
+            },
             self.stuck.len(),
             self.errors.len() + self.unasked.len(),
             self.duplicated,
