@@ -14,6 +14,7 @@ fn kills_freezes_and_a_dead_redis_lose_no_job() {
         jobs: 1_500,
         workers: 6,
         kills: 4,
+        terms: 1,
         freezes: 1,
         redis_faults: 1,
         gap: Duration::from_millis(1_800),

@@ -24,6 +24,7 @@ accounts for every job at the end. Prints one line; exits 1 if a job is lost, st
   --workers N          worker threads of each [8]
   --submitters N       threads that submit [4]
   --kills N            kill -9 of a server [10]
+  --terms N            SIGTERM of a server [2]
   --freezes N          SIGSTOP of a server for longer than its lease, then SIGCONT [2]
   --redis-faults N     faults of Redis [5]
   --redis-kinds LIST   which, in turn [kill,stop,clients,scripts,full]
@@ -88,6 +89,7 @@ fn parse() -> Result<Option<(Plan, u64)>, lexopt::Error> {
             "workers" => plan.workers = args.value()?.parse()?,
             "submitters" => plan.submitters = args.value()?.parse()?,
             "kills" => plan.kills = args.value()?.parse()?,
+            "terms" => plan.terms = args.value()?.parse()?,
             "freezes" => plan.freezes = args.value()?.parse()?,
             "redis-faults" => plan.redis_faults = args.value()?.parse()?,
             "redis-kinds" => {

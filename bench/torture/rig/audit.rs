@@ -476,19 +476,21 @@ fn judge_events(plan: &Plan, faults: &Faults, report: &mut Report) {
         *report.faults.entry(event.what.clone()).or_default() += 1;
         match event.recovery {
             Some(time) => {
-                report.timeline.push(format!(
-                    "{at:6.1} s  {:13} well again after {:.2} s",
-                    event.what,
-                    time.as_secs_f64()
-                ));
-                let longest = if event.pid.is_some() {
-                    &mut report.longest_recovery
-                } else {
-                    &mut report.longest_redis
+                let excuse =
+                    if event.pid.is_some() && event.excused { ", Redis had a fault meanwhile" } else { "" };
+                let seconds = time.as_secs_f64();
+                report
+                    .timeline
+                    .push(format!("{at:6.1} s  {:13} well again after {seconds:.2} s{excuse}", event.what));
+                let longest = match (event.pid, event.excused) {
+                    (Some(_), false) => &mut report.longest_recovery,
+                    (Some(_), true) => &mut report.longest_excused,
+                    (None, _) if event.what.starts_with("redis") => &mut report.longest_redis,
+                    (None, _) => continue,
                 };
                 *longest = time.max(*longest);
                 if event.pid.is_some() && time > plan.recovery_limit() && !event.excused {
-                    report.wrong(format!("the {} at {at:.1} s took {:.1} s", event.what, time.as_secs_f64()));
+                    report.wrong(format!("the {} at {at:.1} s took {seconds:.1} s", event.what));
                 }
             }
             None => report.wrong(format!("the {} at {at:.1} s never came to its end", event.what)),

@@ -53,6 +53,7 @@ impl RedisFault {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     Kill,
+    Term,
     Freeze,
     Redis(RedisFault),
 }
@@ -61,6 +62,7 @@ impl Fault {
     fn word(self) -> String {
         match self {
             Fault::Kill => "kill -9".to_owned(),
+            Fault::Term => "sigterm".to_owned(),
             Fault::Freeze => "freeze".to_owned(),
             Fault::Redis(fault) => format!("redis {}", fault.word()),
         }
@@ -72,7 +74,7 @@ impl Fault {
 pub struct Event {
     /// Which kind of fault.
     pub what: String,
-    /// The process that it hit, if it was a server's.
+    /// The process whose jobs may have to run again.
     pub pid: Option<u32>,
     /// Since the begin of the load.
     pub at: Duration,
@@ -119,6 +121,7 @@ impl<'a> Faults<'a> {
     pub fn inject(&self, begin: Instant, stop: &AtomicBool) {
         let mut random = Rng::with_seed(self.plan.seed ^ 0xfa17);
         let mut faults = vec![Fault::Kill; self.plan.kills];
+        faults.extend(vec![Fault::Term; self.plan.terms]);
         faults.extend(vec![Fault::Freeze; self.plan.freezes]);
         let kinds: Vec<RedisFault> = RedisFault::ALL
             .into_iter()
@@ -140,6 +143,7 @@ impl<'a> Faults<'a> {
                     let mut random = Rng::with_seed(seed);
                     match fault {
                         Fault::Kill => self.kill(begin, &mut random, stop),
+                        Fault::Term => self.term(begin, &mut random, stop),
                         Fault::Freeze => self.freeze(begin, &mut random, stop),
                         Fault::Redis(kind) => self.hit_redis(kind, begin, &mut random),
                     }
@@ -207,6 +211,20 @@ impl<'a> Faults<'a> {
         let mut eye = self.redis.eye();
         let recovery = names(&mut eye, server.pid).and_then(|names| taken_over(&mut eye, &names, at, false));
         self.record(Fault::Kill, Some(server.pid), begin, at, recovery);
+    }
+
+    /// An orderly end: nothing of it has to run again, as long as Redis is there.
+    fn term(&self, begin: Instant, random: &mut Rng, stop: &AtomicBool) {
+        let (server, at) = loop {
+            let Some(server) = self.victim(random, stop) else { return };
+            let at = Instant::now();
+            if self.servers.term(server) {
+                break (server, at);
+            }
+        };
+        let mut eye = self.redis.eye();
+        let recovery = names(&mut eye, server.pid).and_then(|names| taken_over(&mut eye, &names, at, false));
+        self.record(Fault::Term, None, begin, at, recovery);
     }
 
     fn freeze(&self, begin: Instant, random: &mut Rng, stop: &AtomicBool) {

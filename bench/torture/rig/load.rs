@@ -44,7 +44,7 @@ exec = ["./step.sh", "0", "0.3"]
 [handlers.long]
 exec = ["./step.sh", "0", "4"]
 [handlers.stubborn]
-exec = ["./step.sh", "0", "8", "stubborn"]
+exec = ["./step.sh", "0", "7", "stubborn"]
 [handlers.flaky]
 exec = ["./step.sh", "1", "0"]
 backoff = { base = "400ms", cap = "2s" }
@@ -327,8 +327,8 @@ fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
     let note = json!({ "n": number, "text": "\u{1f980} \"quoted\" \\ \u{0} and 0.10" });
     let (mut body, intent) = match random.u32(0..1_000) {
         0..=2 => plain("long", note, 1, None),
-        3..=14 => plain("stubborn", note, 1, None),
-        15..=54 => plain("slow", note, 1, None),
+        3..=6 => plain("stubborn", note, 1, None),
+        7..=54 => plain("slow", note, 1, None),
         55..=114 => plain("flaky", note, 2, None),
         115..=499 => plain("quick", note, 1, None),
         500..=599 => plain("sleep", json!({ "ms": random.u32(1..50) }), 1, Some(Value::Null)),

@@ -37,7 +37,9 @@ pub struct Plan {
     pub submitters: usize,
     /// How often a server is killed by SIGKILL.
     pub kills: usize,
-    /// How often a server is stopped for longer than its lease, and goes on afterwards.
+    /// How often a server is stopped by SIGTERM.
+    pub terms: usize,
+    /// How often a server is frozen for longer than its lease, and goes on afterwards.
     pub freezes: usize,
     /// How often something is done to Redis.
     pub redis_faults: usize,
@@ -71,6 +73,7 @@ impl Plan {
             workers: 8,
             submitters: 4,
             kills: 10,
+            terms: 2,
             freezes: 2,
             redis_faults: 5,
             redis_kinds: faults::RedisFault::ALL.iter().map(|kind| kind.word().to_owned()).collect(),
@@ -92,7 +95,7 @@ impl Plan {
 
     /// For how long jobs are submitted, if the servers keep up.
     fn load_time(&self) -> Duration {
-        self.gap * (self.kills + self.freezes + self.redis_faults + 1) as u32
+        self.gap * (self.kills + self.terms + self.freezes + self.redis_faults + 1) as u32
     }
 }
 

@@ -47,6 +47,7 @@ struct State {
     addr: Option<SocketAddr>,
     frozen: bool,
     killed: bool,
+    told_to_stop: bool,
 }
 
 /// A server, as the faults and the audit see it.
@@ -107,11 +108,14 @@ impl Servers {
                 }
             };
             let Some((pid, status)) = self.wait_for_end(number) else { return };
-            let killed = std::mem::take(&mut self.state(number).killed);
+            let (killed, told_to_stop) = {
+                let mut state = self.state(number);
+                (std::mem::take(&mut state.killed), std::mem::take(&mut state.told_to_stop))
+            };
             // A poison job ends its server by SIGKILL.
             if !killed && self.poison && status.signal() == Some(9) {
                 self.poisoned.lock().expect("nobody panics with it").push(pid);
-            } else if !killed {
+            } else if !(killed || told_to_stop && status.success()) {
                 self.note(format!("server {number} ended by itself: {status}"));
             }
             let pause = Duration::from_millis(random.u64(0..LONGEST_PAUSE_MS));
@@ -188,7 +192,11 @@ impl Servers {
         let running = |number| {
             let state = self.state(number);
             let (child, addr) = (state.child.as_ref()?, state.addr?);
-            (!state.frozen && !state.killed).then(|| Running { number, pid: child.id(), addr })
+            (!state.frozen && !state.killed && !state.told_to_stop).then(|| Running {
+                number,
+                pid: child.id(),
+                addr,
+            })
         };
         (0..self.slots.len()).filter_map(running).collect()
     }
@@ -219,6 +227,19 @@ impl Servers {
             Some(child) if child.id() == server.pid => {
                 let done = child.kill().is_ok();
                 state.killed = done;
+                done
+            }
+            _ => false,
+        }
+    }
+
+    /// SIGTERM, to a server that runs; whether it still was there.
+    pub fn term(&self, server: Running) -> bool {
+        let mut state = self.state(server.number);
+        match &state.child {
+            Some(child) if child.id() == server.pid && !state.killed => {
+                let done = kill_process(Pid::from_child(child), Signal::TERM).is_ok();
+                state.told_to_stop = done;
                 done
             }
             _ => false,

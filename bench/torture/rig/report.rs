@@ -50,6 +50,8 @@ pub struct Report {
     pub crashed_out: BTreeMap<&'static str, usize>,
     /// The longest time until a dead server's jobs were back.
     pub longest_recovery: Duration,
+    /// The same where Redis had a fault of its own meanwhile.
+    pub longest_excused: Duration,
     /// The longest time until jobs ended again after a fault of Redis.
     pub longest_redis: Duration,
     /// Whether everything came to its end in time.
@@ -93,6 +95,7 @@ impl Report {
             allowed_by_one_fault: 2 * plan.workers,
             crashed_out: BTreeMap::new(),
             longest_recovery: Duration::ZERO,
+            longest_excused: Duration::ZERO,
             longest_redis: Duration::ZERO,
             drained: false,
             drain: Duration::ZERO,
@@ -161,7 +164,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{}: {} jobs ({} accepted, {} refused, {} unknown); faults: {}; lost {}{}, stuck {}, other errors {}, \
-             duplicated {} (at most {} by one fault, allowed {}); longest recovery {:.2} s; seed {}; {:.0} s",
+             duplicated {} (at most {} by one fault, allowed {}); longest recovery {:.2} s (while Redis had a fault too: {:.2} s); seed {}; {:.0} s",
             if self.is_good() { "OK" } else { "FAILED" },
             self.submitted,
             self.accepted,
@@ -179,6 +182,7 @@ impl fmt::Display for Report {
             self.most_by_one_fault,
             self.allowed_by_one_fault,
             self.longest_recovery.as_secs_f64(),
+            self.longest_excused.as_secs_f64(),
             self.seed,
             self.seconds,
         )
