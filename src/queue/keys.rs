@@ -38,6 +38,9 @@ pub(super) const UNIQUE: &str = "unique:";
 pub(super) const IDEMPOTENCY: &str = "idempotency:";
 /// `last_id`, string: the newest job id.
 pub(super) const LAST_ID: &str = "last_id";
+/// `last_chance:<queue>`, string: the server that takes nothing more until it is empty, for a job of this queue that
+/// must run alone. One server is enough; all others go on.
+pub(super) const LAST_CHANCE: &str = "last_chance:";
 /// `lost`, sorted set, ms → id: ids that were met in a list without a readable job, the last 10,000.
 pub(super) const LOST: &str = "lost";
 
@@ -65,6 +68,7 @@ pub(super) fn as_lua(namespace: &str) -> String {
         ("UNIQUE", UNIQUE),
         ("IDEMPOTENCY", IDEMPOTENCY),
         ("LAST_ID", LAST_ID),
+        ("LAST_CHANCE", LAST_CHANCE),
         ("LOST", LOST),
     ];
     let mut lua: String =

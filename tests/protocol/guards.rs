@@ -90,6 +90,12 @@ const GUARDS: &[Guard] = guards! {
     "take": "the last chance is known",
         "tonumber(read(id, 'crashes')[1] or 0) + 1 >= max_crashes" => "false";
     "take": "the last chance waits for an empty server", "(suspects ~= 'alone' or #taken > 4)" => "#taken > 4";
+    "take": "one server empties itself for the last chance",
+        "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
+    "take": "the chosen server stays chosen", "chosen ~= server and is_registered(chosen)" => "is_registered(chosen)";
+    "take": "a dead server makes no room", "chosen ~= server and is_registered(chosen)" => "chosen ~= server";
+    "take": "who has started its suspect is not chosen any more",
+        "if call('GET', LAST_CHANCE .. ARGV[i]) == server then call('DEL', LAST_CHANCE .. ARGV[i]) end" => "";
     "take": "the last chance is not beside what was fetched", "(suspects ~= 'alone' or #taken > 4)" => "suspects ~= 'alone'";
     "take": "nothing starts beside the last chance", "if alone then return taken end" => "";
     "take": "nothing more starts while the last chance waits", "if taken[3] == 1 then return taken end" => "";

@@ -58,6 +58,29 @@ fn the_last_chance_is_given_on_an_empty_server_only() {
 }
 
 #[test]
+fn one_server_empties_itself_for_the_last_chance_and_the_others_go_on() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let suspect = place.submit_suspect(MAX_CRASHES - 1);
+    assert!(place.try_take(&a, 8, Suspects::One, None).unwrap().wants_empty_server);
+    let good = place.submit();
+    let taken = place.try_take(&b, 8, Suspects::One, None).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![good], false));
+    // The chosen one is asked again and again; once it has died it is another one's turn.
+    assert!(place.try_take(&a, 8, Suspects::One, None).unwrap().wants_empty_server);
+    place.dies(&a);
+    assert!(place.try_take(&b, 8, Suspects::One, None).unwrap().wants_empty_server);
+    // One that is empty need not be chosen.
+    let c = place.server();
+    assert_eq!(ids(&place.try_take(&c, 8, Suspects::Any, None).unwrap().jobs), [suspect]);
+    // Who has started its suspect is free to be passed over for the next one.
+    let next = place.submit_suspect(MAX_CRASHES - 1);
+    assert_eq!(ids(&place.try_take(&b, 8, Suspects::Any, None).unwrap().jobs), [next]);
+    place.submit_suspect(MAX_CRASHES - 1);
+    assert!(place.try_take(&place.server(), 8, Suspects::One, None).unwrap().wants_empty_server);
+}
+
+#[test]
 fn the_last_chance_is_not_given_beside_what_was_fetched() {
     let place = Place::new();
     let a = place.server();

@@ -49,6 +49,14 @@ if fetched ~= '' and call('LPOS', list, fetched) then
   end
 end
 
+-- Whether this is the one server that empties itself for a queue's job on its last chance.
+local function makes_room(queue)
+  local chosen = call('GET', LAST_CHANCE .. queue)
+  if chosen and chosen ~= server and is_registered(chosen) then return false end
+  call('SET', LAST_CHANCE .. queue, server)
+  return true
+end
+
 -- At most one suspect, and one on its last chance only on an empty server, so that nobody else's crash is its end.
 if suspects ~= 'none' and left > 0 then
   for i = 6, #ARGV, 2 do
@@ -57,10 +65,11 @@ if suspects ~= 'none' and left > 0 then
     if id then
       local alone = tonumber(read(id, 'crashes')[1] or 0) + 1 >= max_crashes
       if alone and (suspects ~= 'alone' or #taken > 4) then
-        taken[3] = 1
+        if makes_room(ARGV[i]) then taken[3] = 1 end
       else
         call('LPUSH', list, call('RPOP', queue))
         if start(id) then
+          if call('GET', LAST_CHANCE .. ARGV[i]) == server then call('DEL', LAST_CHANCE .. ARGV[i]) end
           if alone then return taken end
           left = left - 1
           break
