@@ -93,6 +93,17 @@ fn the_last_chance_is_not_given_beside_what_was_fetched() {
 }
 
 #[test]
+fn one_suspect_at_a_time_is_started_whatever_its_queue() {
+    let place = Place::new();
+    let a = place.server();
+    let first = place.submit_suspect_in("first", 1);
+    place.submit_suspect_in("second", 1);
+    let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 2 });
+    let taken = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
+    assert_eq!(ids(&taken.jobs), [first]);
+}
+
+#[test]
 fn suspects_of_every_queue_have_their_turn() {
     let place = Place::new();
     let a = place.server();
