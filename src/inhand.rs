@@ -47,6 +47,8 @@ struct Entry {
     stop: StopSignal,
     /// When the attempt times out, or, once it was told to stop, when it is given up. `None` before it has begun.
     deadline: Option<Instant>,
+    /// Whether it still needs its worker.
+    occupies_worker: bool,
     job: Arc<Job>,
 }
 
@@ -71,6 +73,14 @@ struct State {
 }
 
 impl State {
+    fn free_worker(&mut self, id: AttemptId) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && std::mem::take(&mut entry.occupies_worker)
+        {
+            self.unfinished -= 1;
+        }
+    }
+
     fn room(&self) -> Room {
         let empty = self.entries.is_empty();
         if self.closed || self.alone || (self.wants_empty && !empty) {
@@ -149,7 +159,13 @@ impl InHand {
             state.wants_empty = false;
         }
         let id = lease.attempt_id();
-        let entry = Entry { lease: Some(lease), stop: stop.clone(), deadline: None, job: job.clone() };
+        let entry = Entry {
+            lease: Some(lease),
+            stop: stop.clone(),
+            deadline: None,
+            occupies_worker: true,
+            job: job.clone(),
+        };
         state.entries.insert(id, entry);
         state.unfinished += 1;
         stop
@@ -179,18 +195,21 @@ impl InHand {
         true
     }
 
-    /// An attempt has ended on its thread. `None` if it had been given up: the thread has been replaced.
-    pub fn end(&self, id: AttemptId) -> Option<Lease> {
+    /// An attempt has ended on its thread, which keeps the job where `keeps_worker` says so. `None` if the attempt had
+    /// been given up: the thread has been replaced.
+    pub fn end(&self, id: AttemptId, keeps_worker: bool) -> Option<Lease> {
         let mut state = self.state();
         let entry = state.entries.get_mut(&id)?;
         entry.deadline = None;
         let lease = entry.lease.take()?;
-        state.unfinished -= 1;
-        self.tell_room(state);
+        if !keeps_worker {
+            state.free_worker(id);
+            self.tell_room(state);
+        }
         Some(lease)
     }
 
-    /// The job of an attempt that ended goes on to its next one, on the thread that has it.
+    /// The job of an attempt that ended goes on to its next one, on the thread that kept it.
     pub fn resume(&self, ended: AttemptId, lease: Lease, job: &Arc<Job>) {
         let mut state = self.state();
         let Some(mut entry) = state.entries.remove(&ended) else { return };
@@ -198,10 +217,16 @@ impl InHand {
         entry.lease = Some(lease);
         entry.job = job.clone();
         state.entries.insert(next, entry);
-        state.unfinished += 1;
         if state.suspect == Some(ended) {
             state.suspect = Some(next);
         }
+    }
+
+    /// The thread that had kept the job gives it away after all.
+    pub fn free_worker(&self, id: AttemptId) {
+        let mut state = self.state();
+        state.free_worker(id);
+        self.tell_room(state);
     }
 
     /// The outcomes of these attempts are written, or nobody's business any more. Gives the jobs of those in hand.
@@ -209,12 +234,8 @@ impl InHand {
         let mut state = self.state();
         let mut jobs = Vec::new();
         for id in ids {
-            let removed = state.entries.remove(&id);
-            jobs.push(removed.as_ref().map(|entry| entry.job.clone()));
-            let Some(entry) = removed else { continue };
-            if entry.lease.is_some() {
-                state.unfinished -= 1;
-            }
+            state.free_worker(id);
+            jobs.push(state.entries.remove(&id).map(|entry| entry.job));
             if state.suspect == Some(id) {
                 state.suspect = None;
                 state.alone = false;
@@ -302,6 +323,7 @@ impl InHand {
                 }
                 Some(reason) => {
                     entry.deadline = None;
+                    entry.occupies_worker = false;
                     let job = entry.job.clone();
                     given_up.extend(entry.lease.take().map(|lease| GivenUp { lease, job, reason }));
                 }
@@ -356,7 +378,7 @@ mod tests {
                     }
                     1 if !running.is_empty() => {
                         let ended = running.swap_remove(random.usize(..running.len()));
-                        assert!(in_hand.end(ended).is_some());
+                        assert!(in_hand.end(ended, false).is_some());
                         unwritten.push(ended);
                     }
                     2 if !unwritten.is_empty() => {
@@ -384,7 +406,7 @@ mod tests {
         let suspect = nth(2, 1, 1);
         add(&in_hand, &suspect);
         assert_eq!(room(&in_hand), (2, Suspects::None));
-        in_hand.end(suspect.attempt_id());
+        in_hand.end(suspect.attempt_id(), false);
         assert_eq!(room(&in_hand), (3, Suspects::None), "its outcome is not written yet");
         in_hand.remove([suspect.attempt_id()]);
         assert_eq!(room(&in_hand), (3, Suspects::One));
@@ -396,7 +418,7 @@ mod tests {
         let suspect = nth(1, 1, MAX_CRASHES - 1);
         add(&in_hand, &suspect);
         assert_eq!(in_hand.room().jobs, 0);
-        in_hand.end(suspect.attempt_id());
+        in_hand.end(suspect.attempt_id(), false);
         assert_eq!(in_hand.room().jobs, 0);
         in_hand.remove([suspect.attempt_id()]);
         assert_eq!(room(&in_hand), (4, Suspects::Any));
@@ -409,7 +431,7 @@ mod tests {
         add(&in_hand, &good);
         in_hand.set_wants_empty(true);
         assert_eq!(in_hand.room().jobs, 0);
-        in_hand.end(good.attempt_id());
+        in_hand.end(good.attempt_id(), false);
         in_hand.remove([good.attempt_id()]);
         assert_eq!(room(&in_hand), (4, Suspects::Any));
         // Another server took it meanwhile.
@@ -423,11 +445,11 @@ mod tests {
         let in_hand = InHand::new(4);
         let (first, second) = (nth(1, 1, MAX_CRASHES - 1), nth(1, 2, MAX_CRASHES - 1));
         add(&in_hand, &first);
-        let _ = in_hand.end(first.attempt_id()).unwrap();
+        let _ = in_hand.end(first.attempt_id(), true).unwrap();
         in_hand.resume(first.attempt_id(), Lease::for_tests(second.attempt_id()), &second);
         assert_eq!((in_hand.busy(), in_hand.len(), in_hand.room().jobs), (1, 1, 0));
         assert!(in_hand.begin(second.attempt_id(), LONG));
-        let _ = in_hand.end(second.attempt_id()).unwrap();
+        let _ = in_hand.end(second.attempt_id(), false).unwrap();
         in_hand.remove([second.attempt_id()]);
         assert_eq!(room(&in_hand), (4, Suspects::Any));
     }
@@ -439,7 +461,7 @@ mod tests {
         add(&in_hand, &job);
         thread::scope(|scope| {
             let waits = scope.spawn(|| in_hand.wait_for_room());
-            in_hand.end(job.attempt_id());
+            in_hand.end(job.attempt_id(), false);
             assert_eq!(waits.join().unwrap().map(|room| room.jobs), Some(1));
         });
         add(&in_hand, &nth(2, 1, 0));
@@ -480,16 +502,16 @@ mod tests {
         let given_up = give_up(&in_hand, &job, &stop);
         assert_eq!((given_up.lease.attempt_id(), given_up.reason), (job.attempt_id(), StopReason::TimedOut));
         assert_eq!((in_hand.busy(), in_hand.len()), (0, 1));
-        assert_eq!(in_hand.end(job.attempt_id()), None);
+        assert_eq!(in_hand.end(job.attempt_id(), false), None);
         assert_eq!(in_hand.busy(), 0);
 
         let in_hand = InHand::new(1);
         add(&in_hand, &job);
         assert!(in_hand.begin(job.attempt_id(), Duration::ZERO));
-        assert!(in_hand.end(job.attempt_id()).is_some());
+        assert!(in_hand.end(job.attempt_id(), false).is_some());
         in_hand.close();
         assert!(in_hand.watch().is_none());
-        assert_eq!(in_hand.end(job.attempt_id()), None);
+        assert_eq!(in_hand.end(job.attempt_id(), false), None);
     }
 
     #[test]
@@ -502,9 +524,9 @@ mod tests {
         // The same server has taken the job again when the first handler returns after all.
         add(&in_hand, &second);
         assert!(in_hand.begin(second.attempt_id(), LONG));
-        assert_eq!(in_hand.end(first.attempt_id()), None);
+        assert_eq!(in_hand.end(first.attempt_id(), false), None);
         assert_eq!(in_hand.busy(), 1);
-        assert_eq!(in_hand.end(second.attempt_id()).unwrap().attempt_id(), second.attempt_id());
+        assert_eq!(in_hand.end(second.attempt_id(), false).unwrap().attempt_id(), second.attempt_id());
     }
 
     #[test]
@@ -518,10 +540,10 @@ mod tests {
         assert!(in_hand.begin(new.attempt_id(), LONG));
         assert_eq!((stop.reason(), new_stop.reason()), (Some(StopReason::TakenOver), None));
         assert_eq!((in_hand.busy(), in_hand.room().jobs), (2, 0));
-        assert_eq!(in_hand.end(old.attempt_id()).unwrap().attempt_id(), old.attempt_id());
+        assert_eq!(in_hand.end(old.attempt_id(), false).unwrap().attempt_id(), old.attempt_id());
         in_hand.remove([old.attempt_id()]);
         assert!(in_hand.contains(new.id));
-        assert_eq!(in_hand.end(new.attempt_id()).unwrap().attempt_id(), new.attempt_id());
+        assert_eq!(in_hand.end(new.attempt_id(), false).unwrap().attempt_id(), new.attempt_id());
         in_hand.remove([new.attempt_id()]);
         assert_eq!((in_hand.busy(), in_hand.len(), in_hand.room().jobs), (0, 0, 2));
         assert!(!in_hand.contains(new.id));

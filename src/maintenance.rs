@@ -18,6 +18,8 @@ const LONGEST_BEAT: Duration = Duration::from_secs(1);
 /// How long an entry must stand unknown in this server's list before it counts as lost. Longer than a fetcher's answer
 /// can be under way, which is its block time and 3 s.
 const LOST_AFTER: Duration = BLOCK.saturating_add(Duration::from_secs(4));
+/// Of so many beats, one looks for lost entries in any case.
+const LOST_LOOK: u64 = 3;
 /// The longest time that the scheduler sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// Between tries while Redis is away.
@@ -99,7 +101,10 @@ impl Heartbeat {
 
     /// Puts back what Redis has in progress here and nobody here knows of.
     fn recover(&self, lost: &mut Lost, beat: &Beat) {
-        if beat.in_progress <= self.in_hand.len() && lost.seen.is_empty() {
+        // What is in hand changes meanwhile, so that the comparison alone can fail for a while.
+        lost.beats += 1;
+        let suspicious = beat.in_progress > self.in_hand.len() || !lost.seen.is_empty();
+        if !suspicious && (beat.in_progress == 0 || !lost.beats.is_multiple_of(LOST_LOOK)) {
             return;
         }
         let server = self.identity.current();
@@ -168,6 +173,7 @@ impl Reaper {
 #[derive(Default)]
 struct Lost {
     seen: HashMap<Vec<u8>, Instant>,
+    beats: u64,
 }
 
 impl Lost {

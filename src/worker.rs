@@ -76,20 +76,22 @@ impl Workers {
             let context = JobContext::new(job.clone(), stop.clone());
             let started = Instant::now();
             let outcome = self.attempt(&context);
-            let Some(mut lease) = self.in_hand.end(job.attempt_id()) else {
+            let verdict = self.judge(&job, stop.reason(), outcome);
+            let again = match &verdict {
+                Verdict::Retry(error, delay) if *delay <= self.inline_backoff && stop.reason().is_none() => {
+                    Some((error.as_str(), *delay))
+                }
+                _ => None,
+            };
+            let Some(mut lease) = self.in_hand.end(job.attempt_id(), again.is_some()) else {
                 log::info!("job={} type={:?}: returned after it was given up", job.id, job.kind);
                 return false;
             };
             self.metrics.ran(&job.kind, started.elapsed());
-            let verdict = self.judge(&job, stop.reason(), outcome);
-            let Verdict::Retry(error, delay) = &verdict else {
+            let Some((error, delay)) = again else {
                 self.settle(lease, verdict);
                 return true;
             };
-            if *delay > self.inline_backoff || stop.reason().is_some() {
-                self.settle(lease, verdict);
-                return true;
-            }
             match self.start_again(&mut lease, &job, error) {
                 Some(Settled::Now(Status::Processing)) => {
                     let mut next = Job::clone(&job);
@@ -98,13 +100,14 @@ impl Workers {
                     let ended = job.attempt_id();
                     job = Arc::new(next);
                     self.in_hand.resume(ended, lease, &job);
-                    self.shutdown.wait(*delay);
+                    self.shutdown.wait(delay);
                 }
                 Some(_) => {
                     self.in_hand.remove([job.attempt_id()]);
                     return true;
                 }
                 None => {
+                    self.in_hand.free_worker(job.attempt_id());
                     self.settle(lease, verdict);
                     return true;
                 }
@@ -168,7 +171,7 @@ impl Workers {
 
     /// A job that must not be started any more: it goes back, unless it was taken over already.
     fn let_go(&self, job: &Job) {
-        if let Some(lease) = self.in_hand.end(job.attempt_id()) {
+        if let Some(lease) = self.in_hand.end(job.attempt_id(), false) {
             self.settle(lease, Verdict::Release);
         }
     }

@@ -79,6 +79,7 @@ pub struct Api {
 /// The running API.
 pub struct Running {
     gate: Gate,
+    server: Arc<tiny_http::Server>,
     waiting: Arc<Waiting>,
     /// The folder of the private socket, removed at the end.
     folder: PathBuf,
@@ -94,6 +95,8 @@ impl Running {
     pub fn stop(&self) {
         self.waiting.close();
         self.gate.stop(STOP_GRACE);
+        // Each call frees one thread.
+        (0..THREADS).for_each(|_| self.server.unblock());
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -168,7 +171,7 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         let (api, waiting) = (api.clone(), waiting.clone());
         move || waiting.run(&api)
     })?;
-    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, waiting, folder })
+    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, server, waiting, folder })
 }
 
 /// A new folder that only this user may enter: the socket in it leads past the gate.

@@ -36,10 +36,10 @@ pub struct Wait {
 }
 
 impl Waiting {
-    /// Adds a request; gives it back where too many wait already.
+    /// Adds a request; gives it back where too many wait already, or nobody waits any more.
     pub fn add(&self, wait: Wait) -> Option<Wait> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if list.waits.len() >= MOST {
+        if list.waits.len() >= MOST || list.closed {
             return Some(wait);
         }
         list.waits.push(wait);

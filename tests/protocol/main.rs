@@ -4,7 +4,6 @@
 //! `guards.rs` removes the conditions in the Lua scripts one by one and shows that these tests notice each:
 //! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`.
 
-// These are tests through and through, helpers and all.
 #![allow(clippy::unwrap_used)]
 
 mod ending;

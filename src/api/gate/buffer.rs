@@ -103,14 +103,24 @@ impl Buffer {
         Ok(())
     }
 
-    /// Inserts bytes `at` an offset of the data.
+    /// Inserts a few bytes `at` an offset of the data. No more is to follow, so this does not double a large buffer.
     pub fn insert(&mut self, at: usize, more: &[u8]) -> Result<(), Refusal> {
-        self.make_room_for(more.len())?;
+        let end = self.end + more.len();
+        if end > self.bytes.len() {
+            self.grow(end)?;
+        }
         let at = self.start + at;
         self.bytes.copy_within(at..self.end, at + more.len());
         self.bytes[at..at + more.len()].copy_from_slice(more);
         self.end += more.len();
         Ok(())
+    }
+
+    /// Removes `count` bytes `at` an offset of the data.
+    pub fn remove(&mut self, at: usize, count: usize) {
+        let at = self.start + at;
+        self.bytes.copy_within(at + count..self.end, at);
+        self.end -= count;
     }
 
     /// Gives up what a large message took, so that idle connections cost little.
@@ -175,6 +185,8 @@ mod tests {
             &buffer.data()[..14],
             [&pattern[30_000..30_005], b"between", &pattern[30_005..30_007]].concat()
         );
+        buffer.remove(5, b"between".len());
+        assert_eq!(buffer.data(), &pattern[30_000..]);
     }
 
     #[test]

@@ -129,7 +129,6 @@ impl Connection<'_> {
         write_all(&self.client.stream, self.answer.data(), request_time).map_err(|_| End::Gone)?;
         self.answer.clear();
         self.answer.shrink();
-        self.input.shrink();
         if keeps { Ok(()) } else { Err(End::Done) }
     }
 
@@ -205,12 +204,21 @@ impl Connection<'_> {
             Framing::Length(length) => length,
             Framing::None | Framing::Chunked => 0,
         };
-        let body = decoded.as_ref().map_or(&self.input.data()[..in_input], Buffer::data);
-        head::finish(&mut self.forward, (head.framing != Framing::None).then_some(body.len()));
+        // The body of a GET means nothing, so the API does not read it before it answers. A long answer would then
+        // wait for the gate to take it, and the gate for tiny_http to take the body.
+        let body = match &decoded {
+            _ if head.framing == Framing::None || head.is_safe => None,
+            Some(decoded) => Some(decoded.data()),
+            None => Some(&self.input.data()[..in_input]),
+        };
+        head::finish(&mut self.forward, body.map(<[u8]>::len));
+        let body = body.unwrap_or_default();
         let request = Outgoing { head: &self.forward, body, is_head: head.is_head, is_safe: head.is_safe };
         let deadline = Instant::now() + self.gate.limits.request_time;
         let head_length = self.gate.upstreams.exchange(&request, &mut self.answer, deadline)?;
+        // Before the client takes its time with the answer.
         self.input.consume(in_input);
+        self.input.shrink();
         Ok(head_length)
     }
 

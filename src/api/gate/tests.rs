@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,8 +27,8 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A little API behind a gate.
 ///
-/// `/echo` answers with the body, `/headers` with the headers it got, `/big?N` with N bytes, `/wait` (parked) and
-/// `/hold` (not parked) when `open_door` is called, anything else with method and URL.
+/// `/nothing` answers 204, `/echo` with the body, `/headers` with the headers it got, `/big?N` with N bytes, `/wait`
+/// (parked) and `/hold` (not parked) when `open_door` is called, anything else with method and URL.
 struct Server {
     gate: Gate,
     api: Arc<Api>,
@@ -123,6 +124,7 @@ impl Api {
                 self.wait_at_door();
                 b"waited".to_vec()
             }
+            "/nothing" => return request.respond(tiny_http::Response::empty(204)).unwrap(),
             "/hold" => {
                 self.wait_at_door();
                 b"held".to_vec()
@@ -364,6 +366,10 @@ fn hostile_inputs() -> Vec<(Vec<u8>, u16)> {
     row(with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), 200);
     row(with("Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 2\r\n") + "{}", 200);
     row(format!("GET {HELLO_PATH} HTTP/1.1\r\nHost: h\r\n\r\n"), 404);
+    // Odd, but allowed, and tiny_http agrees.
+    row(with("X:\r\nX:\t v \t\r\nY: a\tb:c\r\n"), 200);
+    row(with("!#$%&'*+-.^_`|~09: v\r\n"), 200);
+    row("M-SEARCH~!#$ /?a=\"<>\\^`{|}#%zz HTTP/1.1\r\nHost:\r\n\r\n".into(), 200);
     row("FOO / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 200);
 
     rows.push((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400));
@@ -685,6 +691,19 @@ fn a_client_is_told_to_continue_only_when_its_body_is_wanted() {
 }
 
 #[test]
+fn the_body_of_a_get_is_dropped_and_holds_nothing_up() {
+    let server = Server::with_places(Limits::default(), 1);
+    let mut client = server.client();
+    client.send("GET /big?5000000 HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![b'x'; 1_000_000]);
+    assert_eq!(client.answer().unwrap().body.len(), 5_000_000);
+    client.send("GET /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n");
+    let headers = String::from_utf8(client.answer().unwrap().body).unwrap();
+    assert!(!headers.contains("Content-Length"), "{headers}");
+    assert_eq!(client.get("/next").body, b"GET /next");
+}
+
+#[test]
 fn a_refused_upload_still_sees_its_answer() {
     let server = Server::start(quick(5000));
     let mut client = server.client();
@@ -703,6 +722,17 @@ fn head_answers_have_no_body() {
     assert_eq!(client.get("/y").body, b"GET /y");
     client.send("HEAD * HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer_head().unwrap().status, 400);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn an_answer_without_content_has_no_length() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    let answer = client.get("/nothing");
+    assert_eq!((answer.status, answer.headers.get("content-length")), (204, None));
+    client.send("GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.answer().unwrap().headers["connection"], "close");
     assert!(client.is_closed());
 }
 
@@ -782,4 +812,66 @@ fn stopping_does_not_wait_longer_than_its_grace() {
     server.gate.stop(Duration::from_millis(100));
     assert!(started.elapsed() < PATIENCE);
     assert!(busy.is_closed());
+}
+
+/// A server behind the gate that answers the hello and, on each connection, `answers` requests; after the next one
+/// it closes without an answer. Gives the gate and the number of requests that it read.
+fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, PathBuf) {
+    let name = format!("threadq-gate-unreliable-{}-{answers}.sock", std::process::id());
+    let socket = std::env::temp_dir().join(name);
+    let _ = std::fs::remove_file(&socket);
+    let unix = UnixListener::bind(&socket).unwrap();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = seen.clone();
+    thread::spawn(move || {
+        for stream in unix.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            for turn in 0..answers + 2 {
+                if read_until_empty_line(&mut stream).is_err() {
+                    break;
+                }
+                counter.fetch_add(usize::from(turn > 0), SeqCst);
+                let answer: &[u8] = match turn {
+                    0 => b"HTTP/1.0 204 No Content\r\n\r\n",
+                    turn if turn <= answers => b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                    _ => b"",
+                };
+                stream.get_mut().write_all(answer).unwrap();
+            }
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstreams = Arc::new(Upstreams::new(socket.clone(), 1));
+    (Gate::start(listener, upstreams, Limits::default()).unwrap(), seen, socket)
+}
+
+fn read_until_empty_line(stream: &mut impl BufRead) -> io::Result<()> {
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_get_is_repeated_when_a_kept_connection_fails_and_a_post_is_not() {
+    let (gate, seen, socket) = unreliable(1);
+    let mut client = Client::connect(gate.local_addr());
+    assert_eq!(client.get("/1").status, 200);
+    assert_eq!(client.get("/2").status, 200);
+    assert_eq!(seen.load(SeqCst), 3, "the second was sent twice");
+    assert_eq!(client.post("/3", b"").status, 502);
+    assert_eq!(seen.load(SeqCst), 4, "the third was sent once");
+    let _ = std::fs::remove_file(socket);
+}
+
+#[test]
+fn nothing_is_repeated_on_a_new_connection() {
+    let (gate, seen, socket) = unreliable(0);
+    assert_eq!(Client::connect(gate.local_addr()).get("/").status, 502);
+    assert_eq!(seen.load(SeqCst), 1);
+    let _ = std::fs::remove_file(socket);
 }

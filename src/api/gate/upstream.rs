@@ -4,6 +4,7 @@
 //! behind threads that never become free. So connections are opened one at a time, and each one proves with a small
 //! request that a thread serves it, before it is used and before the next one is opened.
 
+use std::cmp::Ordering;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -30,13 +31,15 @@ pub struct Upstreams {
     limit: usize,
     pool: Mutex<Pool>,
     returned: Condvar,
-    /// Held while a connection is opened.
-    opening: Mutex<()>,
+    /// Held while a connection is opened. Whether that failed the last time, so that a streak is logged once.
+    opening: Mutex<bool>,
 }
 
 struct Pool {
     /// Requests that may begin now. Negative when parked requests have come back while others took their place.
     permits: isize,
+    /// Requests that wait for a permit. Waking nobody would cost a system call too.
+    waiting: usize,
     /// The last one used is used next, so that surplus ones stay untouched.
     idle: Vec<UnixStream>,
 }
@@ -58,15 +61,21 @@ impl Upstreams {
     /// Nothing is opened before it is needed.
     pub fn new(socket: PathBuf, limit: usize) -> Upstreams {
         let limit = limit.max(1);
-        let pool = Pool { permits: limit.try_into().unwrap_or(isize::MAX), idle: Vec::with_capacity(limit) };
-        Upstreams { socket, limit, pool: Mutex::new(pool), returned: Condvar::new(), opening: Mutex::new(()) }
+        let pool = Pool { permits: limit.try_into().unwrap_or(isize::MAX), waiting: 0, idle: Vec::new() };
+        Upstreams {
+            socket,
+            limit,
+            pool: Mutex::new(pool),
+            returned: Condvar::new(),
+            opening: Mutex::new(false),
+        }
     }
 
     /// Gives the place of a request that waits long (`GET /jobs/ID?wait=`) to another one, until the guard is
-    /// dropped. Never blocks; who calls it should first have limited how many wait.
+    /// dropped. Never blocks. It limits nothing: the caller should, each parked request holds a connection. And it
+    /// frees no thread: unless another one takes requests from tiny_http meanwhile, new connections seem dead.
     pub fn park(self: &Arc<Self>) -> Parked {
-        self.pool().permits += 1;
-        self.returned.notify_one();
+        self.give_permit(self.pool());
         Parked { upstreams: self.clone() }
     }
 
@@ -125,23 +134,40 @@ impl Upstreams {
             if left.is_zero() {
                 return Err(Refusal::Overloaded);
             }
+            pool.waiting += 1;
             pool = self.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+            pool.waiting -= 1;
         }
         pool.permits -= 1;
         Ok(Place { upstreams: self, connection: pool.idle.pop() })
     }
 
+    fn give_permit(&self, mut pool: MutexGuard<Pool>) {
+        pool.permits += 1;
+        let somebody_waits = pool.waiting > 0;
+        drop(pool);
+        if somebody_waits {
+            self.returned.notify_one();
+        }
+    }
+
     /// Opens a connection that is known to be served.
     fn open(&self, deadline: Instant) -> Result<UnixStream, Refusal> {
-        let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_failing = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         while Instant::now() < deadline {
             match self.try_open() {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    *is_failing = false;
+                    return Ok(connection);
+                }
                 Err(error) if is_timeout(&error) => {
-                    log::debug!("connection to tiny_http starved, opening another")
+                    log::debug!("a connection to tiny_http starved, opening another");
                 }
                 Err(error) => {
-                    log::warn!("no connection to tiny_http: {error}");
+                    if !*is_failing {
+                        log::warn!("no connection to tiny_http: {error}");
+                    }
+                    *is_failing = true;
                     return Err(Refusal::BadGateway);
                 }
             }
@@ -172,13 +198,11 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut pool = self.upstreams.pool();
-        pool.permits += 1;
         // After a wave of parked requests there are more connections than can be used.
         if pool.idle.len() < self.upstreams.limit {
             pool.idle.extend(self.connection.take());
         }
-        drop(pool);
-        self.upstreams.returned.notify_one();
+        self.upstreams.give_permit(pool);
     }
 }
 
@@ -198,9 +222,9 @@ impl Drop for Parked {
 enum Fault {
     /// The connection was dead before a byte was written.
     NothingSent,
-    /// The request was written, at least in part; not a byte of an answer came.
+    /// The request was written, at least in part; the connection ended before a byte of an answer came.
     NoAnswer,
-    /// The answer was cut short or is none.
+    /// The answer was cut short, is none, or does not come in time.
     Broken,
     /// The answer is too large for the memory that is left.
     OverBudget,
@@ -227,56 +251,85 @@ fn send(mut connection: &UnixStream, head: &[u8], body: &[u8]) -> Result<(), Fau
     Ok(())
 }
 
-/// Reads a whole answer, as HTTP/1.1. Gives the length of its head.
+/// Reads a whole answer, and makes it one of HTTP/1.1. Gives the length of its head.
 fn receive(connection: &UnixStream, is_head: bool, answer: &mut Buffer) -> Result<usize, Fault> {
-    let mut lengths = None;
+    let mut head: Option<AnswerHead> = None;
     loop {
-        let expected = lengths.map_or(0, |(head, body)| head + body);
+        let expected = head.as_ref().map_or(0, AnswerHead::whole_length);
         answer.make_room(expected).map_err(|_| Fault::OverBudget)?;
         match answer.read_from(connection) {
             Ok(count) if count > 0 => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // Still at work on it: asking again would only make it two.
+            Err(error) if is_timeout(&error) => return Err(Fault::Broken),
             _ if answer.is_empty() => return Err(Fault::NoAnswer),
             _ => return Err(Fault::Broken),
         }
-        if lengths.is_none() {
-            lengths = parse_answer(answer.data(), is_head)?;
+        if head.is_none() {
+            head = parse_answer(answer.data(), is_head)?;
         }
-        let Some((head_length, body_length)) = lengths else { continue };
-        match answer.data().len().cmp(&(head_length + body_length)) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Equal => {
-                call_it_http_1_1(answer.data_mut());
-                return Ok(head_length);
-            }
+        let Some(head) = &head else { continue };
+        match answer.data().len().cmp(&head.whole_length()) {
+            Ordering::Less => {}
+            Ordering::Equal => return Ok(head.make_http_1_1(answer)),
             // More than was announced: who knows what the next read would bring.
-            std::cmp::Ordering::Greater => return Err(Fault::Broken),
+            Ordering::Greater => return Err(Fault::Broken),
         }
     }
 }
 
-/// tiny_http repeats the version that it was asked in, which is 1.0 for reasons of ours.
-fn call_it_http_1_1(answer: &mut [u8]) {
-    if let Some(version) = answer.get_mut(..8) {
-        version.copy_from_slice(b"HTTP/1.1");
+/// What the head of an answer says about its framing.
+struct AnswerHead {
+    length: usize,
+    body_length: usize,
+    is_no_content: bool,
+}
+
+impl AnswerHead {
+    fn whole_length(&self) -> usize {
+        self.length + self.body_length
+    }
+
+    /// Gives the length of the head as it is then.
+    fn make_http_1_1(&self, answer: &mut Buffer) -> usize {
+        // tiny_http repeats the version that it was asked in.
+        answer.data_mut()[..8].copy_from_slice(b"HTTP/1.1");
+        // It also adds a Content-Length where the standard forbids one (RFC 9110, 8.6).
+        let forbidden = b"\r\nContent-Length: 0";
+        if !self.is_no_content {
+            return self.length;
+        }
+        match answer.data().windows(forbidden.len()).position(|part| part == forbidden) {
+            Some(at) => {
+                answer.remove(at, forbidden.len());
+                self.length - forbidden.len()
+            }
+            None => self.length,
+        }
     }
 }
 
-/// The lengths of head and body, once the head is complete.
-fn parse_answer(bytes: &[u8], is_head: bool) -> Result<Option<(usize, usize)>, Fault> {
+/// The head of an answer, once it is complete.
+fn parse_answer(bytes: &[u8], is_head: bool) -> Result<Option<AnswerHead>, Fault> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
-    let head_length = match response.parse(bytes) {
+    let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_ANSWER_HEAD => return Ok(None),
         _ => return Err(Fault::Broken),
     };
-    if is_head || matches!(response.code, Some(100..=199 | 204 | 304)) {
-        return Ok(Some((head_length, 0)));
-    }
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
-    Ok(Some((head_length, length.ok_or(Fault::Broken)?)))
+    let is_no_content = response.code == Some(204);
+    let body_length = if is_head || is_no_content || response.code == Some(304) {
+        0
+    } else {
+        content_length(response.headers).ok_or(Fault::Broken)?
+    };
+    Ok(Some(AnswerHead { length, body_length, is_no_content }))
+}
+
+fn content_length(headers: &[httparse::Header]) -> Option<usize> {
+    let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"))?;
+    std::str::from_utf8(header.value).ok()?.parse().ok()
 }
 
 /// Asks for [`HELLO_PATH`] and waits for the 204.

@@ -1,0 +1,96 @@
+//! How fast listings are with many jobs kept: every filter, shallow and deep pages.
+//!
+//!     cargo bench --bench listing -- --jobs 1000000
+//!
+//! Jobs of ten types go through a real server until they are in all statuses; then each combination of filters is
+//! asked for pages up to the 1,000th. Prints the slowest answers.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Client, Folder, flag, percentile};
+use threadq::config::Config;
+use threadq::job::Failure;
+use threadq::server::Server;
+
+const TYPES: usize = 10;
+const BATCH: usize = 1_000;
+
+fn main() {
+    let jobs: usize = flag("jobs", 1_000_000);
+    let folder = Folder::new("listing");
+    let config = Config {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: folder.path().to_owned(),
+        max_queue_length: 10_000_000,
+        retain_completed_max: 10_000_000,
+        retain_failed_max: 10_000_000,
+        ..Config::default()
+    };
+    let mut server = Server::builder().config(config);
+    for i in 0..TYPES {
+        server = server.handler(format!("type {i}"), |job| match job.job().id.get() % 4 {
+            0 => Err(Failure::permanent("on purpose")),
+            _ => Ok(()),
+        });
+    }
+    let server = server.start().expect("a server");
+    let mut client = Client::new(server.addr());
+
+    let started = Instant::now();
+    submit(&mut client, jobs * 8 / 10, "");
+    while client.json("GET", "/stats", "")["counts"]["queued"].as_u64() > Some(0) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // What cannot run now stays queued, what is due in a year scheduled, and some of that is cancelled.
+    submit(&mut client, jobs / 10, r#","queue":"nobody""#);
+    submit(&mut client, jobs / 10, r#","delay_ms":31536000000"#);
+    let scheduled = client.json("GET", "/jobs?status=scheduled&limit=100", "");
+    for job in scheduled["jobs"].as_array().expect("jobs") {
+        client.json("POST", &format!("/jobs/{}/cancel", job["id"]), "");
+    }
+    println!("{jobs} jobs in {:.0} s", started.elapsed().as_secs_f64());
+
+    let statuses = ["", "scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
+    let mut slowest: Vec<(f64, String)> = Vec::new();
+    let mut times = Vec::new();
+    for status in statuses {
+        for kind in ["", "type%203"] {
+            for page in [1, 10, 100, 500, 1000] {
+                for limit in [10, 100] {
+                    let mut path = format!("/jobs?page={page}&limit={limit}");
+                    if !status.is_empty() {
+                        path += &format!("&status={status}");
+                    }
+                    if !kind.is_empty() {
+                        path += &format!("&type={kind}");
+                    }
+                    let before = Instant::now();
+                    client.json("GET", &path, "");
+                    let ms = before.elapsed().as_secs_f64() * 1000.0;
+                    times.push(ms);
+                    slowest.push((ms, path));
+                }
+            }
+        }
+    }
+    slowest.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (p50, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+    println!("{} pages: p50 {p50:.2} ms, p99 {p99:.2} ms, slowest:", slowest.len());
+    for (ms, path) in slowest.iter().take(5) {
+        println!("{ms:8.2} ms  {path}");
+    }
+    let (_, hurry) = crossbeam_channel::bounded(0);
+    server.shut_down(&hurry);
+}
+
+fn submit(client: &mut Client, jobs: usize, more: &str) {
+    for batch in 0..jobs.div_ceil(BATCH) {
+        let number = BATCH.min(jobs - batch * BATCH);
+        let jobs: Vec<String> = (0..number)
+            .map(|i| format!(r#"{{"type":"type {}","payload":{{"n":{i}}}{more}}}"#, i % TYPES))
+            .collect();
+        client.json("POST", "/jobs/batch", &format!(r#"{{"jobs":[{}]}}"#, jobs.join(",")));
+    }
+}

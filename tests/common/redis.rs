@@ -1,0 +1,147 @@
+//! A redis-server that belongs to one test: on a unix socket in a folder of its own, never on a port.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::dir::TempDir;
+use super::signal;
+use super::wait::{LIMIT, eventually};
+
+/// The private Redis of a test; ended when dropped.
+pub struct TestRedis {
+    dir: TempDir,
+    extra: Vec<String>,
+    child: Mutex<Option<Child>>,
+}
+
+impl TestRedis {
+    pub fn start() -> TestRedis {
+        TestRedis::start_with(&[])
+    }
+
+    /// With further arguments for redis-server.
+    pub fn start_with(extra: &[&str]) -> TestRedis {
+        let redis = TestRedis::not_started_with(extra);
+        redis.restart();
+        redis
+    }
+
+    /// The place of a Redis that is not there yet: `restart` starts it.
+    pub fn not_started() -> TestRedis {
+        TestRedis::not_started_with(&[])
+    }
+
+    fn not_started_with(extra: &[&str]) -> TestRedis {
+        let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
+        TestRedis { dir: TempDir::new(), extra, child: Mutex::new(None) }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("redis.sock")
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    /// Starts it on what is on disk, and waits until it answers.
+    pub fn restart(&self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("redis.log"))
+            .expect("a log file");
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
+            .args(["--maxmemory-policy", "noeviction", "--daemonize", "no"])
+            .arg("--unixsocket")
+            .arg(self.socket())
+            .arg("--dir")
+            .arg(self.dir.path())
+            .args(&self.extra)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server must be on PATH");
+        let before = self.child.lock().expect("not poisoned").replace(child);
+        assert!(before.is_none(), "it runs already");
+        eventually(LIMIT, "redis-server answers", || self.try_query::<String>(&["PING"]).is_ok());
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.lock().expect("not poisoned").as_ref().expect("redis runs").id()
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub fn kill9(&self) {
+        let child = self.child.lock().expect("not poisoned").take();
+        if let Some(mut child) = child {
+            signal::kill9(child.id());
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops it as a debugger would: connections stay open, nothing answers.
+    pub fn pause(&self) {
+        signal::stop(self.pid());
+    }
+
+    pub fn resume(&self) {
+        signal::cont(self.pid());
+    }
+
+    pub fn connection(&self) -> redis::RedisResult<redis::Connection> {
+        let client = redis::Client::open(self.url())?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        connection.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(connection)
+    }
+
+    pub fn try_query<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query(&mut self.connection()?)
+    }
+
+    /// Any command, for setting up a trouble or for looking at a key that the contract names.
+    #[track_caller]
+    pub fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_query(words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
+    }
+
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        let mut keys: Vec<String> = self.query(&["KEYS", pattern]);
+        keys.sort();
+        keys
+    }
+
+    /// The length of a list, which must be a list or absent.
+    pub fn list_len(&self, key: &str) -> u64 {
+        self.query(&["LLEN", key])
+    }
+
+    /// Everything that still waits or runs: lists and sets by key with their members.
+    pub fn live_handles(&self) -> Vec<(String, Vec<String>)> {
+        let mut all: Vec<(String, Vec<String>)> = Vec::new();
+        for pattern in ["{threadq}:work_queue:*", "{threadq}:in_progress_queue:*"] {
+            for key in self.keys(pattern) {
+                all.push((key.clone(), self.query(&["LRANGE", &key, "0", "-1"])));
+            }
+        }
+        let scheduled = "{threadq}:scheduled";
+        all.push((scheduled.to_owned(), self.query(&["ZRANGE", scheduled, "0", "-1"])));
+        all.retain(|(_, members)| !members.is_empty());
+        all
+    }
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}

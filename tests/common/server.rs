@@ -1,0 +1,355 @@
+//! The program as a process: started with free port and own Redis, watched through its first line, ended with its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::api::Api;
+use super::dir::TempDir;
+use super::redis::TestRedis;
+use super::signal;
+use super::wait::{LIMIT, eventually, until_some};
+
+/// How a server is to be started.
+#[derive(Clone)]
+pub struct ServerBuilder {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    config: Option<String>,
+    config_path: Option<PathBuf>,
+    demo: bool,
+    listen: Option<String>,
+}
+
+impl ServerBuilder {
+    /// A flag with its value: `flag("workers", "1")`.
+    pub fn flag(mut self, name: &str, value: &str) -> ServerBuilder {
+        self.args.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// An argument as it is.
+    pub fn arg(mut self, arg: &str) -> ServerBuilder {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> ServerBuilder {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The text of its configuration file, which is written into its working directory.
+    pub fn config(mut self, text: &str) -> ServerBuilder {
+        self.config = Some(text.to_owned());
+        self
+    }
+
+    /// A configuration file that is there already.
+    pub fn config_file(mut self, path: PathBuf) -> ServerBuilder {
+        self.config_path = Some(path);
+        self
+    }
+
+    pub fn without_demo(mut self) -> ServerBuilder {
+        self.demo = false;
+        self
+    }
+
+    pub fn redis(self, redis: &TestRedis) -> ServerBuilder {
+        self.flag("redis-url", &redis.url())
+    }
+
+    /// No `--listen` on the command line: the environment or the file says it.
+    pub fn without_listen(mut self) -> ServerBuilder {
+        self.listen = None;
+        self
+    }
+
+    pub fn listen(mut self, addr: &str) -> ServerBuilder {
+        self.listen = Some(addr.to_owned());
+        self
+    }
+
+    fn command(&self, dir: &TempDir, subcommand: &str) -> Command {
+        let mut command = program(dir);
+        command.arg(subcommand);
+        if subcommand == "serve" {
+            if let Some(listen) = &self.listen {
+                command.args(["--listen", listen]);
+            }
+            if self.demo {
+                command.arg("--demo");
+            }
+        }
+        if let Some(text) = &self.config {
+            command.arg("--config").arg(dir.write("threadq.toml", text));
+        }
+        if let Some(path) = &self.config_path {
+            command.arg("--config").arg(path);
+        }
+        command.args(&self.args).envs(self.env.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    /// Starts it and waits for its first line.
+    #[track_caller]
+    pub fn start(&self) -> TestServer {
+        self.start_in(TempDir::new())
+    }
+
+    /// The same in a folder that may hold what an earlier one left.
+    #[track_caller]
+    pub fn start_in(&self, dir: TempDir) -> TestServer {
+        let log = dir.join("stderr.log");
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
+        let mut child = self
+            .command(&dir, "serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("the program starts");
+        let (send, receive) = mpsc::channel();
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = stdout.read_line(&mut line);
+            let _ = send.send(line);
+            // Read on, so that whatever it prints never blocks it.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+        });
+        let first = receive.recv_timeout(LIMIT).unwrap_or_default();
+        let addr: Option<SocketAddr> = first
+            .strip_suffix('\n')
+            .and_then(|line| line.strip_prefix("threadq listening on http://"))
+            .and_then(|addr| addr.parse().ok());
+        let Some(addr) = addr else {
+            signal::kill9(child.id());
+            let status = child.wait();
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            panic!("the first line on stdout was {first:?}, the exit {status:?}, the log:\n{log}");
+        };
+        TestServer { api: Api::new(addr), child, dir: Some(dir), log, silent: false }
+    }
+
+    /// Runs `serve` when it is expected to end by itself.
+    #[track_caller]
+    pub fn run_serve(&self) -> Finished {
+        let dir = TempDir::new();
+        finish(self.command(&dir, "serve"))
+    }
+
+    /// Runs another subcommand with the same flags, file and environment.
+    #[track_caller]
+    pub fn run(&self, subcommand: &str) -> Finished {
+        let dir = TempDir::new();
+        finish(self.command(&dir, subcommand))
+    }
+}
+
+/// The program with an environment in which nothing of the tests' own settings is left.
+pub fn program(dir: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_threadq"));
+    command.env_clear().current_dir(dir.path());
+    for name in ["PATH", "HOME", "TMPDIR"] {
+        if let Ok(value) = std::env::var(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// What a process that ended left behind.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, which must come within the limit.
+#[track_caller]
+pub fn finish(mut command: Command) -> Finished {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut stderr = child.stderr.take().expect("piped");
+    let out = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stdout.read_to_string(&mut text);
+        text
+    });
+    let err = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stderr.read_to_string(&mut text);
+        text
+    });
+    let pid = child.id();
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || send.send(child.wait().expect("can be waited for")));
+    let ended = receive.recv_timeout(LIMIT).ok();
+    if ended.is_none() {
+        signal::kill9(pid);
+    }
+    let stdout = out.join().expect("read");
+    let stderr = err.join().expect("read");
+    match ended {
+        Some(status) => Finished { code: status.code(), stdout, stderr },
+        None => panic!("still running after {LIMIT:?}\nstdout: {stdout}\nstderr: {stderr}"),
+    }
+}
+
+/// A running server; killed when dropped. All of [`Api`] can be called on it.
+pub struct TestServer {
+    api: Api,
+    child: Child,
+    dir: Option<TempDir>,
+    log: PathBuf,
+    silent: bool,
+}
+
+impl Deref for TestServer {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl TestServer {
+    /// A free port and the demo handlers; add a Redis.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder {
+            args: Vec::new(),
+            env: Vec::new(),
+            config: None,
+            config_path: None,
+            demo: true,
+            listen: Some("127.0.0.1:0".to_owned()),
+        }
+    }
+
+    /// A server with every default on this Redis.
+    #[track_caller]
+    pub fn start(redis: &TestRedis) -> TestServer {
+        TestServer::builder().redis(redis).start()
+    }
+
+    /// A server that runs no job, for looking at what others do.
+    #[track_caller]
+    pub fn observer(redis: &TestRedis) -> TestServer {
+        TestServer::builder().redis(redis).flag("queues", "nobody-submits-here").flag("workers", "1").start()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.api.addr
+    }
+
+    pub fn dir(&self) -> &TempDir {
+        self.dir.as_ref().expect("not taken")
+    }
+
+    /// Its folder, after its end, for a successor.
+    pub fn take_dir(&mut self) -> TempDir {
+        self.dir.take().expect("not taken")
+    }
+
+    /// The names of all servers that the API lists.
+    #[track_caller]
+    pub fn server_ids(&self) -> Vec<String> {
+        let stats = self.get("/stats").expect(200).json();
+        let servers = stats["servers"].as_array().expect("servers");
+        servers.iter().filter_map(|s| s["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// This server's name, while it is the only one.
+    #[track_caller]
+    pub fn server_id(&self) -> String {
+        let ids = until_some(LIMIT, "the server is listed", || {
+            Some(self.server_ids()).filter(|ids| !ids.is_empty())
+        });
+        assert_eq!(ids.len(), 1, "one server, several names: {ids:?}\n{}", self.log_tail());
+        ids[0].clone()
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn log_tail(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Ends it at once and waits until it is gone.
+    pub fn kill9(&mut self) {
+        signal::kill9(self.child.id());
+        let _ = self.child.wait();
+    }
+
+    pub fn sigstop(&self) {
+        signal::stop(self.child.id());
+    }
+
+    pub fn sigcont(&self) {
+        signal::cont(self.child.id());
+    }
+
+    pub fn sigterm(&self) {
+        signal::term(self.child.id());
+    }
+
+    pub fn sigint(&self) {
+        signal::int(self.child.id());
+    }
+
+    /// How it ended, if it did.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("can be waited for")
+    }
+
+    /// Waits for its end and gives the exit code (`None`: by a signal).
+    #[track_caller]
+    pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
+        let mut status = None;
+        eventually(limit, "the server exits", || {
+            status = self.try_wait();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+
+    /// SIGTERM, then the exit code.
+    #[track_caller]
+    pub fn stop(&mut self, limit: Duration) -> Option<i32> {
+        self.sigterm();
+        self.wait_exit(limit)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if self.try_wait().is_none() {
+            signal::kill9(self.child.id());
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() && !self.silent {
+            let tail = self.log_tail();
+            eprintln!("--- log of the server on {}\n{tail}\n---", self.api.addr);
+        }
+    }
+}

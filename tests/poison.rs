@@ -1,0 +1,89 @@
+//! Jobs that take their whole server down: they are found out and buried, and nobody else is blamed for them.
+
+mod common;
+use common::*;
+
+/// A server that is restarted whenever it dies, and one that runs no job and outlives it.
+fn guarded(redis: &TestRedis, workers: &str) -> (TestServer, Supervisor) {
+    let observer = TestServer::builder()
+        .redis(redis)
+        .flag("lease-timeout", "1s")
+        .flag("queues", "nobody")
+        .flag("workers", "1")
+        .start();
+    let server = TestServer::builder().redis(redis).flag("lease-timeout", "1s").flag("workers", workers);
+    (observer, Supervisor::start(server))
+}
+
+#[track_caller]
+fn assert_all_completed(observer: &TestServer, good: &[u64], limit: Duration) {
+    for id in good {
+        let job = observer.wait_for(*id, limit, "ended", api::is_final);
+        assert_eq!(job["status"], "completed", "a good job was blamed: {job:#}");
+    }
+}
+
+#[test]
+fn a_job_that_kills_its_server_is_buried_and_every_good_one_completes() {
+    let redis = TestRedis::start();
+    let (observer, supervisor) = guarded(&redis, "4");
+    let mut good = observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 50}}); 10]);
+    let mut bad = vec![observer.submit("exit", json!({}))];
+    good.extend(observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 300}}); 10]));
+    bad.push(observer.submit("exit", json!({})));
+    good.extend(observer.submit_batch(&vec![json!({"type": "echo"}); 10]));
+    assert_all_completed(&observer, &good, secs(120));
+    for id in &bad {
+        let job = observer.wait_for(*id, secs(120), "ended", api::is_final);
+        assert_eq!(job["status"], "failed", "{job:#}");
+        assert_eq!(job["crashes"], 3, "{job:#}");
+        assert_eq!(job["attempts"], 0, "a crash is no attempt: {job:#}");
+        let reason =
+            job["last_error"].as_str().unwrap_or_else(|| panic!("no reason: {job:#}")).to_lowercase();
+        assert!(reason.contains("crash") || reason.contains("died"), "{job:#}");
+    }
+    assert!(supervisor.starts() >= 4, "{} starts", supervisor.starts());
+    wait_until_quiet(&observer, LIMIT);
+    audit(&redis, &observer, &[good, bad].concat());
+}
+
+#[test]
+fn a_job_that_kills_its_server_once_completes_at_its_second_delivery() {
+    let redis = TestRedis::start();
+    let (observer, supervisor) = guarded(&redis, "4");
+    let id = observer.submit("exit", json!({"times": 1}));
+    let job = observer.wait_for_end(id);
+    assert_eq!(job["status"], "completed", "{job:#}\n{}", supervisor.log_tail());
+    assert_eq!((&job["crashes"], &job["attempts"]), (&json!(1), &json!(1)), "{job:#}");
+}
+
+#[test]
+fn a_long_good_job_beside_many_killers_completes() {
+    let redis = TestRedis::start();
+    let (observer, supervisor) = guarded(&redis, "4");
+    let good = observer.submit("sleep", json!({"ms": 2000}));
+    // Each of them kills the server once, when it is met for the first time, and is harmless afterwards.
+    let bad = observer.submit_batch(&vec![json!({"type": "exit", "payload": {"times": 1}}); 8]);
+    assert_all_completed(&observer, &[good], secs(180));
+    for id in &bad {
+        let job = observer.wait_for(*id, secs(180), "ended", api::is_final);
+        assert_eq!(job["status"], "completed", "{job:#}\n{}", supervisor.log_tail());
+    }
+}
+
+#[test]
+fn only_the_suspect_is_charged_when_a_server_dies_beside_it() {
+    let redis = TestRedis::start();
+    let (observer, _supervisor) = guarded(&redis, "6");
+    let bad = observer.submit("exit", json!({}));
+    observer.wait_for(bad, LIMIT, "crashed once", |job| job["crashes"].as_u64() >= Some(1));
+    // From now on it is known: these run beside it, and are not charged for what it still does.
+    let good = observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 400}}); 12]);
+    let job = observer.wait_for(bad, secs(90), "ended", api::is_final);
+    assert_eq!(job["status"], "failed", "{job:#}");
+    for id in &good {
+        let job = observer.wait_for(*id, secs(90), "ended", api::is_final);
+        assert_eq!(job["status"], "completed", "{job:#}");
+        assert_eq!(job["crashes"], 0, "charged for what its neighbour did: {job:#}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Without `redis-url` the server looks after a Redis of its own, and loses nothing in it.
+
+mod common;
+use common::*;
+
+/// Ends the private Redis of a server that was killed: by the pid that its own socket tells.
+struct Cleanup(std::path::PathBuf);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        for pid in redis_servers_in(&self.0) {
+            signal::kill9(pid);
+        }
+    }
+}
+
+/// The redis-servers whose working folder lies in this one.
+fn redis_servers_in(dir: &std::path::Path) -> Vec<u32> {
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let cwd = std::fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        if name.starts_with("redis-server") && cwd.starts_with(&dir) && signal::is_running(pid) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_private_redis_is_started_in_the_data_dir_and_loses_nothing() {
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
+    let dir = data.join("jobs");
+    let builder = TestServer::builder()
+        .flag("data-dir", dir.to_str().expect("text"))
+        .flag("lease-timeout", "1s")
+        .flag("workers", "4");
+    let mut server = builder.start();
+    server.wait_until_ready();
+    assert_eq!(redis_servers_in(data.path()).len(), 1);
+    let done = server.complete("echo", json!({"kept": true}));
+    let mut ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 300}}); 30]);
+    ids.push(server.submit_job(json!({"type": "echo", "delay_ms": 1000})));
+    for _ in 0..2 {
+        server.kill9();
+        server = builder.start();
+        server.wait_until_ready();
+        assert_eq!(redis_servers_in(data.path()).len(), 1, "one Redis, whatever happened");
+    }
+    for id in &ids {
+        server.wait_for_status(*id, "completed");
+    }
+    assert_eq!(server.job(done["id"].as_u64().expect("an id")), done);
+    assert_eq!(server.total(""), ids.len() as u64 + 1);
+}
+
+#[test]
+fn a_clean_stop_ends_the_private_redis_and_a_start_finds_everything_again() {
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
+    let builder = TestServer::builder().flag("data-dir", data.join("d").to_str().expect("text"));
+    let mut server = builder.start();
+    let done = server.complete("echo", json!(1));
+    let later = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
+    assert_eq!(server.stop(secs(20)), Some(0), "{}", server.log_tail());
+    eventually(secs(15), "its Redis is gone", || redis_servers_in(data.path()).is_empty());
+    let server = builder.start();
+    server.wait_until_ready();
+    assert_eq!(server.job(done["id"].as_u64().expect("an id")), done);
+    assert_eq!(server.job(later)["status"], "scheduled");
+}
+
+#[test]
+fn a_private_redis_that_dies_is_started_again() {
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
+    let builder = TestServer::builder()
+        .flag("data-dir", data.join("d").to_str().expect("text"))
+        .flag("fsync", "always");
+    let server = builder.start();
+    let done = server.complete("echo", json!(1));
+    for pid in redis_servers_in(data.path()) {
+        signal::kill9(pid);
+    }
+    eventually(LIMIT, "it is there again", || !redis_servers_in(data.path()).is_empty());
+    server.wait_until_ready();
+    server.complete("echo", json!(2));
+    assert_eq!(server.job(done["id"].as_u64().expect("an id")), done);
+}
+
+#[test]
+fn a_second_server_on_the_same_data_dir_is_refused_or_shares_the_redis() {
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
+    let dir = data.join("d");
+    let builder = TestServer::builder().flag("data-dir", dir.to_str().expect("text"));
+    let server = builder.start();
+    server.complete("echo", json!(1));
+    let finished = builder.clone().run_serve();
+    assert!(matches!(finished.code, Some(1 | 2)), "{finished:?}");
+    assert!(
+        finished.stderr.contains("data-dir") || finished.stderr.contains(dir.to_str().expect("text")),
+        "{finished:?}"
+    );
+    assert_eq!(redis_servers_in(data.path()).len(), 1);
+    server.complete("echo", json!(2));
+}
+
+#[test]
+fn without_redis_server_on_path_the_exit_is_2_with_a_hint() {
+    let data = TempDir::new();
+    let empty = TempDir::new();
+    let finished = TestServer::builder()
+        .flag("data-dir", data.join("d").to_str().expect("text"))
+        .env("PATH", empty.path().to_str().expect("text"))
+        .run_serve();
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+    assert!(finished.stderr.contains("redis-server") && finished.stderr.contains("install"), "{finished:?}");
+}
+
+#[test]
+fn the_data_of_a_private_redis_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
+    let dir = data.join("d");
+    let server = TestServer::builder().flag("data-dir", dir.to_str().expect("text")).start();
+    server.complete("echo", json!(1));
+    let mode = std::fs::metadata(&dir).expect("exists").permissions().mode() & 0o777;
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
