@@ -25,7 +25,7 @@ macro_rules! scripts {
 
 const SCRIPTS: &[(&str, &str)] = scripts![
     "common", "enqueue", "take", "settle", "recover", "promote", "register", "beat", "reclaim", "cancel",
-    "retry", "delete", "purge", "ready", "get", "statuses", "list", "dead_ids", "queues", "stats",
+    "retry", "delete", "purge", "pause", "ready", "get", "statuses", "list", "dead_ids", "queues", "stats",
 ];
 
 macro_rules! guards {
@@ -264,6 +264,18 @@ fn failures_without(guard: &str) -> Vec<String> {
     let mut failed: Vec<String> = failed.map(str::to_owned).collect();
     failed.sort();
     failed
+}
+
+#[test]
+fn the_table_knows_every_script() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue/lua");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<String> =
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let mut known: Vec<String> = SCRIPTS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    files.sort();
+    known.sort();
+    assert_eq!(files, known);
 }
 
 #[test]
