@@ -625,9 +625,9 @@ impl Queue {
 
     /// Lets no job of a queue start, or lets them start again.
     pub fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
-        let mut command = redis::cmd(if paused { "SADD" } else { "SREM" });
-        command.arg(format!("{}{}", self.prefix, keys::PAUSED)).arg(queue);
-        self.link.query::<i64>(Access::Write, &command).map(|_| ())
+        let mut call = self.scripts.pause.call();
+        call.arg(queue).arg(u8::from(paused));
+        self.run(&self.scripts.pause, &call).map(|_| ())
     }
 
     fn in_progress(&self, server: &ServerId) -> String {

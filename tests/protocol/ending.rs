@@ -104,6 +104,7 @@ fn only_failed_and_cancelled_jobs_are_sent_back() {
     );
     assert_sound(&place);
     for id in [failed, cancelled] {
+        assert_eq!(place.job(id).attempts, 0);
         assert_eq!(
             (place.status(id), place.handles(id)),
             (Status::Queued, vec!["work_queue:default".to_owned()])
@@ -167,6 +168,11 @@ fn a_unique_key_is_taken_back_when_its_job_is_sent_back() {
     // A holder whose record is gone holds nothing.
     place.cancel(first);
     let _: () = place.redis("SET", "unique:u", &["7"]);
+    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
+    assert_sound(&place);
+    // Nor does one that has ended.
+    place.cancel(second);
+    let _: () = place.redis("SET", "unique:u", &[&first.to_string()]);
     assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
     assert_sound(&place);
 }

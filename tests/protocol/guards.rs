@@ -1,9 +1,12 @@
 //! The guards in the Lua scripts, each with what it is to be replaced by: without any one of them some test must fail.
 //!
 //! A test run whose environment names a guard in `THREADQ_WITHOUT_GUARD` runs without it: `wire.rs` changes the script
-//! on its way to Redis. `every_guard_is_needed` runs all tests once for each guard and prints what noticed.
+//! on its way to Redis. `every_guard_is_needed` runs all tests once for each guard and prints what noticed;
+//! `THREADQ_GUARDS` names a part of the table (`take:`).
 
 use std::process::Command;
+
+use crate::place::Place;
 
 /// One condition of one script.
 struct Guard {
@@ -22,7 +25,7 @@ macro_rules! scripts {
 
 const SCRIPTS: &[(&str, &str)] = scripts![
     "common", "enqueue", "take", "settle", "recover", "promote", "register", "beat", "reclaim", "cancel",
-    "retry", "delete", "purge", "ready", "get", "statuses", "list", "dead_ids", "queues", "stats",
+    "retry", "delete", "purge", "pause", "ready", "get", "statuses", "list", "dead_ids", "queues", "stats",
 ];
 
 macro_rules! guards {
@@ -185,7 +188,6 @@ const GUARDS: &[Guard] = guards! {
     "retry": "only those of the wanted status", " or (wanted ~= '' and status ~= wanted)" => "";
     "retry": "a live holder keeps its key", "elseif held and not is_final(held) then" => "elseif false then";
     "retry": "a holder that has ended holds nothing", "elseif held and not is_final(held) then" => "elseif held then";
-    "retry": "a job does not stand in its own way", "holder and holder ~= id and" => "holder and";
     "retry": "its key is taken back", "if unique_key then call('SET', UNIQUE .. unique_key, id) end" => "";
     "retry": "a new life has no crashes", "'attempts', 0, 'crashes', 0)" => "'attempts', 0)";
     "retry": "a new life has its attempts", "'attempts', 0, 'crashes', 0)" => "'crashes', 0)";
@@ -204,7 +206,6 @@ const GUARDS: &[Guard] = guards! {
     "list": "a key that is no hash does not stop a listing",
         "redis.pcall('HGETALL', JOB .. id)" => "redis.call('HGETALL', JOB .. id)";
     "list": "an entry that stands twice runs once", "if not seen[id] and" => "if";
-    "list": "only what a server runs itself is running", " and job[3] == server" => "";
     "list": "running jobs before the page are skipped", "if rank and rank <= from then from = from + 1 end" => "";
     "list": "running jobs are not queued", "if not is_running[id] and #page < limit" => "if #page < limit";
     "list": "a page of all begins at its offset", "if above > offset then low" => "if above > 0 then low";
@@ -239,10 +240,15 @@ impl Guard {
 }
 
 #[test]
-fn every_guard_of_the_table_stands_in_its_script_once() {
+fn every_guard_of_the_table_stands_in_its_script_once_and_leaves_lua_behind() {
+    let place = Place::new();
     for guard in GUARDS {
         let found = guard.source().matches(guard.text).count();
         assert_eq!(found, 1, "{}: {:?}", guard.full_name(), guard.text);
+        let without = guard.source().replacen(guard.text, guard.without, 1);
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(format!("#!lua\n{without}"));
+        let _: String = place.run(&load);
     }
     let mut names: Vec<String> = GUARDS.iter().map(Guard::full_name).collect();
     names.sort();
@@ -250,24 +256,44 @@ fn every_guard_of_the_table_stands_in_its_script_once() {
     assert_eq!(names.len(), GUARDS.len(), "a name is given twice");
 }
 
+/// All tests of this program without one guard: those that fail. The random test is left out, which would find many of
+/// them; each guard has a test that says what it is for.
+fn failures_without(guard: &str) -> Vec<String> {
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", "random", "--skip", "every_guard"])
+        .env("THREADQ_WITHOUT_GUARD", guard)
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(output.contains("test result: "), "without {guard:?} the tests do not run: {output}");
+    let failed = output.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let mut failed: Vec<String> = failed.map(str::to_owned).collect();
+    failed.sort();
+    failed
+}
+
 #[test]
-#[ignore = "runs all tests once for each guard: a few minutes"]
+fn the_table_knows_every_script() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue/lua");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<String> =
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let mut known: Vec<String> = SCRIPTS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    files.sort();
+    known.sort();
+    assert_eq!(files, known);
+}
+
+#[test]
+#[ignore = "runs all tests once for each guard: about ten minutes"]
 fn every_guard_is_needed() {
-    let mut unnoticed = Vec::new();
+    assert_eq!(failures_without("none of them"), [""; 0]);
     let only = std::env::var("THREADQ_GUARDS").unwrap_or_default();
+    let mut unnoticed = Vec::new();
     for guard in GUARDS.iter().filter(|guard| guard.full_name().contains(&only)) {
         let name = guard.full_name();
-        let run = Command::new(std::env::current_exe().unwrap())
-            // The random test alone would find many of them: each guard has a test that says what it is for.
-            .args(["--skip", "random", "--skip", "every_guard"])
-            .env("THREADQ_WITHOUT_GUARD", &name)
-            .output()
-            .unwrap();
-        let output = String::from_utf8_lossy(&run.stdout);
-        let mut failed: Vec<&str> =
-            output.lines().filter_map(|line| line.strip_suffix(" ... FAILED")).collect();
-        failed.sort();
-        let first = failed.first().map_or("NOT NOTICED", |line| line.trim_start_matches("test "));
+        let failed = failures_without(&name);
+        let first = failed.first().map_or("NOT NOTICED", String::as_str);
         println!("{:>3} failed  {name:<70} {first}", failed.len());
         if failed.is_empty() {
             unnoticed.push(name);

@@ -89,7 +89,10 @@ fn a_second_entry_of_a_running_job_is_not_counted() {
     let id = place.submit();
     let _lease = place.take_one(&a);
     place.submit();
-    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    let b = place.server();
+    for server in [&a, &b] {
+        let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
+    }
     for (status, total) in [(Status::Processing, 1), (Status::Queued, 1)] {
         let page = place.queue.list(&Filter { status: Some(status), kind: None }, 0, 10).unwrap();
         assert_eq!((page.total, page.jobs.len()), (total, 1), "{status}");

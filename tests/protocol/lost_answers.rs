@@ -1,5 +1,7 @@
 //! What a call leaves behind whose answer, or whose request, is lost on the way.
 
+use threadq::identity::Identity;
+use threadq::inhand::InHand;
 use threadq::job::Status;
 use threadq::queue::{Cancelled, Changed, Error, Idempotency, Queue, Settled, Suspects};
 
@@ -191,6 +193,25 @@ fn a_lost_take_over_is_not_carried_out_twice() {
     assert_eq!(place.dies(&a).charged, 0);
     assert_eq!((place.job(id).crashes, place.status(id)), (1, Status::Queued));
     assert_sound(&place);
+}
+
+#[test]
+fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
+    let place = Place::new();
+    let (identity, in_hand) = (Identity::new(1), InHand::new(1));
+    let first = identity.current();
+    broken(&place, "register", Loses::Answer, |queue| identity.rejoin(&first, queue, &in_hand));
+    // It works under that name all the same, until it is held to be dead.
+    place.queue.beat(&first, 0, 1).unwrap().unwrap();
+    place.dies(&first);
+    identity.rejoin(&first, &place.queue, &in_hand).unwrap();
+    assert_ne!(identity.current(), first);
+    assert!(place.queue.beat(&first, 0, 1).unwrap().is_err());
+    assert!(place.queue.beat(&identity.current(), 0, 1).unwrap().is_ok());
+    // Several threads notice the same refusal: only the first one acts.
+    let second = identity.current();
+    identity.rejoin(&first, &place.queue, &in_hand).unwrap();
+    assert_eq!(identity.current(), second);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ending;
+mod full;
 mod guards;
 mod listing;
 mod lost_answers;

@@ -30,9 +30,17 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Place {
+        Place::on(RedisServer::shared())
+    }
+
+    /// On a Redis of its own.
+    pub fn alone() -> Place {
+        Place::on(Arc::new(RedisServer::start()))
+    }
+
+    fn on(redis: Arc<RedisServer>) -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let redis = RedisServer::shared();
         let wire = Wire::new(redis.socket_of(&namespace), redis.socket());
         let connection = RefCell::new(redis.connect().unwrap());
         let queue = queue(&wire, &namespace);

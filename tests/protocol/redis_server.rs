@@ -23,7 +23,8 @@ impl RedisServer {
         })
     }
 
-    fn start() -> RedisServer {
+    /// One for a test that changes how it works.
+    pub fn start() -> RedisServer {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("threadq-protocol-{}-{number}", std::process::id()));

@@ -27,6 +27,19 @@ fn a_late_result_changes_nothing_while_someone_else_runs_the_job() {
 }
 
 #[test]
+fn a_late_result_changes_nothing_once_its_job_was_put_back() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let late = completed(place.take_one(&a));
+    assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 1);
+    assert_eq!(place.job(id).server, None);
+    assert_eq!(place.settle(&a, &late), Settled::Stale);
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+}
+
+#[test]
 fn a_late_failure_changes_nothing_while_someone_else_runs_the_job() {
     let place = Place::new();
     let (a, b) = (place.server(), place.server());
@@ -247,13 +260,13 @@ fn a_late_attempt_does_not_start_again() {
 fn a_job_that_was_asked_to_stop_is_cancelled_however_it_fails() {
     let place = Place::new();
     let a = place.server();
-    for settlement in [retried, buried, released] {
+    for (settlement, attempts) in [(retried as fn(_) -> _, 1), (buried, 1), (released, 0)] {
         let id = place.submit();
         let lease = place.take_one(&a);
         place.cancel(id);
         assert_sound(&place);
         assert_eq!(place.settle(&a, &settlement(lease)), Settled::Now(Status::Cancelled));
-        assert_eq!(place.handles(id), ["done"]);
+        assert_eq!((place.job(id).attempts, place.handles(id)), (attempts, vec!["done".to_owned()]));
         assert_sound(&place);
     }
     let id = place.submit();

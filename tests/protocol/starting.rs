@@ -118,20 +118,20 @@ fn forge_entries(place: &Place) -> Vec<String> {
     let gone = place.submit().to_string();
     let no_hash = place.submit().to_string();
     let no_status = place.submit().to_string();
-    let unknown_status = place.submit().to_string();
+    let emptied = place.submit().to_string();
     let of = |id: &str| format!("job:{id}");
     let _: i64 = place.redis("DEL", &of(&gone), &[]);
     let _: i64 = place.redis("DEL", &of(&no_hash), &[]);
     let _: () = place.redis("SET", &of(&no_hash), &["junk"]);
     let _: i64 = place.redis("HDEL", &of(&no_status), &["status"]);
-    let _: i64 = place.redis("DEL", &of(&unknown_status), &[]);
+    let _: i64 = place.redis("DEL", &of(&emptied), &[]);
     let _: i64 = place.redis("HSET", &of("no number"), &["status", "queued"]);
     let _: i64 = place.redis("HSET", &of("007"), &["status", "queued", "type", "t"]);
     let _: i64 = place.redis("HSET", &of("9999999999999999"), &["status", "queued", "type", "t"]);
     let _: i64 = place.redis("HSET", &of("12345678901234567"), &["status", "queued", "type", "t"]);
     let _: i64 = place.redis("DEL", "work_queue:default", &[]);
     let more = ["no number", "007", "9999999999999999", "12345678901234567"].map(str::to_owned);
-    [gone, no_hash, no_status, unknown_status].into_iter().chain(more).collect()
+    [gone, no_hash, no_status, emptied].into_iter().chain(more).collect()
 }
 
 fn assert_all_lost(place: &Place, entries: &[String]) {
@@ -185,32 +185,56 @@ fn entries_without_a_job_are_noted_and_do_not_stop_a_suspect() {
     assert_all_lost(&place, &entries);
 }
 
+/// Those of them that look like no job to whoever only moves ids.
+fn forge_dead_entries(place: &Place) -> Vec<String> {
+    let mut entries = forge_entries(place);
+    entries.truncate(4);
+    entries
+}
+
 #[test]
-fn entries_without_a_job_do_not_stop_a_reaper_a_recovery_or_the_scheduler() {
+fn entries_without_a_job_are_noted_and_do_not_stop_a_reaper() {
     let place = Place::new();
-    let (a, b) = (place.server(), place.server());
-    let entries = forge_entries(&place);
-    // Those that look like a job are none for a take alone: these paths only move ids.
-    let entries = &entries[..3];
+    let a = place.server();
+    let entries = forge_dead_entries(&place);
     let good = place.submit();
-    let _: String = place.redis("RPOP", "work_queue:default", &[]);
-    for server in [&a, &b] {
-        for entry in entries {
-            let _: i64 = place.redis("LPUSH", &in_progress(server), &[entry]);
-        }
+    place.fetch(&a);
+    for entry in &entries {
+        let _: i64 = place.redis("LPUSH", &in_progress(&a), &[entry]);
     }
-    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&good.to_string()]);
-    let _: i64 = place.redis("LPUSH", &in_progress(&b), &[&good.to_string()]);
+    assert_eq!(place.dies(&a).moved, 1);
+    let b = place.server();
+    assert_eq!(ids(&place.take(&b, 2)), [good]);
+    place.queue.leave(&b).unwrap();
+    let _: String = place.redis("RPOP", "work_queue:default", &[]);
+    assert_all_lost(&place, &entries);
+}
+
+#[test]
+fn entries_without_a_job_are_noted_and_do_not_stop_a_recovery() {
+    let place = Place::new();
+    let a = place.server();
+    let entries = forge_dead_entries(&place);
+    let good = place.submit();
+    place.fetch(&a);
+    for entry in &entries {
+        let _: i64 = place.redis("LPUSH", &in_progress(&a), &[entry]);
+    }
     let found = place.queue.in_progress_here(&a).unwrap();
     assert_eq!(place.queue.recover(&a, &found).unwrap(), 1);
-    let _: String = place.redis("RPOP", "work_queue:default", &[]);
-    assert_eq!(place.dies(&b).moved, 1);
-    let _: String = place.redis("RPOP", "work_queue:default", &[]);
-    for entry in entries {
+    assert_eq!(place.redis::<String>("RPOP", "work_queue:default", &[]), good.to_string());
+    assert_all_lost(&place, &entries);
+}
+
+#[test]
+fn entries_without_a_job_are_noted_and_do_not_stop_the_scheduler() {
+    let place = Place::new();
+    let entries = forge_dead_entries(&place);
+    for entry in &entries {
         let _: i64 = place.redis("ZADD", "scheduled", &["1", entry]);
     }
     assert_eq!(place.queue.promote().unwrap(), (0, None));
-    assert_all_lost(&place, entries);
+    assert_all_lost(&place, &entries);
 }
 
 #[test]

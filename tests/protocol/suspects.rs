@@ -21,6 +21,17 @@ fn one_suspect_at_a_time_is_started() {
 }
 
 #[test]
+fn one_suspect_at_a_time_is_started_over_all_queues() {
+    let place = Place::new();
+    let a = place.server();
+    let (first, second) = (place.submit_suspect_in("first", 1), place.submit_suspect_in("second", 1));
+    let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 4 });
+    let take = |suspects| ids(&place.queue.take(&a, &shares, suspects, 3, None).unwrap().unwrap().jobs);
+    assert_eq!(take(Suspects::Any), [first]);
+    assert_eq!(take(Suspects::One), [second]);
+}
+
+#[test]
 fn no_suspect_is_started_without_a_free_worker() {
     let place = Place::new();
     let a = place.server();

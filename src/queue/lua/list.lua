@@ -8,16 +8,14 @@ local status, kind, offset, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumbe
 local function index(word) return INDEX .. word .. (kind ~= '' and ':' .. kind or '') end
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
 
--- The running jobs that match; only the in-progress lists know them, and those are short. An id can stand twice in one:
--- a job that was cancelled in a fetcher's hand and sent back leaves its old entry behind until the next take.
+-- The running jobs that match; only the in-progress lists know them, and those are short. An id can stand in
+-- them twice: a job that was cancelled in a fetcher's hand and sent back leaves its old entry behind until the next take.
 local function running()
   local ids, seen = {}, {}
   for _, server in ipairs(call('HKEYS', SERVERS)) do
     for _, id in ipairs(call('LRANGE', IN_PROGRESS .. server, 0, -1)) do
-      local job = read(id, 'status', 'type', 'server')
-      if not seen[id] and job[1] == 'processing' and job[3] == server and (kind == '' or job[2] == kind) then
-        ids[#ids + 1] = id
-      end
+      local job = read(id, 'status', 'type')
+      if not seen[id] and job[1] == 'processing' and (kind == '' or job[2] == kind) then ids[#ids + 1] = id end
       seen[id] = true
     end
   end

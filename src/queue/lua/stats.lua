@@ -6,10 +6,8 @@ local all = call('HGETALL', SERVERS)
 for i = 1, #all, 2 do
   local server, beat = all[i], all[i + 1]
   for _, id in ipairs(call('LRANGE', IN_PROGRESS .. server, 0, -1)) do
-    local job = read(id, 'status', 'server')
-    if not seen[id] and job[1] == 'processing' and job[2] == server then
-      running, seen[id] = running + 1, true
-    end
+    if not seen[id] and read(id, 'status')[1] == 'processing' then running = running + 1 end
+    seen[id] = true
   end
   if string.sub(beat, 1, 1) ~= 'D' then
     local facts = call('HMGET', SERVER .. server, 'started_at', 'workers', 'busy', 'beat_at')
