@@ -298,7 +298,7 @@ impl Server {
             max_queue_length: config.max_queue_length,
             max_body: config.max_body,
             max_connections: config.max_connections,
-            token: config.api_token.as_ref().map(|token| token.expose().to_owned()),
+            token: config.api_token.clone(),
             queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
         };
         let (queue_of_api, identity_of_api, in_hand_of_api) =
