@@ -114,7 +114,9 @@ fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, S
             |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.kind));
         match &entry.run {
             Some(Run::Exec(command)) => {
-                let handler = ExecHandler::new(command, &config.config_dir).map_err(wrong)?;
+                let handler = ExecHandler::new(command, &config.config_dir)
+                    .and_then(|handler| handler.limited(entry.limits))
+                    .map_err(wrong)?;
                 handlers.insert(&entry.kind, handler);
             }
             Some(Run::Http(url)) => handlers.insert(&entry.kind, HttpHandler::new(url).map_err(wrong)?),

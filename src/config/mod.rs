@@ -23,6 +23,7 @@ pub use self::settings::help_settings;
 use self::sources::Given;
 use self::values::Invalid;
 use crate::handler::Policy;
+use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
 
 /// Everything that a server is told at start.
@@ -130,6 +131,8 @@ pub struct HandlerEntry {
     pub kind: String,
     /// What runs such jobs; `None`: a handler that exists in Rust.
     pub run: Option<Run>,
+    /// What its program may use up; none unless it is a program.
+    pub limits: ResourceLimits,
     /// Timeout (1 ms to 24 h), attempts (1 to 100) and backoff (base up to cap); the default where the file is silent.
     pub policy: Policy,
 }

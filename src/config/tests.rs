@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::handler::limits::ResourceLimits;
 
 /// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
@@ -331,6 +332,7 @@ fn handlers_are_read_with_their_policies() {
             timeout = "10m"
             max_attempts = 3
             backoff = { base = "2s", cap = "5m" }
+            limits = { memory = "512MiB", cpu = "1m", open_files = 256, niceness = 10 }
 
             [handlers.notify]
             http = "http://127.0.0.1:9000/notify"
@@ -345,6 +347,12 @@ fn handlers_are_read_with_their_policies() {
     let encode = HandlerEntry {
         kind: "Encode Video".to_owned(),
         run: Some(Run::Exec(vec!["./encode.sh".to_owned(), "--fast".to_owned()])),
+        limits: ResourceLimits {
+            memory: Some(512 << 20),
+            cpu: Some(Duration::from_secs(60)),
+            open_files: Some(256),
+            niceness: Some(10),
+        },
         policy: Policy {
             timeout: Duration::from_secs(600),
             max_attempts: 3,
@@ -354,12 +362,14 @@ fn handlers_are_read_with_their_policies() {
     let echo = HandlerEntry {
         kind: "echo".to_owned(),
         run: None,
+        limits: ResourceLimits::default(),
         policy: Policy { max_attempts: 1, ..Policy::default() },
     };
     let backoff = Backoff { cap: Duration::from_secs(10), ..Backoff::default() };
     let notify = HandlerEntry {
         kind: "notify".to_owned(),
         run: Some(Run::Http("http://127.0.0.1:9000/notify".to_owned())),
+        limits: ResourceLimits::default(),
         policy: Policy { backoff, ..Policy::default() },
     };
     assert_eq!(config.handlers, [encode, echo, notify]);
@@ -400,6 +410,31 @@ fn bad_handlers_are_refused_by_name() {
             "the base 2h above the cap 1h",
         ),
         ("[handlers.x]\nbackoff = { cap = '366d' }", r#"handlers."x".backoff.cap ("#, "0s to 365d"),
+        ("[handlers.x]\nlimits = { cpu = '1s' }", r#"handlers."x" ("#, "limits, but no exec"),
+        ("[handlers.x]\nexec = ['a']\nlimits = 3", r#"handlers."x".limits ("#, "allowed: a table"),
+        ("[handlers.x]\nexec = ['a']\nlimits.ram = 3", r#"handlers."x".limits ("#, r#"unknown key "ram""#),
+        ("[handlers.x]\nexec = ['a']\nlimits.memory = 3", r#"handlers."x".limits.memory ("#, "1MiB to"),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.cpu = '1500ms'",
+            r#"handlers."x".limits.cpu ("#,
+            "whole seconds",
+        ),
+        ("[handlers.x]\nexec = ['a']\nlimits.cpu = '100ms'", r#"handlers."x".limits.cpu ("#, "1s to 1d"),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.open_files = 3",
+            r#"handlers."x".limits.open_files ("#,
+            "from 4 to",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.niceness = 20",
+            r#"handlers."x".limits.niceness ("#,
+            "from 0 to 19",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.niceness = -1",
+            r#"handlers."x".limits.niceness ("#,
+            "from 0 to 19",
+        ),
         ("handlers.x = 3", r#"handlers."x" ("#, "allowed: a table"),
         ("[handlers.\"\"]\nexec = ['a']", r#"handlers."" ("#, "no valid name"),
         ("[handlers.\"a\\nb\"]\nexec = ['a']", r#"handlers."a\nb" ("#, "no valid name"),
