@@ -4,6 +4,7 @@
 //! environment variable, which beats the file, which beats the default. Every value that is given is checked, also one
 //! that another beats. This part starts nothing and knows neither Redis nor HTTP.
 
+mod exposure;
 mod file;
 mod secret;
 mod settings;
@@ -85,6 +86,9 @@ pub struct Config {
     /// Where relative paths of `exec` handlers start: the file's folder, or without a file the working directory.
     /// [`Config::load`] makes it absolute. Defaults to `.`.
     pub config_dir: PathBuf,
+    /// What the operator should know about the sources of these values: secrets where others can read them. Each is a
+    /// line without anything secret in it.
+    pub warnings: Vec<String>,
 }
 
 /// A queue that a server takes jobs from.
@@ -175,6 +179,7 @@ impl Default for Config {
             demo: false,
             handlers: Vec::new(),
             config_dir: PathBuf::from("."),
+            warnings: Vec::new(),
         }
     }
 }
@@ -210,9 +215,11 @@ impl Config {
             let file = file::read(&path, &named_by)?;
             config.config_dir = absolute_folder(Path::new(&path).parent().unwrap_or(Path::new("/")));
             config.handlers = file.handlers;
+            config.warnings.extend(exposure::of_config_file(&path, &file.given));
             config.apply(file.given)?;
         }
         config.apply(sources::environment(env))?;
+        config.warnings.extend(exposure::of_flags(&flags.given));
         config.apply(flags.given)?;
         config.check()?;
         Ok(config)

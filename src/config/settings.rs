@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::values::{self, Invalid, MAX_COUNT, MAX_DURATION};
-use super::{Config, Fsync, LogFormat};
+use super::{Config, Fsync, LogFormat, exposure};
 
 /// Puts the value of a text into the configuration.
 pub(super) type Set = fn(&mut Config, &str) -> Result<(), Invalid>;
@@ -198,6 +198,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     )
     .secret(),
     Setting::new("api-token-file", "FILE", "", "a file that holds the api-token", |config, text| {
+        config.warnings.extend(exposure::of_file("api-token-file", text));
         put(&mut config.api_token, values::token_file(text).map(Some))
     }),
     Setting::new(

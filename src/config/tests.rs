@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -444,6 +445,43 @@ fn bad_handlers_are_refused_by_name() {
         assert!(line.starts_with(start) && line.contains(part), "{text}: {line}");
         assert!(line.contains("threadq.toml"), "{line}");
     }
+}
+
+#[test]
+fn secrets_in_sight_of_others_are_warned_of_without_showing_them() {
+    let folder = Folder::new();
+    let warnings = |args: &[&str], env: &[(&str, &str)]| {
+        let warnings = load(args, env).unwrap().warnings;
+        assert!(!format!("{warnings:?}").contains("hunter2"), "{warnings:?}");
+        warnings
+    };
+    let from_flag = warnings(&["--api-token", "hunter2", "--redis-url=redis://u:hunter2@h"], &[]);
+    assert_eq!(from_flag.len(), 2);
+    for part in ["api-token (flag --api-token)", "list of processes", "(THREADQ_API_TOKEN)", "api-token-file"]
+    {
+        assert!(from_flag[0].contains(part), "{from_flag:?}");
+    }
+    assert!(from_flag[1].starts_with("redis-url (flag --redis-url)"), "{from_flag:?}");
+    let env = [("THREADQ_API_TOKEN", "hunter2"), ("REDIS_URL", "redis://:hunter2@h")];
+    assert!(warnings(&["--redis-url", "redis://h:1/2"], &env).is_empty());
+
+    let token = folder.file("token", "hunter2");
+    let config = folder.file("threadq.toml", "redis-url = 'redis://:hunter2@h'");
+    let harmless = folder.file("harmless.toml", "redis-url = 'redis://h'");
+    let set_mode = |file: &str, mode| fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    let args = ["--api-token-file", &token, "--config", &config];
+    for mode in [0o640, 0o604, 0o644] {
+        set_mode(&token, mode);
+        set_mode(&config, mode);
+        let found = warnings(&args, &[]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().all(|line| line.contains(&format!("{mode:04o}"))), "{found:?}");
+    }
+    set_mode(&token, 0o600);
+    set_mode(&config, 0o400);
+    assert!(warnings(&args, &[]).is_empty());
+    set_mode(&harmless, 0o644);
+    assert!(warnings(&["--config", &harmless], &[]).is_empty());
 }
 
 #[test]
