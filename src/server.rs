@@ -153,11 +153,12 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
 fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
     let settings = queue::Settings {
         url: url.to_owned(),
+        ca: config.redis_ca.clone(),
         namespace: config.namespace.clone(),
         connections: CONNECTIONS + config.workers as u32,
         fetchers: fetcher_count(config) as u32,
     };
-    Queue::new(&settings).map_err(|error| StartError::Configuration(format!("redis-url: {error}")))
+    Queue::new(&settings).map_err(StartError::Configuration)
 }
 
 /// One for each queue at least: each sleeps on one queue.

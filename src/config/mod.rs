@@ -34,8 +34,12 @@ use crate::job::DEFAULT_QUEUE;
 pub struct Config {
     /// Where HTTP requests are taken; port 0 is a free one. Defaults to 127.0.0.1:8080.
     pub listen: SocketAddr,
-    /// The Redis to use: `redis://`, `redis+unix://` or `unix://`. Defaults to none: a private one is started.
+    /// The Redis to use: `redis://`, `rediss://` (with the feature `tls`), `redis+unix://` or `unix://`. Defaults to
+    /// none: a private one is started.
     pub redis_url: Option<Secret>,
+    /// Certificates in PEM: a `rediss://` server must have its own from one of these authorities. Defaults to none: from
+    /// one that the web trusts.
+    pub redis_ca: Option<String>,
     /// Where the private Redis keeps its data, relative to the working directory. Defaults to `./threadq-data`.
     pub data_dir: PathBuf,
     /// How often the private Redis writes through to the disk. Defaults to every second.
@@ -155,6 +159,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             redis_url: None,
+            redis_ca: None,
             data_dir: PathBuf::from("./threadq-data"),
             fsync: Fsync::EverySec,
             namespace: "threadq".to_owned(),
@@ -241,8 +246,14 @@ impl Config {
     /// Refuses what is dangerous as a whole though each setting is right by itself.
     ///
     /// # Errors
-    /// Other machines could send requests, no token is asked of them, and nobody said that this is meant.
+    /// Other machines could send requests, no token is asked of them, and nobody said that this is meant. Or there is a
+    /// certificate authority for Redis and no TLS.
     pub fn check(&self) -> Result<(), ConfigError> {
+        let has_tls = self.redis_url.as_ref().is_some_and(|url| url.expose().starts_with("rediss://"));
+        if self.redis_ca.is_some() && !has_tls {
+            let why = Invalid::new("is given, but Redis is not reached by TLS", "a redis-url with rediss://");
+            return Err(ConfigError::new("redis-ca-file", "with the other settings", "it", why));
+        }
         let is_local = self.listen.ip().to_canonical().is_loopback();
         if is_local || self.api_token.is_some() || self.insecure_no_token {
             return Ok(());

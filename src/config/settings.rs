@@ -87,11 +87,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         "redis-url",
         "URL",
         "",
-        "the Redis to use, redis:// or unix://; without it a private one is started (also: REDIS_URL)",
+        "the Redis to use: redis://, rediss:// or unix://; without it a private one is started (also: REDIS_URL)",
         set_redis_url,
     )
     .or_env("REDIS_URL", set_redis_url)
     .secret(),
+    Setting::new(
+        "redis-ca-file",
+        "FILE",
+        "",
+        "authorities (PEM) to trust with rediss:// in place of those of the web",
+        |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
+    ),
     Setting::new(
         "data-dir",
         "DIR",
