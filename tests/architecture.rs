@@ -2,6 +2,9 @@
 //!
 //! `cargo deny` would do the second half too, but takes many times as long to build as everything else here together.
 
+// What tests share is a test too.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

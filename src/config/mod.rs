@@ -146,12 +146,22 @@ pub struct HandlerEntry {
 }
 
 /// What runs the jobs of a type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Run {
     /// A program and its arguments: at least one entry, the first one not empty.
     Exec(Vec<String>),
     /// The URL that jobs are posted to.
     Http(String),
+}
+
+/// Both may hold secrets: the key of a service in its URL, a password among the arguments.
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Run::Exec(words) => write!(f, "Exec({:?}, ***)", words.first().map_or("", String::as_str)),
+            Run::Http(_) => f.write_str("Http(***)"),
+        }
+    }
 }
 
 impl Default for Config {

@@ -87,7 +87,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "redis-url",
         "URL",
         "",
-        "the Redis to use: redis://, rediss:// or unix://; without it a private one is started (also: REDIS_URL)",
+        "the Redis to use, redis(s):// or unix://; without it a private one is started (also: REDIS_URL)",
         set_redis_url,
     )
     .or_env("REDIS_URL", set_redis_url)

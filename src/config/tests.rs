@@ -140,7 +140,8 @@ fn an_empty_variable_is_not_set() {
 fn bad_values_are_refused_from_every_source_with_the_same_words() {
     let cases = [
         ("listen", vec!["", "8080", "nowhere:80", "127.0.0.1", "127.0.0.1:65536"], "ADDR:PORT such as"),
-        ("redis-url", vec!["h", "http://h", "rediss://h", "redis://", "unix://s"], "redis://[[USER]"),
+        ("redis-url", vec!["h", "http://h", "rediss://h#insecure", "redis://", "unix://s"], "[[USER]"),
+        ("redis-ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "certificates in PEM"),
         ("data-dir", vec![""], "the path of a folder"),
         ("fsync", vec!["never", "ALWAYS"], "everysec, always"),
         ("namespace", vec!["a b", "{x}", "é"], "1 to 64 of A-Z"),
@@ -302,7 +303,7 @@ fn a_secret_shows_neither_in_debug_nor_in_errors() {
     for (name, value) in [
         ("api-token", "hunter2 x"),
         ("api-token", "hunter2\n"),
-        ("redis-url", "rediss://:hunter2@h"),
+        ("redis-url", "rediss://:hunter2@h#insecure"),
         ("redis-url", "redis://:hunter2@"),
         ("redis-url", "hunter2"),
         ("redis-url", "hunter2://h"),
@@ -482,6 +483,18 @@ fn secrets_in_sight_of_others_are_warned_of_without_showing_them() {
     assert!(warnings(&args, &[]).is_empty());
     set_mode(&harmless, 0o644);
     assert!(warnings(&["--config", &harmless], &[]).is_empty());
+}
+
+#[test]
+fn a_configuration_that_is_printed_shows_no_secret() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "threadq.toml",
+        "redis-url = 'redis://ann:hunter2@h'\napi-token = 'hunter2'\n[handlers.a]\nexec = ['a', 'hunter2']\n\
+         [handlers.b]\nhttp = 'http://ann:hunter2@h/hunter2?key=hunter2'\n",
+    );
+    let config = load(&["--config", &file], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The job goes there as JSON in a POST, the answer's status says how it went, its body is the result. Redirects,
 //! proxies and cookies play no part: the operator named the one place where jobs go.
 
+use std::fmt;
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,10 +35,16 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 const USER_AGENT: &str = concat!("threadq/", env!("CARGO_PKG_VERSION"));
 
 /// Posts every attempt to a URL.
-#[derive(Debug)]
 pub struct HttpHandler {
     url: Uri,
     agent: Agent,
+}
+
+/// Without the URL, which may hold a secret.
+impl fmt::Debug for HttpHandler {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("HttpHandler").finish_non_exhaustive()
+    }
 }
 
 impl HttpHandler {
