@@ -82,7 +82,16 @@ fn json_line(time: &str, level: Level, module: Option<&str>, message: &str) -> S
     }
     let level = level.as_str().to_ascii_lowercase();
     let line = Line { time, level: &level, module, message };
-    let mut line = serde_json::to_string(&line).unwrap_or_default();
+    let json = serde_json::to_string(&line).unwrap_or_default();
+    // JSON leaves most of them as they are, but people look at such lines in terminals too. All stand in strings.
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_unsafe_to_show(c) {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
     line.push('\n');
     line
 }
@@ -91,7 +100,7 @@ fn json_line(time: &str, level: Level, module: Option<&str>, message: &str) -> S
 fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_invisible_control(c) {
+        if is_unsafe_to_show(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -100,9 +109,10 @@ fn escaped(text: &str) -> String {
     line
 }
 
-/// Line and paragraph separators, and what switches between left-to-right and right-to-left.
-fn is_invisible_control(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Control characters, line and paragraph separators, and what switches between left-to-right and right-to-left.
+pub(crate) fn is_unsafe_to_show(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl<W: Write + Send> Log for LineLogger<W> {
@@ -197,12 +207,16 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(21);
         for _ in 0..5_000 {
             let message: String = (0..random.usize(0..20))
-                .map(|_| if random.bool() { random.char(..) } else { random.char('\0'..'\u{a0}') })
+                .map(|_| match random.u8(..3) {
+                    0 => random.char(..),
+                    1 => random.char('\0'..'\u{a0}'),
+                    _ => random.char('\u{2000}'..'\u{2070}'),
+                })
                 .collect();
             let line_of_text = line(&text, &message);
-            assert_eq!(line_of_text.chars().filter(|c| c.is_control()).collect::<String>(), "\n");
+            assert_eq!(line_of_text.chars().filter(|c| is_unsafe_to_show(*c)).collect::<String>(), "\n");
             let line_of_json = line(&json, &message);
-            assert_eq!(line_of_json.matches('\n').count(), 1);
+            assert_eq!(line_of_json.chars().filter(|c| is_unsafe_to_show(*c)).collect::<String>(), "\n");
             let value: serde_json::Value = serde_json::from_str(&line_of_json).unwrap();
             assert_eq!(value["message"], message);
         }

@@ -114,7 +114,9 @@ fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, S
             |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.kind));
         match &entry.run {
             Some(Run::Exec(command)) => {
-                let handler = ExecHandler::new(command, &config.config_dir).map_err(wrong)?;
+                let handler = ExecHandler::new(command, &config.config_dir)
+                    .and_then(|handler| handler.limited(entry.limits))
+                    .map_err(wrong)?;
                 handlers.insert(&entry.kind, handler);
             }
             Some(Run::Http(url)) => handlers.insert(&entry.kind, HttpHandler::new(url).map_err(wrong)?),
@@ -151,11 +153,12 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
 fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
     let settings = queue::Settings {
         url: url.to_owned(),
+        ca: config.redis_ca.clone(),
         namespace: config.namespace.clone(),
         connections: CONNECTIONS + config.workers as u32,
         fetchers: fetcher_count(config) as u32,
     };
-    Queue::new(&settings).map_err(|error| StartError::Configuration(format!("redis-url: {error}")))
+    Queue::new(&settings).map_err(StartError::Configuration)
 }
 
 /// One for each queue at least: each sleeps on one queue.
@@ -298,7 +301,7 @@ impl Server {
             max_queue_length: config.max_queue_length,
             max_body: config.max_body,
             max_connections: config.max_connections,
-            token: config.api_token.as_ref().map(|token| token.expose().to_owned()),
+            token: config.api_token.clone(),
             queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
         };
         let (queue_of_api, identity_of_api, in_hand_of_api) =

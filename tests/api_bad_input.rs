@@ -354,7 +354,7 @@ fn a_body_of_another_type_is_refused() {
 #[test]
 fn a_body_over_the_limit_is_refused_declared_or_chunked() {
     let target = Target::new();
-    let head = "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     // Only declared: the answer must not wait for the body.
     for length in ["1048577", "1000000000000", "9223372036854775807", "18446744073709551615"] {
         let mut connection = http::Connection::open(target.server.addr()).expect("connects");
@@ -366,7 +366,7 @@ fn a_body_over_the_limit_is_refused_declared_or_chunked() {
     // Also on paths that take no body.
     let mut connection = http::Connection::open(target.server.addr()).expect("connects");
     connection
-        .send_raw(b"GET /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n")
+        .send_raw(b"GET /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n")
         .expect("sent");
     let reply = connection.receive(false).expect("an answer");
     reply.expect_error(413, "body_too_large", "a GET");
@@ -430,10 +430,10 @@ fn a_head_over_16_kib_is_refused_or_closed() {
     let big = "x".repeat(17 * 1024);
     let many = (0..2000).map(|n| format!("X-{n}: yyyyyyyy\r\n")).collect::<String>();
     for request in [
-        format!("GET /stats?{big} HTTP/1.1\r\nHost: x\r\n\r\n"),
-        format!("GET /stats HTTP/1.1\r\nHost: x\r\nX-Big: {big}\r\n\r\n"),
-        format!("GET /stats HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
-        format!("GET /stats HTTP/1.1\r\nHost: x\r\nX-Big: {}", "x".repeat(200_000)),
+        format!("GET /stats?{big} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        format!("GET /stats HTTP/1.1\r\nHost: localhost\r\nX-Big: {big}\r\n\r\n"),
+        format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
+        format!("GET /stats HTTP/1.1\r\nHost: localhost\r\nX-Big: {}", "x".repeat(200_000)),
         "x".repeat(300_000),
     ] {
         let mut connection = http::Connection::open(target.server.addr()).expect("connects");
@@ -454,7 +454,7 @@ fn a_head_over_16_kib_is_refused_or_closed() {
 fn requests_that_are_framed_in_two_ways_are_refused_or_closed() {
     let target = Target::new();
     let body = r#"{"type":"echo"}"#;
-    let post = "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let post = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     for request in [
         format!("{post}Content-Length: 15\r\nContent-Length: 14\r\n\r\n{body}"),
         format!("{post}Content-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{body}\r\n0\r\n\r\n"),
@@ -465,10 +465,10 @@ fn requests_that_are_framed_in_two_ways_are_refused_or_closed() {
         format!("{post}Transfer-Encoding: gzip\r\n\r\n{body}"),
         format!("{post}Transfer-Encoding: chunked\r\n\r\nzz\r\n{body}\r\n0\r\n\r\n"),
         "GET /stats\r\n\r\n".to_owned(),
-        "GET /stats HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(),
+        "GET /stats HTTP/2.0\r\nHost: localhost\r\n\r\n".to_owned(),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
         "GET /stats HTTP/1.1\r\nHost x\r\n\r\n".to_owned(),
-        "GET /stats HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n".to_owned(),
+        "GET /stats HTTP/1.1\r\nHost: localhost\r\nA: b\0c\r\n\r\n".to_owned(),
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03\r\n\r\n".to_owned(),
     ] {
         let mut connection = http::Connection::open(target.server.addr()).expect("connects");
@@ -620,15 +620,16 @@ fn without_the_right_token_nothing_is_given_or_done() {
 fn a_client_too_slow_to_send_is_closed_and_nobody_notices() {
     let target = Target::new();
     let begin = Instant::now();
-    let mut slow: Vec<_> = ["GET /st", "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"]
-        .iter()
-        .map(|text| {
-            let mut connection =
-                http::Connection::open_with(target.server.addr(), secs(40)).expect("connects");
-            connection.send_raw(text.as_bytes()).expect("sent");
-            connection
-        })
-        .collect();
+    let mut slow: Vec<_> =
+        ["GET /st", "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"]
+            .iter()
+            .map(|text| {
+                let mut connection =
+                    http::Connection::open_with(target.server.addr(), secs(40)).expect("connects");
+                connection.send_raw(text.as_bytes()).expect("sent");
+                connection
+            })
+            .collect();
     target.assert_unharmed("while they are slow");
     for connection in &mut slow {
         connection.read_to_close().expect("closed by the server");

@@ -417,7 +417,7 @@ fn a_content_type_may_carry_a_charset_and_a_body_may_be_chunked() {
     let mut connection = http::Connection::open(server.addr()).expect("connects");
     connection
         .send_raw(
-            b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
               8\r\n{\"type\":\r\n7\r\n\"echo\"}\r\n0\r\n\r\n",
         )
         .expect("sent");

@@ -49,7 +49,7 @@ impl Client {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: bench\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
         );
         self.stream.get_mut().write_all(request.as_bytes()).expect("the server takes requests");
         let (mut status, mut length) = (0, 0);

@@ -11,6 +11,7 @@ mod jobs;
 mod query;
 mod reply;
 mod route;
+mod site;
 mod status;
 mod waiting;
 
@@ -24,6 +25,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::config::Secret;
 use crate::handler::Handlers;
 use crate::identity::Identity;
 use crate::inhand::InHand;
@@ -53,7 +55,7 @@ pub struct Settings {
     /// Open connections.
     pub max_connections: usize,
     /// What requests must carry as a bearer token.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// The queues that this server takes from.
     pub queues: Vec<String>,
 }
@@ -201,6 +203,18 @@ fn send(request: tiny_http::Request, reply: Reply) {
     let _ = request.respond(response);
 }
 
+/// Whether the request carries the token. Takes as long whatever was sent.
+fn check_token(token: &str, request: &Request) -> Result<(), Reply> {
+    let given = request.header("Authorization").ok().flatten().unwrap_or_default();
+    let (scheme, sent) = given.split_once(' ').unwrap_or_default();
+    let equal = Sha256::digest(sent.trim()).ct_eq(&Sha256::digest(token));
+    if scheme.eq_ignore_ascii_case("bearer") && equal.into() {
+        return Ok(());
+    }
+    let sentence = "a token is needed, in the header Authorization: Bearer TOKEN";
+    Err(Reply::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer"))
+}
+
 impl Api {
     /// Answers one request, or parks it until its job ends.
     fn handle(&self, mut request: tiny_http::Request, waiting: &Waiting, upstreams: &Arc<Upstreams>) {
@@ -216,13 +230,12 @@ impl Api {
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
         let known = Shape::of(path);
-        let answer = self
-            .check_token(&request)
-            .and_then(|()| {
-                let request = Request { path, query, headers: request.headers(), body: &body };
-                self.answer(&method, known, &request)
-            })
-            .unwrap_or_else(Answered::Now);
+        let answer = {
+            let request = Request { path, query, headers: request.headers(), body: &body };
+            self.admit(&method, &request)
+                .and_then(|()| self.answer(&method, known, &request))
+                .unwrap_or_else(Answered::Now)
+        };
         let pattern = known.map_or("other", |(shape, _)| shape.pattern);
         match answer {
             Answered::Now(reply) => {
@@ -246,18 +259,12 @@ impl Api {
         }
     }
 
-    /// Whether the request carries the token, if one is set. Takes as long whatever was sent.
-    fn check_token(&self, request: &tiny_http::Request) -> Result<(), Reply> {
-        let Some(token) = &self.settings.token else { return Ok(()) };
-        let mut given = request.headers().iter().filter(|header| header.field.equiv("Authorization"));
-        let only = given.next().filter(|_| given.next().is_none()).map_or("", |header| header.value.as_str());
-        let (scheme, sent) = only.split_once(' ').unwrap_or_default();
-        let equal = Sha256::digest(sent.trim()).ct_eq(&Sha256::digest(token));
-        if scheme.eq_ignore_ascii_case("bearer") && equal.into() {
-            return Ok(());
+    /// Whether the sender may ask at all: by the token if one is set, else by where the request comes from.
+    fn admit(&self, method: &str, request: &Request) -> Result<(), Reply> {
+        match &self.settings.token {
+            Some(token) => check_token(token.expose(), request),
+            None => site::check(method, request.header("Host")?, request.header("Origin")?),
         }
-        let sentence = "a token is needed, in the header Authorization: Bearer TOKEN";
-        Err(Reply::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer"))
     }
 
     fn answer(

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use crate::logging::is_unsafe_to_show;
+
 /// The text with everything that a terminal might obey, or that could hide what is there, spelled out.
 pub(super) fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
-        if is_unsafe(c) {
+        if is_unsafe_to_show(c) {
             safe.extend(c.escape_default())
         } else {
             safe.push(c)
@@ -22,7 +24,7 @@ pub(super) fn json_line(json: &str) -> String {
     json.trim().chars().fold(String::with_capacity(json.len()), |mut line, c| {
         match c {
             '\n' | '\r' | '\t' => line.push(' '),
-            c if is_unsafe(c) => {
+            c if is_unsafe_to_show(c) => {
                 // Writing to a String cannot fail.
                 let _ = write!(line, "\\u{:04x}", u32::from(c));
             }
@@ -30,12 +32,6 @@ pub(super) fn json_line(json: &str) -> String {
         }
         line
     })
-}
-
-/// Control characters, and those that turn the direction of text around or break its lines.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -53,7 +49,7 @@ mod tests {
     fn a_json_line_means_the_same() {
         let json = "{\r\n\t\"a\u{9b}\": \"\u{202e}\\u001b\",\n \"n\": 1.000000000000000000000001\n}\n";
         let line = json_line(json);
-        assert!(!line.chars().any(is_unsafe), "{line}");
+        assert!(!line.chars().any(is_unsafe_to_show), "{line}");
         let before: serde_json::Value = serde_json::from_str(json).unwrap();
         let after: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(before, after);

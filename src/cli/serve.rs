@@ -20,6 +20,7 @@ const WRONG: u8 = 2;
 pub fn serve(args: lexopt::Parser) -> ExitCode {
     run("serve", "Runs the server.", args, |config| {
         logging::init(config.log_format, config.log_level);
+        config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (signal, signals) = unbounded();
         let handler = move || {
             let _ = signal.send(());
@@ -40,7 +41,8 @@ pub fn serve(args: lexopt::Parser) -> ExitCode {
 /// Reads the configuration, resolves every handler and looks at Redis, and says what is wrong.
 pub fn check(args: lexopt::Parser) -> ExitCode {
     run("check", "Checks the configuration, the handlers and Redis.", args, |config| {
-        for line in check_server(&config)? {
+        let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}"));
+        for line in warnings.chain(check_server(&config)?) {
             println!("{line}");
         }
         println!("ok");

@@ -11,6 +11,7 @@ use super::values::{self, Invalid, duration_text};
 use super::{ConfigError, HandlerEntry, Run};
 use crate::backoff::Backoff;
 use crate::handler::Policy;
+use crate::handler::limits::ResourceLimits;
 use crate::job;
 
 const MAX_FILE: u64 = 1 << 20;
@@ -18,6 +19,9 @@ const MAX_FILE: u64 = 1 << 20;
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// As for the delay of a job.
 const MAX_BACKOFF: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Below this not even the loader of a program has room.
+const MIN_MEMORY: u64 = 1 << 20;
 
 /// What a file says; its settings are not yet read.
 #[derive(Default)]
@@ -102,12 +106,20 @@ fn handler(kind: String, value: Value, origin: &str) -> Result<HandlerEntry, Con
     }
     let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
     let policy = policy(&mut entry)?;
-    entry.finish("exec, http, timeout, max_attempts, backoff")?;
+    let limits = entry.table.remove("limits");
+    entry.finish("exec, http, timeout, max_attempts, backoff, limits")?;
+    let limits = match limits {
+        Some(_) if exec.is_none() => {
+            return Err(entry.error("has limits, but no exec", "limits only beside exec"));
+        }
+        Some(value) => limits_of(Section::new(format!("{}.limits", entry.name), value, origin)?)?,
+        None => ResourceLimits::default(),
+    };
     let run = match (exec, http) {
         (Some(_), Some(_)) => return Err(entry.error("has both exec and http", "one of them")),
         (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
     };
-    Ok(HandlerEntry { kind, run, policy })
+    Ok(HandlerEntry { kind, run, limits, policy })
 }
 
 fn exec(value: &Value) -> Result<Vec<String>, Invalid> {
@@ -153,6 +165,27 @@ fn backoff(mut section: Section) -> Result<Backoff, ConfigError> {
         return Err(section.error(&problem, "a base up to the cap"));
     }
     Ok(Backoff { base, cap })
+}
+
+fn limits_of(mut section: Section) -> Result<ResourceLimits, ConfigError> {
+    let limits = ResourceLimits {
+        memory: section
+            .take_text("memory", |text| values::size(text, MIN_MEMORY..=1 << 40))?
+            .map(|n| n as u64),
+        cpu: section.take_text("cpu", whole_seconds)?,
+        open_files: section.take_text("open_files", |text| values::number(text, 4..=1 << 20))?,
+        niceness: section.take_text("niceness", |text| values::number(text, 0..=19))?,
+    };
+    section.finish("memory, cpu, open_files, niceness")?;
+    Ok(limits)
+}
+
+/// The kernel counts processor time for limits in seconds.
+fn whole_seconds(text: &str) -> Result<Duration, Invalid> {
+    match values::duration(text, Duration::from_secs(1)..=MAX_TIMEOUT)? {
+        time if time.subsec_nanos() == 0 => Ok(time),
+        _ => Err(Invalid::new("has a part of a second", "whole seconds from 1s to 1d")),
+    }
 }
 
 /// A table that is taken apart key by key; what is left over at the end is unknown.

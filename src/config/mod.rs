@@ -4,6 +4,7 @@
 //! environment variable, which beats the file, which beats the default. Every value that is given is checked, also one
 //! that another beats. This part starts nothing and knows neither Redis nor HTTP.
 
+mod exposure;
 mod file;
 mod secret;
 mod settings;
@@ -23,6 +24,7 @@ pub use self::settings::help_settings;
 use self::sources::Given;
 use self::values::Invalid;
 use crate::handler::Policy;
+use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
 
 /// Everything that a server is told at start.
@@ -32,8 +34,12 @@ use crate::job::DEFAULT_QUEUE;
 pub struct Config {
     /// Where HTTP requests are taken; port 0 is a free one. Defaults to 127.0.0.1:8080.
     pub listen: SocketAddr,
-    /// The Redis to use: `redis://`, `redis+unix://` or `unix://`. Defaults to none: a private one is started.
+    /// The Redis to use: `redis://`, `rediss://` (with the feature `tls`), `redis+unix://` or `unix://`. Defaults to
+    /// none: a private one is started.
     pub redis_url: Option<Secret>,
+    /// Certificates in PEM: a `rediss://` server must have its own from one of these authorities. Defaults to none: from
+    /// one that the web trusts.
+    pub redis_ca: Option<String>,
     /// Where the private Redis keeps its data, relative to the working directory. Defaults to `./threadq-data`.
     pub data_dir: PathBuf,
     /// How often the private Redis writes through to the disk. Defaults to every second.
@@ -84,6 +90,9 @@ pub struct Config {
     /// Where relative paths of `exec` handlers start: the file's folder, or without a file the working directory.
     /// [`Config::load`] makes it absolute. Defaults to `.`.
     pub config_dir: PathBuf,
+    /// What the operator should know about the sources of these values: secrets where others can read them. Each is a
+    /// line without anything secret in it.
+    pub warnings: Vec<String>,
 }
 
 /// A queue that a server takes jobs from.
@@ -130,12 +139,14 @@ pub struct HandlerEntry {
     pub kind: String,
     /// What runs such jobs; `None`: a handler that exists in Rust.
     pub run: Option<Run>,
+    /// What its program may use up; none unless it is a program.
+    pub limits: ResourceLimits,
     /// Timeout (1 ms to 24 h), attempts (1 to 100) and backoff (base up to cap); the default where the file is silent.
     pub policy: Policy,
 }
 
 /// What runs the jobs of a type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Run {
     /// A program and its arguments: at least one entry, the first one not empty.
     Exec(Vec<String>),
@@ -143,11 +154,22 @@ pub enum Run {
     Http(String),
 }
 
+/// Both may hold secrets: the key of a service in its URL, a password among the arguments.
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Run::Exec(words) => write!(f, "Exec({:?}, ***)", words.first().map_or("", String::as_str)),
+            Run::Http(_) => f.write_str("Http(***)"),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             redis_url: None,
+            redis_ca: None,
             data_dir: PathBuf::from("./threadq-data"),
             fsync: Fsync::EverySec,
             namespace: "threadq".to_owned(),
@@ -172,6 +194,7 @@ impl Default for Config {
             demo: false,
             handlers: Vec::new(),
             config_dir: PathBuf::from("."),
+            warnings: Vec::new(),
         }
     }
 }
@@ -207,9 +230,11 @@ impl Config {
             let file = file::read(&path, &named_by)?;
             config.config_dir = absolute_folder(Path::new(&path).parent().unwrap_or(Path::new("/")));
             config.handlers = file.handlers;
+            config.warnings.extend(exposure::of_config_file(&path, &file.given));
             config.apply(file.given)?;
         }
         config.apply(sources::environment(env))?;
+        config.warnings.extend(exposure::of_flags(&flags.given));
         config.apply(flags.given)?;
         config.check()?;
         Ok(config)
@@ -231,8 +256,14 @@ impl Config {
     /// Refuses what is dangerous as a whole though each setting is right by itself.
     ///
     /// # Errors
-    /// Other machines could send requests, no token is asked of them, and nobody said that this is meant.
+    /// Other machines could send requests, no token is asked of them, and nobody said that this is meant. Or there is a
+    /// certificate authority for Redis and no TLS.
     pub fn check(&self) -> Result<(), ConfigError> {
+        let has_tls = self.redis_url.as_ref().is_some_and(|url| url.expose().starts_with("rediss://"));
+        if self.redis_ca.is_some() && !has_tls {
+            let why = Invalid::new("is given, but Redis is not reached by TLS", "a redis-url with rediss://");
+            return Err(ConfigError::new("redis-ca-file", "with the other settings", "it", why));
+        }
         let is_local = self.listen.ip().to_canonical().is_loopback();
         if is_local || self.api_token.is_some() || self.insecure_no_token {
             return Ok(());

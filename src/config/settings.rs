@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::values::{self, Invalid, MAX_COUNT, MAX_DURATION};
-use super::{Config, Fsync, LogFormat};
+use super::{Config, Fsync, LogFormat, exposure};
 
 /// Puts the value of a text into the configuration.
 pub(super) type Set = fn(&mut Config, &str) -> Result<(), Invalid>;
@@ -87,11 +87,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         "redis-url",
         "URL",
         "",
-        "the Redis to use, redis:// or unix://; without it a private one is started (also: REDIS_URL)",
+        "the Redis to use, redis(s):// or unix://; without it a private one is started (also: REDIS_URL)",
         set_redis_url,
     )
     .or_env("REDIS_URL", set_redis_url)
     .secret(),
+    Setting::new(
+        "redis-ca-file",
+        "FILE",
+        "",
+        "authorities (PEM) to trust with rediss:// in place of those of the web",
+        |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
+    ),
     Setting::new(
         "data-dir",
         "DIR",
@@ -198,6 +205,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     )
     .secret(),
     Setting::new("api-token-file", "FILE", "", "a file that holds the api-token", |config, text| {
+        config.warnings.extend(exposure::of_file("api-token-file", text));
         put(&mut config.api_token, values::token_file(text).map(Some))
     }),
     Setting::new(

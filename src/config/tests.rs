@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::handler::limits::ResourceLimits;
 
 /// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
@@ -138,7 +140,8 @@ fn an_empty_variable_is_not_set() {
 fn bad_values_are_refused_from_every_source_with_the_same_words() {
     let cases = [
         ("listen", vec!["", "8080", "nowhere:80", "127.0.0.1", "127.0.0.1:65536"], "ADDR:PORT such as"),
-        ("redis-url", vec!["h", "http://h", "rediss://h", "redis://", "unix://s"], "redis://[[USER]"),
+        ("redis-url", vec!["h", "http://h", "rediss://h#insecure", "redis://", "unix://s"], "[[USER]"),
+        ("redis-ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "certificates in PEM"),
         ("data-dir", vec![""], "the path of a folder"),
         ("fsync", vec!["never", "ALWAYS"], "everysec, always"),
         ("namespace", vec!["a b", "{x}", "é"], "1 to 64 of A-Z"),
@@ -300,7 +303,7 @@ fn a_secret_shows_neither_in_debug_nor_in_errors() {
     for (name, value) in [
         ("api-token", "hunter2 x"),
         ("api-token", "hunter2\n"),
-        ("redis-url", "rediss://:hunter2@h"),
+        ("redis-url", "rediss://:hunter2@h#insecure"),
         ("redis-url", "redis://:hunter2@"),
         ("redis-url", "hunter2"),
         ("redis-url", "hunter2://h"),
@@ -331,6 +334,7 @@ fn handlers_are_read_with_their_policies() {
             timeout = "10m"
             max_attempts = 3
             backoff = { base = "2s", cap = "5m" }
+            limits = { memory = "512MiB", cpu = "1m", open_files = 256, niceness = 10 }
 
             [handlers.notify]
             http = "http://127.0.0.1:9000/notify"
@@ -345,6 +349,12 @@ fn handlers_are_read_with_their_policies() {
     let encode = HandlerEntry {
         kind: "Encode Video".to_owned(),
         run: Some(Run::Exec(vec!["./encode.sh".to_owned(), "--fast".to_owned()])),
+        limits: ResourceLimits {
+            memory: Some(512 << 20),
+            cpu: Some(Duration::from_secs(60)),
+            open_files: Some(256),
+            niceness: Some(10),
+        },
         policy: Policy {
             timeout: Duration::from_secs(600),
             max_attempts: 3,
@@ -354,12 +364,14 @@ fn handlers_are_read_with_their_policies() {
     let echo = HandlerEntry {
         kind: "echo".to_owned(),
         run: None,
+        limits: ResourceLimits::default(),
         policy: Policy { max_attempts: 1, ..Policy::default() },
     };
     let backoff = Backoff { cap: Duration::from_secs(10), ..Backoff::default() };
     let notify = HandlerEntry {
         kind: "notify".to_owned(),
         run: Some(Run::Http("http://127.0.0.1:9000/notify".to_owned())),
+        limits: ResourceLimits::default(),
         policy: Policy { backoff, ..Policy::default() },
     };
     assert_eq!(config.handlers, [encode, echo, notify]);
@@ -400,6 +412,31 @@ fn bad_handlers_are_refused_by_name() {
             "the base 2h above the cap 1h",
         ),
         ("[handlers.x]\nbackoff = { cap = '366d' }", r#"handlers."x".backoff.cap ("#, "0s to 365d"),
+        ("[handlers.x]\nlimits = { cpu = '1s' }", r#"handlers."x" ("#, "limits, but no exec"),
+        ("[handlers.x]\nexec = ['a']\nlimits = 3", r#"handlers."x".limits ("#, "allowed: a table"),
+        ("[handlers.x]\nexec = ['a']\nlimits.ram = 3", r#"handlers."x".limits ("#, r#"unknown key "ram""#),
+        ("[handlers.x]\nexec = ['a']\nlimits.memory = 3", r#"handlers."x".limits.memory ("#, "1MiB to"),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.cpu = '1500ms'",
+            r#"handlers."x".limits.cpu ("#,
+            "whole seconds",
+        ),
+        ("[handlers.x]\nexec = ['a']\nlimits.cpu = '100ms'", r#"handlers."x".limits.cpu ("#, "1s to 1d"),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.open_files = 3",
+            r#"handlers."x".limits.open_files ("#,
+            "from 4 to",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.niceness = 20",
+            r#"handlers."x".limits.niceness ("#,
+            "from 0 to 19",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nlimits.niceness = -1",
+            r#"handlers."x".limits.niceness ("#,
+            "from 0 to 19",
+        ),
         ("handlers.x = 3", r#"handlers."x" ("#, "allowed: a table"),
         ("[handlers.\"\"]\nexec = ['a']", r#"handlers."" ("#, "no valid name"),
         ("[handlers.\"a\\nb\"]\nexec = ['a']", r#"handlers."a\nb" ("#, "no valid name"),
@@ -409,6 +446,55 @@ fn bad_handlers_are_refused_by_name() {
         assert!(line.starts_with(start) && line.contains(part), "{text}: {line}");
         assert!(line.contains("threadq.toml"), "{line}");
     }
+}
+
+#[test]
+fn secrets_in_sight_of_others_are_warned_of_without_showing_them() {
+    let folder = Folder::new();
+    let warnings = |args: &[&str], env: &[(&str, &str)]| {
+        let warnings = load(args, env).unwrap().warnings;
+        assert!(!format!("{warnings:?}").contains("hunter2"), "{warnings:?}");
+        warnings
+    };
+    let from_flag = warnings(&["--api-token", "hunter2", "--redis-url=redis://u:hunter2@h"], &[]);
+    assert_eq!(from_flag.len(), 2);
+    for part in ["api-token (flag --api-token)", "list of processes", "(THREADQ_API_TOKEN)", "api-token-file"]
+    {
+        assert!(from_flag[0].contains(part), "{from_flag:?}");
+    }
+    assert!(from_flag[1].starts_with("redis-url (flag --redis-url)"), "{from_flag:?}");
+    let env = [("THREADQ_API_TOKEN", "hunter2"), ("REDIS_URL", "redis://:hunter2@h")];
+    assert!(warnings(&["--redis-url", "redis://h:1/2"], &env).is_empty());
+
+    let token = folder.file("token", "hunter2");
+    let config = folder.file("threadq.toml", "redis-url = 'redis://:hunter2@h'");
+    let harmless = folder.file("harmless.toml", "redis-url = 'redis://h'");
+    let set_mode = |file: &str, mode| fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    let args = ["--api-token-file", &token, "--config", &config];
+    for mode in [0o640, 0o604, 0o644] {
+        set_mode(&token, mode);
+        set_mode(&config, mode);
+        let found = warnings(&args, &[]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().all(|line| line.contains(&format!("{mode:04o}"))), "{found:?}");
+    }
+    set_mode(&token, 0o600);
+    set_mode(&config, 0o400);
+    assert!(warnings(&args, &[]).is_empty());
+    set_mode(&harmless, 0o644);
+    assert!(warnings(&["--config", &harmless], &[]).is_empty());
+}
+
+#[test]
+fn a_configuration_that_is_printed_shows_no_secret() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "threadq.toml",
+        "redis-url = 'redis://ann:hunter2@h'\napi-token = 'hunter2'\n[handlers.a]\nexec = ['a', 'hunter2']\n\
+         [handlers.b]\nhttp = 'http://ann:hunter2@h/hunter2?key=hunter2'\n",
+    );
+    let config = load(&["--config", &file], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
 }
 
 #[test]

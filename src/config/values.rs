@@ -24,6 +24,8 @@ const DURATION_UNITS: [(&str, u64); 5] =
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 /// A token has to fit into a request's head, of which 16 KiB are read.
 const MAX_TOKEN: usize = 1024;
+/// All authorities that the web trusts take 220 KiB.
+const MAX_CA_FILE: u64 = 1 << 20;
 
 /// Why a text is no value: completes a sentence that starts with the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -203,21 +205,36 @@ fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
 
 /// A Redis URL of a kind that this build can connect to. Host names and the like are left to the one who connects.
 pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
+    let tls = cfg!(feature = "tls");
     let problem = match text.split_once("://") {
         None => "is no URL",
-        Some(("rediss", _)) => "asks for TLS, which this build does not have",
-        Some(("redis" | "unix" | "redis+unix", _)) if has_gap(text) => {
+        Some(("rediss", _)) if !tls => "asks for TLS, and this program was built without the feature tls",
+        Some(("redis" | "rediss" | "unix" | "redis+unix", _)) if has_gap(text) => {
             "has a space or a control character in it"
         }
-        Some(("redis", rest)) if has_no_host(rest) => "names no host",
+        // The client would take #insecure as a wish to check no certificate.
+        Some(("rediss", rest)) if rest.contains('#') => {
+            "has a # in it; certificates are always checked, see redis-ca-file"
+        }
+        Some(("redis" | "rediss", rest)) if has_no_host(rest) => "names no host",
         Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => "names no absolute path of a socket",
-        Some(("redis" | "unix" | "redis+unix", _)) => return Ok(Secret::new(text)),
+        Some(("redis" | "rediss" | "unix" | "redis+unix", _)) => return Ok(Secret::new(text)),
         Some(_) => "has an unknown scheme",
     };
-    Err(Invalid::new(
-        problem,
-        "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH",
-    ))
+    let scheme = if tls { "redis:// or rediss://" } else { "redis://" };
+    let allowed = format!("{scheme}[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH");
+    Err(Invalid::new(problem, allowed))
+}
+
+/// The certificates that a file holds, in PEM. Whether they are well-formed is left to the one who connects.
+pub(super) fn ca_file(path: &str) -> Result<String, Invalid> {
+    let refuse = |problem: String| Invalid::new(problem, "a file with certificates in PEM");
+    let text = read_text(Path::new(path), MAX_CA_FILE)
+        .map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    match text.contains("-----BEGIN CERTIFICATE-----") {
+        true => Ok(text),
+        false => Err(refuse("holds no certificate".to_owned())),
+    }
 }
 
 /// The URL of an HTTP endpoint.
@@ -391,7 +408,9 @@ mod tests {
         {
             assert!(redis_url(url).is_err(), "{url}");
         }
-        assert!(redis_url("rediss://h").unwrap_err().problem.contains("TLS"));
+        assert_eq!(redis_url("rediss://u:p@h:1/2").is_ok(), cfg!(feature = "tls"));
+        assert!(redis_url("rediss://h#insecure").is_err());
+        assert!(redis_url("rediss://:1").is_err());
         for url in ["", "h", "http://", "http:///x", "http://:80/", "ftp://h", "http://h/a b", "HTTP//h"] {
             assert!(http_url(url).is_err(), "{url}");
         }

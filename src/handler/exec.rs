@@ -4,7 +4,7 @@
 //! run and got rid of is in `process`; this file knows what a job's program is given and what its end means.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf, absolute};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
+use super::limits::ResourceLimits;
 use super::output::{READ_LIMIT, message_with_end, result_from_output};
 use super::process::{self, Ended, Limits};
 use super::{Handler, JobContext, StopReason};
@@ -34,6 +35,9 @@ pub struct ExecHandler {
     program: PathBuf,
     args: Vec<String>,
     dir: PathBuf,
+    limits: ResourceLimits,
+    /// What sets the limits and then becomes the program; empty without limits.
+    prefix: Vec<OsString>,
     patience: Duration,
 }
 
@@ -55,12 +59,29 @@ impl ExecHandler {
         if args.iter().any(|arg| arg.contains('\0')) {
             return Err(format!("an argument of \"{name}\" has a NUL character in it"));
         }
-        Ok(ExecHandler { program, args: args.to_vec(), dir, patience: PATIENCE })
+        Ok(ExecHandler {
+            program,
+            args: args.to_vec(),
+            dir,
+            limits: ResourceLimits::default(),
+            prefix: Vec::new(),
+            patience: PATIENCE,
+        })
+    }
+
+    /// The same under limits.
+    ///
+    /// # Errors
+    /// A sentence: what sets limits is not installed, or the system refuses these.
+    pub fn limited(self, limits: ResourceLimits) -> Result<ExecHandler, String> {
+        Ok(ExecHandler { prefix: limits.prefix(find_on_path)?, limits, ..self })
     }
 
     fn command(&self, job: &JobContext) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).current_dir(&self.dir).env_clear();
+        let program = self.program.as_os_str();
+        let mut words = self.prefix.iter().map(OsString::as_os_str).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words).args(&self.args).current_dir(&self.dir).env_clear();
         command.envs(PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?))));
         command
             .env("THREADQ_JOB_ID", job.job().id.to_string())
@@ -90,7 +111,7 @@ impl Handler for ExecHandler {
             |reason| self.patience(reason),
         )
         .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
-        outcome(&ended)
+        outcome(&ended, &self.limits)
     }
 }
 
@@ -119,14 +140,20 @@ fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find_map(|file| check_program(file).ok())
 }
 
-fn outcome(ended: &Ended) -> Outcome {
+fn outcome(ended: &Ended, limits: &ResourceLimits) -> Outcome {
     if let Some(reason) = ended.stopped {
         return Err(Failure::retryable(reason.to_string()));
     }
     if ended.status.success() {
         return Ok(result_from_output(&ended.stdout)?);
     }
-    let message = message_with_end(&how_it_ended(ended.status), &ended.stderr);
+    let mut what = how_it_ended(ended.status);
+    if !limits.is_empty() {
+        // A limit shows itself as a failed allocation, a signal or a file that cannot be opened, and few programs say
+        // why: so the error does.
+        what = format!("{what}, under the limits {limits}");
+    }
+    let message = message_with_end(&what, &ended.stderr);
     match ended.status.code() {
         Some(code) if PERMANENT_CODES.contains(&code) => Err(Failure::permanent(message)),
         _ => Err(Failure::retryable(message)),
@@ -159,6 +186,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         13 => "SIGPIPE",
         14 => "SIGALRM",
         15 => "SIGTERM",
+        24 if cfg!(target_os = "linux") => "SIGXCPU",
         _ => return None,
     })
 }
@@ -384,6 +412,54 @@ mod tests {
         let pid: String = serde_json::from_str(&result("sleep 1000 & echo \"pid $!\"")).unwrap();
         assert!(start.elapsed() < Duration::from_secs(20));
         assert_gone(pid.strip_prefix("pid ").unwrap());
+    }
+
+    fn failure_under(limits: ResourceLimits, script: &str) -> String {
+        let dir = TempDir::new();
+        let handler = shell(script, &dir).limited(limits).unwrap();
+        let failure = handler.handle(&context("{}")).unwrap_err();
+        assert!(matches!(failure, Failure::Retryable { .. }), "{failure:?}");
+        failure.message().to_owned()
+    }
+
+    #[test]
+    fn a_program_that_wants_too_much_memory_fails() {
+        let limits = ResourceLimits { memory: Some(64 << 20), ..ResourceLimits::default() };
+        // tail keeps the last line, which has no end.
+        let error = failure_under(limits, "tail -n 1 < /dev/zero");
+        assert!(error.starts_with("exit code 1, under the limits memory=64MiB: tail: "), "{error}");
+        assert!(error.contains("memory exhausted"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_uses_up_its_cpu_time_is_stopped() {
+        let limits = ResourceLimits { cpu: Some(Duration::from_secs(1)), ..ResourceLimits::default() };
+        let error = failure_under(limits, "while :; do :; done");
+        assert_eq!(error, "killed by signal 24 (SIGXCPU), under the limits cpu=1s");
+    }
+
+    #[test]
+    fn a_program_that_opens_too_many_files_fails() {
+        let limits = ResourceLimits { open_files: Some(8), ..ResourceLimits::default() };
+        let error =
+            failure_under(limits, "for n in 3 4 5 6 7 8 9; do eval \"exec $n</dev/null\" || exit; done");
+        assert!(error.contains(", under the limits open_files=8: "), "{error}");
+    }
+
+    #[test]
+    fn what_a_limited_program_starts_is_limited_and_nice_too() {
+        let limits = ResourceLimits {
+            memory: Some(512 << 20),
+            cpu: Some(Duration::from_secs(60)),
+            open_files: Some(64),
+            niceness: Some(5),
+        };
+        let script = "sh -c 'ulimit -v; ulimit -t; ulimit -n; nice; cat'";
+        let dir = TempDir::new();
+        let handler = shell(script, &dir).limited(limits).unwrap();
+        let niceness: i32 = rustix::process::nice(0).unwrap();
+        let expected = format!("\"524288\\n60\\n64\\n{}\\n{{}}\"", niceness + 5);
+        assert_eq!(handler.handle(&context("{}")).unwrap().get(), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The job goes there as JSON in a POST, the answer's status says how it went, its body is the result. Redirects,
 //! proxies and cookies play no part: the operator named the one place where jobs go.
 
+use std::fmt;
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,10 +35,16 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 const USER_AGENT: &str = concat!("threadq/", env!("CARGO_PKG_VERSION"));
 
 /// Posts every attempt to a URL.
-#[derive(Debug)]
 pub struct HttpHandler {
     url: Uri,
     agent: Agent,
+}
+
+/// Without the URL, which may hold a secret.
+impl fmt::Debug for HttpHandler {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("HttpHandler").finish_non_exhaustive()
+    }
 }
 
 impl HttpHandler {
@@ -98,7 +105,8 @@ impl Handler for HttpHandler {
 }
 
 fn parse_url(url: &str) -> Result<Uri, String> {
-    let no_url = |why: &str| format!("\"{url}\" is no URL for an http handler: {why}");
+    // A URL may hold a secret, so it is not shown.
+    let no_url = |why: &str| format!("the value of http is no URL for a handler: {why}");
     let uri: Uri = url.parse().map_err(|error| no_url(&format!("{error}")))?;
     match uri.scheme_str() {
         Some("http") => {}
@@ -427,7 +435,7 @@ mod tests {
             ["", "/notify", "127.0.0.1:9000", "ftp://example.org", "http://", "http://a b/", "http://:80/"]
         {
             let refused = HttpHandler::new(url).unwrap_err();
-            assert!(refused.starts_with(&format!("\"{url}\" is no URL")), "{refused}");
+            assert!(refused.starts_with("the value of http is no URL"), "{refused}");
         }
     }
 }

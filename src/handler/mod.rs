@@ -5,6 +5,7 @@
 pub mod demo;
 pub mod exec;
 pub mod http;
+pub mod limits;
 mod output;
 mod process;
 mod stoppable;

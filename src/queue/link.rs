@@ -163,12 +163,7 @@ impl Link {
     /// Makes the pools; connects when first used, so that a server starts while Redis is away.
     ///
     /// `block` is the longest time that a blocking command waits, `blocking_connections` how many of them there are.
-    pub(super) fn new(
-        client: Client,
-        connections: u32,
-        blocking_connections: u32,
-        block: Duration,
-    ) -> std::result::Result<Link, RedisError> {
+    pub(super) fn new(client: Client, connections: u32, blocking_connections: u32, block: Duration) -> Link {
         let health = Arc::new(Health::default());
         let pool = |size: u32, blocks: bool, read_timeout: Duration| {
             let manager = Manager { client: client.clone(), blocks, read_timeout, health: health.clone() };
@@ -180,7 +175,7 @@ impl Link {
         };
         let commands = pool(connections, false, ANSWER);
         let blocking = pool(blocking_connections, true, block + BLOCK_MARGIN);
-        Ok(Link { commands, blocking, blocked: Mutex::default(), health })
+        Link { commands, blocking, blocked: Mutex::default(), health }
     }
 
     /// Runs one command.
@@ -255,12 +250,12 @@ impl Link {
                 self.health.answered(access == Access::Write);
                 Ok(value)
             }
-            Err(error) => Err(self.classify(&mut connection, &error)),
+            Err(error) => Err(self.classify(&mut connection, access, &error)),
         }
     }
 
     /// What a failed command means for its connection, for the others, and for the caller.
-    fn classify(&self, connection: &mut Connection, error: &RedisError) -> Error {
+    fn classify(&self, connection: &mut Connection, access: Access, error: &RedisError) -> Error {
         let text = error.to_string();
         match error.kind() {
             ErrorKind::Io | ErrorKind::AuthenticationFailed => {
@@ -282,6 +277,8 @@ impl Link {
             }
             _ => match error.code() {
                 Some("OOM") => Error::Full,
+                // A user without the right to look at something (CONFIG) may have all that jobs need.
+                Some("NOPERM") if access == Access::Read => Error::Unavailable(text),
                 Some("MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN") => {
                     self.health.refused(&text);
                     Error::Unavailable(text)

@@ -4,6 +4,7 @@
 //! settles an attempt must show that token; a server whose heartbeat stands still is declared dead, its list taken
 //! over, and from then on its tokens are worth nothing. Only Redis's clock decides anything.
 
+mod client;
 mod error;
 mod inspect;
 mod keys;
@@ -14,7 +15,7 @@ mod scripts;
 use std::fmt;
 use std::time::Duration;
 
-use redis::{Client, Cmd, ConnectionInfo, IntoConnectionInfo, Value};
+use redis::{Cmd, Value};
 use serde_json::value::RawValue;
 
 use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
@@ -33,11 +34,14 @@ const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many entries one step of the reaper, scheduler or janitor works on, so that none holds up Redis.
 const STEP: u32 = 200;
 
-/// Where Redis is and how it is used.
-#[derive(Clone, Debug)]
+/// Where Redis is and how it is used. No `Debug`: the URL may hold a password.
+#[derive(Clone)]
 pub struct Settings {
-    /// `redis://`, `rediss://` or `redis+unix://`. May hold a password.
+    /// `redis://`, `redis+unix://`, or with the feature `tls` `rediss://`.
     pub url: String,
+    /// For `rediss://`: the authorities, in PEM, of which one must have signed the server's certificate. `None`: those
+    /// that the web trusts.
+    pub ca: Option<String>,
     /// Goes in front of every key.
     pub namespace: String,
     /// How many commands run at a time, besides the fetchers' blocking ones.
@@ -279,15 +283,11 @@ impl Queue {
     /// Prepares the connections; the first one is made when it is needed.
     ///
     /// # Errors
-    /// [`Error::Protocol`] if the URL is none.
-    pub fn new(settings: &Settings) -> Result<Queue> {
-        let wrong_url = |_| Error::Protocol("the Redis URL cannot be read".to_owned());
-        let info: ConnectionInfo = settings.url.as_str().into_connection_info().map_err(wrong_url)?;
-        // Without it Nagle's algorithm holds back the second packet of a large command for 40 ms.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let client = Client::open(info.set_tcp_settings(tcp)).map_err(wrong_url)?;
+    /// A sentence that begins with the setting that is wrong: the URL is none, or the authorities are none.
+    pub fn new(settings: &Settings) -> std::result::Result<Queue, String> {
+        let client = client::client(&settings.url, settings.ca.as_deref())?;
         Ok(Queue {
-            link: Link::new(client, settings.connections, settings.fetchers, BLOCK).map_err(wrong_url)?,
+            link: Link::new(client, settings.connections, settings.fetchers, BLOCK),
             scripts: Scripts::new(&settings.namespace),
             prefix: keys::prefix(&settings.namespace),
         })

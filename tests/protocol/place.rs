@@ -213,7 +213,8 @@ impl Place {
 }
 
 fn queue(wire: &Wire, namespace: &str) -> Queue {
-    let settings = Settings { url: wire.url(), namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
+    let settings =
+        Settings { url: wire.url(), ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
     Queue::new(&settings).unwrap()
 }
 

@@ -1,0 +1,359 @@
+//! What the crate promises of its own structure and of what it depends on, read from its sources.
+//!
+//! `cargo deny` would do the second half too, but takes many times as long to build as everything else here together.
+
+// What tests share is a test too.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A source file without its comments and tests.
+struct Source {
+    /// From `src/` on.
+    path: String,
+    lines: Vec<(usize, String)>,
+}
+
+impl Source {
+    /// The module directly below the crate that it belongs to.
+    fn module(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap()
+    }
+
+    fn is_in(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| self.path == *place || place.ends_with('/') && self.path.starts_with(place))
+    }
+
+    /// The lines that name this crate in a path or a `use`.
+    fn uses(&self, name: &str) -> Vec<String> {
+        let path = format!("{name}::");
+        let names = |line: &str| {
+            line.match_indices(&path).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                // After a quotation mark it is a text, such as a log target.
+                !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':' | '"'))
+            }) || line.trim_start().starts_with(&format!("use {name};"))
+        };
+        let lines = self.lines.iter().filter(|(_, line)| names(line));
+        lines.map(|(number, line)| format!("src/{}:{number}: {}", self.path, line.trim())).collect()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path, extension));
+        } else if path.extension().is_some_and(|end| end == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let is_test =
+        |path: &Path| matches!(path.file_stem().and_then(|s| s.to_str()), Some("tests" | "testing"));
+    let files = files_below(&src, "rs").into_iter().filter(|path| !is_test(path));
+    files
+        .map(|file| {
+            let text = fs::read_to_string(&file).unwrap();
+            // Tests stand at the end of a file.
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+            let lines = code.map(|(index, line)| (index + 1, line.to_owned())).collect();
+            Source { path: file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned(), lines }
+        })
+        .collect()
+}
+
+fn assert_none(offences: Vec<String>, rule: &str) {
+    assert!(offences.is_empty(), "{rule}:\n{}", offences.join("\n"));
+}
+
+#[test]
+fn every_dependency_has_its_place() {
+    const THREADS: &[&str] = &[
+        "fetcher.rs",
+        "worker.rs",
+        "committer.rs",
+        "maintenance.rs",
+        "server.rs",
+        "shutdown.rs",
+        "cli/serve.rs",
+    ];
+    for (name, places) in [
+        ("redis", &["queue/"][..]),
+        ("r2d2", &["queue/"]),
+        ("rustls", &["queue/client.rs"]),
+        ("tiny_http", &["api/"]),
+        ("httparse", &["api/gate/"]),
+        ("ureq", &["handler/", "cli/"]),
+        ("ctrlc", &["cli/serve.rs"]),
+        ("simplelog", &["logging.rs"]),
+        ("toml", &["config/"]),
+        ("lexopt", &["config/", "cli/"]),
+        ("crossbeam_channel", THREADS),
+    ] {
+        let elsewhere = sources().into_iter().filter(|source| !source.is_in(places));
+        let offences: Vec<String> = elsewhere.flat_map(|source| source.uses(name)).collect();
+        assert_none(offences, &format!("{name} is used in {places:?} alone"));
+        assert!(sources().iter().any(|source| !source.uses(name).is_empty()), "{name} is used nowhere");
+    }
+}
+
+/// What a module must not know.
+fn forbidden(source: &Source) -> &'static [&'static str] {
+    const ENGINE: &[&str] =
+        &["worker", "fetcher", "committer", "maintenance", "inhand", "identity", "server"];
+    match source.module() {
+        _ if source.path.starts_with("api/gate/") => {
+            &["api", "job", "queue", "handler", "worker", "fetcher", "config", "server", "metrics"]
+        }
+        "job" | "backoff" | "duration" | "json" | "shutdown" => {
+            &["api", "cli", "config", "queue", "worker", "fetcher", "metrics", "managed_redis", "handler"]
+        }
+        "queue" => {
+            &["api", "cli", "config", "handler", "managed_redis", "metrics", "worker", "fetcher", "inhand"]
+        }
+        "handler" => {
+            &["api", "cli", "config", "queue", "managed_redis", "metrics", "worker", "fetcher", "inhand"]
+        }
+        "config" => &["api", "cli", "queue", "managed_redis", "metrics", "worker", "fetcher", "inhand"],
+        "managed_redis" => {
+            &["api", "cli", "config", "queue", "handler", "job", "metrics", "worker", "fetcher"]
+        }
+        "worker" | "fetcher" | "committer" | "maintenance" | "inhand" | "identity" | "metrics" => {
+            &["api", "cli", "config", "managed_redis"]
+        }
+        "api" => &["cli", "worker", "fetcher", "committer", "managed_redis"],
+        "cli" if source.path != "cli/serve.rs" => ENGINE,
+        _ => &[],
+    }
+}
+
+#[test]
+fn nobody_imports_upwards() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        let mut bad: Vec<&str> = forbidden(&source).to_vec();
+        // The whole is known only to the program, and the program to nobody.
+        if !matches!(source.module(), "cli" | "main") {
+            bad.extend(["cli", "server"]);
+        }
+        for (number, line) in &source.lines {
+            for name in bad.iter().filter(|name| **name != source.module()) {
+                let path = format!("crate::{name}");
+                let names_it = line.match_indices(&path).any(|(at, _)| {
+                    !line[at + path.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                });
+                if names_it {
+                    offences.push(format!("src/{}:{number}: {}", source.path, line.trim()));
+                }
+            }
+            if line.contains("crate::{") {
+                offences.push(format!("src/{}:{number}: a path of its own for each module", source.path));
+            }
+        }
+    }
+    offences.dedup();
+    assert_none(
+        offences,
+        "lower layers know nothing of higher ones, and queue and handler nothing of each other",
+    );
+}
+
+#[test]
+fn the_names_of_keys_stand_in_one_place() {
+    // Those that cannot mean anything else.
+    const KEYS: &[&str] = &[
+        "work_queue",
+        "in_progress_queue",
+        "dlq_queue",
+        "idempotency:",
+        "unique:",
+        "job:",
+        "server:",
+        "cancels:",
+        "index:",
+        "last_id",
+        ":suspects",
+    ];
+    let mut offences = Vec::new();
+    for source in sources().into_iter().filter(|source| source.path != "queue/keys.rs") {
+        for (number, line) in &source.lines {
+            if KEYS.iter().any(|key| line.contains(&format!("\"{key}"))) {
+                offences.push(format!("src/{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    for file in files_below(&root().join("src/queue/lua"), "lua") {
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            let code = line.split("--").next().unwrap();
+            if KEYS.iter().any(|key| code.contains(&format!("'{key}")) || code.contains(&format!("\"{key}")))
+            {
+                offences.push(format!("{}: {line}", file.display()));
+            }
+        }
+    }
+    assert_none(offences, "key names are written in src/queue/keys.rs and nowhere else");
+}
+
+#[test]
+fn every_dependency_says_what_it_is_for() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut in_dependencies = false;
+    let mut explained = false;
+    let mut offences = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_dependencies = line.contains("dependencies");
+            explained = false;
+        } else if line.starts_with('#') {
+            explained = true;
+        } else if line.trim().is_empty() {
+            explained = false;
+        } else if in_dependencies && !explained {
+            offences.push(line.to_owned());
+        }
+    }
+    assert_none(offences, "a comment line stands in front of each dependency, or of a group of them");
+}
+
+fn lock() -> toml::Table {
+    fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn no_runtime_no_openssl_nothing_twice_and_all_from_crates_io() {
+    // Also what is only for other systems stands in the lock file.
+    const BANNED: &[&str] = &[
+        "tokio",
+        "async-std",
+        "smol",
+        "futures-executor",
+        "openssl-sys",
+        "native-tls",
+        "aws-lc-rs",
+        "hyper",
+    ];
+    /// For Windows, which is not supported: two of ctrlc's and schannel's dependencies disagree.
+    const TWICE: &[&str] = &["windows-sys", "windows-link", "windows-targets"];
+    let lock = lock();
+    let packages = lock["package"].as_array().unwrap();
+    let mut seen = BTreeMap::<&str, BTreeSet<&str>>::new();
+    let mut offences = Vec::new();
+    for package in packages {
+        let (name, version) = (package["name"].as_str().unwrap(), package["version"].as_str().unwrap());
+        seen.entry(name).or_default().insert(version);
+        if BANNED.contains(&name) {
+            offences.push(format!("{name} is banned"));
+        }
+        match package.get("source").and_then(|source| source.as_str()) {
+            Some("registry+https://github.com/rust-lang/crates.io-index")
+                if package.get("checksum").is_some() => {}
+            None if name == "threadq" => {}
+            source => offences.push(format!("{name} {version} comes from {source:?}")),
+        }
+    }
+    let twice = seen.iter().filter(|(name, versions)| versions.len() > 1 && !TWICE.contains(name));
+    offences
+        .extend(twice.map(|(name, versions)| format!("{name} is there in several versions: {versions:?}")));
+    assert_none(offences, "dependencies");
+}
+
+/// Whether an SPDX expression can be met with these licences.
+fn is_met(expression: &str, allowed: &[&str]) -> bool {
+    let expression = expression.replace('/', " OR ");
+    let expression = expression.trim();
+    // OR binds weaker, so it is what the expression is made of.
+    for operator in [" OR ", " AND "] {
+        let parts = split_outside_brackets(expression, operator);
+        if parts.len() > 1 {
+            let met = |part: &&str| is_met(part, allowed);
+            return if operator == " OR " { parts.iter().any(met) } else { parts.iter().all(met) };
+        }
+    }
+    match expression.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+        Some(inner) => is_met(inner, allowed),
+        None => allowed.contains(&expression),
+    }
+}
+
+fn split_outside_brackets<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, _) in text.match_indices(separator) {
+        let before = &text[..at];
+        if before.matches('(').count() == before.matches(')').count() {
+            parts.push(&text[start..at]);
+            start = at + separator.len();
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+#[test]
+fn licences_are_met_as_they_are_written() {
+    let allowed = ["MIT", "ISC"];
+    for (expression, met) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("GPL-3.0 OR MIT", true),
+        ("GPL-3.0/MIT", true),
+        ("MIT AND GPL-3.0", false),
+        ("(GPL-3.0 OR MIT) AND ISC", true),
+        ("(GPL-3.0 OR LGPL-3.0) AND ISC", false),
+        ("MIT OR ISC AND GPL-3.0", true),
+        ("MIT WITH Some-exception", false),
+        ("", false),
+    ] {
+        assert_eq!(is_met(expression, &allowed), met, "{expression}");
+    }
+}
+
+#[test]
+fn every_dependency_has_a_licence_that_fits() {
+    // All let the program be used, changed and sold, and ask for no more than their notice. CDLA is that of the list of
+    // authorities, Unicode-3.0 of a table for the compiler.
+    const ALLOWED: &[&str] = &[
+        "MIT",
+        "Apache-2.0",
+        "BSD-3-Clause",
+        "ISC",
+        "BSL-1.0",
+        "Zlib",
+        "Unicode-3.0",
+        "CDLA-Permissive-2.0",
+    ];
+    let cargo = std::env::var_os("CARGO").expect("the tests are run by cargo");
+    let rustc = Command::new("rustc").arg("-vV").output().expect("rustc is on PATH");
+    let version = String::from_utf8(rustc.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
+    // What is only for other systems need not have been downloaded.
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", host])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 50, "all dependencies are looked at");
+    let bad = packages.iter().filter(|package| !is_met(package["license"].as_str().unwrap_or(""), ALLOWED));
+    let bad = bad.map(|package| format!("{} is under {}", package["name"], package["license"])).collect();
+    assert_none(bad, "licences");
+}

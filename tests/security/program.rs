@@ -1,0 +1,209 @@
+//! The real program and real redis-servers, each in a folder of its own that is removed at the end.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until it is so; panics if it does not become so in time.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LIMIT, "still not so after {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("threadq-security-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file that only this user can read.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A redis-server on a free port of 127.0.0.1, with these flags; `{port}` in one stands for its port.
+pub struct Redis {
+    process: Child,
+    pub port: u16,
+    folder: Folder,
+}
+
+impl Redis {
+    pub fn start(flags: &[&str]) -> Redis {
+        let folder = Folder::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut all = vec!["--bind", "127.0.0.1", "--save", "", "--dir", ".", "--unixsocket", "admin.sock"];
+        if !flags.contains(&"--tls-port") {
+            all.extend(["--port", "{port}"]);
+        }
+        all.extend(flags);
+        let process = Command::new("redis-server")
+            .args(all.iter().map(|flag| flag.replace("{port}", &port.to_string())))
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is on PATH");
+        let redis = Redis { process, port, folder };
+        // The socket's file is there a moment before anybody listens on it.
+        let answers = |text: String| text.contains("PONG") || text.contains("NOAUTH");
+        eventually("redis-server answers", || answers(redis.cli(&["PING"])));
+        redis
+    }
+
+    /// What redis-cli prints, on a socket that needs no TLS.
+    pub fn cli(&self, words: &[&str]) -> String {
+        let socket = self.folder.path().join("admin.sock");
+        let output = Command::new("redis-cli").arg("-s").arg(socket).args(words).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program, without any setting of the person who runs the tests.
+pub fn threadq(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_threadq"));
+    command.args(words).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", "/").stdin(Stdio::null());
+    command
+}
+
+/// A running `threadq serve`.
+pub struct Server {
+    process: Child,
+    addr: String,
+    token: Option<String>,
+    stderr: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts it on a free port and waits until it listens.
+    pub fn start(flags: &[&str], env: &[(&str, &str)]) -> Server {
+        let mut command = threadq(&["serve", "--listen", "127.0.0.1:0"]);
+        command.args(flags).envs(env.iter().copied());
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let mut lines = BufReader::new(process.stderr.take().unwrap());
+        let reader = thread::spawn({
+            let stderr = stderr.clone();
+            move || {
+                let mut line = Vec::new();
+                while lines.read_until(b'\n', &mut line).unwrap_or(0) > 0 {
+                    stderr.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                    line.clear();
+                }
+            }
+        });
+        let mut first = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let Some(addr) = first.trim().strip_prefix("threadq listening on http://") else {
+            let _ = process.wait();
+            reader.join().unwrap();
+            panic!("it did not start: {first:?} {}", stderr.lock().unwrap());
+        };
+        let token = env.iter().find(|(name, _)| *name == "THREADQ_API_TOKEN");
+        let token = token.map(|(_, token)| (*token).to_owned());
+        Server { process, addr: addr.to_owned(), token, stderr, reader: Some(reader) }
+    }
+
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Sends a request with these further header lines; status and body of the answer. Header `Host` goes without saying.
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let headers = format!("Host: {}\r\n{}{headers}", self.addr, token.unwrap_or_default());
+        self.raw(method, path, &headers, body)
+    }
+
+    /// Sends a request with exactly these header lines.
+    pub fn raw(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.addr).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{kind}{headers}\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    pub fn json(&self, method: &str, path: &str, body: &str) -> Value {
+        let (status, answer) = self.request(method, path, "", body);
+        assert!(status < 300, "{method} {path}: {status} {answer}");
+        serde_json::from_str(&answer).unwrap_or(Value::Null)
+    }
+
+    /// Submits a job and waits for its end.
+    pub fn run(&self, job: &str) -> Value {
+        let id = self.json("POST", "/jobs", job)["job_id"].as_u64().unwrap();
+        self.json("GET", &format!("/jobs/{id}?wait=30s"), "")
+    }
+
+    /// Ends it in order, and gives all that it has logged.
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
+        let status = self.process.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        (status, self.log())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,98 @@
+//! Redis over TLS: with the right authority it works, and with none or another no connection is made.
+
+use std::process::Command;
+
+use super::program::{Folder, Redis, Server, eventually, threadq};
+
+/// An authority, and a certificate of it for this host.
+fn make_certificates(folder: &Folder, host: &str) {
+    let openssl = |line: &str| {
+        let output = Command::new("openssl")
+            .args(line.split_whitespace())
+            .current_dir(folder.path())
+            .output()
+            .expect("openssl is on PATH");
+        assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    folder.file("san", &format!("subjectAltName={host}\nbasicConstraints=CA:FALSE\n"));
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
+    openssl("req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=redis");
+    openssl(
+        "x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out redis.pem",
+    );
+}
+
+fn redis_with_tls(folder: &Folder) -> Redis {
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key, ca) = (path("redis.pem"), path("redis.key"), path("ca.pem"));
+    let certificates = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let others =
+        ["--tls-port", "{port}", "--port", "0", "--tls-auth-clients", "no", "--requirepass", "s3cret"];
+    Redis::start(&[&certificates[..], &others[..]].concat())
+}
+
+#[test]
+fn jobs_run_over_tls_and_only_with_a_server_that_is_who_it_should_be() {
+    let folder = Folder::new();
+    make_certificates(&folder, "IP:127.0.0.1,DNS:localhost");
+    let redis = redis_with_tls(&folder);
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let url = format!("rediss://:s3cret@127.0.0.1:{}", redis.port);
+    let env = [("THREADQ_REDIS_URL", url.as_str()), ("THREADQ_REDIS_CA_FILE", ca.as_str())];
+
+    let server = Server::start(&["--demo"], &env);
+    assert_eq!(server.run(r#"{"type": "echo", "payload": {"n": 1}}"#)["result"]["n"], 1);
+    let (status, log) = server.stop();
+    assert!(status.success() && !log.contains("ERROR"), "{log}");
+    assert!(redis.cli(&["-a", "s3cret", "EXISTS", "{threadq}:last_id"]).contains('1'));
+
+    // Without the authority, and with another one.
+    let stranger = Folder::new();
+    make_certificates(&stranger, "IP:127.0.0.1");
+    let other_ca = stranger.path().join("ca.pem").to_str().unwrap().to_owned();
+    for env in [&env[..1], &[env[0], ("THREADQ_REDIS_CA_FILE", other_ca.as_str())]] {
+        let server = Server::start(&["--demo"], env);
+        eventually("it does not trust this Redis", || server.log().contains("invalid peer certificate"));
+        assert_eq!(server.request("POST", "/jobs", "", r#"{"type": "echo"}"#).0, 503);
+        let (_, log) = server.stop();
+        assert!(!log.contains("s3cret"), "{log}");
+    }
+
+    // Plain text to a TLS port gets nowhere either, nor is the password shown.
+    let plain = url.replace("rediss:", "redis:");
+    let output = threadq(&["check", "--redis-url", &plain]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("s3cret"));
+}
+
+#[test]
+fn a_certificate_for_another_host_is_refused() {
+    let folder = Folder::new();
+    make_certificates(&folder, "DNS:elsewhere.example");
+    let redis = redis_with_tls(&folder);
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let url = format!("rediss://:s3cret@localhost:{}", redis.port);
+    let output = threadq(&["check", "--redis-ca-file", &ca]).env("REDIS_URL", url).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("not valid for name"), "{error}");
+}
+
+#[test]
+fn an_authority_that_is_none_is_refused_at_start() {
+    let folder = Folder::new();
+    let no_pem = folder.file("ca.pem", "hello");
+    let broken = folder.file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let missing = folder.path().join("none").to_str().unwrap().to_owned();
+    for (url, ca, part) in [
+        ("rediss://h", &no_pem, "holds no certificate"),
+        ("rediss://h", &broken, "holds no certificates"),
+        ("rediss://h", &missing, "cannot be read"),
+        ("redis://h", &broken, "not reached by TLS"),
+    ] {
+        let output = threadq(&["check", "--redis-ca-file", ca, "--redis-url", url]).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("redis-ca-file") && error.contains(part), "{error}");
+    }
+}
