@@ -512,6 +512,14 @@ impl Queue {
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 
+    /// Whether a server is entered and was not declared dead.
+    pub fn is_entered(&self, server: &ServerId) -> Result<bool> {
+        let mut command = redis::cmd("HGET");
+        command.arg(format!("{}{}", self.prefix, keys::SERVERS)).arg(server.as_str());
+        let beat: Option<String> = self.link.query(Access::Read, &command)?;
+        Ok(beat.is_some_and(|beat| !beat.starts_with('D')))
+    }
+
     /// Says that this server lives, and brings back what it should know.
     pub fn beat(
         &self,
