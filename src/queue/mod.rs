@@ -4,7 +4,9 @@
 //! settles an attempt must show that token; a server whose heartbeat stands still is declared dead, its list taken
 //! over, and from then on its tokens are worth nothing. Only Redis's clock decides anything.
 
+mod audit;
 mod error;
+mod health;
 mod inspect;
 mod keys;
 mod link;
@@ -19,7 +21,9 @@ use serde_json::value::RawValue;
 
 use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 
+pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
+pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
 use link::{Access, Link};
 use scripts::{Atomic, Scripts};
