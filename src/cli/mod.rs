@@ -1,6 +1,6 @@
 //! The program's command line: finds the command by its first word and runs it.
 //!
-//! The commands here talk to the HTTP API of a running server and know nothing of Redis. Each is a `Command` in
+//! Most commands talk to the HTTP API of a running server and know nothing of Redis. Each is a `Command` in
 //! the file of its group, and listed in `CLIENT_COMMANDS`; the server's own commands have their arms in `run_in`.
 
 mod answers;
@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod console;
 mod dlq;
+mod doctor;
 mod enqueue;
 mod error;
 mod escape;
@@ -43,8 +44,11 @@ static CLIENT_COMMANDS: [&Command; 9] = [
 ];
 
 /// The commands that work without a server, or are one: name and what it does.
-const SERVER_COMMANDS: [(&str, &str); 2] =
-    [("serve", "Runs the server."), ("check", "Checks the configuration, the handlers and Redis.")];
+const SERVER_COMMANDS: [(&str, &str); 3] = [
+    ("serve", "Runs the server."),
+    ("check", "Checks the configuration, the handlers and Redis."),
+    ("doctor", doctor::ABOUT),
+];
 
 /// The first word of the command line.
 enum First {
@@ -70,6 +74,7 @@ fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
         Ok(First::Version) => print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n"), console),
         Ok(First::Command(name)) if name == "serve" => return serve::serve(args),
         Ok(First::Command(name)) if name == "check" => return serve::check(args),
+        Ok(First::Command(name)) if name == "doctor" => return doctor::doctor(args),
         Ok(First::Command(name)) => run_client(&name, &mut args, console),
         Err(error) => Err(error),
     };

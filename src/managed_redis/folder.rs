@@ -47,6 +47,21 @@ impl Folder {
         Ok(Folder { path, handle })
     }
 
+    /// Opens the folder if it is there, and changes nothing.
+    pub(super) fn existing(path: &Path) -> io::Result<Option<Folder>> {
+        let path = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            path => path?,
+        };
+        let handle = File::open(&path)?;
+        Ok(Some(Folder { path, handle }))
+    }
+
+    /// The address of the socket for a Redis client. Valid as long as this lives.
+    pub(super) fn url(&self) -> String {
+        format!("redis+unix://{}", percent_encode(self.socket().as_os_str().as_bytes()))
+    }
+
     /// The path to connect to. Where the real one is too long for a socket address, the kernel's name for the open
     /// folder leads there: short, and nothing that others could put something in place of, as in /tmp.
     pub(super) fn socket(&self) -> PathBuf {
@@ -111,4 +126,17 @@ impl Folder {
             }
         }
     }
+}
+
+/// A path as it stands in a URL.
+pub(super) fn percent_encode(path: &[u8]) -> String {
+    let mut encoded = String::new();
+    for &byte in path {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }

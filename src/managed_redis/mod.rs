@@ -17,7 +17,6 @@ mod socket;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +53,34 @@ pub struct ManagedRedis {
     stopping: Condvar,
     /// Held as long as this lives.
     _server_lock: File,
+}
+
+/// A private redis-server that somebody else looks after.
+pub struct RunningRedis {
+    folder: Folder,
+}
+
+impl RunningRedis {
+    /// The redis-server that runs in `data_dir` now; `None` if there is none. Starts nothing and changes nothing.
+    ///
+    /// # Errors
+    /// [`StartError::Foreign`] where something else has its socket, or does not answer.
+    pub fn find(data_dir: &Path) -> Result<Option<RunningRedis>, StartError> {
+        let in_data_dir = |source| StartError::DataDir { data_dir: data_dir.to_owned(), source };
+        let Some(folder) = Folder::existing(data_dir).map_err(in_data_dir)? else { return Ok(None) };
+        match folder.look() {
+            Occupant::Ours => Ok(Some(RunningRedis { folder })),
+            Occupant::Nobody => Ok(None),
+            Occupant::Stranger(what) | Occupant::Unclear(what) => {
+                Err(StartError::Foreign { data_dir: folder.path, what })
+            }
+        }
+    }
+
+    /// The address for the Redis client of this process. Valid as long as this lives.
+    pub fn url(&self) -> String {
+        self.folder.url()
+    }
 }
 
 /// What changes while it runs.
@@ -122,7 +149,7 @@ impl ManagedRedis {
 
     /// The address for the Redis client of this process: `redis+unix:///...`. Valid as long as this lives.
     pub fn url(&self) -> String {
-        format!("redis+unix://{}", percent_encode(self.folder.socket().as_os_str().as_bytes()))
+        self.folder.url()
     }
 
     /// The process id of redis-server, as it tells it itself; `None` while it does not answer.
@@ -320,19 +347,6 @@ impl ManagedRedis {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A path as it stands in a URL.
-fn percent_encode(path: &[u8]) -> String {
-    let mut encoded = String::new();
-    for &byte in path {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

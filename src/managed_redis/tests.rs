@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::folder::MAX_LOG_BYTES;
+use super::folder::{MAX_LOG_BYTES, percent_encode};
 use super::program::new_enough;
 use super::socket::{read_answer, read_line};
 use super::*;
@@ -258,6 +259,20 @@ fn the_url_is_percent_encoded() {
     let folder = Folder::open(&place.0).unwrap();
     let encoded = percent_encode(folder.socket().as_os_str().as_bytes());
     assert!(encoded.ends_with("/a%20b%25%23%3F/redis.sock"), "{encoded}");
+}
+
+#[test]
+fn a_running_one_is_found_without_touching_anything() {
+    let place = Place::new();
+    assert!(RunningRedis::find(&place.0).unwrap().is_none());
+    let redis = place.start();
+    let found = RunningRedis::find(&place.0).unwrap().unwrap();
+    assert_eq!(found.url(), redis.url());
+    redis.stop();
+    assert!(RunningRedis::find(&place.0).unwrap().is_none());
+    let missing = place.0.join("missing");
+    assert!(RunningRedis::find(&missing).unwrap().is_none());
+    assert!(!missing.exists());
 }
 
 #[test]

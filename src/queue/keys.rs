@@ -43,6 +43,8 @@ pub(super) const LAST_ID: &str = "last_id";
 pub(super) const LAST_CHANCE: &str = "last_chance:";
 /// `lost`, sorted set, ms → id: ids that were met in a list without a readable job, the last 10,000.
 pub(super) const LOST: &str = "lost";
+/// `set_aside:<name>`: what the doctor took out of the way, as it was: keys of a wrong type, records that cannot be read.
+pub(super) const SET_ASIDE: &str = "set_aside:";
 
 /// The prefix of every key.
 pub(super) fn prefix(namespace: &str) -> String {
@@ -70,9 +72,33 @@ pub(super) fn as_lua(namespace: &str) -> String {
         ("LAST_ID", LAST_ID),
         ("LAST_CHANCE", LAST_CHANCE),
         ("LOST", LOST),
+        ("SET_ASIDE", SET_ASIDE),
     ];
     let mut lua: String =
         keys.iter().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
+    lua.push_str(&format!("local PREFIX = '{prefix}'\n"));
     lua.push_str(&format!("local SUSPECTS = '{SUSPECTS}'\nlocal READY = '{READY}'\n"));
     lua
+}
+
+/// What Redis's TYPE says of a key with this name (without the prefix); `None` for a name that is none of ours.
+pub(super) fn right_type(name: &str) -> Option<&'static str> {
+    let prefixes = [
+        (JOB, "hash"),
+        (WORK, "list"),
+        (IN_PROGRESS, "list"),
+        (INDEX, "zset"),
+        (SERVER, "hash"),
+        (CANCELS, "set"),
+        (UNIQUE, "string"),
+        (IDEMPOTENCY, "string"),
+    ];
+    let by_prefix = prefixes.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, kind)| *kind);
+    by_prefix.or(match name {
+        SCHEDULED | DLQ | DONE | LOST => Some("zset"),
+        SERVERS => Some("hash"),
+        QUEUES | PAUSED => Some("set"),
+        LAST_ID => Some("string"),
+        _ => None,
+    })
 }

@@ -4,8 +4,10 @@
 //! settles an attempt must show that token; a server whose heartbeat stands still is declared dead, its list taken
 //! over, and from then on its tokens are worth nothing. Only Redis's clock decides anything.
 
+mod audit;
 mod client;
 mod error;
+mod health;
 mod inspect;
 mod keys;
 mod link;
@@ -20,7 +22,9 @@ use serde_json::value::RawValue;
 
 use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 
+pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
+pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
 use link::{Access, Link};
 use scripts::{Atomic, Scripts};
@@ -510,6 +514,14 @@ impl Queue {
         let mut call = self.scripts.register.call();
         call.arg(server.as_str()).arg(workers);
         self.run(&self.scripts.register, &call).map(|_| ())
+    }
+
+    /// Whether a server is entered and was not declared dead.
+    pub fn is_entered(&self, server: &ServerId) -> Result<bool> {
+        let mut command = redis::cmd("HGET");
+        command.arg(format!("{}{}", self.prefix, keys::SERVERS)).arg(server.as_str());
+        let beat: Option<String> = self.link.query(Access::Read, &command)?;
+        Ok(beat.is_some_and(|beat| !beat.starts_with('D')))
     }
 
     /// Says that this server lives, and brings back what it should know.

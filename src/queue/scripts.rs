@@ -44,6 +44,13 @@ pub(super) struct Scripts {
     pub(super) dead_ids: Atomic,
     pub(super) queues: Atomic,
     pub(super) stats: Atomic,
+    pub(super) audit_jobs: Atomic,
+    pub(super) audit_record: Atomic,
+    pub(super) audit_list: Atomic,
+    pub(super) audit_set: Atomic,
+    pub(super) audit_servers: Atomic,
+    pub(super) look: Atomic,
+    pub(super) mend: Atomic,
 }
 
 /// At its `maxmemory` Redis refuses even to take or to settle a job, unless a script says that it may.
@@ -61,6 +68,8 @@ impl Scripts {
             let script = Script::new(&format!("{flags}\n{keys}{common}{body}"));
             Atomic { script, access, slot: slot.clone() }
         };
+        let doctors =
+            |flags: &str, body: &str| script(flags, &format!("{}{body}", include_str!("lua/judge.lua")));
         Scripts {
             enqueue: script(NOT_WHEN_FULL, include_str!("lua/enqueue.lua")),
             take: script(ALWAYS, include_str!("lua/take.lua")),
@@ -82,6 +91,14 @@ impl Scripts {
             dead_ids: script(READ_ONLY, include_str!("lua/dead_ids.lua")),
             queues: script(READ_ONLY, include_str!("lua/queues.lua")),
             stats: script(READ_ONLY, include_str!("lua/stats.lua")),
+            audit_jobs: doctors(READ_ONLY, include_str!("lua/audit_jobs.lua")),
+            audit_record: doctors(READ_ONLY, include_str!("lua/audit_record.lua")),
+            audit_list: doctors(READ_ONLY, include_str!("lua/audit_list.lua")),
+            audit_set: doctors(READ_ONLY, include_str!("lua/audit_set.lua")),
+            audit_servers: doctors(READ_ONLY, include_str!("lua/audit_servers.lua")),
+            // The same twice, so that whatever is mended is judged as it was when it was reported.
+            look: doctors(READ_ONLY, include_str!("lua/mend.lua")),
+            mend: doctors(ALWAYS, include_str!("lua/mend.lua")),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use threadq::identity::Identity;
+use threadq::inhand::InHand;
 use threadq::job::Status;
 use threadq::queue::{Fenced, Settled, Suspects};
 
@@ -262,4 +264,22 @@ fn a_heartbeat_brings_what_its_server_should_know() {
     assert_eq!(place.queue.beat(&b, 0, 8).unwrap().unwrap().cancels, []);
     let busy: u64 = place.queue.stats().unwrap().servers.iter().map(|server| server.busy).sum();
     assert_eq!(busy, 1);
+}
+
+#[test]
+fn two_threads_that_were_refused_before_the_start_enter_one_name() {
+    let place = Place::new();
+    let identity = Identity::new(8);
+    let in_hand = InHand::new(8);
+    let refused = identity.current();
+    for _ in 0..2 {
+        assert_eq!(place.queue.beat(&refused, 0, 8).unwrap().unwrap_err(), Fenced);
+    }
+    identity.rejoin(&refused, &place.queue, &in_hand).unwrap();
+    // The second one hears of its refusal only now. What was taken under this name meanwhile must stay this server's.
+    identity.rejoin(&refused, &place.queue, &in_hand).unwrap();
+    assert_eq!(identity.current(), refused);
+    place.dies(&refused);
+    identity.rejoin(&refused, &place.queue, &in_hand).unwrap();
+    assert_ne!(identity.current(), refused);
 }

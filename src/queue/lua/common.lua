@@ -76,8 +76,9 @@ local function finish(id, kind, from, to, now, unique_key, ...)
   release_unique(id, unique_key)
 end
 
--- Remembers an id that stood in a list and has no job behind it.
+-- Remembers an id that stood in a list and has no job behind it; not the gap that a repair has left (judge.lua).
 local function note_lost(id, now)
+  if id == '0' then return end
   call('ZADD', LOST, now, id)
   call('ZREMRANGEBYRANK', LOST, 0, -10001)
 end

@@ -8,7 +8,8 @@ local function add(queue)
   local list = WORK .. queue
   local oldest
   for _, id in ipairs({call('LINDEX', list, -1), call('LINDEX', list .. SUSPECTS, -1)}) do
-    if id then oldest = math.max(oldest or 0, now - math.floor(tonumber(id) / 1000)) end
+    -- An entry that is no id, such as a gap that a repair has left, has no age.
+    if (tonumber(id or '') or 0) > 0 then oldest = math.max(oldest or 0, now - math.floor(tonumber(id) / 1000)) end
   end
   answers[#answers + 1] = {queue, call('LLEN', list) + call('LLEN', list .. SUSPECTS), call('SISMEMBER', PAUSED, queue),
     oldest or -1}

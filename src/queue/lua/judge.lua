@@ -1,0 +1,129 @@
+-- What the doctor's scripts share: what fits, and what does not. scripts.rs puts it behind common.lua.
+-- Keys are given in full. A key of the wrong type counts as empty: whatever a stranger's hand has left must not stop a look.
+
+-- Up to this length a list is looked at as a whole. Of a longer one so many entries at its ends, or around a place: all
+-- of a list of 1,000,000 would hold up Redis for 100 ms.
+local SHORT = 2048
+-- What stands in place of an entry that was taken out of the middle of a long list, where to close the gap would take as
+-- long. Nobody's id; whoever meets it drops it.
+local GAP = '0'
+
+local KNOWN = {scheduled = true, queued = true, processing = true, retrying = true, completed = true, failed = true,
+  cancelled = true}
+
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) == 'table' and answer.err then return false end
+  return answer
+end
+
+-- What follows `start` in a key, or false.
+local function rest(key, start)
+  return string.sub(key, 1, #start) == start and string.sub(key, #start + 1)
+end
+
+local function is_list(key) return rest(key, WORK) or rest(key, IN_PROGRESS) end
+
+-- The ids in a list, each with its places (from the left, 0 first). Of a long list those at both ends, where whatever moves
+-- goes in. Read once per call; `spent` counts the entries.
+local spent, lists = 0, {}
+local function entries(key)
+  if lists[key] then return lists[key] end
+  local length, ids = try('LLEN', key) or 0, {}
+  local function add(from, to)
+    local page = try('LRANGE', key, from, to) or {}
+    for i, id in ipairs(page) do
+      ids[id] = ids[id] or {}
+      table.insert(ids[id], from + i - 1)
+    end
+    spent = spent + #page
+  end
+  if length <= SHORT then
+    add(0, length)
+  else
+    add(0, SHORT / 2 - 1)
+    add(length - SHORT / 2, length)
+  end
+  lists[key] = ids
+  return ids
+end
+
+-- The places of an id in a list; in a long one only near `hint`, its distance from the right end when it was seen. That
+-- end is where entries are taken, so it may have come nearer since.
+local function places(key, id, hint)
+  local length = try('LLEN', key) or 0
+  if length <= SHORT then return entries(key)[id] or {} end
+  local seen, found = length - 1 - tonumber(hint), {}
+  local from = math.max(0, seen - 64)
+  local page = try('LRANGE', key, from, seen + SHORT / 2) or {}
+  for i, entry in ipairs(page) do
+    if entry == id then found[#found + 1] = from + i - 1 end
+  end
+  spent = spent + #page
+  return found
+end
+
+-- What does not fit about an entry of a list or set: dangling | misplaced | index_stale | cancel_stale, or nil.
+local function entry_fault(key, id)
+  local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
+  local status = job[1]
+  if id == GAP and is_list(key) then return nil end
+  local index, cancels = rest(key, INDEX), rest(key, CANCELS)
+  if index then
+    local word, kind = string.match(index, '^([^:]*):?(.*)$')
+    if not status or word ~= indexed(status) or (kind ~= '' and kind ~= job[2])
+      or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id) then return 'index_stale' end
+    return nil
+  elseif cancels then
+    if status ~= 'processing' or job[3] ~= cancels or not job[6] then return 'cancel_stale' end
+    return nil
+  elseif not status then
+    return 'dangling'
+  end
+  local fits
+  if key == SCHEDULED then
+    fits = status == 'scheduled' or status == 'retrying'
+  elseif key == DLQ then
+    fits = status == 'failed'
+  elseif key == DONE then
+    fits = status == 'completed' or status == 'cancelled'
+  elseif rest(key, WORK) then
+    fits = status == 'queued' and key == ready_list(job[4] or 'default', job[5])
+  else
+    -- A queued one was moved here by BRPOPLPUSH and is not started yet.
+    fits = status == 'queued' or (status == 'processing' and job[3] == rest(key, IN_PROGRESS))
+  end
+  if not fits then return 'misplaced' end
+end
+
+-- What is missing about a job: stranded | unlisted | index_missing | unique_missing. Whether a queued job is stranded is
+-- not told here: that takes a walk through the lists.
+local function job_faults(id)
+  local job = read(id, 'status', 'type', 'server', 'unique_key')
+  local status, kind, server, unique = job[1], job[2], job[3], job[4]
+  local faults = {}
+  if not KNOWN[status] or not kind then return faults end
+  if status == 'scheduled' or status == 'retrying' then
+    if not try('ZSCORE', SCHEDULED, id) then faults.stranded = true end
+  elseif status == 'processing' then
+    if not server or not entries(IN_PROGRESS .. server)[id] then faults.stranded = true end
+  elseif is_final(status) then
+    if not try('ZSCORE', status == 'failed' and DLQ or DONE, id) then faults.unlisted = true end
+  end
+  local index = INDEX .. indexed(status)
+  if not try('ZSCORE', index, id) or not try('ZSCORE', index .. ':' .. kind, id) then faults.index_missing = true end
+  if unique and not is_final(status) and try('GET', UNIQUE .. unique) ~= id then faults.unique_missing = true end
+  return faults
+end
+
+-- Whether a unique key is held by a live job of that key.
+local function holds(holder, unique)
+  if not holder then return false end
+  local job = read(holder, 'status', 'unique_key')
+  return job[1] and not is_final(job[1]) and job[2] == unique
+end
+
+-- A job's whole record as one word, to tell whether it is still the one that was judged.
+local function fingerprint(id)
+  return redis.sha1hex(table.concat(try('HGETALL', JOB .. id) or {}, '\n'))
+end

@@ -1,0 +1,223 @@
+-- The second look at what seemed wrong, and its repair: each finding by itself, judged anew before anything is written.
+-- ARGV: look|mend, a number of lists, these in-progress lists (of servers that are not in the registry),
+--       then per finding: kind, key, id, hint
+--       hint: list entries: distance from the right end; stranded: starts as it was, or ''; wrong_type: the right type;
+--       unreadable: the record's fingerprint; doubled: lines of key and distance, by turns
+-- Returns: for as many of the findings as one step may take, at least one: {'gone'} | {'there', note} | {'mended', note} | {'left', why}
+-- Protects from: a repair of what a server has changed since it was seen.
+local mending, now = ARGV[1] == 'mend', now_ms()
+local unregistered = {}
+for i = 1, tonumber(ARGV[2]) do unregistered[i] = ARGV[2 + i] end
+
+local function is_listed(id, queue)
+  if entries(WORK .. queue)[id] or entries(WORK .. queue .. SUSPECTS)[id] then return true end
+  for _, server in ipairs(try('HKEYS', SERVERS) or {}) do
+    if entries(IN_PROGRESS .. server)[id] then return true end
+  end
+  for _, key in ipairs(unregistered) do
+    if entries(key)[id] then return true end
+  end
+  return false
+end
+
+-- To the front: whoever was stranded has waited longest. With the newest first, the oldest ends up foremost.
+local function to_front(id, queue, crashes)
+  local key = ready_list(queue, crashes)
+  call('RPUSH', key, id)
+  call('SADD', QUEUES, queue)
+  entries(key)[id] = {0}
+end
+
+-- Takes out the entry at this place. In the middle of a long list it leaves a gap.
+local function take_out(key, place)
+  local length = call('LLEN', key)
+  call('LSET', key, place, GAP)
+  if place < SHORT then
+    call('LREM', key, 1, GAP)
+  elseif length - place <= SHORT then
+    call('LREM', key, -1, GAP)
+  end
+  lists[key] = nil
+end
+
+local function set_aside(key)
+  local to = SET_ASIDE .. rest(key, PREFIX)
+  if call('EXISTS', to) == 1 then to = to .. string.format(':%.0f', now) end
+  call('RENAME', key, to)
+  return rest(to, PREFIX)
+end
+
+local look = {}
+
+function look.stranded(_, id, starts)
+  local job = read(id, 'status', 'queue', 'crashes', 'server', 'starts', 'scheduled_at')
+  local status, queue = job[1], job[2] or 'default'
+  if status == 'queued' then
+    if is_listed(id, queue) or (starts ~= '' and starts ~= (job[5] or '0')) then return end
+  elseif not job_faults(id).stranded then
+    return
+  end
+  return job[5] or '0', function()
+    if status == 'scheduled' or status == 'retrying' then
+      call('ZADD', SCHEDULED, job[6] or now, id)
+      return 'waits for its time again'
+    elseif status == 'processing' and job[4] then
+      -- Its server may be running it, and then settles it; if not, it finds the entry unknown and puts it back; and if
+      -- it is dead, its list is taken over.
+      call('LPUSH', IN_PROGRESS .. job[4], id)
+      lists[IN_PROGRESS .. job[4]] = nil
+      return 'is in the list of its server again'
+    end
+    call('HSET', JOB .. id, 'status', 'queued', 'queue', queue)
+    to_front(id, queue, job[3])
+    return 'is at the front of its queue'
+  end
+end
+
+function look.unlisted(_, id)
+  if not job_faults(id).unlisted then return end
+  return '', function()
+    local job = read(id, 'status', 'finished_at')
+    call('ZADD', job[1] == 'failed' and DLQ or DONE, job[2] or now, id)
+    return 'is kept and forgotten like others'
+  end
+end
+
+function look.index_missing(_, id)
+  if not job_faults(id).index_missing then return end
+  return '', function()
+    local job = read(id, 'status', 'type')
+    index_add(id, job[2], job[1])
+    return 'is listed again'
+  end
+end
+
+function look.unique_missing(_, id)
+  if not job_faults(id).unique_missing then return end
+  return '', function()
+    local unique = read(id, 'unique_key')[1]
+    if holds(try('GET', UNIQUE .. unique), unique) then return nil, 'another live job holds the key' end
+    call('SET', UNIQUE .. unique, id)
+    return 'holds its key again'
+  end
+end
+
+function look.unique_stale(key)
+  local holder = try('GET', key)
+  if not holder or holds(holder, rest(key, UNIQUE)) then return end
+  return holder, function()
+    call('DEL', key)
+    return 'is free'
+  end
+end
+
+function look.entry(kind, key, id, hint)
+  local at
+  if is_list(key) then
+    at = places(key, id, hint)[1]
+  elseif rest(key, CANCELS) then
+    at = try('SISMEMBER', key, id) == 1
+  else
+    at = try('ZSCORE', key, id)
+  end
+  if not at or entry_fault(key, id) ~= kind then return end
+  return '', function()
+    if is_list(key) then
+      take_out(key, at)
+    else
+      call(rest(key, CANCELS) and 'SREM' or 'ZREM', key, id)
+    end
+    if kind == 'dangling' then note_lost(id, now) end
+    local job = read(id, 'status', 'queue', 'crashes')
+    if rest(key, WORK) and job[1] == 'queued' and not is_listed(id, job[2] or 'default') then
+      to_front(id, job[2] or 'default', job[3])
+      return 'is at the front of its own queue'
+    end
+    return kind == 'dangling' and 'taken out, noted in lost' or 'taken out'
+  end
+end
+
+function look.doubled(_, id, hint)
+  local job = read(id, 'status', 'server', 'queue', 'crashes')
+  local found, known = {}, {}
+  for key, distance in string.gmatch(hint, '([^\n]+)\n(%d+)') do
+    for _, place in ipairs(places(key, id, distance)) do
+      if not known[key .. ' ' .. place] then
+        known[key .. ' ' .. place] = true
+        found[#found + 1] = {key, place}
+      end
+    end
+  end
+  if #found < 2 or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end
+  return '', function()
+    -- Kept is the entry that the job needs: in its server's list, or foremost in its queue. The rest from the right to
+    -- the left, so that the places of those to come stay right.
+    local home = job[1] == 'processing' and IN_PROGRESS .. (job[2] or '') or ready_list(job[3] or 'default', job[4])
+    table.sort(found, function(a, b)
+      if (a[1] == home) ~= (b[1] == home) then return a[1] == home end
+      if a[1] ~= b[1] then return a[1] < b[1] end
+      return a[2] > b[2]
+    end)
+    for i = 2, #found do take_out(found[i][1], found[i][2]) end
+    return (#found - 1) .. ' taken out'
+  end
+end
+
+function look.wrong_type(key, _, right)
+  local kind = call('TYPE', key).ok
+  if kind == 'none' or kind == right then return end
+  return kind, function() return 'renamed to ' .. set_aside(key) end
+end
+
+function look.unreadable(_, id, print)
+  if call('EXISTS', JOB .. id) == 0 or fingerprint(id) ~= print then return end
+  return '', function()
+    local job = read(id, 'status', 'type', 'unique_key')
+    if job[1] == 'processing' then return nil, 'a server has it; it will fail it' end
+    for _, set in ipairs({SCHEDULED, DLQ, DONE}) do call('ZREM', set, id) end
+    if job[1] and job[2] then index_remove(id, job[2], job[1]) end
+    release_unique(id, job[3])
+    note_lost(id, now)
+    return 'renamed to ' .. set_aside(JOB .. id)
+  end
+end
+
+-- The list itself is taken over by reclaim.lua, whose beat this gives; it needs the server to be in the registry. A beat
+-- of 0 stands still, so that any server finishes this should the doctor end here.
+function look.abandoned(key)
+  local server = rest(key, IN_PROGRESS) or rest(key, CANCELS)
+  local beat = try('HGET', SERVERS, server)
+  if (beat and string.sub(beat, 1, 1) ~= 'D') or call('EXISTS', key) == 0 then return end
+  return beat or 'unknown', function()
+    if rest(key, CANCELS) then
+      call('DEL', key)
+      return 'forgotten'
+    end
+    if not beat then call('HSET', SERVERS, server, 0) end
+    return beat or '0'
+  end
+end
+
+local answers = {}
+for i = 3 + #unregistered, #ARGV, 4 do
+  if spent > 2 * SHORT and #answers > 0 then break end
+  local kind, key, id, hint = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local note, mend
+  if look[kind] then note, mend = look[kind](key, id, hint) else note, mend = look.entry(kind, key, id, hint) end
+  if not mend then
+    answers[#answers + 1] = {'gone'}
+  elseif not mending then
+    answers[#answers + 1] = {'there', note}
+  else
+    -- Where a key of the wrong type stands in the way, it is set aside first; the next round mends the rest.
+    local went, done, why = pcall(mend)
+    if not went then
+      answers[#answers + 1] = {'left', type(done) == 'table' and done.err or tostring(done)}
+    elseif done then
+      answers[#answers + 1] = {'mended', done}
+    else
+      answers[#answers + 1] = {'left', why}
+    end
+  end
+end
+return answers
