@@ -4,7 +4,7 @@
 //! as there are free workers in one round trip, from all queues by their weights, until nothing is left. It takes
 //! nothing while no worker is free: what a busy server held back, another one could run. It knows no handler.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -69,9 +69,13 @@ impl Fetchers {
             let took = if more {
                 self.take(queue, None)
             } else {
+                self.weights().set_sleeping(queue, true);
                 match self.queue.fetch(&self.identity.current(), queue) {
                     Ok(fetched) => self.take(queue, fetched),
-                    Err(error) => Err(error),
+                    Err(error) => {
+                        self.weights().set_sleeping(queue, false);
+                        Err(error)
+                    }
                 }
             };
             if took.is_ok() {
@@ -100,9 +104,14 @@ impl Fetchers {
         }
     }
 
+    fn weights(&self) -> MutexGuard<'_, Weights> {
+        self.weights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes what there is room for and hands it to the workers.
     fn take(&self, queue: &str, fetched: Option<Fetched>) -> Result<Took, Error> {
-        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut weights = self.weights();
+        weights.set_sleeping(queue, false);
         let room = self.in_hand.room();
         if room.jobs == 0 && fetched.is_none() {
             return Ok(Took::All);
@@ -151,6 +160,9 @@ struct Weight {
     queue: String,
     weight: i64,
     credit: i64,
+    /// Its fetcher sits in BRPOPLPUSH, and may have a job in hand that nobody knows of yet: only that fetcher may take
+    /// from it now, or a later job would start before that one.
+    sleeping: bool,
 }
 
 impl Weights {
@@ -158,29 +170,37 @@ impl Weights {
     pub fn new(queues: impl IntoIterator<Item = (String, u32)>) -> Weights {
         let mut queues: Vec<Weight> = queues
             .into_iter()
-            .map(|(queue, weight)| Weight { queue, weight: weight.into(), credit: 0 })
+            .map(|(queue, weight)| Weight { queue, weight: weight.into(), credit: 0, sleeping: false })
             .collect();
         // What one queue does not use goes to the others, the heaviest first.
         queues.sort_by_key(|queue| -queue.weight);
         Weights { queues }
     }
 
+    fn set_sleeping(&mut self, queue: &str, sleeping: bool) {
+        self.queues
+            .iter_mut()
+            .filter(|other| other.queue == queue)
+            .for_each(|queue| queue.sleeping = sleeping);
+    }
+
     /// How many of the next `jobs` jobs should come from each queue.
     fn split(&mut self, jobs: usize) -> Vec<Share> {
+        let mut awake: Vec<&mut Weight> = self.queues.iter_mut().filter(|queue| !queue.sleeping).collect();
         let mut shares: Vec<Share> =
-            self.queues.iter().map(|queue| Share { queue: queue.queue.clone(), jobs: 0 }).collect();
+            awake.iter().map(|queue| Share { queue: queue.queue.clone(), jobs: 0 }).collect();
         if let [share] = shares.as_mut_slice() {
             share.jobs = jobs;
             return shares;
         }
-        let total: i64 = self.queues.iter().map(|queue| queue.weight).sum();
+        let total: i64 = awake.iter().map(|queue| queue.weight).sum();
         for _ in 0..jobs {
-            for queue in &mut self.queues {
+            for queue in &mut awake {
                 queue.credit += queue.weight;
             }
-            let next = (0..self.queues.len()).max_by_key(|i| (self.queues[*i].credit, std::cmp::Reverse(*i)));
+            let next = (0..awake.len()).max_by_key(|i| (awake[*i].credit, std::cmp::Reverse(*i)));
             if let Some(next) = next {
-                self.queues[next].credit -= total;
+                awake[next].credit -= total;
                 shares[next].jobs += 1;
             }
         }
@@ -251,6 +271,19 @@ mod tests {
         let pauses: Vec<Duration> = (0..50).map(|_| pause.next()).collect();
         assert!(pauses[0] <= AWAY_PAUSE / 5, "{:?}", pauses[0]);
         assert!(pauses[9] > pauses[0] && pauses.iter().all(|pause| *pause <= AWAY_PAUSE), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_queue_whose_fetcher_sleeps_is_left_to_it() {
+        let mut weights = Weights::new([("low".to_owned(), 1), ("high".to_owned(), 3)]);
+        weights.set_sleeping("high", true);
+        let shares = weights.split(4);
+        assert_eq!(
+            shares.iter().map(|share| (share.queue.as_str(), share.jobs)).collect::<Vec<_>>(),
+            [("low", 4)]
+        );
+        weights.set_sleeping("high", false);
+        assert_eq!(split(&mut weights, 4), [3, 1]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::handler::StopReason;
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::metrics::Metrics;
-use crate::queue::{BLOCK, Beat, Queue};
+use crate::queue::{BLOCK, Beat, Error, Queue};
 use crate::shutdown::Shutdown;
 
 /// The longest time between two beats; often enough for a cancel to arrive soon.
@@ -68,7 +68,12 @@ impl Heartbeat {
                     }
                 }
                 // Who cannot look must not judge: while Redis was away nobody could beat.
-                Err(_) => reaper.forget(),
+                Err(error) => {
+                    if let Error::Protocol(reason) = error {
+                        log::error!("cannot beat: {reason}");
+                    }
+                    reaper.forget();
+                }
             }
             if self.shutdown.wait(every) {
                 return;
@@ -83,6 +88,8 @@ impl Heartbeat {
             match self.queue.reclaim(&server, &observed, self.max_crashes) {
                 Ok(Some(taken)) => {
                     self.metrics.recovered(taken.moved);
+                    // Jobs with a crash on their record wake no fetcher by themselves.
+                    self.queue.unblock_fetchers();
                     for kind in &taken.failed {
                         self.metrics.failed(kind);
                     }
@@ -254,6 +261,12 @@ pub fn run_janitor(queue: &Queue, retention: Retention, shutdown: &Shutdown) {
     while !shutdown.wait(every) {
         for (failed, (keep_for, keep)) in [(false, retention.completed), (true, retention.failed)] {
             while !shutdown.is_requested() && matches!(queue.purge(failed, keep_for, keep), Ok(true)) {}
+        }
+        let mut next = queue.prune_queues(None);
+        while !shutdown.is_requested()
+            && let Ok(Some(from)) = next
+        {
+            next = queue.prune_queues(Some(from));
         }
     }
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 const UNKNOWN_TYPES: usize = 100;
 /// The label of all further types.
 const OTHER: &str = "other";
+/// The methods that get a label of their own.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
 /// Upper bounds of the histograms' buckets, in milliseconds.
 const BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
 
@@ -134,6 +136,8 @@ impl Metrics {
 
     /// A request was answered. `path` is the route's pattern, never what the client sent.
     pub fn answered(&self, method: &str, path: &'static str, code: u16) {
+        // A client can make up methods without end.
+        let method = if METHODS.contains(&method) { method } else { OTHER };
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((method.to_owned(), path, code)).or_default() += 1;
     }

@@ -161,9 +161,9 @@ fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
     Queue::new(&settings).map_err(StartError::Configuration)
 }
 
-/// One for each queue at least: each sleeps on one queue.
+/// One for each queue, whatever more is asked for: two that sleep on one queue would start its jobs out of order.
 fn fetcher_count(config: &Config) -> usize {
-    config.fetchers.max(config.queues.len())
+    config.queues.len()
 }
 
 /// What is wrong with a Redis, as far as one can live with it.
@@ -199,6 +199,7 @@ pub struct Server {
     stop: Trigger,
     /// Ends the heartbeat.
     end: Trigger,
+    heartbeat: JoinHandle<()>,
     fetchers: Vec<JoinHandle<()>>,
     redis: Option<Arc<ManagedRedis>>,
     redis_watch: Option<JoinHandle<()>>,
@@ -274,7 +275,7 @@ impl Server {
             max_crashes: config.max_crashes,
             shutdown: ending,
         };
-        spawn("heartbeat", move || heartbeat.run())?;
+        let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
         start_upkeep(&config, &queue, &scheduler, &stopping)?;
         let fetchers = Arc::new(Fetchers {
             queue: queue.clone(),
@@ -317,7 +318,19 @@ impl Server {
         };
         let api = api::start(api, listener)?;
         let drain_timeout = config.drain_timeout;
-        Ok(Server { api, queue, identity, in_hand, drain_timeout, stop, end, fetchers, redis, redis_watch })
+        Ok(Server {
+            api,
+            queue,
+            identity,
+            in_hand,
+            drain_timeout,
+            stop,
+            end,
+            heartbeat,
+            fetchers,
+            redis,
+            redis_watch,
+        })
     }
 
     /// Where the API listens.
@@ -355,6 +368,8 @@ impl Server {
             }
         }
         drop(self.end);
+        // A beat after the end would enter this server again.
+        let _ = self.heartbeat.join();
         match self.queue.leave(&self.identity.current()) {
             Ok(left) => {
                 let moved = left.map_or(0, |left| left.moved);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::fetcher::Handed;
+use crate::handler::output::bounded;
 use crate::handler::{Handlers, JobContext, StopReason, StopSignal};
 use crate::identity::Identity;
 use crate::inhand::{GivenUp, InHand};
@@ -134,7 +135,7 @@ impl Workers {
     fn judge(&self, job: &Job, stop: Option<StopReason>, outcome: Outcome) -> Verdict {
         let failure = match (outcome, stop) {
             // What was done is done, even where it was told to stop.
-            (Ok(result), _) => return Verdict::Complete(result),
+            (Ok(result), _) => return Verdict::Complete(bounded(result)),
             (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::TakenOver)) => {
                 return Verdict::Release;
             }

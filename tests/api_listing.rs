@@ -319,18 +319,9 @@ fn metrics_have_every_promised_name_and_count() {
 }
 
 #[test]
-fn health_readiness_and_documents_are_served() {
+fn health_and_readiness_are_served() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     server.get("/healthz").expect(200);
     server.wait_until_ready();
-    let api = server.get("/openapi.json").expect(200).json();
-    assert!(api["openapi"].as_str().is_some_and(|v| v.starts_with("3.1")), "{}", api["openapi"]);
-    for path in
-        ["/jobs", "/jobs/batch", "/dlq", "/dlq/retry", "/queues", "/stats", "/metrics", "/healthz", "/readyz"]
-    {
-        assert!(api["paths"][path].is_object(), "{path} is described");
-    }
-    let page = server.get("/").expect(200);
-    assert!(page.header("Content-Type").expect("a type").starts_with("text/html"));
 }

@@ -207,7 +207,11 @@ impl RetryDeadLetters {
             ids.iter().all(|id| JobId::new(*id).is_some())
         })?;
         let dry_run = fields.get("dry_run", "true or false", |_: &bool| true)?;
-        let ids = ids.map(|ids| ids.into_iter().filter_map(JobId::new).collect());
+        let mut ids: Option<Vec<JobId>> = ids.map(|ids| ids.into_iter().filter_map(JobId::new).collect());
+        if let Some(ids) = &mut ids {
+            ids.sort_unstable();
+            ids.dedup();
+        }
         Ok(RetryDeadLetters { kind, ids, dry_run: dry_run.unwrap_or(false) })
     }
 }

@@ -56,9 +56,8 @@ impl Api {
             let Some((Status::Failed, found)) = found else { return false };
             kind.as_ref().is_none_or(|kind| kind == found)
         };
-        let mut seen = std::collections::HashSet::new();
         let statuses = self.queue.statuses(ids)?;
-        let dead = ids.iter().zip(statuses).filter(|(id, found)| is_wanted(found) && seen.insert(**id));
+        let dead = ids.iter().zip(statuses).filter(|(_, found)| is_wanted(found));
         Ok(dead.map(|(id, _)| *id).collect())
     }
 

@@ -156,7 +156,8 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         max_body: api.settings.max_body,
         request_time: Duration::from_secs(10),
         idle_time: Duration::from_secs(60),
-        max_buffered: (64 << 20).max(4 * api.settings.max_body),
+        // A page of 100 jobs with the largest payloads must fit, with results and errors.
+        max_buffered: (64 << 20).max(128 * api.settings.max_body),
     };
     let api = Arc::new(api);
     let waiting = Arc::new(Waiting::default());

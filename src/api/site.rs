@@ -45,7 +45,12 @@ fn is_address_or_local(host: &str) -> bool {
             .is_some_and(|(address, port)| address.parse::<Ipv6Addr>().is_ok() && is_port(port));
     }
     let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-    is_port(port) && (name.parse::<Ipv4Addr>().is_ok() || is_local_name(name))
+    is_port(port) && (name.parse::<Ipv4Addr>().is_ok() || is_local_name(name) || is_single_label(name))
+}
+
+/// A name without a dot, as machines and containers of one network have: no page of the Internet has such a name.
+fn is_single_label(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// `localhost` and what is below it: browsers and resolvers never ask DNS for these (RFC 6761).

@@ -129,9 +129,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new("workers", "N", "30", "threads that run jobs, 1 to 1000", |config, text| {
         put(&mut config.workers, values::number(text, 1..=1000))
     }),
-    Setting::new("fetchers", "N", "1", "threads that take jobs from Redis, 1 to 64", |config, text| {
-        put(&mut config.fetchers, values::number(text, 1..=64))
-    }),
+    Setting::new(
+        "fetchers",
+        "N",
+        "1",
+        "threads that take jobs from Redis, 1 to 64; one for each queue is started",
+        |config, text| put(&mut config.fetchers, values::number(text, 1..=64)),
+    ),
     Setting::new(
         "drain-timeout",
         "DURATION",

@@ -6,7 +6,7 @@ pub mod demo;
 pub mod exec;
 pub mod http;
 pub mod limits;
-mod output;
+pub(crate) mod output;
 mod process;
 mod stoppable;
 #[cfg(test)]

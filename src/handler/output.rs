@@ -41,6 +41,15 @@ fn as_json(output: &[u8]) -> Option<Box<RawValue>> {
     serde_json::from_str(text).ok()
 }
 
+/// A result as it is kept: over 64 KiB it is cut, as a string.
+pub(crate) fn bounded(result: Box<RawValue>) -> Box<RawValue> {
+    if result.get().len() <= MAX_RESULT_BYTES {
+        return result;
+    }
+    let text = serde_json::from_str::<String>(result.get()).unwrap_or_else(|_| result.get().to_owned());
+    to_raw_value(cut_bytes(&text, MAX_RESULT_BYTES)).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
 /// The start of the text, at most `limit` bytes of it, without half a character at its end.
 fn cut_bytes(text: &str, limit: usize) -> &str {
     if text.len() <= limit {

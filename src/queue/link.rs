@@ -258,6 +258,11 @@ impl Link {
     fn classify(&self, connection: &mut Connection, access: Access, error: &RedisError) -> Error {
         let text = error.to_string();
         match error.kind() {
+            // A signal (this process was stopped and goes on) says nothing about Redis.
+            ErrorKind::Io if is_interrupted(error) => {
+                connection.broken = true;
+                Error::Unavailable(text)
+            }
             ErrorKind::Io | ErrorKind::AuthenticationFailed => {
                 connection.broken = true;
                 self.health.went_away(&text);
@@ -295,4 +300,9 @@ impl Link {
             },
         }
     }
+}
+
+fn is_interrupted(error: &RedisError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::Interrupted)
 }

@@ -635,6 +635,14 @@ impl Queue {
         Ok(record::int(&self.run(&self.scripts.purge, &call)?)? > 0)
     }
 
+    /// Forgets the names of empty queues: one step of it. Where the next step goes on; `None` at the end.
+    pub fn prune_queues(&self, from: Option<String>) -> Result<Option<String>> {
+        let mut call = self.scripts.prune.call();
+        call.arg(from.as_deref().unwrap_or("0"));
+        let next = record::text(&self.run(&self.scripts.prune, &call)?)?;
+        Ok(Some(next).filter(|next| next != "0"))
+    }
+
     /// Lets no job of a queue start, or lets them start again.
     pub fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
         let mut call = self.scripts.pause.call();

@@ -17,6 +17,8 @@ const MAX_HEADERS: usize = 64;
 pub(super) struct Scanner {
     checked: usize,
     line_length: usize,
+    /// Lines that are complete: the first is the request line.
+    lines: usize,
     after_cr: bool,
 }
 
@@ -30,12 +32,16 @@ impl Scanner {
             self.checked += 1;
             match (self.after_cr, byte) {
                 (true, b'\n') if self.line_length == 0 => return Ok(Some(self.checked)),
-                (true, b'\n') => (self.after_cr, self.line_length) = (false, 0),
+                (true, b'\n') => {
+                    (self.after_cr, self.line_length) = (false, 0);
+                    self.lines += 1;
+                }
                 (false, b'\r') => self.after_cr = true,
                 (false, b'\t' | b' '..=b'~') => self.line_length += 1,
                 (true, _) | (false, b'\n') => {
                     return Err(Refusal::BadRequest("lines of the head must end with CR LF"));
                 }
+                _ if self.lines > 0 => return Err(Refusal::InvalidHeader),
                 _ => return Err(Refusal::BadRequest("the head may only hold printable ASCII characters")),
             }
         }

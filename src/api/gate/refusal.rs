@@ -6,6 +6,8 @@
 pub(super) enum Refusal {
     /// No well-formed request; the sentence names the fault.
     BadRequest(&'static str),
+    /// A header with a character that none may have.
+    InvalidHeader,
     /// A path that is the gate's own.
     NotFound,
     /// The request did not come whole in time.
@@ -31,6 +33,9 @@ impl Refusal {
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Refusal::BadRequest(sentence) => ("400 Bad Request", "bad_request", sentence),
+            Refusal::InvalidHeader => {
+                ("400 Bad Request", "invalid_header", "headers may only hold printable ASCII characters")
+            }
             Refusal::NotFound => ("404 Not Found", "not_found", "there is nothing at this path"),
             Refusal::Timeout => {
                 ("408 Request Timeout", "request_timeout", "the request did not come whole in time")

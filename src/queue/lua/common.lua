@@ -47,8 +47,10 @@ local function index_move(id, kind, from, to)
   end
 end
 
--- Where a ready job waits. A job with a crash on its record waits apart.
+-- Where a ready job waits. A job with a crash on its record waits apart. The name is entered again: while the queue was
+-- empty it may have been forgotten.
 local function ready_list(queue, crashes)
+  call('SADD', QUEUES, queue)
   if tonumber(crashes or 0) > 0 then return WORK .. queue .. SUSPECTS end
   return WORK .. queue
 end

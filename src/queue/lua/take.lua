@@ -1,21 +1,29 @@
 -- Takes ready jobs and starts them in one step: queued -> processing.
 -- ARGV: server, suspects none|lane|alone, max crashes, id that BRPOPLPUSH brought or '', its queue,
 --       then per queue, in the order to fill up from: name, share of this take
--- Returns: {'fenced'} | {'taken', now ms, 1 if a suspect waits for an empty server, [paused queues], job, ..},
+-- Returns: {'fenced'} | {'taken', now ms, 1 if a suspect waits for an empty server, [paused ones of the queues], job, ..},
 --          a job being {id, field, value, ..} as it was before the start
 -- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
 -- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher.
 local server, suspects, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
-local paused, is_paused = call('SMEMBERS', PAUSED), {}
-for _, queue in ipairs(paused) do is_paused[queue] = true end
+local paused, is_paused = {}, {}
+for i = 6, #ARGV, 2 do
+  if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then
+    paused[#paused + 1] = ARGV[i]
+    is_paused[ARGV[i]] = true
+  end
+end
 local taken = {'taken', now, 0, paused}
 
 -- An entry that can be an id: 1 to 2^53 - 1 in plain digits.
 local function is_id(entry)
   return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
 end
+
+-- Large jobs are not taken all at once: an answer that takes longer than the server waits for it is a lost one.
+local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
 
 local function start(id)
   local status, starts
@@ -31,6 +39,7 @@ local function start(id)
     return false
   end
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (starts or 0) + 1, 'started_at', now)
+  for i = 2, #fields, 2 do bytes = bytes + #fields[i] end
   table.insert(fields, 1, id)
   taken[#taken + 1] = fields
   return true
@@ -85,8 +94,16 @@ local function take(queue, number)
   local ids = call('RPOP', WORK .. queue, number)
   if not ids then return end
   call('LPUSH', list, unpack(ids))
-  for _, id in ipairs(ids) do
-    if start(id) then left = left - 1 end
+  for i = 1, #ids do
+    if bytes >= MAX_BYTES then
+      for back = #ids, i, -1 do
+        call('LREM', list, 1, ids[back])
+        call('RPUSH', WORK .. queue, ids[back])
+      end
+      left = 0
+      return
+    end
+    if start(ids[i]) then left = left - 1 end
   end
 end
 for i = 6, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
