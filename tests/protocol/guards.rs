@@ -24,8 +24,36 @@ macro_rules! scripts {
 }
 
 const SCRIPTS: &[(&str, &str)] = scripts![
-    "common", "enqueue", "take", "settle", "recover", "promote", "register", "beat", "reclaim", "cancel",
-    "retry", "delete", "purge", "pause", "ready", "get", "statuses", "list", "dead_ids", "queues", "stats",
+    "common",
+    "enqueue",
+    "take",
+    "settle",
+    "recover",
+    "promote",
+    "register",
+    "beat",
+    "reclaim",
+    "cancel",
+    "retry",
+    "delete",
+    "purge",
+    "prune",
+    "pause",
+    "ready",
+    "get",
+    "statuses",
+    "list",
+    "dead_ids",
+    "queues",
+    "stats",
+    // Those of the doctor, which have tests of their own (tests/doctor.rs).
+    "audit_jobs",
+    "audit_list",
+    "audit_record",
+    "audit_servers",
+    "audit_set",
+    "judge",
+    "mend",
 ];
 
 macro_rules! guards {
@@ -104,6 +132,8 @@ const GUARDS: &[Guard] = guards! {
     "take": "nothing more starts while the last chance waits", "if taken[3] == 1 then return taken end" => "";
     "take": "one suspect at a time", "          left = left - 1\n          break" => "          left = left - 1";
     "take": "a suspect uses up a worker", "          left = left - 1\n          break" => "          break";
+    "take": "large jobs are not taken all at once", "    if bytes >= MAX_BYTES then" => "    if false then";
+    "take": "what is too much goes back in its order", "for back = #ids, i, -1 do" => "for back = i, #ids do";
     "take": "nothing starts in a paused queue",
         "if number <= 0 or is_paused[queue] then return end" => "if number <= 0 then return end";
     "take": "a share is not exceeded", "math.min(left, tonumber(ARGV[i + 1]))" => "left";
@@ -166,8 +196,8 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "a crash is counted", "call('HSET', JOB .. id, 'crashes', crashes)" => "";
     "reclaim": "what is charged is nobody's", "  call('HDEL', JOB .. id, 'server')\n  if" => "  if";
     "reclaim": "what was handled leaves the list", "call('LTRIM', list, #ids, -1)" => "call('DEL', list)";
-    "reclaim": "the oldest goes to the front", "call('RPUSH', ready_list(job[4], job[5]), id)" => "call('LPUSH', ready_list(job[4], job[5]), id)";
-    "reclaim": "the charged go behind the other suspects", "call('LPUSH', ready_list(queue, crashes), id)" => "call('RPUSH', ready_list(queue, crashes), id)";
+    "reclaim": "the oldest goes to the front", "call('RPUSH', fill_list(job[4], job[5]), id)" => "call('LPUSH', fill_list(job[4], job[5]), id)";
+    "reclaim": "the charged go behind the other suspects", "call('LPUSH', fill_list(queue, crashes), id)" => "call('RPUSH', fill_list(queue, crashes), id)";
     "reclaim": "the set of stops goes with the last job", "if left == 0 then call('DEL', CANCELS .. server) end" => "";
     // The scheduler.
     "promote": "only what is due", "'-inf', now, 'LIMIT'" => "'-inf', '+inf', 'LIMIT'";
@@ -196,6 +226,8 @@ const GUARDS: &[Guard] = guards! {
     "delete": "only those of the wanted status", " or (wanted ~= '' and status ~= wanted)" => "";
     "delete": "it leaves the index", "index_remove(id, job[2], status)" => "";
     "delete": "it leaves the sorted set", "call('ZREM', status == 'failed' and DLQ or DONE, id)" => "";
+    "prune": "a queue that holds jobs keeps its name",
+        "if call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) == 0 then" => "if true then";
     "purge": "only what has ended", "if job[1] and is_final(job[1]) then" => "if job[1] then";
     "purge": "by count", "over > 0 and call('ZRANGE', key, 0, over - 1) or {}" => "{}";
     "purge": "not below the count", "call('ZCARD', key) - keep" => "call('ZCARD', key)";

@@ -1,6 +1,7 @@
 //! What a take starts, and what it must not.
 
-use threadq::job::Status;
+use serde_json::value::RawValue;
+use threadq::job::{JobId, Status};
 use threadq::queue::{Fenced, Fetched, Settled, Share, Suspects};
 
 use crate::place::*;
@@ -349,4 +350,37 @@ fn an_entry_is_put_back_only_where_it_stands() {
     place.try_take(&a, 0, Suspects::Any, Some(&late)).unwrap();
     assert_eq!(place.handles(id), ["work_queue:default"]);
     assert_sound(&place);
+}
+
+#[test]
+fn large_jobs_are_not_taken_all_at_once_and_stay_in_order() {
+    let place = Place::new();
+    let a = place.server();
+    let megabyte = format!("\"{}\"", "x".repeat(1 << 20));
+    let large = || place.submit_with(|job| job.payload = RawValue::from_string(megabyte.clone()).unwrap());
+    let submitted: Vec<JobId> = (0..10).map(|_| large()).collect();
+    let mut taken = Vec::new();
+    while taken.len() < submitted.len() {
+        let next = ids(&place.take(&a, 30));
+        assert!((1..=4).contains(&next.len()), "{} at once", next.len());
+        taken.extend(next);
+        assert_sound(&place);
+    }
+    assert_eq!(taken, submitted);
+}
+
+#[test]
+fn the_name_of_an_empty_queue_is_forgotten_until_its_next_job() {
+    let place = Place::new();
+    let a = place.server();
+    let names = || place.queue.queues(&[]).unwrap().into_iter().map(|queue| queue.name).collect::<Vec<_>>();
+    place.submit();
+    place.submit_with(|job| job.queue = "used".to_owned());
+    assert_eq!(place.queue.prune_queues(None).unwrap(), None);
+    assert_eq!(names(), ["default", "used"]);
+    let lease = place.take_one(&a);
+    place.queue.prune_queues(None).unwrap();
+    assert_eq!(names(), ["used"]);
+    place.settle(&a, &released(lease));
+    assert_eq!(names(), ["default", "used"]);
 }

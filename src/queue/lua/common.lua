@@ -47,12 +47,16 @@ local function index_move(id, kind, from, to)
   end
 end
 
--- Where a ready job waits. A job with a crash on its record waits apart. The name is entered again: while the queue was
--- empty it may have been forgotten.
+-- Where a ready job waits. A job with a crash on its record waits apart.
 local function ready_list(queue, crashes)
-  call('SADD', QUEUES, queue)
   if tonumber(crashes or 0) > 0 then return WORK .. queue .. SUSPECTS end
   return WORK .. queue
+end
+
+-- The same, for who puts a job there: while the queue was empty its name may have been forgotten.
+local function fill_list(queue, crashes)
+  call('SADD', QUEUES, queue)
+  return ready_list(queue, crashes)
 end
 
 -- The last 10 errors, one a line: attempt, ms, message as a JSON string (so that it has no line break).

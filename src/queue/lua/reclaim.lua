@@ -44,7 +44,7 @@ for _, id in ipairs(ids) do
   elseif running or job[1] == 'queued' then
     call('HSET', JOB .. id, 'status', 'queued')
     call('HDEL', JOB .. id, 'server')
-    call('RPUSH', ready_list(job[4], job[5]), id)
+    call('RPUSH', fill_list(job[4], job[5]), id)
     moved = moved + 1
   elseif not job[1] then
     note_lost(id, now)
@@ -65,7 +65,7 @@ for i = #charged, 1, -1 do
     failed[#failed + 1] = kind
   else
     call('HSET', JOB .. id, 'status', 'queued')
-    call('LPUSH', ready_list(queue, crashes), id)
+    call('LPUSH', fill_list(queue, crashes), id)
   end
 end
 local left = call('LLEN', list)

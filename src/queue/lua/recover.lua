@@ -18,7 +18,7 @@ for i = 2, #ARGV do
     elseif running or job[1] == 'queued' then
       call('HSET', JOB .. id, 'status', 'queued')
       call('HDEL', JOB .. id, 'server')
-      call('RPUSH', ready_list(job[3], job[4]), id)
+      call('RPUSH', fill_list(job[3], job[4]), id)
       moved = moved + 1
     elseif not job[1] then
       note_lost(id, now)

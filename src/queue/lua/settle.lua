@@ -48,7 +48,7 @@ for i = 2, #ARGV, 5 do
     else
       call('HSET', JOB .. id, 'status', to)
       call('HDEL', JOB .. id, 'server')
-      call('RPUSH', ready_list(job[5], job[8]), id)
+      call('RPUSH', fill_list(job[5], job[8]), id)
     end
     if cancelled and to ~= 'processing' then
       call('HDEL', JOB .. id, 'cancel')
