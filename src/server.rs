@@ -343,7 +343,9 @@ impl Server {
     ///
     /// A thread whose handler never returns is left to the end of the process.
     pub fn shut_down(self, hurry: &Receiver<()>) {
-        self.api.stop();
+        // Beside the rest: a slow client must not hold up a second signal.
+        let api = self.api;
+        let api = spawn("api-stop", move || api.stop());
         self.in_hand.close();
         drop(self.stop);
         let mut hurried = false;
@@ -378,6 +380,11 @@ impl Server {
             Err(error) => {
                 log::warn!("stopped without Redis; other servers will take over what is left: {error}")
             }
+        }
+        if let Ok(api) = api
+            && !hurried
+        {
+            let _ = api.join();
         }
         if let Some(redis) = &self.redis {
             redis.stop();
