@@ -1,6 +1,7 @@
 //! Durations as people write them: `250ms`, `5s`, `10m`, `24h`, `90d`.
 //!
-//! For flags, the environment and the configuration file alike, so that one spelling is right everywhere.
+//! For the command line client and the API's queries. The settings of the server have the same spelling and a reader of
+//! their own (`config/values.rs`), which also says which range is allowed.
 
 use std::time::Duration;
 

@@ -44,11 +44,11 @@ impl Identity {
             let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);
             return Err(Error::Unavailable(reason));
         }
-        // Asked before another thread has entered this very name: that one is right by now.
-        if state.used && queue.is_entered(refused)? {
-            return Ok(());
-        }
         if state.used {
+            // Asked before another thread has entered this very name: that one is right by now.
+            if queue.is_entered(refused)? {
+                return Ok(());
+            }
             let id = ServerId::generate();
             log::warn!("server={refused}: was held to be dead, its jobs were taken over; goes on as {id}");
             in_hand.stop_all(StopReason::TakenOver);
