@@ -33,7 +33,7 @@ accounts for every job at the end. Prints one line; exits 1 if a job is lost, st
   --lease SECONDS      lease-timeout of the servers [2]
   --max-crashes N      max-crashes of the servers [3]
   --fsync WORD         appendfsync of Redis: always, everysec or no [always]
-  --drain-limit SECONDS  how long the queue may take to drain in the end [120]
+  --drain-limit SECONDS  how long no job may end while the queue drains in the end [120]
   --seed N             decides jobs, faults and victims [random]
   --program FILE       the threadq to torture [the one built with this bench]
   --runs N             so many runs, with seeds that follow each other [1]

@@ -100,15 +100,18 @@ fn check_names(eye: &mut Eye, servers: &Servers, faults: &Faults, report: &mut R
     Ok(())
 }
 
-/// Waits until no job waits or runs; whether it came to that.
-fn drain(eye: &mut Eye, limit: Duration) -> Result<bool, String> {
-    let end = Instant::now() + limit;
+/// Waits until no job waits or runs; whether it came to that. Gives up when nothing has ended for so long.
+fn drain(eye: &mut Eye, patience: Duration) -> Result<bool, String> {
+    let (mut fewest, mut since) = (i64::MAX, Instant::now());
     loop {
         let mut left = 0;
         for word in ["ready", "scheduled", "retrying"] {
             left += eye.insist::<i64>(redis::cmd("ZCARD").arg(format!("{{threadq}}:index:{word}")))?;
         }
-        if left == 0 || Instant::now() > end {
+        if left < fewest {
+            (fewest, since) = (left, Instant::now());
+        }
+        if left == 0 || since.elapsed() > patience {
             return Ok(left == 0);
         }
         std::thread::sleep(Duration::from_millis(50));

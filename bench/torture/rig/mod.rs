@@ -55,7 +55,7 @@ pub struct Plan {
     pub max_crashes: usize,
     /// `appendfsync` of Redis: always, everysec or no.
     pub fsync: String,
-    /// How long the queue may take to drain once the faults and the submissions have ended.
+    /// How long no job may end while the queue drains, once the faults and the submissions are over.
     pub drain_limit: Duration,
     /// Decides the jobs, the order of the faults and whom they hit.
     pub seed: u64,
