@@ -251,8 +251,6 @@ impl ManagedRedis {
             .args(["--dir", ".", "--logfile", "redis.log", "--daemonize", "no"])
             .args(["--appendonly", "yes", "--appendfsync", &self.fsync, "--aof-use-rdb-preamble", "yes"])
             .args(["--save", "", "--maxmemory-policy", "noeviction"])
-            // Keeps a job's hash compact: 302 bytes against 687 for a payload of 100 bytes.
-            .args(["--hash-max-listpack-value", "1024"])
             .current_dir(&self.folder.path)
             .stdin(Stdio::from(lock))
             .stdout(Stdio::null())

@@ -89,7 +89,6 @@ fn it_runs_with_its_settings_until_it_is_stopped() {
         ("aof-use-rdb-preamble", "yes"),
         ("save", ""),
         ("maxmemory-policy", "noeviction"),
-        ("hash-max-listpack-value", "1024"),
     ];
     for (name, value) in expected {
         assert_eq!(ask(&redis, &format!("CONFIG GET {name}")), format!("{name} {value}"));

@@ -15,8 +15,6 @@ const SLOW: Duration = Duration::from_millis(5);
 const NEARLY_FULL_PERCENT: u64 = 90;
 /// A clock that differs by more makes the times of logs and of jobs hard to compare.
 const CLOCK_LIMIT_MS: u64 = 1_000;
-/// What keeps a job's hash compact.
-const LISTPACK_VALUE: u64 = 1_024;
 
 /// How bad something is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -203,12 +201,6 @@ impl Queue {
             let todo =
                 "when it is full it refuses new jobs: raise maxmemory, or keep fewer ended jobs (retain-..)";
             notes.add(Severity::Warning, "memory", what, todo);
-        }
-        let value = self.setting("hash-max-listpack-value").and_then(|text| text.parse::<u64>().ok());
-        if let Some(value) = value.filter(|value| *value < LISTPACK_VALUE) {
-            let what = format!("hash-max-listpack-value is {value}");
-            let todo = "jobs take half the memory with 1024, where payloads are short";
-            notes.add(Severity::Note, "listpack", what, todo);
         }
     }
 

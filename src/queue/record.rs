@@ -2,6 +2,8 @@
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; and where they apply: attempts, crashes, starts,
 //! server, scheduled_at, started_at, finished_at, errors, result, unique_key, cancel. The time of submission is the id.
+//!
+//! Short payloads and results are spread over pieces, `payload`, `payload:1`, `payload:2` and so on (see `common.lua`).
 
 use redis::Value;
 use serde_json::value::RawValue;
@@ -40,9 +42,17 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
         starts: 0,
     };
     let (mut has_status, mut has_type, mut broken) = (false, false, None);
+    let (mut payload, mut result) = (Pieces::default(), Pieces::default());
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { continue };
+        let value = match payload
+            .add(b"payload", &name, value)
+            .or_else(|value| result.add(b"result", &name, value))
+        {
+            Ok(()) => continue,
+            Err(value) => value,
+        };
         let value = String::from_utf8(value).unwrap_or_else(|error| {
             broken = Some(format!("field {} is no UTF-8", String::from_utf8_lossy(&name)));
             String::from_utf8_lossy(error.as_bytes()).into_owned()
@@ -69,8 +79,6 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
                 job.unique_key = Some(value);
                 true
             }
-            b"payload" => RawValue::from_string(value).map(|payload| job.payload = payload).is_ok(),
-            b"result" => RawValue::from_string(value).map(|result| job.result = Some(result)).is_ok(),
             b"errors" => {
                 job.errors = value.lines().filter_map(to_error).collect();
                 true
@@ -89,10 +97,53 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
             broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(&name)));
         }
     }
+    match payload.to_json() {
+        Ok(text) => job.payload = text.unwrap_or(job.payload),
+        Err(()) => broken = Some("field payload cannot be read".to_owned()),
+    }
+    match result.to_json() {
+        Ok(text) => job.result = text,
+        Err(()) => broken = Some("field result cannot be read".to_owned()),
+    }
     match broken {
         None if has_status && has_type => Ok(job),
         None => Err(Broken { starts: job.starts, reason: "a field is missing".to_owned() }),
         Some(reason) => Err(Broken { starts: job.starts, reason }),
+    }
+}
+
+/// A text that is spread over fields, in whatever order they come.
+#[derive(Default)]
+struct Pieces(Vec<(usize, Vec<u8>)>);
+
+impl Pieces {
+    /// Takes the value if the field is a piece of the text called `of`; gives it back if not.
+    fn add(&mut self, of: &[u8], field: &[u8], value: Vec<u8>) -> std::result::Result<(), Vec<u8>> {
+        let place = match field.strip_prefix(of) {
+            Some([]) => Some(0),
+            Some([b':', digits @ ..]) => {
+                std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok())
+            }
+            _ => None,
+        };
+        match place {
+            Some(place) => self.0.push((place, value)),
+            None => return Err(value),
+        }
+        Ok(())
+    }
+
+    /// The whole text as JSON, if there is any.
+    fn to_json(mut self) -> std::result::Result<Option<Box<RawValue>>, ()> {
+        self.0.sort_unstable_by_key(|(place, _)| *place);
+        let Some(text) = self.0.into_iter().map(|(_, piece)| piece).reduce(|mut text, piece| {
+            text.extend(piece);
+            text
+        }) else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(text).map_err(drop)?;
+        RawValue::from_string(text).map(Some).map_err(drop)
     }
 }
 

@@ -3,6 +3,9 @@
 use threadq::job::{JobId, NewJob, Start, Status};
 use threadq::queue::{Idempotency, Refused};
 
+use serde_json::value::RawValue;
+use threadq::queue::{Settlement, Verdict};
+
 use crate::place::*;
 use crate::sound::assert_sound;
 
@@ -150,4 +153,36 @@ fn a_time_that_has_passed_means_at_once() {
     assert!(due > 0 && due < at, "{due}");
     assert_eq!(place.job(submitted.first).scheduled_at_ms, Some(at));
     assert_sound(&place);
+}
+
+#[test]
+fn a_payload_and_a_result_of_any_length_come_back_as_they_were() {
+    let place = Place::new();
+    let a = place.server();
+    for length in [1, 10, 61, 62, 63, 64, 127, 300, 1_021, 1_022, 1_023, 5_000] {
+        // Characters of three bytes, so that pieces end in the middle of one.
+        let text = format!("\"{}{}\"", "x".repeat(length % 3), "€".repeat(length / 3));
+        let json = || RawValue::from_string(text.clone()).unwrap();
+        let id = place.submit_with(|job| job.payload = json());
+        let (lease, job) = place.take(&a, 1).remove(0);
+        assert_eq!(job.payload.get(), text);
+        place.settle(&a, &Settlement { lease, verdict: Verdict::Complete(json()) });
+        let job = place.job(id);
+        assert_eq!((job.payload.get(), job.result.unwrap().get()), (text.as_str(), text.as_str()));
+    }
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_of_short_texts_is_stored_compactly() {
+    let place = Place::new();
+    let a = place.server();
+    let text = format!("\"{}\"", "x".repeat(900));
+    let json = || RawValue::from_string(text.clone()).unwrap();
+    let id = place.submit_with(|job| job.payload = json());
+    let lease = place.take_one(&a);
+    place.settle(&a, &Settlement { lease, verdict: Verdict::Complete(json()) });
+    let key = place.key(&format!("job:{id}"));
+    let encoding: String = place.run(redis::cmd("OBJECT").arg("ENCODING").arg(key));
+    assert_eq!(encoding, "listpack");
 }

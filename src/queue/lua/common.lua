@@ -18,6 +18,20 @@ local function read(id, ...)
   return fields
 end
 
+-- Appends a text to fields that are to be set. Redis keeps a hash compact only while no value in it is longer than 64
+-- bytes, so a short text is spread over pieces: name, name:1, name:2, ..; each is whole UTF-8.
+local PIECE, SHORT_TEXT = 64, 1024
+local function append_text(fields, name, text)
+  local size, from, piece = #text > SHORT_TEXT and #text or PIECE, 1, 0
+  repeat
+    local to = math.min(from + size - 1, #text)
+    while to < #text and to > from and string.find(text, '^[\128-\191]', to + 1) do to = to - 1 end
+    fields[#fields + 1] = piece == 0 and name or name .. ':' .. piece
+    fields[#fields + 1] = string.sub(text, from, to)
+    from, piece = to + 1, piece + 1
+  until from > #text
+end
+
 local function is_final(status)
   return status == 'completed' or status == 'failed' or status == 'cancelled'
 end

@@ -50,8 +50,10 @@ for i = 1, count do
   local id = string.format('%.0f', first + i - 1)
   local queue, kind, unique = ARGV[at], ARGV[at + 3], ARGV[at + 7]
   local status = due[i] and 'scheduled' or 'queued'
-  call('HSET', JOB .. id, 'status', status, 'type', kind, 'queue', queue, 'payload', ARGV[at + 4],
-    'max_attempts', ARGV[at + 5], 'timeout_ms', ARGV[at + 6])
+  local fields = {'status', status, 'type', kind, 'queue', queue, 'max_attempts', ARGV[at + 5],
+    'timeout_ms', ARGV[at + 6]}
+  append_text(fields, 'payload', ARGV[at + 4])
+  call('HSET', JOB .. id, unpack(fields))
   index_add(id, kind, status)
   if unique ~= '' then
     call('HSET', JOB .. id, 'unique_key', unique)

@@ -17,7 +17,7 @@ for i = 2, #ARGV do
   else
     call('ZREM', status == 'failed' and DLQ or DONE, id)
     call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0)
-    call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'result', 'cancel')
+    call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
     index_move(id, kind, status, 'queued')
     call('LPUSH', WORK .. queue, id)

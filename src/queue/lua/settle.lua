@@ -36,7 +36,9 @@ for i = 2, #ARGV, 5 do
 
     if to ~= 'processing' then call('LREM', list, 1, id) end
     if to == 'completed' then
-      finish(id, kind, status, to, now, unique_key, 'attempts', attempts, 'result', text)
+      local fields = {'attempts', attempts}
+      append_text(fields, 'result', text)
+      finish(id, kind, status, to, now, unique_key, unpack(fields))
     elseif is_final(to) then
       finish(id, kind, status, to, now, unique_key, 'attempts', attempts)
     elseif to == 'processing' then
