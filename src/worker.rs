@@ -122,6 +122,8 @@ impl Workers {
         let Some(handler) = self.handlers.get(kind) else {
             return Err(Failure::retryable(format!("no handler for type \"{kind}\"")));
         };
+        // What was caught on the way, by the last handler itself or around the drop of what it threw.
+        PANIC.set(None);
         match catch_unwind(AssertUnwindSafe(|| handler.handle(context))) {
             Ok(outcome) => outcome,
             Err(payload) => {
@@ -214,19 +216,24 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the panics of handlers for their jobs' errors; all others go on to the hook that was set before.
+/// Keeps the panics of handlers for their jobs' errors; all others go on to the hook that was set before. So does a
+/// second panic of an attempt: while the first one is cleaned up it ends the process, and these are its last words.
 pub fn catch_handler_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if IS_WORKER.get() {
-                let _ = PANIC.try_with(|panic| panic.replace(Some(describe(info))));
-            } else {
+            let is_kept = IS_WORKER.get() && keep(info);
+            if !is_kept {
                 before(info);
             }
         }));
     });
+}
+
+/// Keeps a panic for the error of the attempt on this thread; `false` if it is not its first one.
+fn keep(info: &PanicHookInfo) -> bool {
+    PANIC.try_with(|panic| panic.replace(Some(describe(info))).is_none()).unwrap_or(false)
 }
 
 fn describe(info: &PanicHookInfo) -> String {
@@ -239,9 +246,10 @@ fn describe(info: &PanicHookInfo) -> String {
 
 /// The error of a job whose handler panicked.
 fn describe_panic(payload: Box<dyn Any + Send>) -> String {
+    let message = PANIC.take();
     // Dropping what was thrown can itself panic, and would end the thread.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
-    PANIC.with_borrow_mut(Option::take).unwrap_or_else(|| "panicked".to_owned())
+    message.unwrap_or_else(|| "panicked".to_owned())
 }
