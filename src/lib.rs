@@ -87,6 +87,7 @@ pub mod managed_redis;
 pub mod metrics;
 pub mod server;
 pub mod shutdown;
+pub mod threads;
 
 #[doc(hidden)]
 pub mod cli;
