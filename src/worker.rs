@@ -25,6 +25,8 @@ use crate::shutdown::Shutdown;
 
 /// How many threads may be lost to handlers that never return. Beyond that they are not replaced any more.
 const MAX_GIVEN_UP: usize = 512;
+/// Between tries to start the threads that replace them.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 pub struct Workers {
@@ -186,8 +188,8 @@ impl Workers {
 
     /// The watchdog: tells attempts that time out to stop, gives up those that do not, and replaces their threads.
     pub fn watch(self: &Arc<Self>) {
-        let mut lost = 0;
-        while let Some(given_up) = self.in_hand.watch() {
+        let mut replacements = Replacements::default();
+        while let Some(given_up) = self.in_hand.watch(replacements.pause()) {
             for GivenUp { lease, job, reason } in given_up {
                 log::error!(
                     "job={} type={:?}: its handler does not stop, its thread is given up",
@@ -196,16 +198,53 @@ impl Workers {
                 );
                 let verdict = self.judge(&job, Some(reason), Err(Failure::retryable("timed out")));
                 self.settle(lease, verdict);
-                lost += 1;
                 self.in_hand.change_workers(-1);
-                if lost > MAX_GIVEN_UP {
-                    log::error!("{lost} threads hang in their handlers: this one is not replaced");
-                } else if let Err(error) = self.spawn(self.in_hand.workers() + lost) {
-                    log::error!("cannot replace a worker thread: {error}");
-                } else {
-                    self.in_hand.change_workers(1);
-                }
+                replacements.lose_one();
             }
+            replacements.make(self);
+        }
+    }
+}
+
+/// The threads that the watchdog owes for those that hang in their handlers.
+#[derive(Default)]
+struct Replacements {
+    /// Threads that were lost so far.
+    lost: usize,
+    /// Of those, not replaced yet.
+    owed: usize,
+    /// The system has no thread to give at the moment.
+    is_refused: bool,
+}
+
+impl Replacements {
+    fn lose_one(&mut self) {
+        self.lost += 1;
+        if self.lost > MAX_GIVEN_UP {
+            log::error!("{} threads hang in their handlers: this one is not replaced", self.lost);
+        } else {
+            self.owed += 1;
+        }
+    }
+
+    /// How long to wait at most for something else to do.
+    fn pause(&self) -> Option<Duration> {
+        (self.owed > 0).then_some(REPLACE_PAUSE)
+    }
+
+    /// Starts as many of them as the system allows.
+    fn make(&mut self, workers: &Arc<Workers>) {
+        while self.owed > 0 {
+            if let Err(error) = workers.spawn(workers.in_hand.workers() + self.lost) {
+                if !self.is_refused {
+                    log::error!("cannot replace a worker thread for now: {error}");
+                }
+                self.is_refused = true;
+                return;
+            }
+            self.is_refused = false;
+            self.owed -= 1;
+            workers.in_hand.change_workers(1);
         }
     }
 }
