@@ -77,9 +77,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the program through another one that becomes it: `under(&["prlimit", "--nofile=64"])`.
-    pub fn under(mut self, words: &[&str]) -> ServerBuilder {
-        self.launcher = words.iter().map(|word| (*word).to_owned()).collect();
+    /// Starts the program through another one that becomes it: `under(["prlimit", "--nofile=64"])`.
+    pub fn under(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> ServerBuilder {
+        self.launcher = words.into_iter().map(Into::into).collect();
         self
     }
 

@@ -7,6 +7,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clock;
 mod crashes;
 mod handlers;
+mod memory;
 mod output;
+mod threads;

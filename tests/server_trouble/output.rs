@@ -18,7 +18,7 @@ fn redirected(redis: &TestRedis, to: &str) -> TestServer {
         .flag("workers", "4")
         .flag("log-level", "debug")
         .config(QUICK_BACKOFF)
-        .under(&["/bin/sh", "-c", &shell])
+        .under(["/bin/sh", "-c", &shell])
         .start_unheard(free)
 }
 
