@@ -65,7 +65,11 @@ impl Fetchers {
         let mut pause = Pause::default();
         // Whether the queues may hold more than the last take brought.
         let mut more = true;
+        let mut suspects_ended = 0;
         while self.in_hand.wait_for_room().is_some() {
+            // Suspects wake no fetcher by themselves, and who wakes it for the next one may do so before it sleeps.
+            let ended_before = std::mem::replace(&mut suspects_ended, self.in_hand.suspects_ended());
+            more |= suspects_ended != ended_before;
             let took = if more {
                 self.take(queue, None)
             } else {

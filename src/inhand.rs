@@ -65,6 +65,8 @@ struct State {
     alone: bool,
     /// A suspect on its last chance waits until nothing runs here.
     wants_empty: bool,
+    /// How many suspects were in hand and are no more.
+    suspects_ended: u64,
     closed: bool,
     /// Threads that wait for room. Nobody is woken in vain: a wake-up costs a system call, and jobs end often.
     waiting: usize,
@@ -239,6 +241,7 @@ impl InHand {
             if state.suspect == Some(id) {
                 state.suspect = None;
                 state.alone = false;
+                state.suspects_ended += 1;
             }
         }
         self.tell_room(state);
@@ -264,6 +267,11 @@ impl InHand {
             }
         }
         self.deadline_set.notify_one();
+    }
+
+    /// How many suspects have ended here so far: when one more has, the next one may be taken.
+    pub fn suspects_ended(&self) -> u64 {
+        self.state().suspects_ended
     }
 
     /// How many jobs are in hand.
