@@ -45,6 +45,40 @@ fn handlers_that_end_the_process_are_found_out_and_every_good_job_completes() {
 }
 
 #[test]
+fn jobs_on_their_last_chance_follow_each_other_without_pauses() {
+    let redis = TestRedis::start();
+    let dir = TempDir::new();
+    let gate = dir.join("gate");
+    let script = format!("while ! test -e {}; do sleep 0.1; done", gate.display());
+    let builder = TestServer::builder()
+        .redis(&redis)
+        .flag("lease-timeout", "1s")
+        .flag("max-crashes", "2")
+        .flag("workers", "12")
+        .config(&format!("[handlers.gated]\nexec = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+    let mut dead = builder.start();
+    let ids = dead.submit_batch(&vec![json!({"type": "gated"}); 12]);
+    eventually(LIMIT, "all run", || dead.count("processing") == 12);
+    dead.kill9();
+    dir.write("gate", "open");
+    let server = builder.start();
+    let mut times: Vec<(u64, u64)> = ids
+        .iter()
+        .map(|id| {
+            let job = server.wait_for_status(*id, "completed");
+            assert_eq!((&job["crashes"], &job["attempts"]), (&json!(1), &json!(1)), "{job:#}");
+            (time_ms(&job["started_at"]), time_ms(&job["finished_at"]))
+        })
+        .collect();
+    times.sort_unstable();
+    let mut pauses: Vec<u64> = times.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].1)).collect();
+    pauses.sort_unstable();
+    // A fetcher that sleeps on does so for up to 2 s.
+    assert!(pauses[pauses.len() / 2] < 300, "between one and the next, in ms: {pauses:?}");
+    audit(&redis, &server, &ids);
+}
+
+#[test]
 fn a_panic_whose_payload_cannot_be_dropped_is_an_ordinary_failure() {
     let redis = TestRedis::start();
     let server = troubled(&redis).flag("workers", "1").start();

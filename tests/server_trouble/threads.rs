@@ -82,7 +82,7 @@ fn a_start_without_threads_says_so() {
 #[test]
 fn a_running_server_lives_through_a_time_without_new_threads() {
     let redis = TestRedis::start();
-    let config = "[handlers.program]\nexec = [\"/bin/sh\", \"-c\", \"echo 1\"]\nbackoff = { base = \"300ms\", cap = \"300ms\" }\n";
+    let config = "[handlers.program]\nexec = [\"/bin/sh\", \"-c\", \"echo 1\"]\nbackoff = { base = \"2s\", cap = \"2s\" }\n";
     let server = Bound::start(TestServer::builder().redis(&redis).flag("workers", "2").config(config));
     let observer = TestServer::observer(&redis);
     let mut kept = Connection::open(server.addr()).expect("a connection");
