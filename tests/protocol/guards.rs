@@ -103,7 +103,14 @@ const GUARDS: &[Guard] = guards! {
     "take": "only what stands in the own list is started",
         "if fetched ~= '' and call('LPOS', list, fetched) then" => "if fetched ~= '' then";
     "take": "only a queued job is started", "  if status ~= 'queued' then" => "  if not status then";
-    "take": "what is not started leaves the list", "    call('LREM', list, 1, id)\n    if not status" => "    if not status";
+    "take": "what is not started leaves the list", "then call('LREM', list, 1, id) end" => "then end";
+    "take": "what runs here keeps its entry",
+        "if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then" => "if true then";
+    "take": "what runs here has one entry",
+        "if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then" => "if not runs_here then";
+    "take": "what runs elsewhere is no entry of this list",
+        "status == 'processing' and owner == server" => "status == 'processing'";
+    "take": "only a queued job is put back", "    if job[1] == 'queued' then" => "    if job[1] then";
     "take": "an id without a job is noted", "if not status then note_lost(id, now) end" => "";
     "take": "only an id without a job is noted", "if not status then note_lost(id, now) end" => "note_lost(id, now)";
     "take": "a key that is no hash does not stop a take",
@@ -113,7 +120,7 @@ const GUARDS: &[Guard] = guards! {
     "take": "what was fetched needs a free worker", "if left > 0 and not is_paused[fetched_from] then" => "if not is_paused[fetched_from] then";
     "take": "what was fetched of a paused queue waits", "if left > 0 and not is_paused[fetched_from] then" => "if left > 0 then";
     "take": "what was fetched uses up a worker", "if start(fetched) then left = left - 1 end" => "start(fetched)";
-    "take": "what is put back leaves the list", "    call('LREM', list, 1, fetched)" => "";
+    "take": "what is put back leaves the list", "      call('LREM', list, 1, fetched)" => "";
     "take": "no suspect beside a suspect", "if suspects ~= 'none' and left > 0 then" => "if left > 0 then";
     "take": "no suspect without a free worker",
         "if suspects ~= 'none' and left > 0 then" => "if suspects ~= 'none' then";
