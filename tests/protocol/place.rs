@@ -43,13 +43,13 @@ impl Place {
         let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let wire = Wire::new(redis.socket_of(&namespace), redis.socket());
         let connection = RefCell::new(redis.connect().unwrap());
-        let queue = queue(&wire, &namespace);
+        let queue = open_queue(wire.url(), &namespace);
         Place { queue, wire, connection, namespace, _redis: redis }
     }
 
     /// The queue as another process has it: it does not know that the first one lost its connection.
     pub fn another_queue(&self) -> Queue {
-        queue(&self.wire, &self.namespace)
+        open_queue(self.wire.url(), &self.namespace)
     }
 
     pub fn key(&self, name: &str) -> String {
@@ -212,9 +212,8 @@ impl Place {
     }
 }
 
-fn queue(wire: &Wire, namespace: &str) -> Queue {
-    let settings =
-        Settings { url: wire.url(), ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
+pub fn open_queue(url: String, namespace: &str) -> Queue {
+    let settings = Settings { url, ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
     Queue::new(&settings).unwrap()
 }
 

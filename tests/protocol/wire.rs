@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::guards;
+use crate::guards::{self, Change};
 
 /// What is lost on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,14 +35,20 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(path: PathBuf, redis: PathBuf) -> Wire {
+        Wire::changing(path, redis, Vec::new())
+    }
+
+    /// One on which scripts are changed besides.
+    pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> Wire {
+        let changes = Arc::new(changes);
         let listener = UnixListener::bind(&path).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let wire = Wire { path, state: state.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, UnixStream::connect(&redis)) else { return };
-                let state = state.clone();
-                std::thread::spawn(move || carry(client, server, &state));
+                let (state, changes) = (state.clone(), changes.clone());
+                std::thread::spawn(move || carry(client, server, &state, &changes));
             }
         });
         wire
@@ -64,7 +70,7 @@ impl Wire {
 }
 
 /// One command after the other, each with its answer, until one side closes.
-fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option<()> {
+fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>, changes: &[Change]) -> Option<()> {
     let mut from_client = BufReader::new(client.try_clone().ok()?);
     let mut from_server = BufReader::new(server.try_clone().ok()?);
     let (mut client, mut server) = (client, server);
@@ -93,7 +99,10 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
         }
         if is_load {
             let body = String::from_utf8(words[2].clone()).ok()?;
-            let (script, changed) = guards::on_the_wire(&body);
+            let (script, mut changed) = guards::on_the_wire(&body);
+            for change in changes.iter().filter(|change| change.is_for(script)) {
+                changed = change.apply(&changed);
+            }
             let hash = |answer: &[u8]| answer.split(|b| *b == b'\n').nth(1).map(|hash| hash[..40].to_vec());
             let known = hash(&answer)?;
             words[2] = changed.into_bytes();
