@@ -14,6 +14,8 @@ mod lost_answers;
 mod place;
 mod random;
 mod redis_server;
+#[path = "../common/resp.rs"]
+mod resp;
 mod settling;
 mod sound;
 mod starting;

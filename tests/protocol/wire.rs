@@ -4,12 +4,13 @@
 //! and without the program knowing of it.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::guards;
+use crate::resp;
 
 /// What is lost on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
     let mut from_server = BufReader::new(server.try_clone().ok()?);
     let (mut client, mut server) = (client, server);
     loop {
-        let mut words = read_command(&mut from_client).ok()?;
+        let mut words = resp::read_command(&mut from_client).ok()?;
         let mut name = String::from_utf8_lossy(&words[0]).to_lowercase();
         let is_load = name == "script" && words[1].eq_ignore_ascii_case(b"load");
         if name == "evalsha" {
@@ -94,10 +95,10 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
         if is_load {
             let body = String::from_utf8(words[2].clone()).ok()?;
             let (script, changed) = guards::on_the_wire(&body);
-            let hash = |answer: &[u8]| answer.split(|b| *b == b'\n').nth(1).map(|hash| hash[..40].to_vec());
-            let known = hash(&answer)?;
+            let known = resp::hash_in(&answer)?;
             words[2] = changed.into_bytes();
-            let run = hash(&call(&mut server, &mut from_server, &words)?).expect("the changed script is Lua");
+            let run = resp::hash_in(&call(&mut server, &mut from_server, &words)?)
+                .expect("the changed script is Lua");
             state.lock().unwrap().scripts.insert(known, (script, run));
         }
         client.write_all(&answer).ok()?;
@@ -105,57 +106,8 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
 }
 
 fn call(server: &mut UnixStream, from_server: &mut impl BufRead, words: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    server.write_all(&bytes).ok()?;
+    server.write_all(&resp::command(words)).ok()?;
     let mut answer = Vec::new();
-    read_answer(from_server, &mut answer).ok()?;
+    resp::read_answer(from_server, &mut answer).ok()?;
     Some(answer)
-}
-
-fn read_line(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<i64> {
-    let before = into.len();
-    if from.read_until(b'\n', into)? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let number = std::str::from_utf8(&into[before + 1..into.len() - 2]).unwrap_or("");
-    Ok(number.parse().unwrap_or(-1))
-}
-
-fn read_bytes(from: &mut impl BufRead, into: &mut Vec<u8>, number: i64) -> io::Result<()> {
-    let before = into.len();
-    into.resize(before + number as usize + 2, 0);
-    from.read_exact(&mut into[before..])
-}
-
-fn read_command(from: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
-    let count = read_line(from, &mut Vec::new())?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let length = read_line(from, &mut Vec::new())?;
-        let mut word = Vec::new();
-        read_bytes(from, &mut word, length)?;
-        word.truncate(length as usize);
-        words.push(word);
-    }
-    Ok(words)
-}
-
-fn read_answer(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<()> {
-    let begin = into.len();
-    let number = read_line(from, into)?;
-    match into[begin] {
-        b'$' if number >= 0 => read_bytes(from, into, number)?,
-        b'*' => {
-            for _ in 0..number.max(0) {
-                read_answer(from, into)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
 }
