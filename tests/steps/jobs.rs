@@ -19,7 +19,7 @@ pub const STEPS: &[Step] = &[
         before: "processing in in_progress_queue",
         after: "completed in done",
         end: ONCE,
-        play: |stage| settles(stage, "note", b"complete"),
+        play: |stage| settles(stage, "note", b"complete", "completed"),
     },
     Step {
         command: "settle",
@@ -27,7 +27,7 @@ pub const STEPS: &[Step] = &[
         before: "processing in in_progress_queue",
         after: "failed in dlq_queue",
         end: "failed: 1 runs, 1 attempts, 0 crashes",
-        play: |stage| settles(stage, "bad", b"fail"),
+        play: |stage| settles(stage, "bad", b"fail", "failed"),
     },
     Step {
         command: "settle",
@@ -156,10 +156,13 @@ fn is_verdict(verdict: &'static [u8]) -> impl Fn(&Call) -> bool {
     move |call| call.arg(3) == verdict
 }
 
-fn settles(stage: &Stage, kind: &str, verdict: &'static [u8]) {
+fn settles(stage: &Stage, kind: &str, verdict: &'static [u8], counted: &str) {
     let server = stage.server();
     let id = stage.at_step_when(is_verdict(verdict), || stage.submit(kind), || sound_place(stage));
     stage.all_end(&server, &[id]);
+    let metric = format!("threadq_jobs_{counted}_total{{type=\"{kind}\"}}");
+    eventually(LIMIT, "it is counted", || server.metric(&metric) > 0.0);
+    assert_eq!(server.metric(&metric), 1.0);
 }
 
 /// The place of the newest job, where everything is sound.
@@ -172,6 +175,7 @@ fn parks_a_failure(stage: &Stage) {
     let server = stage.builder().flag("inline-backoff", "0ms").start();
     stage.is_at_rest(&server);
     let id = stage.at_step_when(is_verdict(b"retry"), || stage.submit("again"), || sound_place(stage));
+    is_in_time(|| stage.fate(id).contains(": 2 runs"));
     stage.all_end(&server, &[id]);
 }
 
@@ -204,6 +208,13 @@ fn is_stopped(stage: &Stage) {
     stage.all_end(&server, &[id]);
 }
 
+/// Whoever parks a job tells the scheduler, though the answer was lost: by itself it looks every 5 s.
+#[track_caller]
+fn is_in_time(runs: impl Fn() -> bool) {
+    let took = eventually(LIMIT, "the parked job runs", runs);
+    assert!(took < secs(3), "{took:?}");
+}
+
 /// The statuses of all jobs; a fetcher may have a queued one in hand already. Where nothing is taken meanwhile, since the
 /// queue is paused: a fetcher that sleeps gets a job at once.
 fn statuses(stage: &Stage) -> String {
@@ -219,6 +230,7 @@ fn is_submitted_with_a_key(stage: &Stage, body: &Value) {
     let submit = || server.post_with("/jobs", &[("Idempotency-Key", "k")], body);
     stage.at_step(submit, || statuses(stage)).expect_error(503, "store_unavailable", "cut off");
     let stored = stage.ids();
+    is_in_time(|| stored.iter().all(|id| !stage.place(*id).starts_with("scheduled")));
     let reply = stage.until_answered(submit);
     assert_eq!(reply.status, stage.repeated(202, 200), "{}", reply.text());
     assert_eq!(reply.header("Idempotency-Replayed"), stage.repeated(None, Some("true")));
