@@ -11,6 +11,7 @@ mod full;
 mod guards;
 mod listing;
 mod lost_answers;
+mod mending;
 mod place;
 mod random;
 mod redis_server;

@@ -1,4 +1,5 @@
-//! The wire between a queue and Redis: can lose an answer or a request, and can change a script on its way.
+//! The wire between a queue and Redis: can lose an answer or a request, let something happen right
+//! before a call, and change a script on its way.
 //!
 //! Scripts are changed here, when the queue loads them, so that a guard can be removed without building anything anew
 //! and without the program knowing of it.
@@ -25,6 +26,8 @@ pub enum Loses {
 struct State {
     /// The next call of this name.
     loses: Option<(String, Loses)>,
+    /// Before the next call of a name in which these words stand.
+    meanwhile: Option<(String, Vec<Vec<u8>>, Box<dyn FnOnce() + Send>)>,
     /// By the script's hash as the queue knows it: its file's name, and the hash of what is run in its place.
     scripts: HashMap<Vec<u8>, (&'static str, Vec<u8>)>,
 }
@@ -58,6 +61,17 @@ impl Wire {
         self.state.lock().unwrap().loses = Some((name.to_owned(), what));
     }
 
+    /// Does something right before the next call of a script in which these words stand.
+    pub fn meanwhile(&self, name: &str, words: &[&str], act: impl FnOnce() + Send + 'static) {
+        let words = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        self.state.lock().unwrap().meanwhile = Some((name.to_owned(), words, Box::new(act)));
+    }
+
+    /// Whether it was done.
+    pub fn was_meanwhile(&self) -> bool {
+        self.state.lock().unwrap().meanwhile.is_none()
+    }
+
     /// Whether nothing is left to lose.
     pub fn has_lost(&self) -> bool {
         self.state.lock().unwrap().loses.is_none()
@@ -87,6 +101,13 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
         };
         if loses == Some(Loses::Request) {
             return None;
+        }
+        let is_now = |(script, all, _): &mut (String, Vec<Vec<u8>>, _)| {
+            *script == name && all.iter().all(|word| words.contains(word))
+        };
+        let act = state.lock().unwrap().meanwhile.take_if(is_now);
+        if let Some((_, _, act)) = act {
+            act();
         }
         let answer = call(&mut server, &mut from_server, &words)?;
         if loses == Some(Loses::Answer) {
