@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use threadq::job::{JobId, NewJob, Status};
-use threadq::queue::{Group, Kind, Policy, ServerId, Suspects};
+use threadq::queue::{Group, Kind, Policy, ServerId, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
 
 /// Nobody is silent.
 const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
-/// Longer than what a script looks at as a whole.
-const LONG: usize = 3_000;
+/// Longer than what a script looks at of a long list.
+const LONG: usize = 2_100;
+/// What stands in place of an entry that was taken out of the middle of a long list.
+const GAP: &str = "0";
 
 impl Place {
     /// A server whose last beat was a while ago: nobody waits for what it might mend itself.
@@ -67,10 +69,13 @@ impl Place {
         id
     }
 
-    /// A list that is looked at in parts. The ids, oldest first.
-    fn long_list(&self) -> Vec<JobId> {
-        let jobs = vec![NewJob::new("t"); 1_000];
-        (0..LONG / 1_000).flat_map(|_| self.try_submit(&jobs).unwrap().ids().collect::<Vec<_>>()).collect()
+    /// Some jobs in the middle of a list so long that it is looked at in parts, and that they are far from both ends. The
+    /// rest are gaps that earlier repairs left, which are nobody's.
+    fn in_the_middle_of_a_long_list(&self) -> Vec<JobId> {
+        let gaps = format!("PUSH T:work_queue:default{}", format!(" {GAP}").repeat(LONG));
+        let ids = self.submit_many(40);
+        self.raw(&[&format!("L{gaps}"), &format!("R{gaps}")]);
+        ids
     }
 }
 
@@ -431,29 +436,30 @@ fn lists_of_servers_that_are_dead_or_unknown_are_taken_over() {
 #[test]
 fn the_middle_of_a_long_list_is_mended() {
     let place = Place::new();
-    let ids = place.long_list();
+    let ids = place.in_the_middle_of_a_long_list();
     // Near each other: each is seen where the other is looked for.
     place.raw(&[
-        &format!("LINSERT T:work_queue:default BEFORE {} nonsense", ids[1_500]),
-        &format!("LINSERT T:work_queue:default BEFORE {} {}", ids[1_600], ids[1_501]),
+        &format!("LINSERT T:work_queue:default BEFORE {} nonsense", ids[10]),
+        &format!("LINSERT T:work_queue:default BEFORE {} {}", ids[20], ids[11]),
     ]);
-    let found = place.found();
-    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [Kind::Doubled, Kind::Dangling]);
     let done = place.repair();
     assert_eq!(
         (done[&Kind::Doubled].mended, done[&Kind::Dangling].mended, done.len()),
         (1, 1, 2),
         "{done:?}"
     );
-    // The gaps that it left are nobody's.
-    let left: Vec<String> =
-        place.list("work_queue:default").into_iter().rev().filter(|id| id != "0").collect();
-    assert!(left == ids.iter().map(JobId::to_string).collect::<Vec<_>>(), "the order of the list");
-    assert_eq!(place.found(), BTreeMap::new());
+    let mut left = place.list("work_queue:default");
+    assert_eq!(left.len(), 2 * LONG + ids.len() + 2, "what was taken out there leaves gaps");
+    left.retain(|entry| entry != GAP);
+    left.reverse();
+    assert_eq!(left, ids.iter().map(JobId::to_string).collect::<Vec<_>>(), "in their order");
+    // A gap is no lost job, where it is taken.
     let a = place.server();
-    let taken = place.try_take(&a, LONG + 10, Suspects::None, None).unwrap().jobs;
-    assert_eq!(taken.len(), LONG);
-    assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 1, "only what was nonsense");
+    let lost = || place.redis::<Vec<String>>("ZRANGE", "lost", &["0", "-1"]);
+    place.raw(&["RPOPLPUSH T:work_queue:default T:work_queue:other"]);
+    let shares = [Share { queue: "other".to_owned(), jobs: 1 }];
+    let taken = place.queue.take(&a, &shares, Suspects::None, MAX_CRASHES, None).unwrap().unwrap();
+    assert_eq!((taken.jobs.len(), lost()), (0, vec!["nonsense".to_owned()]));
 }
 
 #[test]
