@@ -1,4 +1,5 @@
 //! The guards in the Lua scripts, each with what it is to be replaced by: without any one of them some test must fail.
+//! A condition that is no guard is named with the reason, so that a new one cannot be forgotten.
 //!
 //! A test run whose environment names a guard in `THREADQ_WITHOUT_GUARD` runs without it: `wire.rs` changes the script
 //! on its way to Redis. `every_guard_is_needed` runs all tests once for each guard and prints what noticed;
@@ -81,6 +82,9 @@ const GUARDS: &[Guard] = guards! {
         "if key and call('GET', UNIQUE .. key) == id then" => "if false then";
     "common": "a job moves from one index to the other", "    index_remove(id, kind, from)" => "";
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, now, id)" => "DONE, now, id)";
+    "common": "ready and running jobs share an index",
+        "if status == 'queued' or status == 'processing' then return READY end" => "";
+    "common": "the gap that a repair has left is no lost job", "if id == '0' then return end" => "";
     // Submission.
     "enqueue": "a repeated request is replayed", "  if kept then" => "  if false then";
     "enqueue": "a key is for one request", "if print ~= fingerprint then return {'mismatch'} end" => "";
@@ -98,6 +102,11 @@ const GUARDS: &[Guard] = guards! {
     "enqueue": "only ready jobs count against the limit",
         "  if not due[i] or due[i] <= now then" => "  ready[queue] = (ready[queue] or 0) + 1\n  if not due[i] or due[i] <= now then";
     "enqueue": "a time that has passed means at once", "if not due[i] or due[i] <= now then" => "if not due[i] then";
+    "enqueue": "a key that nobody holds is free", "    if holder then" => "    if true then";
+    "enqueue": "a job without a unique key holds none",
+        "if unique ~= '' then\n    call('HSET'" => "if true then\n    call('HSET'";
+    "enqueue": "a job that has a time is parked", "  if due[i] then\n    call('HSET'" => "  if false then\n    call('HSET'";
+    "enqueue": "the earliest time is told", "if earliest < 0 or due[i] - now < earliest then" => "if true then";
     // Taking.
     "take": "a fenced server takes nothing", "if not is_registered(server) then return {'fenced'} end" => "";
     "take": "only what stands in the own list is started",
@@ -138,6 +147,14 @@ const GUARDS: &[Guard] = guards! {
         "if number <= 0 or is_paused[queue] then return end" => "if number <= 0 then return end";
     "take": "a share is not exceeded", "math.min(left, tonumber(ARGV[i + 1]))" => "left";
     "take": "what is left is filled up", "for i = 6, #ARGV, 2 do take(ARGV[i], left) end" => "";
+    "take": "paused queues are known", "if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then" => "if false then";
+    "take": "without a suspect none is taken", "    if id then" => "    if true then";
+    "take": "who makes no room goes on", "if makes_room(ARGV[i]) then taken[3] = 1 end" => "taken[3] = 1";
+    "take": "a suspect that is not started leaves room for another",
+        "        if start(id) then\n" => "        start(id)\n        if true then\n";
+    "take": "an empty queue gives nothing", "if not ids then return end" => "";
+    "take": "what is not started uses up no worker",
+        "if start(ids[i]) then left = left - 1 end" => "start(ids[i])\n    left = left - 1";
     // Settling.
     "settle": "the server must be the owner", "if job[2] ~= server or job[3] ~= token then" => "if job[3] ~= token then";
     "settle": "the token must be the attempt's", "if job[2] ~= server or job[3] ~= token then" => "if job[2] ~= server then";
@@ -152,6 +169,14 @@ const GUARDS: &[Guard] = guards! {
     "settle": "what starts again has a new token", "'starts', token + 1" => "'starts', token";
     "settle": "a settled stop is forgotten", "if cancelled and to ~= 'processing' then" => "if false then";
     "settle": "a released job is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
+    "settle": "errors are kept", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if false then";
+    "settle": "a release is no error", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if true then";
+    "settle": "a release goes back", "elseif what == 'release' then" => "elseif false then";
+    "settle": "a retry is parked", "elseif what == 'retry' then" => "elseif false then";
+    "settle": "what completed has a result", "if to == 'completed' then" => "if false then";
+    "settle": "what ends is ended", "elseif is_final(to) then" => "elseif false then";
+    "settle": "what starts again goes on", "elseif to == 'processing' then" => "elseif false then";
+    "settle": "what is retried waits for its time", "elseif to == 'retrying' then" => "elseif false then";
     // Recovery.
     "recover": "a fenced server recovers nothing", "if not is_registered(server) then return 0 end" => "";
     "recover": "only what stands in the list", "if call('LREM', list, 1, id) == 1 then" => "if call('LREM', list, 1, id) >= 0 then";
@@ -209,6 +234,7 @@ const GUARDS: &[Guard] = guards! {
     "cancel": "an unknown job is not made", "if not status then return {'missing'} end" => "";
     "cancel": "what has ended stays", "if is_final(status) then return {'final'} end" => "";
     "cancel": "a running job is only asked", "if status == 'processing' then" => "if false then";
+    "cancel": "a queued job is looked for in its queue", "if status == 'queued' then" => "if false then";
     "cancel": "its server is told", "call('SADD', CANCELS .. job[2], id)" => "";
     "cancel": "a queued job leaves its queue", "call('LREM', ready_list(job[4], job[5]), -1, id)" => "";
     "cancel": "a suspect leaves the suspects", "call('LREM', ready_list(job[4], job[5]), -1, id)" => "call('LREM', WORK .. job[4], -1, id)";
@@ -222,6 +248,7 @@ const GUARDS: &[Guard] = guards! {
     "retry": "a new life has no crashes", "'attempts', 0, 'crashes', 0)" => "'attempts', 0)";
     "retry": "a new life has its attempts", "'attempts', 0, 'crashes', 0)" => "'crashes', 0)";
     "retry": "it leaves the dead letters", "call('ZREM', status == 'failed' and DLQ or DONE, id)" => "";
+    "delete": "an unknown job is missing", "if not status then" => "if false then";
     "delete": "only what has ended", "not is_final(status) or" => "";
     "delete": "only those of the wanted status", " or (wanted ~= '' and status ~= wanted)" => "";
     "delete": "it leaves the index", "index_remove(id, job[2], status)" => "";
@@ -242,6 +269,13 @@ const GUARDS: &[Guard] = guards! {
     "list": "running jobs are not queued", "if not is_running[id] and #page < limit" => "if #page < limit";
     "list": "a page of all begins at its offset", "if above > offset then low" => "if above > 0 then low";
     "list": "the type is filtered for", "(kind ~= '' and ':' .. kind or '')" => "''";
+    "list": "an empty index has no ends", "    if size > 0 then" => "    if true then";
+    "list": "behind the last page is nothing", "if offset >= total then return total, {} end" => "";
+    "list": "running jobs are listed by themselves", "if status == 'processing' then\n  total" => "if false then\n  total";
+    "list": "queued jobs are listed by themselves", "elseif status == 'queued' then" => "elseif false then";
+    "list": "the status is filtered for", "elseif status ~= '' then" => "elseif false then";
+    "queues": "a queue is shown once", "if seen[queue] then return end" => "";
+    "queues": "an entry that is no id has no age", "if (tonumber(id or '') or 0) > 0 then" => "if id then";
     "stats": "an entry that stands twice runs once", "if not seen[id] and" => "if";
     "stats": "a dead server is not shown", "if string.sub(beat, 1, 1) ~= 'D' then" => "if true then";
     "get": "a key that is no hash is no job", "redis.pcall('HGETALL'" => "redis.call('HGETALL'";
@@ -358,6 +392,39 @@ const GUARDS: &[Guard] = guards! {
     "mend": "entries are mended as such", "if look[kind] then note" => "if true then note";
 };
 
+/// A line with a condition whose absence no test has to notice.
+struct NoGuard {
+    script: &'static str,
+    line: &'static str,
+    why: &'static str,
+}
+
+macro_rules! no_guards {
+    ($($script:literal: $line:literal => $why:literal;)*) => {
+        &[$(NoGuard { script: $script, line: $line, why: $why }),*]
+    };
+}
+
+const NO_GUARDS: &[NoGuard] = no_guards! {
+    "common": "if fields.err then return {} end" => "an error has none of the fields either; that it is one is a guard";
+    "common": "if indexed(from) ~= indexed(to) then" => "without it an entry is taken out and put in again";
+    "enqueue": "if key ~= '' then" => "stands there twice, and either of them is enough";
+    "enqueue": "if delay ~= '' then due[i] =" => "reads an argument";
+    "enqueue": "if unique ~= '' then" => "nobody ever holds the empty key; that nobody gets it is a guard";
+    "enqueue": "elseif call('LPUSH', WORK .. queue, id) == 1 then" => "saves a command where the queue has its name";
+    "take": "if fields[i] == 'status' then status =" => "reads a record";
+    "reclaim": "if mode == 'crash' then" => "who leaves in order charges nobody, whoever is named; that is a guard";
+    "reclaim": "if handled[id] then" => "the guard is where an id is entered as handled";
+    "list": "if not fields.err and #fields > 0 then" => "whoever reads the answer skips an empty record too";
+    "audit_jobs": "if size > 4096 or" => "saves time: a large record is read by itself";
+    "judge": "if lists[key] then return lists[key] end" => "saves time: what was read already";
+    "judge": "if length <= SHORT then" => "saves time: how much of a list is read";
+    "mend": "if place < SHORT then" => "saves time: a gap is closed where that is quick; one that stays is nobody's";
+    "mend": "elseif length - place <= SHORT then" => "the same from the other end";
+    "mend": "if a[1] ~= b[1] then return a[1] < b[1] end" => "any order of the other lists will do";
+    "mend": "if spent > 2 * SHORT and" => "saves time: how much one step does";
+};
+
 /// A script as the queue loads it: which it is, and as it is to be run.
 pub fn on_the_wire(loaded: &str) -> (&'static str, String) {
     let longest =
@@ -427,6 +494,38 @@ fn the_table_knows_every_script() {
     files.sort();
     known.sort();
     assert_eq!(files, known);
+}
+
+/// The places of a text.
+fn places<'a>(source: &'a str, text: &'a str) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
+    source.match_indices(text).map(|(at, text)| at..at + text.len())
+}
+
+#[test]
+fn every_condition_is_a_guard_or_said_to_be_none() {
+    let mut unknown = Vec::new();
+    for (script, source) in SCRIPTS {
+        let guards = GUARDS.iter().filter(|guard| guard.script == *script);
+        let guarded: Vec<_> = guards.flat_map(|guard| places(source, guard.text)).collect();
+        let others: Vec<_> = NO_GUARDS.iter().filter(|other| other.script == *script).collect();
+        for other in &others {
+            assert!(source.contains(other.line) && !other.why.is_empty(), "{script}: {}", other.line);
+        }
+        let mut at = 0;
+        for line in source.split_inclusive('\n') {
+            let here = at..at + line.len();
+            at = here.end;
+            let code = line.trim();
+            let is_condition =
+                code.split(|c: char| !c.is_alphanumeric()).any(|word| matches!(word, "if" | "elseif"));
+            let is_guard = guarded.iter().any(|guard| guard.start < here.end && here.start < guard.end);
+            let is_none = others.iter().any(|other| code.starts_with(other.line));
+            if is_condition && !code.starts_with("--") && !is_guard && !is_none {
+                unknown.push(format!("{script}: {code}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "neither in the table of guards nor said to be none: {unknown:#?}");
 }
 
 #[test]

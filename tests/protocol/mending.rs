@@ -263,6 +263,7 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
         (queued, "done".to_owned()),
         (cancelled, "work_queue:default".to_owned()),
         (cancelled, in_progress(&a)),
+        (failed, in_progress(&a)),
         (running, in_progress(&b)),
     ];
     for (id, key) in &misplaced {

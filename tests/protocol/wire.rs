@@ -22,12 +22,18 @@ pub enum Loses {
     Answer,
 }
 
+/// What happens before the next call of a name in which these words stand.
+struct Meanwhile {
+    name: String,
+    words: Vec<Vec<u8>>,
+    act: Box<dyn FnOnce() + Send>,
+}
+
 #[derive(Default)]
 struct State {
     /// The next call of this name.
     loses: Option<(String, Loses)>,
-    /// Before the next call of a name in which these words stand.
-    meanwhile: Option<(String, Vec<Vec<u8>>, Box<dyn FnOnce() + Send>)>,
+    meanwhile: Option<Meanwhile>,
     /// By the script's hash as the queue knows it: its file's name, and the hash of what is run in its place.
     scripts: HashMap<Vec<u8>, (&'static str, Vec<u8>)>,
 }
@@ -64,7 +70,8 @@ impl Wire {
     /// Does something right before the next call of a script in which these words stand.
     pub fn meanwhile(&self, name: &str, words: &[&str], act: impl FnOnce() + Send + 'static) {
         let words = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        self.state.lock().unwrap().meanwhile = Some((name.to_owned(), words, Box::new(act)));
+        let meanwhile = Meanwhile { name: name.to_owned(), words, act: Box::new(act) };
+        self.state.lock().unwrap().meanwhile = Some(meanwhile);
     }
 
     /// Whether it was done.
@@ -102,12 +109,10 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
         if loses == Some(Loses::Request) {
             return None;
         }
-        let is_now = |(script, all, _): &mut (String, Vec<Vec<u8>>, _)| {
-            *script == name && all.iter().all(|word| words.contains(word))
-        };
-        let act = state.lock().unwrap().meanwhile.take_if(is_now);
-        if let Some((_, _, act)) = act {
-            act();
+        let is_now = |it: &mut Meanwhile| it.name == name && it.words.iter().all(|word| words.contains(word));
+        let meanwhile = state.lock().unwrap().meanwhile.take_if(is_now);
+        if let Some(meanwhile) = meanwhile {
+            (meanwhile.act)();
         }
         let answer = call(&mut server, &mut from_server, &words)?;
         if loses == Some(Loses::Answer) {
