@@ -384,3 +384,13 @@ fn the_name_of_an_empty_queue_is_forgotten_until_its_next_job() {
     place.settle(&a, &released(lease));
     assert_eq!(names(), ["default", "used"]);
 }
+
+#[test]
+fn what_is_not_started_uses_up_no_worker() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(2);
+    place.raw(&["RPUSH T:work_queue:default 77"]);
+    assert_eq!(ids(&place.take(&a, 2)), submitted);
+    assert_sound(&place);
+}
