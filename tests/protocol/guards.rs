@@ -529,7 +529,7 @@ fn every_condition_is_a_guard_or_said_to_be_none() {
 }
 
 #[test]
-#[ignore = "runs all tests once for each guard: about ten minutes"]
+#[ignore = "runs all tests once for each guard: about twenty minutes"]
 fn every_guard_is_needed() {
     assert_eq!(failures_without("none of them"), [""; 0]);
     let only = std::env::var("THREADQ_GUARDS").unwrap_or_default();

@@ -2,7 +2,7 @@
 //! in the middle of the answer of every command. For each of these points the table says what is in Redis then and what
 //! it comes to; the doctor finds nothing wrong in between and at the end, and no job is lost or done too often.
 //!
-//! `THREADQ_STEPS` plays only the rows that contain it (`settle`).
+//! `THREADQ_CUTS` plays only the rows that contain it (`settle`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,7 +37,7 @@ fn name(step: &Step, cut: Cut) -> String {
 
 #[test]
 fn a_cut_at_any_command_loses_nothing_and_leaves_nothing_behind() {
-    let only = std::env::var("THREADQ_STEPS").unwrap_or_default();
+    let only = std::env::var("THREADQ_CUTS").unwrap_or_default();
     let mut plays: Vec<(&Step, Cut)> = table().flat_map(|step| Cut::ALL.map(|cut| (step, cut))).collect();
     plays.retain(|(step, cut)| name(step, *cut).contains(&only));
     plays.reverse();
