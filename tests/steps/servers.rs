@@ -136,7 +136,10 @@ fn lose_a_hand_over(stage: &Stage, server: &TestServer) -> u64 {
     stage.queue.set_paused("late", true).unwrap();
     let id = stage.submit_with("note", |job| job.queue = "late".to_owned());
     let list = format!("{{threadq}}:in_progress_queue:{}", server.server_id());
-    let moved: String = stage.redis.query(&["RPOPLPUSH", "{threadq}:work_queue:late", &list]);
+    // A fetcher that slept has it in hand first, and puts it back since the queue is paused.
+    let moved = until_some(LIMIT, "it is in its queue", || {
+        stage.redis.query::<Option<String>>(&["RPOPLPUSH", "{threadq}:work_queue:late", &list])
+    });
     assert_eq!(moved, id.to_string());
     id
 }
