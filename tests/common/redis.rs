@@ -38,7 +38,7 @@ impl TestRedis {
         TestRedis { dir: TempDir::new(), extra, child: Mutex::new(None) }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("redis.sock")
     }
 

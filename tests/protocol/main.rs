@@ -13,9 +13,12 @@ mod full;
 mod guards;
 mod listing;
 mod lost_answers;
+mod mending;
 mod place;
 mod random;
 mod redis_server;
+#[path = "../common/resp.rs"]
+mod resp;
 mod settling;
 mod sound;
 mod starting;

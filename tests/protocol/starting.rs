@@ -425,3 +425,13 @@ fn a_late_entry_of_a_job_that_runs_is_dropped() {
         assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
     }
 }
+
+#[test]
+fn what_is_not_started_uses_up_no_worker() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(2);
+    place.raw(&["RPUSH T:work_queue:default 77"]);
+    assert_eq!(ids(&place.take(&a, 2)), submitted);
+    assert_sound(&place);
+}
