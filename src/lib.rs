@@ -75,6 +75,7 @@ pub mod handler;
 pub mod queue;
 
 pub mod committer;
+pub mod complaint;
 pub mod fetcher;
 pub mod identity;
 pub mod inhand;
