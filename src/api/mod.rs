@@ -34,7 +34,7 @@ use crate::maintenance::Scheduler;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 
-use gate::{Gate, HELLO_PATH, Limits, Upstreams};
+use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};
 use query::Query;
 use reply::{Answer, Reply};
 use route::{Route, Shape};
@@ -151,8 +151,10 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         tiny_http::Server::http_unix(&socket).map_err(|error| io::Error::other(error.to_string()))?;
     let server = Arc::new(server);
     let upstreams = Arc::new(Upstreams::new(socket, THREADS));
+    let most = Room { connections: api.settings.max_connections, parked: waiting::MOST };
+    let room = Room::find(most, THREADS);
     let limits = Limits {
-        max_connections: api.settings.max_connections,
+        max_connections: room.connections,
         max_body: api.settings.max_body,
         request_time: Duration::from_secs(10),
         idle_time: Duration::from_secs(60),
@@ -160,7 +162,7 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         max_buffered: (64 << 20).max(128 * api.settings.max_body),
     };
     let api = Arc::new(api);
-    let waiting = Arc::new(Waiting::default());
+    let waiting = Arc::new(Waiting::new(room.parked));
     for number in 0..THREADS {
         let (api, server, waiting, upstreams) =
             (api.clone(), server.clone(), waiting.clone(), upstreams.clone());
@@ -244,7 +246,8 @@ impl Api {
                 send(request, reply);
             }
             Answered::Later(id, time) => {
-                let wait = Wait { id, until: Instant::now() + time, request, parked: upstreams.park() };
+                let parked = upstreams.park(&request);
+                let wait = Wait { id, until: Instant::now() + time, request, parked };
                 let status = match waiting.add(wait) {
                     None => 200,
                     Some(wait) => {
