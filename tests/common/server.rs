@@ -23,6 +23,7 @@ pub struct ServerBuilder {
     config_path: Option<PathBuf>,
     demo: bool,
     listen: Option<String>,
+    launcher: Vec<String>,
 }
 
 impl ServerBuilder {
@@ -75,8 +76,21 @@ impl ServerBuilder {
         self
     }
 
+    /// Starts it through another program that becomes it: `prlimit`, `setpriv`.
+    pub fn launched_by(mut self, words: &[&str]) -> ServerBuilder {
+        self.launcher = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     fn command(&self, dir: &TempDir, subcommand: &str) -> Command {
-        let mut command = program(dir);
+        let mut command = match self.launcher.split_first() {
+            None => program(dir),
+            Some((launcher, words)) => {
+                let mut command = in_clean_environment(Command::new(launcher), dir);
+                command.args(words).arg(env!("CARGO_BIN_EXE_threadq"));
+                command
+            }
+        };
         command.arg(subcommand);
         if subcommand == "serve" {
             if let Some(listen) = &self.listen {
@@ -154,7 +168,10 @@ impl ServerBuilder {
 
 /// The program with an environment in which nothing of the tests' own settings is left.
 pub fn program(dir: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_threadq"));
+    in_clean_environment(Command::new(env!("CARGO_BIN_EXE_threadq")), dir)
+}
+
+fn in_clean_environment(mut command: Command, dir: &TempDir) -> Command {
     command.env_clear().current_dir(dir.path());
     for name in ["PATH", "HOME", "TMPDIR"] {
         if let Ok(value) = std::env::var(name) {
@@ -235,6 +252,7 @@ impl TestServer {
             config_path: None,
             demo: true,
             listen: Some("127.0.0.1:0".to_owned()),
+            launcher: Vec::new(),
         }
     }
 
