@@ -149,7 +149,8 @@ fn waiters_that_go_away_free_their_places_at_once() {
     let server = TestServer::start(&redis);
     let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
     let probe = || server.get(&format!("/jobs/{id}?wait=1ms")).status;
-    let waiters = waiters(&server, id, 100);
+    // More than there are places, since the probe can hold one when a waiter comes.
+    let waiters = waiters(&server, id, 130);
     eventually(LIMIT, "all places are taken", || probe() == 503);
     drop(waiters);
     let begin = Instant::now();

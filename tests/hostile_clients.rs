@@ -95,8 +95,12 @@ fn with_few_connections_waiting_requests_leave_room_for_others() {
             connection
         })
         .collect();
-    eventually(LIMIT, "no more may wait", || server.get(&format!("/jobs/{id}?wait=10ms")).status == 503);
-    server.get("/stats").expect(200);
+    let path = format!("/jobs/{id}?wait=10ms");
+    eventually(LIMIT, "no more may wait", || {
+        let reply = server.try_request("GET", &path, &[], None);
+        reply.is_ok_and(|reply| reply.status == 503 && reply.json()["code"] == "too_many_waiting")
+    });
+    persistent(|| server.try_request("GET", "/stats", &[], None)).expect(200);
 }
 
 #[test]

@@ -350,7 +350,7 @@ fn a_client_that_never_reads_a_large_answer_holds_up_nobody() {
     let server = Server::with_places(quick(4000), 1);
     let mut lazy: Vec<Client> = (0..4).map(|_| server.client()).collect();
     for client in &mut lazy {
-        client.send("GET /big?12000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send("GET /big?3000000 HTTP/1.1\r\nHost: h\r\n\r\n");
     }
     eventually("all are at work", || server.api.seen.load(SeqCst) == lazy.len());
     assert_eq!(server.client().get("/").status, 200);
@@ -467,16 +467,14 @@ fn when_all_have_a_request_at_work_a_newcomer_is_sent_away() {
 
 #[test]
 fn a_client_that_is_slow_to_take_its_answer_makes_room() {
-    let server = Server::start(Limits { max_connections: 2, ..Limits::default() });
+    let server = Server::start(Limits { max_connections: 2, ..quick(60_000) });
     let mut lazy = [server.client(), server.client()];
     for client in &mut lazy {
-        client.send("GET /big?12000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send("GET /big?2000000 HTTP/1.1\r\nHost: h\r\n\r\n");
     }
     eventually("both are at work", || server.api.seen.load(SeqCst) == 2);
-    // They have 10 s, but not where others wait.
-    let started = Instant::now();
-    assert_eq!(server.client().get("/").status, 200);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    // They have a minute, but not where others wait.
+    eventually("a newcomer is served", || server.client().get("/").status == 200);
 }
 
 #[test]
