@@ -50,6 +50,9 @@ pub const HELLO_PATH: &str = "/-/hello";
 
 /// A connection's thread needs about 10 KiB, twice that in a debug build.
 const STACK_SIZE: usize = 96 << 10;
+/// How many connections the kernel keeps for the accept loop. The 128 of std overflow in a burst of them, and those turned
+/// away then try again after a second.
+const BACKLOG: i32 = 1024;
 /// What the kernel holds of the answers to one client. Left to itself it takes several MB of them for a client that
 /// never reads.
 const SEND_BUFFER: usize = 256 << 10;
@@ -120,6 +123,7 @@ impl Gate {
     /// When the socket or the thread cannot be set up.
     pub fn start(listener: TcpListener, upstreams: Arc<Upstreams>, limits: Limits) -> io::Result<Gate> {
         let address = listener.local_addr()?;
+        rustix::net::listen(&listener, BACKLOG)?;
         // std only offers shutdown() on streams, but the call is the same for a listening socket.
         let waker = TcpStream::from(OwnedFd::from(listener.try_clone()?));
         // Accepted sockets inherit both. Without the first an answer of two segments waits 40 ms for the client's ACK.
