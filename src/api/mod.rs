@@ -34,7 +34,7 @@ use crate::maintenance::Scheduler;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 
-use gate::{Gate, HELLO_PATH, Limits, Upstreams};
+use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};
 use inner::{Inner, THREADS};
 use query::Query;
 use reply::{Answer, Reply};
@@ -140,8 +140,10 @@ impl Request<'_> {
 /// # Errors
 /// Where no private socket can be made or no thread started.
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
+    let most = Room { connections: api.settings.max_connections, parked: waiting::MOST };
+    let room = Room::find(most, THREADS);
     let limits = Limits {
-        max_connections: api.settings.max_connections,
+        max_connections: room.connections,
         max_body: api.settings.max_body,
         request_time: Duration::from_secs(10),
         idle_time: Duration::from_secs(60),
@@ -149,7 +151,7 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         max_buffered: (64 << 20).max(128 * api.settings.max_body),
     };
     let api = Arc::new(api);
-    let waiting = Arc::new(Waiting::default());
+    let waiting = Arc::new(Waiting::new(room.parked));
     let upstreams = Arc::new(Upstreams::new(THREADS));
     let inner = Inner::new({
         let (api, waiting, upstreams) = (api.clone(), waiting.clone(), upstreams.clone());
@@ -226,7 +228,8 @@ impl Api {
                 send(request, reply);
             }
             Answered::Later(id, time) => {
-                let wait = Wait { id, until: Instant::now() + time, request, parked: upstreams.park() };
+                let parked = upstreams.park(&request);
+                let wait = Wait { id, until: Instant::now() + time, request, parked };
                 let status = match waiting.add(wait) {
                     None => 200,
                     Some(wait) => {

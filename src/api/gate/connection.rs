@@ -3,7 +3,8 @@
 //! need: only its own thread.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -14,9 +15,11 @@ use super::head::{self, Framing, Head, Scanner};
 use super::refusal::Refusal;
 use super::upstream::{Outgoing, is_timeout};
 
-/// Reads and writes return at least this often within `request_time`. With a fixed slice the socket's time-out need
-/// not be set anew for each of them.
+/// Reads return at least this often within `request_time`. With a fixed slice the socket's time-out need not be set anew
+/// for each of them.
 const SLICES: u32 = 8;
+/// Writes return at least this often. A client that lets one wait for so long is slow, and may be sent away.
+const WRITE_SLICE: Duration = Duration::from_millis(100);
 /// A client that takes this much of an answer within `request_time` gets as much time again.
 const PROGRESS: usize = 64 << 10;
 /// Empty lines that some clients send after a body.
@@ -43,7 +46,7 @@ impl From<Refusal> for End {
 }
 
 /// Serves a client until its connection ends.
-pub(super) fn serve(client: &Client, gate: &Shared) {
+pub(super) fn serve(client: &Arc<Client>, gate: &Shared) {
     let mut connection = Connection {
         client,
         gate,
@@ -59,7 +62,7 @@ pub(super) fn serve(client: &Client, gate: &Shared) {
         Err(End::Done) => connection.linger(),
         Err(End::Refused(refusal)) => {
             let answer = refusal.to_bytes(connection.is_head);
-            if write_all(&client.stream, &answer, gate.limits.request_time).is_ok() {
+            if connection.write_all(&answer).is_ok() {
                 connection.linger();
             }
         }
@@ -67,7 +70,7 @@ pub(super) fn serve(client: &Client, gate: &Shared) {
 }
 
 struct Connection<'a> {
-    client: &'a Client,
+    client: &'a Arc<Client>,
     gate: &'a Shared,
     /// From the client: the rest of the current request, and perhaps the beginning of the next.
     input: Buffer,
@@ -83,7 +86,7 @@ struct Connection<'a> {
 impl Connection<'_> {
     fn run(&mut self) -> Result<std::convert::Infallible, End> {
         let limits = &self.gate.limits;
-        self.client.stream.set_write_timeout(Some(slice(limits.request_time))).map_err(|_| End::Gone)?;
+        self.client.stream.set_write_timeout(Some(WRITE_SLICE)).map_err(|_| End::Gone)?;
         // A client that connects and says nothing is too slow, not idle.
         self.wait_for_first_byte(limits.request_time.min(limits.idle_time))?;
         loop {
@@ -112,8 +115,7 @@ impl Connection<'_> {
     }
 
     fn serve_request(&mut self) -> Result<(), End> {
-        let request_time = self.gate.limits.request_time;
-        let deadline = Instant::now() + request_time;
+        let deadline = Instant::now() + self.gate.limits.request_time;
         let head = self.read_head(deadline)?;
         let decoded = self.read_body(&head, deadline)?;
         if !self.client.begin_work() {
@@ -126,7 +128,7 @@ impl Connection<'_> {
         } else if head.is_http_1_0 {
             self.add_to_answer(head_length, b"Connection: keep-alive\r\n")?;
         }
-        write_all(&self.client.stream, self.answer.data(), request_time).map_err(|_| End::Gone)?;
+        self.write_all(self.answer.data())?;
         self.answer.clear();
         self.answer.shrink();
         if keeps { Ok(()) } else { Err(End::Done) }
@@ -171,7 +173,7 @@ impl Connection<'_> {
             && !matches!(head.framing, Framing::None | Framing::Length(0))
         {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-            write_all(&self.client.stream, go_on, self.gate.limits.request_time).map_err(|_| End::Gone)?;
+            self.write_all(go_on)?;
         }
         match head.framing {
             Framing::None => Ok(None),
@@ -211,9 +213,15 @@ impl Connection<'_> {
             Some(decoded) => Some(decoded.data()),
             None => Some(&self.input.data()[..in_input]),
         };
-        head::finish(&mut self.forward, body.map(<[u8]>::len));
+        head::finish(&mut self.forward, self.client.id, body.map(<[u8]>::len));
         let body = body.unwrap_or_default();
-        let request = Outgoing { head: &self.forward, body, is_head: head.is_head, is_safe: head.is_safe };
+        let request = Outgoing {
+            client: self.client,
+            head: &self.forward,
+            body,
+            is_head: head.is_head,
+            is_safe: head.is_safe,
+        };
         let deadline = Instant::now() + self.gate.limits.request_time;
         let head_length = self.gate.upstreams.exchange(&request, &mut self.answer, deadline)?;
         // Before the client takes its time with the answer.
@@ -245,6 +253,39 @@ impl Connection<'_> {
                 _ => return Err(End::Gone),
             }
         }
+    }
+
+    /// Writes all, for as long as the client takes at least [`PROGRESS`] bytes in each `request_time`.
+    fn write_all(&self, mut bytes: &[u8]) -> Result<(), End> {
+        let mut stream = &self.client.stream;
+        let patience = self.gate.limits.request_time;
+        let mut deadline = None;
+        let mut progress = 0;
+        while !bytes.is_empty() {
+            match stream.write(bytes) {
+                Ok(count) if count > 0 => {
+                    bytes = &bytes[count..];
+                    progress += count;
+                }
+                Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
+                _ => return Err(End::Gone),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+            // The clock is only asked when one write was not enough.
+            let now = Instant::now();
+            if deadline.is_none() || progress >= PROGRESS {
+                deadline = Some(now + patience);
+                progress = 0;
+                if !self.client.begin_sending(&self.gate.clients) {
+                    return Err(End::Gone);
+                }
+            } else if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(End::Gone);
+            }
+        }
+        Ok(())
     }
 
     fn set_read_timeout(&mut self, timeout: Duration) -> Result<(), End> {
@@ -284,33 +325,4 @@ impl Connection<'_> {
 
 fn slice(request_time: Duration) -> Duration {
     (request_time / SLICES).max(Duration::from_millis(1))
-}
-
-/// Writes all, for as long as the client takes at least [`PROGRESS`] bytes in each `patience`.
-fn write_all(mut stream: &TcpStream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
-    let mut deadline = None;
-    let mut progress = 0;
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = &bytes[count..];
-                progress += count;
-            }
-            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if bytes.is_empty() {
-            break;
-        }
-        // The clock is only asked when one write was not enough.
-        let now = Instant::now();
-        if deadline.is_none() || progress >= PROGRESS {
-            deadline = Some(now + patience);
-            progress = 0;
-        } else if deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    Ok(())
 }

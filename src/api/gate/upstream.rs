@@ -6,15 +6,19 @@
 //! tiny_http is started again.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::HELLO_PATH;
 use super::buffer::Buffer;
+use super::clients::Client;
+use super::head::CLIENT_HEADER;
 use super::refusal::Refusal;
 
 /// How long a new connection may take to prove itself. Answering is a matter of microseconds; a starved one never
@@ -26,14 +30,16 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after tiny_http cut a new connection off.
 const CUT_OFF_PAUSE: Duration = Duration::from_millis(5);
+/// A new connection takes three descriptors; so many must be free, since others take some too.
+const SPARE_DESCRIPTORS: usize = 8;
 /// Heads of answers are the API's own; more than this is a fault.
 const MAX_ANSWER_HEAD: usize = 64 << 10;
 
-/// The pool of connections to tiny_http: so many requests at a time, the others wait for their turn.
+/// The pool of connections to tiny_http: so many requests at a time, the others wait for their turn. It comes in the
+/// order in which they asked, so that a client with many requests in a row does not keep the others out.
 pub struct Upstreams {
     limit: usize,
     pool: Mutex<Pool>,
-    returned: Condvar,
     /// Held while a connection is opened.
     opening: Mutex<Opening>,
     revive: OnceLock<Revive>,
@@ -52,16 +58,26 @@ struct Opening {
 struct Pool {
     /// Requests that may begin now. Negative when parked requests have come back while others took their place.
     permits: isize,
-    /// Requests that wait for a permit. Waking nobody would cost a system call too.
-    waiting: usize,
+    /// Requests that wait for a permit. There are none while there are permits.
+    queue: VecDeque<Arc<Turn>>,
     /// The last one used is used next, so that surplus ones stay untouched.
     idle: Vec<UnixStream>,
     /// Which tiny_http they lead to. Those that lead to an older one are not kept.
     generation: u64,
+    /// The clients whose requests are at work, by their numbers.
+    clients: HashMap<u64, Arc<Client>>,
+}
+
+/// The turn of a request that waits for a permit.
+struct Turn {
+    thread: Thread,
+    has_come: AtomicBool,
 }
 
 /// A request on its way to tiny_http.
 pub(super) struct Outgoing<'a> {
+    /// Who sent it.
+    pub client: &'a Arc<Client>,
     pub head: &'a [u8],
     pub body: &'a [u8],
     /// Its answer has no body.
@@ -77,14 +93,14 @@ impl Upstreams {
     /// Nothing is opened before it is needed.
     pub fn new(limit: usize) -> Upstreams {
         let limit = limit.max(1);
-        let permits = limit.try_into().unwrap_or(isize::MAX);
-        Upstreams {
-            limit,
-            pool: Mutex::new(Pool { permits, waiting: 0, idle: Vec::new(), generation: 0 }),
-            returned: Condvar::new(),
-            opening: Mutex::default(),
-            revive: OnceLock::new(),
-        }
+        let pool = Pool {
+            permits: limit.try_into().unwrap_or(isize::MAX),
+            queue: VecDeque::new(),
+            idle: Vec::new(),
+            generation: 0,
+            clients: HashMap::new(),
+        };
+        Upstreams { limit, pool: Mutex::new(pool), opening: Mutex::default(), revive: OnceLock::new() }
     }
 
     /// From now on connections are opened to this unix socket.
@@ -97,17 +113,16 @@ impl Upstreams {
         let _ = self.revive.set(Box::new(revive));
     }
 
-    /// Gives the place of a request that waits long (`GET /jobs/ID?wait=`) to another one, until the guard is
+    /// Gives the place of this request, which waits long (`GET /jobs/ID?wait=`), to another one, until the guard is
     /// dropped. Never blocks. It limits nothing: the caller should, each parked request holds a connection. And it
     /// frees no thread: unless another one takes requests from tiny_http meanwhile, new connections seem dead.
-    pub fn park(self: &Arc<Self>) -> Parked {
-        self.give_permit(self.pool());
-        Parked { upstreams: self.clone() }
-    }
-
-    /// How many requests may be at work at a time, parked ones not counted.
-    pub(super) fn limit(&self) -> usize {
-        self.limit
+    pub fn park(self: &Arc<Self>, request: &tiny_http::Request) -> Parked {
+        let mut numbers = request.headers().iter().filter(|header| header.field.equiv(CLIENT_HEADER));
+        let number = numbers.next().and_then(|header| header.value.as_str().parse().ok());
+        let pool = self.pool();
+        let client = number.and_then(|number: u64| pool.clients.get(&number).cloned());
+        self.give_permit(pool);
+        Parked { upstreams: self.clone(), client }
     }
 
     /// Closes the connections that nobody uses, so that tiny_http's threads end.
@@ -127,7 +142,7 @@ impl Upstreams {
         answer: &mut Buffer,
         deadline: Instant,
     ) -> Result<usize, Refusal> {
-        let mut place = self.take_place(deadline)?;
+        let mut place = self.take_place(request.client, deadline)?;
         if let Some(mut kept) = place.connection.take() {
             match exchange_on(&mut kept, request, answer) {
                 Ok(head_length) => {
@@ -153,27 +168,56 @@ impl Upstreams {
     }
 
     /// Waits for a permit, and takes a kept connection along if there is one.
-    fn take_place(&self, deadline: Instant) -> Result<Place<'_>, Refusal> {
+    fn take_place(&self, client: &Arc<Client>, deadline: Instant) -> Result<Place<'_>, Refusal> {
         let mut pool = self.pool();
-        while pool.permits <= 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Refusal::Overloaded);
-            }
-            pool.waiting += 1;
-            pool = self.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
-            pool.waiting -= 1;
+        if pool.permits > 0 {
+            pool.permits -= 1;
+        } else {
+            pool = self.wait_for_turn(pool, deadline)?;
         }
-        pool.permits -= 1;
-        Ok(Place { upstreams: self, generation: pool.generation, connection: pool.idle.pop() })
+        pool.clients.insert(client.id, client.clone());
+        Ok(Place {
+            upstreams: self,
+            client: client.id,
+            generation: pool.generation,
+            connection: pool.idle.pop(),
+        })
     }
 
+    /// Waits until a permit is handed over.
+    fn wait_for_turn<'a>(
+        &'a self,
+        mut pool: MutexGuard<'a, Pool>,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'a, Pool>, Refusal> {
+        let turn = Arc::new(Turn { thread: thread::current(), has_come: AtomicBool::new(false) });
+        pool.queue.push_back(turn.clone());
+        drop(pool);
+        while !turn.has_come.load(SeqCst) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        let mut pool = self.pool();
+        if !turn.has_come.load(SeqCst) {
+            pool.queue.retain(|other| !Arc::ptr_eq(other, &turn));
+            return Err(Refusal::Overloaded);
+        }
+        Ok(pool)
+    }
+
+    /// Gives a permit back, or hands it to the request that waits longest.
     fn give_permit(&self, mut pool: MutexGuard<Pool>) {
         pool.permits += 1;
-        let somebody_waits = pool.waiting > 0;
-        drop(pool);
-        if somebody_waits {
-            self.returned.notify_one();
+        if pool.permits > 0
+            && let Some(turn) = pool.queue.pop_front()
+        {
+            pool.permits -= 1;
+            turn.has_come.store(true, SeqCst);
+            drop(pool);
+            turn.thread.unpark();
         }
     }
 
@@ -181,26 +225,31 @@ impl Upstreams {
     fn open(&self, deadline: Instant) -> Result<UnixStream, Refusal> {
         let mut opening = self.opening();
         while Instant::now() < deadline {
-            let error = match try_open(&opening.socket) {
-                Ok(connection) => {
-                    opening.is_failing = false;
-                    return Ok(connection);
-                }
-                Err(error) => error,
-            };
-            match error.kind() {
-                _ if is_timeout(&error) => log::debug!("a connection to tiny_http starved, opening another"),
-                // Cut off: it is about to be gone, or this was the last connection that it could not take.
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => thread::sleep(CUT_OFF_PAUSE),
-                io::ErrorKind::ConnectionRefused if self.revive(&mut opening) => {}
-                _ => {
-                    if !opening.is_failing {
-                        log::warn!("no connection to tiny_http: {error}");
+            let (error, refusal) = match check_room() {
+                Err(error) => (error, Refusal::Overloaded),
+                Ok(()) => match try_open(&opening.socket) {
+                    Ok(connection) => {
+                        opening.is_failing = false;
+                        return Ok(connection);
                     }
-                    opening.is_failing = true;
-                    return Err(Refusal::BadGateway);
-                }
+                    Err(error) if is_timeout(&error) => {
+                        log::debug!("a connection to tiny_http starved, opening another");
+                        continue;
+                    }
+                    // It is about to be gone, or this was the last connection that it could not take.
+                    Err(error) if is_cut_off(&error) => {
+                        thread::sleep(CUT_OFF_PAUSE);
+                        continue;
+                    }
+                    Err(error) if is_refused(&error) && self.revive(&mut opening) => continue,
+                    Err(error) => (error, Refusal::BadGateway),
+                },
+            };
+            if !opening.is_failing {
+                log::warn!("no connection to tiny_http: {error}");
             }
+            opening.is_failing = true;
+            return Err(refusal);
         }
         Err(Refusal::Overloaded)
     }
@@ -220,9 +269,23 @@ impl Upstreams {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many requests wait for their turn.
+    #[cfg(test)]
+    pub(super) fn queue_length(&self) -> usize {
+        self.pool().queue.len()
+    }
+
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
 }
 
 fn try_open(socket: &Path) -> io::Result<UnixStream> {
@@ -238,12 +301,14 @@ fn try_open(socket: &Path) -> io::Result<UnixStream> {
 struct Place<'a> {
     upstreams: &'a Upstreams,
     generation: u64,
+    client: u64,
     connection: Option<UnixStream>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut pool = self.upstreams.pool();
+        pool.clients.remove(&self.client);
         // After a wave of parked requests there are more connections than can be used.
         if pool.idle.len() < self.upstreams.limit && pool.generation == self.generation {
             pool.idle.extend(self.connection.take());
@@ -256,6 +321,15 @@ impl Drop for Place<'_> {
 #[must_use = "the place is taken back when this is dropped"]
 pub struct Parked {
     upstreams: Arc<Upstreams>,
+    client: Option<Arc<Client>>,
+}
+
+impl Parked {
+    /// Whether nobody may be there any more to wait for the answer: the client has closed its connection, or its
+    /// sending half. As long as nothing is sent to it the two look the same, so it should get an answer soon.
+    pub fn client_has_hung_up(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.has_hung_up())
+    }
 }
 
 impl Drop for Parked {
@@ -274,6 +348,15 @@ enum Fault {
     Broken,
     /// The answer is too large for the memory that is left.
     OverBudget,
+}
+
+/// Fails unless a new connection finds descriptors and a thread: if tiny_http lacked one of them, it would never accept
+/// again.
+fn check_room() -> io::Result<()> {
+    let first = UnixDatagram::unbound()?;
+    let _others = (1..SPARE_DESCRIPTORS).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let thread = thread::Builder::new().name("spare".to_owned()).spawn(|| {})?;
+    thread.join().map_err(|_| io::Error::other("a thread panicked"))
 }
 
 fn exchange_on(connection: &mut UnixStream, request: &Outgoing, answer: &mut Buffer) -> Result<usize, Fault> {
