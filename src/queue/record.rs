@@ -134,6 +134,11 @@ pub(super) fn int(value: &Value) -> Result<i64> {
     }
 }
 
+/// How many there are of something.
+pub(super) fn count<T: TryFrom<i64>>(value: &Value) -> Result<T> {
+    T::try_from(int(value)?).map_err(|_| unexpected(value))
+}
+
 /// A text; nil is the empty one.
 pub(super) fn text(value: &Value) -> Result<String> {
     match value {
