@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod damaged;
 mod ending;
 mod full;
 mod guards;
