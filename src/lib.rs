@@ -91,5 +91,7 @@ pub mod shutdown;
 #[doc(hidden)]
 pub mod cli;
 pub mod duration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod json;
 pub mod logging;

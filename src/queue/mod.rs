@@ -8,6 +8,8 @@ mod answer;
 mod audit;
 mod client;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod inspect;
 mod keys;

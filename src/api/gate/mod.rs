@@ -23,6 +23,8 @@ mod buffer;
 mod chunked;
 mod clients;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 mod incoming;
 mod refusal;
