@@ -75,6 +75,7 @@ pub mod handler;
 pub mod queue;
 
 pub mod committer;
+pub mod complaint;
 pub mod fetcher;
 pub mod identity;
 pub mod inhand;
@@ -87,6 +88,7 @@ pub mod managed_redis;
 pub mod metrics;
 pub mod server;
 pub mod shutdown;
+pub mod threads;
 
 #[doc(hidden)]
 pub mod cli;

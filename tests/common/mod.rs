@@ -10,6 +10,7 @@ pub mod dir;
 pub mod fleet;
 pub mod http;
 pub mod redis;
+pub mod resp;
 pub mod server;
 pub mod signal;
 pub mod wait;

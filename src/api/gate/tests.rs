@@ -56,7 +56,8 @@ impl Server {
         std::fs::create_dir(&directory).unwrap();
         let socket = directory.join("api.sock");
         let tiny = Arc::new(tiny_http::Server::http_unix(&socket).unwrap());
-        let upstreams = Arc::new(Upstreams::new(socket, places));
+        let upstreams = Arc::new(Upstreams::new(places));
+        upstreams.lead_to(socket);
         let api = Arc::new(Api {
             upstreams: upstreams.clone(),
             seen: AtomicUsize::new(0),
@@ -774,7 +775,8 @@ fn large_answers_keep_their_length() {
 #[test]
 fn without_tiny_http_the_answer_is_502() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstreams = Arc::new(Upstreams::new("/nonexistent/api.sock".into(), 2));
+    let upstreams = Arc::new(Upstreams::new(2));
+    upstreams.lead_to("/nonexistent/api.sock".into());
     let gate = Gate::start(listener, upstreams, Limits::default()).unwrap();
     let answer = Client::connect(gate.local_addr()).get("/");
     assert_eq!(answer.status, 502);
@@ -841,7 +843,8 @@ fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, PathBuf) {
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstreams = Arc::new(Upstreams::new(socket.clone(), 1));
+    let upstreams = Arc::new(Upstreams::new(1));
+    upstreams.lead_to(socket.clone());
     (Gate::start(listener, upstreams, Limits::default()).unwrap(), seen, socket)
 }
 

@@ -2,13 +2,15 @@
 //!
 //! tiny_http gives each connection a thread of a pool that can starve: connections opened in a burst may be queued
 //! behind threads that never become free. So connections are opened one at a time, and each one proves with a small
-//! request that a thread serves it, before it is used and before the next one is opened.
+//! request that a thread serves it, before it is used and before the next one is opened. Where nobody listens any more,
+//! tiny_http is started again.
 
 use std::cmp::Ordering;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::HELLO_PATH;
@@ -22,17 +24,29 @@ const HELLO_PATIENCE: Duration = Duration::from_millis(250);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
 /// How long tiny_http may take to read on. It reads at once, unless the process is stuck.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause after tiny_http cut a new connection off.
+const CUT_OFF_PAUSE: Duration = Duration::from_millis(5);
 /// Heads of answers are the API's own; more than this is a fault.
 const MAX_ANSWER_HEAD: usize = 64 << 10;
 
 /// The pool of connections to tiny_http: so many requests at a time, the others wait for their turn.
 pub struct Upstreams {
-    socket: PathBuf,
     limit: usize,
     pool: Mutex<Pool>,
     returned: Condvar,
-    /// Held while a connection is opened. Whether that failed the last time, so that a streak is logged once.
-    opening: Mutex<bool>,
+    /// Held while a connection is opened.
+    opening: Mutex<Opening>,
+    revive: OnceLock<Revive>,
+}
+
+/// Starts tiny_http again and gives its new socket.
+type Revive = Box<dyn Fn() -> io::Result<PathBuf> + Send + Sync>;
+
+#[derive(Default)]
+struct Opening {
+    socket: PathBuf,
+    /// It failed the last time: a streak is logged once.
+    is_failing: bool,
 }
 
 struct Pool {
@@ -42,6 +56,8 @@ struct Pool {
     waiting: usize,
     /// The last one used is used next, so that surplus ones stay untouched.
     idle: Vec<UnixStream>,
+    /// Which tiny_http they lead to. Those that lead to an older one are not kept.
+    generation: u64,
 }
 
 /// A request on its way to tiny_http.
@@ -55,20 +71,30 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Upstreams {
-    /// Connections to the tiny_http that listens on the unix socket, for `limit` requests at a time. There should be
-    /// at least as many threads that take requests from tiny_http, lest new connections seem dead.
+    /// Connections to tiny_http, for `limit` requests at a time. There should be at least as many threads that take
+    /// requests from it, lest new connections seem dead.
     ///
     /// Nothing is opened before it is needed.
-    pub fn new(socket: PathBuf, limit: usize) -> Upstreams {
+    pub fn new(limit: usize) -> Upstreams {
         let limit = limit.max(1);
-        let pool = Pool { permits: limit.try_into().unwrap_or(isize::MAX), waiting: 0, idle: Vec::new() };
+        let permits = limit.try_into().unwrap_or(isize::MAX);
         Upstreams {
-            socket,
             limit,
-            pool: Mutex::new(pool),
+            pool: Mutex::new(Pool { permits, waiting: 0, idle: Vec::new(), generation: 0 }),
             returned: Condvar::new(),
-            opening: Mutex::new(false),
+            opening: Mutex::default(),
+            revive: OnceLock::new(),
         }
+    }
+
+    /// From now on connections are opened to this unix socket.
+    pub fn lead_to(&self, socket: PathBuf) {
+        self.opening().socket = socket;
+    }
+
+    /// Has tiny_http started again by this function when nobody listens on its socket any more.
+    pub fn revive_with(&self, revive: impl Fn() -> io::Result<PathBuf> + Send + Sync + 'static) {
+        let _ = self.revive.set(Box::new(revive));
     }
 
     /// Gives the place of a request that waits long (`GET /jobs/ID?wait=`) to another one, until the guard is
@@ -139,7 +165,7 @@ impl Upstreams {
             pool.waiting -= 1;
         }
         pool.permits -= 1;
-        Ok(Place { upstreams: self, connection: pool.idle.pop() })
+        Ok(Place { upstreams: self, generation: pool.generation, connection: pool.idle.pop() })
     }
 
     fn give_permit(&self, mut pool: MutexGuard<Pool>) {
@@ -153,21 +179,25 @@ impl Upstreams {
 
     /// Opens a connection that is known to be served.
     fn open(&self, deadline: Instant) -> Result<UnixStream, Refusal> {
-        let mut is_failing = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opening = self.opening();
         while Instant::now() < deadline {
-            match self.try_open() {
+            let error = match try_open(&opening.socket) {
                 Ok(connection) => {
-                    *is_failing = false;
+                    opening.is_failing = false;
                     return Ok(connection);
                 }
-                Err(error) if is_timeout(&error) => {
-                    log::debug!("a connection to tiny_http starved, opening another");
-                }
-                Err(error) => {
-                    if !*is_failing {
+                Err(error) => error,
+            };
+            match error.kind() {
+                _ if is_timeout(&error) => log::debug!("a connection to tiny_http starved, opening another"),
+                // Cut off: it is about to be gone, or this was the last connection that it could not take.
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => thread::sleep(CUT_OFF_PAUSE),
+                io::ErrorKind::ConnectionRefused if self.revive(&mut opening) => {}
+                _ => {
+                    if !opening.is_failing {
                         log::warn!("no connection to tiny_http: {error}");
                     }
-                    *is_failing = true;
+                    opening.is_failing = true;
                     return Err(Refusal::BadGateway);
                 }
             }
@@ -175,13 +205,19 @@ impl Upstreams {
         Err(Refusal::Overloaded)
     }
 
-    fn try_open(&self) -> io::Result<UnixStream> {
-        let mut connection = UnixStream::connect(&self.socket)?;
-        connection.set_write_timeout(Some(SEND_PATIENCE))?;
-        connection.set_read_timeout(Some(HELLO_PATIENCE))?;
-        say_hello(&mut connection)?;
-        connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
-        Ok(connection)
+    /// Has tiny_http started again; whether there is a new one.
+    fn revive(&self, opening: &mut Opening) -> bool {
+        let Some(Ok(socket)) = self.revive.get().map(|revive| revive()) else { return false };
+        log::warn!("tiny_http had lost its accept thread: it was started again");
+        opening.socket = socket;
+        let mut pool = self.pool();
+        pool.generation += 1;
+        pool.idle.clear();
+        true
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -189,9 +225,19 @@ impl Upstreams {
     }
 }
 
+fn try_open(socket: &Path) -> io::Result<UnixStream> {
+    let mut connection = UnixStream::connect(socket)?;
+    connection.set_write_timeout(Some(SEND_PATIENCE))?;
+    connection.set_read_timeout(Some(HELLO_PATIENCE))?;
+    say_hello(&mut connection)?;
+    connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    Ok(connection)
+}
+
 /// A request's right to be at work. Dropping it gives back the permit, and the connection unless it was taken out.
 struct Place<'a> {
     upstreams: &'a Upstreams,
+    generation: u64,
     connection: Option<UnixStream>,
 }
 
@@ -199,7 +245,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut pool = self.upstreams.pool();
         // After a wave of parked requests there are more connections than can be used.
-        if pool.idle.len() < self.upstreams.limit {
+        if pool.idle.len() < self.upstreams.limit && pool.generation == self.generation {
             pool.idle.extend(self.connection.take());
         }
         self.upstreams.give_permit(pool);
