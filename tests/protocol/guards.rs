@@ -106,6 +106,10 @@ const GUARDS: &[Guard] = guards! {
         "if key and call('GET', UNIQUE .. key) == id then" => "if key then";
     "common": "a key is released at the end",
         "if key and call('GET', UNIQUE .. key) == id then" => "if false then";
+    "common": "a job without a type is listed all the same",
+        "if kind then call('ZADD', key .. ':' .. kind, id, id) end" => "call('ZADD', key .. ':' .. kind, id, id)";
+    "common": "a job without a type leaves its list all the same",
+        "if kind then call('ZREM', key .. ':' .. kind, id) end" => "call('ZREM', key .. ':' .. kind, id)";
     "common": "a job moves from one index to the other", "    index_remove(id, kind, from)" => "";
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, now, id)" => "DONE, now, id)";
     "common": "ready and running jobs share an index",
