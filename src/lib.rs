@@ -93,5 +93,7 @@ pub mod threads;
 #[doc(hidden)]
 pub mod cli;
 pub mod duration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod json;
 pub mod logging;

@@ -119,12 +119,12 @@ fn only_its_own_user_gets_past_the_gate() {
     let folders: Vec<_> = std::fs::read_dir(tmp.path())
         .expect("readable")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.join("http.sock").exists())
+        .filter(|path| path.join("0.sock").exists())
         .collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&folders[0]), 0o700);
-    let socket = std::fs::metadata(folders[0].join("http.sock")).expect("there");
+    let socket = std::fs::metadata(folders[0].join("0.sock")).expect("there");
     assert!(socket.file_type().is_socket());
 }
 

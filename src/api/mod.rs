@@ -6,6 +6,8 @@
 
 mod body;
 mod dead_letters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod gate;
 mod inner;
 mod jobs;

@@ -99,13 +99,17 @@ const GUARDS: &[Guard] = guards! {
     "common": "a key that is no hash is no job",
         "local fields = redis.pcall('HMGET', JOB .. id, ...)" => "local fields = redis.call('HMGET', JOB .. id, ...)";
     "common": "suspects wait apart",
-        "if tonumber(crashes or 0) > 0 then return WORK .. queue .. SUSPECTS end" => "";
+        "if (tonumber(crashes) or 0) > 0 then return WORK .. queue .. SUSPECTS end" => "";
     "common": "errors are bounded",
         "for _ = 10, breaks do errors = string.sub(errors, string.find(errors, '\\n', 1, true) + 1) end" => "";
     "common": "a key is released by its holder only",
         "if key and call('GET', UNIQUE .. key) == id then" => "if key then";
     "common": "a key is released at the end",
         "if key and call('GET', UNIQUE .. key) == id then" => "if false then";
+    "common": "a job without a type is listed all the same",
+        "if kind then call('ZADD', key .. ':' .. kind, id, id) end" => "call('ZADD', key .. ':' .. kind, id, id)";
+    "common": "a job without a type leaves its list all the same",
+        "if kind then call('ZREM', key .. ':' .. kind, id) end" => "call('ZREM', key .. ':' .. kind, id)";
     "common": "a job moves from one index to the other", "    index_remove(id, kind, from)" => "";
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, now, id)" => "DONE, now, id)";
     "common": "ready and running jobs share an index",
@@ -151,7 +155,7 @@ const GUARDS: &[Guard] = guards! {
     "take": "a key that is no hash does not stop a take",
         "redis.pcall('HGETALL', JOB .. id)" => "redis.call('HGETALL', JOB .. id)";
     "take": "an entry that is no id is not started", "if not fields.err and is_id(id) then" => "if not fields.err then";
-    "take": "every start has a token of its own", "'starts', (starts or 0) + 1" => "'starts', 1";
+    "take": "every start has a token of its own", "'starts', (is_id(starts or '') and starts or 0) + 1" => "'starts', 1";
     "take": "what was fetched needs a free worker", "if left > 0 and not is_paused[fetched_from] then" => "if not is_paused[fetched_from] then";
     "take": "what was fetched of a paused queue waits", "if left > 0 and not is_paused[fetched_from] then" => "if left > 0 then";
     "take": "what was fetched uses up a worker", "if start(fetched) then left = left - 1 end" => "start(fetched)";
@@ -161,7 +165,7 @@ const GUARDS: &[Guard] = guards! {
         "if suspects ~= 'none' and left > 0 then" => "if suspects ~= 'none' then";
     "take": "suspects of a paused queue wait", "local id = not is_paused[ARGV[i]] and call" => "local id = call";
     "take": "the last chance is known",
-        "tonumber(read(id, 'crashes')[1] or 0) + 1 >= max_crashes" => "false";
+        "(tonumber(read(id, 'crashes')[1]) or 0) + 1 >= max_crashes" => "false";
     "take": "the last chance waits for an empty server", "(suspects ~= 'alone' or #taken > 4)" => "#taken > 4";
     "take": "one server empties itself for the last chance",
         "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
@@ -196,7 +200,7 @@ const GUARDS: &[Guard] = guards! {
     "settle": "who asked for a stop gets it", "elseif cancelled then" => "elseif false then";
     "settle": "what completed is completed, cancel or not",
         "if what == 'complete' then\n      to" => "if what == 'complete' and not cancelled then\n      to";
-    "settle": "attempts are bounded", "what == 'fail' or attempts >= tonumber(job[7])" => "what == 'fail'";
+    "settle": "attempts are bounded", "what == 'fail' or attempts >= (tonumber(job[7]) or 0)" => "what == 'fail'";
     "settle": "what is settled leaves the list", "if to ~= 'processing' then call('LREM', list, 1, id) end" => "";
     "settle": "what starts again stays in the list", "if to ~= 'processing' then call('LREM', list, 1, id) end" => "call('LREM', list, 1, id)";
     "settle": "what starts again has a new token", "'starts', token + 1" => "'starts', token";
@@ -236,9 +240,9 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "only what the server ran itself",
         "return job[1] == 'processing' and job[2] == server end" => "return job[1] == 'processing' end";
     "reclaim": "only a suspect that ran is blamed",
-        "if is_running(job) and tonumber(job[3] or 0) > 0 then" => "if tonumber(job[3] or 0) > 0 then";
+        "if is_running(job) and (tonumber(job[3]) or 0) > 0 then" => "if (tonumber(job[3]) or 0) > 0 then";
     "reclaim": "only a suspect is blamed alone",
-        "if is_running(job) and tonumber(job[3] or 0) > 0 then" => "if is_running(job) then";
+        "if is_running(job) and (tonumber(job[3]) or 0) > 0 then" => "if is_running(job) then";
     "reclaim": "a suspect is blamed alone", "(not suspect or suspect == id)" => "true";
     "reclaim": "who is to blame is decided once", "if string.sub(beat, 1, 1) ~= 'D' then" => "if true then";
     "reclaim": "leaving charges nobody", "elseif running and mode == 'crash' and" => "elseif running and";

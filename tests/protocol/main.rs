@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod damaged;
 mod ending;
 mod explorer;
 mod full;

@@ -11,6 +11,7 @@
 //!
 //! * `clients`: the table of connections; the one that waits longest makes room when it is full.
 //! * `connection`: one client connection from request to request, and all of its deadlines.
+//! * `incoming`: from its bytes to whole requests.
 //! * `head`, `chunked`: what a well-formed request is.
 //! * `buffer`: memory that grows as bytes come in, within one budget.
 //! * `upstream`: the connections to tiny_http.
@@ -23,7 +24,10 @@ mod buffer;
 mod chunked;
 mod clients;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
+mod incoming;
 mod refusal;
 #[cfg(test)]
 mod tests;

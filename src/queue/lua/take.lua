@@ -18,7 +18,7 @@ for i = 6, #ARGV, 2 do
 end
 local taken = {'taken', now, 0, paused}
 
--- An entry that can be an id: 1 to 2^53 - 1 in plain digits.
+-- An entry that can be an id, or a token that can be counted on: 1 to 2^53 - 1 in plain digits.
 local function is_id(entry)
   return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
 end
@@ -48,7 +48,7 @@ local function start(id)
     drop(id, status, owner)
     return false
   end
-  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (starts or 0) + 1, 'started_at', now)
+  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (is_id(starts or '') and starts or 0) + 1, 'started_at', now)
   for i = 2, #fields, 2 do bytes = bytes + #fields[i] end
   table.insert(fields, 1, id)
   taken[#taken + 1] = fields
@@ -87,7 +87,7 @@ if suspects ~= 'none' and left > 0 then
     local queue = WORK .. ARGV[i] .. SUSPECTS
     local id = not is_paused[ARGV[i]] and call('LINDEX', queue, -1)
     if id then
-      local alone = tonumber(read(id, 'crashes')[1] or 0) + 1 >= max_crashes
+      local alone = (tonumber(read(id, 'crashes')[1]) or 0) + 1 >= max_crashes
       if alone and (suspects ~= 'alone' or #taken > 4) then
         if makes_room(ARGV[i]) then taken[3] = 1 end
       else
