@@ -24,7 +24,9 @@ pub enum Figure {
     RssBusy,
     /// Redis's memory per waiting job.
     Bytes,
-    /// Commands per second that Redis carries out for an idle worker.
+    /// Commands per second that an idle worker sends to Redis.
+    IdleSent,
+    /// The same with the commands inside its scripts.
     IdleCommands,
     /// Processor time of an idle worker in per cent of a core.
     IdleCpu,

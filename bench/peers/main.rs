@@ -42,6 +42,7 @@ Measures threadq and its peers in turn and prints tables in Markdown: figures, a
   --idle SECONDS    how long idle workers are watched [5]
   --only LIST       these peers only [bullmq,rusty-sidekiq,apalis,dramatiq,celery,rq,sidekiq]
   --aof             Redis with an append-only file, synced every second; without it Redis keeps nothing on disk
+  --hash-max-listpack-value BYTES  that setting of everyone's Redis [Redis's default]; the private Redis of threadq has 1024
   --limit SECONDS   the longest time for one run of one peer [300]
   --program FILE    the threadq to measure [the one built with this bench]
 ";
@@ -135,7 +136,7 @@ fn in_short(figures: &Figures) -> String {
         ("rss", Figure::RssIdle),
         ("busy", Figure::RssBusy),
         ("bytes", Figure::Bytes),
-        ("commands", Figure::IdleCommands),
+        ("commands", Figure::IdleSent),
     ];
     let known =
         named.iter().filter_map(|(name, figure)| Some(format!("{name} {}", number(figures.get(*figure)?))));
@@ -152,6 +153,7 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
             lone: 300,
             idle: Duration::from_secs(5),
             aof: false,
+            listpack_value: None,
             program: PathBuf::from(env!("CARGO_BIN_EXE_threadq")),
         },
         rounds: 3,
@@ -176,6 +178,7 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
                 flags.peers = list.split(',').map(named).collect::<Result<_, _>>()?;
             }
             "aof" => flags.plan.aof = true,
+            "hash-max-listpack-value" => flags.plan.listpack_value = Some(args.value()?.parse()?),
             "limit" => flags.limit = seconds(args.value()?)?,
             "program" => flags.plan.program = PathBuf::from(args.value()?),
             // Tables are always in Markdown.

@@ -21,6 +21,8 @@ pub const CALLERS: usize = 32;
 pub const BATCH: usize = 100;
 /// Submissions before the clock runs.
 pub const WARM_UP: usize = 200;
+/// How long Redis gets to free the buffers of connections that have ended, before its memory is read.
+pub const SETTLING: Duration = Duration::from_millis(300);
 /// The longest way of a lone job.
 const LONGEST_WAY: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,8 @@ pub struct Plan {
     pub lone: usize,
     pub idle: Duration,
     pub aof: bool,
+    /// Redis's hash-max-listpack-value, if not its default.
+    pub listpack_value: Option<u32>,
     pub program: PathBuf,
 }
 
@@ -66,7 +70,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn measure(&self, figures: &mut Figures) -> Result<(), String> {
-        let mut redis = Redis::start(self.folder, self.plan.aof)?;
+        let mut redis = Redis::start(self.folder, self.plan)?;
         self.submit(figures, &mut redis)?;
         self.idle_and_lone(figures, &mut redis)?;
         self.drain(figures, &mut redis)
@@ -150,13 +154,12 @@ impl Run<'_> {
     fn drain(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
         redis.forget_everything()?;
         let jobs = self.jobs();
-        let mut producer = self.producer(redis)?;
-        // An answer to a line that does nothing: it is connected.
-        self.ask(&mut producer, "one 0")?;
         let before = redis.memory()?;
+        let mut producer = self.producer(redis)?;
         self.ask(&mut producer, &self.fill(jobs))?;
-        figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
         producer.stop();
+        self.limit.sleep(SETTLING)?;
+        figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
         let report = Report::new(self.folder)?;
         let mut worker = self.worker(redis, &report)?;
         drained(jobs, redis, &self.peer.probe, &mut worker, self.limit, figures)?;
@@ -169,7 +172,7 @@ impl Run<'_> {
 pub fn idle(
     plan: &Plan,
     worker: &Program,
-    redis: &mut Redis,
+    redis: &Redis,
     limit: &Limit,
     figures: &mut Figures,
 ) -> Result<(), String> {
@@ -177,12 +180,12 @@ pub fn idle(
     let pids = worker.pids();
     figures.set(Figure::RssIdle, process::rss(&pids));
     figures.set(Figure::PssIdle, process::pss(&pids));
-    let (commands, cpu, start) = (redis.commands()?, process::cpu(&pids), Instant::now());
-    limit.sleep(plan.idle)?;
+    let (cpu, start) = (process::cpu(&pids), Instant::now());
+    let (sent, in_scripts) = redis.watch(plan.idle, limit)?;
     let seconds = start.elapsed().as_secs_f64();
     figures.set(Figure::IdleCpu, (process::cpu(&pids) - cpu) / seconds * 100.0);
-    // The first INFO counts in the second.
-    figures.set(Figure::IdleCommands, (redis.commands()? - commands - 1.0) / seconds);
+    figures.set(Figure::IdleSent, sent as f64 / seconds);
+    figures.set(Figure::IdleCommands, (sent + in_scripts) as f64 / seconds);
     Ok(())
 }
 
@@ -209,7 +212,9 @@ pub fn drained(
             break;
         }
         if now > next_look {
-            limit.check().map_err(|error| format!("{left} of {jobs} jobs are left: {error}"))?;
+            limit
+                .check()
+                .map_err(|error| format!("not all jobs are done, {waiting} of {jobs} wait: {error}"))?;
             worker.check()?;
             if waiting < jobs as u64 {
                 pids = worker.pids();

@@ -15,7 +15,7 @@ use threadq::server::Server;
 use super::common::{Client, percentile};
 use super::figures::{Figure, Figures};
 use super::limit::Limit;
-use super::measure::{BATCH, CALLERS, Plan, Report, WARM_UP, drained, idle, lone, set_lone};
+use super::measure::{BATCH, CALLERS, Plan, Report, SETTLING, WARM_UP, drained, idle, lone, set_lone};
 use super::own_redis::Redis;
 use super::peer::Probe;
 use super::process::{self, Program};
@@ -47,7 +47,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn measure(&self, figures: &mut Figures) -> Result<(), String> {
-        let mut redis = Redis::start(self.folder, self.plan.aof)?;
+        let mut redis = Redis::start(self.folder, self.plan)?;
         self.submit(figures, &mut redis)?;
         self.idle(figures, &mut redis)?;
         self.lone(figures, &mut redis)?;
@@ -137,13 +137,14 @@ impl Run<'_> {
 
     fn drain(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
         redis.forget_everything()?;
-        let (server, addr) = self.server(redis, "parked")?;
         let jobs = self.plan.jobs;
-        let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
         let before = redis.memory()?;
+        let (server, addr) = self.server(redis, "parked")?;
+        let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
         submit_batches(addr, &body, jobs);
-        figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
         server.stop();
+        self.limit.sleep(SETTLING)?;
+        figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
         let (mut server, _) = self.server(redis, "default")?;
         drained(jobs, redis, &PROBE, &mut server, self.limit, figures)?;
         server.stop();

@@ -1,23 +1,26 @@
 //! The redis-server of one run, the same for everyone.
 
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, FromRedisValue};
 
+use super::limit::Limit;
+use super::measure::Plan;
 use super::peer::Probe;
 use super::process::Program;
 
 /// What every redis-server of the bench is started with, beside its port and folder.
-pub fn settings(aof: bool) -> Vec<&'static str> {
-    let mut settings = vec!["--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction"];
-    settings.extend(if aof {
-        ["--appendonly", "yes", "--appendfsync", "everysec"].as_slice()
-    } else {
-        ["--appendonly", "no"].as_slice()
-    });
+pub fn settings(plan: &Plan) -> Vec<String> {
+    let persistence = if plan.aof { "--appendonly yes --appendfsync everysec" } else { "--appendonly no" };
+    let mut settings: Vec<String> = ["--bind", "127.0.0.1", "--save", ""].map(str::to_owned).into();
+    settings.extend(persistence.split(' ').chain(["--maxmemory-policy", "noeviction"]).map(str::to_owned));
+    if let Some(bytes) = plan.listpack_value {
+        settings.extend(["--hash-max-listpack-value".to_owned(), bytes.to_string()]);
+    }
     settings
 }
 
@@ -30,13 +33,13 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub fn start(folder: &Path, aof: bool) -> Result<Redis, String> {
+    pub fn start(folder: &Path, plan: &Plan) -> Result<Redis, String> {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| error.to_string())?.port();
         let data = folder.join(format!("redis-{port}"));
         std::fs::create_dir_all(&data).map_err(|error| error.to_string())?;
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--dir"]).arg(&data).args(settings(aof));
+        command.args(["--port", &port.to_string(), "--dir"]).arg(&data).args(settings(plan));
         let mut server = Program::start("redis-server", command, folder)?;
         let client = redis::Client::open(url(port)).map_err(|error| error.to_string())?;
         let end = Instant::now() + Duration::from_secs(10);
@@ -75,9 +78,29 @@ impl Redis {
         self.info("memory", "used_memory:")
     }
 
-    /// Commands that Redis has carried out, before this one.
-    pub fn commands(&mut self) -> Result<f64, String> {
-        self.info("stats", "total_commands_processed:")
+    /// Watches the commands that reach Redis for a while: how many were sent, and how many ran inside scripts.
+    pub fn watch(&self, time: Duration, limit: &Limit) -> Result<(usize, usize), String> {
+        let fault = |error: std::io::Error| format!("Redis, MONITOR: {error}");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(fault)?;
+        stream.set_read_timeout(Some(Duration::from_millis(50))).map_err(fault)?;
+        stream.write_all(b"MONITOR\r\n").map_err(fault)?;
+        let mut text = Vec::new();
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            limit.check()?;
+            let mut part = [0; 16 * 1024];
+            match stream.read(&mut part) {
+                Ok(0) => return Err("Redis ended MONITOR".to_owned()),
+                Ok(read) => text.extend(&part[..read]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => return Err(fault(error)),
+            }
+        }
+        // `+TIME [0 ADDRESS] "COMMAND" ..`, the address of a script's commands is `lua`; the first line is `+OK`.
+        let text = String::from_utf8_lossy(&text);
+        let is_script = |line: &&str| line.split(' ').nth(2) == Some("lua]");
+        let (scripts, sent): (Vec<&str>, Vec<&str>) = text.lines().skip(1).partition(is_script);
+        Ok((sent.len(), scripts.len()))
     }
 
     fn info(&mut self, section: &str, field: &str) -> Result<f64, String> {

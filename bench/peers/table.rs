@@ -83,9 +83,9 @@ fn write(
         plan.payload,
         plan.workers,
         redis_version(),
-        own_redis::settings(plan.aof)
+        own_redis::settings(plan)
             .iter()
-            .map(|word| if word.is_empty() { "''" } else { word })
+            .map(|word| if word.is_empty() { "''" } else { word.as_str() })
             .collect::<Vec<_>>()
             .join(" "),
     )?;
@@ -120,7 +120,7 @@ fn figures(text: &mut String, plan: &Plan, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
         "| | jobs | drain jobs/s | submit/s, one caller | submit/s, {CALLERS} callers | submit jobs/s, {BATCH} a call | \
-         lone job p50 / p99 ms | RSS idle / busy MB | PSS idle MB | Redis bytes per queued job | Redis commands/s idle | CPU idle % |"
+         lone job p50 / p99 ms | RSS idle / busy MB | PSS idle MB | Redis bytes per queued job | Redis commands/s idle, sent / with those in scripts | CPU idle % |"
     )?;
     writeln!(text, "|{}", " --- |".repeat(12))?;
     let ours: Vec<&Figures> = rows.iter().flat_map(|row| &row.pairs).map(|pair| &pair.ours).collect();
@@ -140,7 +140,7 @@ fn figures_line(text: &mut String, label: &str, jobs: usize, runs: &[&Figures]) 
     };
     writeln!(
         text,
-        "| {label} | {} | {} | {} | {} | {} | {} / {} | {} / {} | {} | {} | {} | {} |",
+        "| {label} | {} | {} | {} | {} | {} | {} / {} | {} / {} | {} | {} | {} / {} | {} |",
         number(jobs as f64),
         median(Figure::Drain),
         median(Figure::One),
@@ -152,6 +152,7 @@ fn figures_line(text: &mut String, label: &str, jobs: usize, runs: &[&Figures]) 
         median(Figure::RssBusy),
         median(Figure::PssIdle),
         median(Figure::Bytes),
+        median(Figure::IdleSent),
         median(Figure::IdleCommands),
         median(Figure::IdleCpu),
     )
@@ -190,8 +191,8 @@ fn definitions(plan: &Plan) -> String {
          - Lone job: from just before it is submitted to the start of its handler, {} jobs, one at a time. Both ends look at \
          one clock.\n\
          - RSS: of all processes of the worker together, shared pages counted in each (PSS: shared out among them). Idle: \
-         after some jobs; busy: the most seen during the drain. Idle commands and CPU: over {} s.\n\
-         - Redis bytes: growth of used_memory by the jobs before the drain, divided by them.\n\
+         after some jobs; busy: the most seen during the drain. Idle commands (as MONITOR shows them) and CPU: over {} s.\n\
+         - Redis bytes: growth of used_memory by the jobs that wait before the drain, divided by them, nobody being connected.\n\
          - threadq: `threadq serve --demo` with its defaults, type `echo`; keeps completed jobs and results. For the lone job \
          it is a server of the same library with a handler that tells when it was started.",
         plan.lone,
