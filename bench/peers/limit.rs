@@ -1,12 +1,12 @@
-//! How long one run may take, and whether a signal ends all of them.
+//! How long a phase of a run may take, and whether a signal ends all of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The end of what is being done.
-#[derive(Clone)]
 pub struct Limit {
+    time: Duration,
     end: Instant,
     stop: Arc<AtomicBool>,
 }
@@ -14,7 +14,12 @@ pub struct Limit {
 impl Limit {
     /// Time's up after `time`, or when `stop` is set.
     pub fn new(time: Duration, stop: Arc<AtomicBool>) -> Limit {
-        Limit { end: Instant::now() + time, stop }
+        Limit { time, end: Instant::now() + time, stop }
+    }
+
+    /// The same time once more, from now.
+    pub fn again(&self) -> Limit {
+        Limit::new(self.time, self.stop.clone())
     }
 
     pub fn is_over(&self) -> bool {
@@ -26,7 +31,7 @@ impl Limit {
         if self.stop.load(Ordering::Relaxed) {
             Err("stopped by a signal".to_owned())
         } else if self.is_over() {
-            Err("the time limit is over (--limit)".to_owned())
+            Err(format!("not done within {} s", self.time.as_secs()))
         } else {
             Ok(())
         }

@@ -43,7 +43,7 @@ Measures threadq and its peers in turn and prints tables in Markdown: figures, a
   --only LIST       these peers only [bullmq,rusty-sidekiq,apalis,dramatiq,celery,rq,sidekiq]
   --aof             Redis with an append-only file, synced every second; without it Redis keeps nothing on disk
   --hash-max-listpack-value BYTES  that setting of everyone's Redis [Redis's default]; the private Redis of threadq has 1024
-  --limit SECONDS   the longest time for one run of one peer [300]
+  --limit SECONDS   the longest time for a phase of a run [180]
   --program FILE    the threadq to measure [the one built with this bench]
 ";
 
@@ -100,21 +100,19 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
                 break;
             }
             let limit = Limit::new(flags.limit, stop.clone());
-            let mut report =
-                |label: &str, start: Instant, (figures, outcome): (Figures, Result<(), String>)| {
-                    eprintln!(
-                        "round {round}: {label}: {} ({:.0} s)",
-                        in_short(&figures),
-                        start.elapsed().as_secs_f64()
-                    );
-                    if let Err(error) = outcome {
-                        note(format!("round {round}, {label}: {error}"));
-                    }
-                    figures
-                };
+            let mut report = |label: &str, start: Instant, (figures, errors): (Figures, Vec<String>)| {
+                eprintln!(
+                    "round {round}: {label}: {} ({:.0} s)",
+                    in_short(&figures),
+                    start.elapsed().as_secs_f64()
+                );
+                for error in errors {
+                    note(format!("round {round}, {label}: {error}"));
+                }
+                figures
+            };
             let start = Instant::now();
             let ours = report("threadq", start, ours::measure(&flags.plan, folder.path(), &limit));
-            let limit = Limit::new(flags.limit, stop.clone());
             let start = Instant::now();
             let theirs = measure::peer(row.peer, &flags.plan, folder.path(), &limit);
             let peer = report(row.peer.label, start, theirs);
@@ -157,7 +155,7 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
             program: PathBuf::from(env!("CARGO_BIN_EXE_threadq")),
         },
         rounds: 3,
-        limit: Duration::from_secs(300),
+        limit: Duration::from_secs(180),
         peers: PEERS.iter().collect(),
     };
     let seconds = |value: std::ffi::OsString| value.parse_with(|text| text.parse().map(Duration::from_secs));

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -53,29 +54,49 @@ impl Plan {
     }
 }
 
-/// Measures a peer once. What was measured before an error counts.
-pub fn peer(peer: &Peer, plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Result<(), String>) {
-    let mut figures = Figures::default();
-    let outcome = Run { peer, plan, folder, limit }.measure(&mut figures);
-    process::end_all();
-    (figures, outcome)
+/// A part of a run, on a Redis of its own.
+pub type Phase<'a> = &'a dyn Fn(&mut Figures, &mut Redis, &Limit) -> Result<(), String>;
+
+/// Measures a peer once.
+pub fn peer(peer: &Peer, plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Vec<String>) {
+    let run = Run { peer, plan, folder };
+    in_phases(
+        plan,
+        folder,
+        limit,
+        &[
+            &|figures, redis, limit| run.submit(figures, redis, limit),
+            &|figures, redis, limit| run.idle_and_lone(figures, redis, limit),
+            &|figures, redis, limit| run.drain(figures, redis, limit),
+        ],
+    )
+}
+
+/// Runs phases one after the other, each with the whole time limit, and ends whatever it leaves behind. One that goes
+/// wrong leaves its figures out, and the others go on. What went wrong.
+pub fn in_phases(plan: &Plan, folder: &Path, limit: &Limit, phases: &[Phase]) -> (Figures, Vec<String>) {
+    let (mut figures, mut errors) = (Figures::default(), Vec::new());
+    for phase in phases {
+        let limit = limit.again();
+        if limit.is_over() {
+            break;
+        }
+        let mut run = || phase(&mut figures, &mut Redis::start(folder, plan)?, &limit);
+        // The benches' HTTP client panics where it gets no answer.
+        let outcome = catch_unwind(AssertUnwindSafe(&mut run));
+        errors.extend(outcome.unwrap_or_else(|_| Err("a request went wrong, see above".to_owned())).err());
+        process::end_all();
+    }
+    (figures, errors)
 }
 
 struct Run<'a> {
     peer: &'a Peer,
     plan: &'a Plan,
     folder: &'a Path,
-    limit: &'a Limit,
 }
 
 impl Run<'_> {
-    fn measure(&self, figures: &mut Figures) -> Result<(), String> {
-        let mut redis = Redis::start(self.folder, self.plan)?;
-        self.submit(figures, &mut redis)?;
-        self.idle_and_lone(figures, &mut redis)?;
-        self.drain(figures, &mut redis)
-    }
-
     fn jobs(&self) -> usize {
         self.peer.jobs(self.plan.jobs)
     }
@@ -93,9 +114,9 @@ impl Run<'_> {
     }
 
     /// Says a line to the producer; the seconds that it took.
-    fn ask(&self, producer: &mut Program, line: &str) -> Result<f64, String> {
+    fn ask(&self, producer: &mut Program, line: &str, limit: &Limit) -> Result<f64, String> {
         producer.say(line)?;
-        let answer = producer.hear(self.limit)?;
+        let answer = producer.hear(limit)?;
         answer.parse().map_err(|_| format!("{}: its producer says {answer:?}", self.peer.name))
     }
 
@@ -108,7 +129,7 @@ impl Run<'_> {
         }
     }
 
-    fn submit(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
+    fn submit(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let jobs = self.jobs();
         let mut ways = vec![(Figure::One, format!("one {jobs}"))];
         if self.peer.concurrent {
@@ -120,8 +141,8 @@ impl Run<'_> {
         for (figure, line) in ways {
             redis.forget_everything()?;
             let mut producer = self.producer(redis)?;
-            self.ask(&mut producer, &format!("one {WARM_UP}"))?;
-            let seconds = self.ask(&mut producer, &line)?;
+            self.ask(&mut producer, &format!("one {WARM_UP}"), limit)?;
+            let seconds = self.ask(&mut producer, &line, limit)?;
             figures.set(figure, jobs as f64 / seconds);
             let (waiting, _) = redis.left(&self.peer.probe)?;
             if waiting != (jobs + WARM_UP) as u64 {
@@ -132,37 +153,35 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn idle_and_lone(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
-        redis.forget_everything()?;
+    fn idle_and_lone(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let report = Report::new(self.folder)?;
         let mut producer = self.producer(redis)?;
         let mut worker = self.worker(redis, &report)?;
         let mut send = || {
             worker.check()?;
-            self.ask(&mut producer, "lone").map(drop)
+            self.ask(&mut producer, "lone", limit).map(drop)
         };
-        lone(self.plan.lone_warm_up(), &report, self.limit, &mut send)?;
-        let mut ways = lone(self.plan.lone, &report, self.limit, &mut send)?;
+        lone(self.plan.lone_warm_up(), &report, limit, &mut send)?;
+        let mut ways = lone(self.plan.lone, &report, limit, &mut send)?;
         set_lone(figures, &mut ways);
         // Its connection counts no command while nothing is sent, but its process must not count as memory.
         producer.stop();
-        idle(self.plan, &worker, redis, self.limit, figures)?;
+        idle(self.plan, &worker, redis, limit, figures)?;
         worker.stop();
         Ok(())
     }
 
-    fn drain(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
-        redis.forget_everything()?;
+    fn drain(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let jobs = self.jobs();
         let before = redis.memory()?;
         let mut producer = self.producer(redis)?;
-        self.ask(&mut producer, &self.fill(jobs))?;
+        self.ask(&mut producer, &self.fill(jobs), limit)?;
         producer.stop();
-        self.limit.sleep(SETTLING)?;
+        limit.sleep(SETTLING)?;
         figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
         let report = Report::new(self.folder)?;
         let mut worker = self.worker(redis, &report)?;
-        drained(jobs, redis, &self.peer.probe, &mut worker, self.limit, figures)?;
+        drained(jobs, redis, &self.peer.probe, &mut worker, limit, figures)?;
         worker.stop();
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Barrier, OnceLock};
@@ -15,10 +14,12 @@ use threadq::server::Server;
 use super::common::{Client, percentile};
 use super::figures::{Figure, Figures};
 use super::limit::Limit;
-use super::measure::{BATCH, CALLERS, Plan, Report, SETTLING, WARM_UP, drained, idle, lone, set_lone};
+use super::measure::{
+    BATCH, CALLERS, Plan, Report, SETTLING, WARM_UP, drained, idle, in_phases, lone, set_lone,
+};
 use super::own_redis::Redis;
 use super::peer::Probe;
-use super::process::{self, Program};
+use super::process::Program;
 
 /// Set for the bench's own program when it is to be the server of [`lone_server`].
 const LONE_SERVER: &str = "PEERS_LONE_SERVER";
@@ -29,53 +30,50 @@ const PROBE: Probe = Probe {
     failed: &[("ZCARD", "{threadq}:dlq_queue"), ("ZCARD", "{threadq}:scheduled")],
 };
 
-/// Measures threadq once. What was measured before an error counts.
-pub fn measure(plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Result<(), String>) {
-    let mut figures = Figures::default();
-    let run = Run { plan, folder, limit };
-    // The benches' HTTP client panics where it gets no answer.
-    let outcome = catch_unwind(AssertUnwindSafe(|| run.measure(&mut figures)));
-    process::end_all();
-    (figures, outcome.unwrap_or_else(|_| Err("a request went wrong, see above".to_owned())))
+/// Measures threadq once.
+pub fn measure(plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Vec<String>) {
+    let run = Run { plan, folder };
+    in_phases(
+        plan,
+        folder,
+        limit,
+        &[
+            &|figures, redis, limit| run.submit(figures, redis, limit),
+            &|figures, redis, limit| run.idle(figures, redis, limit),
+            &|figures, redis, limit| run.lone(figures, redis, limit),
+            &|figures, redis, limit| run.drain(figures, redis, limit),
+        ],
+    )
 }
 
 struct Run<'a> {
     plan: &'a Plan,
     folder: &'a Path,
-    limit: &'a Limit,
 }
 
 impl Run<'_> {
-    fn measure(&self, figures: &mut Figures) -> Result<(), String> {
-        let mut redis = Redis::start(self.folder, self.plan)?;
-        self.submit(figures, &mut redis)?;
-        self.idle(figures, &mut redis)?;
-        self.lone(figures, &mut redis)?;
-        self.drain(figures, &mut redis)
-    }
-
     /// The server, and where its API is.
-    fn server(&self, redis: &Redis, queue: &str) -> Result<(Program, SocketAddr), String> {
+    fn server(&self, redis: &Redis, queue: &str, limit: &Limit) -> Result<(Program, SocketAddr), String> {
         let mut command = Command::new(&self.plan.program);
         command.args(["serve", "--demo", "--listen", "127.0.0.1:0", "--redis-url", &redis.url()]);
         command.args(["--queues", queue, "--workers", &self.plan.workers.to_string()]);
-        self.listening(command)
+        self.listening(command, limit)
     }
 
-    fn listening(&self, mut command: Command) -> Result<(Program, SocketAddr), String> {
+    fn listening(&self, mut command: Command, limit: &Limit) -> Result<(Program, SocketAddr), String> {
         command.current_dir(self.folder).env_remove("PORT").env_remove("REDIS_URL");
         let server = Program::start("threadq", command, self.folder)?;
-        let line = server.hear(self.limit)?;
+        let line = server.hear(limit)?;
         let addr = line.strip_prefix("threadq listening on http://").and_then(|addr| addr.parse().ok());
         Ok((server, addr.ok_or_else(|| format!("threadq says {line:?}"))?))
     }
 
-    fn submit(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
+    fn submit(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
         for (figure, callers) in [(Figure::One, 1), (Figure::Concurrent, CALLERS), (Figure::Bulk, 1)] {
             redis.forget_everything()?;
             // What nobody takes stays.
-            let (server, addr) = self.server(redis, "parked")?;
+            let (server, addr) = self.server(redis, "parked", limit)?;
             submit(addr, &body, WARM_UP, 1);
             let jobs = self.plan.jobs;
             let start = Instant::now();
@@ -96,29 +94,27 @@ impl Run<'_> {
                 ));
             }
             server.stop();
-            self.limit.check()?;
+            limit.check()?;
         }
         Ok(())
     }
 
-    fn idle(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
-        redis.forget_everything()?;
-        let (server, addr) = self.server(redis, "default")?;
+    fn idle(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
+        let (server, addr) = self.server(redis, "default", limit)?;
         let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
         submit(addr, &body, self.plan.lone_warm_up() + self.plan.lone, 1);
-        idle(self.plan, &server, redis, self.limit, figures)?;
+        idle(self.plan, &server, redis, limit, figures)?;
         server.stop();
         Ok(())
     }
 
     /// A server of the library, since no demo handler tells when it was started.
-    fn lone(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
-        redis.forget_everything()?;
+    fn lone(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let report = Report::new(self.folder)?;
         let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
         command.env(LONE_SERVER, redis.url()).env("PEERS_REPORT", &report.path);
         command.env("PEERS_WORKERS", self.plan.workers.to_string());
-        let (mut server, addr) = self.listening(command)?;
+        let (mut server, addr) = self.listening(command, limit)?;
         let mut client = Client::new(addr);
         let text = self.plan.payload_json();
         let mut send = || {
@@ -128,25 +124,24 @@ impl Run<'_> {
             client.json("POST", "/jobs", &body);
             Ok(())
         };
-        lone(self.plan.lone_warm_up(), &report, self.limit, &mut send)?;
-        set_lone(figures, &mut lone(self.plan.lone, &report, self.limit, &mut send)?);
+        lone(self.plan.lone_warm_up(), &report, limit, &mut send)?;
+        set_lone(figures, &mut lone(self.plan.lone, &report, limit, &mut send)?);
         drop(client);
         server.stop();
         Ok(())
     }
 
-    fn drain(&self, figures: &mut Figures, redis: &mut Redis) -> Result<(), String> {
-        redis.forget_everything()?;
+    fn drain(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let jobs = self.plan.jobs;
         let before = redis.memory()?;
-        let (server, addr) = self.server(redis, "parked")?;
+        let (server, addr) = self.server(redis, "parked", limit)?;
         let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
         submit_batches(addr, &body, jobs);
         server.stop();
-        self.limit.sleep(SETTLING)?;
+        limit.sleep(SETTLING)?;
         figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
-        let (mut server, _) = self.server(redis, "default")?;
-        drained(jobs, redis, &PROBE, &mut server, self.limit, figures)?;
+        let (mut server, _) = self.server(redis, "default", limit)?;
+        drained(jobs, redis, &PROBE, &mut server, limit, figures)?;
         server.stop();
         Ok(())
     }

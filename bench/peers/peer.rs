@@ -101,7 +101,7 @@ pub const PEERS: &[Peer] = &[
             taken: &[("SCARD", "bench:inflight:bench")],
             failed: &[("SCARD", "bench:dead")],
         },
-        note: "one process; default configuration; keeps completed jobs and results; fewer jobs because its worker ends with an error of Redis when more than about 8,000 wait",
+        note: "one process; default configuration, but looks for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; fewer jobs because its worker ends with an error of Redis when more than about 8,000 wait",
     },
     Peer {
         name: "dramatiq",

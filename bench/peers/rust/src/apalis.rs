@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use apalis::prelude::*;
 use apalis_redis::{Config, RedisStorage};
 use common::{Payload, variable};
@@ -17,8 +19,9 @@ async fn main() {
     // Reliable as it comes: jobs taken stand in a set of their worker, under a lease, until they are acknowledged.
     let mut storage = RedisStorage::new(connection).with_config(Config::default().queue("bench"));
     if common::is_worker() {
+        // Without a polling strategy an idle worker looks for jobs at its heartbeat only, every 30 s.
         let worker = WorkerBuilder::new("bench")
-            .backend(storage)
+            .backend(storage.poll_with_interval(Duration::from_millis(100)))
             .concurrency(common::workers())
             .parallelize(tokio::spawn)
             .build(no_op);
