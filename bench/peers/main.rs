@@ -119,6 +119,9 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
             row.pairs.push(Pair { ours, peer });
         }
     }
+    if stop.load(Ordering::Relaxed) {
+        note("stopped by a signal, the rounds are not complete".to_owned());
+    }
     (rows, notes)
 }
 
