@@ -76,16 +76,15 @@ fn idle(redis: &mut BenchRedis) {
     load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
     std::thread::sleep(Duration::from_secs(3));
     let seconds = flag("seconds", 20.0);
-    let (before, commands) = (usage(server.pid()), redis.info("total_commands_processed"));
+    let (before, commands) = (usage(server.pid()), Snapshot::take(redis));
     std::thread::sleep(Duration::from_secs_f64(seconds));
-    let (after, now) = (usage(server.pid()), redis.info("total_commands_processed"));
+    let after = usage(server.pid());
     row("RSS idle", mb(after.rss_kb));
     row("threads", after.threads);
     row("wake-ups idle", format!("{:.2} /s", (after.wakeups - before.wakeups) as f64 / seconds));
     let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9 / seconds * 100.0;
     row("CPU idle", format!("{cpu:.3} % of a core"));
-    // One of them is the question itself.
-    row("Redis commands idle, inside scripts too", format!("{:.2} /s", (now - commands - 1.0) / seconds));
+    commands.print(redis, seconds, "idle, per second");
 }
 
 fn mb(kb: u64) -> String {
@@ -104,7 +103,7 @@ fn per_job(redis: &mut BenchRedis) {
     let submitter = Server::start(&redis.url(), &["--queues", "other"]);
     let (memory, before) = (redis.info("used_memory"), Snapshot::take(redis));
     load(submitter.addr(), 32, jobs, &submissions(&payload(bytes), &queues, None));
-    before.print(redis, jobs, &format!("POST /jobs of {jobs} jobs"));
+    before.print(redis, jobs as f64, &format!("POST /jobs of {jobs} jobs, per job"));
     row("RSS while jobs are submitted, 32 clients", mb(usage(submitter.pid()).peak_rss_kb));
     submitter.stop();
     let each = |memory: f64| format!("{:.0} bytes", memory / jobs as f64);
@@ -120,7 +119,7 @@ fn per_job(redis: &mut BenchRedis) {
         std::thread::sleep(Duration::from_millis(20));
     }
     drain::end_ms(redis, 0, jobs + 1);
-    before.print(redis, jobs, &format!("drain of {jobs} jobs"));
+    before.print(redis, jobs as f64, &format!("drain of {jobs} jobs, per job"));
     let last: &Usage = busy.last().expect("it takes longer than a look");
     row("RSS busy with the drain, at most", mb(last.peak_rss_kb));
     server.stop();
@@ -147,31 +146,30 @@ impl Snapshot {
             };
             Some((name.to_owned(), (figure("calls")?, figure("usec")?)))
         };
-        Snapshot { cpu, commands: info.lines().filter_map(read).collect() }
+        // Of INFO nothing but this bench makes use.
+        let commands = info.lines().filter_map(read).filter(|(name, _)| name != "info");
+        Snapshot { cpu, commands: commands.collect() }
     }
 
-    /// What it has done since, per job. The bench's own questions are among it, and too few to be seen.
-    fn print(&self, redis: &mut BenchRedis, jobs: usize, what: &str) {
+    /// What it has done since, by this number of jobs or seconds. The bench's own looks at a drain are among it, and too
+    /// few to be seen.
+    fn print(&self, redis: &mut BenchRedis, number: f64, what: &str) {
         let now = Snapshot::take(redis);
-        let jobs = jobs as f64;
-        let mut commands: Vec<(&str, f64, f64)> = (now.commands.iter())
-            .map(|(name, (calls, usec))| {
-                let (calls_before, usec_before) = self.commands.get(name).copied().unwrap_or_default();
-                (name.as_str(), (calls - calls_before) / jobs, (usec - usec_before) / jobs)
-            })
-            .collect();
+        let since = |(name, (calls, usec)): (&String, &(f64, f64))| {
+            let (calls_before, usec_before) = self.commands.get(name).copied().unwrap_or_default();
+            (name.clone(), (calls - calls_before) / number, (usec - usec_before) / number)
+        };
+        let mut commands: Vec<(String, f64, f64)> = now.commands.iter().map(since).collect();
+        commands.retain(|(_, calls, _)| *calls > 0.0);
         let is_asked = |name: &str| matches!(name, "evalsha" | "eval" | "brpoplpush");
         let asked: f64 = commands.iter().filter(|(name, ..)| is_asked(name)).map(|(_, calls, _)| calls).sum();
         let all: f64 = commands.iter().map(|(_, calls, _)| calls).sum();
-        let cpu = (now.cpu - self.cpu) * 1e6 / jobs;
-        println!("{what}, per job:");
-        row("  Redis CPU", format!("{cpu:.2} µs"));
-        row("  commands, inside scripts too", format!("{all:.2}"));
+        println!("{what}:");
+        row("  Redis CPU", format!("{:.2} µs", (now.cpu - self.cpu) * 1e6 / number));
         row("  round trips", format!("{asked:.3}"));
+        row("  commands, scripts and those inside", format!("{all:.2}"));
         commands.sort_by(|a, b| b.2.total_cmp(&a.2));
-        for (name, calls, usec) in
-            commands.iter().take(flag("commands", 12)).filter(|(_, calls, _)| *calls > 0.0)
-        {
+        for (name, calls, usec) in commands.iter().take(flag("commands", 12)) {
             println!("    {name:<12} {calls:>7.3} calls {usec:>8.3} µs");
         }
     }

@@ -18,7 +18,10 @@ impl Rounds {
     }
 
     pub fn median(&self) -> f64 {
-        percentile(&mut self.0.clone(), 0.5)
+        let mut figures = self.0.clone();
+        figures.sort_by(f64::total_cmp);
+        let last = figures.len() - 1;
+        (figures[last / 2] + figures[last.div_ceil(2)]) / 2.0
     }
 
     pub fn min(&self) -> f64 {
