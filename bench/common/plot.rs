@@ -34,9 +34,10 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#59636e}.title{fon
 impl Plot {
     /// The SVG text.
     pub fn to_svg(&self) -> String {
-        let largest = self.series.iter().flat_map(|series| &series.figures).map(Rounds::max);
-        let step = round_step(largest.fold(1.0, f64::max) / 5.0);
-        let ticks = (largest_of(&self.series) / step).ceil();
+        let figures = self.series.iter().flat_map(|series| &series.figures);
+        let largest = figures.map(Rounds::max).fold(1.0, f64::max);
+        let step = round_step(largest / 5.0);
+        let ticks = (largest / step).ceil();
         let x =
             |place: usize| LEFT + (WIDTH - LEFT - RIGHT) * (place as f64 + 0.5) / self.places.len() as f64;
         let y = |figure: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * figure / (ticks * step);
@@ -90,10 +91,6 @@ impl Plot {
         }
         svg + "</svg>\n"
     }
-}
-
-fn largest_of(series: &[Series]) -> f64 {
-    series.iter().flat_map(|series| &series.figures).map(Rounds::max).fold(1.0, f64::max)
 }
 
 /// The smallest of 1, 2, 5, 10, 20, .. that is not below this.
