@@ -74,18 +74,17 @@ impl Plot {
         }
         for (number, series) in self.series.iter().enumerate() {
             let colour = COLOURS[number % COLOURS.len()];
+            // Side by side, so that no spread hides another.
+            let x = |place: usize| x(place) + 8.0 * number as f64 - 4.0 * (self.series.len() - 1) as f64;
             let points: Vec<String> = (series.figures.iter().enumerate())
                 .map(|(place, figure)| format!("{:.1},{:.1}", x(place), y(figure.median())))
                 .collect();
             let points = points.join(" ");
-            let _ = writeln!(
-                svg,
-                "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>"
-            );
+            let line = "fill=\"none\" stroke-width=\"2\"";
+            let _ = writeln!(svg, "<polyline points=\"{points}\" stroke=\"{colour}\" {line}/>");
             for (place, figure) in series.figures.iter().enumerate() {
-                let (x, low, high) = (x(place), y(figure.min()), y(figure.max()));
+                let (x, low, high, at) = (x(place), y(figure.min()), y(figure.max()), y(figure.median()));
                 let _ = writeln!(svg, "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"{colour}\"/>");
-                let at = y(figure.median());
                 let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{at:.1}\" r=\"3.5\" fill=\"{colour}\"/>");
             }
         }
