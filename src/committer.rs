@@ -94,12 +94,15 @@ impl Committer {
         }
     }
 
-    /// Tells the log, the metrics and the scheduler what became of a job.
+    /// Tells the log, the metrics and the scheduler what became of a job. One that was settled before was so by this same
+    /// verdict, and nobody has heard of it: the answer was lost.
     fn note(&self, job: &Job, verdict: &Verdict, settled: Settled) {
         let (id, kind, attempt) = (job.id, &job.kind, job.attempts + 1);
         match (settled, verdict) {
-            (Settled::Now(Status::Completed), _) => self.metrics.completed(kind),
-            (Settled::Now(Status::Retrying), Verdict::Retry(error, delay)) => {
+            (Settled::Now(Status::Completed) | Settled::Repeated, Verdict::Complete(_)) => {
+                self.metrics.completed(kind)
+            }
+            (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry(error, delay)) => {
                 let seconds = delay.as_secs_f64();
                 log::warn!(
                     "job={id} type={kind:?} attempt={attempt}: failed, again in {seconds:.1} s: {error}"
@@ -107,7 +110,8 @@ impl Committer {
                 self.metrics.retried(kind);
                 self.scheduler.due_in(*delay);
             }
-            (Settled::Now(Status::Failed), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
+            (Settled::Now(Status::Failed), Verdict::Retry(error, _))
+            | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
                 log::error!("job={id} type={kind:?} attempt={attempt}: failed for good: {error}");
                 self.metrics.failed(kind);
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::complaint::Complaint;
 use crate::handler::StopSignal;
 use crate::identity::Identity;
 use crate::inhand::InHand;
@@ -63,9 +64,14 @@ impl Fetchers {
     /// The loop of one fetcher, which wakes for jobs in `queue`.
     pub fn run(&self, queue: &str) {
         let mut pause = Pause::default();
+        let mut complaint = Complaint::default();
         // Whether the queues may hold more than the last take brought.
         let mut more = true;
+        let mut suspects_ended = 0;
         while self.in_hand.wait_for_room().is_some() {
+            // Suspects wake no fetcher by themselves, and who wakes it for the next one may do so before it sleeps.
+            let ended_before = std::mem::replace(&mut suspects_ended, self.in_hand.suspects_ended());
+            more |= suspects_ended != ended_before;
             let took = if more {
                 self.take(queue, None)
             } else {
@@ -81,6 +87,10 @@ impl Fetchers {
             if took.is_ok() {
                 pause = Pause::default();
             }
+            // A take is one thing and the wait in BRPOPLPUSH another: only the two together show that it works.
+            if matches!(took, Ok(Took::Less)) && !more {
+                complaint.over();
+            }
             more = match took {
                 Ok(Took::All) => true,
                 Ok(Took::Less) => false,
@@ -95,7 +105,7 @@ impl Fetchers {
                 }
                 Err(error) => {
                     if let Error::Protocol(reason) = error {
-                        log::error!("queue={queue}: cannot take jobs: {reason}");
+                        complaint.log(&format!("queue={queue}: cannot take jobs"), &reason);
                     }
                     self.shutdown.wait(pause.next());
                     true

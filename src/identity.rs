@@ -50,7 +50,10 @@ impl Identity {
                 return Ok(());
             }
             let id = ServerId::generate();
-            log::warn!("server={refused}: was held to be dead, its jobs were taken over; goes on as {id}");
+            log::warn!(
+                "server={refused}: is not known in Redis any more (it was held to be dead, or Redis lost its data); \
+                 lets go of its jobs and goes on as {id}"
+            );
             in_hand.stop_all(StopReason::TakenOver);
             state.id = id;
         }

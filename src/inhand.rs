@@ -65,6 +65,8 @@ struct State {
     alone: bool,
     /// A suspect on its last chance waits until nothing runs here.
     wants_empty: bool,
+    /// How many suspects were in hand and are no more.
+    suspects_ended: u64,
     closed: bool,
     /// Threads that wait for room. Nobody is woken in vain: a wake-up costs a system call, and jobs end often.
     waiting: usize,
@@ -239,6 +241,7 @@ impl InHand {
             if state.suspect == Some(id) {
                 state.suspect = None;
                 state.alone = false;
+                state.suspects_ended += 1;
             }
         }
         self.tell_room(state);
@@ -264,6 +267,11 @@ impl InHand {
             }
         }
         self.deadline_set.notify_one();
+    }
+
+    /// How many suspects have ended here so far: when one more has, the next one may be taken.
+    pub fn suspects_ended(&self) -> u64 {
+        self.state().suspects_ended
     }
 
     /// How many jobs are in hand.
@@ -298,15 +306,16 @@ impl InHand {
         self.tell_room(state);
     }
 
-    /// Waits for the next deadline: tells attempts that timed out to stop, and gives those up that did not. Returns
-    /// what was given up (often nothing); `None` once taking has ended and nothing runs.
-    pub fn watch(&self) -> Option<Vec<GivenUp>> {
+    /// Waits for the next deadline, at most for the time that is given: tells attempts that timed out to stop, and gives
+    /// those up that did not. Returns what was given up (often nothing); `None` once taking has ended and nothing runs.
+    pub fn watch(&self, at_most: Option<Duration>) -> Option<Vec<GivenUp>> {
         let mut state = self.state();
         if state.closed && state.unfinished == 0 {
             return None;
         }
         state.next_watch = state.entries.values().filter_map(|entry| entry.deadline).min();
-        let mut state = match state.next_watch.map(|at| at.saturating_duration_since(Instant::now())) {
+        let until_deadline = state.next_watch.map(|at| at.saturating_duration_since(Instant::now()));
+        let mut state = match until_deadline.into_iter().chain(at_most).min() {
             Some(Duration::ZERO) => state,
             Some(time) => {
                 self.deadline_set.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
@@ -488,10 +497,10 @@ mod tests {
     /// Lets an attempt time out and not stop, until it is given up.
     fn give_up(in_hand: &InHand, job: &Arc<Job>, stop: &StopSignal) -> GivenUp {
         assert!(in_hand.begin(job.attempt_id(), Duration::ZERO));
-        assert!(in_hand.watch().unwrap().is_empty());
+        assert!(in_hand.watch(None).unwrap().is_empty());
         assert_eq!(stop.reason(), Some(StopReason::TimedOut));
         in_hand.state().entries.get_mut(&job.attempt_id()).unwrap().deadline = Some(Instant::now());
-        in_hand.watch().unwrap().remove(0)
+        in_hand.watch(None).unwrap().remove(0)
     }
 
     #[test]
@@ -510,7 +519,7 @@ mod tests {
         assert!(in_hand.begin(job.attempt_id(), Duration::ZERO));
         assert!(in_hand.end(job.attempt_id(), false).is_some());
         in_hand.close();
-        assert!(in_hand.watch().is_none());
+        assert!(in_hand.watch(None).is_none());
         assert_eq!(in_hand.end(job.attempt_id(), false), None);
     }
 

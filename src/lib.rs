@@ -75,6 +75,7 @@ pub mod handler;
 pub mod queue;
 
 pub mod committer;
+pub mod complaint;
 pub mod fetcher;
 pub mod identity;
 pub mod inhand;
@@ -87,9 +88,12 @@ pub mod managed_redis;
 pub mod metrics;
 pub mod server;
 pub mod shutdown;
+pub mod threads;
 
 #[doc(hidden)]
 pub mod cli;
 pub mod duration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod json;
 pub mod logging;

@@ -1,14 +1,18 @@
 //! The program's logger: one line per record on stderr, as text or JSON.
 //!
 //! A line is made before the lock is taken, so that a message that panics while it is printed leaves the logger usable, and
-//! goes out in one write. What a client or a job put into a message cannot start another line. A write that fails is
-//! dropped: a full disk or a closed pipe changes no job's fate. Programs that use the library bring a logger of their own.
+//! goes out in one write. What a client or a job put into a message cannot start another line. A line that cannot be
+//! written is dropped and counted: a full disk, a closed pipe or one that nobody reads changes no job's fate. Programs that
+//! use the library bring a logger of their own.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use simplelog::{CombinedLogger, SharedLogger};
 use time::OffsetDateTime;
@@ -21,12 +25,17 @@ use crate::config::LogFormat;
 const TIME: &[BorrowedFormatItem] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// How long a line waits for a reader that is behind. Whoever logs waits with it, and others for their turn.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// A pipe that can be written to takes so much at once (`PIPE_BUF` of Linux).
+const PIECE: usize = 4096;
+
 /// Has all log records of this level and above written to stderr.
 ///
 /// Of other crates only warnings and errors are shown. At `debug` and `trace` each line names the module it comes from.
 /// Does nothing if the process has a logger already.
 pub fn init(format: LogFormat, level: LevelFilter) {
-    let logger = LineLogger { format, level, out: Mutex::new(io::stderr()) };
+    let logger = LineLogger { format, level, out: Mutex::new(Out::new(Stderr { is_stuck: false })) };
     // The only error: there is a logger, and whoever installed it meant it.
     let _ = CombinedLogger::init(vec![Box::new(logger)]);
 }
@@ -34,7 +43,73 @@ pub fn init(format: LogFormat, level: LevelFilter) {
 struct LineLogger<W> {
     format: LogFormat,
     level: LevelFilter,
-    out: Mutex<W>,
+    out: Mutex<Out<W>>,
+}
+
+/// Where the lines go.
+struct Out<W> {
+    to: W,
+    /// Lines that could not be written since the last one that was.
+    lost: u64,
+    /// The last one was written in part.
+    is_torn: bool,
+}
+
+impl<W: Write> Out<W> {
+    fn new(to: W) -> Out<W> {
+        Out { to, lost: 0, is_torn: false }
+    }
+
+    fn put(&mut self, line: &str) -> io::Result<()> {
+        let mut left = line.as_bytes();
+        while !left.is_empty() {
+            match self.to.write(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => left = &left[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.is_torn = !left.is_empty();
+        }
+        Ok(())
+    }
+}
+
+/// Stderr, which refuses what it would have to wait long for.
+struct Stderr {
+    /// The last write waited in vain: the next ones don't wait, until something is taken again.
+    is_stuck: bool,
+}
+
+impl Stderr {
+    /// Whether something can be written now, or soon.
+    fn is_ready(&self) -> bool {
+        let patience = if self.is_stuck { Duration::ZERO } else { PATIENCE };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        let stderr = io::stderr();
+        loop {
+            match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout)) {
+                Ok(ready) => return ready > 0,
+                Err(Errno::INTR) => {}
+                // Where that cannot be asked, the write itself will tell.
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_stuck = !self.is_ready();
+        if self.is_stuck {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        io::stderr().write(&bytes[..bytes.len().min(PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<W: Write + Send> LineLogger<W> {
@@ -54,15 +129,26 @@ impl<W: Write + Send> LineLogger<W> {
     }
 
     fn line(&self, record: &Record, time: OffsetDateTime) -> String {
-        let time = time.format(TIME).unwrap_or_default();
-        let module = self.shows_modules().then(|| record.target());
         // Unlike `to_string`, this doesn't panic over a `Display` that gives an error: what it wrote so far is kept.
         let mut message = String::new();
         let _ = write!(message, "{}", record.args());
+        self.line_of(record.level(), record.target(), &message, time)
+    }
+
+    fn line_of(&self, level: Level, target: &str, message: &str, time: OffsetDateTime) -> String {
+        let time = time.format(TIME).unwrap_or_default();
+        let module = self.shows_modules().then_some(target);
         match self.format {
-            LogFormat::Text => text_line(&time, record.level(), module, &message),
-            LogFormat::Json => json_line(&time, record.level(), module, &message),
+            LogFormat::Text => text_line(&time, level, module, message),
+            LogFormat::Json => json_line(&time, level, module, message),
         }
+    }
+
+    /// Says how many lines are missing; on a line of its own.
+    fn line_of_loss(&self, out: &Out<W>, time: OffsetDateTime) -> String {
+        let message = format!("{} log lines before this one could not be written", out.lost);
+        let line = self.line_of(Level::Warn, module_path!(), &message, time);
+        if out.is_torn { format!("\n{line}") } else { line }
     }
 }
 
@@ -124,13 +210,22 @@ impl<W: Write + Send> Log for LineLogger<W> {
         if !self.wants(record.metadata()) {
             return;
         }
-        let line = self.line(record, OffsetDateTime::now_utc());
+        let time = OffsetDateTime::now_utc();
+        let line = self.line(record, time);
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = out.write_all(line.as_bytes());
+        if out.lost > 0 {
+            let loss = self.line_of_loss(&out, time);
+            if out.put(&loss).is_ok() {
+                out.lost = 0;
+            }
+        }
+        if out.lost > 0 || out.put(&line).is_err() {
+            out.lost += 1;
+        }
     }
 
     fn flush(&self) {
-        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).to.flush();
     }
 }
 
@@ -157,7 +252,7 @@ mod tests {
     use time::macros::datetime;
 
     fn logger(format: LogFormat, level: LevelFilter) -> LineLogger<Vec<u8>> {
-        LineLogger { format, level, out: Mutex::new(Vec::new()) }
+        LineLogger { format, level, out: Mutex::new(Out::new(Vec::new())) }
     }
 
     fn send<W: Write + Send>(logger: &LineLogger<W>, level: Level, target: &str, message: impl fmt::Display) {
@@ -165,7 +260,7 @@ mod tests {
     }
 
     fn written(logger: LineLogger<Vec<u8>>) -> String {
-        String::from_utf8(logger.out.into_inner().unwrap()).unwrap()
+        String::from_utf8(logger.out.into_inner().unwrap().to).unwrap()
     }
 
     fn line(logger: &LineLogger<Vec<u8>>, message: &str) -> String {
@@ -241,11 +336,21 @@ mod tests {
         assert_eq!(shown(LevelFilter::Debug, "r2d2"), 2);
     }
 
-    struct Broken;
+    /// Takes so many bytes, and no more until it is given room again.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+    }
 
-    impl Write for Broken {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.room);
+            if length == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.room -= length;
+            self.taken.extend_from_slice(&bytes[..length]);
+            Ok(length)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -254,11 +359,24 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_is_dropped() {
-        let logger =
-            LineLogger { format: LogFormat::Text, level: LevelFilter::Info, out: Mutex::new(Broken) };
-        send(&logger, Level::Info, "threadq", "x");
+    fn lines_that_cannot_be_written_are_dropped_and_counted() {
+        let out = Out::new(Narrow { taken: Vec::new(), room: 45 });
+        let logger = LineLogger { format: LogFormat::Text, level: LevelFilter::Info, out: Mutex::new(out) };
+        for message in ["one", "two", "three"] {
+            send(&logger, Level::Info, "threadq", message);
+        }
         logger.flush();
+        // The second one was cut in its middle.
+        logger.out.lock().unwrap().to.room = 1000;
+        for message in ["four", "five"] {
+            send(&logger, Level::Info, "threadq", message);
+        }
+        let text = String::from_utf8(logger.out.into_inner().unwrap().to.taken).unwrap();
+        let messages: Vec<&str> = text.lines().map(|line| line.get(31..).unwrap_or(line)).collect();
+        assert_eq!(messages[0], "one", "{text}");
+        assert!(messages[1].starts_with("20"), "{text}");
+        let loss = "2 log lines before this one could not be written";
+        assert_eq!(messages[2..], [loss, "four", "five"], "{text}");
     }
 
     struct Failing;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::complaint::Complaint;
 use crate::handler::StopReason;
 use crate::identity::Identity;
 use crate::inhand::InHand;
@@ -50,10 +51,12 @@ impl Heartbeat {
         let every = (self.lease_timeout / 5).min(LONGEST_BEAT);
         let mut reaper = Reaper::default();
         let mut lost = Lost::default();
+        let mut complaint = Complaint::default();
         loop {
             let server = self.identity.current();
             match self.queue.beat(&server, self.in_hand.busy(), self.in_hand.workers()) {
                 Ok(Ok(beat)) => {
+                    complaint.over();
                     for id in &beat.cancels {
                         self.in_hand.stop(*id, StopReason::Cancelled);
                     }
@@ -64,13 +67,13 @@ impl Heartbeat {
                     lost = Lost::default();
                     match self.identity.rejoin(&server, &self.queue, &self.in_hand) {
                         Ok(()) => continue,
-                        Err(error) => log::error!("cannot enter this server: {error}"),
+                        Err(error) => complaint.log("cannot enter this server", &error),
                     }
                 }
                 // Who cannot look must not judge: while Redis was away nobody could beat.
                 Err(error) => {
                     if let Error::Protocol(reason) = error {
-                        log::error!("cannot beat: {reason}");
+                        complaint.log("cannot beat", &reason);
                     }
                     reaper.forget();
                 }

@@ -28,6 +28,7 @@ use crate::managed_redis::ManagedRedis;
 use crate::metrics::Metrics;
 use crate::queue::{self, Queue};
 use crate::shutdown::{self, Shutdown, Trigger};
+use crate::threads;
 use crate::worker::{Workers, catch_handler_panics};
 
 /// How long attempts that were told to stop at the end of the drain have for it; exec handlers need half a second to
@@ -35,6 +36,9 @@ use crate::worker::{Workers, catch_handler_panics};
 const LAST_GRACE: Duration = Duration::from_secs(1);
 /// How often a stop looks whether everything has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// Threads besides workers and fetchers: the pools of connections to Redis, the API with tiny_http, the upkeep, and a few for
+/// the first clients.
+const FURTHER_THREADS: usize = 48;
 /// Connections to Redis besides the fetchers' and one per worker that sleeps short backoffs.
 const CONNECTIONS: u32 = 16;
 
@@ -150,6 +154,17 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     Ok(lines)
 }
 
+/// Finds out whether the system has threads for all of this, and says so in one sentence if not.
+fn check_threads(config: &Config) -> Result<(), StartError> {
+    let number = config.workers + fetcher_count(config) + FURTHER_THREADS;
+    threads::ask_for(number).map_err(|(got, error)| {
+        StartError::Failed(format!(
+            "cannot start the threads that this server needs ({number}; the system gave {got}): {error}; raise the limit \
+             of processes or of memory, or lower workers"
+        ))
+    })
+}
+
 fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
     let settings = queue::Settings {
         url: url.to_owned(),
@@ -213,6 +228,7 @@ impl Server {
 
     fn start(config: Config, handlers: Handlers) -> Result<Server, StartError> {
         catch_handler_panics();
+        check_threads(&config)?;
         let listener = TcpListener::bind(config.listen).map_err(|error| {
             StartError::Configuration(format!("listen: cannot listen on {}: {error}", config.listen))
         })?;

@@ -25,6 +25,8 @@ use crate::shutdown::Shutdown;
 
 /// How many threads may be lost to handlers that never return. Beyond that they are not replaced any more.
 const MAX_GIVEN_UP: usize = 512;
+/// Between tries to start the threads that replace them.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 pub struct Workers {
@@ -122,6 +124,8 @@ impl Workers {
         let Some(handler) = self.handlers.get(kind) else {
             return Err(Failure::retryable(format!("no handler for type \"{kind}\"")));
         };
+        // What was caught on the way, by the last handler itself or around the drop of what it threw.
+        PANIC.set(None);
         match catch_unwind(AssertUnwindSafe(|| handler.handle(context))) {
             Ok(outcome) => outcome,
             Err(payload) => {
@@ -184,8 +188,8 @@ impl Workers {
 
     /// The watchdog: tells attempts that time out to stop, gives up those that do not, and replaces their threads.
     pub fn watch(self: &Arc<Self>) {
-        let mut lost = 0;
-        while let Some(given_up) = self.in_hand.watch() {
+        let mut replacements = Replacements::default();
+        while let Some(given_up) = self.in_hand.watch(replacements.pause()) {
             for GivenUp { lease, job, reason } in given_up {
                 log::error!(
                     "job={} type={:?}: its handler does not stop, its thread is given up",
@@ -194,16 +198,53 @@ impl Workers {
                 );
                 let verdict = self.judge(&job, Some(reason), Err(Failure::retryable("timed out")));
                 self.settle(lease, verdict);
-                lost += 1;
                 self.in_hand.change_workers(-1);
-                if lost > MAX_GIVEN_UP {
-                    log::error!("{lost} threads hang in their handlers: this one is not replaced");
-                } else if let Err(error) = self.spawn(self.in_hand.workers() + lost) {
-                    log::error!("cannot replace a worker thread: {error}");
-                } else {
-                    self.in_hand.change_workers(1);
-                }
+                replacements.lose_one();
             }
+            replacements.make(self);
+        }
+    }
+}
+
+/// The threads that the watchdog owes for those that hang in their handlers.
+#[derive(Default)]
+struct Replacements {
+    /// Threads that were lost so far.
+    lost: usize,
+    /// Of those, not replaced yet.
+    owed: usize,
+    /// The system has no thread to give at the moment.
+    is_refused: bool,
+}
+
+impl Replacements {
+    fn lose_one(&mut self) {
+        self.lost += 1;
+        if self.lost > MAX_GIVEN_UP {
+            log::error!("{} threads hang in their handlers: this one is not replaced", self.lost);
+        } else {
+            self.owed += 1;
+        }
+    }
+
+    /// How long to wait at most for something else to do.
+    fn pause(&self) -> Option<Duration> {
+        (self.owed > 0).then_some(REPLACE_PAUSE)
+    }
+
+    /// Starts as many of them as the system allows.
+    fn make(&mut self, workers: &Arc<Workers>) {
+        while self.owed > 0 {
+            if let Err(error) = workers.spawn(workers.in_hand.workers() + self.lost) {
+                if !self.is_refused {
+                    log::error!("cannot replace a worker thread for now: {error}");
+                }
+                self.is_refused = true;
+                return;
+            }
+            self.is_refused = false;
+            self.owed -= 1;
+            workers.in_hand.change_workers(1);
         }
     }
 }
@@ -214,19 +255,24 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the panics of handlers for their jobs' errors; all others go on to the hook that was set before.
+/// Keeps the panics of handlers for their jobs' errors; all others go on to the hook that was set before. So does a
+/// second panic of an attempt: while the first one is cleaned up it ends the process, and these are its last words.
 pub fn catch_handler_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if IS_WORKER.get() {
-                let _ = PANIC.try_with(|panic| panic.replace(Some(describe(info))));
-            } else {
+            let is_kept = IS_WORKER.get() && keep(info);
+            if !is_kept {
                 before(info);
             }
         }));
     });
+}
+
+/// Keeps a panic for the error of the attempt on this thread; `false` if it is not its first one.
+fn keep(info: &PanicHookInfo) -> bool {
+    PANIC.try_with(|panic| panic.replace(Some(describe(info))).is_none()).unwrap_or(false)
 }
 
 fn describe(info: &PanicHookInfo) -> String {
@@ -239,9 +285,10 @@ fn describe(info: &PanicHookInfo) -> String {
 
 /// The error of a job whose handler panicked.
 fn describe_panic(payload: Box<dyn Any + Send>) -> String {
+    let message = PANIC.take();
     // Dropping what was thrown can itself panic, and would end the thread.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
-    PANIC.with_borrow_mut(Option::take).unwrap_or_else(|| "panicked".to_owned())
+    message.unwrap_or_else(|| "panicked".to_owned())
 }

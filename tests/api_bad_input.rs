@@ -1,4 +1,5 @@
-//! Bad input: each row of the contract's table. Nothing of it changes any job, and the server goes on serving.
+//! Bad input: each row of the contract's table. Nothing of it changes any job, and the server goes on serving. What is no
+//! proper HTTP, and more besides, is in `hostile_requests.rs`.
 
 mod common;
 use common::*;
@@ -448,38 +449,6 @@ fn a_head_over_16_kib_is_refused_or_closed() {
     // 15 KiB are fine.
     let fine = "x".repeat(15 * 1024);
     target.server.request("GET", "/stats", &[("X-Big", &fine)], None).expect(200);
-}
-
-#[test]
-fn requests_that_are_framed_in_two_ways_are_refused_or_closed() {
-    let target = Target::new();
-    let body = r#"{"type":"echo"}"#;
-    let post = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    for request in [
-        format!("{post}Content-Length: 15\r\nContent-Length: 14\r\n\r\n{body}"),
-        format!("{post}Content-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{body}\r\n0\r\n\r\n"),
-        format!("{post}Content-Length: -1\r\n\r\n{body}"),
-        format!("{post}Content-Length: +15\r\n\r\n{body}"),
-        format!("{post}Content-Length: 0x0f\r\n\r\n{body}"),
-        format!("{post}Content-Length: 99999999999999999999999\r\n\r\n{body}"),
-        format!("{post}Transfer-Encoding: gzip\r\n\r\n{body}"),
-        format!("{post}Transfer-Encoding: chunked\r\n\r\nzz\r\n{body}\r\n0\r\n\r\n"),
-        "GET /stats\r\n\r\n".to_owned(),
-        "GET /stats HTTP/2.0\r\nHost: localhost\r\n\r\n".to_owned(),
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
-        "GET /stats HTTP/1.1\r\nHost x\r\n\r\n".to_owned(),
-        "GET /stats HTTP/1.1\r\nHost: localhost\r\nA: b\0c\r\n\r\n".to_owned(),
-        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03\r\n\r\n".to_owned(),
-    ] {
-        let mut connection = http::Connection::open(target.server.addr()).expect("connects");
-        connection.set_read_timeout(secs(20)).expect("set");
-        connection.send_raw(request.as_bytes()).expect("sent");
-        match connection.receive(false) {
-            Ok(reply) => assert!(reply.status >= 400, "{request:?} got {}", reply.status),
-            Err(e) => assert_ne!(e.kind(), std::io::ErrorKind::WouldBlock, "{request:?}: left hanging"),
-        }
-        target.assert_unharmed(&request);
-    }
 }
 
 #[test]

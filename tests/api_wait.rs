@@ -133,21 +133,42 @@ fn a_hundred_may_wait_and_the_next_is_told_so_and_nobody_else_is_held_up() {
     server.get(&format!("/jobs/{other}?wait=50ms")).expect(200);
 }
 
+/// So many connections, each with a request on it that waits for this job for a minute.
+fn waiters(server: &TestServer, id: u64, count: usize) -> Vec<http::Connection> {
+    let waiter = |_| {
+        let mut connection = http::Connection::open(server.addr()).expect("connects");
+        connection.send("GET", &format!("/jobs/{id}?wait=60s"), &[], None).expect("sent");
+        connection
+    };
+    (0..count).map(waiter).collect()
+}
+
 #[test]
-fn a_waiter_that_goes_away_frees_its_place() {
+fn waiters_that_go_away_free_their_places_at_once() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
-    let waiters: Vec<_> = (0..100)
-        .map(|_| {
-            let mut connection = http::Connection::open(server.addr()).expect("connects");
-            connection.send("GET", &format!("/jobs/{id}?wait=5s"), &[], None).expect("sent");
-            connection
-        })
-        .collect();
+    let probe = || server.get(&format!("/jobs/{id}?wait=1ms")).status;
+    // More than there are places, since the probe can hold one when a waiter comes.
+    let waiters = waiters(&server, id, 130);
+    eventually(LIMIT, "all places are taken", || probe() == 503);
     drop(waiters);
-    // At the latest when their time is over.
-    eventually(secs(30), "a new waiter is let in", || {
-        server.get(&format!("/jobs/{id}?wait=50ms")).status == 200
-    });
+    let begin = Instant::now();
+    eventually(LIMIT, "a new waiter is let in", || probe() == 200);
+    // Their own time would be over after a minute.
+    assert!(begin.elapsed() < secs(30), "{:?}", begin.elapsed());
+    assert_eq!(server.job(id)["status"], "scheduled");
+}
+
+#[test]
+fn a_waiter_that_closes_its_sending_half_gets_the_job_as_it_stands() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
+    let mut waiter = waiters(&server, id, 1).remove(0);
+    waiter.end_sending().expect("half closed");
+    let begin = Instant::now();
+    let job = waiter.receive(false).expect("an answer").expect(200).json();
+    assert_eq!(job["status"], "scheduled");
+    assert!(begin.elapsed() < secs(30), "{:?}", begin.elapsed());
 }

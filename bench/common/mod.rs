@@ -1,14 +1,25 @@
-//! What the benches share: a folder for a Redis of their own, a small HTTP client, flags and figures.
+//! What the benches share: a Redis and a server of their own, clients, flags, and figures.
 
-#![allow(dead_code)] // each bench uses its part
+#![allow(dead_code, unused_imports)] // each bench uses its part
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+pub mod bare;
+pub mod client;
+pub mod drain;
+pub mod figures;
+pub mod flags;
+pub mod plot;
+pub mod process;
+pub mod redis;
+pub mod server;
+
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
-use serde_json::Value;
+pub use bare::Bare;
+pub use client::Client;
+pub use figures::{Rounds, percentile};
+pub use flags::{flag, is_set, list};
+pub use redis::Redis;
+pub use server::Server;
 
 /// A folder that is removed at the end.
 pub struct Folder(PathBuf);
@@ -31,66 +42,71 @@ impl Drop for Folder {
     }
 }
 
-/// A keep-alive connection to a server.
-pub struct Client {
-    stream: BufReader<TcpStream>,
+/// The Redis of a bench, as `--aof` says, in a folder that goes away with it.
+pub struct BenchRedis {
+    // Before the folder: it is in there.
+    pub redis: Redis,
+    pub eye: redis::Eye,
+    _folder: Folder,
 }
 
-impl Client {
-    pub fn new(addr: SocketAddr) -> Client {
-        let stream = TcpStream::connect(addr).expect("the server listens");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
-        Client { stream: BufReader::new(stream) }
+impl BenchRedis {
+    /// Starts it.
+    pub fn start(name: &str) -> BenchRedis {
+        let folder = Folder::new(name);
+        let redis = Redis::start(folder.path(), &aof()).expect("redis-server is on PATH");
+        BenchRedis { eye: redis.eye(), redis, _folder: folder }
     }
 
-    /// Sends a request and gives status and body.
-    pub fn request(&mut self, method: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.stream.get_mut().write_all(request.as_bytes()).expect("the server takes requests");
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).expect("an answer");
-            let line = line.trim_end();
-            if line.is_empty() {
-                break;
-            }
-            if status == 0 {
-                status = line[9..12].parse().expect("a status");
-            } else if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().expect("a length");
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("a body");
-        (status, body)
+    pub fn url(&self) -> String {
+        self.redis.url()
     }
 
-    pub fn json(&mut self, method: &str, path: &str, body: &str) -> Value {
-        let (status, body) = self.request(method, path, body);
-        assert!(status < 400, "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
-        serde_json::from_slice(&body).expect("JSON")
+    /// Asks it something.
+    pub fn ask<T: ::redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = ::redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        self.eye.query(&command).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Forgets everything.
+    pub fn empty(&mut self) {
+        self.ask::<()>(&["FLUSHALL", "SYNC"]);
+    }
+
+    /// A number of INFO, such as `used_memory`.
+    pub fn info(&mut self, name: &str) -> f64 {
+        let info: String = self.ask(&["INFO", "ALL"]);
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("INFO says no {name}"))
     }
 }
 
-/// The value of `--name VALUE` on the command line.
-pub fn flag<T: FromStr>(name: &str, default: T) -> T {
-    let mut words = std::env::args().skip_while(|word| word != &format!("--{name}"));
-    match words.nth(1) {
-        Some(text) => text.parse().unwrap_or_else(|_| panic!("--{name}: {text:?} is no value")),
-        None => default,
-    }
+/// What `--aof` says: `off`, `everysec` or `always`.
+pub fn aof() -> String {
+    let aof: String = flag("aof", "off".to_owned());
+    assert!(matches!(aof.as_str(), "off" | "everysec" | "always"), "--aof is off, everysec or always");
+    aof
 }
 
-/// The value below which this part of the figures lies.
-pub fn percentile(figures: &mut [f64], part: f64) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[((figures.len() - 1) as f64 * part).round() as usize]
+/// One line about what is measured with what.
+pub fn print_setup() {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
+    println!("{cores} cores, load {load} at the start; Redis on a unix socket, append-only file: {}", aof());
+}
+
+/// A payload of this many bytes: JSON.
+pub fn payload(bytes: usize) -> String {
+    format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes.saturating_sub(11)))
+}
+
+/// The names of so many queues.
+pub fn queue_names(queues: usize) -> Vec<String> {
+    if queues == 1 {
+        vec!["default".to_owned()]
+    } else {
+        (1..=queues).map(|i| format!("queue-{i}")).collect()
+    }
 }

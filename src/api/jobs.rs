@@ -1,5 +1,7 @@
 //! /jobs: submitting, showing and changing jobs.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -10,6 +12,10 @@ use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
 use super::query::Query;
 use super::reply::{Answer, Reply};
 use super::{Api, Request, body};
+
+/// When the scheduler looks again after a submission without an answer. Longer than its own pause while Redis is away, so
+/// that requests do not drive it then.
+const UNANSWERED: Duration = Duration::from_secs(1);
 
 impl Api {
     pub(super) fn submit(&self, request: &Request) -> Answer {
@@ -34,7 +40,10 @@ impl Api {
     fn store(&self, request: &Request, jobs: &[NewJob]) -> Result<Submitted, Reply> {
         let idempotency = idempotency(request)?;
         let most = self.settings.max_queue_length;
-        match self.queue.submit(jobs, idempotency.as_ref(), most)? {
+        let answer = self.queue.submit(jobs, idempotency.as_ref(), most);
+        // They may be stored all the same, and parked jobs of them be due soon.
+        let answer = answer.inspect_err(|_| self.scheduler.due_in(UNANSWERED));
+        match answer? {
             Ok(submitted) => {
                 if !submitted.replayed {
                     jobs.iter().for_each(|job| self.metrics.submitted(&job.kind));

@@ -6,7 +6,10 @@
 
 mod body;
 mod dead_letters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod gate;
+mod inner;
 mod jobs;
 mod query;
 mod reply;
@@ -17,7 +20,6 @@ mod waiting;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,14 +36,13 @@ use crate::maintenance::Scheduler;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 
-use gate::{Gate, HELLO_PATH, Limits, Upstreams};
+use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};
+use inner::{Inner, THREADS};
 use query::Query;
 use reply::{Answer, Reply};
 use route::{Route, Shape};
 use waiting::{Wait, Waiting};
 
-/// Threads that answer requests. Each waits for Redis once per request, so a few keep it busy.
-const THREADS: usize = 8;
 /// How long a stop waits for requests under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -81,10 +82,8 @@ pub struct Api {
 /// The running API.
 pub struct Running {
     gate: Gate,
-    server: Arc<tiny_http::Server>,
+    inner: Arc<Inner>,
     waiting: Arc<Waiting>,
-    /// The folder of the private socket, removed at the end.
-    folder: PathBuf,
 }
 
 impl Running {
@@ -97,9 +96,7 @@ impl Running {
     pub fn stop(&self) {
         self.waiting.close();
         self.gate.stop(STOP_GRACE);
-        // Each call frees one thread.
-        (0..THREADS).for_each(|_| self.server.unblock());
-        let _ = std::fs::remove_dir_all(&self.folder);
+        self.inner.stop();
     }
 }
 
@@ -145,14 +142,10 @@ impl Request<'_> {
 /// # Errors
 /// Where no private socket can be made or no thread started.
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
-    let folder = private_folder()?;
-    let socket = folder.join("http.sock");
-    let server =
-        tiny_http::Server::http_unix(&socket).map_err(|error| io::Error::other(error.to_string()))?;
-    let server = Arc::new(server);
-    let upstreams = Arc::new(Upstreams::new(socket, THREADS));
+    let most = Room { connections: api.settings.max_connections, parked: waiting::MOST };
+    let room = Room::find(most, THREADS);
     let limits = Limits {
-        max_connections: api.settings.max_connections,
+        max_connections: room.connections,
         max_body: api.settings.max_body,
         request_time: Duration::from_secs(10),
         idle_time: Duration::from_secs(60),
@@ -160,30 +153,23 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         max_buffered: (64 << 20).max(128 * api.settings.max_body),
     };
     let api = Arc::new(api);
-    let waiting = Arc::new(Waiting::default());
-    for number in 0..THREADS {
-        let (api, server, waiting, upstreams) =
-            (api.clone(), server.clone(), waiting.clone(), upstreams.clone());
-        std::thread::Builder::new().name(format!("api-{number}")).spawn(move || {
-            while let Ok(request) = server.recv() {
-                api.handle(request, &waiting, &upstreams);
-            }
-        })?;
-    }
+    let waiting = Arc::new(Waiting::new(room.parked));
+    let upstreams = Arc::new(Upstreams::new(THREADS));
+    let inner = Inner::new({
+        let (api, waiting, upstreams) = (api.clone(), waiting.clone(), upstreams.clone());
+        move |request| api.handle(request, &waiting, &upstreams)
+    })?;
+    upstreams.lead_to(inner.start()?);
+    upstreams.revive_with({
+        // It holds the connections too, through what answers.
+        let inner = Arc::downgrade(&inner);
+        move || inner.upgrade().ok_or(io::ErrorKind::NotConnected)?.start()
+    });
     std::thread::Builder::new().name("api-waits".to_owned()).spawn({
         let (api, waiting) = (api.clone(), waiting.clone());
         move || waiting.run(&api)
     })?;
-    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, server, waiting, folder })
-}
-
-/// A new folder that only this user may enter: the socket in it leads past the gate.
-fn private_folder() -> io::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let name = format!("threadq-{}-{:08x}", std::process::id(), fastrand::u32(..));
-    let folder = std::env::temp_dir().join(name);
-    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    Ok(folder)
+    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, inner, waiting })
 }
 
 /// Sends an answer. Whether the client takes it is the gate's business.
@@ -244,7 +230,8 @@ impl Api {
                 send(request, reply);
             }
             Answered::Later(id, time) => {
-                let wait = Wait { id, until: Instant::now() + time, request, parked: upstreams.park() };
+                let parked = upstreams.park(&request);
+                let wait = Wait { id, until: Instant::now() + time, request, parked };
                 let status = match waiting.add(wait) {
                     None => 200,
                     Some(wait) => {

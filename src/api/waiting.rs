@@ -1,4 +1,7 @@
 //! Requests that wait for their job to end: parked with the connection they came on, they hold up nobody.
+//!
+//! A client that hangs up gives its place free at the next look: it is answered as if its time were over. If it has only
+//! closed its sending half it gets that answer, the job as it stands; whether it has shows only in sending something.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,14 +11,14 @@ use crate::job::JobId;
 use super::gate::Parked;
 use super::{Api, send};
 
-/// How many requests may wait at a time.
-const MOST: usize = 100;
+/// How many requests may wait at a time, if there are connections and descriptors for so many.
+pub const MOST: usize = 100;
 /// How often their jobs are looked at, all in one command. Any server may end them, so only Redis can tell.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The requests that wait.
-#[derive(Default)]
 pub struct Waiting {
+    most: usize,
     list: Mutex<List>,
     added: Condvar,
 }
@@ -36,10 +39,15 @@ pub struct Wait {
 }
 
 impl Waiting {
+    /// Room for so many.
+    pub fn new(most: usize) -> Waiting {
+        Waiting { most, list: Mutex::default(), added: Condvar::new() }
+    }
+
     /// Adds a request; gives it back where too many wait already, or nobody waits any more.
     pub fn add(&self, wait: Wait) -> Option<Wait> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if list.waits.len() >= MOST || list.closed {
+        if list.waits.len() >= self.most || list.closed {
             return Some(wait);
         }
         list.waits.push(wait);
@@ -73,7 +81,8 @@ impl Waiting {
                         .get(place)
                         .is_some_and(|found| found.as_ref().is_none_or(|(status, _)| status.is_final()))
                 });
-                if is_final || closed || list.waits[place].until <= now {
+                let wait = &list.waits[place];
+                if is_final || closed || wait.until <= now || wait.parked.client_has_hung_up() {
                     ended.push(list.waits.remove(place));
                 }
             }

@@ -43,7 +43,7 @@ pub(super) fn read(path: &str, named_by: &str) -> Result<ConfigFile, ConfigError
     parse(&text, &format!("file {path:?}"))
 }
 
-fn parse(text: &str, origin: &str) -> Result<ConfigFile, ConfigError> {
+pub(super) fn parse(text: &str, origin: &str) -> Result<ConfigFile, ConfigError> {
     let table: Table = toml::from_str(text).map_err(|error| syntax_error(text, origin, &error))?;
     let mut file = ConfigFile::default();
     for (key, value) in table {

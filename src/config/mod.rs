@@ -6,6 +6,8 @@
 
 mod exposure;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod secret;
 mod settings;
 mod sources;

@@ -1,12 +1,10 @@
 //! What can be read of the queue. Nothing here changes a job.
 
-use redis::Value;
-
 use crate::job::{Job, JobId, Status};
 
 use super::error::Result;
 use super::link::Access;
-use super::{Queue, first, record};
+use super::{Queue, answer};
 
 /// Which jobs a listing shows.
 #[derive(Clone, Debug, Default)]
@@ -90,17 +88,7 @@ impl Queue {
     pub fn get(&self, id: JobId) -> Result<Option<Job>> {
         let mut call = self.scripts.get.call();
         call.arg(id.get());
-        let fields = record::array(self.run(&self.scripts.get, &call)?)?;
-        if fields.is_empty() {
-            return Ok(None);
-        }
-        match record::to_job(id, fields) {
-            Ok(job) => Ok(Some(job)),
-            Err(broken) => {
-                log::warn!("job={id}: its record is broken: {}", broken.reason);
-                Ok(None)
-            }
-        }
+        answer::job(id, self.run(&self.scripts.get, &call)?)
     }
 
     /// The statuses and types of jobs, in their order; `None` for one that is gone.
@@ -109,10 +97,7 @@ impl Queue {
         for id in ids {
             call.arg(id.get());
         }
-        let words = record::array(self.run(&self.scripts.statuses, &call)?)?;
-        let words = words.iter().map(record::text).collect::<Result<Vec<_>>>()?;
-        let read = |pair: &[String]| pair[0].parse().ok().map(|status| (status, pair[1].clone()));
-        Ok(words.chunks_exact(2).map(read).collect())
+        answer::statuses(self.run(&self.scripts.statuses, &call)?)
     }
 
     /// The jobs that match, newest first, from `offset` on, at most `limit`.
@@ -120,71 +105,26 @@ impl Queue {
         let mut call = self.scripts.list.call();
         call.arg(filter.status.map_or("", Status::as_str)).arg(filter.kind.as_deref().unwrap_or(""));
         call.arg(offset).arg(limit);
-        let mut answer = record::array(self.run(&self.scripts.list, &call)?)?;
-        let total = record::int(first(&answer)?)? as u64;
-        let mut jobs = Vec::with_capacity(answer.len() - 1);
-        for fields in answer.drain(1..) {
-            let mut fields = record::array(fields)?;
-            let id = record::id(first(&fields)?)?;
-            fields.remove(0);
-            match record::to_job(id, fields) {
-                Ok(job) => jobs.push(job),
-                Err(broken) => log::warn!("job={id}: its record is broken: {}", broken.reason),
-            }
-        }
-        Ok(Page { total, jobs })
+        answer::page(self.run(&self.scripts.list, &call)?)
     }
 
     /// The next dead letters with an id above this one, oldest first.
     pub fn dead_ids(&self, kind: Option<&str>, above: Option<JobId>, limit: u32) -> Result<Vec<JobId>> {
         let mut call = self.scripts.dead_ids.call();
         call.arg(kind.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
-        record::array(self.run(&self.scripts.dead_ids, &call)?)?.iter().map(record::id).collect()
+        answer::ids(self.run(&self.scripts.dead_ids, &call)?)
     }
 
     /// The queues: those named, and all that were ever used.
     pub fn queues(&self, names: &[&str]) -> Result<Vec<QueueInfo>> {
         let mut call = self.scripts.queues.call();
         call.arg(names);
-        let read = |answer: Value| {
-            let answer = record::array(answer)?;
-            let [name, queued, paused, oldest] = answer.as_slice() else {
-                return Err(record::unexpected(&Value::Array(answer)));
-            };
-            Ok(QueueInfo {
-                name: record::text(name)?,
-                queued: record::int(queued)? as u64,
-                paused: record::int(paused)? == 1,
-                oldest_ms: u64::try_from(record::int(oldest)?).ok(),
-            })
-        };
-        let answer = record::array(self.run(&self.scripts.queues, &call)?)?;
-        let mut queues = answer.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-        queues.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(queues)
+        answer::queues(self.run(&self.scripts.queues, &call)?)
     }
 
     /// The numbers of jobs and the servers.
     pub fn stats(&self) -> Result<Stats> {
-        let mut answer = record::array(self.run(&self.scripts.stats, &self.scripts.stats.call())?)?;
-        let read = |answer: Value| {
-            let answer = record::array(answer)?;
-            let number =
-                |i: usize| record::int(answer.get(i).unwrap_or(&Value::Nil)).map(|n| n.max(0) as u64);
-            Ok(ServerInfo {
-                id: record::text(first(&answer)?)?,
-                started_at_ms: number(1)?,
-                workers: number(2)?,
-                busy: number(3)?,
-                beat_age_ms: number(4)?,
-            })
-        };
-        let servers = record::array(answer.pop().unwrap_or(Value::Nil))?;
-        let servers = servers.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-        let counts = Status::ALL.into_iter().zip(&answer);
-        let counts =
-            counts.map(|(status, n)| Ok((status, record::int(n)?.max(0) as u64))).collect::<Result<_>>()?;
-        Ok(Stats { counts, servers })
+        answer::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
     }
 
     /// Whether a job could be submitted now.

@@ -22,6 +22,11 @@ const ANSWER: Duration = Duration::from_millis(1_800);
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
 /// While Redis is away one call in this time tries again, and all others fail at once.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
+/// How often a call has its script loaded.
+const LOADINGS: usize = 3;
+/// A refusal is over when none was met for so long: at the brim of `maxmemory`, or for a user who lacks one right, what
+/// is accepted and what is refused alternate.
+const CALM: Duration = Duration::from_secs(1);
 
 /// One connection, and whether it may be used again.
 pub(super) struct Connection {
@@ -78,12 +83,48 @@ struct Health {
 
 #[derive(Default)]
 struct State {
-    /// Set while Redis cannot be reached.
-    away: Option<Instant>,
-    /// Set while Redis is there and refuses to write.
-    refusing: Option<Instant>,
+    /// While Redis cannot be reached: since when, and why it could not at the last try.
+    away: Option<(Instant, String)>,
+    /// While Redis is there and refuses to write.
+    refusing: Option<Spell>,
+    /// While Redis has reached its `maxmemory`.
+    full: Option<Spell>,
     /// The last try while it is away.
     probed: Option<Instant>,
+    /// The last answer to anything.
+    answered: Option<Instant>,
+}
+
+/// A time in which Redis refused something.
+struct Spell {
+    since: Instant,
+    last: Instant,
+}
+
+impl Spell {
+    /// Notes a refusal; whether it is the first one.
+    fn goes_on(spell: &mut Option<Spell>) -> bool {
+        let now = Instant::now();
+        let is_new = spell.is_none();
+        spell.get_or_insert(Spell { since: now, last: now }).last = now;
+        is_new
+    }
+
+    /// How long it lasted, if it is over by now: said once.
+    fn over(spell: &mut Option<Spell>) -> Option<f64> {
+        let ended = spell.take_if(|spell| spell.last.elapsed() >= CALM)?;
+        Some(ended.last.duration_since(ended.since).as_secs_f64())
+    }
+}
+
+impl State {
+    /// Redis answered, whatever it was.
+    fn reached(&mut self) {
+        self.answered = Some(Instant::now());
+        if let Some((since, _)) = self.away.take() {
+            log::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
+        }
+    }
 }
 
 impl Health {
@@ -95,47 +136,75 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a call may try: always while Redis is there, once in a while when it is not.
-    fn may_try(&self) -> bool {
+    /// Whether a call may try: always while Redis is there, once in a while when it is not. The error tells why it is not.
+    fn may_try(&self) -> Result<()> {
         let mut state = self.state();
-        if state.away.is_none() {
-            return true;
+        let Some((_, reason)) = &state.away else { return Ok(()) };
+        if state.probed.is_some_and(|at| at.elapsed() < PROBE_EVERY) {
+            return Err(Error::Unavailable(reason.clone()));
         }
-        let due = state.probed.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
-        if due {
-            state.probed = Some(Instant::now());
-        }
-        due
+        state.probed = Some(Instant::now());
+        Ok(())
     }
 
-    /// Redis could not be reached. Said once, however many threads notice it.
-    fn went_away(&self, reason: &str) {
+    /// A call that began then could not reach Redis. Said once, however many threads notice it.
+    fn went_away(&self, begun: Instant, reason: &str) {
         let mut state = self.state();
-        if state.away.is_none() {
-            state.away = Some(Instant::now());
-            state.probed = Some(Instant::now());
-            self.generation.fetch_add(1, Ordering::AcqRel);
+        // Another call was answered meanwhile: this one's failure is old news, or only its connection's.
+        if state.answered.is_some_and(|at| at > begun) {
+            return;
+        }
+        // From the end of a try, which can take a second: whoever comes next need not try too.
+        state.probed = Some(Instant::now());
+        if let Some((_, last)) = &mut state.away {
+            // It may have come nearer: nobody listens, then it loads its data.
+            reason.clone_into(last);
+        } else {
+            state.away = Some((Instant::now(), reason.to_owned()));
+            self.distrust_connections();
             log::error!("Redis is away: {reason}");
         }
     }
 
-    /// Redis answers, but takes no writes.
+    /// Redis answers, but takes no writes. Said once too.
     fn refused(&self, reason: &str) {
         let mut state = self.state();
-        if state.refusing.is_none() {
-            state.refusing = Some(Instant::now());
+        state.reached();
+        if Spell::goes_on(&mut state.refusing) {
+            self.distrust_connections();
             log::error!("Redis refuses to write: {reason}");
         }
     }
 
-    fn answered(&self, wrote: bool) {
+    /// Redis takes nothing new.
+    fn was_full(&self) {
         let mut state = self.state();
-        if let Some(since) = state.away.take() {
-            log::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
+        state.reached();
+        if Spell::goes_on(&mut state.full) {
+            log::error!("Redis is full: new jobs are refused until it has room again");
         }
-        if wrote && let Some(since) = state.refusing.take() {
-            log::info!("Redis writes again after {:.1} s", since.elapsed().as_secs_f64());
+    }
+
+    fn answered(&self, access: Access) {
+        let mut state = self.state();
+        state.reached();
+        if access != Access::Read
+            && let Some(seconds) = Spell::over(&mut state.refusing)
+        {
+            // One of them may still lead to a master that was demoted, and answer reads from there.
+            self.distrust_connections();
+            log::info!("Redis writes again after {seconds:.1} s");
         }
+        if access == Access::Add
+            && let Some(seconds) = Spell::over(&mut state.full)
+        {
+            log::info!("Redis has room again after {seconds:.1} s");
+        }
+    }
+
+    /// Makes all connections that exist by now worthless.
+    fn distrust_connections(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn is_away(&self) -> bool {
@@ -152,11 +221,15 @@ pub(super) struct Link {
     health: Arc<Health>,
 }
 
-/// Whether a successful answer shows that Redis takes writes.
+/// What a successful answer shows of Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
+    /// That it is there.
     Read,
+    /// That it takes writes.
     Write,
+    /// That it also has room for more.
+    Add,
 }
 
 impl Link {
@@ -185,7 +258,7 @@ impl Link {
 
     /// Runs one command that may block for the time given to [`Link::new`].
     pub(super) fn query_blocking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        self.run(&self.blocking, Access::Write, |connection| {
+        self.run(&self.blocking, Access::Add, |connection| {
             self.set_blocked(connection.client_id, true);
             let answer = command.query(&mut connection.inner);
             self.set_blocked(connection.client_id, false);
@@ -214,12 +287,18 @@ impl Link {
 
     /// Runs a script; it is sent in full only where Redis does not know it (yet, or after a failover).
     pub(super) fn run_script(&self, access: Access, script: &redis::Script, call: &Cmd) -> Result<Value> {
-        self.run(&self.commands, access, |connection| match call.query(&mut connection.inner) {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+        let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+        self.run(&self.commands, access, |connection| {
+            let mut answer = call.query(&mut connection.inner);
+            // Somebody who has Redis forget its scripts may do so between a loading and its call.
+            for _ in 0..LOADINGS {
+                if !answer.as_ref().is_err_and(is_unknown) {
+                    break;
+                }
                 script.load(&mut connection.inner)?;
-                call.query(&mut connection.inner)
+                answer = call.query(&mut connection.inner);
             }
-            answer => answer,
+            answer
         })
     }
 
@@ -234,29 +313,34 @@ impl Link {
         access: Access,
         work: impl FnOnce(&mut Connection) -> std::result::Result<T, RedisError>,
     ) -> Result<T> {
-        if !self.health.may_try() {
-            return Err(Error::Unavailable("it could not be reached".to_owned()));
-        }
+        self.health.may_try()?;
+        let begun = Instant::now();
         let mut connection = pool.get().map_err(|error| {
             // A full pool says nothing about Redis; a connection that could not be made does.
             let reason = error.to_string();
             if pool.state().connections < pool.max_size() {
-                self.health.went_away(&reason);
+                self.health.went_away(begun, &reason);
             }
             Error::Unavailable(reason)
         })?;
         match work(&mut connection) {
             Ok(value) => {
-                self.health.answered(access == Access::Write);
+                self.health.answered(access);
                 Ok(value)
             }
-            Err(error) => Err(self.classify(&mut connection, access, &error)),
+            Err(error) => Err(self.classify(&mut connection, access, begun, &error)),
         }
     }
 
     /// What a failed command means for its connection, for the others, and for the caller.
-    fn classify(&self, connection: &mut Connection, access: Access, error: &RedisError) -> Error {
-        let text = error.to_string();
+    fn classify(
+        &self,
+        connection: &mut Connection,
+        access: Access,
+        begun: Instant,
+        error: &RedisError,
+    ) -> Error {
+        let text = describe(error);
         match error.kind() {
             // A signal (this process was stopped and goes on) says nothing about Redis.
             ErrorKind::Io if is_interrupted(error) => {
@@ -265,14 +349,14 @@ impl Link {
             }
             ErrorKind::Io | ErrorKind::AuthenticationFailed => {
                 connection.broken = true;
-                self.health.went_away(&text);
+                self.health.went_away(begun, &text);
                 Error::Unavailable(text)
             }
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown,
             ) => {
                 connection.broken = true;
-                self.health.went_away(&text);
+                self.health.went_away(begun, &text);
                 Error::Unavailable(text)
             }
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
@@ -281,7 +365,12 @@ impl Link {
                 Error::Unavailable(text)
             }
             _ => match error.code() {
-                Some("OOM") => Error::Full,
+                Some("OOM") => {
+                    self.health.was_full();
+                    Error::Full
+                }
+                // Forgotten again and again.
+                Some("NOSCRIPT") => Error::Unavailable(text),
                 // A user without the right to look at something (CONFIG) may have all that jobs need.
                 Some("NOPERM") if access == Access::Read => Error::Unavailable(text),
                 Some("MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN") => {
@@ -293,12 +382,35 @@ impl Link {
                     self.health.refused(&text);
                     Error::Unavailable(text)
                 }
+                // What Redis says in the place of NOAUTH to a command with many arguments.
+                _ if text.contains("unauthenticated") => {
+                    connection.broken = true;
+                    self.health.refused(&text);
+                    Error::Unavailable(text)
+                }
+                // It came in the place of a newer one; at the start it would have been refused.
+                _ if text.contains("Error compiling script") => {
+                    let reason =
+                        format!("it does not know the scripts' first line, as Redis before 7.0: {text}");
+                    connection.broken = true;
+                    self.health.refused(&reason);
+                    Error::Unavailable(reason)
+                }
                 _ => {
                     connection.broken = true;
                     Error::Protocol(text)
                 }
             },
         }
+    }
+}
+
+/// An error in the words of Redis, where it has some.
+fn describe(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ if error.is_timeout() => "it does not answer in time".to_owned(),
+        _ => error.to_string(),
     }
 }
 

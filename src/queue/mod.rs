@@ -4,9 +4,12 @@
 //! settles an attempt must show that token; a server whose heartbeat stands still is declared dead, its list taken
 //! over, and from then on its tokens are worth nothing. Only Redis's clock decides anything.
 
+mod answer;
 mod audit;
 mod client;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod inspect;
 mod keys;
@@ -332,32 +335,7 @@ impl Queue {
                 .arg(job.timeout.as_millis() as u64)
                 .arg(job.unique_key.as_deref().unwrap_or(""));
         }
-        let answer = record::array(self.run(&self.scripts.enqueue, &call)?)?;
-        let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
-        match (record::text(first(&answer)?)?.as_str(), &answer[1..]) {
-            ("stored", [id, due]) => {
-                let due_in = u64::try_from(record::int(due)?).ok().map(Duration::from_millis);
-                let scheduled = due_in.is_some() && jobs.len() == 1;
-                Ok(Ok(Submitted {
-                    first: record::id(id)?,
-                    count: jobs.len() as u64,
-                    status: status(scheduled),
-                    due_in,
-                    replayed: false,
-                }))
-            }
-            ("replayed", [id, count, scheduled]) => Ok(Ok(Submitted {
-                first: record::id(id)?,
-                count: record::int(count)? as u64,
-                status: status(record::int(scheduled)? == 1),
-                due_in: None,
-                replayed: true,
-            })),
-            ("mismatch", []) => Ok(Err(Refused::Mismatch)),
-            ("duplicate", [id]) => Ok(Err(Refused::Duplicate(record::id(id)?))),
-            ("full", [queue]) => Ok(Err(Refused::QueueFull(record::text(queue)?))),
-            _ => Err(record::unexpected(&Value::Array(answer))),
-        }
+        answer::submitted(self.run(&self.scripts.enqueue, &call)?, jobs.len())
     }
 
     /// Waits up to [`BLOCK`] for a job in an empty queue and moves it into this server's list. It is not started.
@@ -408,33 +386,7 @@ impl Queue {
         for share in shares {
             call.arg(&share.queue).arg(share.jobs);
         }
-        let mut answer = record::array(self.run(&self.scripts.take, &call)?)?.into_iter();
-        let mut next = || answer.next().ok_or_else(|| Error::Protocol("a take without an answer".to_owned()));
-        if record::text(&next()?)? == "fenced" {
-            return Ok(Err(Fenced));
-        }
-        let mut taken = Taken {
-            now_ms: record::int(&next()?)? as u64,
-            wants_empty_server: record::int(&next()?)? == 1,
-            paused: record::array(next()?)?.iter().map(record::text).collect::<Result<_>>()?,
-            ..Taken::default()
-        };
-        for fields in answer {
-            let mut fields = record::array(fields)?;
-            let id = record::id(first(&fields)?)?;
-            fields.remove(0);
-            match record::to_job(id, fields) {
-                Ok(mut job) => {
-                    job.status = Status::Processing;
-                    job.starts += 1;
-                    job.started_at_ms = Some(taken.now_ms);
-                    job.server = Some(server.to_string());
-                    taken.jobs.push((Lease { id, token: job.starts }, job));
-                }
-                Err(broken) => taken.broken.push((Lease { id, token: broken.starts + 1 }, broken.reason)),
-            }
-        }
-        Ok(Ok(taken))
+        answer::taken(self.run(&self.scripts.take, &call)?, server)
     }
 
     /// Settles attempts, each by itself, in their order. Sending the same again after a lost answer is harmless.
@@ -455,7 +407,7 @@ impl Queue {
                 Verdict::Release => call.arg("release").arg("").arg(0),
             };
         }
-        self.settled(&call)
+        answer::settled(self.run(&self.scripts.settle, &call)?)
     }
 
     /// Settles a failed attempt and starts the next one under the same lease, for a backoff that is slept by the worker.
@@ -467,22 +419,12 @@ impl Queue {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
         call.arg("again").arg(record::error_text(error)).arg(0);
-        let settled = self.settled(&call)?;
+        let settled = answer::settled(self.run(&self.scripts.settle, &call)?)?;
         let settled = settled.first().copied().unwrap_or(Settled::Stale);
         if settled == Settled::Now(Status::Processing) {
             lease.token += 1;
         }
         Ok(settled)
-    }
-
-    fn settled(&self, call: &Cmd) -> Result<Vec<Settled>> {
-        let answers = record::array(self.run(&self.scripts.settle, call)?)?;
-        let read = |answer: Value| match record::text(first(&record::array(answer)?)?)?.as_str() {
-            "stale" => Ok(Settled::Stale),
-            "repeated" => Ok(Settled::Repeated),
-            word => word.parse().map(Settled::Now).map_err(|_| Error::Protocol(word.to_owned())),
-        };
-        answers.into_iter().map(read).collect()
     }
 
     /// The entries of this server's list, newest first: what Redis holds to be in progress here.
@@ -497,16 +439,14 @@ impl Queue {
     pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize> {
         let mut call = self.scripts.recover.call();
         call.arg(server.as_str()).arg(entries);
-        Ok(record::int(&self.run(&self.scripts.recover, &call)?)? as usize)
+        record::count(&self.run(&self.scripts.recover, &call)?)
     }
 
     /// Moves due jobs into their queues. How many, and how long until the next one is due.
     pub fn promote(&self) -> Result<(usize, Option<Duration>)> {
         let mut call = self.scripts.promote.call();
         call.arg(STEP);
-        let answer = record::array(self.run(&self.scripts.promote, &call)?)?;
-        let [moved, next] = answer.as_slice() else { return Err(record::unexpected(&Value::Array(answer))) };
-        Ok((record::int(moved)? as usize, u64::try_from(record::int(next)?).ok().map(Duration::from_millis)))
+        answer::promoted(self.run(&self.scripts.promote, &call)?)
     }
 
     /// Enters a new server.
@@ -533,14 +473,7 @@ impl Queue {
     ) -> Result<std::result::Result<Beat, Fenced>> {
         let mut call = self.scripts.beat.call();
         call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
-        let answer = record::array(self.run(&self.scripts.beat, &call)?)?;
-        let Ok([_, in_progress, cancels, servers]) = <[Value; 4]>::try_from(answer) else {
-            return Ok(Err(Fenced));
-        };
-        let cancels = record::array(cancels)?.iter().map(record::id).collect::<Result<_>>()?;
-        let words = record::array(servers)?.iter().map(record::text).collect::<Result<Vec<_>>>()?;
-        let servers = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        Ok(Ok(Beat { in_progress: record::int(&in_progress)? as usize, cancels, servers }))
+        answer::beat(self.run(&self.scripts.beat, &call)?)
     }
 
     /// Declares a server dead whose beat still is what was observed, and takes over what it had in progress.
@@ -566,19 +499,16 @@ impl Queue {
         loop {
             let mut call = self.scripts.reclaim.call();
             call.arg(server).arg(&observed).arg(max_crashes).arg(mode).arg(STEP);
-            let answer = record::array(self.run(&self.scripts.reclaim, &call)?)?;
-            let Ok([_, moved, left, charged, failed, beat]) = <[Value; 6]>::try_from(answer) else {
+            let Some(step) = answer::reclaimed(self.run(&self.scripts.reclaim, &call)?)? else {
                 return Ok(None);
             };
-            total.moved += record::int(&moved)? as usize;
-            total.charged += record::int(&charged)? as usize;
-            for kind in record::array(failed)? {
-                total.failed.push(record::text(&kind)?);
-            }
-            if record::int(&left)? == 0 {
+            total.moved += step.done.moved;
+            total.charged += step.done.charged;
+            total.failed.extend(step.done.failed);
+            if step.left == 0 {
                 return Ok(Some(total));
             }
-            observed = record::text(&beat)?;
+            observed = step.beat;
         }
     }
 
@@ -586,15 +516,7 @@ impl Queue {
     pub fn cancel(&self, id: JobId) -> Result<Cancelled> {
         let mut call = self.scripts.cancel.call();
         call.arg(id.get());
-        let answer = record::array(self.run(&self.scripts.cancel, &call)?)?;
-        match record::text(first(&answer)?)?.as_str() {
-            "missing" => Ok(Cancelled::Missing),
-            "final" => Ok(Cancelled::AlreadyFinal),
-            "requested" => {
-                Ok(Cancelled::Requested(answer.get(1).map(record::text).transpose()?.unwrap_or_default()))
-            }
-            _ => Ok(Cancelled::Done),
-        }
+        answer::cancelled(self.run(&self.scripts.cancel, &call)?)
     }
 
     /// Sends failed or cancelled jobs back to their queues as new, each by itself; with `wanted` only those of this status.
@@ -616,16 +538,7 @@ impl Queue {
         for id in ids {
             call.arg(id.get());
         }
-        let read = |answer: Value| {
-            let answer = record::array(answer)?;
-            Ok(match record::text(first(&answer)?)?.as_str() {
-                "missing" => Changed::Missing,
-                "wrong_status" => Changed::WrongStatus,
-                "duplicate" => Changed::Duplicate(record::id(answer.get(1).unwrap_or(&Value::Nil))?),
-                _ => Changed::Done,
-            })
-        };
-        record::array(self.run(script, &call)?)?.into_iter().map(read).collect()
+        answer::changed(self.run(script, &call)?)
     }
 
     /// Forgets finished jobs that are too old or too many: one step of it. Whether there may be more.

@@ -87,7 +87,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
             b"max_attempts" => value.parse().map(|number| job.max_attempts = number).is_ok(),
             b"crashes" => value.parse().map(|number| job.crashes = number).is_ok(),
             b"timeout_ms" => value.parse().map(|number| job.timeout_ms = number).is_ok(),
-            b"starts" => value.parse().map(|number| job.starts = number).is_ok(),
+            b"starts" => token(&value).map(|number| job.starts = number).is_some(),
             b"scheduled_at" => value.parse().map(|ms| job.scheduled_at_ms = Some(ms)).is_ok(),
             b"started_at" => value.parse().map(|ms| job.started_at_ms = Some(ms)).is_ok(),
             b"finished_at" => value.parse().map(|ms| job.finished_at_ms = Some(ms)).is_ok(),
@@ -147,6 +147,12 @@ impl Pieces {
     }
 }
 
+/// A fencing token as `lua/take.lua` reads it too: up to 2^53 - 1 in plain digits. To both anything else is none.
+fn token(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|number| is_plain && *number < 1 << 53)
+}
+
 /// One line of the field `errors`: attempt, ms, message as a JSON string.
 fn to_error(line: &str) -> Option<AttemptError> {
     let mut parts = line.splitn(3, ' ');
@@ -183,6 +189,11 @@ pub(super) fn int(value: &Value) -> Result<i64> {
             .ok_or_else(|| unexpected(value)),
         other => Err(unexpected(other)),
     }
+}
+
+/// How many there are of something.
+pub(super) fn count<T: TryFrom<i64>>(value: &Value) -> Result<T> {
+    T::try_from(int(value)?).map_err(|_| unexpected(value))
 }
 
 /// A text; nil is the empty one.

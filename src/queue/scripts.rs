@@ -65,7 +65,11 @@ impl Scripts {
         let slot = keys::prefix(namespace) + keys::SERVERS;
         let script = |flags: &str, body: &str| {
             let common = include_str!("lua/common.lua");
-            let access = if flags == READ_ONLY { Access::Read } else { Access::Write };
+            let access = match flags {
+                READ_ONLY => Access::Read,
+                NOT_WHEN_FULL => Access::Add,
+                _ => Access::Write,
+            };
             let script = Script::new(&format!("{flags}\n{keys}{common}{body}"));
             Atomic { script, access, slot: slot.clone() }
         };

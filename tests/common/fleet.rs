@@ -12,6 +12,8 @@ pub struct Supervisor {
     stop: Arc<AtomicBool>,
     starts: Arc<AtomicUsize>,
     current: Arc<Mutex<Option<TestServer>>>,
+    /// What those that died had logged.
+    logs: Arc<Mutex<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -20,12 +22,15 @@ impl Supervisor {
         let stop = Arc::new(AtomicBool::new(false));
         let starts = Arc::new(AtomicUsize::new(1));
         let current = Arc::new(Mutex::new(Some(builder.start())));
+        let logs = Arc::new(Mutex::new(String::new()));
         let thread = {
-            let (stop, starts, current) = (stop.clone(), starts.clone(), current.clone());
+            let (stop, starts, current, logs) = (stop.clone(), starts.clone(), current.clone(), logs.clone());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
                     let mut server = current.lock().expect("not poisoned");
                     if server.as_mut().is_none_or(|server| server.try_wait().is_some()) {
+                        let log = server.as_ref().map(TestServer::log_text).unwrap_or_default();
+                        logs.lock().expect("not poisoned").push_str(&log);
                         *server = None;
                         *server = Some(builder.start());
                         starts.fetch_add(1, Ordering::SeqCst);
@@ -35,7 +40,7 @@ impl Supervisor {
                 }
             })
         };
-        Supervisor { stop, starts, current, thread: Some(thread) }
+        Supervisor { stop, starts, current, logs, thread: Some(thread) }
     }
 
     /// How often it was started so far.
@@ -50,6 +55,13 @@ impl Supervisor {
         {
             server.kill9();
         }
+    }
+
+    /// All that was logged, by all of them.
+    pub fn log_text(&self) -> String {
+        let current = self.current.lock().expect("not poisoned");
+        let last = current.as_ref().map(TestServer::log_text).unwrap_or_default();
+        self.logs.lock().expect("not poisoned").clone() + &last
     }
 
     pub fn log_tail(&self) -> String {

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 client of one screen: blocking, no more than the tests need, and able to send what a good client would not.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// An answer.
@@ -161,6 +161,11 @@ impl Connection {
             Err(e) => Err(e),
             Ok(_) => Ok(bytes),
         }
+    }
+
+    /// Sends no more, and still reads.
+    pub fn end_sending(&self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(Shutdown::Write)
     }
 
     pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {

@@ -6,16 +6,20 @@
 
 pub mod api;
 pub mod audit;
+pub mod crowd;
 pub mod dir;
 pub mod fleet;
 pub mod http;
+pub mod process;
 pub mod redis;
+pub mod resp;
 pub mod server;
 pub mod signal;
 pub mod wait;
 
 pub use api::{Api, STATUSES};
 pub use audit::{Outcomes, audit, wait_until_quiet};
+pub use crowd::{Crowd, Sizes};
 pub use dir::TempDir;
 pub use fleet::Supervisor;
 pub use http::Reply;

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use super::dir::TempDir;
 use super::signal;
 use super::wait::{LIMIT, eventually};
@@ -38,7 +40,7 @@ impl TestRedis {
         TestRedis { dir: TempDir::new(), extra, child: Mutex::new(None) }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("redis.sock")
     }
 
@@ -48,12 +50,20 @@ impl TestRedis {
 
     /// Starts it on what is on disk, and waits until it answers.
     pub fn restart(&self) {
+        self.launch(&[]);
+        eventually(LIMIT, "redis-server answers", || self.try_query::<String>(&["PING"]).is_ok());
+    }
+
+    /// Starts it with still further arguments, and waits for nothing.
+    pub fn launch(&self, more: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.dir.join("redis.log"))
             .expect("a log file");
-        let child = Command::new("redis-server")
+        // A file that grows beyond a limit is an error of the write, as a full disk is, and not the end of the process.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec redis-server \"$@\"", "redis-server"])
             .args(["--port", "0", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
             .args(["--maxmemory-policy", "noeviction", "--daemonize", "no"])
             .arg("--unixsocket")
@@ -61,6 +71,7 @@ impl TestRedis {
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.extra)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())
@@ -68,10 +79,9 @@ impl TestRedis {
             .expect("redis-server must be on PATH");
         let before = self.child.lock().expect("not poisoned").replace(child);
         assert!(before.is_none(), "it runs already");
-        eventually(LIMIT, "redis-server answers", || self.try_query::<String>(&["PING"]).is_ok());
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.lock().expect("not poisoned").as_ref().expect("redis runs").id()
     }
 
@@ -82,6 +92,19 @@ impl TestRedis {
             signal::kill9(child.id());
             let _ = child.wait();
         }
+    }
+
+    /// Kills it, and what it had on disk is gone too.
+    pub fn kill_and_erase(&self) {
+        self.kill9();
+        std::fs::remove_dir_all(self.dir.join("appendonlydir")).expect("its append-only file");
+    }
+
+    /// Lets no file of it grow beyond this size, as a disk that is full; `None` is room again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(pid, Resource::Fsize, limit).expect("the limit of a process of one's own");
     }
 
     /// Stops it as a debugger would: connections stay open, nothing answers.

@@ -23,6 +23,8 @@ pub struct ServerBuilder {
     config_path: Option<PathBuf>,
     demo: bool,
     listen: Option<String>,
+    launcher: Vec<String>,
+    program: Vec<String>,
 }
 
 impl ServerBuilder {
@@ -75,9 +77,22 @@ impl ServerBuilder {
         self
     }
 
+    /// Starts the program through another one that becomes it: `under(["prlimit", "--nofile=64"])`.
+    pub fn under(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> ServerBuilder {
+        self.launcher = words.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Starts another program that serves in the same way: its path and what comes before `serve`.
+    pub fn program(mut self, words: Vec<String>) -> ServerBuilder {
+        self.program = words;
+        self
+    }
+
     fn command(&self, dir: &TempDir, subcommand: &str) -> Command {
-        let mut command = program(dir);
-        command.arg(subcommand);
+        let words: Vec<&String> = self.launcher.iter().chain(&self.program).collect();
+        let mut command = clean(Command::new(words[0]), dir);
+        command.args(&words[1..]).arg(subcommand);
         if subcommand == "serve" {
             if let Some(listen) = &self.listen {
                 command.args(["--listen", listen]);
@@ -116,9 +131,16 @@ impl ServerBuilder {
             .expect("the program starts");
         let (send, receive) = mpsc::channel();
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        // Only the real program owes it as its first line: a test's own may be a test binary, which has its say first.
+        let is_own = self.program == own_program();
         std::thread::spawn(move || {
             let mut line = String::new();
-            let _ = stdout.read_line(&mut line);
+            while stdout.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if is_own || line.starts_with(LISTENING) {
+                    break;
+                }
+                line.clear();
+            }
             let _ = send.send(line);
             // Read on, so that whatever it prints never blocks it.
             let _ = std::io::copy(&mut stdout, &mut std::io::sink());
@@ -126,7 +148,7 @@ impl ServerBuilder {
         let first = receive.recv_timeout(LIMIT).unwrap_or_default();
         let addr: Option<SocketAddr> = first
             .strip_suffix('\n')
-            .and_then(|line| line.strip_prefix("threadq listening on http://"))
+            .and_then(|line| line.strip_prefix(LISTENING))
             .and_then(|addr| addr.parse().ok());
         let Some(addr) = addr else {
             signal::kill9(child.id());
@@ -135,6 +157,24 @@ impl ServerBuilder {
             panic!("the first line on stdout was {first:?}, the exit {status:?}, the log:\n{log}");
         };
         TestServer { api: Api::new(addr), child, dir: Some(dir), log, silent: false }
+    }
+
+    /// Starts it on this free port when nobody will hear its first line, and waits until it answers.
+    #[track_caller]
+    pub fn start_unheard(self, addr: SocketAddr) -> TestServer {
+        let dir = TempDir::new();
+        let log = dir.join("stderr.log");
+        let child = self
+            .listen(&addr.to_string())
+            .command(&dir, "serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).expect("a log file"))
+            .spawn()
+            .expect("the program starts");
+        let server = TestServer { api: Api::new(addr), child, dir: Some(dir), log, silent: false };
+        server.wait_until_ready();
+        server
     }
 
     /// Runs `serve` when it is expected to end by itself.
@@ -152,9 +192,19 @@ impl ServerBuilder {
     }
 }
 
+/// What the first line on stdout starts with.
+const LISTENING: &str = "threadq listening on http://";
+
+fn own_program() -> Vec<String> {
+    vec![env!("CARGO_BIN_EXE_threadq").to_owned()]
+}
+
 /// The program with an environment in which nothing of the tests' own settings is left.
 pub fn program(dir: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_threadq"));
+    clean(Command::new(env!("CARGO_BIN_EXE_threadq")), dir)
+}
+
+fn clean(mut command: Command, dir: &TempDir) -> Command {
     command.env_clear().current_dir(dir.path());
     for name in ["PATH", "HOME", "TMPDIR"] {
         if let Ok(value) = std::env::var(name) {
@@ -235,6 +285,8 @@ impl TestServer {
             config_path: None,
             demo: true,
             listen: Some("127.0.0.1:0".to_owned()),
+            launcher: Vec::new(),
+            program: own_program(),
         }
     }
 

@@ -51,7 +51,8 @@ fn pages_neither_overlap_nor_skip() {
     let all = |status: Option<Status>| {
         let filter = Filter { status, kind: None };
         let mut listed: Vec<JobId> = Vec::new();
-        for page in 0.. {
+        // A bound, so that a listing without an end is a failure.
+        for page in 0..20 {
             let jobs = place.queue.list(&filter, page * 7, 7).unwrap().jobs;
             if jobs.is_empty() {
                 return listed;
@@ -127,4 +128,20 @@ fn a_queue_shows_the_age_of_its_oldest_job_of_either_kind() {
     let a = place.server();
     place.try_take(&a, 1, Suspects::None, None).unwrap();
     assert_eq!((place.status(suspect), place.queue.queues(&[]).unwrap()[0].queued), (Status::Queued, 1));
+}
+
+#[test]
+fn each_queue_is_shown_once_and_is_as_old_as_its_oldest_job() {
+    let place = Place::new();
+    place.submit();
+    let shown = || {
+        let queues = place.queue.queues(&["default", "default"]).unwrap();
+        queues.into_iter().map(|queue| (queue.name, queue.oldest_ms.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(), [("default".to_owned(), true)]);
+    // A gap that a repair has left, and a stranger's entry.
+    for entry in ["0", "nonsense"] {
+        place.raw(&["DEL T:work_queue:default", &format!("LPUSH T:work_queue:default {entry}")]);
+        assert_eq!(shown(), [("default".to_owned(), false)], "{entry}");
+    }
 }

@@ -1,19 +1,25 @@
 //! The protocol with Redis: every transition of the queue on a real redis-server, without threads and without a server
 //! around it, so that each interleaving is written down and happens every time.
 //!
+//! `explorer/` walks through all interleavings of two servers and two jobs instead of writing them down.
 //! `guards.rs` removes the conditions in the Lua scripts one by one and shows that these tests notice each:
 //! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`.
 
 #![allow(clippy::unwrap_used)]
 
+mod damaged;
 mod ending;
+mod explorer;
 mod full;
 mod guards;
 mod listing;
 mod lost_answers;
+mod mending;
 mod place;
 mod random;
 mod redis_server;
+#[path = "../common/resp.rs"]
+mod resp;
 mod settling;
 mod sound;
 mod starting;

@@ -25,7 +25,7 @@ pub struct Place {
     connection: RefCell<redis::Connection>,
     namespace: String,
     /// Ends after everything above.
-    _redis: Arc<RedisServer>,
+    shared: Arc<RedisServer>,
 }
 
 impl Place {
@@ -43,13 +43,13 @@ impl Place {
         let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let wire = Wire::new(redis.socket_of(&namespace), redis.socket());
         let connection = RefCell::new(redis.connect().unwrap());
-        let queue = queue(&wire, &namespace);
-        Place { queue, wire, connection, namespace, _redis: redis }
+        let queue = open_queue(wire.url(), &namespace);
+        Place { queue, wire, connection, namespace, shared: redis }
     }
 
     /// The queue as another process has it: it does not know that the first one lost its connection.
     pub fn another_queue(&self) -> Queue {
-        queue(&self.wire, &self.namespace)
+        open_queue(self.wire.url(), &self.namespace)
     }
 
     pub fn key(&self, name: &str) -> String {
@@ -69,6 +69,33 @@ impl Place {
     #[track_caller]
     pub fn run<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query(&mut *self.connection.borrow_mut()).unwrap()
+    }
+
+    /// Raw commands with `T:` in place of the namespace.
+    #[track_caller]
+    pub fn raw(&self, commands: &[&str]) {
+        for command in commands {
+            let answer: redis::Value = self.run(&self.command(command));
+            assert!(!matches!(answer, redis::Value::ServerError(_)), "{command}: {answer:?}");
+        }
+    }
+
+    /// Someone does this right before the next call of a script in which these words stand.
+    pub fn meanwhile(&self, script: &str, words: &[&str], command: &str) {
+        let command = self.command(command);
+        let mut connection = self.shared.connect().unwrap();
+        self.wire.meanwhile(script, words, move || {
+            let _: redis::Value = command.query(&mut connection).unwrap();
+        });
+    }
+
+    fn command(&self, text: &str) -> redis::Cmd {
+        let mut words = text.split(' ').map(|word| word.replace("T:", &self.key("")));
+        let mut command = redis::cmd(&words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command
     }
 
     /// All keys, without their namespace.
@@ -212,9 +239,8 @@ impl Place {
     }
 }
 
-fn queue(wire: &Wire, namespace: &str) -> Queue {
-    let settings =
-        Settings { url: wire.url(), ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
+pub fn open_queue(url: String, namespace: &str) -> Queue {
+    let settings = Settings { url, ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
     Queue::new(&settings).unwrap()
 }
 

@@ -298,3 +298,14 @@ fn a_job_whose_record_is_gone_settles_as_late() {
     assert_eq!(place.settle(&a, &completed(lease)), Settled::Stale);
     assert_eq!(place.redis::<i64>("EXISTS", &format!("job:{id}"), &[]), 0);
 }
+
+#[test]
+fn a_release_is_no_error() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    place.settle(&a, &released(place.take_one(&a)));
+    let errors: Option<String> = place.redis("HGET", &format!("job:{id}"), &["errors"]);
+    assert_eq!(errors, None);
+    assert_sound(&place);
+}

@@ -384,3 +384,54 @@ fn the_name_of_an_empty_queue_is_forgotten_until_its_next_job() {
     place.settle(&a, &released(lease));
     assert_eq!(names(), ["default", "used"]);
 }
+
+/// A take whose answer nobody waited for any more may reach Redis long after: meanwhile its job was put back, and taken
+/// again by the same server.
+#[test]
+fn a_take_that_is_carried_out_late_leaves_a_running_job_its_entry() {
+    for free in [0, 1] {
+        let place = Place::new();
+        let (a, b) = (place.server(), place.server());
+        let id = place.submit();
+        let fetched = place.fetch(&a);
+        place.queue.recover(&a, std::slice::from_ref(&fetched.entry)).unwrap();
+        let lease = place.take_one(&a);
+        let late = place.try_take(&a, free, Suspects::Any, Some(&fetched)).unwrap();
+        assert!(late.jobs.is_empty());
+        assert_eq!(place.handles(id), [in_progress(&a)]);
+        assert_sound(&place);
+        // So it is found when its server dies.
+        assert_eq!(place.dies(&a).moved, 1);
+        assert_eq!(place.settle(&a, &completed(lease)), Settled::Stale);
+        assert_eq!(ids(&place.take(&b, 1)), [id]);
+    }
+}
+
+#[test]
+fn a_late_entry_of_a_job_that_runs_is_dropped() {
+    for free in [0, 1] {
+        let place = Place::new();
+        let (a, b) = (place.server(), place.server());
+        let id = place.submit();
+        let lease = place.take_one(&a);
+        // Twice in the list of who runs it, and once in that of another one.
+        for (server, left) in [(&a, vec![id.to_string()]), (&b, vec![])] {
+            let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
+            let fetched = Fetched { entry: id.to_string().into_bytes(), queue: "default".to_owned() };
+            assert!(place.try_take(server, free, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+            assert_eq!(place.list(&in_progress(server)), left);
+        }
+        assert_sound(&place);
+        assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
+    }
+}
+
+#[test]
+fn what_is_not_started_uses_up_no_worker() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(2);
+    place.raw(&["RPUSH T:work_queue:default 77"]);
+    assert_eq!(ids(&place.take(&a, 2)), submitted);
+    assert_sound(&place);
+}

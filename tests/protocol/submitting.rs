@@ -1,5 +1,7 @@
 //! What a submission stores, and what it refuses.
 
+use std::time::Duration;
+
 use threadq::job::{JobId, NewJob, Start, Status};
 use threadq::queue::{Idempotency, Refused};
 
@@ -185,4 +187,19 @@ fn a_job_of_short_texts_is_stored_compactly() {
     let key = place.key(&format!("job:{id}"));
     let encoding: String = place.run(redis::cmd("OBJECT").arg("ENCODING").arg(key));
     assert_eq!(encoding, "listpack");
+}
+
+fn a_job_without_a_unique_key_holds_none() {
+    let place = Place::new();
+    let id = place.submit();
+    assert_eq!(place.job(id).unique_key, None);
+    assert_eq!(place.keys().iter().find(|key| key.starts_with("unique:")), None);
+}
+
+#[test]
+fn the_earliest_time_of_a_batch_is_told() {
+    let place = Place::new();
+    let job = |ms| NewJob { start: Start::AfterMs(ms), ..NewJob::new("t") };
+    let submitted = place.try_submit(&[job(60_000), job(1_000), job(90_000)]).unwrap();
+    assert_eq!(submitted.due_in, Some(Duration::from_secs(1)));
 }

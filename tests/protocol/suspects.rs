@@ -245,3 +245,15 @@ fn a_suspect_that_is_retried_or_delayed_stays_one() {
     assert_eq!(place.handles(id), ["work_queue:default:suspects"]);
     assert_sound(&place);
 }
+
+#[test]
+fn a_suspect_that_is_gone_leaves_room_for_another() {
+    let place = Place::new();
+    let a = place.server();
+    place.raw(&["LPUSH T:work_queue:first:suspects 77"]);
+    let suspect = place.submit_suspect_in("second", 1);
+    let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 1 });
+    let taken = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
+    assert_eq!(ids(&taken.jobs), [suspect]);
+    assert_sound(&place);
+}

@@ -1,15 +1,17 @@
-//! The wire between a queue and Redis: can lose an answer or a request, and can change a script on its way.
+//! The wire between a queue and Redis: can lose an answer or a request, let something happen right
+//! before a call, and change a script on its way.
 //!
 //! Scripts are changed here, when the queue loads them, so that a guard can be removed without building anything anew
 //! and without the program knowing of it.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::guards;
+use crate::guards::{self, Change};
+use crate::resp;
 
 /// What is lost on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,10 +22,18 @@ pub enum Loses {
     Answer,
 }
 
+/// What happens before the next call of a name in which these words stand.
+struct Meanwhile {
+    name: String,
+    words: Vec<Vec<u8>>,
+    act: Box<dyn FnOnce() + Send>,
+}
+
 #[derive(Default)]
 struct State {
     /// The next call of this name.
     loses: Option<(String, Loses)>,
+    meanwhile: Option<Meanwhile>,
     /// By the script's hash as the queue knows it: its file's name, and the hash of what is run in its place.
     scripts: HashMap<Vec<u8>, (&'static str, Vec<u8>)>,
 }
@@ -35,14 +45,20 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(path: PathBuf, redis: PathBuf) -> Wire {
+        Wire::changing(path, redis, Vec::new())
+    }
+
+    /// One on which scripts are changed besides.
+    pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> Wire {
+        let changes = Arc::new(changes);
         let listener = UnixListener::bind(&path).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let wire = Wire { path, state: state.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, UnixStream::connect(&redis)) else { return };
-                let state = state.clone();
-                std::thread::spawn(move || carry(client, server, &state));
+                let (state, changes) = (state.clone(), changes.clone());
+                std::thread::spawn(move || carry(client, server, &state, &changes));
             }
         });
         wire
@@ -57,6 +73,18 @@ impl Wire {
         self.state.lock().unwrap().loses = Some((name.to_owned(), what));
     }
 
+    /// Does something right before the next call of a script in which these words stand.
+    pub fn meanwhile(&self, name: &str, words: &[&str], act: impl FnOnce() + Send + 'static) {
+        let words = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let meanwhile = Meanwhile { name: name.to_owned(), words, act: Box::new(act) };
+        self.state.lock().unwrap().meanwhile = Some(meanwhile);
+    }
+
+    /// Whether it was done.
+    pub fn was_meanwhile(&self) -> bool {
+        self.state.lock().unwrap().meanwhile.is_none()
+    }
+
     /// Whether nothing is left to lose.
     pub fn has_lost(&self) -> bool {
         self.state.lock().unwrap().loses.is_none()
@@ -64,12 +92,12 @@ impl Wire {
 }
 
 /// One command after the other, each with its answer, until one side closes.
-fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option<()> {
+fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>, changes: &[Change]) -> Option<()> {
     let mut from_client = BufReader::new(client.try_clone().ok()?);
     let mut from_server = BufReader::new(server.try_clone().ok()?);
     let (mut client, mut server) = (client, server);
     loop {
-        let mut words = read_command(&mut from_client).ok()?;
+        let mut words = resp::read_command(&mut from_client).ok()?;
         let mut name = String::from_utf8_lossy(&words[0]).to_lowercase();
         let is_load = name == "script" && words[1].eq_ignore_ascii_case(b"load");
         if name == "evalsha" {
@@ -87,17 +115,25 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
         if loses == Some(Loses::Request) {
             return None;
         }
+        let is_now = |it: &mut Meanwhile| it.name == name && it.words.iter().all(|word| words.contains(word));
+        let meanwhile = state.lock().unwrap().meanwhile.take_if(is_now);
+        if let Some(meanwhile) = meanwhile {
+            (meanwhile.act)();
+        }
         let answer = call(&mut server, &mut from_server, &words)?;
         if loses == Some(Loses::Answer) {
             return None;
         }
         if is_load {
             let body = String::from_utf8(words[2].clone()).ok()?;
-            let (script, changed) = guards::on_the_wire(&body);
-            let hash = |answer: &[u8]| answer.split(|b| *b == b'\n').nth(1).map(|hash| hash[..40].to_vec());
-            let known = hash(&answer)?;
+            let (script, mut changed) = guards::on_the_wire(&body);
+            for change in changes {
+                changed = change.apply(&changed);
+            }
+            let known = resp::hash_in(&answer)?;
             words[2] = changed.into_bytes();
-            let run = hash(&call(&mut server, &mut from_server, &words)?).expect("the changed script is Lua");
+            let run = resp::hash_in(&call(&mut server, &mut from_server, &words)?)
+                .expect("the changed script is Lua");
             state.lock().unwrap().scripts.insert(known, (script, run));
         }
         client.write_all(&answer).ok()?;
@@ -105,57 +141,8 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>) -> Option
 }
 
 fn call(server: &mut UnixStream, from_server: &mut impl BufRead, words: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    server.write_all(&bytes).ok()?;
+    server.write_all(&resp::command(words)).ok()?;
     let mut answer = Vec::new();
-    read_answer(from_server, &mut answer).ok()?;
+    resp::read_answer(from_server, &mut answer).ok()?;
     Some(answer)
-}
-
-fn read_line(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<i64> {
-    let before = into.len();
-    if from.read_until(b'\n', into)? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let number = std::str::from_utf8(&into[before + 1..into.len() - 2]).unwrap_or("");
-    Ok(number.parse().unwrap_or(-1))
-}
-
-fn read_bytes(from: &mut impl BufRead, into: &mut Vec<u8>, number: i64) -> io::Result<()> {
-    let before = into.len();
-    into.resize(before + number as usize + 2, 0);
-    from.read_exact(&mut into[before..])
-}
-
-fn read_command(from: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
-    let count = read_line(from, &mut Vec::new())?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let length = read_line(from, &mut Vec::new())?;
-        let mut word = Vec::new();
-        read_bytes(from, &mut word, length)?;
-        word.truncate(length as usize);
-        words.push(word);
-    }
-    Ok(words)
-}
-
-fn read_answer(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<()> {
-    let begin = into.len();
-    let number = read_line(from, into)?;
-    match into[begin] {
-        b'$' if number >= 0 => read_bytes(from, into, number)?,
-        b'*' => {
-            for _ in 0..number.max(0) {
-                read_answer(from, into)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@ mod audit;
 mod faults;
 mod http;
 mod load;
+#[path = "../../common/redis.rs"]
 mod own_redis;
 mod processes;
 mod report;

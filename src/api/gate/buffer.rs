@@ -31,6 +31,12 @@ impl Budget {
     fn give(&self, bytes: usize) {
         self.0.fetch_add(bytes, Relaxed);
     }
+
+    /// How many bytes are not taken.
+    #[cfg(any(test, fuzzing))]
+    pub fn left(&self) -> usize {
+        self.0.load(Relaxed)
+    }
 }
 
 /// A growing buffer that is filled at its end and consumed at its front.
@@ -209,6 +215,6 @@ mod tests {
         first.shrink();
         second.push(&[2; 1]).unwrap();
         drop((first, second));
-        assert_eq!(budget.0.load(Relaxed), FREE);
+        assert_eq!(budget.left(), FREE);
     }
 }

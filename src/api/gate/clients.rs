@@ -6,9 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the accept loop waits for the thread of a connection that it sent away. Such a thread sits in a read,
-/// which the shutdown ends, so this is a matter of microseconds.
-const EVICTION_PATIENCE: Duration = Duration::from_secs(1);
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// How long a newcomer waits for a place, and all behind it too. The thread of a connection that was sent away sits in
+/// a read or a write, which the shutdown ends, so its place is free in microseconds; if all have a request at work, most
+/// of them are answered in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a newcomer looks whether somebody can be sent away by now.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a connection is let wait for its client at least. A new one needs that to say what it came for.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// Says that the client has closed at least its sending half. Elsewhere only a connection closed on both sides shows.
+#[cfg(target_os = "linux")]
+const HANGUP: PollFlags = PollFlags::RDHUP.union(PollFlags::HUP).union(PollFlags::ERR);
+#[cfg(not(target_os = "linux"))]
+const HANGUP: PollFlags = PollFlags::HUP.union(PollFlags::ERR);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,14 +32,18 @@ enum Phase {
     Reading = 1,
     /// A request is being answered.
     Busy = 2,
+    /// The answer is there, and the client is slow to take it.
+    Sending = 3,
     /// It was sent away; its thread is about to end.
-    Evicted = 3,
+    Evicted = 4,
 }
 
 /// One client's connection, shared by its thread and the accept loop.
 pub(super) struct Client {
+    /// Its number, never given twice.
+    pub id: u64,
     pub stream: TcpStream,
-    /// The phase in the lowest two bits, above them the time (in ms since the table's start) when it began.
+    /// The phase in the lowest three bits, above them the time (in ms since the table's start) when it began.
     /// One word, so that a connection can change phase without a lock, and cannot be sent away in between.
     state: AtomicU64,
 }
@@ -54,9 +71,29 @@ impl Client {
         self.change(Phase::Busy as u64)
     }
 
+    /// Whether the client has closed its connection, or only its sending half: which of the two shows no sooner than
+    /// when something is sent.
+    pub fn has_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, HANGUP)];
+        let at_once = Timespec::default();
+        poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().intersects(HANGUP)
+    }
+
+    /// The client does not take its answer at once, so it may be sent away. False: it was already.
+    pub fn begin_sending(&self, clients: &Clients) -> bool {
+        self.change(clients.state_now(Phase::Sending))
+    }
+
     fn change(&self, new: u64) -> bool {
         let old = self.state.load(SeqCst);
         phase(old) != Phase::Evicted && self.state.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Whether the client has sent something that its thread has not come to read.
+    fn has_input(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
+        let at_once = Timespec::default();
+        poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().contains(PollFlags::IN)
     }
 
     /// Sends the connection away if it is still in the state `seen`.
@@ -75,10 +112,11 @@ impl Client {
 }
 
 fn phase(state: u64) -> Phase {
-    match state & 3 {
+    match state & 7 {
         0 => Phase::Idle,
         1 => Phase::Reading,
         2 => Phase::Busy,
+        3 => Phase::Sending,
         _ => Phase::Evicted,
     }
 }
@@ -102,29 +140,26 @@ impl Clients {
         Clients { started: Instant::now(), max, table: Mutex::default(), left: Condvar::new() }
     }
 
-    /// Takes in a new connection, with the id that it leaves by. When the table is full, the one that has been
-    /// waiting longest makes room.
+    /// Takes in a new connection. When the table is full, the one that has been waiting longest, for its client, makes
+    /// room.
     ///
     /// # Errors
-    /// The stream, when all connections have a request at work.
-    pub fn admit(&self, stream: TcpStream) -> Result<(u64, Arc<Client>), TcpStream> {
+    /// The stream, when all connections have a request at work and none of them ends it in time.
+    pub fn admit(&self, stream: TcpStream) -> Result<Arc<Client>, TcpStream> {
         let mut table = self.table();
-        let give_up = Instant::now() + EVICTION_PATIENCE;
-        if table.clients.len() >= self.max && !evict_longest_waiting(&table.clients) {
-            return Err(stream);
-        }
+        let give_up = Instant::now() + PATIENCE;
         while table.clients.len() >= self.max {
-            let left = give_up.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= give_up {
                 return Err(stream);
             }
-            table = self.left.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.make_room(&table.clients);
+            table = self.left.wait_timeout(table, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         let id = table.next_id;
         table.next_id += 1;
-        let client = Arc::new(Client { stream, state: AtomicU64::new(self.state_now(Phase::Idle)) });
+        let client = Arc::new(Client { id, stream, state: AtomicU64::new(self.state_now(Phase::Idle)) });
         table.clients.insert(id, client.clone());
-        Ok((id, client))
+        Ok(client)
     }
 
     /// The thread of this connection ends.
@@ -169,29 +204,38 @@ impl Clients {
         self.table().clients.len()
     }
 
+    /// Sends the one away that waits longest for its client, unless one is on its way out already. If all are at work
+    /// nobody is.
+    fn make_room(&self, clients: &HashMap<u64, Arc<Client>>) {
+        let states = || clients.values().map(|client| (client.state.load(SeqCst), client));
+        if states().any(|(state, _)| phase(state) == Phase::Evicted) {
+            return;
+        }
+        let latest = self.state_at(self.started.elapsed().saturating_sub(GRACE), Phase::Idle);
+        let mut waiting: Vec<_> = states()
+            .filter(|(state, _)| matches!(phase(*state), Phase::Idle | Phase::Reading | Phase::Sending))
+            .filter(|(state, _)| *state < latest)
+            .collect();
+        // The time makes up the upper bits, so the smallest state is the oldest.
+        waiting.sort_unstable_by_key(|(state, _)| *state);
+        for (state, client) in waiting {
+            let is_about_to_work = phase(state) == Phase::Idle && client.has_input();
+            if !is_about_to_work && client.evict(state) {
+                return;
+            }
+        }
+    }
+
     fn state_now(&self, phase: Phase) -> u64 {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        now_ms << 2 | phase as u64
+        self.state_at(self.started.elapsed(), phase)
+    }
+
+    fn state_at(&self, time: Duration, phase: Phase) -> u64 {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        ms << 3 | phase as u64
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Sends one away. False: all are at work, or on their way out.
-fn evict_longest_waiting(clients: &HashMap<u64, Arc<Client>>) -> bool {
-    loop {
-        let waiting = clients.values().filter_map(|client| {
-            let state = client.state.load(SeqCst);
-            matches!(phase(state), Phase::Idle | Phase::Reading).then_some((state, client))
-        });
-        // The time makes up the upper bits, so the smallest state is the oldest.
-        match waiting.min_by_key(|(state, _)| *state) {
-            None => return clients.values().any(|client| phase(client.state.load(SeqCst)) == Phase::Evicted),
-            Some((state, client)) if client.evict(state) => return true,
-            // It began to work just now: look again.
-            Some(_) => {}
-        }
     }
 }

@@ -3,24 +3,25 @@
 //! need: only its own thread.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::buffer::Buffer;
-use super::chunked::Decoder;
 use super::clients::Client;
-use super::head::{self, Framing, Head, Scanner};
+use super::head::{self, Framing, Head};
+use super::incoming::{self, Source};
 use super::refusal::Refusal;
 use super::upstream::{Outgoing, is_timeout};
 
-/// Reads and writes return at least this often within `request_time`. With a fixed slice the socket's time-out need
-/// not be set anew for each of them.
+/// Reads return at least this often within `request_time`. With a fixed slice the socket's time-out need not be set anew
+/// for each of them.
 const SLICES: u32 = 8;
+/// Writes return at least this often. A client that lets one wait for so long is slow, and may be sent away.
+const WRITE_SLICE: Duration = Duration::from_millis(100);
 /// A client that takes this much of an answer within `request_time` gets as much time again.
 const PROGRESS: usize = 64 << 10;
-/// Empty lines that some clients send after a body.
-const MAX_EMPTY_LINES: usize = 2;
 /// How long and how much is read from a client after the last answer, so that it sees the answer: closing a socket
 /// with unread bytes resets the connection, which discards what is on its way.
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -43,14 +44,14 @@ impl From<Refusal> for End {
 }
 
 /// Serves a client until its connection ends.
-pub(super) fn serve(client: &Client, gate: &Shared) {
+pub(super) fn serve(client: &Arc<Client>, gate: &Shared) {
     let mut connection = Connection {
         client,
         gate,
+        socket: Socket { client, gate, deadline: Instant::now(), read_timeout: None },
         input: Buffer::new(&gate.budget),
         forward: Vec::with_capacity(512),
         answer: Buffer::new(&gate.budget),
-        read_timeout: None,
         is_head: false,
     };
     match connection.run() {
@@ -59,7 +60,7 @@ pub(super) fn serve(client: &Client, gate: &Shared) {
         Err(End::Done) => connection.linger(),
         Err(End::Refused(refusal)) => {
             let answer = refusal.to_bytes(connection.is_head);
-            if write_all(&client.stream, &answer, gate.limits.request_time).is_ok() {
+            if connection.write_all(&answer).is_ok() {
                 connection.linger();
             }
         }
@@ -67,23 +68,67 @@ pub(super) fn serve(client: &Client, gate: &Shared) {
 }
 
 struct Connection<'a> {
-    client: &'a Client,
+    client: &'a Arc<Client>,
     gate: &'a Shared,
+    socket: Socket<'a>,
     /// From the client: the rest of the current request, and perhaps the beginning of the next.
     input: Buffer,
     /// The head that goes to tiny_http.
     forward: Vec<u8>,
     answer: Buffer,
-    /// What is set on the socket, to spare setting it again.
-    read_timeout: Option<Duration>,
     /// The current request is a HEAD request.
     is_head: bool,
+}
+
+/// The client's end, as the source of its requests.
+struct Socket<'a> {
+    client: &'a Client,
+    gate: &'a Shared,
+    /// When the current request must have come whole.
+    deadline: Instant,
+    /// What is set on the socket, to spare setting it again.
+    read_timeout: Option<Duration>,
+}
+
+impl Source for Socket<'_> {
+    type Error = End;
+
+    fn fill(&mut self, input: &mut Buffer, expected: usize) -> Result<(), End> {
+        if !self.client.begin_reading(&self.gate.clients) {
+            return Err(End::Gone);
+        }
+        input.make_room(expected)?;
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(End::Refused(Refusal::Timeout));
+            }
+            self.set_read_timeout(left.min(slice(self.gate.limits.request_time)))?;
+            match input.read_from(&self.client.stream) {
+                Ok(count) if count > 0 => return Ok(()),
+                Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
+                _ => return Err(End::Gone),
+            }
+        }
+    }
+}
+
+impl Socket<'_> {
+    fn set_read_timeout(&mut self, timeout: Duration) -> Result<(), End> {
+        if self.read_timeout != Some(timeout) {
+            // Zero would mean for ever.
+            let at_least = timeout.max(Duration::from_millis(1));
+            self.client.stream.set_read_timeout(Some(at_least)).map_err(|_| End::Gone)?;
+            self.read_timeout = Some(timeout);
+        }
+        Ok(())
+    }
 }
 
 impl Connection<'_> {
     fn run(&mut self) -> Result<std::convert::Infallible, End> {
         let limits = &self.gate.limits;
-        self.client.stream.set_write_timeout(Some(slice(limits.request_time))).map_err(|_| End::Gone)?;
+        self.client.stream.set_write_timeout(Some(WRITE_SLICE)).map_err(|_| End::Gone)?;
         // A client that connects and says nothing is too slow, not idle.
         self.wait_for_first_byte(limits.request_time.min(limits.idle_time))?;
         loop {
@@ -100,7 +145,7 @@ impl Connection<'_> {
     }
 
     fn wait_for_first_byte(&mut self, patience: Duration) -> Result<(), End> {
-        self.set_read_timeout(patience)?;
+        self.socket.set_read_timeout(patience)?;
         self.input.make_room(0)?;
         loop {
             match self.input.read_from(&self.client.stream) {
@@ -112,10 +157,9 @@ impl Connection<'_> {
     }
 
     fn serve_request(&mut self) -> Result<(), End> {
-        let request_time = self.gate.limits.request_time;
-        let deadline = Instant::now() + request_time;
-        let head = self.read_head(deadline)?;
-        let decoded = self.read_body(&head, deadline)?;
+        self.socket.deadline = Instant::now() + self.gate.limits.request_time;
+        let head = self.read_head()?;
+        let decoded = self.read_body(&head)?;
         if !self.client.begin_work() {
             return Err(End::Gone);
         }
@@ -126,76 +170,40 @@ impl Connection<'_> {
         } else if head.is_http_1_0 {
             self.add_to_answer(head_length, b"Connection: keep-alive\r\n")?;
         }
-        write_all(&self.client.stream, self.answer.data(), request_time).map_err(|_| End::Gone)?;
+        self.write_all(self.answer.data())?;
         self.answer.clear();
         self.answer.shrink();
         if keeps { Ok(()) } else { Err(End::Done) }
     }
 
-    /// Reads up to the end of a head, checks it, and leaves what goes to tiny_http in `forward`.
-    fn read_head(&mut self, deadline: Instant) -> Result<Head, End> {
-        self.skip_empty_lines(deadline)?;
-        let mut scanner = Scanner::default();
-        let length = loop {
+    /// Reads a head, and leaves what goes to tiny_http in `forward`.
+    fn read_head(&mut self) -> Result<Head, End> {
+        let read = incoming::read_head(
+            &mut self.socket,
+            &mut self.input,
+            self.gate.limits.max_body,
+            &mut self.forward,
+        );
+        if read.is_err() {
             // A refusal of a HEAD request has no body either.
             self.is_head = self.input.data().starts_with(b"HEAD ");
-            match scanner.find_end(self.input.data())? {
-                Some(length) => break length,
-                None => self.fill(deadline, 0)?,
-            }
-        };
-        self.forward.clear();
-        let max_body = self.gate.limits.max_body;
-        let head = head::translate(&self.input.data()[..length], max_body, &mut self.forward)?;
-        self.input.consume(length);
+        }
+        let head = read?;
+        self.is_head = head.is_head;
         Ok(head)
     }
 
-    fn skip_empty_lines(&mut self, deadline: Instant) -> Result<(), End> {
-        for _ in 0..MAX_EMPTY_LINES {
-            while self.input.data().len() < 2 && b"\r\n".starts_with(self.input.data()) {
-                self.fill(deadline, 0)?;
-            }
-            if !self.input.data().starts_with(b"\r\n") {
-                break;
-            }
-            self.input.consume(2);
-        }
-        Ok(())
-    }
-
     /// Reads the body to its end. One with a Content-Length stays in `input`; a chunked one is given decoded.
-    fn read_body(&mut self, head: &Head, deadline: Instant) -> Result<Option<Buffer>, End> {
+    fn read_body(&mut self, head: &Head) -> Result<Option<Buffer>, End> {
         if head.expects_continue
             && self.input.is_empty()
             && !matches!(head.framing, Framing::None | Framing::Length(0))
         {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-            write_all(&self.client.stream, go_on, self.gate.limits.request_time).map_err(|_| End::Gone)?;
+            self.write_all(go_on)?;
         }
-        match head.framing {
-            Framing::None => Ok(None),
-            Framing::Length(length) => {
-                while self.input.data().len() < length {
-                    self.fill(deadline, length)?;
-                }
-                Ok(None)
-            }
-            Framing::Chunked => self.read_chunked(deadline).map(Some),
-        }
-    }
-
-    fn read_chunked(&mut self, deadline: Instant) -> Result<Buffer, End> {
-        let mut body = Buffer::new(&self.gate.budget);
-        let mut decoder = Decoder::new(self.gate.limits.max_body);
-        loop {
-            let count = decoder.feed(self.input.data(), &mut body)?;
-            self.input.consume(count);
-            if decoder.is_done() {
-                return Ok(body);
-            }
-            self.fill(deadline, 0)?;
-        }
+        let (max_body, budget) = (self.gate.limits.max_body, &self.gate.budget);
+        incoming::read_body(&mut self.socket, &mut self.input, head.framing, max_body, budget)
     }
 
     /// Has tiny_http answer the request. Gives the length of the answer's head.
@@ -211,9 +219,15 @@ impl Connection<'_> {
             Some(decoded) => Some(decoded.data()),
             None => Some(&self.input.data()[..in_input]),
         };
-        head::finish(&mut self.forward, body.map(<[u8]>::len));
+        head::finish(&mut self.forward, self.client.id, body.map(<[u8]>::len));
         let body = body.unwrap_or_default();
-        let request = Outgoing { head: &self.forward, body, is_head: head.is_head, is_safe: head.is_safe };
+        let request = Outgoing {
+            client: self.client,
+            head: &self.forward,
+            body,
+            is_head: head.is_head,
+            is_safe: head.is_safe,
+        };
         let deadline = Instant::now() + self.gate.limits.request_time;
         let head_length = self.gate.upstreams.exchange(&request, &mut self.answer, deadline)?;
         // Before the client takes its time with the answer.
@@ -227,32 +241,35 @@ impl Connection<'_> {
         Ok(self.answer.insert(head_length - 2, line)?)
     }
 
-    /// Reads more of a request, of which `expected` bytes are to be in `input` in the end (0: nobody knows).
-    fn fill(&mut self, deadline: Instant, expected: usize) -> Result<(), End> {
-        if !self.client.begin_reading(&self.gate.clients) {
-            return Err(End::Gone);
-        }
-        self.input.make_room(expected)?;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(End::Refused(Refusal::Timeout));
-            }
-            self.set_read_timeout(left.min(slice(self.gate.limits.request_time)))?;
-            match self.input.read_from(&self.client.stream) {
-                Ok(count) if count > 0 => return Ok(()),
+    /// Writes all, for as long as the client takes at least [`PROGRESS`] bytes in each `request_time`.
+    fn write_all(&self, mut bytes: &[u8]) -> Result<(), End> {
+        let mut stream = &self.client.stream;
+        let patience = self.gate.limits.request_time;
+        let mut deadline = None;
+        let mut progress = 0;
+        while !bytes.is_empty() {
+            match stream.write(bytes) {
+                Ok(count) if count > 0 => {
+                    bytes = &bytes[count..];
+                    progress += count;
+                }
                 Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
                 _ => return Err(End::Gone),
             }
-        }
-    }
-
-    fn set_read_timeout(&mut self, timeout: Duration) -> Result<(), End> {
-        if self.read_timeout != Some(timeout) {
-            // Zero would mean for ever.
-            let at_least = timeout.max(Duration::from_millis(1));
-            self.client.stream.set_read_timeout(Some(at_least)).map_err(|_| End::Gone)?;
-            self.read_timeout = Some(timeout);
+            if bytes.is_empty() {
+                break;
+            }
+            // The clock is only asked when one write was not enough.
+            let now = Instant::now();
+            if deadline.is_none() || progress >= PROGRESS {
+                deadline = Some(now + patience);
+                progress = 0;
+                if !self.client.begin_sending(&self.gate.clients) {
+                    return Err(End::Gone);
+                }
+            } else if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(End::Gone);
+            }
         }
         Ok(())
     }
@@ -270,7 +287,7 @@ impl Connection<'_> {
         let mut piece = [0; 4096];
         while dropped < LINGER_BYTES {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.set_read_timeout(left).is_err() {
+            if left.is_zero() || self.socket.set_read_timeout(left).is_err() {
                 return;
             }
             match (&self.client.stream).read(&mut piece) {
@@ -284,33 +301,4 @@ impl Connection<'_> {
 
 fn slice(request_time: Duration) -> Duration {
     (request_time / SLICES).max(Duration::from_millis(1))
-}
-
-/// Writes all, for as long as the client takes at least [`PROGRESS`] bytes in each `patience`.
-fn write_all(mut stream: &TcpStream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
-    let mut deadline = None;
-    let mut progress = 0;
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = &bytes[count..];
-                progress += count;
-            }
-            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if bytes.is_empty() {
-            break;
-        }
-        // The clock is only asked when one write was not enough.
-        let now = Instant::now();
-        if deadline.is_none() || progress >= PROGRESS {
-            deadline = Some(now + patience);
-            progress = 0;
-        } else if deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    Ok(())
 }

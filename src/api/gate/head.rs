@@ -10,6 +10,8 @@ use super::refusal::Refusal;
 /// Request line and headers together.
 pub(super) const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
+/// Names the connection that a request came on, see [`finish`]. From outside it is dropped.
+pub(super) const CLIENT_HEADER: &str = "Gate-Client";
 
 /// Looks for the end of a head as bytes come in, and never at a byte twice: a client that sends a head byte by
 /// byte costs no more than one that sends it at once.
@@ -108,8 +110,10 @@ pub(super) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     })
 }
 
-/// Ends a head that [`translate`] began. The length is that of the body that follows, if there is one.
-pub(super) fn finish(out: &mut Vec<u8>, body_length: Option<usize>) {
+/// Ends a head that [`translate`] began, with the number of the client and the length of the body that follows, if
+/// there is one.
+pub(super) fn finish(out: &mut Vec<u8>, client: u64, body_length: Option<usize>) {
+    out.extend_from_slice(format!("{CLIENT_HEADER}: {client}\r\n").as_bytes());
     if let Some(length) = body_length {
         out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
     }
@@ -239,7 +243,7 @@ impl Fields {
 }
 
 fn is_hop_by_hop(name: &str) -> bool {
-    const NAMES: [&str; 4] = ["keep-alive", "upgrade", "te", "trailer"];
+    const NAMES: [&str; 5] = ["keep-alive", "upgrade", "te", "trailer", CLIENT_HEADER];
     const PREFIX: &str = "proxy-";
     NAMES.iter().any(|other| name.eq_ignore_ascii_case(other))
         || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
@@ -269,7 +273,7 @@ mod tests {
     fn headers_about_the_connection_are_not_forwarded() {
         let (head, out) = translated(
             "POST /jobs?a=b HTTP/1.1\r\nHost: h\r\nConnection: upgrade, Close\r\nUpgrade: x\r\nTE: chunked\r\n\
-             Keep-Alive: 5\r\nProxy-Foo: 1\r\nTrailer: T\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\
+             Keep-Alive: 5\r\nProxy-Foo: 1\r\nTrailer: T\r\ngate-client: 1\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\
              Content-Type: application/json\r\n\r\n",
         );
         assert_eq!(

@@ -11,18 +11,23 @@
 //!
 //! * `clients`: the table of connections; the one that waits longest makes room when it is full.
 //! * `connection`: one client connection from request to request, and all of its deadlines.
+//! * `incoming`: from its bytes to whole requests.
 //! * `head`, `chunked`: what a well-formed request is.
 //! * `buffer`: memory that grows as bytes come in, within one budget.
 //! * `upstream`: the connections to tiny_http.
 //! * `refusal`: the errors that the gate answers itself.
 //!
-//! It knows nothing of jobs, and only one path: [`HELLO_PATH`].
+//! It knows nothing of jobs, and only one path: [`HELLO_PATH`], and one header of its own, by which a request that
+//! waits finds out that its client has gone.
 
 mod buffer;
 mod chunked;
 mod clients;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
+mod incoming;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -49,6 +54,12 @@ pub const HELLO_PATH: &str = "/-/hello";
 
 /// A connection's thread needs about 10 KiB, twice that in a debug build.
 const STACK_SIZE: usize = 96 << 10;
+/// How many connections the kernel keeps for the accept loop. The 128 of std overflow in a burst of them, and those turned
+/// away then try again after a second.
+const BACKLOG: i32 = 1024;
+/// What the kernel holds of the answers to one client. Left to itself it takes several MB of them for a client that
+/// never reads.
+const SEND_BUFFER: usize = 256 << 10;
 /// The pause after accept() failed: most often for lack of file descriptors, and some may be free by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(30);
 /// The soft limit of file descriptors is raised to this, if the hard limit allows it.
@@ -59,7 +70,7 @@ const MIN_CONNECTIONS: usize = 8;
 /// What a gate lets through.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Client connections at a time. Lowered to what the limit of file descriptors allows. Default 512.
+    /// Client connections at a time, see [`Room`]. Default 512.
     pub max_connections: usize,
     /// The longest body of a request, in bytes. Default 1 MiB.
     pub max_body: usize,
@@ -110,20 +121,21 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Starts to accept. Raises the process's soft limit of file descriptors as far as allowed.
+    /// Starts to accept.
     ///
     /// # Errors
     /// When the socket or the thread cannot be set up.
     pub fn start(listener: TcpListener, upstreams: Arc<Upstreams>, limits: Limits) -> io::Result<Gate> {
         let address = listener.local_addr()?;
+        rustix::net::listen(&listener, BACKLOG)?;
         // std only offers shutdown() on streams, but the call is the same for a listening socket.
         let waker = TcpStream::from(OwnedFd::from(listener.try_clone()?));
-        // Accepted sockets inherit it. Without it an answer of two segments waits 40 ms for the client's ACK.
+        // Accepted sockets inherit both. Without the first an answer of two segments waits 40 ms for the client's ACK.
         waker.set_nodelay(true)?;
-        let max_connections = limits.max_connections.min(affordable_connections(upstreams.limit())).max(1);
+        rustix::net::sockopt::set_socket_send_buffer_size(&waker, SEND_BUFFER)?;
         let shared = Arc::new(Shared {
             budget: Budget::new(limits.max_buffered),
-            clients: Clients::new(max_connections),
+            clients: Clients::new(limits.max_connections.max(1)),
             limits,
             upstreams,
             stopping: AtomicBool::new(false),
@@ -196,17 +208,18 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
 /// # Errors
 /// When no thread can be started; the connection is closed then.
 fn take_in(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
-    let (id, client) = match shared.clients.admit(stream) {
+    let client = match shared.clients.admit(stream) {
         Ok(admitted) => admitted,
         Err(stream) => {
             send_away(&stream);
             return Ok(());
         }
     };
-    let guard = Leave { shared: shared.clone(), id, client };
+    let name = format!("conn-{}", client.id);
+    let guard = Leave { shared: shared.clone(), client };
     // A failed spawn drops the closure, and with it the guard.
     thread::Builder::new()
-        .name(format!("conn-{id}"))
+        .name(name)
         .stack_size(STACK_SIZE)
         .spawn(move || connection::serve(&guard.client, &guard.shared))
         .map(drop)
@@ -215,13 +228,12 @@ fn take_in(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
 /// Removes a connection from the table, even if its thread panics.
 struct Leave {
     shared: Arc<Shared>,
-    id: u64,
     client: Arc<Client>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.shared.clients.leave(self.id);
+        self.shared.clients.leave(self.client.id);
     }
 }
 
@@ -235,15 +247,32 @@ fn send_away(mut stream: &TcpStream) {
     let _ = stream.read(&mut [0; 4096]);
 }
 
-/// How many connections the limit of file descriptors has room for, after raising it.
+/// How many connections and parked requests the limit of file descriptors has room for.
 ///
-/// tiny_http's accept thread panics when it finds no free descriptor, so some are kept back: for each connection to
-/// it three (one here, two there), for parked requests as many again, and for the rest of the process.
-fn affordable_connections(upstreams: usize) -> usize {
-    const REST_OF_PROCESS: usize = 128;
-    let descriptors = usize::try_from(raise_descriptor_limit()).unwrap_or(usize::MAX);
-    let parked = 300.min(descriptors / 4);
-    descriptors.saturating_sub(REST_OF_PROCESS + 3 * upstreams + parked).max(MIN_CONNECTIONS)
+/// tiny_http never accepts again once it finds no free descriptor, so some are kept back: for each connection to it three
+/// (one here, two there), for parked requests as many again, and for the rest of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// For [`Limits::max_connections`].
+    pub connections: usize,
+    /// How many requests may be [parked](Upstreams::park) at a time: at most half of the connections.
+    pub parked: usize,
+}
+
+impl Room {
+    /// Looks for room for so much at most, beside `upstreams` requests at work at a time. Raises the process's soft limit
+    /// of file descriptors as far as allowed.
+    pub fn find(most: Room, upstreams: usize) -> Room {
+        Room::within(usize::try_from(raise_descriptor_limit()).unwrap_or(usize::MAX), most, upstreams)
+    }
+
+    fn within(descriptors: usize, most: Room, upstreams: usize) -> Room {
+        const REST_OF_PROCESS: usize = 128;
+        let for_parked = (3 * most.parked).min(descriptors / 4);
+        let left = descriptors.saturating_sub(REST_OF_PROCESS + 3 * upstreams + for_parked);
+        let connections = most.connections.min(left.max(MIN_CONNECTIONS));
+        Room { connections, parked: (for_parked / 3).min(connections / 2) }
+    }
 }
 
 /// The soft limit of file descriptors, raised to the hard one or [`MAX_DESCRIPTORS`].

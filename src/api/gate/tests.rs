@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Gate, HELLO_PATH, Limits, Upstreams};
+use super::{Gate, HELLO_PATH, Limits, Room, Upstreams};
 
 const HANDLERS: usize = 8;
 /// Nothing in these tests takes this long unless it hangs.
@@ -28,7 +28,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// A little API behind a gate.
 ///
 /// `/nothing` answers 204, `/echo` with the body, `/headers` with the headers it got, `/big?N` with N bytes, `/wait`
-/// (parked) and `/hold` (not parked) when `open_door` is called, anything else with method and URL.
+/// (parked, until its client hangs up) and `/hold` (not parked) when `open_door` is called, anything else with method and URL.
 struct Server {
     gate: Gate,
     api: Arc<Api>,
@@ -56,7 +56,8 @@ impl Server {
         std::fs::create_dir(&directory).unwrap();
         let socket = directory.join("api.sock");
         let tiny = Arc::new(tiny_http::Server::http_unix(&socket).unwrap());
-        let upstreams = Arc::new(Upstreams::new(socket, places));
+        let upstreams = Arc::new(Upstreams::new(places));
+        upstreams.lead_to(socket);
         let api = Arc::new(Api {
             upstreams: upstreams.clone(),
             seen: AtomicUsize::new(0),
@@ -120,8 +121,12 @@ impl Api {
             }
             "/big" => vec![b'x'; url[5..].parse().unwrap()],
             "/wait" => {
-                let _parked = self.upstreams.park();
-                self.wait_at_door();
+                let parked = self.upstreams.park(&request);
+                self.waiting.fetch_add(1, SeqCst);
+                while !*self.door.0.lock().unwrap() && !parked.client_has_hung_up() {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                self.waiting.fetch_sub(1, SeqCst);
                 b"waited".to_vec()
             }
             "/nothing" => return request.respond(tiny_http::Response::empty(204)).unwrap(),
@@ -223,182 +228,28 @@ fn quick(request_ms: u64) -> Limits {
     Limits { request_time, max_body: 100_000, ..Limits::default() }
 }
 
-/// Raw input, and the answer it is to get. All but the ones with 200 must never reach the API.
-fn hostile_inputs() -> Vec<(Vec<u8>, u16)> {
-    let long = "x".repeat(17_000);
-    let huge = "x".repeat(1 << 20);
-    let many_headers = |count: usize| -> String { (0..count).map(|n| format!("X-{n}: v\r\n")).collect() };
-    let with = |headers: &str| format!("POST /echo HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
-    let chunked = |body: &str| with("Transfer-Encoding: chunked\r\n") + body;
-    let mut rows: Vec<(Vec<u8>, u16)> = Vec::new();
-    let mut row = |raw: String, status: u16| rows.push((raw.into_bytes(), status));
-
-    // Declared lengths.
-    for length in ["1000000000000", "9223372036854775807", "18446744073709551615", "100001"] {
-        row(with(&format!("Content-Length: {length}\r\n")), 413);
-        row(format!("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"), 413);
-    }
-    row(with("Content-Length: 99999999999999999999999\r\n"), 413);
-    for length in ["-1", "+5", "0x10", "3, 3", "3,3", "", "5 5", "5.0", "five", "\u{660}"] {
-        row(with(&format!("Content-Length: {length}\r\n")) + "hello", 400);
-    }
-    row(with("Content-Length: 5\r\nContent-Length: 6\r\n") + "hello!", 400);
-    row(with("Content-Length: 5\r\ncontent-length: 5\r\n") + "hello", 400);
-    row(
-        with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")
-            + "0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n",
-        400,
-    );
-    row(with("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n") + "0\r\n\r\n", 400);
-    row(with("Content-Length: 5\r\nTransfer-Encoding: identity\r\n") + "hello", 400);
-
-    // Transfer codings.
-    for coding in [
-        "gzip",
-        "identity",
-        "gzip, chunked",
-        "chunked, chunked",
-        "xchunked",
-        "chunked;q=1",
-        "\"chunked\"",
-        "",
-    ] {
-        row(with(&format!("Transfer-Encoding: {coding}\r\n")) + "0\r\n\r\n", 501);
-    }
-    row(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\n", 501);
-    row(with("Transfer-Encoding : chunked\r\n") + "0\r\n\r\n", 400);
-    row(with("Transfer-Encoding: \x0bchunked\r\n") + "0\r\n\r\n", 400);
-    row("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 400);
-
-    // Chunks.
-    for body in
-        ["zz\r\n", "-3\r\nabc\r\n", "10000000000000000\r\n", "3\nabc\r\n", "3\r\nabcd\r\n0\r\n\r\n", "\r\n"]
-    {
-        row(chunked(body), 400);
-    }
-    row(chunked(&format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(9000))), 400);
-    row(chunked(&format!("0\r\nT: {}\r\n\r\n", "t".repeat(9000))), 400);
-    row(chunked("FFFFFFFFFFFFFFFF\r\n"), 413);
-    row(chunked("186A1\r\n"), 413);
-    row(chunked(&format!("C350\r\n{}\r\nC351\r\n", "x".repeat(50_000))), 413);
-    row(chunked("5\r\nhel"), 408);
-
-    // Bodies that do not come, or not all of them.
-    row(with("Content-Length: 70000\r\n"), 408);
-    row(with("Content-Length: 6\r\n") + "hello", 408);
-    row("GET / HTTP/1.1\r\nHost: h\r\n".into(), 408);
-    row("GET".into(), 408);
-    row("\r".into(), 408);
-
-    // Sizes of the head.
-    row(format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), 431);
-    row(format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n"), 431);
-    row(format!("GET / HTTP/1.1\r\nHost: h\r\nX: {huge}"), 431);
-    row(huge.clone(), 431);
-    row(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", many_headers(64)), 431);
-    row(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", many_headers(10_000)), 431);
-    row(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", many_headers(63)), 200);
-
-    // Lines.
-    for header in [
-        "NoColon",
-        "Space : before",
-        ": no name",
-        " folded",
-        "\tfolded",
-        "A: b\r\n folded",
-        "B@d: x",
-        "A b: c",
-    ] {
-        row(with(&format!("{header}\r\n")), 400);
-    }
-    for value in ["nul\0", "bell\x07", "escape\x1b[31m", "delete\x7f", "cr\rlf", "lf\nX: y", "caf\u{e9}"] {
-        row(with(&format!("X: {value}\r\n")), 400);
-    }
-    row("GET / HTTP/1.1\nHost: h\n\n".into(), 400);
-    row("GET / HTTP/1.1\r\nHost: h\n\r\n".into(), 400);
-    row("GET / HTTP/1.1\rHost: h\r\r".into(), 400);
-    row("GET / HTTP/1.1\r\nHost: h\r\n\n".into(), 400);
-    row("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 200);
-    row("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 400);
-    row("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 400);
-
-    // Request lines.
-    for line in [
-        "GET /",
-        "GET / ",
-        "GET",
-        "GET  / HTTP/1.1",
-        "GET /  HTTP/1.1",
-        "GET / x HTTP/1.1",
-        "GET / http/1.1",
-        "GET / HTTP/1.1 ",
-        " GET / HTTP/1.1",
-        "GET / HTTP/11",
-        "GET / HTTX/1.1",
-        "GET\t/\tHTTP/1.1",
-        "GET /\0 HTTP/1.1",
-        "GET /\u{fc} HTTP/1.1",
-        "GET /\x01 HTTP/1.1",
-        "G\0T / HTTP/1.1",
-        "G(T / HTTP/1.1",
-        "/ HTTP/1.1",
-        "GET http://h/ HTTP/1.1",
-        "GET h HTTP/1.1",
-        "OPTIONS * HTTP/1.1",
-        "CONNECT x:443 HTTP/1.1",
-        "GET  HTTP/1.1",
-    ] {
-        row(format!("{line}\r\nHost: h\r\n\r\n"), 400);
-    }
-    for version in ["0.9", "1.2", "2.0", "3.0", "9.9"] {
-        row(format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"), 505);
-    }
-    row("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505);
-
-    // Hosts, expectations, upgrades, the gate's own path.
-    row("GET / HTTP/1.1\r\n\r\n".into(), 400);
-    row("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(), 400);
-    row("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".into(), 400);
-    row("GET / HTTP/1.0\r\n\r\n".into(), 200);
-    row(with("Expect: pizza\r\nContent-Length: 5\r\n") + "hello", 417);
-    row(with("Expect: 100-continue\r\nContent-Length: 100001\r\n"), 413);
-    row(with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), 200);
-    row(with("Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 2\r\n") + "{}", 200);
-    row(format!("GET {HELLO_PATH} HTTP/1.1\r\nHost: h\r\n\r\n"), 404);
-    // Odd, but allowed, and tiny_http agrees.
-    row(with("X:\r\nX:\t v \t\r\nY: a\tb:c\r\n"), 200);
-    row(with("!#$%&'*+-.^_`|~09: v\r\n"), 200);
-    row("M-SEARCH~!#$ /?a=\"<>\\^`{|}#%zz HTTP/1.1\r\nHost:\r\n\r\n".into(), 200);
-    row("FOO / HTTP/1.1\r\nHost: h\r\n\r\n".into(), 200);
-
-    rows.push((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400));
-    rows.push((b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), 400));
-    rows.push((b"GET / HTTP/1.1\r\nHost: h\r\nX: \xff\r\n\r\n".to_vec(), 400));
-    rows.push((vec![0; 5000], 400));
-    rows
-}
-
+/// The table of hostile requests is in `tests/hostile_requests.rs`, against the whole server.
 #[test]
-fn hostile_input_is_refused_and_others_are_served_on() {
+fn nothing_that_is_refused_reaches_the_api() {
     let server = Server::start(quick(1000));
-    let mut friend = server.client();
-    let rows = hostile_inputs();
-    assert!(rows.len() > 100);
-    for (raw, status) in rows {
-        let input = String::from_utf8_lossy(&raw[..raw.len().min(120)]).into_owned();
-        let seen_before = server.api.seen.load(SeqCst);
+    let with = |headers: &str| format!("POST /echo HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+    let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (raw, status) in [
+        (with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + smuggled, 400),
+        (with("Content-Length: 5\r\nContent-Length: 6\r\n") + "hello!", 400),
+        (with("Content-Length: 100001\r\n"), 413),
+        (with("Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\nzz\r\n", 400),
+        (with("Transfer-Encoding: chunked\r\n") + "5\r\nhel", 408),
+        (format!("GET {HELLO_PATH} HTTP/1.1\r\nHost: h\r\n\r\n"), 404),
+    ] {
         let mut client = server.client();
         client.send(&raw);
-        let answer = client.answer().unwrap_or_else(|error| panic!("{input:?}: {error}"));
-        assert_eq!(answer.status, status, "{input:?}: {answer:?}");
-        if status != 200 {
-            check_refusal(&answer, &input);
-            assert!(client.is_closed(), "{input:?}");
-            assert_eq!(server.api.seen.load(SeqCst), seen_before, "{input:?} reached the API");
-        }
-        assert_eq!(friend.get("/friend").body, b"GET /friend", "after {input:?}");
+        let answer = client.answer().unwrap_or_else(|error| panic!("{raw:?}: {error}"));
+        assert_eq!(answer.status, status, "{raw:?}: {answer:?}");
+        check_refusal(&answer, &raw);
+        assert!(client.is_closed(), "{raw:?}");
     }
+    assert_eq!(server.api.seen.load(SeqCst), 0);
 }
 
 fn check_refusal(answer: &Answer, input: &str) {
@@ -497,10 +348,10 @@ fn a_client_that_pipelines_and_never_reads_is_dropped() {
 
 #[test]
 fn a_client_that_never_reads_a_large_answer_holds_up_nobody() {
-    let server = Server::with_places(quick(1500), 1);
+    let server = Server::with_places(quick(4000), 1);
     let mut lazy: Vec<Client> = (0..4).map(|_| server.client()).collect();
     for client in &mut lazy {
-        client.send("GET /big?12000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send("GET /big?3000000 HTTP/1.1\r\nHost: h\r\n\r\n");
     }
     eventually("all are at work", || server.api.seen.load(SeqCst) == lazy.len());
     assert_eq!(server.client().get("/").status, 200);
@@ -613,6 +464,65 @@ fn when_all_have_a_request_at_work_a_newcomer_is_sent_away() {
     for client in &mut busy {
         assert_eq!(client.answer().unwrap().body, b"held");
     }
+}
+
+#[test]
+fn a_client_that_is_slow_to_take_its_answer_makes_room() {
+    let server = Server::start(Limits { max_connections: 2, ..quick(60_000) });
+    let mut lazy = [server.client(), server.client()];
+    for client in &mut lazy {
+        client.send("GET /big?2000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    eventually("both are at work", || server.api.seen.load(SeqCst) == 2);
+    // They have a minute, but not where others wait.
+    eventually("a newcomer is served", || server.client().get("/").status == 200);
+}
+
+#[test]
+fn a_client_that_pipelines_lets_others_in_between() {
+    let server = Server::with_places(Limits::default(), 1);
+    let mut greedy = server.client();
+    greedy.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("it holds the only place", || server.api.waiting.load(SeqCst) == 1);
+    let mut other = server.client();
+    other.send("GET /other HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("the other one waits", || server.api.upstreams.queue_length() == 1);
+    greedy.send("GET /next HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000));
+    server.api.open_door();
+    assert_eq!(other.answer().unwrap().body, b"GET /other");
+    assert!(server.api.seen.load(SeqCst) < 500, "many of the greedy one's requests went before");
+    assert_eq!(greedy.answer().unwrap().body, b"held");
+    for _ in 0..1000 {
+        assert_eq!(greedy.answer().unwrap().body, b"GET /next");
+    }
+}
+
+#[test]
+fn a_parked_request_learns_that_its_client_has_hung_up() {
+    let server = Server::start(Limits::default());
+    let (mut stayer, mut half, gone) = (server.client(), server.client(), server.client());
+    for client in [&stayer, &half, &gone] {
+        (&mut client.stream()).write_all(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    }
+    eventually("all wait", || server.api.waiting.load(SeqCst) == 3);
+    drop(gone);
+    half.stream().shutdown(Shutdown::Write).unwrap();
+    eventually("two end", || server.api.waiting.load(SeqCst) == 1);
+    assert_eq!(half.answer().unwrap().body, b"waited");
+    eventually("the gone one's thread ends", || server.connections() == 1);
+    server.api.open_door();
+    assert_eq!(stayer.answer().unwrap().body, b"waited");
+}
+
+#[test]
+fn descriptors_are_kept_back_for_parked_requests_and_the_rest_of_the_process() {
+    let most = Room { connections: 512, parked: 100 };
+    let room = |descriptors| Room::within(descriptors, most, HANDLERS);
+    assert_eq!(room(65_536), most);
+    assert_eq!(room(1024), Room { connections: 512, parked: 85 });
+    assert_eq!(room(256), Room { connections: 40, parked: 20 });
+    assert_eq!(room(64), Room { connections: 8, parked: 4 });
+    assert_eq!(Room::within(65_536, Room { connections: 1, parked: 100 }, 8).connections, 1);
 }
 
 #[test]
@@ -774,7 +684,8 @@ fn large_answers_keep_their_length() {
 #[test]
 fn without_tiny_http_the_answer_is_502() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstreams = Arc::new(Upstreams::new("/nonexistent/api.sock".into(), 2));
+    let upstreams = Arc::new(Upstreams::new(2));
+    upstreams.lead_to("/nonexistent/api.sock".into());
     let gate = Gate::start(listener, upstreams, Limits::default()).unwrap();
     let answer = Client::connect(gate.local_addr()).get("/");
     assert_eq!(answer.status, 502);
@@ -841,7 +752,8 @@ fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, PathBuf) {
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstreams = Arc::new(Upstreams::new(socket.clone(), 1));
+    let upstreams = Arc::new(Upstreams::new(1));
+    upstreams.lead_to(socket.clone());
     (Gate::start(listener, upstreams, Limits::default()).unwrap(), seen, socket)
 }
 

@@ -2,17 +2,23 @@
 //!
 //! tiny_http gives each connection a thread of a pool that can starve: connections opened in a burst may be queued
 //! behind threads that never become free. So connections are opened one at a time, and each one proves with a small
-//! request that a thread serves it, before it is used and before the next one is opened.
+//! request that a thread serves it, before it is used and before the next one is opened. Where nobody listens any more,
+//! tiny_http is started again.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::HELLO_PATH;
 use super::buffer::Buffer;
+use super::clients::Client;
+use super::head::CLIENT_HEADER;
 use super::refusal::Refusal;
 
 /// How long a new connection may take to prove itself. Answering is a matter of microseconds; a starved one never
@@ -22,30 +28,56 @@ const HELLO_PATIENCE: Duration = Duration::from_millis(250);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
 /// How long tiny_http may take to read on. It reads at once, unless the process is stuck.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause after tiny_http cut a new connection off.
+const CUT_OFF_PAUSE: Duration = Duration::from_millis(5);
+/// A new connection takes three descriptors; so many must be free, since others take some too.
+const SPARE_DESCRIPTORS: usize = 8;
 /// Heads of answers are the API's own; more than this is a fault.
 const MAX_ANSWER_HEAD: usize = 64 << 10;
 
-/// The pool of connections to tiny_http: so many requests at a time, the others wait for their turn.
+/// The pool of connections to tiny_http: so many requests at a time, the others wait for their turn. It comes in the
+/// order in which they asked, so that a client with many requests in a row does not keep the others out.
 pub struct Upstreams {
-    socket: PathBuf,
     limit: usize,
     pool: Mutex<Pool>,
-    returned: Condvar,
-    /// Held while a connection is opened. Whether that failed the last time, so that a streak is logged once.
-    opening: Mutex<bool>,
+    /// Held while a connection is opened.
+    opening: Mutex<Opening>,
+    revive: OnceLock<Revive>,
+}
+
+/// Starts tiny_http again and gives its new socket.
+type Revive = Box<dyn Fn() -> io::Result<PathBuf> + Send + Sync>;
+
+#[derive(Default)]
+struct Opening {
+    socket: PathBuf,
+    /// It failed the last time: a streak is logged once.
+    is_failing: bool,
 }
 
 struct Pool {
     /// Requests that may begin now. Negative when parked requests have come back while others took their place.
     permits: isize,
-    /// Requests that wait for a permit. Waking nobody would cost a system call too.
-    waiting: usize,
+    /// Requests that wait for a permit. There are none while there are permits.
+    queue: VecDeque<Arc<Turn>>,
     /// The last one used is used next, so that surplus ones stay untouched.
     idle: Vec<UnixStream>,
+    /// Which tiny_http they lead to. Those that lead to an older one are not kept.
+    generation: u64,
+    /// The clients whose requests are at work, by their numbers.
+    clients: HashMap<u64, Arc<Client>>,
+}
+
+/// The turn of a request that waits for a permit.
+struct Turn {
+    thread: Thread,
+    has_come: AtomicBool,
 }
 
 /// A request on its way to tiny_http.
 pub(super) struct Outgoing<'a> {
+    /// Who sent it.
+    pub client: &'a Arc<Client>,
     pub head: &'a [u8],
     pub body: &'a [u8],
     /// Its answer has no body.
@@ -55,33 +87,42 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Upstreams {
-    /// Connections to the tiny_http that listens on the unix socket, for `limit` requests at a time. There should be
-    /// at least as many threads that take requests from tiny_http, lest new connections seem dead.
+    /// Connections to tiny_http, for `limit` requests at a time. There should be at least as many threads that take
+    /// requests from it, lest new connections seem dead.
     ///
     /// Nothing is opened before it is needed.
-    pub fn new(socket: PathBuf, limit: usize) -> Upstreams {
+    pub fn new(limit: usize) -> Upstreams {
         let limit = limit.max(1);
-        let pool = Pool { permits: limit.try_into().unwrap_or(isize::MAX), waiting: 0, idle: Vec::new() };
-        Upstreams {
-            socket,
-            limit,
-            pool: Mutex::new(pool),
-            returned: Condvar::new(),
-            opening: Mutex::new(false),
-        }
+        let pool = Pool {
+            permits: limit.try_into().unwrap_or(isize::MAX),
+            queue: VecDeque::new(),
+            idle: Vec::new(),
+            generation: 0,
+            clients: HashMap::new(),
+        };
+        Upstreams { limit, pool: Mutex::new(pool), opening: Mutex::default(), revive: OnceLock::new() }
     }
 
-    /// Gives the place of a request that waits long (`GET /jobs/ID?wait=`) to another one, until the guard is
+    /// From now on connections are opened to this unix socket.
+    pub fn lead_to(&self, socket: PathBuf) {
+        self.opening().socket = socket;
+    }
+
+    /// Has tiny_http started again by this function when nobody listens on its socket any more.
+    pub fn revive_with(&self, revive: impl Fn() -> io::Result<PathBuf> + Send + Sync + 'static) {
+        let _ = self.revive.set(Box::new(revive));
+    }
+
+    /// Gives the place of this request, which waits long (`GET /jobs/ID?wait=`), to another one, until the guard is
     /// dropped. Never blocks. It limits nothing: the caller should, each parked request holds a connection. And it
     /// frees no thread: unless another one takes requests from tiny_http meanwhile, new connections seem dead.
-    pub fn park(self: &Arc<Self>) -> Parked {
-        self.give_permit(self.pool());
-        Parked { upstreams: self.clone() }
-    }
-
-    /// How many requests may be at work at a time, parked ones not counted.
-    pub(super) fn limit(&self) -> usize {
-        self.limit
+    pub fn park(self: &Arc<Self>, request: &tiny_http::Request) -> Parked {
+        let mut numbers = request.headers().iter().filter(|header| header.field.equiv(CLIENT_HEADER));
+        let number = numbers.next().and_then(|header| header.value.as_str().parse().ok());
+        let pool = self.pool();
+        let client = number.and_then(|number: u64| pool.clients.get(&number).cloned());
+        self.give_permit(pool);
+        Parked { upstreams: self.clone(), client }
     }
 
     /// Closes the connections that nobody uses, so that tiny_http's threads end.
@@ -101,7 +142,7 @@ impl Upstreams {
         answer: &mut Buffer,
         deadline: Instant,
     ) -> Result<usize, Refusal> {
-        let mut place = self.take_place(deadline)?;
+        let mut place = self.take_place(request.client, deadline)?;
         if let Some(mut kept) = place.connection.take() {
             match exchange_on(&mut kept, request, answer) {
                 Ok(head_length) => {
@@ -127,61 +168,111 @@ impl Upstreams {
     }
 
     /// Waits for a permit, and takes a kept connection along if there is one.
-    fn take_place(&self, deadline: Instant) -> Result<Place<'_>, Refusal> {
+    fn take_place(&self, client: &Arc<Client>, deadline: Instant) -> Result<Place<'_>, Refusal> {
         let mut pool = self.pool();
-        while pool.permits <= 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Refusal::Overloaded);
-            }
-            pool.waiting += 1;
-            pool = self.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
-            pool.waiting -= 1;
+        if pool.permits > 0 {
+            pool.permits -= 1;
+        } else {
+            pool = self.wait_for_turn(pool, deadline)?;
         }
-        pool.permits -= 1;
-        Ok(Place { upstreams: self, connection: pool.idle.pop() })
+        pool.clients.insert(client.id, client.clone());
+        Ok(Place {
+            upstreams: self,
+            client: client.id,
+            generation: pool.generation,
+            connection: pool.idle.pop(),
+        })
     }
 
+    /// Waits until a permit is handed over.
+    fn wait_for_turn<'a>(
+        &'a self,
+        mut pool: MutexGuard<'a, Pool>,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'a, Pool>, Refusal> {
+        let turn = Arc::new(Turn { thread: thread::current(), has_come: AtomicBool::new(false) });
+        pool.queue.push_back(turn.clone());
+        drop(pool);
+        while !turn.has_come.load(SeqCst) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        let mut pool = self.pool();
+        if !turn.has_come.load(SeqCst) {
+            pool.queue.retain(|other| !Arc::ptr_eq(other, &turn));
+            return Err(Refusal::Overloaded);
+        }
+        Ok(pool)
+    }
+
+    /// Gives a permit back, or hands it to the request that waits longest.
     fn give_permit(&self, mut pool: MutexGuard<Pool>) {
         pool.permits += 1;
-        let somebody_waits = pool.waiting > 0;
-        drop(pool);
-        if somebody_waits {
-            self.returned.notify_one();
+        if pool.permits > 0
+            && let Some(turn) = pool.queue.pop_front()
+        {
+            pool.permits -= 1;
+            turn.has_come.store(true, SeqCst);
+            drop(pool);
+            turn.thread.unpark();
         }
     }
 
     /// Opens a connection that is known to be served.
     fn open(&self, deadline: Instant) -> Result<UnixStream, Refusal> {
-        let mut is_failing = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opening = self.opening();
         while Instant::now() < deadline {
-            match self.try_open() {
-                Ok(connection) => {
-                    *is_failing = false;
-                    return Ok(connection);
-                }
-                Err(error) if is_timeout(&error) => {
-                    log::debug!("a connection to tiny_http starved, opening another");
-                }
-                Err(error) => {
-                    if !*is_failing {
-                        log::warn!("no connection to tiny_http: {error}");
+            let (error, refusal) = match check_room() {
+                Err(error) => (error, Refusal::Overloaded),
+                Ok(()) => match try_open(&opening.socket) {
+                    Ok(connection) => {
+                        opening.is_failing = false;
+                        return Ok(connection);
                     }
-                    *is_failing = true;
-                    return Err(Refusal::BadGateway);
-                }
+                    Err(error) if is_timeout(&error) => {
+                        log::debug!("a connection to tiny_http starved, opening another");
+                        continue;
+                    }
+                    // It is about to be gone, or this was the last connection that it could not take.
+                    Err(error) if is_cut_off(&error) => {
+                        thread::sleep(CUT_OFF_PAUSE);
+                        continue;
+                    }
+                    Err(error) if is_refused(&error) && self.revive(&mut opening) => continue,
+                    Err(error) => (error, Refusal::BadGateway),
+                },
+            };
+            if !opening.is_failing {
+                log::warn!("no connection to tiny_http: {error}");
             }
+            opening.is_failing = true;
+            return Err(refusal);
         }
         Err(Refusal::Overloaded)
     }
 
-    fn try_open(&self) -> io::Result<UnixStream> {
-        let mut connection = UnixStream::connect(&self.socket)?;
-        connection.set_write_timeout(Some(SEND_PATIENCE))?;
-        connection.set_read_timeout(Some(HELLO_PATIENCE))?;
-        say_hello(&mut connection)?;
-        connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
-        Ok(connection)
+    /// Has tiny_http started again; whether there is a new one.
+    fn revive(&self, opening: &mut Opening) -> bool {
+        let Some(Ok(socket)) = self.revive.get().map(|revive| revive()) else { return false };
+        log::warn!("tiny_http had lost its accept thread: it was started again");
+        opening.socket = socket;
+        let mut pool = self.pool();
+        pool.generation += 1;
+        pool.idle.clear();
+        true
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many requests wait for their turn.
+    #[cfg(test)]
+    pub(super) fn queue_length(&self) -> usize {
+        self.pool().queue.len()
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -189,17 +280,37 @@ impl Upstreams {
     }
 }
 
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+fn try_open(socket: &Path) -> io::Result<UnixStream> {
+    let mut connection = UnixStream::connect(socket)?;
+    connection.set_write_timeout(Some(SEND_PATIENCE))?;
+    connection.set_read_timeout(Some(HELLO_PATIENCE))?;
+    say_hello(&mut connection)?;
+    connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    Ok(connection)
+}
+
 /// A request's right to be at work. Dropping it gives back the permit, and the connection unless it was taken out.
 struct Place<'a> {
     upstreams: &'a Upstreams,
+    generation: u64,
+    client: u64,
     connection: Option<UnixStream>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut pool = self.upstreams.pool();
+        pool.clients.remove(&self.client);
         // After a wave of parked requests there are more connections than can be used.
-        if pool.idle.len() < self.upstreams.limit {
+        if pool.idle.len() < self.upstreams.limit && pool.generation == self.generation {
             pool.idle.extend(self.connection.take());
         }
         self.upstreams.give_permit(pool);
@@ -210,6 +321,15 @@ impl Drop for Place<'_> {
 #[must_use = "the place is taken back when this is dropped"]
 pub struct Parked {
     upstreams: Arc<Upstreams>,
+    client: Option<Arc<Client>>,
+}
+
+impl Parked {
+    /// Whether nobody may be there any more to wait for the answer: the client has closed its connection, or its
+    /// sending half. As long as nothing is sent to it the two look the same, so it should get an answer soon.
+    pub fn client_has_hung_up(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.has_hung_up())
+    }
 }
 
 impl Drop for Parked {
@@ -228,6 +348,15 @@ enum Fault {
     Broken,
     /// The answer is too large for the memory that is left.
     OverBudget,
+}
+
+/// Fails unless a new connection finds descriptors and a thread: if tiny_http lacked one of them, it would never accept
+/// again.
+fn check_room() -> io::Result<()> {
+    let first = UnixDatagram::unbound()?;
+    let _others = (1..SPARE_DESCRIPTORS).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let thread = thread::Builder::new().name("spare".to_owned()).spawn(|| {})?;
+    thread.join().map_err(|_| io::Error::other("a thread panicked"))
 }
 
 fn exchange_on(connection: &mut UnixStream, request: &Outgoing, answer: &mut Buffer) -> Result<usize, Fault> {

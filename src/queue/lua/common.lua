@@ -4,6 +4,9 @@
 
 local call = redis.call
 
+-- The queue of a job whose record names none.
+local DEFAULT_QUEUE = 'default'
+
 -- Redis's clock in milliseconds: the only clock that decides anything.
 local function now_ms()
   local t = call('TIME')
@@ -11,7 +14,8 @@ local function now_ms()
 end
 
 -- A job's fields, each false where it is missing. All false for a key that is gone or no hash: such an entry is
--- nobody's job, and must never stop a script half-way (Lua has no rollback).
+-- nobody's job, and must never stop a script half-way (Lua has no rollback). Nor must a field that is missing or
+-- damaged: hence `tonumber(field) or 0`.
 local function read(id, ...)
   local fields = redis.pcall('HMGET', JOB .. id, ...)
   if fields.err then return {} end
@@ -45,13 +49,13 @@ end
 local function index_add(id, kind, status)
   local key = INDEX .. indexed(status)
   call('ZADD', key, id, id)
-  call('ZADD', key .. ':' .. kind, id, id)
+  if kind then call('ZADD', key .. ':' .. kind, id, id) end
 end
 
 local function index_remove(id, kind, status)
   local key = INDEX .. indexed(status)
   call('ZREM', key, id)
-  call('ZREM', key .. ':' .. kind, id)
+  if kind then call('ZREM', key .. ':' .. kind, id) end
 end
 
 local function index_move(id, kind, from, to)
@@ -63,13 +67,14 @@ end
 
 -- Where a ready job waits. A job with a crash on its record waits apart.
 local function ready_list(queue, crashes)
-  if tonumber(crashes or 0) > 0 then return WORK .. queue .. SUSPECTS end
+  queue = queue or DEFAULT_QUEUE
+  if (tonumber(crashes) or 0) > 0 then return WORK .. queue .. SUSPECTS end
   return WORK .. queue
 end
 
 -- The same, for who puts a job there: while the queue was empty its name may have been forgotten.
 local function fill_list(queue, crashes)
-  call('SADD', QUEUES, queue)
+  call('SADD', QUEUES, queue or DEFAULT_QUEUE)
   return ready_list(queue, crashes)
 end
 

@@ -8,7 +8,7 @@ local function add(queue)
   local list = WORK .. queue
   local oldest
   -- A job is as old as its submission, or the end of its delay.
-  local function age(id) return now - math.max(math.floor(tonumber(id) / 1000), tonumber(read(id, 'scheduled_at')[1] or 0)) end
+  local function age(id) return now - math.max(math.floor(tonumber(id) / 1000), tonumber(read(id, 'scheduled_at')[1]) or 0) end
   for _, id in ipairs({call('LINDEX', list, -1), call('LINDEX', list .. SUSPECTS, -1)}) do
     -- An entry that is no id, such as a gap that a repair has left, has no age.
     if (tonumber(id or '') or 0) > 0 then oldest = math.max(oldest or 0, age(id)) end

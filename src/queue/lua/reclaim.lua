@@ -17,7 +17,7 @@ if string.sub(beat, 1, 1) ~= 'D' then
   if mode == 'crash' then
     for _, id in ipairs(call('LRANGE', list, 0, -1)) do
       local job = read(id, 'status', 'server', 'crashes')
-      if is_running(job) and tonumber(job[3] or 0) > 0 then
+      if is_running(job) and (tonumber(job[3]) or 0) > 0 then
         beat = beat .. ':' .. id
         break
       end
@@ -39,7 +39,7 @@ for _, id in ipairs(ids) do
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
   elseif running and mode == 'crash' and (not suspect or suspect == id) then
-    charged[#charged + 1] = {id, job[3], job[4], tonumber(job[5] or 0) + 1, job[7]}
+    charged[#charged + 1] = {id, job[3], job[4], (tonumber(job[5]) or 0) + 1, job[7]}
     moved = moved + 1
   elseif running or job[1] == 'queued' then
     call('HSET', JOB .. id, 'status', 'queued')
@@ -59,7 +59,7 @@ for i = #charged, 1, -1 do
   call('HSET', JOB .. id, 'crashes', crashes)
   call('HDEL', JOB .. id, 'server')
   if crashes >= tonumber(ARGV[3]) then
-    local attempts = tonumber(read(id, 'attempts')[1] or 0)
+    local attempts = tonumber(read(id, 'attempts')[1]) or 0
     add_error(id, attempts + 1, now, '"its server died ' .. crashes .. ' times while this job was running"')
     finish(id, kind, 'processing', 'failed', now, unique_key)
     failed[#failed + 1] = kind

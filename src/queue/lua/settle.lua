@@ -11,7 +11,7 @@ for i = 2, #ARGV, 5 do
   local job = read(id, 'status', 'server', 'starts', 'type', 'queue', 'attempts', 'max_attempts', 'crashes', 'cancel',
     'unique_key')
   local status, kind, cancelled, unique_key = job[1], job[4], job[9], job[10]
-  local attempts = tonumber(job[6] or 0)
+  local attempts = tonumber(job[6]) or 0
   if job[2] ~= server or job[3] ~= token then
     answers[#answers + 1] = {'stale', attempts}
   elseif status ~= 'processing' then
@@ -26,7 +26,7 @@ for i = 2, #ARGV, 5 do
       to = 'cancelled'
     elseif what == 'release' then
       to = 'queued'
-    elseif what == 'fail' or attempts >= tonumber(job[7]) then
+    elseif what == 'fail' or attempts >= (tonumber(job[7]) or 0) then
       to = 'failed'
     elseif what == 'retry' then
       to = 'retrying'

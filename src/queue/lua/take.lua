@@ -4,7 +4,8 @@
 -- Returns: {'fenced'} | {'taken', now ms, 1 if a suspect waits for an empty server, [paused ones of the queues], job, ..},
 --          a job being {id, field, value, ..} as it was before the start
 -- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
--- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher.
+-- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher; a
+-- call that is carried out so late that its fetched job was put back and taken again (it runs, and must keep its entry).
 local server, suspects, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
@@ -17,7 +18,7 @@ for i = 6, #ARGV, 2 do
 end
 local taken = {'taken', now, 0, paused}
 
--- An entry that can be an id: 1 to 2^53 - 1 in plain digits.
+-- An entry that can be an id, or a token that can be counted on: 1 to 2^53 - 1 in plain digits.
 local function is_id(entry)
   return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
 end
@@ -25,20 +26,29 @@ end
 -- Large jobs are not taken all at once: an answer that takes longer than the server waits for it is a lost one.
 local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
 
+-- Takes what is not to be started out of the list. A job that runs here keeps one entry: without it nobody would find it
+-- when this server dies.
+local function drop(id, status, owner)
+  local runs_here = status == 'processing' and owner == server
+  if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then call('LREM', list, 1, id) end
+  if not status then note_lost(id, now) end
+end
+
 local function start(id)
-  local status, starts
+  local status, starts, owner
   local fields = redis.pcall('HGETALL', JOB .. id)
   if not fields.err and is_id(id) then
     for i = 1, #fields, 2 do
-      if fields[i] == 'status' then status = fields[i + 1] elseif fields[i] == 'starts' then starts = fields[i + 1] end
+      if fields[i] == 'status' then status = fields[i + 1]
+      elseif fields[i] == 'starts' then starts = fields[i + 1]
+      elseif fields[i] == 'server' then owner = fields[i + 1] end
     end
   end
   if status ~= 'queued' then
-    call('LREM', list, 1, id)
-    if not status then note_lost(id, now) end
+    drop(id, status, owner)
     return false
   end
-  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (starts or 0) + 1, 'started_at', now)
+  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (is_id(starts or '') and starts or 0) + 1, 'started_at', now)
   for i = 2, #fields, 2 do bytes = bytes + #fields[i] end
   table.insert(fields, 1, id)
   taken[#taken + 1] = fields
@@ -53,8 +63,13 @@ if fetched ~= '' and call('LPOS', list, fetched) then
   if left > 0 and not is_paused[fetched_from] then
     if start(fetched) then left = left - 1 end
   else
-    call('LREM', list, 1, fetched)
-    call('RPUSH', WORK .. fetched_from, fetched)
+    local job = read(fetched, 'status', 'server')
+    if job[1] == 'queued' then
+      call('LREM', list, 1, fetched)
+      call('RPUSH', WORK .. fetched_from, fetched)
+    else
+      drop(fetched, job[1], job[2])
+    end
   end
 end
 
@@ -72,7 +87,7 @@ if suspects ~= 'none' and left > 0 then
     local queue = WORK .. ARGV[i] .. SUSPECTS
     local id = not is_paused[ARGV[i]] and call('LINDEX', queue, -1)
     if id then
-      local alone = tonumber(read(id, 'crashes')[1] or 0) + 1 >= max_crashes
+      local alone = (tonumber(read(id, 'crashes')[1]) or 0) + 1 >= max_crashes
       if alone and (suspects ~= 'alone' or #taken > 4) then
         if makes_room(ARGV[i]) then taken[3] = 1 end
       else

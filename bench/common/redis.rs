@@ -1,5 +1,7 @@
 //! A real `redis-server` of the run's own, and a connection to it that survives whatever is done to it.
 
+#![allow(dead_code)] // each bench uses its part
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Connection, FromRedisValue, RedisResult};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A `redis-server` on a unix socket, with an append-only file. Killed when it is dropped.
+/// A `redis-server` on a unix socket. Killed when it is dropped.
 pub struct Redis {
     folder: PathBuf,
     fsync: String,
@@ -16,7 +18,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one in this folder and waits until it answers.
+    /// Starts one in this folder and waits until it answers. `fsync`: what `appendfsync` takes, or `off` for one that
+    /// writes nothing to the disk.
     pub fn start(folder: &Path, fsync: &str) -> Result<Redis, String> {
         let redis = Redis {
             folder: folder.to_owned(),
@@ -86,9 +89,10 @@ impl Drop for Redis {
 
 fn spawn(folder: &Path, fsync: &str) -> Result<Child, String> {
     let mut command = Command::new("redis-server");
-    command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
-    command.args(["--auto-aof-rewrite-percentage", "0"]);
-    command.args(["--appendfsync", fsync]);
+    command.args(["--port", "0", "--save", "", "--maxmemory-policy", "noeviction"]);
+    if fsync != "off" {
+        command.args(["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0", "--appendfsync", fsync]);
+    }
     command.arg("--unixsocket").arg(folder.join("redis.sock"));
     command.arg("--dir").arg(folder).arg("--logfile").arg(folder.join("redis.log"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

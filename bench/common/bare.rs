@@ -1,0 +1,135 @@
+//! The bare protocol: the library's queue and nothing of what the server puts around it. No HTTP, no handlers, no
+//! channels; what a plain thread or two reach with the same Lua scripts is the limit for the whole.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use threadq::job::{Job, JobId, NewJob};
+use threadq::queue::{Lease, Queue, ServerId, Settings, Settlement, Share, Suspects, Verdict};
+
+use super::payload;
+
+/// The queue in a bench's Redis.
+pub struct Bare {
+    queue: Queue,
+}
+
+impl Bare {
+    pub fn new(redis_url: &str) -> Bare {
+        let settings = Settings {
+            url: redis_url.to_owned(),
+            ca: None,
+            namespace: "threadq".to_owned(),
+            connections: 8,
+            fetchers: 1,
+        };
+        Bare { queue: Queue::new(&settings).expect("a URL") }
+    }
+
+    /// Submits `echo` jobs with a payload of this many bytes, in turn to each queue.
+    pub fn fill(&self, jobs: usize, payload_bytes: usize, queues: &[String]) {
+        let jobs_each: Vec<NewJob> = queues.iter().map(|queue| echo(payload_bytes, queue)).collect();
+        let per_call = (1 << 20) / (payload_bytes + 100);
+        let per_call = per_call.clamp(1, 500);
+        for at in (0..jobs).step_by(per_call) {
+            let group = jobs_each.iter().cycle().skip(at % queues.len());
+            self.submit(&group.take(per_call.min(jobs - at)).cloned().collect::<Vec<_>>());
+        }
+    }
+
+    /// Submits jobs over 8 connections, so many per call. Jobs per second.
+    pub fn enqueue(&self, jobs: usize, payload_bytes: usize, per_call: usize) -> f64 {
+        let group = vec![echo(payload_bytes, "default"); per_call];
+        let next = AtomicUsize::new(0);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while next.fetch_add(per_call, Ordering::Relaxed) < jobs {
+                        self.submit(&group);
+                    }
+                });
+            }
+        });
+        jobs.next_multiple_of(per_call) as f64 / started.elapsed().as_secs_f64()
+    }
+
+    fn submit(&self, jobs: &[NewJob]) -> JobId {
+        self.queue.submit(jobs, None, u64::MAX >> 12).expect("Redis answers").expect("they are taken").first
+    }
+
+    /// Drains the default queue: each thread takes and settles so many per step, until it gets none.
+    pub fn drain(&self, threads: usize, step: usize) {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let server = self.join();
+                    loop {
+                        let jobs = self.take(&server, step);
+                        if jobs.is_empty() {
+                            return;
+                        }
+                        self.settle(&server, jobs);
+                    }
+                });
+            }
+        });
+    }
+
+    /// How long it takes in ms until a lone job is started: submitted by one thread, BRPOPLPUSHed and taken by another.
+    pub fn lone(&self, number: usize) -> Vec<f64> {
+        let (started, starts) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let server = self.join();
+                for _ in 0..number {
+                    let fetched = loop {
+                        if let Some(fetched) = self.queue.fetch(&server, "default").expect("Redis answers") {
+                            break fetched;
+                        }
+                    };
+                    let share = Share { queue: "default".to_owned(), jobs: 30 };
+                    let taken = self.queue.take(&server, &[share], Suspects::Any, 3, Some(&fetched));
+                    let jobs = taken.expect("Redis answers").expect("it is not fenced").jobs;
+                    started.send(Instant::now()).expect("someone waits for it");
+                    self.settle(&server, jobs);
+                }
+            });
+            let job = [echo(100, "default")];
+            let submit = |_| {
+                std::thread::sleep(Duration::from_millis(2));
+                let before = Instant::now();
+                self.submit(&job);
+                let start = starts.recv().expect("the other thread runs");
+                start.saturating_duration_since(before).as_secs_f64() * 1000.0
+            };
+            (0..number).map(submit).collect()
+        })
+    }
+
+    fn join(&self) -> ServerId {
+        let server = ServerId::generate();
+        self.queue.register(&server, 1).expect("Redis answers");
+        server
+    }
+
+    fn take(&self, server: &ServerId, step: usize) -> Vec<(Lease, Job)> {
+        let share = Share { queue: "default".to_owned(), jobs: step };
+        let taken = self.queue.take(server, &[share], Suspects::Any, 3, None);
+        taken.expect("Redis answers").expect("it is not fenced").jobs
+    }
+
+    fn settle(&self, server: &ServerId, jobs: Vec<(Lease, Job)>) {
+        let verdict =
+            |(lease, job): (Lease, Job)| Settlement { lease, verdict: Verdict::Complete(job.payload) };
+        let settlements: Vec<Settlement> = jobs.into_iter().map(verdict).collect();
+        self.queue.settle(server, &settlements).expect("Redis answers");
+    }
+}
+
+fn echo(payload_bytes: usize, queue: &str) -> NewJob {
+    let payload = RawValue::from_string(payload(payload_bytes)).expect("it is JSON");
+    NewJob { payload, queue: queue.to_owned(), ..NewJob::new("echo") }
+}

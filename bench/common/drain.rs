@@ -1,0 +1,69 @@
+//! How long jobs took, by the times that Redis wrote into them: neither the start of a server nor a poll counts.
+
+use std::time::{Duration, Instant};
+
+use super::BenchRedis;
+
+/// The completed jobs, by the time of their end.
+const DONE: &str = "{threadq}:done";
+/// A drain in which no job ends for so long has failed.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// Measures the jobs that wait now.
+pub struct Drain {
+    oldest: u64,
+    done_before: usize,
+    jobs: usize,
+}
+
+impl Drain {
+    /// `jobs` of those that wait in these queues are to be drained; nothing runs yet.
+    pub fn prepare(redis: &mut BenchRedis, queues: &[String], jobs: usize) -> Drain {
+        let waiting: usize = queues.iter().map(|queue| waiting(redis, queue)).sum();
+        assert!(waiting >= jobs, "{waiting} jobs wait, fewer than {jobs}");
+        let oldest = |queue: &String| {
+            redis.ask::<Option<u64>>(&["LINDEX", &format!("{{threadq}}:work_queue:{queue}"), "-1"])
+        };
+        let oldest = queues.iter().filter_map(oldest).min().expect("jobs wait");
+        Drain { oldest, done_before: done(redis), jobs }
+    }
+
+    /// Waits until they are completed; jobs per second from the first start to the last end.
+    pub fn rate(&self, redis: &mut BenchRedis) -> f64 {
+        let end = end_ms(redis, self.done_before, self.jobs);
+        let key = format!("{{threadq}}:job:{}", self.oldest);
+        let start: u64 = redis.ask(&["HGET", &key, "started_at"]);
+        rate(self.jobs, start, end)
+    }
+}
+
+/// Waits until so many jobs more than `done_before` are completed; when the last of them was, in ms since 1970.
+pub fn end_ms(redis: &mut BenchRedis, done_before: usize, jobs: usize) -> u64 {
+    let (mut last, mut moved) = (done_before, Instant::now());
+    while last < done_before + jobs {
+        assert!(moved.elapsed() < STANDSTILL, "it stands still at {last} of {}", done_before + jobs);
+        std::thread::sleep(Duration::from_millis(20));
+        let now = done(redis);
+        if now != last {
+            (last, moved) = (now, Instant::now());
+        }
+    }
+    let rank = (done_before + jobs - 1).to_string();
+    let (_, end): (u64, u64) = redis.ask(&["ZRANGE", DONE, &rank, &rank, "WITHSCORES"]);
+    end
+}
+
+/// How many jobs are completed.
+pub fn done(redis: &mut BenchRedis) -> usize {
+    redis.ask(&["ZCARD", DONE])
+}
+
+/// How many jobs wait in a queue.
+pub fn waiting(redis: &mut BenchRedis, queue: &str) -> usize {
+    redis.ask(&["LLEN", &format!("{{threadq}}:work_queue:{queue}")])
+}
+
+/// Jobs per second between two times in ms.
+pub fn rate(jobs: usize, start_ms: u64, end_ms: u64) -> f64 {
+    jobs as f64 * 1000.0 / (end_ms.saturating_sub(start_ms).max(1)) as f64
+}

@@ -1,0 +1,176 @@
+//! What the program takes: disk, memory, threads, and of Redis.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::client::{load, submissions};
+use common::drain;
+use common::process::{Usage, usage};
+use common::{Bare, BenchRedis, Rounds, Server, flag, flags, payload, print_setup, server};
+
+const HELP: &str = "\
+usage: cargo bench --bench footprint -- [flags]
+
+Prints a table: the program's size, memory, threads, wake-ups and CPU while idle, its memory while busy, what Redis holds
+and does per job, and how long the program takes to start. What is measured is built like the other benches, not like a
+release: for the figures of a release, `cargo build --release` and --program target/release/threadq.
+
+  --jobs N         `echo` jobs that are submitted and drained [100000]
+  --payload BYTES  [100]
+  --workers N      [30]
+  --seconds N      of idleness [20]
+  --starts N       how often it is started [10]
+  --commands N     so many of Redis's commands are listed [12]
+  --aof WORD       Redis's append-only file: off, everysec or always [off]
+  --program FILE   the threadq to measure [the one built with this bench]
+";
+
+fn main() {
+    flags::check(HELP);
+    let mut redis = BenchRedis::start("footprint");
+    print_setup();
+    println!("program: {}", server::program().display());
+    row("binary, stripped", format!("{:.2} MB", stripped_size() as f64 / 1e6));
+    start(&redis);
+    idle(&mut redis);
+    per_job(&mut redis);
+}
+
+fn row(what: &str, figure: impl std::fmt::Display) {
+    println!("{what:<44} {figure}");
+}
+
+/// The size without symbols, whether it has any or not.
+fn stripped_size() -> u64 {
+    let folder = common::Folder::new("footprint-strip");
+    let copy = folder.path().join("threadq");
+    let done = Command::new("strip").arg("-o").arg(&copy).arg(server::program()).status();
+    assert!(done.is_ok_and(|status| status.success()), "strip is on PATH");
+    std::fs::metadata(copy).expect("strip wrote it").len()
+}
+
+fn server(redis: &BenchRedis) -> Server {
+    Server::start(&redis.url(), &["--workers", &flag("workers", 30).to_string()])
+}
+
+/// From the start of the process to the first answer.
+fn start(redis: &BenchRedis) {
+    let mut ms = Rounds::default();
+    for _ in 0..flag("starts", 10) {
+        let before = Instant::now();
+        let server = server(redis);
+        assert_eq!(server.client().request("GET", "/healthz", "").0, 200);
+        ms.add(before.elapsed().as_secs_f64() * 1000.0);
+        server.stop();
+    }
+    row("start to first answer, Redis running", format!("{ms} ms"));
+}
+
+fn idle(redis: &mut BenchRedis) {
+    redis.empty();
+    let server = server(redis);
+    // After a lone job, as a server that was idle from the start has not used everything yet.
+    load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
+    std::thread::sleep(Duration::from_secs(3));
+    let seconds = flag("seconds", 20.0);
+    let (before, commands) = (usage(server.pid()), Snapshot::take(redis));
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    let after = usage(server.pid());
+    row("RSS idle", mb(after.rss_kb));
+    row("threads", after.threads);
+    row("wake-ups idle", format!("{:.2} /s", (after.wakeups - before.wakeups) as f64 / seconds));
+    let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9 / seconds * 100.0;
+    row("CPU idle", format!("{cpu:.3} % of a core"));
+    commands.print(redis, seconds, "idle, per second");
+}
+
+fn mb(kb: u64) -> String {
+    format!("{:.1} MB", kb as f64 / 1024.0)
+}
+
+fn per_job(redis: &mut BenchRedis) {
+    let (jobs, bytes) = (flag("jobs", 100_000), flag("payload", 100));
+    let queues = ["default".to_owned()];
+    redis.empty();
+    // So that the scripts are loaded and the indexes begun.
+    let bare = Bare::new(&redis.url());
+    bare.fill(1, bytes, &queues);
+
+    // Submitted over HTTP.
+    let submitter = Server::start(&redis.url(), &["--queues", "other"]);
+    let (memory, before) = (redis.info("used_memory"), Snapshot::take(redis));
+    load(submitter.addr(), 32, jobs, &submissions(&payload(bytes), &queues, None));
+    before.print(redis, jobs as f64, &format!("POST /jobs of {jobs} jobs, per job"));
+    row("RSS while jobs are submitted, 32 clients", mb(usage(submitter.pid()).peak_rss_kb));
+    submitter.stop();
+    let each = |memory: f64| format!("{:.0} bytes", memory / jobs as f64);
+    let queued = redis.info("used_memory") - memory;
+    row(&format!("Redis memory per queued job of {bytes} bytes"), each(queued));
+
+    // Drained.
+    let before = Snapshot::take(redis);
+    let server = server(redis);
+    let mut busy = Vec::new();
+    while drain::done(redis) <= jobs * 9 / 10 {
+        busy.push(usage(server.pid()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drain::end_ms(redis, 0, jobs + 1);
+    before.print(redis, jobs as f64, &format!("drain of {jobs} jobs, per job"));
+    let last: &Usage = busy.last().expect("it takes longer than a look");
+    row("RSS busy with the drain, at most", mb(last.peak_rss_kb));
+    server.stop();
+    let kept = redis.info("used_memory") - memory;
+    row(&format!("Redis memory per kept job of {bytes} bytes"), each(kept));
+}
+
+/// What Redis had done at a moment.
+struct Snapshot {
+    cpu: f64,
+    /// Calls and µs of each command.
+    commands: BTreeMap<String, (f64, f64)>,
+}
+
+impl Snapshot {
+    fn take(redis: &mut BenchRedis) -> Snapshot {
+        let cpu = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
+        let info: String = redis.ask(&["INFO", "commandstats"]);
+        let read = |line: &str| {
+            let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+            let figure = |name: &str| {
+                let value = figures.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+                value?.trim().parse().ok()
+            };
+            Some((name.to_owned(), (figure("calls")?, figure("usec")?)))
+        };
+        // Of INFO nothing but this bench makes use.
+        let commands = info.lines().filter_map(read).filter(|(name, _)| name != "info");
+        Snapshot { cpu, commands: commands.collect() }
+    }
+
+    /// What it has done since, by this number of jobs or seconds. The bench's own looks at a drain are among it, and too
+    /// few to be seen.
+    fn print(&self, redis: &mut BenchRedis, number: f64, what: &str) {
+        let now = Snapshot::take(redis);
+        let since = |(name, (calls, usec)): (&String, &(f64, f64))| {
+            let (calls_before, usec_before) = self.commands.get(name).copied().unwrap_or_default();
+            (name.clone(), (calls - calls_before) / number, (usec - usec_before) / number)
+        };
+        let mut commands: Vec<(String, f64, f64)> = now.commands.iter().map(since).collect();
+        commands.retain(|(_, calls, _)| *calls > 0.0);
+        let is_asked = |name: &str| matches!(name, "evalsha" | "eval" | "brpoplpush");
+        let asked: f64 = commands.iter().filter(|(name, ..)| is_asked(name)).map(|(_, calls, _)| calls).sum();
+        let all: f64 = commands.iter().map(|(_, calls, _)| calls).sum();
+        println!("{what}:");
+        row("  Redis CPU", format!("{:.2} µs", (now.cpu - self.cpu) * 1e6 / number));
+        row("  round trips", format!("{asked:.3}"));
+        row("  commands, scripts and those inside", format!("{all:.2}"));
+        commands.sort_by(|a, b| b.2.total_cmp(&a.2));
+        for (name, calls, usec) in commands.iter().take(flag("commands", 12)) {
+            println!("    {name:<12} {calls:>7.3} calls {usec:>8.3} µs");
+        }
+    }
+}

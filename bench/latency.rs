@@ -1,0 +1,159 @@
+//! How long a job waits until it is started, and a client for its answer.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use common::client::{load, request, submissions};
+use common::figures::print_latencies;
+use common::{Bare, BenchRedis, Client, Server, flag, flags, payload, percentile, print_setup};
+use threadq::config::{Config, Secret};
+
+const HELP: &str = "\
+usage: cargo bench --bench latency -- [flags]
+
+Prints p50, p99, p99.9 and the maximum of:
+  - a lone job, from before its POST is sent until its handler runs; beside it the bare protocol (submit, BRPOPLPUSH,
+    take) without HTTP and workers, and the API alone (GET /healthz). The handler notes the time itself, so the server
+    runs within this process, with its API and its Redis as ever;
+  - the same while other clients submit at half of the rate that they reach when they are not held back;
+  - POST /jobs by many keep-alive clients at full speed to `threadq serve`, while nothing takes the jobs, and while it
+    runs them.
+
+  --jobs N        lone jobs [2000]
+  --posts N       POSTs at full speed [50000]
+  --clients N     keep-alive connections [32]
+  --workers N     [30]
+  --load PERCENT  of the clients' full rate, for the second figure [50]
+  --aof WORD      Redis's append-only file: off, everysec or always [off]
+  --program FILE  the threadq that the POSTs at full speed go to [the one built with this bench]
+";
+
+/// How many connections the load beside lone jobs comes by.
+const LOAD_CLIENTS: usize = 4;
+
+fn main() {
+    flags::check(HELP);
+    let mut redis = BenchRedis::start("latency");
+    print_setup();
+
+    let jobs = flag("jobs", 2_000);
+    let mut bare = Bare::new(&redis.url()).lone(jobs);
+    let bare_p50 = percentile(&mut bare, 0.5);
+    print_latencies("bare protocol, lone job: submit to started", &mut bare);
+    redis.empty();
+    lone_jobs(&redis.url(), jobs, bare_p50);
+    redis.empty();
+    for (what, queue) in [("POST /jobs, nothing taken", "other"), ("POST /jobs, while jobs run", "default")] {
+        let workers = flag("workers", 30).to_string();
+        let server = Server::start(&redis.url(), &["--workers", &workers, "--queues", queue]);
+        let requests = submissions(&payload(100), &["default".to_owned()], None);
+        let clients = flag("clients", 32);
+        let mut load = load(server.addr(), clients, flag("posts", 50_000), &requests);
+        let rate = load.ms.len() as f64 / load.time.as_secs_f64();
+        print_latencies(&format!("{what}, {clients} clients, {rate:.0}/s"), &mut load.ms);
+        drop(server);
+        redis.empty();
+    }
+}
+
+/// The figures of lone jobs, in a server within this process.
+fn lone_jobs(redis_url: &str, jobs: usize, bare_p50: f64) {
+    let (started, starts) = channel();
+    let started = Mutex::new(started);
+    let config = Config {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        redis_url: Some(Secret::new(redis_url)),
+        workers: flag("workers", 30),
+        max_queue_length: u64::MAX >> 12,
+        ..Config::default()
+    };
+    let server = threadq::server::Server::builder()
+        .config(config)
+        .handler("lone", move |_| {
+            let now = Instant::now();
+            let _ = started.lock().expect("nobody panics with it").send(now);
+            Ok(())
+        })
+        .handler("echo", |job| Ok(job.job().payload.clone()))
+        .start()
+        .expect("a server");
+    let addr = server.addr();
+
+    let mut client = Client::new(addr);
+    let healthz = request("GET", "/healthz", "");
+    let ask = |_| {
+        std::thread::sleep(Duration::from_millis(1));
+        let before = Instant::now();
+        client.send(healthz.as_bytes());
+        before.elapsed().as_secs_f64() * 1000.0
+    };
+    print_latencies("API alone: GET /healthz", &mut (0..jobs).map(ask).collect::<Vec<f64>>());
+    let mut lone = starts_of(addr, &starts, jobs);
+    let p50 = percentile(&mut lone, 0.5);
+    print_latencies("lone job: POST sent to handler started", &mut lone);
+    println!("lone job's p50 by the bare protocol's: {:.2}", p50 / bare_p50);
+
+    // What the load's connections reach when they are not held back.
+    let requests = submissions(&payload(100), &["default".to_owned()], None);
+    let posts = flag("posts", 50_000) / 5;
+    let full = load(addr, LOAD_CLIENTS, posts, &requests);
+    let full = posts as f64 / full.time.as_secs_f64();
+    wait_until_quiet(addr);
+    let rate = full * flag("load", 50.0) / 100.0;
+    let stop = AtomicBool::new(false);
+    let mut loaded = std::thread::scope(|scope| {
+        for _ in 0..LOAD_CLIENTS {
+            scope.spawn(|| steady_load(addr, rate / LOAD_CLIENTS as f64, &requests[0], &stop));
+        }
+        let loaded = starts_of(addr, &starts, jobs);
+        stop.store(true, Ordering::Relaxed);
+        loaded
+    });
+    print_latencies(&format!("the same beside {rate:.0} of {full:.0} jobs/s"), &mut loaded);
+    let (_, hurry) = crossbeam_channel::bounded(0);
+    server.shut_down(&hurry);
+}
+
+/// Submits jobs one after the other, each when the one before runs and all has become quiet; how long each took to start.
+fn starts_of(addr: SocketAddr, starts: &Receiver<Instant>, jobs: usize) -> Vec<f64> {
+    let mut client = Client::new(addr);
+    let post = request("POST", "/jobs", &format!(r#"{{"type":"lone","payload":{}}}"#, payload(100)));
+    let submit = |_| {
+        std::thread::sleep(Duration::from_micros(fastrand::u64(1_500..3_000)));
+        let before = Instant::now();
+        assert_eq!(client.send(post.as_bytes()), 202);
+        let start = starts.recv_timeout(Duration::from_secs(30)).expect("the job runs");
+        start.saturating_duration_since(before).as_secs_f64() * 1000.0
+    };
+    (0..jobs).map(submit).collect()
+}
+
+/// Sends requests at this rate, until told to stop.
+fn steady_load(addr: SocketAddr, rate: f64, request: &str, stop: &AtomicBool) {
+    let mut client = Client::new(addr);
+    let started = Instant::now();
+    for number in 0.. {
+        let due = started + Duration::from_secs_f64(number as f64 / rate);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        assert_eq!(client.send(request.as_bytes()), 202);
+    }
+}
+
+fn wait_until_quiet(addr: SocketAddr) {
+    let mut client = Client::new(addr);
+    loop {
+        let counts = client.json("GET", "/stats", "")["counts"].clone();
+        if counts["queued"] == 0 && counts["processing"] == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

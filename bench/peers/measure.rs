@@ -1,0 +1,329 @@
+//! What is done alike with everyone: the phases of a run.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+
+use super::common::percentile;
+use super::figures::{Figure, Figures};
+use super::limit::Limit;
+use super::own_redis::Redis;
+use super::peer::{Peer, Probe};
+use super::process::{self, Program};
+
+/// How many callers submit at a time.
+pub const CALLERS: usize = 32;
+/// Jobs in a call of the bulk submission.
+pub const BATCH: usize = 100;
+/// Submissions before the clock runs.
+pub const WARM_UP: usize = 200;
+/// How long Redis gets to free the buffers of connections that have ended, before its memory is read.
+pub const SETTLING: Duration = Duration::from_millis(300);
+/// The longest way of a lone job.
+const LONGEST_WAY: Duration = Duration::from_secs(60);
+
+/// What is asked for on the command line.
+#[derive(Clone)]
+pub struct Plan {
+    pub jobs: usize,
+    pub workers: usize,
+    pub payload: usize,
+    pub lone: usize,
+    pub idle: Duration,
+    pub aof: bool,
+    /// Redis's hash-max-listpack-value, if not its default.
+    pub listpack_value: Option<u32>,
+    pub program: PathBuf,
+}
+
+impl Plan {
+    /// A job's payload, JSON of as many bytes as asked for.
+    pub fn payload_json(&self) -> String {
+        let frame = r#"{"text":""}"#.len();
+        format!(r#"{{"text":"{}"}}"#, "x".repeat(self.payload.saturating_sub(frame)))
+    }
+
+    /// How many jobs a lone run has before it counts: each worker should have had its first.
+    pub fn lone_warm_up(&self) -> usize {
+        2 * self.workers
+    }
+}
+
+/// A part of a run, on a Redis of its own.
+pub type Phase<'a> = &'a dyn Fn(&mut Figures, &mut Redis, &Limit) -> Result<(), String>;
+
+/// Measures a peer once.
+pub fn peer(peer: &Peer, plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Vec<String>) {
+    let run = Run { peer, plan, folder };
+    in_phases(
+        plan,
+        folder,
+        limit,
+        &[
+            &|figures, redis, limit| run.submit(figures, redis, limit),
+            &|figures, redis, limit| run.idle_and_lone(figures, redis, limit),
+            &|figures, redis, limit| run.drain(figures, redis, limit),
+        ],
+    )
+}
+
+/// Runs phases one after the other, each with the whole time limit, and ends whatever it leaves behind. One that goes
+/// wrong leaves its figures out, and the others go on. What went wrong.
+pub fn in_phases(plan: &Plan, folder: &Path, limit: &Limit, phases: &[Phase]) -> (Figures, Vec<String>) {
+    let (mut figures, mut errors) = (Figures::default(), Vec::new());
+    for phase in phases {
+        let limit = limit.again();
+        if limit.is_over() {
+            break;
+        }
+        let mut run = || phase(&mut figures, &mut Redis::start(folder, plan)?, &limit);
+        // The benches' HTTP client panics where it gets no answer.
+        let outcome = catch_unwind(AssertUnwindSafe(&mut run));
+        errors.extend(outcome.unwrap_or_else(|_| Err("a request went wrong, see above".to_owned())).err());
+        process::end_all();
+    }
+    (figures, errors)
+}
+
+struct Run<'a> {
+    peer: &'a Peer,
+    plan: &'a Plan,
+    folder: &'a Path,
+}
+
+impl Run<'_> {
+    fn jobs(&self) -> usize {
+        self.peer.jobs(self.plan.jobs)
+    }
+
+    fn worker(&self, redis: &Redis, report: &Report) -> Result<Program, String> {
+        let mut command = self.peer.worker(&redis.url(), self.plan.workers);
+        command.env("PEERS_REPORT", &report.path).env("PYTHONUNBUFFERED", "1");
+        Program::start(&format!("{}-worker", self.peer.name), command, self.folder)
+    }
+
+    fn producer(&self, redis: &Redis) -> Result<Program, String> {
+        let mut command = self.peer.producer(&redis.url(), self.plan.workers);
+        command.env("PEERS_PAYLOAD", self.plan.payload_json());
+        Program::start(&format!("{}-producer", self.peer.name), command, self.folder)
+    }
+
+    /// Says a line to the producer; the seconds that it took.
+    fn ask(&self, producer: &mut Program, line: &str, limit: &Limit) -> Result<f64, String> {
+        producer.say(line)?;
+        let answer = producer.hear(limit)?;
+        answer.parse().map_err(|_| format!("{}: its producer says {answer:?}", self.peer.name))
+    }
+
+    /// How jobs are submitted fastest, for the fill.
+    fn fill(&self, jobs: usize) -> String {
+        match (self.peer.bulk, self.peer.concurrent) {
+            (true, _) => format!("bulk {jobs} {BATCH}"),
+            (false, true) => format!("concurrent {jobs} {CALLERS}"),
+            (false, false) => format!("one {jobs}"),
+        }
+    }
+
+    fn submit(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
+        let jobs = self.jobs();
+        let mut ways = vec![(Figure::One, format!("one {jobs}"))];
+        if self.peer.concurrent {
+            ways.push((Figure::Concurrent, format!("concurrent {jobs} {CALLERS}")));
+        }
+        if self.peer.bulk {
+            ways.push((Figure::Bulk, format!("bulk {jobs} {BATCH}")));
+        }
+        for (figure, line) in ways {
+            redis.forget_everything()?;
+            let mut producer = self.producer(redis)?;
+            self.ask(&mut producer, &format!("one {WARM_UP}"), limit)?;
+            let seconds = self.ask(&mut producer, &line, limit)?;
+            figures.set(figure, jobs as f64 / seconds);
+            let (waiting, _) = redis.left(&self.peer.probe)?;
+            if waiting != (jobs + WARM_UP) as u64 {
+                return Err(format!("`{line}` left {waiting} jobs in Redis beside {WARM_UP} of the warm-up"));
+            }
+            producer.stop();
+        }
+        Ok(())
+    }
+
+    fn idle_and_lone(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
+        let report = Report::new(self.folder)?;
+        let mut producer = self.producer(redis)?;
+        let mut worker = self.worker(redis, &report)?;
+        let mut send = || {
+            worker.check()?;
+            self.ask(&mut producer, "lone", limit).map(drop)
+        };
+        lone(self.plan.lone_warm_up(), &report, limit, &mut send)?;
+        let mut ways = lone(self.plan.lone, &report, limit, &mut send)?;
+        set_lone(figures, &mut ways);
+        // Its connection counts no command while nothing is sent, but its process must not count as memory.
+        producer.stop();
+        idle(self.plan, &worker, redis, limit, figures)?;
+        worker.stop();
+        Ok(())
+    }
+
+    fn drain(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
+        let jobs = self.jobs();
+        // What Redis keeps once for all jobs, scripts above all, must not count in each.
+        let mut producer = self.producer(redis)?;
+        self.ask(&mut producer, &self.fill(BATCH), limit)?;
+        producer.stop();
+        redis.forget_everything()?;
+        limit.sleep(SETTLING)?;
+        let before = redis.memory()?;
+        let mut producer = self.producer(redis)?;
+        self.ask(&mut producer, &self.fill(jobs), limit)?;
+        producer.stop();
+        limit.sleep(SETTLING)?;
+        figures.set(Figure::Bytes, (redis.memory()? - before) / jobs as f64);
+        let report = Report::new(self.folder)?;
+        let mut worker = self.worker(redis, &report)?;
+        drained(jobs, redis, &self.peer.probe, &mut worker, limit, figures)?;
+        worker.stop();
+        Ok(())
+    }
+}
+
+/// Waits for an idle worker's figures.
+pub fn idle(
+    plan: &Plan,
+    worker: &Program,
+    redis: &Redis,
+    limit: &Limit,
+    figures: &mut Figures,
+) -> Result<(), String> {
+    limit.sleep(Duration::from_secs(2))?;
+    let pids = worker.pids();
+    figures.set(Figure::RssIdle, process::rss(&pids));
+    figures.set(Figure::PssIdle, process::pss(&pids));
+    let (cpu, start) = (process::cpu(&pids), Instant::now());
+    let (sent, in_scripts) = redis.watch(plan.idle, limit)?;
+    let seconds = start.elapsed().as_secs_f64();
+    figures.set(Figure::IdleCpu, (process::cpu(&pids) - cpu) / seconds * 100.0);
+    figures.set(Figure::IdleSent, sent as f64 / seconds);
+    figures.set(Figure::IdleCommands, (sent + in_scripts) as f64 / seconds);
+    Ok(())
+}
+
+/// Waits until a worker that has just been started has done all jobs that wait. The time runs from the last look at which
+/// all of them waited to the first at which none was left: how long the worker took to start does not count.
+pub fn drained(
+    jobs: usize,
+    redis: &mut Redis,
+    probe: &Probe,
+    worker: &mut Program,
+    limit: &Limit,
+    figures: &mut Figures,
+) -> Result<(), String> {
+    let mut start = Instant::now();
+    let (mut next_look, mut busiest, mut pids) = (start, 0.0_f64, Vec::new());
+    loop {
+        let now = Instant::now();
+        let (waiting, left) = redis.left(probe)?;
+        if waiting > jobs as u64 {
+            return Err(format!("{waiting} jobs wait, {jobs} were submitted"));
+        } else if waiting == jobs as u64 {
+            start = now;
+        } else if left == 0 {
+            break;
+        }
+        if now > next_look {
+            limit
+                .check()
+                .map_err(|error| format!("not all jobs are done, {waiting} of {jobs} wait: {error}"))?;
+            worker.check()?;
+            if waiting < jobs as u64 {
+                pids = worker.pids();
+                busiest = busiest.max(process::rss(&pids));
+            }
+            next_look = now + Duration::from_millis(50);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    figures.set(Figure::Drain, jobs as f64 / start.elapsed().as_secs_f64());
+    // What it has just used it still holds.
+    pids.extend(worker.pids());
+    pids.sort_unstable();
+    pids.dedup();
+    figures.set(Figure::RssBusy, busiest.max(process::rss(&pids)));
+    match redis.failed(probe)? {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {jobs} jobs failed")),
+    }
+}
+
+/// Sends jobs one at a time, each when the one before it has started and after a pause of random length, so that no
+/// poller falls into step. How long each was on its way, in milliseconds.
+pub fn lone(
+    jobs: usize,
+    report: &Report,
+    limit: &Limit,
+    send: &mut impl FnMut() -> Result<(), String>,
+) -> Result<Vec<f64>, String> {
+    let mut ways = Vec::with_capacity(jobs);
+    for _ in 0..jobs {
+        std::thread::sleep(Duration::from_micros(fastrand::u64(2_000..20_000)));
+        send()?;
+        ways.push(report.next(limit)?);
+    }
+    Ok(ways)
+}
+
+/// Writes down the percentiles.
+pub fn set_lone(figures: &mut Figures, ways: &mut [f64]) {
+    figures.set(Figure::LoneP50, percentile(ways, 0.5));
+    figures.set(Figure::LoneP99, percentile(ways, 0.99));
+}
+
+/// The FIFO to which handlers write how long their job was on its way.
+pub struct Report {
+    pub path: PathBuf,
+    lines: Receiver<f64>,
+    file: File,
+}
+
+impl Report {
+    pub fn new(folder: &Path) -> Result<Report, String> {
+        let path = folder.join("report");
+        let _ = std::fs::remove_file(&path);
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).map_err(|error| error.to_string())?;
+        // Open for both, it neither waits for a writer nor ends with one.
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(|error| error.to_string())?;
+        let reader = BufReader::new(file.try_clone().map_err(|error| error.to_string())?);
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            // A line that is no number ends it.
+            for micros in reader.lines().map_while(|line| line.ok()?.parse::<f64>().ok()) {
+                let _ = sender.send(micros / 1_000.0);
+            }
+        });
+        Ok(Report { path, lines, file })
+    }
+
+    fn next(&self, limit: &Limit) -> Result<f64, String> {
+        let end = Instant::now() + LONGEST_WAY;
+        loop {
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(way) => return Ok(way),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < end => limit.check()?,
+                Err(_) => return Err("a lone job did not start within a minute".to_owned()),
+            }
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let _ = self.file.write_all(b"end\n");
+    }
+}

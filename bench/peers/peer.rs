@@ -1,0 +1,248 @@
+//! The peers: how each is started, and where its jobs stand in Redis.
+//!
+//! Every peer has two programs. Its worker runs a job `no-op` that does nothing, or gives its payload back where the peer
+//! keeps results. With `sent` in the payload (microseconds of a clock that the peer's processes share) it writes how long
+//! ago that was as a line to the FIFO `PEERS_REPORT`. Its producer reads lines and answers each with the seconds it took:
+//! `one N` submits N jobs one after the other, `concurrent N C` by C callers at a time, `bulk N SIZE` in calls of SIZE
+//! jobs, `lone` submits one with `sent`. `PEERS_REDIS`, `PEERS_WORKERS` and `PEERS_PAYLOAD` tell both the rest.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::limit::Limit;
+
+/// The longest time that installing a peer may take.
+const INSTALLING: Duration = Duration::from_secs(30 * 60);
+
+/// A command that counts, and its key.
+pub type Count = (&'static str, &'static str);
+
+/// How to see in Redis how far a peer is.
+pub struct Probe {
+    /// Jobs that nobody has taken.
+    pub waiting: &'static [Count],
+    /// Jobs that are taken and not done. Empty where a job leaves Redis when it is taken.
+    pub taken: &'static [Count],
+    /// Jobs that went wrong.
+    pub failed: &'static [Count],
+}
+
+pub struct Peer {
+    /// As on the command line.
+    pub name: &'static str,
+    pub label: &'static str,
+    /// The file that pins its version, and what stands in front of the version there.
+    version: (&'static str, &'static str),
+    /// Where its programs run, below this folder.
+    folder: &'static str,
+    worker: &'static [&'static str],
+    producer: &'static [&'static str],
+    /// Whether one producer can have several submissions under way.
+    pub concurrent: bool,
+    pub bulk: bool,
+    /// A slow peer gets this part of the jobs.
+    pub part: f64,
+    pub probe: Probe,
+    /// How it is set up, for the reader of the table.
+    pub note: &'static str,
+}
+
+pub const PEERS: &[Peer] = &[
+    Peer {
+        name: "bullmq",
+        label: "BullMQ",
+        version: ("node/package.json", "\"bullmq\": \""),
+        folder: "node",
+        worker: &["node", "bullmq.mjs", "worker"],
+        producer: &["node", "bullmq.mjs", "producer"],
+        concurrent: true,
+        bulk: true,
+        part: 1.0,
+        probe: Probe {
+            waiting: &[("LLEN", "bull:bench:wait")],
+            taken: &[("LLEN", "bull:bench:active")],
+            failed: &[("ZCARD", "bull:bench:failed"), ("ZCARD", "bull:bench:delayed")],
+        },
+        note: "one process; keeps completed jobs and results",
+    },
+    Peer {
+        name: "rusty-sidekiq",
+        label: "rusty-sidekiq",
+        version: ("rust/Cargo.toml", "rusty-sidekiq = \"="),
+        folder: "rust",
+        worker: &["target/release/peer-rusty-sidekiq", "worker"],
+        producer: &["target/release/peer-rusty-sidekiq", "producer"],
+        concurrent: true,
+        bulk: false,
+        part: 1.0,
+        probe: Probe {
+            waiting: &[("LLEN", "queue:default")],
+            taken: &[],
+            failed: &[("ZCARD", "retry"), ("ZCARD", "dead")],
+        },
+        note: "one process; loses running jobs in a crash, has no other mode; a connection per worker in its pool, not the default of 10",
+    },
+    Peer {
+        name: "apalis",
+        label: "apalis-redis",
+        version: ("rust/Cargo.toml", "apalis-redis = \"="),
+        folder: "rust",
+        worker: &["target/release/peer-apalis", "worker"],
+        producer: &["target/release/peer-apalis", "producer"],
+        concurrent: true,
+        bulk: true,
+        part: 0.1,
+        probe: Probe {
+            // A job that is due at once stands among the scheduled ones until the worker looks.
+            waiting: &[("LLEN", "bench:active"), ("ZCARD", "bench:scheduled")],
+            taken: &[("SCARD", "bench:inflight:bench")],
+            failed: &[("SCARD", "bench:dead")],
+        },
+        note: "one process; default configuration, but looks for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; fewer jobs because its worker ends with an error of Redis when more than about 8,000 wait",
+    },
+    Peer {
+        name: "dramatiq",
+        label: "Dramatiq",
+        version: ("python/requirements.txt", "dramatiq=="),
+        folder: "python",
+        worker: &["installed/bin/dramatiq", "dramatiq_peer", "-p", "1", "-t", "{workers}"],
+        producer: &["installed/bin/python", "dramatiq_peer.py"],
+        concurrent: false,
+        bulk: false,
+        part: 1.0,
+        probe: Probe {
+            waiting: &[("LLEN", "dramatiq:default")],
+            taken: &[("HLEN", "dramatiq:default.msgs")],
+            failed: &[("LLEN", "dramatiq:default.DQ"), ("ZCARD", "dramatiq:default.XQ")],
+        },
+        note: "one process with a thread per job; no result backend",
+    },
+    Peer {
+        name: "celery",
+        label: "Celery",
+        version: ("python/requirements.txt", "celery=="),
+        folder: "python",
+        worker: &["installed/bin/celery", "-A", "celery_peer", "worker", "-c", "{workers}", "-l", "WARNING"],
+        producer: &["installed/bin/python", "celery_peer.py"],
+        concurrent: false,
+        bulk: false,
+        part: 0.1,
+        probe: Probe { waiting: &[("LLEN", "celery")], taken: &[("HLEN", "unacked")], failed: &[] },
+        note: "a process per job (prefork, its default); acks_late and reject_on_worker_lost, without which it loses jobs in a crash; no result backend",
+    },
+    Peer {
+        name: "rq",
+        label: "RQ",
+        version: ("python/requirements.txt", "rq=="),
+        folder: "python",
+        worker: &[
+            "installed/bin/rq",
+            "worker-pool",
+            "-q",
+            "-n",
+            "{workers}",
+            "-P",
+            ".",
+            "-u",
+            "{redis}",
+            "default",
+        ],
+        producer: &["installed/bin/python", "rq_peer.py"],
+        concurrent: false,
+        bulk: true,
+        part: 0.02,
+        probe: Probe {
+            waiting: &[("LLEN", "rq:queue:default")],
+            taken: &[("LLEN", "rq:queue:default:intermediate"), ("ZCARD", "rq:wip:default")],
+            failed: &[("ZCARD", "rq:failed:default"), ("ZCARD", "rq:scheduled:default")],
+        },
+        note: "a worker process per job, which forks for every job (its default); keeps completed jobs and results for 500 s",
+    },
+    Peer {
+        name: "sidekiq",
+        label: "Sidekiq",
+        version: ("ruby/packages.lock", "ruby-sidekiq="),
+        folder: "ruby",
+        worker: &["./run", "sidekiq", "-r", "./sidekiq_peer.rb", "-c", "{workers}", "-q", "default"],
+        producer: &["./run", "sidekiq_peer.rb"],
+        concurrent: false,
+        bulk: true,
+        part: 1.0,
+        probe: Probe {
+            waiting: &[("LLEN", "queue:default")],
+            taken: &[],
+            failed: &[("ZCARD", "retry"), ("ZCARD", "dead")],
+        },
+        note: "the open-source edition: one process; loses running jobs in a crash, has no other mode",
+    },
+];
+
+impl Peer {
+    pub fn worker(&self, redis: &str, workers: usize) -> Command {
+        self.command(self.worker, redis, workers)
+    }
+
+    pub fn producer(&self, redis: &str, workers: usize) -> Command {
+        self.command(self.producer, redis, workers)
+    }
+
+    fn command(&self, words: &[&str], redis: &str, workers: usize) -> Command {
+        let folder = home().join(self.folder);
+        // A path is one below the folder, a bare name is looked for on PATH.
+        let program = if words[0].contains('/') { folder.join(words[0]) } else { PathBuf::from(words[0]) };
+        let workers = workers.to_string();
+        let mut command = Command::new(program);
+        let fill_in = |word: &&str| word.replace("{workers}", &workers).replace("{redis}", redis);
+        command.args(words[1..].iter().map(fill_in)).current_dir(folder);
+        command.env("PEERS_REDIS", redis).env("PEERS_WORKERS", &workers);
+        command
+    }
+
+    /// How many of so many jobs it gets.
+    pub fn jobs(&self, jobs: usize) -> usize {
+        ((jobs as f64 * self.part) as usize).max(100).min(jobs)
+    }
+
+    /// The version that is pinned.
+    pub fn version(&self) -> String {
+        let (file, before) = self.version;
+        let text = std::fs::read_to_string(home().join(file)).unwrap_or_default();
+        let version = text.split_once(before).map_or("?", |(_, rest)| rest);
+        version.split(['"', '+', ' ', '\n']).next().unwrap_or_default().to_owned()
+    }
+
+    /// Installs it, if it is not.
+    pub fn install(&self, stop: &Arc<AtomicBool>) -> Result<(), String> {
+        let mut command = Command::new(home().join("install"));
+        command.arg(self.name).stdin(Stdio::null());
+        let mut child = command.spawn().map_err(|error| format!("bench/peers/install: {error}"))?;
+        let limit = Limit::new(INSTALLING, stop.clone());
+        loop {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    return Err(match status.code() {
+                        Some(3) => "a program that it needs is missing on this machine, see above".to_owned(),
+                        Some(4) => "its registry gave nothing, see above".to_owned(),
+                        _ => format!("bench/peers/install ended with {status}"),
+                    });
+                }
+                None if limit.is_over() => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    super::process::end_all();
+                    return Err("installing it was stopped or took too long".to_owned());
+                }
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+/// The folder of this bench.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/peers")
+}

@@ -1,0 +1,5 @@
+//! The queue: the bytes of an answer of Redis.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::fuzzing::answers(data));

@@ -1,0 +1,5 @@
+//! The API: bodies, paths and queries of requests.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::fuzzing::bodies(data));

@@ -1,0 +1,5 @@
+//! The gate: the bytes of a connection.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::fuzzing::requests(data));

@@ -1,0 +1,128 @@
+//! Fuzzing of what reads bodies, paths and queries of requests.
+//!
+//! Whatever is sent, an answer comes out of it: what was meant, within its limits, or a refusal in the API's shape. And
+//! a job that is accepted says the same when it is written down and read again.
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::body::{self, RetryDeadLetters};
+use super::query::Query;
+use super::reply::Reply;
+use super::route::Shape;
+use crate::handler::Handlers;
+use crate::job::{NewJob, Start, is_job_type, is_queue_name, rfc3339};
+use crate::json::{MAX_DEPTH, depth_exceeds};
+
+/// The end of the year 9999 in UTC, which is how a later time is written. With an offset one can be read.
+const END_OF_TIME_MS: u64 = 253_402_300_799_999;
+
+/// Takes bytes for each of the things that they could be.
+pub fn check(data: &[u8]) {
+    let handlers = Handlers::default();
+    match body::job(data, &handlers) {
+        Ok(job) => check_job(&job, &handlers),
+        Err(refusal) => check_refusal(&refusal),
+    }
+    match body::batch(data, &handlers) {
+        Ok(jobs) => {
+            assert!((1..=1000).contains(&jobs.len()), "{} jobs", jobs.len());
+            jobs.iter().for_each(|job| check_job(job, &handlers));
+        }
+        Err(refusal) => check_refusal(&refusal),
+    }
+    if let Err(refusal) = RetryDeadLetters::parse(data) {
+        check_refusal(&refusal);
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        check_path(text);
+        check_query(text);
+    }
+}
+
+/// It keeps the limits of the contract, and is accepted again with the same meaning.
+fn check_job(job: &NewJob, handlers: &Handlers) {
+    assert!(is_job_type(&job.kind), "{:?}", job.kind);
+    assert!(is_queue_name(&job.queue), "{:?}", job.queue);
+    assert!((1..=100).contains(&job.max_attempts), "{}", job.max_attempts);
+    assert!((1..=86_400_000).contains(&job.timeout.as_millis()), "{:?}", job.timeout);
+    if let Some(key) = &job.unique_key {
+        assert!((1..=200).contains(&key.chars().count()), "{key:?}");
+    }
+    let payload = job.payload.get();
+    // Inside the body's own level.
+    assert!(!depth_exceeds(payload, MAX_DEPTH - 1), "{payload}");
+    assert!(
+        serde_json::from_str::<&RawValue>(payload).is_ok_and(|again| again.get() == payload),
+        "{payload}"
+    );
+
+    let again = body::job(written(job).as_bytes(), handlers);
+    let again = again.unwrap_or_else(|refusal| panic!("{job:?} is not accepted again: {refusal:?}"));
+    let start = match job.start {
+        Start::AtMs(ms) => Start::AtMs(ms.min(END_OF_TIME_MS)),
+        start => start,
+    };
+    assert_eq!(format!("{again:?}"), format!("{:?}", NewJob { start, ..job.clone() }));
+}
+
+/// The body that asks for this job.
+fn written(job: &NewJob) -> String {
+    let mut fields = vec![
+        ("type", json!(job.kind).to_string()),
+        ("payload", job.payload.get().to_owned()),
+        ("queue", json!(job.queue).to_string()),
+        ("max_attempts", job.max_attempts.to_string()),
+        ("timeout_ms", job.timeout.as_millis().to_string()),
+    ];
+    match job.start {
+        Start::Now => {}
+        Start::AfterMs(ms) => fields.push(("delay_ms", ms.to_string())),
+        Start::AtMs(ms) => fields.push(("run_at", json!(rfc3339(ms)).to_string())),
+    }
+    fields.extend(job.unique_key.as_ref().map(|key| ("unique_key", json!(key).to_string())));
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name:?}: {value}")).collect();
+    format!("{{{}}}", fields.join(", "))
+}
+
+/// A known code, and a sentence that fits on a line.
+fn check_refusal(refusal: &Reply) {
+    assert_eq!(refusal.status, 400);
+    let body: Value = serde_json::from_slice(&refusal.body).expect("a refusal is JSON");
+    let code = body["code"].as_str().expect("a refusal has a code");
+    assert!(code.starts_with("invalid_"), "{code}");
+    let sentence = body["error"].as_str().expect("a refusal has a sentence");
+    assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
+    assert!((1..=1000).contains(&sentence.len()), "{sentence:?}");
+}
+
+fn check_path(path: &str) {
+    let Some((shape, parameter)) = Shape::of(path) else { return };
+    let Err(refusal) = shape.route(parameter) else {
+        // A route is one way to write it, so nothing hides in another spelling.
+        let filled: Vec<&str> = shape
+            .pattern
+            .split('/')
+            .map(|part| if part.starts_with('{') { parameter } else { part })
+            .collect();
+        assert_eq!(filled.join("/"), path);
+        return;
+    };
+    check_refusal(&refusal);
+}
+
+fn check_query(text: &str) {
+    const NAMES: [&str; 5] = ["page", "limit", "status", "type", "wait"];
+    let read = || -> Result<(), Reply> {
+        let query = Query::parse(text, &NAMES)?;
+        assert!(query.number("page", 1, 1, u64::MAX)? >= 1);
+        assert!((1..=100).contains(&query.number("limit", 10, 1, 100)?));
+        query.status()?;
+        assert!(query.job_type()?.is_none_or(|kind| is_job_type(&kind)));
+        assert!(query.wait()?.is_none_or(|wait| wait.as_secs() <= 60));
+        Ok(())
+    };
+    if let Err(refusal) = read() {
+        check_refusal(&refusal);
+    }
+}

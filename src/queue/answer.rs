@@ -1,0 +1,232 @@
+//! What the scripts answer, read into what the queue's callers get. Functions of the answer alone.
+//!
+//! An answer of another shape is an error and never a panic: a stranger's hand may have been in the data.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::job::{Job, JobId, Status};
+
+use super::error::{Error, Result};
+use super::inspect::{Page, QueueInfo, ServerInfo, Stats};
+use super::record::{array, count, id, int, text, to_job, unexpected};
+use super::{
+    Beat, Cancelled, Changed, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted, Taken, first,
+};
+
+/// What a submission of so many jobs came to.
+pub(super) fn submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submitted, Refused>> {
+    let answer = array(answer)?;
+    let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
+    match (text(first(&answer)?)?.as_str(), &answer[1..]) {
+        ("stored", [first, due]) => {
+            let due_in = u64::try_from(int(due)?).ok().map(Duration::from_millis);
+            Ok(Ok(Submitted {
+                first: id(first)?,
+                count: jobs as u64,
+                status: status(due_in.is_some() && jobs == 1),
+                due_in,
+                replayed: false,
+            }))
+        }
+        ("replayed", [first, number, scheduled]) => Ok(Ok(Submitted {
+            first: id(first)?,
+            count: count(number)?,
+            status: status(int(scheduled)? == 1),
+            due_in: None,
+            replayed: true,
+        })),
+        ("mismatch", []) => Ok(Err(Refused::Mismatch)),
+        ("duplicate", [holder]) => Ok(Err(Refused::Duplicate(id(holder)?))),
+        ("full", [queue]) => Ok(Err(Refused::QueueFull(text(queue)?))),
+        _ => Err(unexpected(&Value::Array(answer))),
+    }
+}
+
+/// The jobs that this server has started.
+pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Result<Taken, Fenced>> {
+    let mut answer = array(answer)?.into_iter();
+    let mut next = || answer.next().ok_or_else(|| Error::Protocol("a take without an answer".to_owned()));
+    if text(&next()?)? == "fenced" {
+        return Ok(Err(Fenced));
+    }
+    let mut taken = Taken {
+        now_ms: count(&next()?)?,
+        wants_empty_server: int(&next()?)? == 1,
+        paused: array(next()?)?.iter().map(text).collect::<Result<_>>()?,
+        ..Taken::default()
+    };
+    for record in answer {
+        let (id, fields) = record_of(record)?;
+        match to_job(id, fields) {
+            Ok(mut job) => {
+                job.status = Status::Processing;
+                job.starts += 1;
+                job.started_at_ms = Some(taken.now_ms);
+                job.server = Some(server.to_string());
+                taken.jobs.push((Lease { id, token: job.starts }, job));
+            }
+            Err(broken) => taken.broken.push((Lease { id, token: broken.starts + 1 }, broken.reason)),
+        }
+    }
+    Ok(Ok(taken))
+}
+
+/// What each settlement came to.
+pub(super) fn settled(answer: Value) -> Result<Vec<Settled>> {
+    let read = |answer: Value| match text(first(&array(answer)?)?)?.as_str() {
+        "stale" => Ok(Settled::Stale),
+        "repeated" => Ok(Settled::Repeated),
+        word => word.parse().map(Settled::Now).map_err(|_| Error::Protocol(word.to_owned())),
+    };
+    array(answer)?.into_iter().map(read).collect()
+}
+
+/// How many jobs were moved, and how long until the next one is due.
+pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>)> {
+    let answer = array(answer)?;
+    let [moved, next] = answer.as_slice() else { return Err(unexpected(&Value::Array(answer))) };
+    Ok((count(moved)?, u64::try_from(int(next)?).ok().map(Duration::from_millis)))
+}
+
+/// What a heartbeat brings back.
+pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
+    let Ok([_, in_progress, cancels, servers]) = <[Value; 4]>::try_from(array(answer)?) else {
+        return Ok(Err(Fenced));
+    };
+    let words = array(servers)?.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let servers = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    Ok(Ok(Beat { in_progress: count(&in_progress)?, cancels: ids(cancels)?, servers }))
+}
+
+/// One step of taking over a server.
+pub(super) struct Step {
+    pub done: Reclaimed,
+    /// How many of its jobs are still to be moved.
+    pub left: u64,
+    /// Its beat now.
+    pub beat: String,
+}
+
+/// One step of taking over a server; `None` where it lives.
+pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>> {
+    let Ok([_, moved, left, charged, failed, beat]) = <[Value; 6]>::try_from(array(answer)?) else {
+        return Ok(None);
+    };
+    let failed = array(failed)?.iter().map(text).collect::<Result<_>>()?;
+    let done = Reclaimed { moved: count(&moved)?, charged: count(&charged)?, failed };
+    Ok(Some(Step { done, left: count(&left)?, beat: text(&beat)? }))
+}
+
+/// What cancelling a job came to.
+pub(super) fn cancelled(answer: Value) -> Result<Cancelled> {
+    let answer = array(answer)?;
+    match text(first(&answer)?)?.as_str() {
+        "missing" => Ok(Cancelled::Missing),
+        "final" => Ok(Cancelled::AlreadyFinal),
+        "requested" => Ok(Cancelled::Requested(answer.get(1).map(text).transpose()?.unwrap_or_default())),
+        _ => Ok(Cancelled::Done),
+    }
+}
+
+/// What sending back or deleting came to, job by job.
+pub(super) fn changed(answer: Value) -> Result<Vec<Changed>> {
+    let read = |answer: Value| {
+        let answer = array(answer)?;
+        Ok(match text(first(&answer)?)?.as_str() {
+            "missing" => Changed::Missing,
+            "wrong_status" => Changed::WrongStatus,
+            "duplicate" => Changed::Duplicate(id(answer.get(1).unwrap_or(&Value::Nil))?),
+            _ => Changed::Done,
+        })
+    };
+    array(answer)?.into_iter().map(read).collect()
+}
+
+/// One job; `None` if there is none, or none that can be read.
+pub(super) fn job(id: JobId, answer: Value) -> Result<Option<Job>> {
+    let fields = array(answer)?;
+    Ok(if fields.is_empty() { None } else { readable(id, fields) })
+}
+
+/// The statuses and types of jobs; `None` for one that is gone.
+pub(super) fn statuses(answer: Value) -> Result<Vec<Option<(Status, String)>>> {
+    let words = array(answer)?.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let read = |pair: &[String]| pair[0].parse().ok().map(|status| (status, pair[1].clone()));
+    Ok(words.chunks_exact(2).map(read).collect())
+}
+
+/// A page of jobs.
+pub(super) fn page(answer: Value) -> Result<Page> {
+    let mut answer = array(answer)?;
+    let total = count(first(&answer)?)?;
+    let mut jobs = Vec::with_capacity(answer.len() - 1);
+    for record in answer.drain(1..) {
+        let (id, fields) = record_of(record)?;
+        jobs.extend(readable(id, fields));
+    }
+    Ok(Page { total, jobs })
+}
+
+/// Ids of jobs.
+pub(super) fn ids(answer: Value) -> Result<Vec<JobId>> {
+    array(answer)?.iter().map(id).collect()
+}
+
+/// Queues, by their names.
+pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>> {
+    let read = |answer: Value| {
+        let answer = array(answer)?;
+        let [name, queued, paused, oldest] = answer.as_slice() else {
+            return Err(unexpected(&Value::Array(answer)));
+        };
+        Ok(QueueInfo {
+            name: text(name)?,
+            queued: count(queued)?,
+            paused: int(paused)? == 1,
+            oldest_ms: u64::try_from(int(oldest)?).ok(),
+        })
+    };
+    let mut queues = array(answer)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    queues.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(queues)
+}
+
+/// The numbers of jobs and the servers.
+pub(super) fn stats(answer: Value) -> Result<Stats> {
+    let mut answer = array(answer)?;
+    let read = |answer: Value| {
+        let answer = array(answer)?;
+        let number = |i: usize| int(answer.get(i).unwrap_or(&Value::Nil)).map(|n| n.max(0) as u64);
+        Ok(ServerInfo {
+            id: text(first(&answer)?)?,
+            started_at_ms: number(1)?,
+            workers: number(2)?,
+            busy: number(3)?,
+            beat_age_ms: number(4)?,
+        })
+    };
+    let servers = array(answer.pop().unwrap_or(Value::Nil))?;
+    let servers = servers.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let counts = Status::ALL.into_iter().zip(&answer);
+    let counts = counts.map(|(status, n)| Ok((status, int(n)?.max(0) as u64))).collect::<Result<_>>()?;
+    Ok(Stats { counts, servers })
+}
+
+/// `id, field, value, ..`, taken apart.
+fn record_of(record: Value) -> Result<(JobId, Vec<Value>)> {
+    let mut fields = array(record)?;
+    let id = id(first(&fields)?)?;
+    fields.remove(0);
+    Ok((id, fields))
+}
+
+fn readable(id: JobId, fields: Vec<Value>) -> Option<Job> {
+    let broken = match to_job(id, fields) {
+        Ok(job) => return Some(job),
+        Err(broken) => broken,
+    };
+    log::warn!("job={id}: its record is broken: {}", broken.reason);
+    None
+}

@@ -1,0 +1,130 @@
+//! A crowd of clients that mean no good, driven by one thread, to see what others notice of it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Between two bytes of a slow one.
+pub const ROUND: Duration = Duration::from_millis(700);
+
+/// They are all to be gone by then, so whoever never reads may begin to.
+const LOOK_AFTER: Duration = Duration::from_secs(20);
+
+/// How many there are of each kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Ask once and stay connected, or never ask.
+    pub idle: usize,
+    /// Send a head byte by byte.
+    pub slow_heads: usize,
+    /// Send a body byte by byte.
+    pub slow_bodies: usize,
+    /// Ask for all queued jobs (which should be large) again and again, and read nothing.
+    pub never_reading: usize,
+}
+
+/// The clients that are there.
+pub struct Crowd {
+    idle: Vec<TcpStream>,
+    slow: Vec<Slow>,
+}
+
+/// A client that holds something up for as long as it is let.
+struct Slow {
+    stream: TcpStream,
+    came: Instant,
+    gone_after: Option<Duration>,
+    /// What it sends in each round.
+    next: &'static [u8],
+}
+
+impl Crowd {
+    /// All connect and begin; the idle ones first, so that it is they who make room.
+    pub fn gather(addr: SocketAddr, sizes: Sizes) -> Crowd {
+        let mut idle = Vec::with_capacity(sizes.idle);
+        for number in 0..sizes.idle {
+            let mut stream = connect(addr);
+            if number % 2 == 0 {
+                let _ = stream.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            }
+            idle.push(stream);
+        }
+        let page = b"GET /jobs?status=queued&limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(40);
+        let head = b"GET /stats HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
+        let body = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                     Content-Length: 9999\r\n\r\n{";
+        let mut slow = Vec::new();
+        for (count, first, next) in [
+            (sizes.never_reading, &page[..], &b""[..]),
+            (sizes.slow_heads, head, b"x"),
+            (sizes.slow_bodies, body, b" "),
+        ] {
+            for _ in 0..count {
+                let mut stream = connect(addr);
+                let _ = stream.write(first);
+                slow.push(Slow { stream, came: Instant::now(), gone_after: None, next });
+            }
+        }
+        Crowd { idle, slow }
+    }
+
+    /// One round: who is still there sends a byte. Gives how many of the slow ones that are.
+    pub fn go_on(&mut self) -> usize {
+        let mut left = 0;
+        for slow in self.slow.iter_mut().filter(|slow| slow.gone_after.is_none()) {
+            if slow.has_gone() {
+                slow.gone_after = Some(slow.came.elapsed());
+            } else {
+                left += 1;
+                let _ = slow.stream.write(slow.next);
+            }
+        }
+        left
+    }
+
+    /// How long the most tenacious of the slow ones stayed, when all have gone.
+    pub fn longest_stay(&self) -> Duration {
+        let stays = self.slow.iter().map(|slow| slow.gone_after.expect("all have gone"));
+        stays.max().unwrap_or_default()
+    }
+
+    /// How many of the idle ones are still connected.
+    pub fn idle_left(&self) -> usize {
+        self.idle.iter().filter(|stream| !is_closed(stream)).count()
+    }
+}
+
+impl Slow {
+    fn has_gone(&mut self) -> bool {
+        // The end of a connection cannot be seen behind answers that were not read.
+        is_closed(&self.stream) || self.came.elapsed() > LOOK_AFTER && ends(&mut self.stream)
+    }
+}
+
+/// Reads what has come. Whether it is the last.
+fn ends(stream: &mut TcpStream) -> bool {
+    let mut piece = [0; 64 << 10];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(30)).expect("the server listens");
+    stream.set_nonblocking(true).expect("a socket");
+    stream
+}
+
+/// Whether the server has closed, found out without reading.
+fn is_closed(stream: &TcpStream) -> bool {
+    let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut fds = [PollFd::new(stream, closed)];
+    poll(&mut fds, Some(&Timespec::default())).expect("poll");
+    fds[0].revents().intersects(closed)
+}

@@ -1,0 +1,103 @@
+//! Records that a stranger's hand has damaged, one field at a time. Such a job never stops a script half-way, and with it
+//! the jobs beside it.
+
+use threadq::job::{JobId, Status};
+use threadq::queue::{ServerId, Settled, Suspects, Taken};
+
+use crate::place::{Place, buried, completed, ids, in_progress, retried};
+
+/// What the scripts read of a record, besides the status.
+const FIELDS: [&str; 9] = [
+    "type",
+    "queue",
+    "payload",
+    "max_attempts",
+    "timeout_ms",
+    "attempts",
+    "crashes",
+    "starts",
+    "scheduled_at",
+];
+
+/// Does something with a job for each damage that can be done to its record.
+fn with_each_damage(work: impl Fn(&Place, &ServerId, &dyn Fn(JobId))) {
+    let place = Place::new();
+    for field in FIELDS {
+        for text in [None, Some("x"), Some(""), Some("1e400"), Some("18446744073709551615")] {
+            eprintln!("{field} is {text:?}");
+            let server = place.server();
+            work(&place, &server, &|id| {
+                let record = format!("job:{id}");
+                let _: i64 = match text {
+                    None => place.redis("HDEL", &record, &[field]),
+                    Some(text) => place.redis("HSET", &record, &[field, text]),
+                };
+            });
+            let left: i64 = place.redis("LLEN", &in_progress(&server), &[]);
+            assert_eq!(left, 0, "nothing is left in progress");
+        }
+    }
+}
+
+/// Completes what can be run, and buries what cannot be read.
+fn settle_all(place: &Place, server: &ServerId, taken: Taken) {
+    let mut settlements: Vec<_> = taken.broken.into_iter().map(|(lease, _)| buried(lease)).collect();
+    settlements.extend(taken.jobs.into_iter().map(|(lease, _)| completed(lease)));
+    for settled in place.queue.settle(server, &settlements).unwrap() {
+        assert!(matches!(settled, Settled::Now(Status::Completed | Status::Failed)), "{settled:?}");
+    }
+}
+
+#[test]
+fn a_damaged_job_that_waits_is_run_or_failed_and_the_others_run() {
+    with_each_damage(|place, server, damage| {
+        let (bad, good) = (place.submit(), place.submit());
+        damage(bad);
+        let taken = place.try_take(server, 2, Suspects::Any, None).unwrap();
+        assert!(ids(&taken.jobs).contains(&good));
+        settle_all(place, server, taken);
+        assert_eq!(place.status(good), Status::Completed);
+    });
+}
+
+#[test]
+fn a_job_that_is_damaged_while_it_runs_ends_and_the_others_too() {
+    with_each_damage(|place, server, damage| {
+        let (bad, good) = (place.submit(), place.submit());
+        let mut taken = place.take(server, 2);
+        damage(bad);
+        let (good_lease, _) = taken.pop().unwrap();
+        let (bad_lease, _) = taken.pop().unwrap();
+        let settled = place.queue.settle(server, &[retried(bad_lease), completed(good_lease)]).unwrap();
+        assert_eq!(settled[1], Settled::Now(Status::Completed));
+        assert_eq!(place.status(good), Status::Completed);
+        if settled[0] == Settled::Stale {
+            // Its token is gone. It is found as a job whose hand-over was lost.
+            let left = place.queue.in_progress_here(server).unwrap();
+            place.queue.recover(server, &left).unwrap();
+        }
+        place.queue.cancel(bad).unwrap();
+        place.queue.retry(&[bad], None).unwrap();
+        place.queue.queues(&[]).unwrap();
+        place.queue.cancel(bad).unwrap();
+        place.queue.delete(&[bad], None).unwrap();
+    });
+}
+
+#[test]
+fn a_damaged_job_of_a_dead_server_goes_on_and_the_others_too() {
+    with_each_damage(|place, server, damage| {
+        let (bad, good) = (place.submit(), place.submit());
+        drop(place.take(server, 2));
+        damage(bad);
+        place.dies(server);
+        assert_eq!(place.status(good), Status::Queued);
+        let heir = place.server();
+        // Suspects come one at a time.
+        for _ in 0..2 {
+            settle_all(place, &heir, place.try_take(&heir, 2, Suspects::Any, None).unwrap());
+        }
+        assert_eq!(place.status(good), Status::Completed);
+        place.queue.leave(&heir).unwrap();
+    });
+}

@@ -1,0 +1,284 @@
+//! All interleavings of two servers and two jobs, over the real scripts on a real Redis.
+//!
+//! A state is what stands in Redis and what two server processes hold in memory. From each state every possible step is
+//! done for real through [`threadq::queue::Queue`]; states that are equal are explored once. After every step the rules of
+//! `rules.rs` are held against what the step changed and what it led to; and at the end it is shown that from every
+//! state that was met the jobs reach their ends by what the working servers do by themselves.
+//!
+//! Faults (a crash, a pause, an answer that is lost or comes late) are bounded by the scenario, and with them the search.
+//! The longer searches, a few minutes each:
+//! `cargo test --test protocol -- --ignored --nocapture --test-threads 2 explorer::deep`;
+//! what the explorer notices of the guards of `guards.rs` by itself:
+//! `cargo test --test protocol -- --ignored --nocapture explorer::guards`.
+
+mod real;
+mod rules;
+mod search;
+mod step;
+mod store;
+mod view;
+mod world;
+
+use threadq::job::Status;
+
+use crate::guards::{Change, Guard};
+use rules::Limits;
+use search::{Violation, explore};
+use step::{Job, Step, What};
+use view::View;
+
+/// What is explored.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    name: &'static str,
+    jobs: usize,
+    /// Whether submitting them belongs to it; else they wait at the beginning.
+    submits: bool,
+    /// This one is submitted with a delay.
+    delayed: Option<Job>,
+    /// This one kills every server that runs it.
+    poison: Option<Job>,
+    workers: usize,
+    verdicts: &'static [What],
+    /// Failed attempts may be followed by the next one on the same thread.
+    again: bool,
+    max_attempts: u32,
+    max_crashes: u32,
+    /// How many faults there are at most, and which.
+    faults: u32,
+    allowed: fn(&Step) -> bool,
+    /// A BRPOPLPUSH may be carried out after its server was paused or has crashed.
+    late_wakes: bool,
+    /// Who takes over handles one entry at a time, and may be interrupted between two of them.
+    small_steps: bool,
+    /// How often a person cancels, and sends back.
+    cancels: u32,
+    returns: u32,
+    /// How often a server stops in order.
+    leaves: u32,
+    /// What must hold where everything has ended.
+    end: fn(&View, &Scenario) -> Result<(), String>,
+}
+
+const PLAIN: Scenario = Scenario {
+    name: "plain",
+    jobs: 2,
+    submits: false,
+    delayed: None,
+    poison: None,
+    workers: 2,
+    verdicts: &[What::Complete],
+    again: false,
+    max_attempts: 2,
+    max_crashes: 3,
+    faults: 1,
+    allowed: |_| true,
+    late_wakes: true,
+    small_steps: false,
+    cancels: 0,
+    returns: 0,
+    leaves: 0,
+    end: |_, _| Ok(()),
+};
+
+impl Scenario {
+    fn allows(&self, fault: &Step) -> bool {
+        (self.allowed)(fault)
+    }
+
+    fn limits(&self) -> Limits {
+        let step = if self.small_steps { 1 } else { usize::MAX };
+        Limits { max_attempts: self.max_attempts, max_crashes: self.max_crashes, step }
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        if !self.small_steps {
+            return Vec::new();
+        }
+        // One entry, and nothing said of those that are left: as if the reaper ended there.
+        vec![
+            Change::new("reclaim", "tonumber(ARGV[5])", "1"),
+            Change::new("reclaim", "return {'reclaimed', moved, left,", "return {'reclaimed', moved, 0,"),
+        ]
+    }
+}
+
+#[track_caller]
+fn holds(scenario: Scenario) {
+    match explore(scenario, &[]) {
+        Ok(explored) => assert!(explored.ends > 0, "{}: nothing ever ended", scenario.name),
+        Err(Violation(text)) => panic!("{text}"),
+    }
+}
+
+/// Attempts that fail, are begun again on their thread, and run out.
+const FAILING: Scenario = Scenario {
+    name: "failing",
+    jobs: 1,
+    verdicts: &[What::Complete, What::Retry, What::Fail],
+    again: true,
+    ..PLAIN
+};
+
+/// A person cancels, and sends back what was cancelled or has failed.
+const PEOPLE: Scenario = Scenario {
+    name: "people",
+    jobs: 1,
+    verdicts: &[What::Complete, What::Fail],
+    late_wakes: false,
+    allowed: |fault| matches!(fault, Step::Crash(_) | Step::Settle(..)),
+    cancels: 1,
+    returns: 1,
+    ..PLAIN
+};
+
+/// A job that kills every server beside one that does not.
+const POISON: Scenario = Scenario {
+    name: "poison",
+    poison: Some(0),
+    max_crashes: 2,
+    late_wakes: false,
+    faults: 0,
+    end: |view, scenario| {
+        let mut jobs = view.jobs.values();
+        let (poison, good) = (jobs.next().unwrap(), jobs.next().unwrap());
+        if (poison.status, poison.crashes) != (Status::Failed, scenario.max_crashes) {
+            return Err(format!("the job that kills is {poison:?}"));
+        }
+        if good.status != Status::Completed || good.crashes > 1 {
+            return Err(format!("the job beside it is {good:?}"));
+        }
+        Ok(())
+    },
+    ..PLAIN
+};
+
+/// Whoever takes over may end between any two entries.
+const SMALL_STEPS: Scenario = Scenario {
+    name: "small steps",
+    small_steps: true,
+    late_wakes: false,
+    allowed: |fault| matches!(fault, Step::Crash(_) | Step::Pause(_)),
+    ..PLAIN
+};
+
+/// Clients, one of whose jobs waits for its time, and servers that are stopped in order.
+const COMING_AND_GOING: Scenario = Scenario {
+    name: "coming and going",
+    submits: true,
+    delayed: Some(1),
+    late_wakes: false,
+    workers: 1,
+    allowed: |fault| matches!(fault, Step::Submit(..)),
+    leaves: 1,
+    ..PLAIN
+};
+
+#[test]
+fn whatever_the_order_every_job_ends_once() {
+    holds(PLAIN);
+}
+
+#[test]
+fn whatever_fails_attempts_are_counted_and_bounded() {
+    holds(FAILING);
+}
+
+#[test]
+fn whenever_a_person_intervenes() {
+    holds(PEOPLE);
+}
+
+#[test]
+fn a_job_that_kills_servers_is_found_and_nobody_else_is_blamed() {
+    holds(POISON);
+}
+
+#[test]
+fn whoever_takes_over_may_end_half_way() {
+    holds(SMALL_STEPS);
+}
+
+#[test]
+fn jobs_and_servers_come_and_go() {
+    holds(COMING_AND_GOING);
+}
+
+/// What the explorer finds without a guard; `None` if nothing.
+fn violation_without(guard: &Guard, scenario: Scenario) -> Option<String> {
+    explore(scenario, &[guard.removal()]).err().map(|Violation(text)| text)
+}
+
+/// The explorer would notice if something were wrong: without a guard there is a way to break a rule, and it is told.
+#[test]
+fn what_is_broken_is_found() {
+    for (name, scenario, told) in [
+        ("settle: the token must be the attempt's", FAILING, "begins the next attempt"),
+        ("settle: the server must be the owner", PLAIN, "settles job 1"),
+        ("settle: what is settled is not settled again", FAILING, "the answer is lost"),
+        ("take: a fenced server takes nothing", PLAIN, "takes over A1"),
+        ("take: only what stands in the own list is started", PLAIN, "gets the answer that was held up"),
+        ("take: what runs here keeps its entry", FAILING, "gets the answer that was held up"),
+        ("take: only a queued job is started", PEOPLE, "a person cancels job 1"),
+        ("reclaim: a server that beat is alive", PLAIN, "beats and looks at the others"),
+        ("reclaim: the server is fenced", PLAIN, "takes over"),
+        ("reclaim: a crash is counted", POISON, "kills"),
+        ("promote: what was looked at leaves the set", FAILING, "the time of job 1 comes"),
+    ] {
+        let guard = Guard::all().find(|guard| guard.full_name() == name).expect("a guard of the table");
+        let text =
+            violation_without(guard, scenario).unwrap_or_else(|| panic!("nothing found without {name:?}"));
+        println!("without {name:?}:\n{text}");
+        assert!(text.contains(told), "without {name:?}:\n{text}");
+    }
+}
+
+/// Any two faults of all kinds, one after the other or both at once.
+#[test]
+#[ignore = "some minutes"]
+fn deep_one_job_and_two_faults() {
+    holds(Scenario { name: "two faults", jobs: 1, faults: 2, ..FAILING });
+    holds(Scenario { name: "two faults and people", jobs: 1, faults: 2, ..PEOPLE });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_two_jobs_and_two_stops() {
+    let stops: fn(&Step) -> bool = |fault| matches!(fault, Step::Crash(_) | Step::Pause(_));
+    holds(Scenario { name: "two stops", faults: 2, allowed: stops, ..PLAIN });
+    holds(Scenario { name: "two stops, small steps", faults: 2, ..SMALL_STEPS });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_a_job_that_kills_servers_and_a_lost_answer() {
+    holds(Scenario { name: "poison, three crashes", max_crashes: 3, late_wakes: true, ..POISON });
+    let lost: fn(&Step) -> bool = |fault| !matches!(fault, Step::Crash(_) | Step::Pause(_));
+    holds(Scenario { name: "poison, lost answers", faults: 1, allowed: lost, ..POISON });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_people_and_any_fault() {
+    holds(Scenario { name: "people, any fault", allowed: |_| true, late_wakes: true, ..PEOPLE });
+    holds(Scenario {
+        name: "coming and going, any fault",
+        allowed: |_| true,
+        workers: 2,
+        ..COMING_AND_GOING
+    });
+}
+
+#[test]
+#[ignore = "some minutes: explores once for each guard"]
+fn guards_that_are_noticed() {
+    let scenarios = [PLAIN, FAILING, PEOPLE, SMALL_STEPS, COMING_AND_GOING, POISON];
+    for guard in Guard::all() {
+        let found = scenarios.iter().find_map(|scenario| violation_without(guard, *scenario));
+        println!(
+            "{:<70} {}",
+            guard.full_name(),
+            found.as_deref().and_then(|text| text.lines().next()).unwrap_or("-")
+        );
+    }
+}

@@ -1,0 +1,389 @@
+//! The real queue on a real Redis, at any state in which it has ever been.
+//!
+//! What a call does is decided by what stands in Redis and by the call, so each call is made once from each state and
+//! remembered: many ways, with other memories of the servers, come by the same state of Redis.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use threadq::inhand::{InHand, Room};
+use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
+use threadq::queue::{
+    Cancelled, Changed, Fetched, Idempotency, Lease, Queue, ServerId, Settled, Settlement, Suspects,
+};
+
+use super::Scenario;
+use super::step::{Job, Name, What};
+use super::store::{Snapshot, Store};
+use super::view::{View, WORK};
+use crate::guards::Change;
+use crate::place::{NO_LIMIT, buried, completed, open_queue, released, retried, shares};
+use crate::redis_server::RedisServer;
+use crate::wire::Wire;
+
+/// The first id; the second follows. Beyond what the clock would give, so that ids are always the same.
+const FIRST_ID: u64 = 9_000_000_000_000_001;
+/// How often a call is made again while Redis does not answer.
+const TRIES: usize = 40;
+/// How many names a server can have one after the other.
+const NAMES: usize = 12;
+
+pub fn id(job: Job) -> String {
+    job_id(job).to_string()
+}
+
+/// The job with this id.
+pub fn job(id: &str) -> Job {
+    (id.parse::<u64>().unwrap() - FIRST_ID) as Job
+}
+
+fn job_id(job: Job) -> JobId {
+    JobId::new(FIRST_ID + job as u64).unwrap()
+}
+
+/// A job that was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    pub job: Job,
+    pub token: u64,
+    pub crashes: u32,
+}
+
+/// What a take came to.
+#[derive(Clone, Debug)]
+pub struct Took {
+    pub started: Vec<Started>,
+    pub wants_empty_server: bool,
+}
+
+/// What a heartbeat brought back.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub cancels: Vec<Job>,
+    pub servers: Vec<(Name, String)>,
+    /// The counter has moved.
+    pub counted: bool,
+}
+
+/// What a call came to, and where it led.
+type Remembered = (Result<Rc<dyn Any>, String>, Snapshot);
+
+/// The jobs in hand that decide what may be taken: job, token, crashes, whether it runs.
+type Hands = Vec<(Job, u64, u32, bool)>;
+
+pub struct Real {
+    queue: Queue,
+    store: Store,
+    /// Where the next call is made.
+    at: Snapshot,
+    calls: HashMap<(Snapshot, String), Remembered>,
+    views: HashMap<Snapshot, Rc<View>>,
+    names: [Vec<ServerId>; 2],
+    /// Another namespace, in which jobs are started only to get their leases: they hold an id and a token, no more.
+    mint: Queue,
+    mint_server: ServerId,
+    mint_store: Store,
+    settlements: HashMap<(Job, u64, What), Settlement>,
+    rooms: HashMap<(Hands, bool), (usize, Suspects)>,
+    _wire: Option<Wire>,
+    /// Ends after everything above.
+    _redis: RedisServer,
+}
+
+impl Real {
+    pub fn new(changes: &[Change]) -> Real {
+        let redis = RedisServer::start();
+        let direct = format!("redis+unix://{}", redis.socket().display());
+        // Without a change the queue talks to Redis itself, which is faster.
+        let wire = (!changes.is_empty())
+            .then(|| Wire::changing(redis.socket_of("wire"), redis.socket(), changes.to_vec()));
+        let queue = open_queue(wire.as_ref().map_or_else(|| direct.clone(), Wire::url), "explored");
+        let mint = open_queue(direct, "mint");
+        let mint_server = ServerId::generate();
+        mint.register(&mint_server, 1).unwrap();
+        let store = |prefix: &str| Store::new(redis.connect().unwrap(), prefix.to_owned());
+        let (mut store, mint_store) = (store("{explored}:"), store("{mint}:"));
+        let _: () = store.run("SET", "last_id", &[&(FIRST_ID - 1).to_string()]);
+        let at = store.read();
+        Real {
+            queue,
+            store,
+            at,
+            calls: HashMap::new(),
+            views: HashMap::new(),
+            names: [0, 1].map(|_| (0..NAMES).map(|_| ServerId::generate()).collect()),
+            mint,
+            mint_server,
+            mint_store,
+            settlements: HashMap::new(),
+            rooms: HashMap::new(),
+            _wire: wire,
+            _redis: redis,
+        }
+    }
+
+    /// What stands in Redis after the last call.
+    pub fn at(&self) -> Snapshot {
+        self.at
+    }
+
+    /// The next call is made there.
+    pub fn go_to(&mut self, snapshot: Snapshot) {
+        self.at = snapshot;
+    }
+
+    pub fn view(&mut self, snapshot: Snapshot) -> Rc<View> {
+        let view = || Rc::new(View::new(&self.store, snapshot));
+        self.views.entry(snapshot).or_insert_with(view).clone()
+    }
+
+    /// How many calls were made for real.
+    pub fn count(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub fn name(&self, name: Name) -> &ServerId {
+        &self.names[name.0][name.1]
+    }
+
+    fn named(&self, server: &str) -> Result<Name, String> {
+        let slots = self.names.iter().enumerate();
+        let mut found = slots.filter_map(|(slot, names)| {
+            Some(Name(slot, names.iter().position(|name| name.as_str() == server)?))
+        });
+        found.next().ok_or_else(|| format!("who is {server}?"))
+    }
+
+    /// A text with names and ids as they are in the steps.
+    pub fn readable(&self, text: &str) -> String {
+        let names = self.names.iter().enumerate().flat_map(|(slot, names)| {
+            names
+                .iter()
+                .enumerate()
+                .map(move |(number, server)| (server.to_string(), Name(slot, number).to_string()))
+        });
+        let ids = [0, 1].map(|job| (id(job), format!("#{}", job + 1)));
+        names.chain(ids).fold(text.to_owned(), |text, (real, readable)| text.replace(&real, &readable))
+    }
+
+    fn once<R: Clone + 'static>(
+        &mut self,
+        call: String,
+        mut make: impl FnMut(&mut Real) -> Result<R, String>,
+    ) -> Result<R, String> {
+        let key = (self.at, call);
+        if !self.calls.contains_key(&key) {
+            self.store.put_back(self.at);
+            let mut answer = make(self);
+            // A machine so busy that Redis did not answer in time says nothing about the protocol.
+            for _ in 0..TRIES {
+                if !self.queue.is_away() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(250));
+                self.store.read();
+                self.store.put_back(self.at);
+                answer = make(self);
+            }
+            let answer = answer.map(|answer| Rc::new(answer) as Rc<dyn Any>);
+            let after = self.store.read();
+            self.calls.insert(key.clone(), (answer, after));
+        }
+        let (answer, after) = &self.calls[&key];
+        self.at = *after;
+        let answer = answer.clone()?;
+        Ok(answer.downcast_ref::<R>().expect("the answer to this call").clone())
+    }
+
+    pub fn register(&mut self, name: Name, workers: usize) -> Result<(), String> {
+        self.once(format!("register {name}"), |real| {
+            real.queue.register(real.name(name), workers).map_err(|e| e.to_string())
+        })
+    }
+
+    /// Whether the job got the id that it should have.
+    pub fn submit(&mut self, job: Job, scenario: &Scenario) -> Result<bool, String> {
+        let start = if scenario.delayed == Some(job) { Start::AfterMs(3_600_000) } else { Start::Now };
+        let new = NewJob { start, max_attempts: scenario.max_attempts, ..NewJob::new("t") };
+        let key = Idempotency { key: job.to_string(), fingerprint: "f".to_owned() };
+        self.once(format!("submit {job}"), |real| {
+            let submitted = real
+                .queue
+                .submit(std::slice::from_ref(&new), Some(&key), NO_LIMIT)
+                .map_err(|e| e.to_string())?;
+            submitted
+                .map(|submitted| submitted.first == job_id(job))
+                .map_err(|refused| format!("{refused:?}"))
+        })
+    }
+
+    /// The queue must hold a job.
+    pub fn fetch(&mut self, name: Name) -> Result<Job, String> {
+        self.once(format!("fetch {name}"), |real| {
+            let fetched = real.queue.fetch(real.name(name), "default").map_err(|e| e.to_string())?;
+            let entry = fetched.ok_or("the queue was empty")?.entry;
+            Ok(job(&String::from_utf8_lossy(&entry)))
+        })
+    }
+
+    /// `None`: refused.
+    pub fn take(
+        &mut self,
+        name: Name,
+        room: Room,
+        fetched: Option<Job>,
+        max_crashes: u32,
+    ) -> Result<Option<Took>, String> {
+        self.once(format!("take {name} {room:?} {fetched:?}"), |real| {
+            let fetched =
+                fetched.map(|job| Fetched { entry: id(job).into_bytes(), queue: "default".to_owned() });
+            let shares = shares(room.jobs);
+            let taken =
+                real.queue.take(real.name(name), &shares, room.suspects, max_crashes, fetched.as_ref());
+            let Ok(taken) = taken.map_err(|e| e.to_string())? else { return Ok(None) };
+            let started = |(lease, taken): (Lease, QueueJob)| Started {
+                job: job(&lease.id().to_string()),
+                token: lease.attempt_id().start,
+                crashes: taken.crashes,
+            };
+            let wants_empty_server = taken.wants_empty_server;
+            Ok(Some(Took { started: taken.jobs.into_iter().map(started).collect(), wants_empty_server }))
+        })
+    }
+
+    pub fn settle(&mut self, name: Name, job: Job, token: u64, what: What) -> Result<Settled, String> {
+        self.once(format!("settle {name} {job} {token} {what:?}"), |real| {
+            real.prepare_settlement(job, token, what);
+            let settlement = std::slice::from_ref(&real.settlements[&(job, token, what)]);
+            real.queue.settle(real.name(name), settlement).map(|all| all[0]).map_err(|e| e.to_string())
+        })
+    }
+
+    fn prepare_settlement(&mut self, job: Job, token: u64, what: What) {
+        if !self.settlements.contains_key(&(job, token, what)) {
+            let lease = self.lease(job, token, 0).0;
+            let settlement = match what {
+                What::Complete => completed(lease),
+                What::Retry => retried(lease),
+                What::Fail => buried(lease),
+                What::Release => released(lease),
+            };
+            self.settlements.insert((job, token, what), settlement);
+        }
+    }
+
+    /// What it came to, and the token from then on.
+    pub fn start_again(&mut self, name: Name, job: Job, token: u64) -> Result<(Settled, u64), String> {
+        self.once(format!("again {name} {job} {token}"), |real| {
+            let mut lease = real.lease(job, token, 0).0;
+            let settled =
+                real.queue.start_again(real.name(name), &mut lease, "no").map_err(|e| e.to_string())?;
+            Ok((settled, lease.attempt_id().start))
+        })
+    }
+
+    /// `None`: refused.
+    pub fn beat(&mut self, name: Name) -> Result<Option<Heard>, String> {
+        self.once(format!("beat {name}"), |real| {
+            let Ok(beat) = real.queue.beat(real.name(name), 0, 1).map_err(|e| e.to_string())? else {
+                return Ok(None);
+            };
+            let named = |(server, beat): (String, String)| Ok((real.named(&server)?, beat));
+            let servers = beat.servers.into_iter().map(named).collect::<Result<_, String>>()?;
+            let cancels = beat.cancels.iter().map(|id| job(&id.to_string())).collect();
+            let own = real.name(name).to_string();
+            let counted = real.store.run::<String>("HGET", "servers", &[&own]) != "1";
+            Ok(Some(Heard { cancels, servers, counted }))
+        })
+    }
+
+    /// Whether the server was still as it was observed.
+    pub fn reclaim(&mut self, dead: Name, observed: &str, max_crashes: u32) -> Result<bool, String> {
+        self.once(format!("reclaim {dead} {observed}"), |real| {
+            let taken = real.queue.reclaim(real.name(dead).as_str(), observed, max_crashes);
+            taken.map(|taken| taken.is_some()).map_err(|e| e.to_string())
+        })
+    }
+
+    pub fn leave(&mut self, name: Name) -> Result<(), String> {
+        self.once(format!("leave {name}"), |real| {
+            real.queue.leave(real.name(name)).map(drop).map_err(|e| e.to_string())
+        })
+    }
+
+    /// The entries of a server's list.
+    pub fn in_progress(&mut self, name: Name) -> Result<Vec<Job>, String> {
+        self.once(format!("list {name}"), |real| {
+            let entries = real.queue.in_progress_here(real.name(name)).map_err(|e| e.to_string())?;
+            Ok(entries.iter().map(|entry| job(&String::from_utf8_lossy(entry))).collect())
+        })
+    }
+
+    pub fn recover(&mut self, name: Name, jobs: &[Job]) -> Result<(), String> {
+        self.once(format!("recover {name} {jobs:?}"), |real| {
+            let entries: Vec<Vec<u8>> = jobs.iter().map(|job| id(*job).into_bytes()).collect();
+            real.queue.recover(real.name(name), &entries).map(drop).map_err(|e| e.to_string())
+        })
+    }
+
+    /// The job's time has come.
+    pub fn promote(&mut self, job: Job) -> Result<(), String> {
+        self.once(format!("promote {job}"), |real| {
+            let _: i64 = real.store.run("HSET", &format!("job:{}", id(job)), &["scheduled_at", "1"]);
+            let _: i64 = real.store.run("ZADD", "scheduled", &["1", &id(job)]);
+            real.queue.promote().map(drop).map_err(|e| e.to_string())
+        })
+    }
+
+    pub fn cancel(&mut self, job: Job) -> Result<Cancelled, String> {
+        self.once(format!("cancel {job}"), |real| real.queue.cancel(job_id(job)).map_err(|e| e.to_string()))
+    }
+
+    pub fn send_back(&mut self, job: Job) -> Result<Changed, String> {
+        self.once(format!("send back {job}"), |real| {
+            let changed = real.queue.retry(&[job_id(job)], None).map_err(|e| e.to_string())?;
+            changed.first().cloned().ok_or_else(|| "no answer".to_owned())
+        })
+    }
+
+    /// The lease of an attempt, and the job as it was taken.
+    fn lease(&mut self, job: Job, token: u64, crashes: u32) -> (Lease, QueueJob) {
+        let (key, starts, crashes) =
+            (format!("job:{}", id(job)), (token - 1).to_string(), crashes.to_string());
+        let fields =
+            ["status", "queued", "type", "t", "payload", "{}", "starts", &starts, "crashes", &crashes];
+        let _: i64 = self.mint_store.run("DEL", &key, &[]);
+        let _: i64 = self.mint_store.run("HSET", &key, &fields);
+        let _: i64 = self.mint_store.run("LPUSH", WORK, &[&id(job)]);
+        let taken = self.mint.take(&self.mint_server, &shares(1), Suspects::None, 3, None).unwrap();
+        taken.unwrap().jobs.pop().unwrap()
+    }
+
+    /// What a server with this in hand may take: asked of the real [`InHand`].
+    pub fn room(&mut self, hands: Hands, wants_empty: bool, workers: usize, max_crashes: u32) -> Room {
+        let key = (hands, wants_empty);
+        let (jobs, suspects) = match self.rooms.get(&key) {
+            Some(room) => *room,
+            None => {
+                let in_hand = InHand::new(workers);
+                for (job, token, crashes, runs) in &key.0 {
+                    let (lease, taken) = self.lease(*job, *token, *crashes);
+                    let attempt = taken.attempt_id();
+                    in_hand.add(lease, &Arc::new(taken), max_crashes);
+                    if !runs {
+                        in_hand.free_worker(attempt);
+                    }
+                }
+                in_hand.set_wants_empty(wants_empty);
+                let room = in_hand.room();
+                self.rooms.insert(key, (room.jobs, room.suspects));
+                (room.jobs, room.suspects)
+            }
+        };
+        Room { jobs, suspects }
+    }
+}

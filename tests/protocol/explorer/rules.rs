@@ -1,0 +1,289 @@
+//! What must hold after every step, told a second time and without Lua: what a step may change, and what a state must
+//! be like. A rule that is broken is a sentence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use threadq::job::Status;
+use threadq::queue::Settled;
+
+use super::step::What;
+use super::view::{JobView, SUSPECTS, View, WORK, in_progress};
+
+/// What a step came to, as its caller was told or would have been.
+#[derive(Debug)]
+pub enum Effect {
+    /// Nothing about jobs.
+    Nothing,
+    Entered(String),
+    Submitted {
+        id: String,
+        delayed: bool,
+    },
+    /// A take or a beat was refused.
+    Refused(String),
+    Taken {
+        server: String,
+        started: Vec<(String, u64)>,
+    },
+    Settled {
+        server: String,
+        id: String,
+        token: u64,
+        /// `None`: the next attempt begins on the same thread.
+        what: Option<What>,
+        /// It was sent before, and no answer was heard.
+        again: bool,
+        answer: Settled,
+    },
+    TakenOver {
+        dead: String,
+        observed: String,
+        /// It beat between the look and now.
+        beaten: bool,
+        done: bool,
+    },
+    Left(String),
+    Recovered {
+        server: String,
+        entries: Vec<String>,
+    },
+    Promoted(String),
+    Cancelled(String),
+    SentBack(String),
+}
+
+/// What differs between explorations.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub max_attempts: u32,
+    pub max_crashes: u32,
+    /// So many entries are handled by one step of a reaper.
+    pub step: usize,
+}
+
+type Rule = Result<(), String>;
+
+fn rule(holds: bool, broken: impl FnOnce() -> String) -> Rule {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// What a step has changed is what it should change, and nothing else.
+pub fn check_change(before: &View, after: &View, effect: &Effect, limits: Limits) -> Rule {
+    let expected = expected(before, effect, limits)?;
+    for id in expected.keys().chain(after.jobs.keys()) {
+        let (expected, found) = (expected.get(id), after.jobs.get(id));
+        rule(expected == found, || format!("job {id} should be {expected:?}\n    and is {found:?}"))?;
+    }
+    check_registry(before, after, effect)
+}
+
+fn expected(before: &View, effect: &Effect, limits: Limits) -> Result<BTreeMap<String, JobView>, String> {
+    let mut jobs = before.jobs.clone();
+    match effect {
+        Effect::Nothing | Effect::Entered(_) => {}
+        Effect::Submitted { id, delayed } => {
+            // Submitted again after a lost answer, it stays as it is.
+            jobs.entry(id.clone()).or_insert(JobView {
+                status: if *delayed { Status::Scheduled } else { Status::Queued },
+                server: None,
+                starts: 0,
+                attempts: 0,
+                crashes: 0,
+                cancel: false,
+            });
+        }
+        Effect::Refused(server) => {
+            rule(!before.is_alive(server), || format!("{server} is alive and was refused"))?;
+        }
+        Effect::Taken { server, started } => {
+            rule(before.is_alive(server), || format!("{server} was declared dead and took jobs"))?;
+            for (id, token) in started {
+                let job = jobs.get_mut(id).ok_or("a job that is not there was started")?;
+                rule(job.status == Status::Queued, || format!("job {id} was started and is {job:?}"))?;
+                (job.status, job.server) = (Status::Processing, Some(server.clone()));
+                job.starts += 1;
+                rule(job.starts == *token, || format!("job {id} was started with token {token}: {job:?}"))?;
+            }
+        }
+        Effect::Settled { server, id, token, what, again, answer } => {
+            let job = jobs.get_mut(id).ok_or("a job that is not there was settled")?;
+            if job.server.as_ref() == Some(server) && job.starts == *token {
+                settle(job, *what, limits);
+                let expected = Settled::Now(job.status);
+                rule(*answer == expected, || format!("the answer is {answer:?}, not {expected:?}"))?;
+            } else {
+                let harmless = *answer == Settled::Stale || (*answer == Settled::Repeated && *again);
+                rule(harmless, || format!("the answer to who does not own the attempt is {answer:?}"))?;
+            }
+        }
+        Effect::TakenOver { dead, observed, beaten, done } => {
+            let is_as_observed = before.beats.get(dead) == Some(observed);
+            rule(*done == is_as_observed, || format!("{dead} taken over: {done}, observed: {observed}"))?;
+            if *done {
+                rule(!beaten, || format!("{dead} beat and was declared dead"))?;
+                take_over(&mut jobs, before, dead, limits);
+            }
+        }
+        Effect::Left(server) => {
+            before.running(server).for_each(|id| put_back(jobs.get_mut(id), false));
+        }
+        Effect::Recovered { server, entries } => {
+            let running =
+                entries.iter().filter(|id| before.is_alive(server) && before.is_running(id, server));
+            running.for_each(|id| put_back(jobs.get_mut(id), false));
+        }
+        Effect::Promoted(id) => {
+            jobs.get_mut(id).ok_or("a job that is not there was promoted")?.status = Status::Queued;
+        }
+        Effect::Cancelled(id) => {
+            let job = jobs.get_mut(id).ok_or("a job that is not there was cancelled")?;
+            if job.status == Status::Processing {
+                job.cancel = true;
+            } else if !job.status.is_final() {
+                job.status = Status::Cancelled;
+            }
+        }
+        Effect::SentBack(id) => {
+            let job = jobs.get_mut(id).ok_or("a job that is not there was sent back")?;
+            if matches!(job.status, Status::Failed | Status::Cancelled) {
+                *job = JobView { status: Status::Queued, attempts: 0, crashes: 0, ..job.clone() };
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+fn settle(job: &mut JobView, what: Option<What>, limits: Limits) {
+    if what != Some(What::Release) {
+        job.attempts += 1;
+    }
+    let is_last = job.attempts >= limits.max_attempts;
+    job.status = match what {
+        Some(What::Complete) => Status::Completed,
+        _ if job.cancel => Status::Cancelled,
+        Some(What::Release) => Status::Queued,
+        Some(What::Fail) => Status::Failed,
+        _ if is_last => Status::Failed,
+        Some(What::Retry) => Status::Retrying,
+        None => Status::Processing,
+    };
+    if job.status == Status::Processing {
+        job.starts += 1;
+    } else {
+        (job.server, job.cancel) = (None, false);
+    }
+}
+
+/// Back to its queue, or stopped where someone asked for it.
+fn put_back(job: Option<&mut JobView>, charged: bool) {
+    if let Some(job) = job {
+        job.status = if job.cancel { Status::Cancelled } else { Status::Queued };
+        job.crashes += u32::from(charged && !job.cancel);
+        (job.server, job.cancel) = (None, false);
+    }
+}
+
+fn take_over(jobs: &mut BTreeMap<String, JobView>, before: &View, dead: &str, limits: Limits) {
+    // The one with a crash on its record is to blame, if there is one; as it was when the server was declared dead.
+    let blamed = match before.beats[dead].strip_prefix('D') {
+        Some(died) => died.split_once(':').map(|(_, id)| id.to_owned()),
+        None => before.running(dead).find(|id| before.jobs[*id].crashes > 0).map(str::to_owned),
+    };
+    for id in before.list(&in_progress(dead)).iter().take(limits.step) {
+        if before.is_running(id, dead) {
+            put_back(jobs.get_mut(id), blamed.as_ref().is_none_or(|blamed| blamed == id));
+            let job = jobs.get_mut(id).filter(|job| job.crashes >= limits.max_crashes);
+            job.into_iter()
+                .filter(|job| job.status == Status::Queued)
+                .for_each(|job| job.status = Status::Failed);
+        }
+    }
+}
+
+/// Who was declared dead stays dead, and nobody is but by who takes over.
+fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
+    let ended = match effect {
+        Effect::TakenOver { dead: server, done: true, .. } | Effect::Left(server) => Some(server),
+        _ => None,
+    };
+    for (server, beat) in &before.beats {
+        let now = after.beats.get(server);
+        if beat.starts_with('D') {
+            rule(now == Some(beat), || format!("{server} was dead ({beat}) and is {now:?}"))?;
+        } else {
+            let died = now.is_none_or(|now| now.starts_with('D'));
+            rule(died == (ended == Some(server)), || format!("{server} is {now:?} after {effect:?}"))?;
+        }
+    }
+    let new: Vec<_> = after.beats.keys().filter(|server| !before.beats.contains_key(*server)).collect();
+    let entered = match effect {
+        Effect::Entered(server) => vec![server],
+        _ => vec![],
+    };
+    rule(new == entered, || format!("entered: {new:?}"))
+}
+
+/// Every job is in exactly one place, the right one, and in the right indexes; nobody else is there.
+///
+/// `strays`: an entry may be left of a job that was cancelled in a fetcher's hand; whoever meets it drops it.
+pub fn check_state(view: &View, strays: bool) -> Rule {
+    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let lists = view.lists.iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)));
+    let sets = view.sorted.iter().filter(|(key, _)| !key.starts_with("index:"));
+    for (key, id) in lists.chain(sets.flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)))) {
+        rule(view.jobs.contains_key(id), || format!("{key} holds {id}, which is no job"))?;
+        places.entry(id).or_default().push(key);
+    }
+    for (id, job) in &view.jobs {
+        let found = places.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+        let right = found.iter().filter(|place| belongs(job, place)).count();
+        let fits = if strays { right >= 1 } else { right == 1 && found.len() == 1 };
+        rule(fits, || format!("job {id} is in {found:?}: {job:?}"))?;
+    }
+    check_indexes(view)?;
+    check_cancels(view)
+}
+
+fn belongs(job: &JobView, place: &str) -> bool {
+    match job.status {
+        Status::Queued if place == WORK => job.crashes == 0,
+        Status::Queued if place == SUSPECTS => job.crashes > 0,
+        // In a fetcher's hand.
+        Status::Queued => place.starts_with("in_progress_queue:"),
+        Status::Processing => place == in_progress(job.server.as_deref().unwrap_or("?")),
+        Status::Scheduled | Status::Retrying => place == "scheduled",
+        Status::Completed | Status::Cancelled => place == "done",
+        Status::Failed => place == "dlq_queue",
+    }
+}
+
+fn check_indexes(view: &View) -> Rule {
+    let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (id, job) in &view.jobs {
+        let word = match job.status {
+            Status::Queued | Status::Processing => "ready",
+            other => other.as_str(),
+        };
+        for key in [format!("index:{word}"), format!("index:{word}:t")] {
+            expected.entry(key).or_default().insert(id.clone());
+        }
+    }
+    let found: BTreeMap<_, _> = view
+        .sorted
+        .iter()
+        .filter(|(key, _)| key.starts_with("index:"))
+        .map(|(key, ids)| (key.clone(), ids.clone()))
+        .collect();
+    rule(found == expected, || format!("the indexes are {found:?}"))
+}
+
+/// Who is to stop runs, and its server is told; and no server is told in vain.
+fn check_cancels(view: &View) -> Rule {
+    for (id, job) in &view.jobs {
+        let told = view.cancels.iter().filter(|(server, ids)| ids.contains(id) && view.is_alive(server));
+        let told: Vec<&String> = told.map(|(server, _)| server).collect();
+        let owner = job.server.as_ref().filter(|server| job.cancel && view.is_alive(server));
+        rule(told == Vec::from_iter(owner), || format!("{told:?} should stop job {id}: {job:?}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The steps that the explorer interleaves, and how they read in a counter-example.
+
+use std::fmt;
+
+/// A job: the first or the second one.
+pub type Job = usize;
+/// A server: 0 or 1, whatever its name is at the moment.
+pub type Slot = usize;
+
+/// The name of a server: its slot, and the how-many-th name it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Name(pub Slot, pub usize);
+
+/// How an attempt is settled.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum What {
+    Complete,
+    Retry,
+    Fail,
+    Release,
+}
+
+/// Whether the caller of a step that Redis carries out hears of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Answer {
+    Heard,
+    Lost,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A client submits a job with an Idempotency-Key, again where it heard no answer.
+    Submit(Job, Answer),
+    /// A fetcher's BRPOPLPUSH gets a job.
+    Wake(Slot, Answer),
+    /// A BRPOPLPUSH of a server that is paused or dead by now is carried out all the same.
+    LateWake(Name),
+    Take(Slot, Answer),
+    /// The answer to a take or a BRPOPLPUSH arrives after all.
+    Deliver(Slot),
+    Settle(Slot, Job, u64, What, Answer),
+    /// A failed attempt is followed by the next one on the same thread.
+    Again(Slot, Job, u64, Answer),
+    /// The heartbeat, with its look at the others.
+    Beat(Slot),
+    /// A server that was refused takes a new name.
+    Rejoin(Slot),
+    /// A server takes over another one that it holds to be dead.
+    TakeOver(Slot, Name, Answer),
+    /// A server looks for entries of its list that it does not know of.
+    Look(Slot),
+    /// It puts back what it found.
+    Recover(Slot),
+    /// A job's time comes, and a server moves it.
+    Promote(Slot, Job),
+    Crash(Slot),
+    /// A poison job ends its server.
+    Kill(Slot, Job),
+    Pause(Slot),
+    Resume(Slot),
+    Start(Slot),
+    /// The orderly end of a server, whatever it has in hand.
+    Leave(Slot),
+    Cancel(Job),
+    SendBack(Job),
+}
+
+impl Step {
+    /// What there is only so much of.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Step::Crash(_)
+                | Step::Pause(_)
+                | Step::Submit(_, Answer::Lost)
+                | Step::Wake(_, Answer::Lost)
+                | Step::Take(_, Answer::Lost)
+                | Step::Settle(.., Answer::Lost)
+                | Step::Again(.., Answer::Lost)
+                | Step::TakeOver(.., Answer::Lost)
+        )
+    }
+
+    /// What happens by itself sooner or later, where no fault, no person and no luck helps.
+    pub fn is_bound_to_happen(&self) -> bool {
+        let by_chance = matches!(
+            self,
+            Step::LateWake(_) | Step::Deliver(_) | Step::Leave(_) | Step::Cancel(_) | Step::SendBack(_)
+        );
+        !self.is_fault() && !by_chance
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}{}", ["A", "B"][self.0], self.1 + 1)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let job = |job: &Job| format!("job {}", job + 1);
+        let server = |slot: &Slot| ["A", "B"][*slot];
+        let answer = |answer: &Answer| match answer {
+            Answer::Heard => "",
+            Answer::Lost => "; the answer is lost",
+        };
+        match self {
+            Step::Submit(j, a) => write!(f, "a client submits {}{}", job(j), answer(a)),
+            Step::Wake(s, a) => write!(f, "{} is woken by BRPOPLPUSH{}", server(s), answer(a)),
+            Step::LateWake(name) => write!(f, "a late BRPOPLPUSH of {name} is carried out"),
+            Step::Take(s, a) => write!(f, "{} takes{}", server(s), answer(a)),
+            Step::Deliver(s) => write!(f, "{} gets the answer that was held up", server(s)),
+            Step::Settle(s, j, token, what, a) => {
+                write!(f, "{} settles {} (token {token}): {what:?}{}", server(s), job(j), answer(a))
+            }
+            Step::Again(s, j, token, a) => {
+                write!(f, "{} begins the next attempt at {} (token {token}){}", server(s), job(j), answer(a))
+            }
+            Step::Beat(s) => write!(f, "{} beats and looks at the others", server(s)),
+            Step::Rejoin(s) => write!(f, "{} enters under a new name", server(s)),
+            Step::TakeOver(s, dead, a) => write!(f, "{} takes over {dead}{}", server(s), answer(a)),
+            Step::Look(s) => write!(f, "{} looks for what it does not know of", server(s)),
+            Step::Recover(s) => write!(f, "{} puts back what it did not know of", server(s)),
+            Step::Promote(s, j) => write!(f, "the time of {} comes, {} moves it", job(j), server(s)),
+            Step::Crash(s) => write!(f, "{} crashes", server(s)),
+            Step::Kill(s, j) => write!(f, "{} kills {}", job(j), server(s)),
+            Step::Pause(s) => write!(f, "{} is paused", server(s)),
+            Step::Resume(s) => write!(f, "{} goes on", server(s)),
+            Step::Start(s) => write!(f, "{} is started again", server(s)),
+            Step::Leave(s) => write!(f, "{} stops in order", server(s)),
+            Step::Cancel(j) => write!(f, "a person cancels {}", job(j)),
+            Step::SendBack(j) => write!(f, "a person sends back {}", job(j)),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a snapshot says, for the rules and for who decides what can happen next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use threadq::job::Status;
+
+use super::store::{Snapshot, Store};
+
+/// What the protocol knows of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobView {
+    pub status: Status,
+    /// Who runs it.
+    pub server: Option<String>,
+    pub starts: u64,
+    pub attempts: u32,
+    pub crashes: u32,
+    /// Its server is to stop it.
+    pub cancel: bool,
+}
+
+/// Redis, read.
+#[derive(Debug, Default)]
+pub struct View {
+    /// By id.
+    pub jobs: BTreeMap<String, JobView>,
+    /// Work queues and in-progress lists by key, from the left.
+    pub lists: BTreeMap<String, Vec<String>>,
+    /// `scheduled`, `done`, `dlq_queue`, `lost` and the indexes.
+    pub sorted: BTreeMap<String, BTreeSet<String>>,
+    /// The registry of servers.
+    pub beats: BTreeMap<String, String>,
+    /// By server.
+    pub cancels: BTreeMap<String, BTreeSet<String>>,
+}
+
+pub const WORK: &str = "work_queue:default";
+pub const SUSPECTS: &str = "work_queue:default:suspects";
+
+pub fn in_progress(server: &str) -> String {
+    format!("in_progress_queue:{server}")
+}
+
+impl View {
+    pub fn new(store: &Store, snapshot: Snapshot) -> View {
+        let mut view = View::default();
+        for (key, words) in store.entries(snapshot) {
+            let own = || words.iter().map(|word| (*word).to_owned());
+            let kind = key.split(':').next().unwrap();
+            match kind {
+                "job" => {
+                    view.jobs.insert(key["job:".len()..].to_owned(), JobView::new(key, &words));
+                }
+                "work_queue" | "in_progress_queue" => {
+                    view.lists.insert(key.to_owned(), own().collect());
+                }
+                "scheduled" | "done" | "dlq_queue" | "lost" | "index" => {
+                    view.sorted.insert(key.to_owned(), own().step_by(2).collect());
+                }
+                "servers" => {
+                    let pairs = words.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned()));
+                    view.beats.extend(pairs);
+                }
+                "cancels" => {
+                    view.cancels.insert(key["cancels:".len()..].to_owned(), own().collect());
+                }
+                _ => {}
+            }
+        }
+        view
+    }
+
+    pub fn list(&self, key: &str) -> &[String] {
+        self.lists.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// A server that was entered and not declared dead.
+    pub fn is_alive(&self, server: &str) -> bool {
+        self.beats.get(server).is_some_and(|beat| !beat.starts_with('D'))
+    }
+
+    /// What a server runs by what Redis holds, newest first.
+    pub fn running(&self, server: &str) -> impl Iterator<Item = &str> {
+        self.list(&in_progress(server))
+            .iter()
+            .map(String::as_str)
+            .filter(move |id| self.is_running(id, server))
+    }
+
+    pub fn is_running(&self, id: &str, server: &str) -> bool {
+        self.jobs.get(id).is_some_and(|job| job.server.as_deref() == Some(server))
+    }
+
+    /// Everything has ended, and nothing is left in any list.
+    pub fn is_quiet(&self) -> bool {
+        self.jobs.values().all(|job| job.status.is_final()) && self.lists.is_empty()
+    }
+}
+
+impl JobView {
+    fn new(key: &str, words: &[&str]) -> JobView {
+        let field = |name: &str| words.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+        let number = |name: &str| field(name).map_or(0, |digits| digits.parse().unwrap());
+        let status: Status =
+            field("status").and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{key}: {words:?}"));
+        JobView {
+            status,
+            // After the end of an attempt it only tells people who ran it.
+            server: field("server").filter(|_| status == Status::Processing).map(str::to_owned),
+            starts: number("starts"),
+            attempts: number("attempts") as u32,
+            crashes: number("crashes") as u32,
+            cancel: field("cancel").is_some(),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Redis lets the server in no more: a password where there was none, another password, a user without rights.
+
+use super::common::*;
+use super::scene::{Scene, assert_away};
+
+/// Commands of a person who was let in before.
+struct Admin(::redis::Connection);
+
+impl Admin {
+    fn of(redis: &TestRedis) -> Admin {
+        Admin(redis.connection().expect("a connection"))
+    }
+
+    fn says(&mut self, words: &str) {
+        let mut command = ::redis::Cmd::new();
+        for word in words.split(' ') {
+            command.arg(word);
+        }
+        command.query::<()>(&mut self.0).unwrap_or_else(|e| panic!("{words}: {e}"));
+    }
+}
+
+#[test]
+fn a_password_where_there_was_none() {
+    let scene = Scene::start();
+    let mut admin = Admin::of(&scene.redis);
+    admin.says("CONFIG SET requirepass secret");
+    admin.says("CLIENT KILL TYPE normal SKIPME yes");
+    assert_away(&scene.server, "NOAUTH");
+    scene.running_jobs_end();
+    assert_away(&scene.server, "NOAUTH");
+    admin.says("ACL SETUSER default nopass");
+    scene.all_is_well_again(false);
+    // The cut connections are a short absence of their own, at the beginning.
+    scene.assert_said(&[
+        "ERROR Redis is away: ",
+        "INFO  Redis is back after ",
+        "ERROR Redis refuses to write: NOAUTH",
+        "INFO  Redis writes again after ",
+    ]);
+}
+
+/// A server whose user `threadq` has the password `one`.
+fn with_user() -> (Scene, Admin) {
+    let redis = TestRedis::start();
+    let mut admin = Admin::of(&redis);
+    admin.says("ACL SETUSER threadq on >one ~* &* +@all");
+    let url = format!("{}?user=threadq&pass=one", redis.url());
+    (Scene::on(redis, &url), admin)
+}
+
+#[test]
+fn another_password() {
+    let (scene, mut admin) = with_user();
+    admin.says("ACL SETUSER threadq resetpass >two");
+    admin.says("CLIENT KILL USER threadq");
+    assert_away(&scene.server, "Password authentication failed");
+    scene.running_jobs_end();
+    admin.says("ACL SETUSER threadq >one");
+    scene.all_is_well_again(false);
+    scene.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    assert!(!scene.server.log_text().contains("one@") && !scene.server.log_text().contains("pass=one"));
+}
+
+#[test]
+fn a_user_without_rights() {
+    let (scene, mut admin) = with_user();
+    admin.says("ACL SETUSER threadq -@all");
+    assert_away(&scene.server, "NOPERM");
+    scene.running_jobs_end();
+    admin.says("ACL SETUSER threadq +@all");
+    scene.all_is_well_again(false);
+    scene.assert_said(&["ERROR Redis refuses to write: NOPERM", "INFO  Redis writes again after "]);
+}

@@ -1,0 +1,116 @@
+//! Another Redis becomes the master, and the one that was it takes no more writes.
+
+use std::net::TcpListener;
+
+use super::common::*;
+use super::proxy::Proxy;
+use super::scene::{Scene, assert_takes_nothing_new};
+
+/// A Redis that others can be a replica of, and the words for that.
+fn reachable() -> (TestRedis, [String; 2]) {
+    let port =
+        TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port().to_string();
+    let redis =
+        TestRedis::start_with(&["--port", &port, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"]);
+    (redis, ["127.0.0.1".to_owned(), port])
+}
+
+/// Makes it a replica and waits until it has all that its master has.
+#[track_caller]
+fn follow(replica: &TestRedis, [host, port]: &[String; 2]) {
+    replica.query::<()>(&["REPLICAOF", host, port]);
+    eventually(LIMIT, "the replica is in sync", || {
+        let info = replica.try_query::<String>(&["INFO", "replication"]).unwrap_or_default();
+        info.contains("master_link_status:up")
+    });
+}
+
+fn become_master(redis: &TestRedis) {
+    redis.query::<()>(&["REPLICAOF", "NO", "ONE"]);
+}
+
+#[test]
+fn to_a_replica_and_back() {
+    let (redis, first) = reachable();
+    let (other, second) = reachable();
+    follow(&other, &first);
+    let url = redis.url();
+    let scene = Scene::on(redis, &url);
+    become_master(&other);
+    follow(&scene.redis, &second);
+    assert_takes_nothing_new(&scene.server, "READONLY");
+    scene.running_jobs_end();
+    become_master(&scene.redis);
+    follow(&other, &first);
+    scene.all_is_well_again(false);
+    let said = scene.said().join("\n");
+    assert_eq!(said.matches("Redis refuses to write").count(), 1, "{said}");
+    eventually(secs(15), "the end of it is said", || scene.said().join("\n").contains("Redis writes again"));
+    // While it copied the other's data it may have been loading for a moment.
+    assert!((2..=4).contains(&scene.said().len()), "{:#?}", scene.said());
+}
+
+#[test]
+fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
+    let (redis, first) = reachable();
+    let (other, _) = reachable();
+    follow(&other, &first);
+    let proxy = Proxy::to(&redis);
+    let url = proxy.url();
+    let mut scene = Scene::on(redis, &url);
+    // Many connections, to be wrong about later.
+    std::thread::scope(|scope| {
+        for _ in 0..30 {
+            scope.spawn(|| scene.server.get("/jobs?limit=100").expect(200));
+        }
+    });
+    scene.redis.query::<i64>(&["WAIT", "1", "5000"]);
+    // The old master is cut off from the new one: what it answers is of yesterday.
+    scene.redis.query::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    become_master(&other);
+    proxy.lead_to(&other);
+    let begin = Instant::now();
+    scene.server.wait_until_ready();
+    let id = scene.server.submit_job(json!({"type": "echo", "queue": "maybe"}));
+    assert!(begin.elapsed() < secs(15), "moved after {:?}", begin.elapsed());
+    for _ in 0..10 {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| scene.server.get(&format!("/jobs/{id}")).expect(200));
+            }
+        });
+    }
+    let _old = std::mem::replace(&mut scene.redis, other);
+    scene.all_is_well_again(true);
+    scene.assert_said(&["ERROR Redis refuses to write: ", "INFO  Redis writes again after "]);
+}
+
+#[test]
+fn killed_and_back_as_a_replica() {
+    let (redis, first) = reachable();
+    let (other, second) = reachable();
+    follow(&other, &first);
+    let url = redis.url();
+    let scene = Scene::on(redis, &url);
+    scene.redis.query::<i64>(&["WAIT", "1", "5000"]);
+    scene.redis.kill9();
+    become_master(&other);
+    scene.redis.launch(&["--replicaof", &second[0], &second[1]]);
+    eventually(LIMIT, "it answers reads", || scene.server.get("/jobs").status == 200);
+    assert_takes_nothing_new(&scene.server, "READONLY");
+    scene.running_jobs_end();
+    eventually(LIMIT, "in sync", || {
+        scene.redis.query::<String>(&["INFO", "replication"]).contains("master_link_status:up")
+    });
+    become_master(&scene.redis);
+    scene.all_is_well_again(false);
+    eventually(secs(15), "the end of it is said", || scene.said().join("\n").contains("Redis writes again"));
+    let said = scene.said().join("\n");
+    for line in ["Redis refuses to write", "Redis writes again"] {
+        assert_eq!(said.matches(line).count(), 1, "{said}");
+    }
+    assert!(
+        said.matches("Redis is away").count() <= 2,
+        "killed, and then perhaps seen while it loads: {said}"
+    );
+}

@@ -1,0 +1,43 @@
+//! A server that runs out of memory dies at once, and others go on with its jobs.
+
+use std::process::Command;
+
+use super::common::*;
+
+#[test]
+fn a_server_without_memory_dies_and_its_jobs_are_taken_over() {
+    let redis = TestRedis::start();
+    let builder = TestServer::builder().redis(&redis).flag("lease-timeout", "1s").flag("workers", "4");
+    // With one arena all memory comes from where the limit counts.
+    let mut server = builder.clone().env("MALLOC_ARENA_MAX", "1").start();
+    let observer =
+        TestServer::builder().redis(&redis).flag("lease-timeout", "1s").flag("queues", "nobody").start();
+    let running = observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 60_000}}); 2]);
+    for id in &running {
+        observer.wait_for_status(*id, "processing");
+    }
+    let pid = format!("--pid={}", server.pid());
+    let done = Command::new("prlimit").args([&pid, "--as=1:"]).status();
+    assert!(done.is_ok_and(|status| status.success()), "prlimit");
+    let large = observer.submit("echo", json!("x".repeat(900_000)));
+    assert_eq!(server.wait_exit(LIMIT), None, "a signal ended it");
+    assert!(server.log_text().contains("memory allocation of"), "{}", server.log_tail());
+
+    let other = builder.start();
+    let all = [running, vec![large]].concat();
+    for id in &all {
+        let job = other.wait_for(*id, LIMIT, "been taken over", |job| job["crashes"] == 1);
+        assert_eq!(job["errors"], json!([]), "a crash is no attempt: {}", api::show(&job));
+    }
+    // After a crash they run one at a time, the oldest first; these two would take a minute each.
+    for id in &all[..2] {
+        other.wait_for_status(*id, "processing");
+        other.act(&format!("/jobs/{id}/cancel")).expect(202);
+        other.wait_for_status(*id, "cancelled");
+    }
+    let job = other.wait_for_status(large, "completed");
+    assert_eq!(job["attempts"], 1, "{}", api::show(&job));
+    let after = other.submit("echo", json!({}));
+    assert_eq!(other.wait_for_status(after, "completed")["crashes"], 0);
+    audit(&redis, &other, &[all, vec![after]].concat());
+}

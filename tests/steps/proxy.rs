@@ -1,0 +1,235 @@
+//! A TCP proxy in front of a Redis that knows every command by its name, a script by that of its file, and breaks one
+//! connection at one of them.
+//!
+//! At the chosen command everything stops: nothing more is sent to Redis by anyone until the test has looked at what is
+//! there. So that look shows the state at that very point, however slow the machine is.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::common::resp;
+
+/// Where the connection breaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// The command never reaches Redis.
+    Before,
+    /// Redis carries it out, and no byte of its answer arrives.
+    After,
+    /// Redis carries it out, and half of its answer arrives.
+    MidReply,
+}
+
+impl Cut {
+    pub const ALL: [Cut; 3] = [Cut::Before, Cut::After, Cut::MidReply];
+}
+
+/// One command on its way, and its answer, which is empty before.
+pub struct Call<'a> {
+    pub words: &'a [Vec<u8>],
+    pub answer: &'a [u8],
+}
+
+impl Call<'_> {
+    /// The n-th argument of a script, from 0; empty if there is none.
+    pub fn arg(&self, n: usize) -> &[u8] {
+        self.words.get(4 + n).map_or(b"", Vec::as_slice)
+    }
+}
+
+type Matches = Box<dyn Fn(&Call) -> bool + Send>;
+
+#[derive(Default)]
+struct State {
+    armed: Option<(&'static str, Cut, Matches)>,
+    /// A command was reached, and waits for the test.
+    frozen: bool,
+    /// Commands that are with Redis now; but not those that block there.
+    under_way: usize,
+    seen: BTreeSet<String>,
+}
+
+/// The names of scripts by their hashes, as they were loaded.
+type Scripts = Arc<Mutex<HashMap<Vec<u8>, String>>>;
+
+#[derive(Default)]
+struct Shared {
+    scripts: Scripts,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+pub struct Proxy {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// In front of the Redis on this socket.
+    pub fn new(redis: PathBuf) -> Proxy {
+        Proxy::knowing(Scripts::default(), redis)
+    }
+
+    /// Another one to the same Redis, which never breaks: what is loaded through one of them is known to both.
+    pub fn beside(&self, redis: PathBuf) -> Proxy {
+        Proxy::knowing(self.shared.scripts.clone(), redis)
+    }
+
+    fn knowing(scripts: Scripts, redis: PathBuf) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shared = Arc::new(Shared { scripts, ..Shared::default() });
+        let proxy = Proxy { addr: listener.local_addr().unwrap(), shared };
+        let shared = proxy.shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, UnixStream::connect(&redis)) else { continue };
+                let shared = shared.clone();
+                std::thread::spawn(move || carry(client, server, &shared));
+            }
+        });
+        proxy
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr)
+    }
+
+    /// Stops at the next command of this name that matches.
+    pub fn arm(&self, command: &'static str, cut: Cut, matches: impl Fn(&Call) -> bool + Send + 'static) {
+        self.shared.state().armed = Some((command, cut, Box::new(matches)));
+    }
+
+    /// Whether the command was reached, and everything stands still.
+    pub fn is_reached(&self, limit: Duration) -> bool {
+        let (state, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.state(), limit, |state| !state.frozen || state.under_way > 0)
+            .unwrap();
+        state.frozen && state.under_way == 0
+    }
+
+    /// Breaks the connection, and lets everything else go on.
+    pub fn release(&self) {
+        let mut state = self.shared.state();
+        state.armed = None;
+        state.frozen = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// The names of all commands so far.
+    pub fn seen(&self) -> BTreeSet<String> {
+        self.shared.state().seen.clone()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn wait_while_frozen<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait_while(state, |state| state.frozen).unwrap()
+    }
+
+    /// Lets a command go to Redis, unless it is where the connection breaks.
+    fn send(&self, name: &str, words: &[Vec<u8>]) -> Option<()> {
+        let mut state = self.wait_while_frozen(self.state());
+        state.seen.insert(name.to_owned());
+        let call = Call { words, answer: b"" };
+        if state.reaches(name, &call, |cut| cut == Cut::Before).is_some() {
+            self.changed.notify_all();
+            drop(self.wait_while_frozen(state));
+            return None;
+        }
+        state.under_way += usize::from(!blocks(name));
+        Some(())
+    }
+
+    /// How much of the answer goes back, and whether the connection breaks then.
+    fn receive(&self, name: &str, words: &[Vec<u8>], answer: &[u8]) -> (usize, bool) {
+        let mut state = self.state();
+        state.under_way -= usize::from(!blocks(name));
+        let reached = state.reaches(name, &Call { words, answer }, |cut| cut != Cut::Before);
+        self.changed.notify_all();
+        match reached {
+            None => (answer.len(), false),
+            Some(cut) => {
+                drop(self.wait_while_frozen(state));
+                (if cut == Cut::MidReply { answer.len().div_ceil(2) } else { 0 }, true)
+            }
+        }
+    }
+
+    fn name(&self, words: &[Vec<u8>]) -> String {
+        let word = |n: usize| String::from_utf8_lossy(&words[n]).to_lowercase();
+        match word(0).as_str() {
+            "evalsha" => {
+                self.scripts.lock().unwrap().get(&words[1]).cloned().unwrap_or_else(|| "evalsha".to_owned())
+            }
+            name @ ("script" | "client" | "config") => format!("{name} {}", word(1)),
+            name => name.to_owned(),
+        }
+    }
+}
+
+impl State {
+    fn reaches(&mut self, name: &str, call: &Call, at: impl Fn(Cut) -> bool) -> Option<Cut> {
+        let (command, cut, matches) = self.armed.as_ref()?;
+        if self.frozen || *command != name || !at(*cut) || !matches(call) {
+            return None;
+        }
+        self.frozen = true;
+        Some(*cut)
+    }
+}
+
+fn blocks(name: &str) -> bool {
+    name == "brpoplpush"
+}
+
+/// One command after the other, each with its answer, until one side closes or the connection is broken.
+fn carry(client: TcpStream, server: UnixStream, shared: &Shared) -> Option<()> {
+    client.set_nodelay(true).ok()?;
+    let mut from_client = BufReader::new(client.try_clone().ok()?);
+    let mut from_server = BufReader::new(server.try_clone().ok()?);
+    let (mut client, mut server) = (client, server);
+    loop {
+        let words = resp::read_command(&mut from_client).ok()?;
+        let name = shared.name(&words);
+        shared.send(&name, &words)?;
+        let mut answer = Vec::new();
+        let went = server.write_all(&resp::command(&words));
+        let went = went.and_then(|()| resp::read_answer(&mut from_server, &mut answer));
+        if name == "script load"
+            && let Some(hash) = resp::hash_in(&answer)
+        {
+            shared.scripts.lock().unwrap().insert(hash, script_name(&words[2]));
+        }
+        let (length, is_broken) = shared.receive(&name, &words, &answer);
+        went.ok()?;
+        client.write_all(&answer[..length]).ok()?;
+        if is_broken {
+            return None;
+        }
+    }
+}
+
+/// The name in scripts.rs of a script as it is loaded.
+fn script_name(loaded: &[u8]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/queue/lua");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let texts = files.map(|file| (std::fs::read(&file).unwrap(), file));
+    let known = texts.filter(|(text, _)| loaded.ends_with(text)).max_by_key(|(text, _)| text.len());
+    let (_, file) = known.expect("a script of the queue: the tests were built with it");
+    match file.file_stem().unwrap().to_str().unwrap() {
+        // The same script, which may not write.
+        "mend" if loaded.starts_with(b"#!lua flags=no-writes") => "look".to_owned(),
+        name => name.to_owned(),
+    }
+}
