@@ -97,11 +97,11 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
             broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(&name)));
         }
     }
-    match payload.to_json() {
+    match payload.into_json() {
         Ok(text) => job.payload = text.unwrap_or(job.payload),
         Err(()) => broken = Some("field payload cannot be read".to_owned()),
     }
-    match result.to_json() {
+    match result.into_json() {
         Ok(text) => job.result = text,
         Err(()) => broken = Some("field result cannot be read".to_owned()),
     }
@@ -134,7 +134,7 @@ impl Pieces {
     }
 
     /// The whole text as JSON, if there is any.
-    fn to_json(mut self) -> std::result::Result<Option<Box<RawValue>>, ()> {
+    fn into_json(mut self) -> std::result::Result<Option<Box<RawValue>>, ()> {
         self.0.sort_unstable_by_key(|(place, _)| *place);
         let Some(text) = self.0.into_iter().map(|(_, piece)| piece).reduce(|mut text, piece| {
             text.extend(piece);
