@@ -189,6 +189,7 @@ fn a_job_of_short_texts_is_stored_compactly() {
     assert_eq!(encoding, "listpack");
 }
 
+#[test]
 fn a_job_without_a_unique_key_holds_none() {
     let place = Place::new();
     let id = place.submit();
