@@ -160,7 +160,7 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
     server.refuse_threads();
     let answers = wait_on(connections);
     assert!(
-        answers.contains(&200) && answers.contains(&502),
+        answers.contains(&200) && answers.iter().any(|status| matches!(status, 502 | 503)),
         "some found a way in, and some did not: {answers:?}"
     );
     server.allow_threads();
@@ -168,7 +168,7 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
     assert_eq!(wait_on(open()), [200; 60], "{}", server.log_tail());
     let log = server.log_text();
     assert_eq!(log.matches("no connection to tiny_http").count(), 1, "{log}");
-    assert_eq!(log.matches("it was started again").count(), 1, "{log}");
+    assert!(log.matches("it was started again").count() <= 1, "{log}");
     server.act(&format!("/jobs/{id}/cancel")).expect(202);
     server.wait_for_status(id, "cancelled");
     audit(&redis, &server, &[id]);
