@@ -10,7 +10,7 @@ use crate::job::{Job, JobId, Status};
 
 use super::error::{Error, Result};
 use super::inspect::{Page, QueueInfo, ServerInfo, Stats};
-use super::record::{array, count, id, int, text, to_job, unexpected};
+use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
     Beat, Cancelled, Changed, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted, Taken, first,
 };
@@ -58,7 +58,8 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
         ..Taken::default()
     };
     for record in answer {
-        let (id, fields) = record_of(record)?;
+        let mut fields = packed(record)?;
+        let id = id(&fields.pop().unwrap_or(Value::Nil))?;
         match to_job(id, fields) {
             Ok(mut job) => {
                 job.status = Status::Processing;
@@ -75,7 +76,7 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
 
 /// What each settlement came to.
 pub(super) fn settled(answer: Value) -> Result<Vec<Settled>> {
-    let read = |answer: Value| match text(first(&array(answer)?)?)?.as_str() {
+    let read = |answer: Value| match text(&answer)?.as_str() {
         "stale" => Ok(Settled::Stale),
         "repeated" => Ok(Settled::Repeated),
         word => word.parse().map(Settled::Now).map_err(|_| Error::Protocol(word.to_owned())),

@@ -179,6 +179,44 @@ pub(super) fn array(value: Value) -> Result<Vec<Value>> {
     }
 }
 
+/// The texts of an array in MessagePack, as Lua packs it.
+pub(super) fn packed(value: Value) -> Result<Vec<Value>> {
+    let Value::BulkString(bytes) = &value else { return Err(unexpected(&value)) };
+    unpack(bytes).ok_or_else(|| unexpected(&value))
+}
+
+fn unpack(mut rest: &[u8]) -> Option<Vec<Value>> {
+    let rest = &mut rest;
+    let size = match next(rest, 1)? {
+        [head @ 0x90..=0x9f] => usize::from(head & 0xf),
+        [0xdc] => length(rest, 2)?,
+        [0xdd] => length(rest, 4)?,
+        _ => return None,
+    };
+    let mut texts = Vec::with_capacity(size.min(64));
+    for _ in 0..size {
+        let size = match next(rest, 1)? {
+            [head @ 0xa0..=0xbf] => usize::from(head & 0x1f),
+            [0xd9] => length(rest, 1)?,
+            [0xda] => length(rest, 2)?,
+            [0xdb] => length(rest, 4)?,
+            _ => return None,
+        };
+        texts.push(Value::BulkString(next(rest, size)?.to_vec()));
+    }
+    rest.is_empty().then_some(texts)
+}
+
+fn next<'a>(rest: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
+    let (part, left) = rest.split_at_checked(size)?;
+    *rest = left;
+    Some(part)
+}
+
+fn length(rest: &mut &[u8], size: usize) -> Option<usize> {
+    Some(next(rest, size)?.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+}
+
 /// A whole number.
 pub(super) fn int(value: &Value) -> Result<i64> {
     match value {

@@ -107,9 +107,9 @@ const GUARDS: &[Guard] = guards! {
     "common": "a key is released at the end",
         "if key and call('GET', UNIQUE .. key) == id then" => "if false then";
     "common": "a job without a type is listed all the same",
-        "if kind then call('ZADD', key .. ':' .. kind, id, id) end" => "call('ZADD', key .. ':' .. kind, id, id)";
+        "if kind then write('ZADD', key .. ':' .. kind, id, id) end" => "call('ZADD', key .. ':' .. kind, id, id)";
     "common": "a job without a type leaves its list all the same",
-        "if kind then call('ZREM', key .. ':' .. kind, id) end" => "call('ZREM', key .. ':' .. kind, id)";
+        "if kind then write('ZREM', key .. ':' .. kind, id) end" => "call('ZREM', key .. ':' .. kind, id)";
     "common": "a job moves from one index to the other", "    index_remove(id, kind, from)" => "";
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, now, id)" => "DONE, now, id)";
     "common": "ready and running jobs share an index",
@@ -448,7 +448,9 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "enqueue": "if key ~= '' then" => "stands there twice, and either of them is enough";
     "enqueue": "if delay ~= '' then due[i] =" => "reads an argument";
     "enqueue": "if unique ~= '' then" => "nobody ever holds the empty key; that nobody gets it is a guard";
-    "enqueue": "elseif call('LPUSH', WORK .. queue, id) == 1 then" => "saves a command where the queue has its name";
+    "common": "if not gathered then" => "a script that lets nothing gather fails without it";
+    "common": "if second then return call" => "a command without a second word fails without it";
+    "common": "if not words then" => "without it the first word has no command";
     "take": "if fields[i] == 'status' then status =" => "reads a record";
     "take": "elseif fields[i] == 'starts' then" => "reads a record";
     "take": "elseif fields[i] == 'server' then" => "reads a record";

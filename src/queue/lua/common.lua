@@ -13,6 +13,9 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- A number in digits: Lua's own way takes longer and rounds.
+local function digits(number) return string.format('%.0f', number) end
+
 -- A job's fields, each false where it is missing. All false for a key that is gone or no hash: such an entry is
 -- nobody's job, and must never stop a script half-way (Lua has no rollback). Nor must a field that is missing or
 -- damaged: hence `tonumber(field) or 0`.
@@ -46,16 +49,40 @@ local function indexed(status)
   return status
 end
 
+-- Writes one or two words to a key. A script for many jobs lets these writes gather, and makes them at its end with one
+-- command a key: most of what a command costs is the call from Lua. Such a script has one command for each key, and reads
+-- none of them.
+local gathered
+local function gather() gathered = {} end
+
+local function write(command, key, word, second)
+  if not gathered then
+    if second then return call(command, key, word, second) end
+    return call(command, key, word)
+  end
+  local words = gathered[key]
+  if not words then
+    words = {command, key}
+    gathered[key], gathered[#gathered + 1] = words, words
+  end
+  words[#words + 1] = word
+  words[#words + 1] = second
+end
+
+local function write_gathered()
+  for i = 1, #gathered do call(unpack(gathered[i])) end
+end
+
 local function index_add(id, kind, status)
   local key = INDEX .. indexed(status)
-  call('ZADD', key, id, id)
-  if kind then call('ZADD', key .. ':' .. kind, id, id) end
+  write('ZADD', key, id, id)
+  if kind then write('ZADD', key .. ':' .. kind, id, id) end
 end
 
 local function index_remove(id, kind, status)
   local key = INDEX .. indexed(status)
-  call('ZREM', key, id)
-  if kind then call('ZREM', key .. ':' .. kind, id) end
+  write('ZREM', key, id)
+  if kind then write('ZREM', key .. ':' .. kind, id) end
 end
 
 local function index_move(id, kind, from, to)
@@ -97,7 +124,7 @@ end
 local function finish(id, kind, from, to, now, unique_key, ...)
   call('HSET', JOB .. id, 'status', to, 'finished_at', now, ...)
   index_move(id, kind, from, to)
-  call('ZADD', to == 'failed' and DLQ or DONE, now, id)
+  write('ZADD', to == 'failed' and DLQ or DONE, now, id)
   release_unique(id, unique_key)
 end
 

@@ -44,6 +44,7 @@ for queue, number in pairs(ready) do
   if waiting + number > max_length then return {'full', queue} end
 end
 
+gather()
 local earliest = -1
 for i = 1, count do
   local at = FIRST + (i - 1) * WIDTH
@@ -61,13 +62,14 @@ for i = 1, count do
   end
   if due[i] then
     call('HSET', JOB .. id, 'scheduled_at', due[i])
-    call('ZADD', SCHEDULED, due[i], id)
-    call('SADD', QUEUES, queue)
+    write('ZADD', SCHEDULED, due[i], id)
     if earliest < 0 or due[i] - now < earliest then earliest = due[i] - now end
-  elseif call('LPUSH', WORK .. queue, id) == 1 then
-    call('SADD', QUEUES, queue)
+  else
+    write('LPUSH', WORK .. queue, id)
   end
+  write('SADD', QUEUES, queue)
 end
+write_gathered()
 call('SET', LAST_ID, string.format('%.0f', first + count - 1))
 local answer = string.format('%.0f', first)
 if key ~= '' then
