@@ -73,6 +73,8 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
     scene.server.wait_until_ready();
     let id = scene.server.submit_job(json!({"type": "echo", "queue": "maybe"}));
     assert!(begin.elapsed() < secs(15), "moved after {:?}", begin.elapsed());
+    // A beat at the latest meets the old master; until then a read may still go there.
+    eventually(LIMIT, "it is noticed", || scene.said().iter().any(|line| line.contains("writes again")));
     for _ in 0..10 {
         std::thread::scope(|scope| {
             for _ in 0..8 {
