@@ -501,6 +501,7 @@ fn another_method_of_a_known_path_is_told_what_is_allowed() {
         ("/metrics", vec!["GET"]),
         ("/healthz", vec!["GET"]),
         ("/readyz", vec!["GET"]),
+        ("/openapi.json", vec!["GET"]),
     ] {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             if allowed.contains(&method) {

@@ -319,9 +319,12 @@ fn metrics_have_every_promised_name_and_count() {
 }
 
 #[test]
-fn health_and_readiness_are_served() {
+fn health_readiness_and_documents_are_served() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     server.get("/healthz").expect(200);
     server.wait_until_ready();
+    let document = server.get("/openapi.json").expect(200).json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/jobs"]["post"].is_object());
 }

@@ -45,6 +45,8 @@ use waiting::{Wait, Waiting};
 
 /// How long a stop waits for requests under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// OpenAPI 3.1 of all routes.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// What the API is told at start.
 #[derive(Clone, Debug)]
@@ -307,6 +309,7 @@ impl Api {
             (Route::Metrics, _) => self.metrics(),
             (Route::Healthz, _) => Ok(Reply::json(200, &json!({ "status": "ok" }))),
             (Route::Readyz, _) => self.ready(),
+            (Route::OpenApi, _) => Ok(Reply::document("application/json", OPENAPI)),
         }
     }
 

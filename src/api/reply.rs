@@ -25,6 +25,11 @@ impl Reply {
         Reply { status, content_type: "application/json", headers: Vec::new(), body }
     }
 
+    /// A document that never changes.
+    pub fn document(content_type: &'static str, text: &'static str) -> Reply {
+        Reply { status: 200, content_type, headers: Vec::new(), body: text.into() }
+    }
+
     /// No body.
     pub fn empty(status: u16) -> Reply {
         Reply { status, content_type: "application/json", headers: Vec::new(), body: Vec::new() }

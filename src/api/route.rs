@@ -21,6 +21,7 @@ pub enum Route {
     Metrics,
     Healthz,
     Readyz,
+    OpenApi,
 }
 
 /// The shape of a path: its pattern as the documentation has it, and the methods it knows.
@@ -30,7 +31,7 @@ pub struct Shape {
 }
 
 /// All shapes. A segment in braces stands for any.
-const SHAPES: [Shape; 14] = [
+const SHAPES: [Shape; 15] = [
     Shape { pattern: "/jobs", methods: &["GET", "POST"] },
     Shape { pattern: "/jobs/batch", methods: &["POST"] },
     Shape { pattern: "/jobs/{id}", methods: &["GET", "DELETE"] },
@@ -45,6 +46,7 @@ const SHAPES: [Shape; 14] = [
     Shape { pattern: "/metrics", methods: &["GET"] },
     Shape { pattern: "/healthz", methods: &["GET"] },
     Shape { pattern: "/readyz", methods: &["GET"] },
+    Shape { pattern: "/openapi.json", methods: &["GET"] },
 ];
 
 impl Shape {
@@ -95,6 +97,7 @@ impl Shape {
             "/stats" => Route::Stats,
             "/metrics" => Route::Metrics,
             "/healthz" => Route::Healthz,
+            "/openapi.json" => Route::OpenApi,
             _ => Route::Readyz,
         })
     }
@@ -102,10 +105,42 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::api::OPENAPI;
 
     fn pattern(path: &str) -> Option<&'static str> {
         Shape::of(path).map(|(shape, _)| shape.pattern)
+    }
+
+    #[test]
+    fn the_document_has_these_routes_and_no_others() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let methods = ["get", "post", "delete", "put", "patch"];
+        let mut told = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let known = item.as_object().unwrap().keys().filter(|key| methods.contains(&key.as_str()));
+            told.extend(known.map(|method| format!("{} {path}", method.to_uppercase())));
+        }
+        let served: BTreeSet<String> = SHAPES
+            .iter()
+            .flat_map(|shape| shape.methods.iter().map(move |method| format!("{method} {}", shape.pattern)))
+            .collect();
+        assert_eq!(told, served);
+    }
+
+    #[test]
+    fn the_document_refers_to_nothing_that_it_lacks() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let references: Vec<&str> = OPENAPI.split("\"$ref\": \"#").skip(1).collect();
+        assert!(references.len() > 100);
+        for reference in references {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn assert_unseen(what: &str) {
 
 /// Everything that the API tells.
 fn ask_all(server: &Server) -> String {
-    let paths = ["/stats", "/jobs", "/queues", "/metrics", "/healthz", "/readyz", "/dlq"];
+    let paths = ["/stats", "/jobs", "/queues", "/metrics", "/healthz", "/readyz", "/dlq", "/openapi.json"];
     let mut all: String = paths.iter().map(|path| server.request("GET", path, "", "").1).collect();
     all += &server.request("POST", "/jobs", "", r#"{"type": "echo"}"#).1;
     all
