@@ -3,7 +3,9 @@
 //! Passed in rather than reached for, so that tests run the commands as the program does.
 
 use std::io::{self, Read, Write};
+use std::process::ExitCode;
 
+use super::error::Error;
 use super::escape::{escape, json_line};
 use super::table::{Column, write_table};
 
@@ -32,6 +34,12 @@ impl Console<'_> {
     fn width(&self) -> usize {
         let columns = self.env("COLUMNS").and_then(|text| text.parse().ok());
         columns.or_else(terminal_width).filter(|&columns| columns > 0).unwrap_or(DEFAULT_WIDTH)
+    }
+
+    /// Answers with a text that ends its last line.
+    pub(super) fn print(&mut self, text: &str) -> Result<ExitCode, Error> {
+        self.out.write_all(text.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Answers with a table.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::answers::{Deleted, JobView, Page, Retried, count, short_time};
-use super::args::{Args, Command, Flag, JSON, job_type};
+use super::args::{Args, Command, Flag, JSON, Run, job_type};
 use super::client::{Client, with_query};
 use super::console::Console;
 use super::error::Error;
@@ -16,7 +16,7 @@ use super::table::{Column, cut, whole};
 pub(super) static DLQ: Command = Command {
     name: "dlq",
     words: "list|retry|purge",
-    about: "Lists the jobs that failed for good, sends them back to their queues, or deletes them.\n\
+    about: "Lists the jobs that failed for good, sends them back, or deletes them.\n\
             retry and purge act on all of them, or on all of one type.",
     flags: &[
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
@@ -30,7 +30,7 @@ pub(super) static DLQ: Command = Command {
         "dlq retry --type \"Encode Video\" --dry-run",
         "dlq purge --type \"Encode Video\"",
     ],
-    run: dlq,
+    run: Run::Client(dlq),
 };
 
 fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {

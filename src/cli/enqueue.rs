@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::answers::{JobView, Submitted};
-use super::args::{Args, Command, Flag, job_type, queue_name, whole_number};
+use super::args::{Args, Command, Flag, Run, job_type, queue_name, whole_number};
 use super::client::{Answer, Client};
 use super::console::Console;
 use super::error::Error;
@@ -70,7 +70,7 @@ pub(super) static ENQUEUE: Command = Command {
         "enqueue report --payload @report.json --delay 10m --max-attempts 3",
         "enqueue echo --payload 42 --wait --json",
     ],
-    run: enqueue,
+    run: Run::Client(enqueue),
 };
 
 /// The body of POST /jobs. What is absent is the server's to decide.

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::answers::{QueueView, Queues, ServerView, Stats, short_span, short_time};
-use super::args::{Args, Command, JSON, queue_name};
+use super::args::{Args, Command, JSON, Run, queue_name};
 use super::client::{Client, percent_encode};
 use super::console::Console;
 use super::error::Error;
@@ -17,7 +17,7 @@ pub(super) static STATS: Command = Command {
     about: "Shows how many jobs there are of each status, and the queues and servers.",
     flags: &[JSON],
     examples: &["stats", "stats --json"],
-    run: stats,
+    run: Run::Client(stats),
 };
 
 pub(super) static QUEUES: Command = Command {
@@ -27,7 +27,7 @@ pub(super) static QUEUES: Command = Command {
             it still accepts new ones.",
     flags: &[JSON],
     examples: &["queues", "queues pause default", "queues resume default"],
-    run: queues,
+    run: Run::Client(queues),
 };
 
 fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
