@@ -68,7 +68,8 @@ pub(super) fn overview() -> String {
          Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
          examples:\n  \
          threadq serve --demo\n  \
-         threadq enqueue echo --payload '{\"hello\": \"world\"}' --wait\n",
+         threadq enqueue echo --payload '{\"hello\": \"world\"}' --wait\n  \
+         threadq top\n",
     );
     text
 }

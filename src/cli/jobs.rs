@@ -9,6 +9,7 @@ use super::client::{Client, with_query};
 use super::console::Console;
 use super::error::Error;
 use super::escape::escape;
+use super::style::of_status;
 use super::table::{Column, cut, whole};
 use crate::job::{JobId, Status};
 
@@ -98,8 +99,14 @@ pub(super) fn limit(args: &Args) -> Result<Option<String>, Error> {
 }
 
 fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 6] =
-        [whole("ID"), whole("STATUS"), cut("TYPE"), cut("QUEUE"), whole("TRIES"), whole("CREATED (UTC)")];
+    const COLUMNS: [Column; 6] = [
+        whole("ID"),
+        whole("STATUS").styled(of_status),
+        cut("TYPE"),
+        cut("QUEUE"),
+        whole("TRIES"),
+        whole("CREATED (UTC)"),
+    ];
     let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
         console.table(&COLUMNS, &rows)?;

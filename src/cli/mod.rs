@@ -5,6 +5,7 @@
 
 mod answers;
 mod args;
+mod bulk;
 mod client;
 mod completions;
 mod console;
@@ -15,13 +16,16 @@ mod error;
 mod escape;
 mod help;
 mod jobs;
+mod progress;
 mod serve;
 mod stats;
+mod style;
 mod table;
 #[cfg(test)]
 mod testing;
+mod top;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use lexopt::Arg;
@@ -32,7 +36,7 @@ use console::Console;
 use error::Error;
 
 /// All commands, in the order of the help.
-static COMMANDS: [&Command; 14] = [
+static COMMANDS: [&Command; 15] = [
     &serve::SERVE,
     &serve::CHECK,
     &doctor::DOCTOR,
@@ -45,6 +49,7 @@ static COMMANDS: [&Command; 14] = [
     &dlq::DLQ,
     &stats::STATS,
     &stats::QUEUES,
+    &top::TOP,
     &help::HELP,
     &help::COMPLETIONS,
 ];
@@ -63,7 +68,17 @@ pub fn run() -> ExitCode {
     let (mut stdin, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
     // A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    run_in(args, &mut Console { stdin: &mut stdin, out: &mut out, err: &mut err, env: &env })
+    let (out_is_terminal, err_is_terminal) = (out.is_terminal(), err.is_terminal());
+    let mut console = Console {
+        stdin: &mut stdin,
+        out: &mut out,
+        err: &mut err,
+        env: &env,
+        out_is_terminal,
+        err_is_terminal,
+        has_bar: false,
+    };
+    run_in(args, &mut console)
 }
 
 /// Runs the program in these surroundings.
