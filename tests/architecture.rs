@@ -97,7 +97,7 @@ fn every_dependency_has_its_place() {
         ("tiny_http", &["api/"]),
         ("httparse", &["api/gate/"]),
         ("ureq", &["handler/", "cli/"]),
-        ("ctrlc", &["cli/serve.rs"]),
+        ("ctrlc", &["cli/serve.rs", "cli/top.rs"]),
         ("simplelog", &["logging.rs"]),
         ("toml", &["config/"]),
         ("lexopt", &["config/", "cli/"]),

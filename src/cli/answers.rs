@@ -80,6 +80,12 @@ pub(super) struct Submitted {
     pub job_id: u64,
 }
 
+/// New jobs' ids.
+#[derive(Deserialize)]
+pub(super) struct SubmittedBatch {
+    pub job_ids: Vec<u64>,
+}
+
 /// What a retry of dead letters came to.
 #[derive(Deserialize)]
 pub(super) struct Retried {

@@ -12,6 +12,7 @@ use lexopt::Arg;
 use super::client::Client;
 use super::console::Console;
 use super::error::Error;
+use crate::config::{help_settings, setting_flags};
 
 /// One command of the program.
 pub(super) struct Command {
@@ -26,10 +27,21 @@ pub(super) struct Command {
     /// What follows `threadq ` in an example.
     pub examples: &'static [&'static str],
     /// Does it.
-    pub run: fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>,
+    pub run: Run,
+}
+
+/// How a command is run: by what it needs.
+pub(super) enum Run {
+    /// Asks a server.
+    Client(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
+    /// Needs nothing.
+    Alone(fn(&Args, &mut Console) -> Result<ExitCode, Error>),
+    /// Has the settings of a server as flags too, and takes its command line apart itself.
+    Configured(fn(lexopt::Parser) -> ExitCode),
 }
 
 /// A flag of a command.
+#[derive(Clone, Copy)]
 pub(super) struct Flag {
     /// Without the dashes.
     pub name: &'static str,
@@ -42,27 +54,41 @@ pub(super) struct Flag {
 /// Prints JSON in place of text.
 pub(super) const JSON: Flag = Flag { name: "json", value: "", help: "print the server's JSON, on one line" };
 
-/// Flags of every command.
-const COMMON: [Flag; 2] = [
-    Flag {
-        name: "server",
-        value: "URL",
-        help: "the server to ask [env: THREADQ_SERVER; default: http://127.0.0.1:8080]",
-    },
-    Flag { name: "help", value: "", help: "print this help" },
-];
+/// Of the commands that ask a server.
+const SERVER: Flag = Flag {
+    name: "server",
+    value: "URL",
+    help: "the server to ask [env: THREADQ_SERVER; default: http://127.0.0.1:8080]",
+};
+
+/// Of every command.
+const HELP: Flag = Flag { name: "help", value: "", help: "print this help" };
 
 impl Command {
-    fn all_flags(&self) -> impl Iterator<Item = &'static Flag> {
-        self.flags.iter().chain(&COMMON)
+    /// What it does, in one sentence.
+    pub(super) fn summary(&self) -> String {
+        self.about.split_inclusive('.').next().unwrap_or_default().replace('\n', " ")
     }
 
-    fn flag(&self, name: &str) -> Result<&'static Flag, Error> {
-        self.all_flags().find(|flag| flag.name == name).ok_or_else(|| self.unknown_flag(&format!("--{name}")))
+    /// Its own flags and those that come with its kind of command, without settings.
+    fn own_flags(&self) -> impl Iterator<Item = Flag> {
+        let server = matches!(self.run, Run::Client(_)).then_some(SERVER);
+        self.flags.iter().copied().chain(server).chain([HELP])
+    }
+
+    /// Every flag that it takes.
+    pub(super) fn all_flags(&self) -> impl Iterator<Item = Flag> {
+        let takes_settings = matches!(self.run, Run::Configured(_));
+        let settings = takes_settings.then(setting_flags).into_iter().flatten();
+        self.own_flags().chain(settings.map(|[name, value, help]| Flag { name, value, help }))
+    }
+
+    fn flag(&self, name: &str) -> Result<Flag, Error> {
+        self.own_flags().find(|flag| flag.name == name).ok_or_else(|| self.unknown_flag(&format!("--{name}")))
     }
 
     fn unknown_flag(&self, flag: &str) -> Error {
-        let allowed: Vec<String> = self.all_flags().map(|flag| format!("--{}", flag.name)).collect();
+        let allowed: Vec<String> = self.own_flags().map(|flag| format!("--{}", flag.name)).collect();
         Error::Usage(format!("{} has no flag {flag}; it has {}", self.name, allowed.join(", ")))
     }
 
@@ -74,10 +100,14 @@ impl Command {
     /// The text of `threadq COMMAND --help`.
     pub(super) fn help(&self) -> String {
         let mut text = format!("usage: {}\n\n{}\n\nflags:\n", self.usage(), self.about);
-        let width = self.all_flags().map(|flag| flag.to_string().len()).max().unwrap_or(0);
-        for flag in self.all_flags() {
+        let width = self.own_flags().map(|flag| flag.to_string().len()).max().unwrap_or(0);
+        for flag in self.own_flags() {
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(text, "  {:width$}  {}", flag.to_string(), flag.help);
+        }
+        if matches!(self.run, Run::Configured(_)) {
+            text.push_str("\nsettings, each also as an environment variable (--max-body: THREADQ_MAX_BODY) and a key of the file:\n");
+            text.push_str(&help_settings());
         }
         text.push_str("\nexamples:\n");
         for example in self.examples {
@@ -135,7 +165,7 @@ impl Args {
 
     /// Whether the flag was given.
     pub(super) fn has(&self, flag: &str) -> bool {
-        debug_assert!(self.command.all_flags().any(|known| known.name == flag), "no flag --{flag}");
+        debug_assert!(self.command.own_flags().any(|known| known.name == flag), "no flag --{flag}");
         self.values.contains_key(flag)
     }
 
@@ -222,7 +252,7 @@ pub(super) fn usage(error: lexopt::Error) -> Error {
     Error::Usage(error.to_string())
 }
 
-fn missing_value(flag: &Flag) -> Error {
+fn missing_value(flag: Flag) -> Error {
     Error::Usage(format!("--{} needs a value: {flag}", flag.name))
 }
 
@@ -240,7 +270,7 @@ mod tests {
         about: "Paints a wall.",
         flags: &[Flag { name: "coats", value: "N", help: "how many" }, JSON],
         examples: &["paint north --coats 2"],
-        run: |_, _, _| Ok(ExitCode::SUCCESS),
+        run: Run::Client(|_, _, _| Ok(ExitCode::SUCCESS)),
     };
 
     fn parse(words: &[&str]) -> Result<Args, String> {

@@ -24,6 +24,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: u64 = 512 * 1024 * 1024;
 
 /// Talks to one server.
+#[derive(Clone)]
 pub(super) struct Client {
     agent: Agent,
     /// Without a slash at its end.
@@ -65,6 +66,11 @@ impl Client {
         };
         let token = console.env("THREADQ_API_TOKEN").map(checked_token).transpose()?;
         Ok(Client { agent: agent(), base, token })
+    }
+
+    /// The URL of the server.
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     /// GET of a path and query.

@@ -2,21 +2,28 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::answers::{Deleted, JobView, Page, Retried, count, short_time};
-use super::args::{Args, Command, Flag, JSON, job_type};
-use super::client::{Client, with_query};
+use super::args::{Args, Command, Flag, JSON, Run, job_type};
+use super::client::{Answer, Client, with_query};
 use super::console::Console;
 use super::error::Error;
 use super::jobs::{limit, page};
+use super::progress::Bar;
 use super::table::{Column, cut, whole};
+
+/// Between two looks at how many dead letters are left.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 pub(super) static DLQ: Command = Command {
     name: "dlq",
     words: "list|retry|purge",
-    about: "Lists the jobs that failed for good, sends them back to their queues, or deletes them.\n\
+    about: "Lists the jobs that failed for good, sends them back, or deletes them.\n\
             retry and purge act on all of them, or on all of one type.",
     flags: &[
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
@@ -30,7 +37,7 @@ pub(super) static DLQ: Command = Command {
         "dlq retry --type \"Encode Video\" --dry-run",
         "dlq purge --type \"Encode Video\"",
     ],
-    run: dlq,
+    run: Run::Client(dlq),
 };
 
 fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
@@ -95,7 +102,11 @@ struct RetryBody {
 
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
     let body = RetryBody { kind: args.read("type", job_type)?, dry_run: args.has("dry-run") };
-    let answer = client.post_json("/dlq/retry", &body, None)?;
+    let retry = || client.post_json("/dlq/retry", &body, None);
+    let answer = match body.dry_run {
+        true => retry()?,
+        false => watched("retrying", body.kind.clone(), client, console, retry)?,
+    };
     let Retried { matched, retried } = answer.parse()?;
     let line = if body.dry_run {
         format!("would retry {}", count(matched, "job"))
@@ -110,10 +121,52 @@ fn purge(args: &Args, client: &Client, console: &mut Console) -> Result<(), Erro
     if args.has("dry-run") {
         return count_purge(kind, args, client, console);
     }
-    let answer = client.delete(&with_query("/dlq", &[("type", kind)]))?;
+    let path = with_query("/dlq", &[("type", kind.clone())]);
+    let answer = watched("deleting", kind, client, console, || client.delete(&path))?;
     let Deleted { deleted } = answer.parse()?;
     let line = format!("deleted {}", count(deleted, "job"));
     Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+}
+
+/// Sends a request that takes all dead letters of a type away, and meanwhile shows on a terminal how many are gone.
+fn watched(
+    what: &str,
+    kind: Option<String>,
+    client: &Client,
+    console: &mut Console,
+    send: impl FnOnce() -> Result<Answer, Error> + Send,
+) -> Result<Answer, Error> {
+    if !console.err_is_terminal {
+        return send();
+    }
+    let total = number_of_dead(kind.clone(), client)?;
+    let answer = thread::scope(|scope| {
+        let (sender, answers) = channel();
+        scope.spawn(move || sender.send(send()));
+        loop {
+            match answers.recv_timeout(BETWEEN_LOOKS) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Failed("the request broke off".to_owned()));
+                }
+                // A look that fails says nothing of the request.
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Ok(left) = number_of_dead(kind.clone(), client) {
+                        let done = total.saturating_sub(left);
+                        let result = format!("{done} of {}", count(total, "job"));
+                        console.show_bar(&Bar { what, done, total, result });
+                    }
+                }
+            }
+        }
+    });
+    console.clear_bar();
+    answer
+}
+
+fn number_of_dead(kind: Option<String>, client: &Client) -> Result<u64, Error> {
+    let query = [("type", kind), ("limit", Some("1".to_owned()))];
+    Ok(client.get(&with_query("/dlq", &query))?.parse::<Page>()?.total)
 }
 
 /// The API has no dry run of a purge; the total of a list says the same. Its JSON is that of a retry's dry run.
@@ -123,8 +176,7 @@ fn count_purge(
     client: &Client,
     console: &mut Console,
 ) -> Result<(), Error> {
-    let query = [("type", kind), ("limit", Some("1".to_owned()))];
-    let matched = client.get(&with_query("/dlq", &query))?.parse::<Page>()?.total;
+    let matched = number_of_dead(kind, client)?;
     let json = format!(r#"{{"matched": {matched}, "deleted": 0}}"#);
     let line = format!("would delete {}", count(matched, "job"));
     Ok(console.json_or_line(args.has("json"), &json, &line)?)
@@ -180,6 +232,19 @@ ID  TYPE          TRIES  FAILED (UTC)         ERROR
         assert_eq!(server.request().line, "GET /dlq?type=a&limit=1");
         let done = server.run(&["dlq", "purge", "--dry-run", "--json"]);
         assert_eq!(done.out, "{\"matched\": 9, \"deleted\": 0}\n");
+    }
+
+    #[test]
+    fn on_a_terminal_the_dead_are_counted_first_and_colours_leave_with_no_color() {
+        let server = FakeServer::start(&[(200, &page(9)), (200, r#"{"deleted": 9}"#)]);
+        let done = server.run_on_terminal(&["dlq", "purge", "--type", "a"], &[]);
+        assert_eq!((done.code, done.out.as_str()), (0, "deleted 9 jobs\n"), "{}", done.err);
+        assert_eq!(server.request().line, "GET /dlq?type=a&limit=1");
+        assert_eq!(server.request().line, "DELETE /dlq?type=a");
+
+        let server = FakeServer::start(&[(200, &page(1)), (200, &page(1))]);
+        assert!(server.run_on_terminal(&["dlq", "list"], &[]).out.starts_with("\x1b[1mID\x1b[0m"));
+        assert!(server.run_on_terminal(&["dlq", "list"], &[("NO_COLOR", "1")]).out.starts_with("ID "));
     }
 
     #[test]

@@ -10,29 +10,32 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::args::{Command, Flag, Run};
 use super::escape::{escape, json_line};
-use crate::config::{Config, help_settings};
+use crate::config::Config;
 use crate::managed_redis::RunningRedis;
 use crate::queue::{Audit, Error, Group, Health, Kind, Policy, Queue, RememberedServer, Settings, Severity};
 
-pub(super) const ABOUT: &str = "Says what is wrong with the jobs in Redis, and mends it.";
-
-const HELP: &str = "\
+pub(super) static DOCTOR: Command = Command {
+    name: "doctor",
+    words: "",
+    about: "\
+Says what is wrong with the jobs in Redis, and mends it.
 Compares all that is in Redis, says what does not fit and what endangers jobs, and with --repair mends what does not
 fit. Asks Redis itself, so it works while no server runs, and does no harm while servers run.
 
-Usage: threadq doctor [--repair] [--json] [SETTING..]
-
-      --repair   mend what is found, in small steps, and look again
-      --json     print one line of JSON
-
-Exit codes: 0 nothing is wrong, or all of it was mended (warnings are only printed); 1 something is wrong, or Redis
-cannot be asked; 2 wrong usage or configuration.
-
-Needs the settings of `threadq serve` that say where Redis is: redis-url or data-dir, namespace; and for repairs
+Needs the settings of \"threadq serve\" that say where Redis is: redis-url or data-dir, namespace; and for repairs
 lease-timeout and max-crashes.
 
-";
+Exit codes: 0 nothing is wrong, or all of it was mended (warnings are only printed); 1 something is wrong, or Redis
+cannot be asked; 2 wrong usage or configuration.",
+    flags: &[
+        Flag { name: "repair", value: "", help: "mend what is found, in small steps, and look again" },
+        Flag { name: "json", value: "", help: "print one line of JSON" },
+    ],
+    examples: &["doctor --redis-url redis://127.0.0.1:6379", "doctor --config threadq.toml --repair"],
+    run: Run::Configured(doctor),
+};
 
 /// Why there is no report.
 enum Stopped {
@@ -89,16 +92,11 @@ struct ServerView {
     in_progress: u64,
 }
 
-/// Runs the command.
-pub(super) fn doctor(mut args: lexopt::Parser) -> ExitCode {
+fn doctor(mut args: lexopt::Parser) -> ExitCode {
     let words: Vec<OsString> = match args.raw_args() {
         Ok(words) => words.collect(),
         Err(error) => return stop(&Stopped::Usage(error.to_string())),
     };
-    if words.iter().any(|word| word == "--help" || word == "-h") {
-        let _ = write!(io::stdout(), "{HELP}{}", help_settings());
-        return ExitCode::SUCCESS;
-    }
     // No setting has a value that begins with dashes, so these words are always flags.
     let (own, settings): (Vec<_>, Vec<_>) =
         words.into_iter().partition(|word| word == "--repair" || word == "--json");

@@ -1,4 +1,4 @@
-//! `threadq enqueue`: submits one job and, if asked to, waits for its end.
+//! `threadq enqueue`: submits one job and, if asked to, waits for its end. The many of `--file` are in `bulk.rs`.
 
 use std::fs;
 use std::io::Read;
@@ -12,7 +12,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::answers::{JobView, Submitted};
-use super::args::{Args, Command, Flag, job_type, queue_name, whole_number};
+use super::args::{Args, Command, Flag, Run, job_type, queue_name, whole_number};
+use super::bulk::enqueue_file;
 use super::client::{Answer, Client};
 use super::console::Console;
 use super::error::Error;
@@ -20,10 +21,10 @@ use crate::duration;
 
 /// The longest that the API lets a request wait for a job.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Between two looks at a job when the server did not hold the first one back.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between two questions when the server did not hold the first one back.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may be away while we wait for a job: long enough for a restart, or a failover of Redis.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest delay of a job: 365 days.
 const MAX_DELAY: Duration = Duration::from_millis(31_536_000_000);
 /// The longest timeout of an attempt: 24 hours.
@@ -31,8 +32,12 @@ const MAX_TIMEOUT: Duration = Duration::from_millis(86_400_000);
 
 pub(super) static ENQUEUE: Command = Command {
     name: "enqueue",
-    words: "TYPE",
-    about: "Submits a job and prints its id. With --wait, exits 0 if it completed, 1 if it failed or was cancelled.",
+    words: "TYPE|--file FILE",
+    about: "Submits a job and prints its id. With --wait, exits 0 if it completed, 1 if it failed or was cancelled.\n\
+            With --file, submits a job for each line: an object as POST /jobs takes it, with type, payload, queue,\n\
+            delay_ms, run_at, max_attempts, timeout_ms, unique_key. They go in batches of up to 1,000, each of\n\
+            which is stored once even if its answer is lost; a repeat of the whole with the same\n\
+            --idempotency-key, within 24 h, submits only what is missing.",
     flags: &[
         Flag {
             name: "payload",
@@ -58,20 +63,30 @@ pub(super) static ENQUEUE: Command = Command {
             value: "KEY",
             help: "the same key again, within 24 h, gives the same job",
         },
+        Flag {
+            name: "file",
+            value: "FILE|-",
+            help: "submit the jobs of this file or stdin, one JSON object a line",
+        },
         Flag { name: "wait", value: "", help: "wait until the job is completed, failed or cancelled" },
         Flag {
             name: "json",
             value: "",
-            help: "print the server's JSON; with --wait the job, once it has ended",
+            help: "print the server's JSON, of --file a line a batch; with --wait the job, once it has ended",
         },
     ],
     examples: &[
         "enqueue \"Encode Video\" --payload '{\"file\": \"a.mp4\"}'",
         "enqueue report --payload @report.json --delay 10m --max-attempts 3",
         "enqueue echo --payload 42 --wait --json",
+        "enqueue --file jobs.ndjson --idempotency-key import-2026-11-24",
     ],
-    run: enqueue,
+    run: Run::Client(enqueue),
 };
+
+/// The flags that say something about the one job.
+const OF_ONE_JOB: [&str; 8] =
+    ["payload", "queue", "delay", "run-at", "max-attempts", "timeout", "unique-key", "wait"];
 
 /// The body of POST /jobs. What is absent is the server's to decide.
 #[derive(Serialize)]
@@ -95,6 +110,11 @@ struct Submission {
 }
 
 fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    if let Some(file) = args.text("file") {
+        args.no_words()?;
+        args.refuse(&OF_ONE_JOB, "--file, whose lines say it")?;
+        return enqueue_file(file, args, client, console);
+    }
     let idempotency_key = args.read("idempotency-key", idempotency_key)?;
     let submission = submission(args, console)?;
     let header = idempotency_key.as_deref().map(|key| ("Idempotency-Key", key));
@@ -187,7 +207,7 @@ fn unique_key(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn idempotency_key(text: &str) -> Result<String, &'static str> {
+pub(super) fn idempotency_key(text: &str) -> Result<String, &'static str> {
     let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_visible && (1..=200).contains(&text.len()) {
         Ok(text.to_owned())
@@ -323,8 +343,8 @@ mod tests {
     fn wrong_usage_says_what_is_allowed_and_sends_nothing() {
         let long = "x".repeat(201);
         let cases: &[(&[&str], &str)] = &[
-            (&[], "enqueue cannot do with no word; usage: threadq enqueue TYPE [flags]"),
-            (&["a", "b"], "enqueue cannot do with \"a b\"; usage: threadq enqueue TYPE [flags]"),
+            (&[], "enqueue cannot do with no word; usage: threadq enqueue TYPE|--file FILE [flags]"),
+            (&["a", "b"], "enqueue cannot do with \"a b\"; usage: threadq enqueue TYPE|--file FILE [flags]"),
             (&[""], "\"\": a type must have 1 to 100 characters, none of them a control character"),
             (
                 &["a", "--queue", "a b"],

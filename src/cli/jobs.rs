@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::answers::{JobView, Page, short_span, short_time};
-use super::args::{Args, Command, Flag, JSON, job_type, whole_number};
+use super::args::{Args, Command, Flag, JSON, Run, job_type, whole_number};
 use super::client::{Client, with_query};
 use super::console::Console;
 use super::error::Error;
 use super::escape::escape;
+use super::style::of_status;
 use super::table::{Column, cut, whole};
 use crate::job::{JobId, Status};
 
@@ -28,7 +29,7 @@ pub(super) static JOBS: Command = Command {
         JSON,
     ],
     examples: &["jobs --status processing", "jobs --type \"Encode Video\" --limit 100 --page 2"],
-    run: jobs,
+    run: Run::Client(jobs),
 };
 
 pub(super) static SHOW: Command = Command {
@@ -37,34 +38,34 @@ pub(super) static SHOW: Command = Command {
     about: "Shows everything about a job.",
     flags: &[JSON],
     examples: &["show 1764000000000123", "show 1764000000000123 --json"],
-    run: show,
+    run: Run::Client(show),
 };
 
 pub(super) static RETRY: Command = Command {
     name: "retry",
     words: "ID",
     about: "Sends a failed or cancelled job back to its queue, with all its attempts.",
-    flags: &[],
+    flags: &[JSON],
     examples: &["retry 1764000000000123"],
-    run: retry,
+    run: Run::Client(retry),
 };
 
 pub(super) static CANCEL: Command = Command {
     name: "cancel",
     words: "ID",
     about: "Cancels a job that has not ended; one that is running is told to stop.",
-    flags: &[],
+    flags: &[JSON],
     examples: &["cancel 1764000000000123"],
-    run: cancel,
+    run: Run::Client(cancel),
 };
 
 pub(super) static DELETE: Command = Command {
     name: "delete",
     words: "ID",
     about: "Deletes a job that is completed, failed or cancelled.",
-    flags: &[],
+    flags: &[JSON],
     examples: &["delete 1764000000000123"],
-    run: delete,
+    run: Run::Client(delete),
 };
 
 fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
@@ -98,8 +99,14 @@ pub(super) fn limit(args: &Args) -> Result<Option<String>, Error> {
 }
 
 fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 6] =
-        [whole("ID"), whole("STATUS"), cut("TYPE"), cut("QUEUE"), whole("TRIES"), whole("CREATED (UTC)")];
+    const COLUMNS: [Column; 6] = [
+        whole("ID"),
+        whole("STATUS").styled(of_status),
+        cut("TYPE"),
+        cut("QUEUE"),
+        whole("TRIES"),
+        whole("CREATED (UTC)"),
+    ];
     let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
         console.table(&COLUMNS, &rows)?;
@@ -177,8 +184,10 @@ fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
-    let job: JobView = client.post(&format!("/jobs/{id}/retry"))?.parse()?;
-    writeln!(console.out, "job {id} is back in queue {}", escape(&job.queue))?;
+    let answer = client.post(&format!("/jobs/{id}/retry"))?;
+    let job: JobView = answer.parse()?;
+    let line = format!("job {id} is back in queue {}", escape(&job.queue));
+    console.json_or_line(args.has("json"), &answer.body, &line)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -188,14 +197,15 @@ fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCod
     answer.parse::<JobView>()?;
     // 202: it runs, and has been told to stop.
     let what = if answer.status == 202 { "is running and told to stop" } else { "is cancelled" };
-    writeln!(console.out, "job {id} {what}")?;
+    console.json_or_line(args.has("json"), &answer.body, &format!("job {id} {what}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
     client.delete(&format!("/jobs/{id}"))?;
-    writeln!(console.out, "job {id} is deleted")?;
+    // The API has nothing to say of it; this is what a purge says.
+    console.json_or_line(args.has("json"), r#"{"deleted": 1}"#, &format!("job {id} is deleted"))?;
     Ok(ExitCode::SUCCESS)
 }
 

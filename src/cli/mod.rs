@@ -1,37 +1,45 @@
 //! The program's command line: finds the command by its first word and runs it.
 //!
-//! Most commands talk to the HTTP API of a running server and know nothing of Redis. Each is a `Command` in
-//! the file of its group, and listed in `CLIENT_COMMANDS`; the server's own commands have their arms in `run_in`.
+//! Each command is a `Command` in the file of its group, listed in `COMMANDS`: the help, the completions and the parsing
+//! are made from it. Most commands talk to the HTTP API of a running server and know nothing of Redis.
 
 mod answers;
 mod args;
+mod bulk;
 mod client;
+mod completions;
 mod console;
 mod dlq;
 mod doctor;
 mod enqueue;
 mod error;
 mod escape;
+mod help;
 mod jobs;
+mod progress;
 mod serve;
 mod stats;
+mod style;
 mod table;
 #[cfg(test)]
 mod testing;
+mod top;
 
-use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use lexopt::Arg;
 
-use args::{Args, Command};
+use args::{Args, Command, Run};
 use client::Client;
 use console::Console;
 use error::Error;
 
-/// The commands that talk to a server.
-static CLIENT_COMMANDS: [&Command; 9] = [
+/// All commands, in the order of the help.
+static COMMANDS: [&Command; 15] = [
+    &serve::SERVE,
+    &serve::CHECK,
+    &doctor::DOCTOR,
     &enqueue::ENQUEUE,
     &jobs::JOBS,
     &jobs::SHOW,
@@ -41,13 +49,9 @@ static CLIENT_COMMANDS: [&Command; 9] = [
     &dlq::DLQ,
     &stats::STATS,
     &stats::QUEUES,
-];
-
-/// The commands that work without a server, or are one: name and what it does.
-const SERVER_COMMANDS: [(&str, &str); 3] = [
-    ("serve", "Runs the server."),
-    ("check", "Checks the configuration, the handlers and Redis."),
-    ("doctor", doctor::ABOUT),
+    &top::TOP,
+    &help::HELP,
+    &help::COMPLETIONS,
 ];
 
 /// The first word of the command line.
@@ -64,20 +68,26 @@ pub fn run() -> ExitCode {
     let (mut stdin, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
     // A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    run_in(args, &mut Console { stdin: &mut stdin, out: &mut out, err: &mut err, env: &env })
+    let (out_is_terminal, err_is_terminal) = (out.is_terminal(), err.is_terminal());
+    let mut console = Console {
+        stdin: &mut stdin,
+        out: &mut out,
+        err: &mut err,
+        env: &env,
+        out_is_terminal,
+        err_is_terminal,
+        has_bar: false,
+    };
+    run_in(args, &mut console)
 }
 
 /// Runs the program in these surroundings.
 fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
-    let done = match first(&mut args) {
-        Ok(First::Help) => print(&overview(), console),
-        Ok(First::Version) => print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n"), console),
-        Ok(First::Command(name)) if name == "serve" => return serve::serve(args),
-        Ok(First::Command(name)) if name == "check" => return serve::check(args),
-        Ok(First::Command(name)) if name == "doctor" => return doctor::doctor(args),
-        Ok(First::Command(name)) => run_client(&name, &mut args, console),
-        Err(error) => Err(error),
-    };
+    let done = first(&mut args).and_then(|first| match first {
+        First::Help => console.print(&help::overview()),
+        First::Version => console.print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n")),
+        First::Command(name) => run_command(find(&name)?, args, console),
+    });
     // What is still buffered may meet a closed pipe or a full disk only now.
     let done = done.and_then(|code| console.out.flush().map(|()| code).map_err(Error::from));
     done.unwrap_or_else(|error| fail(&error, console))
@@ -94,20 +104,31 @@ fn first(args: &mut lexopt::Parser) -> Result<First, Error> {
     }
 }
 
-fn run_client(name: &str, parser: &mut lexopt::Parser, console: &mut Console) -> Result<ExitCode, Error> {
-    let command = CLIENT_COMMANDS.into_iter().find(|command| command.name == name);
-    let command = command.ok_or_else(|| not_a_command(name))?;
-    let args = Args::parse(command, parser)?;
-    if args.has("help") {
-        return print(&command.help(), console);
+fn run_command(
+    command: &'static Command,
+    mut parser: lexopt::Parser,
+    console: &mut Console,
+) -> Result<ExitCode, Error> {
+    if let Run::Configured(run) = command.run {
+        let words = parser.raw_args().map_err(args::usage)?;
+        if words.as_slice().iter().any(|word| word == "--help" || word == "-h") {
+            return console.print(&command.help());
+        }
+        return Ok(run(parser));
     }
-    let client = Client::new(args.text("server"), console)?;
-    (command.run)(&args, &client, console)
+    let args = Args::parse(command, &mut parser)?;
+    if args.has("help") {
+        return console.print(&command.help());
+    }
+    match command.run {
+        Run::Client(run) => run(&args, &Client::new(args.text("server"), console)?, console),
+        Run::Alone(run) => run(&args, console),
+        Run::Configured(run) => Ok(run(parser)),
+    }
 }
 
-fn print(text: &str, console: &mut Console) -> Result<ExitCode, Error> {
-    console.out.write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+fn find(name: &str) -> Result<&'static Command, Error> {
+    COMMANDS.into_iter().find(|command| command.name == name).ok_or_else(|| not_a_command(name))
 }
 
 fn fail(error: &Error, console: &mut Console) -> ExitCode {
@@ -122,38 +143,7 @@ fn not_a_command(word: &str) -> Error {
 }
 
 fn command_names() -> String {
-    let names: Vec<&str> = commands().map(|(name, _)| name).collect();
-    names.join(", ")
-}
-
-/// All commands, each with what it does.
-fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let client = CLIENT_COMMANDS.iter().map(|command| (command.name, command.about));
-    SERVER_COMMANDS.into_iter().chain(client)
-}
-
-/// The text of `threadq --help`.
-fn overview() -> String {
-    let mut text = String::from(
-        "threadq: a background-job server on Redis\n\n\
-         usage: threadq COMMAND [flags]\n\n\
-         commands:\n",
-    );
-    for (name, about) in commands() {
-        let first_sentence = about.split_inclusive('.').next().unwrap_or(about);
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {name:8}  {}", first_sentence.replace('\n', " "));
-    }
-    text.push_str(
-        "\nthreadq COMMAND --help tells more; threadq --version prints the version.\n\
-         All but serve, doctor and check ask a running server: --server URL or THREADQ_SERVER\n\
-         [default: http://127.0.0.1:8080], with the token in THREADQ_API_TOKEN if it wants one.\n\
-         Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
-         examples:\n  \
-         threadq serve --demo\n  \
-         threadq enqueue echo --payload '{\"hello\": \"world\"}' --wait\n",
-    );
-    text
+    COMMANDS.map(|command| command.name).join(", ")
 }
 
 #[cfg(test)]
@@ -163,24 +153,49 @@ mod tests {
 
     #[test]
     fn help_lists_every_command() {
-        for flag in ["--help", "-h"] {
+        for flag in ["--help", "-h", "help"] {
             let done = run(&[flag]);
             assert_eq!((done.code, done.err.as_str()), (0, ""));
-            for (name, _) in commands() {
-                assert!(done.out.contains(&format!("\n  {name} ")), "{name}: {}", done.out);
+            for command in COMMANDS {
+                assert!(
+                    done.out.contains(&format!("\n  {} ", command.name)),
+                    "{}: {}",
+                    command.name,
+                    done.out
+                );
             }
             assert!(done.out.lines().all(|line| line.len() <= 100), "{}", done.out);
         }
     }
 
     #[test]
-    fn every_client_command_has_help() {
-        for command in CLIENT_COMMANDS {
+    fn every_command_has_help_with_its_flags_and_examples() {
+        for command in COMMANDS {
             let done = run(&[command.name, "--help"]);
             assert_eq!((done.code, done.err.as_str()), (0, ""));
             assert!(done.out.starts_with(&format!("usage: threadq {}", command.name)), "{}", done.out);
-            assert!(done.out.contains("--server URL"), "{}", done.out);
+            for flag in command.all_flags() {
+                assert!(done.out.contains(&format!("\n  {flag} ")), "{flag}: {}", done.out);
+            }
+            let asks_a_server = matches!(command.run, Run::Client(_));
+            assert_eq!(done.out.contains("--server URL"), asks_a_server, "{}", done.out);
             assert!(done.out.contains(&format!("examples:\n  threadq {}", command.name)), "{}", done.out);
+            assert_eq!(run(&["help", command.name]).out, done.out);
+        }
+        let done = run(&["help", "paint"]);
+        assert_eq!((done.code, done.out.as_str()), (2, ""));
+        assert!(done.err.starts_with("threadq: \"paint\" is no command; there is serve, "), "{}", done.err);
+    }
+
+    #[test]
+    fn every_example_can_be_taken_apart() {
+        for command in COMMANDS {
+            for example in command.examples {
+                assert!(example.starts_with(command.name), "{example}");
+                for flag in example.split(' ').filter_map(|word| word.strip_prefix("--")) {
+                    assert!(command.all_flags().any(|known| known.name == flag), "{example}: --{flag}");
+                }
+            }
         }
     }
 
@@ -202,7 +217,7 @@ mod tests {
             let done = run(&args);
             assert_eq!((done.code, done.out.as_str()), (2, ""));
             assert!(done.err.starts_with(complaint), "{}", done.err);
-            assert!(done.err.ends_with(", stats, queues\n"), "{}", done.err);
+            assert!(done.err.ends_with(", help, completions\n"), "{}", done.err);
         }
     }
 

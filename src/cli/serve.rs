@@ -5,9 +5,36 @@ use std::process::ExitCode;
 
 use crossbeam_channel::unbounded;
 
-use crate::config::{Config, help_settings};
+use super::args::{Command, Run};
+use crate::config::Config;
 use crate::logging;
 use crate::server::{Server, StartError, check as check_server};
+
+/// Runs the server until SIGINT or SIGTERM; a second one ends it at once.
+pub(super) static SERVE: Command = Command {
+    name: "serve",
+    words: "",
+    about: "Runs the server. Without redis-url it starts a private redis-server and looks after it.\n\
+            The first line on stdout says where it listens; the log goes to stderr. SIGTERM or SIGINT\n\
+            lets running jobs end for drain-timeout; a second one ends at once.",
+    flags: &[],
+    examples: &[
+        "serve --demo",
+        "serve --config threadq.toml",
+        "serve --redis-url redis://127.0.0.1:6379 --queues mail=3,default --workers 50",
+    ],
+    run: Run::Configured(serve),
+};
+
+/// Reads the configuration, resolves every handler and looks at Redis, and says what is wrong.
+pub(super) static CHECK: Command = Command {
+    name: "check",
+    words: "",
+    about: "Checks the configuration, the handlers and Redis. Starts nothing.",
+    flags: &[],
+    examples: &["check --config threadq.toml"],
+    run: Run::Configured(check),
+};
 
 /// Done.
 const DONE: u8 = 0;
@@ -16,9 +43,8 @@ const FAILED: u8 = 1;
 /// Wrong usage or configuration.
 const WRONG: u8 = 2;
 
-/// Runs the server until SIGINT or SIGTERM; a second one ends it at once.
-pub fn serve(args: lexopt::Parser) -> ExitCode {
-    run("serve", "Runs the server.", args, |config| {
+fn serve(args: lexopt::Parser) -> ExitCode {
+    run(args, |config| {
         logging::init(config.log_format, config.log_level);
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (signal, signals) = unbounded();
@@ -38,9 +64,8 @@ pub fn serve(args: lexopt::Parser) -> ExitCode {
     })
 }
 
-/// Reads the configuration, resolves every handler and looks at Redis, and says what is wrong.
-pub fn check(args: lexopt::Parser) -> ExitCode {
-    run("check", "Checks the configuration, the handlers and Redis.", args, |config| {
+fn check(args: lexopt::Parser) -> ExitCode {
+    run(args, |config| {
         let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}"));
         for line in warnings.chain(check_server(&config)?) {
             println!("{line}");
@@ -50,20 +75,11 @@ pub fn check(args: lexopt::Parser) -> ExitCode {
     })
 }
 
-fn run(
-    name: &str,
-    about: &str,
-    mut args: lexopt::Parser,
-    work: impl FnOnce(Config) -> Result<(), StartError>,
-) -> ExitCode {
+fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
     let words: Vec<_> = match args.raw_args() {
         Ok(words) => words.collect(),
         Err(error) => return fail(WRONG, &error.to_string()),
     };
-    if words.iter().any(|word| word == "--help" || word == "-h") {
-        print!("{about}\n\nUsage: threadq {name} [SETTING..]\n\n{}", help_settings());
-        return ExitCode::from(DONE);
-    }
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let config = match Config::load(words, env) {
         Ok(config) => config,

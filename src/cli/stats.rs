@@ -4,10 +4,11 @@ use std::io;
 use std::process::ExitCode;
 
 use super::answers::{QueueView, Queues, ServerView, Stats, short_span, short_time};
-use super::args::{Args, Command, JSON, queue_name};
+use super::args::{Args, Command, JSON, Run, queue_name};
 use super::client::{Client, percent_encode};
 use super::console::Console;
 use super::error::Error;
+use super::style::{of_state, of_status};
 use super::table::{Column, cut, whole};
 use crate::job::Status;
 
@@ -17,7 +18,7 @@ pub(super) static STATS: Command = Command {
     about: "Shows how many jobs there are of each status, and the queues and servers.",
     flags: &[JSON],
     examples: &["stats", "stats --json"],
-    run: stats,
+    run: Run::Client(stats),
 };
 
 pub(super) static QUEUES: Command = Command {
@@ -27,7 +28,7 @@ pub(super) static QUEUES: Command = Command {
             it still accepts new ones.",
     flags: &[JSON],
     examples: &["queues", "queues pause default", "queues resume default"],
-    run: queues,
+    run: Run::Client(queues),
 };
 
 fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
@@ -47,7 +48,7 @@ fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode
 }
 
 fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 2] = [whole("STATUS"), whole("JOBS")];
+    const COLUMNS: [Column; 2] = [whole("STATUS").styled(of_status), whole("JOBS")];
     let rows = Status::ALL.map(|status| {
         let count = stats.counts.get(status.as_str()).copied().unwrap_or(0);
         [status.to_string(), count.to_string()]
@@ -55,8 +56,9 @@ fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
     console.table(&COLUMNS, &rows)
 }
 
-fn write_queues(queues: &[QueueView], console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 4] = [cut("QUEUE"), whole("QUEUED"), whole("STATE"), whole("OLDEST")];
+pub(super) fn write_queues(queues: &[QueueView], console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 4] =
+        [cut("QUEUE"), whole("QUEUED"), whole("STATE").styled(of_state), whole("OLDEST")];
     if queues.is_empty() {
         return writeln!(console.out, "no queues");
     }
@@ -73,7 +75,7 @@ fn queue_row(queue: &QueueView) -> [String; 4] {
     ]
 }
 
-fn write_servers(servers: &[ServerView], console: &mut Console) -> io::Result<()> {
+pub(super) fn write_servers(servers: &[ServerView], console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 4] =
         [cut("SERVER"), whole("BUSY"), whole("STARTED (UTC)"), whole("LAST HEARTBEAT")];
     if servers.is_empty() {

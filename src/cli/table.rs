@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::escape::escape;
+use super::style::Style;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -12,24 +13,41 @@ const LEAST_WIDTH: usize = 6;
 /// A column of a table.
 pub(super) struct Column {
     title: &'static str,
-    /// Whether a long value may lose its end; an id that did would be of no use.
+    /// Whether a long value may lose its end while others are whole.
     may_cut: bool,
+    style: fn(&str) -> Option<Style>,
 }
 
-/// A column whose values are always shown whole.
+impl Column {
+    /// The same column, with its values in the style that this gives for each.
+    pub(super) const fn styled(self, style: fn(&str) -> Option<Style>) -> Column {
+        Column { style, ..self }
+    }
+}
+
+/// What a table has to fit.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    /// How many columns of a terminal a line may take.
+    pub width: usize,
+    /// Whether the terminal has colours.
+    pub colours: bool,
+}
+
+/// A column whose values are shown whole where the terminal is wide enough.
 pub(super) const fn whole(title: &'static str) -> Column {
-    Column { title, may_cut: false }
+    Column { title, may_cut: false, style: |_| None }
 }
 
 /// A column whose values lose their end if there is no room.
 pub(super) const fn cut(title: &'static str) -> Column {
-    Column { title, may_cut: true }
+    Column { title, may_cut: true, style: |_| None }
 }
 
-/// Writes rows under the titles of their columns, in at most `width` characters a line where that is possible.
+/// Writes rows under the titles of their columns, in lines that fit where that is possible.
 pub(super) fn write_table<const N: usize>(
     out: &mut dyn Write,
-    width: usize,
+    look: Look,
     columns: &[Column; N],
     rows: &[[String; N]],
 ) -> io::Result<()> {
@@ -37,9 +55,16 @@ pub(super) fn write_table<const N: usize>(
     let lines: Vec<[String; N]> = std::iter::once(&titles).chain(rows).map(escape_all).collect();
     let mut widths: [usize; N] =
         std::array::from_fn(|i| lines.iter().map(|line| length(&line[i])).max().unwrap_or(0));
-    shrink(&mut widths, columns, width);
-    for line in &lines {
-        let cells: [String; N] = std::array::from_fn(|i| fit(&line[i], widths[i]));
+    shrink(&mut widths, columns, look.width);
+    for (number, line) in lines.iter().enumerate() {
+        let cells: [String; N] = std::array::from_fn(|i| {
+            let style = if number == 0 { Some(Style::Bold) } else { (columns[i].style)(&line[i]) };
+            let (text, filling) = fit(&line[i], widths[i]);
+            match style.filter(|_| look.colours) {
+                Some(style) => style.paint(&text) + &filling,
+                None => text + &filling,
+            }
+        });
         writeln!(out, "{}", cells.join(GAP).trim_end())?;
     }
     Ok(())
@@ -49,44 +74,106 @@ fn escape_all<const N: usize>(cells: &[String; N]) -> [String; N] {
     cells.each_ref().map(|cell| escape(cell))
 }
 
-fn length(text: &str) -> usize {
-    text.chars().count()
+/// How many columns of a terminal the text takes.
+pub(super) fn length(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
 }
 
-/// Takes from the widest column that may be cut until the line fits.
+/// Characters of East Asian scripts and emoji take two columns, combining ones none.
+fn columns_of(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}'
+        | '\u{200b}'..='\u{200d}'
+        | '\u{20d0}'..='\u{20ff}'
+        | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// Takes from the widest column that may be cut until the line fits; on a terminal too narrow for that, from any but
+/// the first, where the id is, the last one first.
 fn shrink<const N: usize>(widths: &mut [usize; N], columns: &[Column; N], width: usize) {
     let gaps = GAP.len() * N.saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > width {
         let widest = (0..N)
             .filter(|&i| columns[i].may_cut && widths[i] > LEAST_WIDTH.max(length(columns[i].title)))
             .max_by_key(|&i| widths[i]);
-        match widest {
+        let last = || (1..N).rfind(|&i| widths[i] > LEAST_WIDTH);
+        match widest.or_else(last) {
             Some(i) => widths[i] -= 1,
             None => return,
         }
     }
 }
 
-/// The text in exactly `width` characters: filled with spaces, or cut with a mark.
-fn fit(text: &str, width: usize) -> String {
+/// The text, cut with a mark where it is too long, and the spaces that fill it up to this width.
+fn fit(text: &str, width: usize) -> (String, String) {
+    let text = cut_to(text, width);
+    let filling = " ".repeat(width.saturating_sub(length(&text)));
+    (text, filling)
+}
+
+/// The text in at most this width; a mark stands for what was cut.
+pub(super) fn cut_to(text: &str, width: usize) -> String {
     if length(text) <= width {
-        return format!("{text:width$}");
+        return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
+    let mut room = width.saturating_sub(1);
+    let kept = text.chars().take_while(|&c| {
+        let fits = columns_of(c) <= room;
+        room = room.saturating_sub(columns_of(c));
+        fits
+    });
+    kept.chain(['…']).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const COLUMNS: [Column; 3] = [whole("ID"), cut("TYPE"), cut("ERROR")];
+    const COLUMNS: [Column; 3] = [whole("ID"), cut("TYPE").styled(red_x), cut("ERROR")];
+
+    fn red_x(text: &str) -> Option<Style> {
+        (text == "x").then_some(Style::Red)
+    }
 
     fn table(width: usize, rows: &[[&str; 3]]) -> String {
+        look_at(Look { width, colours: false }, rows)
+    }
+
+    fn look_at(look: Look, rows: &[[&str; 3]]) -> String {
         let rows: Vec<[String; 3]> = rows.iter().map(|row| row.map(str::to_owned)).collect();
         let mut out = Vec::new();
-        write_table(&mut out, width, &COLUMNS, &rows).unwrap();
+        write_table(&mut out, look, &COLUMNS, &rows).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colour() {
+        let rows = [["1", "Encode Video", "bad"], ["1000", "x", "b"]];
+        let text = look_at(Look { width: 80, colours: true }, &rows);
+        assert!(text.contains("1000  \x1b[31mx\x1b[0m             b\n"), "{text:?}");
+        assert!(text.starts_with("\x1b[1mID\x1b[0m    \x1b[1mTYPE\x1b[0m"), "{text:?}");
+        let plain = text.replace("\x1b[31m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
+        assert_eq!(plain, table(80, &rows));
+    }
+
+    #[test]
+    fn wide_characters_are_counted_by_the_columns_they_take() {
+        let text = table(24, &[["1", "日本語", &"日".repeat(20)], ["2", "e\u{301}", "b"]]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "1   日本語  日日日日日…");
+        assert_eq!(lines[2], "2   e\u{301}       b");
+        assert!(lines.iter().all(|line| length(line) <= 24), "{text}");
     }
 
     #[test]

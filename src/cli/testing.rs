@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -64,7 +64,13 @@ impl FakeServer {
 
     /// Runs a command against this server that reads this from stdin.
     pub(crate) fn run_with_stdin(&self, args: &[&str], mut stdin: &[u8]) -> Done {
-        run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, &mut Vec::new())
+        run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, false)
+    }
+
+    /// Runs a command against this server on a terminal, with this environment.
+    pub(crate) fn run_on_terminal(&self, args: &[&str], env: &[(&str, &str)]) -> Done {
+        let env = [env, &[("THREADQ_SERVER", &*self.url)]].concat();
+        run_all(args, &env, &mut io::empty(), true)
     }
 }
 
@@ -82,6 +88,8 @@ fn serve(listener: &TcpListener, mut answers: VecDeque<(u16, String)>, requests:
                 "HTTP/1.1 {status} Canned\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             )
             .unwrap();
+            // Closing before everything is read would be a reset, which can overtake the answer.
+            let _ = stream.shutdown(Shutdown::Write).and_then(|()| io::copy(&mut stream, &mut io::sink()));
         }
     }
 }
@@ -122,29 +130,46 @@ pub(crate) fn run(args: &[&str]) -> Done {
     run_with_env(args, &[])
 }
 
-/// Runs a command in an environment of just these variables, and a terminal of 80 columns.
+/// Runs a command in an environment of just these variables, without a terminal.
 pub(crate) fn run_with_env(args: &[&str], env: &[(&str, &str)]) -> Done {
-    run_all(args, env, &mut io::empty(), &mut Vec::new())
+    run_all(args, env, &mut io::empty(), false)
 }
 
 /// Runs a command whose output cannot be written.
 pub(crate) fn run_into(args: &[&str], url: &str, out: &mut dyn Write) -> (u8, String) {
     let mut err = Vec::new();
     let env = |name: &str| (name == "THREADQ_SERVER").then(|| url.to_owned());
-    let mut console = Console { stdin: &mut io::empty(), out, err: &mut err, env: &env };
+    let mut console = Console {
+        stdin: &mut io::empty(),
+        out,
+        err: &mut err,
+        env: &env,
+        out_is_terminal: false,
+        err_is_terminal: false,
+        has_bar: false,
+    };
     let code = super::run_in(lexopt::Parser::from_args(args), &mut console);
     (code_of(code), String::from_utf8(err).unwrap())
 }
 
-fn run_all(args: &[&str], env: &[(&str, &str)], stdin: &mut dyn Read, out: &mut Vec<u8>) -> Done {
-    let mut err = Vec::new();
+/// Where there is a terminal it has 80 columns.
+fn run_all(args: &[&str], env: &[(&str, &str)], stdin: &mut dyn Read, is_terminal: bool) -> Done {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
     let env = |name: &str| {
         let known = env.iter().chain(&[("COLUMNS", "80")]).find(|(known, _)| *known == name);
         known.map(|(_, value)| (*value).to_owned())
     };
-    let mut console = Console { stdin, out, err: &mut err, env: &env };
+    let mut console = Console {
+        stdin,
+        out: &mut out,
+        err: &mut err,
+        env: &env,
+        out_is_terminal: is_terminal,
+        err_is_terminal: is_terminal,
+        has_bar: false,
+    };
     let code = code_of(super::run_in(lexopt::Parser::from_args(args), &mut console));
-    Done { code, out: String::from_utf8(out.clone()).unwrap(), err: String::from_utf8(err).unwrap() }
+    Done { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
 /// The number in an `ExitCode`, which does not give it away.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 pub use self::secret::Secret;
-pub use self::settings::help_settings;
+pub use self::settings::{help_settings, setting_flags};
 use self::sources::Given;
 use self::values::Invalid;
 use crate::handler::Policy;

@@ -68,6 +68,9 @@ fn put<T>(field: &mut T, value: Result<T, Invalid>) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// What the flag is for that names the file.
+const CONFIG_HELP: &str = "a TOML file with any of these settings, and handlers";
+
 /// Any duration, from none at all.
 fn any_duration(text: &str) -> Result<Duration, Invalid> {
     values::duration(text, Duration::ZERO..=MAX_DURATION)
@@ -247,10 +250,16 @@ fn set_redis_url(config: &mut Config, text: &str) -> Result<(), Invalid> {
     put(&mut config.redis_url, values::redis_url(text).map(Some))
 }
 
+/// The flags of `threadq serve`: the name, what stands for its value (empty for a switch), and the help of each.
+pub fn setting_flags() -> impl Iterator<Item = [&'static str; 3]> {
+    let config_file = ["config", "FILE", CONFIG_HELP];
+    let settings = SETTINGS.iter().map(|setting| [setting.name, setting.value, setting.help]);
+    std::iter::once(config_file).chain(settings)
+}
+
 /// The table of settings for `threadq serve --help`: a line per flag, with its default.
 pub fn help_settings() -> String {
-    let config_file =
-        ("--config FILE".to_owned(), "a TOML file with any of these settings, and handlers".to_owned());
+    let config_file = ("--config FILE".to_owned(), CONFIG_HELP.to_owned());
     let rows: Vec<(String, String)> =
         std::iter::once(config_file).chain(SETTINGS.iter().map(help_row)).collect();
     let width = rows.iter().map(|(flag, _)| flag.len()).max().unwrap_or_default();
