@@ -3,6 +3,7 @@
 use crate::job::{JobId, is_queue_name};
 
 use super::reply::Reply;
+use super::ui::File;
 
 /// What a path names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +22,8 @@ pub enum Route {
     Metrics,
     Healthz,
     Readyz,
+    /// A part of the dashboard.
+    Ui(&'static File),
 }
 
 /// The shape of a path: its pattern as the documentation has it, and the methods it knows.
@@ -30,7 +33,7 @@ pub struct Shape {
 }
 
 /// All shapes. A segment in braces stands for any.
-const SHAPES: [Shape; 14] = [
+const SHAPES: [Shape; 18] = [
     Shape { pattern: "/jobs", methods: &["GET", "POST"] },
     Shape { pattern: "/jobs/batch", methods: &["POST"] },
     Shape { pattern: "/jobs/{id}", methods: &["GET", "DELETE"] },
@@ -45,6 +48,10 @@ const SHAPES: [Shape; 14] = [
     Shape { pattern: "/metrics", methods: &["GET"] },
     Shape { pattern: "/healthz", methods: &["GET"] },
     Shape { pattern: "/readyz", methods: &["GET"] },
+    Shape { pattern: "/", methods: &["GET"] },
+    Shape { pattern: "/ui/app.js", methods: &["GET"] },
+    Shape { pattern: "/ui/style.css", methods: &["GET"] },
+    Shape { pattern: "/ui/icon.svg", methods: &["GET"] },
 ];
 
 impl Shape {
@@ -95,7 +102,7 @@ impl Shape {
             "/stats" => Route::Stats,
             "/metrics" => Route::Metrics,
             "/healthz" => Route::Healthz,
-            _ => Route::Readyz,
+            pattern => File::at(pattern).map_or(Route::Readyz, Route::Ui),
         })
     }
 }
