@@ -319,9 +319,11 @@ fn metrics_have_every_promised_name_and_count() {
 }
 
 #[test]
-fn health_and_readiness_are_served() {
+fn health_readiness_and_documents_are_served() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     server.get("/healthz").expect(200);
     server.wait_until_ready();
+    let page = server.get("/").expect(200);
+    assert!(page.header("Content-Type").expect("a type").starts_with("text/html"));
 }

@@ -309,6 +309,7 @@ impl Api {
             (Route::Pause(name), _) => self.set_paused(name, true),
             (Route::Resume(name), _) => self.set_paused(name, false),
             (Route::Stats, _) => self.stats(),
+            (Route::History, _) => self.history(),
             (Route::Metrics, _) => self.metrics(),
             (Route::Healthz, _) => Ok(Reply::json(200, &json!({ "status": "ok" }))),
             (Route::Readyz, _) => self.ready(),

@@ -19,6 +19,7 @@ pub enum Route {
     Pause(String),
     Resume(String),
     Stats,
+    History,
     Metrics,
     Healthz,
     Readyz,
@@ -33,7 +34,7 @@ pub struct Shape {
 }
 
 /// All shapes. A segment in braces stands for any.
-const SHAPES: [Shape; 18] = [
+const SHAPES: [Shape; 19] = [
     Shape { pattern: "/jobs", methods: &["GET", "POST"] },
     Shape { pattern: "/jobs/batch", methods: &["POST"] },
     Shape { pattern: "/jobs/{id}", methods: &["GET", "DELETE"] },
@@ -45,6 +46,7 @@ const SHAPES: [Shape; 18] = [
     Shape { pattern: "/queues/{name}/pause", methods: &["POST"] },
     Shape { pattern: "/queues/{name}/resume", methods: &["POST"] },
     Shape { pattern: "/stats", methods: &["GET"] },
+    Shape { pattern: "/stats/history", methods: &["GET"] },
     Shape { pattern: "/metrics", methods: &["GET"] },
     Shape { pattern: "/healthz", methods: &["GET"] },
     Shape { pattern: "/readyz", methods: &["GET"] },
@@ -100,6 +102,7 @@ impl Shape {
             "/queues/{name}/pause" => Route::Pause(queue()?),
             "/queues/{name}/resume" => Route::Resume(queue()?),
             "/stats" => Route::Stats,
+            "/stats/history" => Route::History,
             "/metrics" => Route::Metrics,
             "/healthz" => Route::Healthz,
             pattern => File::at(pattern).map_or(Route::Readyz, Route::Ui),

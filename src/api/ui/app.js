@@ -321,12 +321,12 @@ function niceTop(value) {
 
 // ---- views ----------------------------------------------------------------------------------------------------------
 
-/** What the page has seen itself: `{at, counts}`, at most an hour of it. */
+/** What the page has seen itself lately: `{at, counts}`. */
 const seen = [];
 
 function remember(counts) {
   seen.push({ at: Date.now(), counts });
-  while (seen.length > 1800 || seen[0].at < Date.now() - 3600e3) seen.shift();
+  while (seen.length > 20) seen.shift();
 }
 
 /** Jobs of these statuses per second lately, by what the page has seen. Jobs that are forgotten count for nothing. */
@@ -344,14 +344,21 @@ const overview = {
   title: "Overview",
   every: 2000,
   async read() {
-    const [stats, running] = await Promise.all([api("GET", "/stats"), api("GET", "/jobs?status=processing&limit=100")]);
+    const [stats, history, running] = await Promise.all(
+      [api("GET", "/stats"), api("GET", "/stats/history"), api("GET", "/jobs?status=processing&limit=100")]);
     remember(stats.counts);
-    return { stats, running };
+    return { stats, minutes: history.minutes, running };
   },
-  render({ stats, running }) {
+  render({ stats, minutes, running }) {
     const { counts, servers } = stats;
-    const times = seen.map(({ at }) => clock(at));
-    const of = (name) => ({ name, kind: name, values: seen.map(({ counts }) => counts[name]) });
+    const times = minutes.map(({ at }) => clock(at));
+    const of = (name, kind = name, pick = (minute) => minute[name]) => ({ name, kind, values: minutes.map(pick) });
+    const depth = (name, kind, ...statuses) => {
+      const one = of(name, kind, (minute) => minute.depth?.[kind === "queued" ? "ready" : kind]);
+      // The minute that runs ends with what is known now.
+      one.values[one.values.length - 1] = statuses.reduce((sum, status) => sum + counts[status], 0);
+      return one;
+    };
     const workers = servers.reduce((sum, server) => sum + server.workers, 0);
     const busy = servers.reduce((sum, server) => sum + server.busy, 0);
     const paused = stats.queues.filter((queue) => queue.paused);
@@ -365,7 +372,9 @@ const overview = {
         el("span", {}, el("strong", {}, `${number(busy)} of ${number(workers)}`), " workers busy"),
         paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`))),
       el("div", { class: "charts" },
-        chart("Waiting and running jobs", times, ["queued", "processing", "retrying", "scheduled"].map(of), number)),
+        chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
+        chart("Wait and run time, mean", times, [of("wait", "wait", (minute) => minute.wait_ms), of("run", "run", (minute) => minute.run_ms)], duration),
+        chart("Jobs not ended", times, [depth("queued or running", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number)),
       serversPart(servers, running),
     ];
   },
@@ -497,7 +506,7 @@ const dead = {
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
         button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
-      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type"], ["Attempts", "n wide"], ["Failed", "n"], ["Error", "wide fill"]],
+      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good."),
       pager("/dead", { type }, page, total), typeList()];
   },
