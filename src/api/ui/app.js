@@ -216,7 +216,7 @@ function say(text, isError = false) {
 // ---- parts of views -------------------------------------------------------------------------------------------------
 
 const status = (name) => el("span", { class: `status ${name}` }, name);
-const jobLink = (id) => el("a", { href: `#/jobs/${id}` }, id);
+const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
 const button = (name, action, data = {}, attributes = {}) => {
   const all = { type: "button", "data-do": action, ...attributes };
   for (const [key, value] of Object.entries(data)) all[`data-${key}`] = value;
@@ -286,7 +286,7 @@ function chart(title, times, series, say, stacked = false) {
     let path = "", drawn = 0;
     const end = (i) => {
       // A single point would be no line.
-      if (drawn === 1) path += `h${step / 2}`;
+      if (drawn === 1) path += `h${-step / 2}`;
       if (path) parts.push(svg("path", { class: one.kind, d: path }));
       path = "";
       drawn = 0;
@@ -374,7 +374,7 @@ const overview = {
       el("div", { class: "charts" },
         chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
         chart("Wait and run time, mean", times, [of("wait", "wait", (minute) => minute.wait_ms), of("run", "run", (minute) => minute.run_ms)], duration),
-        chart("Jobs not ended", times, [depth("queued or running", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number)),
+        chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number)),
       serversPart(servers, running),
     ];
   },
