@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::complaint::Complaint;
 use crate::handler::StopReason;
+use crate::history::History;
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::metrics::Metrics;
@@ -52,6 +53,7 @@ impl Heartbeat {
         let mut reaper = Reaper::default();
         let mut lost = Lost::default();
         let mut complaint = Complaint::default();
+        let mut history = History::default();
         loop {
             let server = self.identity.current();
             match self.queue.beat(&server, self.in_hand.busy(), self.in_hand.workers()) {
@@ -62,6 +64,7 @@ impl Heartbeat {
                     }
                     self.reap(&mut reaper, &beat);
                     self.recover(&mut lost, &beat);
+                    history.write_sometimes(&self.metrics, &self.queue);
                 }
                 Ok(Err(_)) => {
                     lost = Lost::default();
@@ -79,6 +82,7 @@ impl Heartbeat {
                 }
             }
             if self.shutdown.wait(every) {
+                history.write(&self.metrics, &self.queue);
                 return;
             }
         }

@@ -61,6 +61,22 @@ impl Histogram {
     }
 }
 
+/// The counters of all types together, each since the start.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Totals([u64; FIGURES.len()]);
+
+/// What [`Totals`] holds, in its order.
+const FIGURES: [&str; 8] =
+    ["submitted", "completed", "failed", "retried", "waits", "wait_us", "runs", "run_us"];
+
+impl Totals {
+    /// How much more each is than it was.
+    pub fn since(&self, before: &Totals) -> Vec<(&'static str, u64)> {
+        let rise = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
+        FIGURES.into_iter().zip(self.0.iter().zip(&before.0).map(rise)).collect()
+    }
+}
+
 /// One of the figures of a type.
 type Pick<T> = fn(&OfType) -> &T;
 
@@ -140,6 +156,27 @@ impl Metrics {
         let method = if METHODS.contains(&method) { method } else { OTHER };
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((method.to_owned(), path, code)).or_default() += 1;
+    }
+
+    /// The counters of all types together.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for of in self.types.read().unwrap_or_else(PoisonError::into_inner).values() {
+            let counters = [
+                &of.submitted,
+                &of.completed,
+                &of.failed,
+                &of.retries,
+                &of.wait.count,
+                &of.wait.micros,
+                &of.processing.count,
+                &of.processing.micros,
+            ];
+            for (total, counter) in totals.0.iter_mut().zip(counters) {
+                *total += counter.load(Ordering::Relaxed);
+            }
+        }
+        totals
     }
 
     /// The counters in Prometheus's text format.

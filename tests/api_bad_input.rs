@@ -498,6 +498,9 @@ fn another_method_of_a_known_path_is_told_what_is_allowed() {
         ("/queues/default/pause", vec!["POST"]),
         ("/queues/default/resume", vec!["POST"]),
         ("/stats", vec!["GET"]),
+        ("/stats/history", vec!["GET"]),
+        ("/", vec!["GET"]),
+        ("/ui/app.js", vec!["GET"]),
         ("/metrics", vec!["GET"]),
         ("/healthz", vec!["GET"]),
         ("/readyz", vec!["GET"]),
@@ -559,6 +562,7 @@ fn without_the_right_token_nothing_is_given_or_done() {
         ("GET", "/queues".to_owned()),
         ("POST", "/queues/default/pause".to_owned()),
         ("GET", "/stats".to_owned()),
+        ("GET", "/stats/history".to_owned()),
     ] {
         for auth in [
             None,

@@ -327,4 +327,6 @@ fn health_readiness_and_documents_are_served() {
     let document = server.get("/openapi.json").expect(200).json();
     assert_eq!(document["openapi"], "3.1.0");
     assert!(document["paths"]["/jobs"]["post"].is_object());
+    let page = server.get("/").expect(200);
+    assert!(page.header("Content-Type").expect("a type").starts_with("text/html"));
 }

@@ -131,9 +131,8 @@ fn forbidden(source: &Source) -> &'static [&'static str] {
         "managed_redis" => {
             &["api", "cli", "config", "queue", "handler", "job", "metrics", "worker", "fetcher"]
         }
-        "worker" | "fetcher" | "committer" | "maintenance" | "inhand" | "identity" | "metrics" => {
-            &["api", "cli", "config", "managed_redis"]
-        }
+        "worker" | "fetcher" | "committer" | "maintenance" | "history" | "inhand" | "identity"
+        | "metrics" => &["api", "cli", "config", "managed_redis"],
         "api" => &["cli", "worker", "fetcher", "committer", "managed_redis"],
         "cli" if source.path != "cli/serve.rs" => ENGINE,
         _ => &[],
@@ -184,6 +183,7 @@ fn the_names_of_keys_stand_in_one_place() {
         "server:",
         "cancels:",
         "index:",
+        "history:",
         "last_id",
         ":suspects",
     ];

@@ -16,6 +16,7 @@ mod reply;
 mod route;
 mod site;
 mod status;
+mod ui;
 mod waiting;
 
 use std::io;
@@ -41,6 +42,7 @@ use inner::{Inner, THREADS};
 use query::Query;
 use reply::{Answer, Reply};
 use route::{Route, Shape};
+use ui::File;
 use waiting::{Wait, Waiting};
 
 /// How long a stop waits for requests under way.
@@ -221,7 +223,7 @@ impl Api {
         let known = Shape::of(path);
         let answer = {
             let request = Request { path, query, headers: request.headers(), body: &body };
-            self.admit(&method, &request)
+            self.admit(&method, known, &request)
                 .and_then(|()| self.answer(&method, known, &request))
                 .unwrap_or_else(Answered::Now)
         };
@@ -250,8 +252,11 @@ impl Api {
     }
 
     /// Whether the sender may ask at all: by the token if one is set, else by where the request comes from.
-    fn admit(&self, method: &str, request: &Request) -> Result<(), Reply> {
+    /// The dashboard itself is for everybody: it is where a person is asked for the token.
+    fn admit(&self, method: &str, known: Option<(&Shape, &str)>, request: &Request) -> Result<(), Reply> {
+        let is_ui = known.is_some_and(|(shape, _)| File::at(shape.pattern).is_some());
         match &self.settings.token {
+            Some(_) if is_ui => Ok(()),
             Some(token) => check_token(token.expose(), request),
             None => site::check(method, request.header("Host")?, request.header("Origin")?),
         }
@@ -306,10 +311,12 @@ impl Api {
             (Route::Pause(name), _) => self.set_paused(name, true),
             (Route::Resume(name), _) => self.set_paused(name, false),
             (Route::Stats, _) => self.stats(),
+            (Route::History, _) => self.history(),
             (Route::Metrics, _) => self.metrics(),
             (Route::Healthz, _) => Ok(Reply::json(200, &json!({ "status": "ok" }))),
             (Route::Readyz, _) => self.ready(),
             (Route::OpenApi, _) => Ok(Reply::document("application/json", OPENAPI)),
+            (Route::Ui(file), _) => Ok(file.reply()),
         }
     }
 

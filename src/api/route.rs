@@ -3,6 +3,7 @@
 use crate::job::{JobId, is_queue_name};
 
 use super::reply::Reply;
+use super::ui::File;
 
 /// What a path names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,10 +19,13 @@ pub enum Route {
     Pause(String),
     Resume(String),
     Stats,
+    History,
     Metrics,
     Healthz,
     Readyz,
     OpenApi,
+    /// A part of the dashboard.
+    Ui(&'static File),
 }
 
 /// The shape of a path: its pattern as the documentation has it, and the methods it knows.
@@ -31,7 +35,7 @@ pub struct Shape {
 }
 
 /// All shapes. A segment in braces stands for any.
-const SHAPES: [Shape; 15] = [
+const SHAPES: [Shape; 20] = [
     Shape { pattern: "/jobs", methods: &["GET", "POST"] },
     Shape { pattern: "/jobs/batch", methods: &["POST"] },
     Shape { pattern: "/jobs/{id}", methods: &["GET", "DELETE"] },
@@ -43,10 +47,15 @@ const SHAPES: [Shape; 15] = [
     Shape { pattern: "/queues/{name}/pause", methods: &["POST"] },
     Shape { pattern: "/queues/{name}/resume", methods: &["POST"] },
     Shape { pattern: "/stats", methods: &["GET"] },
+    Shape { pattern: "/stats/history", methods: &["GET"] },
     Shape { pattern: "/metrics", methods: &["GET"] },
     Shape { pattern: "/healthz", methods: &["GET"] },
     Shape { pattern: "/readyz", methods: &["GET"] },
     Shape { pattern: "/openapi.json", methods: &["GET"] },
+    Shape { pattern: "/", methods: &["GET"] },
+    Shape { pattern: "/ui/app.js", methods: &["GET"] },
+    Shape { pattern: "/ui/style.css", methods: &["GET"] },
+    Shape { pattern: "/ui/icon.svg", methods: &["GET"] },
 ];
 
 impl Shape {
@@ -95,10 +104,11 @@ impl Shape {
             "/queues/{name}/pause" => Route::Pause(queue()?),
             "/queues/{name}/resume" => Route::Resume(queue()?),
             "/stats" => Route::Stats,
+            "/stats/history" => Route::History,
             "/metrics" => Route::Metrics,
             "/healthz" => Route::Healthz,
             "/openapi.json" => Route::OpenApi,
-            _ => Route::Readyz,
+            pattern => File::at(pattern).map_or(Route::Readyz, Route::Ui),
         })
     }
 }

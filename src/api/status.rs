@@ -12,6 +12,8 @@ use crate::queue::{Error, QueueInfo};
 use super::Api;
 use super::reply::{Answer, Reply};
 
+/// How far back the charts go.
+const MINUTES: u32 = 60;
 /// The most queues that get a metric of their own.
 const QUEUE_METRICS: usize = 100;
 
@@ -49,6 +51,38 @@ impl Api {
         });
         let servers: Vec<Value> = servers.collect();
         Ok(Reply::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
+    }
+
+    /// The last hour, minute by minute: sums over all servers, mean times, and how many jobs waited at the end.
+    pub(super) fn history(&self) -> Answer {
+        let mut depth = Value::Null;
+        let minutes = self.queue.history(MINUTES)?.into_iter().map(|minute| {
+            let get = |name: &str| minute.figures.get(name).copied();
+            let sum = |name| get(name).unwrap_or(0);
+            let mean_ms = |total, count| {
+                (sum(count) > 0).then(|| (sum(total) as f64 / sum(count) as f64 / 10.0).round() / 100.0)
+            };
+            // While nothing is noted nothing changes.
+            if let Some(ready) = get("depth_ready") {
+                depth = json!({
+                    "scheduled": sum("depth_scheduled"),
+                    "ready": ready,
+                    "retrying": sum("depth_retrying"),
+                });
+            }
+            json!({
+                "at": rfc3339(minute.number * 60_000),
+                "submitted": sum("submitted"),
+                "completed": sum("completed"),
+                "failed": sum("failed"),
+                "retried": sum("retried"),
+                "wait_ms": mean_ms("wait_us", "waits"),
+                "run_ms": mean_ms("run_us", "runs"),
+                "depth": depth,
+            })
+        });
+        let minutes: Vec<Value> = minutes.collect();
+        Ok(Reply::json(200, &json!({ "minutes": minutes })))
     }
 
     pub(super) fn metrics(&self) -> Answer {

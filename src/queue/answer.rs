@@ -9,7 +9,7 @@ use redis::Value;
 use crate::job::{Job, JobId, Status};
 
 use super::error::{Error, Result};
-use super::inspect::{Page, QueueInfo, ServerInfo, Stats};
+use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
     Beat, Cancelled, Changed, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted, Taken, first,
@@ -213,6 +213,18 @@ pub(super) fn stats(answer: Value) -> Result<Stats> {
     let counts = Status::ALL.into_iter().zip(&answer);
     let counts = counts.map(|(status, n)| Ok((status, int(n)?.max(0) as u64))).collect::<Result<_>>()?;
     Ok(Stats { counts, servers })
+}
+
+/// Figures by minute.
+pub(super) fn history(answer: Value) -> Result<Vec<Minute>> {
+    let read = |answer: Value| {
+        let words = array(answer)?.iter().map(text).collect::<Result<Vec<_>>>()?;
+        let (minute, figures) = words.split_first().ok_or_else(|| unexpected(&Value::Nil))?;
+        let number = |word: &String| word.parse().map_err(|_| Error::Protocol(word.clone()));
+        let figures = figures.chunks_exact(2).map(|pair| Ok((pair[0].clone(), number(&pair[1])?)));
+        Ok(Minute { number: number(minute)?, figures: figures.collect::<Result<_>>()? })
+    };
+    array(answer)?.into_iter().map(read).collect()
 }
 
 /// `id, field, value, ..`, taken apart.

@@ -1,5 +1,7 @@
 //! What can be read of the queue. Nothing here changes a job.
 
+use std::collections::HashMap;
+
 use crate::job::{Job, JobId, Status};
 
 use super::error::Result;
@@ -59,6 +61,15 @@ pub struct Stats {
     pub counts: Vec<(Status, u64)>,
     /// The servers that are alive.
     pub servers: Vec<ServerInfo>,
+}
+
+/// What happened in one minute.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Minute {
+    /// Since 1970.
+    pub number: u64,
+    /// Sums over all servers, and how many jobs waited at its end, by name. What is not there is 0, or unknown.
+    pub figures: HashMap<String, u64>,
 }
 
 /// What kind of Redis this is.
@@ -125,6 +136,13 @@ impl Queue {
     /// The numbers of jobs and the servers.
     pub fn stats(&self) -> Result<Stats> {
         answer::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
+    }
+
+    /// What happened in the last minutes, oldest first; the last one still runs.
+    pub fn history(&self, minutes: u32) -> Result<Vec<Minute>> {
+        let mut call = self.scripts.history.call();
+        call.arg(minutes);
+        answer::history(self.run(&self.scripts.history, &call)?)
     }
 
     /// Whether a job could be submitted now.

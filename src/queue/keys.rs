@@ -43,6 +43,9 @@ pub(super) const LAST_ID: &str = "last_id";
 pub(super) const LAST_CHANCE: &str = "last_chance:";
 /// `lost`, sorted set, ms → id: ids that were met in a list without a readable job, the last 10,000.
 pub(super) const LOST: &str = "lost";
+/// `history:<minute>`, hash with expiry: what happened in this minute since 1970, summed over all servers, and how many
+/// jobs waited at its end. For charts alone.
+pub(super) const HISTORY: &str = "history:";
 /// `set_aside:<name>`: what the doctor took out of the way, as it was: keys of a wrong type, records that cannot be read.
 pub(super) const SET_ASIDE: &str = "set_aside:";
 
@@ -72,6 +75,7 @@ pub(super) fn as_lua(namespace: &str) -> String {
         ("LAST_ID", LAST_ID),
         ("LAST_CHANCE", LAST_CHANCE),
         ("LOST", LOST),
+        ("HISTORY", HISTORY),
         ("SET_ASIDE", SET_ASIDE),
     ];
     let mut lua: String =
@@ -90,6 +94,7 @@ pub(super) fn right_type(name: &str) -> Option<&'static str> {
         (INDEX, "zset"),
         (SERVER, "hash"),
         (CANCELS, "set"),
+        (HISTORY, "hash"),
         (UNIQUE, "string"),
         (IDEMPOTENCY, "string"),
     ];

@@ -28,7 +28,7 @@ use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
 pub use health::{Advice, Health, Severity};
-pub use inspect::{Filter, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
+pub use inspect::{Filter, Minute, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
 use link::{Access, Link};
 use scripts::{Atomic, Scripts};
 
@@ -40,6 +40,8 @@ const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
 const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many entries one step of the reaper, scheduler or janitor works on, so that none holds up Redis.
 const STEP: u32 = 200;
+/// How long the figures of a minute are kept.
+const HISTORY_LIFE: Duration = Duration::from_secs(2 * 3600);
 
 /// Where Redis is and how it is used. No `Debug`: the URL may hold a password.
 #[derive(Clone)]
@@ -561,6 +563,16 @@ impl Queue {
         let mut call = self.scripts.pause.call();
         call.arg(queue).arg(u8::from(paused));
         self.run(&self.scripts.pause, &call).map(|_| ())
+    }
+
+    /// Adds to the figures of this minute, for charts.
+    pub fn note_history(&self, figures: &[(&str, u64)]) -> Result<()> {
+        let mut call = self.scripts.note_history.call();
+        call.arg(HISTORY_LIFE.as_secs());
+        for (name, number) in figures {
+            call.arg(name).arg(number);
+        }
+        self.run(&self.scripts.note_history, &call).map(|_| ())
     }
 
     fn in_progress(&self, server: &ServerId) -> String {

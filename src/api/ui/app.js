@@ -1,0 +1,693 @@
+// The dashboard. Every view is a function that reads the API and gives elements; the page is then made to look like
+// them, so that the focus, a selection and an open part survive a refresh. Texts are set as texts: nothing that a job
+// brings along can become markup.
+"use strict";
+
+const STATUSES = ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
+const PAGE_SIZE = 25;
+const TOKEN = "threadq-token";
+
+// ---- elements -------------------------------------------------------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+
+/** An element: `el("td", {class: "n"}, "text", child, [children])`. A false, null or undefined part is left out. */
+function el(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "checked") node.checked = value;
+    else if (value !== false && value != null) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(3).filter((child) => child !== false && child != null));
+  return node;
+}
+
+/** Makes the children of `old` equal to these, keeping the nodes that are there already. */
+function show(old, children) {
+  const wanted = el("div", {}, children);
+  morph(old, wanted);
+}
+
+function morph(old, wanted) {
+  const left = [...old.childNodes], right = [...wanted.childNodes];
+  right.forEach((node, i) => {
+    const there = left[i];
+    if (!there) old.append(node);
+    else if (there.nodeName !== node.nodeName) there.replaceWith(node);
+    else if (node.nodeType === Node.TEXT_NODE) {
+      if (there.data !== node.data) there.data = node.data;
+    } else {
+      for (const { name } of [...there.attributes]) {
+        // What a person has opened stays open.
+        if (!node.hasAttribute(name) && name !== "open") there.removeAttribute(name);
+      }
+      for (const { name, value } of node.attributes) {
+        if (there.getAttribute(name) !== value) there.setAttribute(name, value);
+      }
+      if (node.nodeName === "INPUT" && node.type === "checkbox") there.checked = node.checked;
+      morph(there, node);
+    }
+  });
+  left.slice(right.length).forEach((node) => node.remove());
+}
+
+// ---- words ----------------------------------------------------------------------------------------------------------
+
+const integer = new Intl.NumberFormat("en");
+const number = (n) => integer.format(n);
+const many = (n, one, more = one + "s") => `${number(n)} ${n === 1 ? one : more}`;
+
+function duration(ms) {
+  if (ms == null || Number.isNaN(ms)) return "–";
+  if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
+  const s = ms / 1000;
+  if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.floor(s)} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`;
+}
+
+/** How much this machine's clock is ahead of the server's, by the header Date. */
+let clockOffset = 0;
+const now = () => Date.now() - clockOffset;
+
+/** A time as a person says it, with the exact one behind it. */
+function time(text) {
+  if (!text) return "–";
+  const ms = now() - Date.parse(text);
+  // The header Date knows no parts of a second.
+  const words = Math.abs(ms) < 1500 ? "just now" : ms > 0 ? `${rough(ms)} ago` : `in ${rough(-ms)}`;
+  return el("time", { datetime: text, title: text }, words);
+}
+
+function rough(ms) {
+  const steps = [[86400e3, "d"], [3600e3, "h"], [60e3, "min"], [1e3, "s"]];
+  const [unit, name] = steps.find(([unit]) => ms >= unit) ?? [1e3, "s"];
+  return `${Math.max(1, Math.floor(ms / unit))} ${name}`;
+}
+
+const clock = (text) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
+/** JSON laid out, from its own text: so numbers keep all their digits. */
+function layOut(json) {
+  let out = "", depth = 0;
+  const line = () => "\n" + "  ".repeat(depth);
+  const tokens = json.match(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g) ?? [];
+  tokens.forEach((token, i) => {
+    if (token === "{" || token === "[") {
+      depth += 1;
+      out += token + (/^[}\]]$/.test(tokens[i + 1]) ? "" : line());
+    } else if (token === "}" || token === "]") {
+      depth -= 1;
+      out += (/^[{[]$/.test(tokens[i - 1]) ? "" : line()) + token;
+    } else if (token === ",") out += token + line();
+    else out += token === ":" ? ": " : token;
+  });
+  return out;
+}
+
+/** The members of an object, each as the text that it has in `json`. */
+function members(json) {
+  const found = {};
+  let depth = 0, name = null, start = 0;
+  for (const { 0: token, index } of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{},:]/g)) {
+    const ends = depth === 1 && (token === "," || token === "}");
+    if (ends && name !== null) {
+      found[name] = json.slice(start, index).trim();
+      name = null;
+    } else if (depth === 1 && name === null && token[0] === '"') {
+      name = JSON.parse(token);
+    } else if (depth === 1 && token === ":") {
+      start = index + 1;
+    }
+    if (token === "{" || token === "[") depth += 1;
+    if (token === "}" || token === "]") depth -= 1;
+  }
+  return found;
+}
+
+// ---- the API --------------------------------------------------------------------------------------------------------
+
+/** Asks the API. Gives the answer's body, and its text as `.text` where `raw` is wanted. */
+async function api(method, path, body, raw = false) {
+  for (;;) {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const answer = await fetch(path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
+    });
+    if (answer.status === 401) {
+      await login(token);
+      continue;
+    }
+    const sent = Date.parse(answer.headers.get("Date"));
+    // Only a clock that is really off is corrected: the header's own coarseness is not.
+    if (sent) clockOffset = Math.abs(Date.now() - sent) > 3000 ? Date.now() - sent : 0;
+    const text = await answer.text();
+    const value = text ? JSON.parse(text) : null;
+    if (!answer.ok) throw Object.assign(new Error(value?.error ?? `answer ${answer.status}`), { status: answer.status });
+    return raw ? { value, text } : value;
+  }
+}
+
+let asking = null;
+
+/** Asks for the token, once for all requests that need it. `refused` is the one that was sent. */
+function login(refused) {
+  if (sessionStorage.getItem(TOKEN) !== refused) return Promise.resolve();
+  asking ??= new Promise((resolve) => {
+    const dialog = byId("login"), input = byId("token");
+    if (refused) byId("login-text").textContent = "The server did not take this token. Try another one.";
+    input.value = "";
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.onclose = () => {
+      if (!input.value) return dialog.showModal();
+      sessionStorage.setItem(TOKEN, input.value.trim());
+      input.value = "";
+      asking = null;
+      resolve();
+    };
+    dialog.showModal();
+    input.focus();
+  });
+  return asking;
+}
+
+const query = (parameters) => {
+  const text = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value)).toString();
+  return text && "?" + text;
+};
+
+// ---- asking and saying ----------------------------------------------------------------------------------------------
+
+/** A question; whether the answer is yes. */
+function ask(title, text, yes, danger = false) {
+  const dialog = byId("ask");
+  byId("ask-title").textContent = title;
+  byId("ask-text").textContent = text;
+  byId("ask-yes").textContent = yes;
+  byId("ask-yes").className = danger ? "danger" : "main";
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+  });
+}
+
+let silence;
+
+/** Says what has happened, for eyes and for screen readers. */
+function say(text, isError = false) {
+  const said = byId("said");
+  said.textContent = text;
+  said.className = isError ? "error" : "";
+  clearTimeout(silence);
+  silence = setTimeout(() => { said.textContent = ""; }, 8000);
+}
+
+// ---- parts of views -------------------------------------------------------------------------------------------------
+
+const status = (name) => el("span", { class: `status ${name}` }, name);
+const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
+const button = (name, action, data = {}, attributes = {}) => {
+  const all = { type: "button", "data-do": action, ...attributes };
+  for (const [key, value] of Object.entries(data)) all[`data-${key}`] = value;
+  return el("button", all, name);
+};
+
+/** A table. Columns are `[title, class]`; a row is a list of cells. */
+function table(name, columns, rows, nothing) {
+  if (!rows.length) return el("p", { class: "nothing" }, nothing);
+  return el("div", { class: "scroll" },
+    el("table", { "aria-label": name },
+      el("thead", {}, el("tr", {}, columns.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)))),
+      el("tbody", {}, rows.map((row) =>
+        el("tr", {}, row.map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
+}
+
+function pager(path, filter, page, total) {
+  const last = Math.max(1, Math.ceil(total / PAGE_SIZE));
+  const to = (target, name, on) => on
+    ? el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name)
+    : el("span", { class: "off" }, name);
+  return el("nav", { class: "pager", "aria-label": "Pages of this list" },
+    to(page - 1, "← Newer", page > 1),
+    el("span", {}, `page ${number(page)} of ${number(last)}, ${many(total, "job")}`),
+    to(page + 1, "Older →", page < last));
+}
+
+const types = new Set();
+
+/** Remembers the types of these jobs, to be suggested in the filters. */
+function learnTypes(jobs) {
+  for (const job of jobs) if (types.size < 200) types.add(job.type);
+}
+
+const typeList = () => el("datalist", { id: "types" }, [...types].sort().map((type) => el("option", { value: type })));
+
+function typeFilter(value) {
+  return el("label", {}, "Type ",
+    el("input", { name: "type", value: value ?? "", list: "types", maxlength: 100, autocomplete: "off", placeholder: "any" }));
+}
+
+// ---- charts ---------------------------------------------------------------------------------------------------------
+
+/** A chart over time. `series` are `{name, kind, values}`, with null where nothing is known; `stacked` makes bars. */
+function chart(title, times, series, say, stacked = false) {
+  const width = 600, height = 120, step = width / Math.max(1, times.length - (stacked ? 0 : 1));
+  const sums = times.map((_, i) => series.reduce((sum, one) => stacked ? sum + (one.values[i] ?? 0) : Math.max(sum, one.values[i] ?? 0), 0));
+  const top = niceTop(Math.max(0, ...sums));
+  const y = (value) => height - value / top * height;
+  const grid = [0.25, 0.5, 0.75].map((part) => svg("line", { class: "grid", x1: 0, x2: width, y1: height * part, y2: height * part }));
+  const marks = stacked ? bars() : series.map((one) => lines(one));
+  function bars() {
+    return times.map((at, i) => {
+      let base = 0;
+      const words = series.map((one) => `${one.name} ${say(one.values[i] ?? 0)}`).join(", ");
+      return svg("g", {}, svg("title", {}, `${at}: ${words}`),
+        svg("rect", { class: "hit", x: i * step, y: 0, width: step, height }),
+        series.map((one) => {
+          const value = one.values[i] ?? 0;
+          base += value;
+          return value > 0 && svg("rect", { class: one.kind, x: i * step + step * 0.1, y: y(base), width: step * 0.8, height: value / top * height });
+        }));
+    });
+  }
+  function lines(one) {
+    const parts = [];
+    let path = "", drawn = 0;
+    const end = (i) => {
+      // A single point would be no line.
+      if (drawn === 1) path += `h${-step / 2}`;
+      if (path) parts.push(svg("path", { class: one.kind, d: path }));
+      path = "";
+      drawn = 0;
+    };
+    one.values.forEach((value, i) => {
+      if (value == null) return end(i);
+      path += `${drawn ? "L" : "M"}${(i * step).toFixed(1)} ${y(value).toFixed(1)}`;
+      drawn += 1;
+    });
+    end(one.values.length);
+    return parts;
+  }
+  const last = (values) => values.findLast((value) => value != null);
+  const summary = series.map((one) => {
+    const known = one.values.filter((value) => value != null);
+    return known.length ? `${one.name}: ${say(last(known))} last, ${say(Math.max(...known))} at most` : `${one.name}: nothing`;
+  }).join("; ");
+  return el("figure", {},
+    el("figcaption", {}, el("span", {}, title), el("span", { class: "legend" }, series.map((one) => el("span", { class: one.kind }, one.name)))),
+    el("div", { class: "plot" },
+      el("span", { class: "top" }, say(top)),
+      svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}. ${summary}.` }, grid, marks)),
+    el("div", { class: "axis" }, el("span", {}, times[0]), el("span", {}, times.at(-1))));
+}
+
+/** The next round number above. */
+function niceTop(value) {
+  if (value <= 0) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= value);
+}
+
+// ---- views ----------------------------------------------------------------------------------------------------------
+
+/** What the page has seen itself lately: `{at, counts}`. */
+const seen = [];
+
+function remember(counts) {
+  seen.push({ at: Date.now(), counts });
+  while (seen.length > 20) seen.shift();
+}
+
+/** Jobs of these statuses per second lately, by what the page has seen. Jobs that are forgotten count for nothing. */
+function rate(...wanted) {
+  const lately = seen.filter(({ at }) => at > Date.now() - 11e3);
+  if (lately.length < 2) return null;
+  const rise = (a, b) => wanted.reduce((sum, one) => sum + Math.max(0, b.counts[one] - a.counts[one]), 0);
+  const sum = lately.slice(1).reduce((sum, one, i) => sum + rise(lately[i], one), 0);
+  return sum / ((lately.at(-1).at - lately[0].at) / 1000);
+}
+
+const perSecond = (n) => n == null ? "–" : `${n < 10 ? n.toFixed(1) : number(Math.round(n))}/s`;
+
+const overview = {
+  title: "Overview",
+  every: 2000,
+  async read() {
+    const [stats, history, running] = await Promise.all(
+      [api("GET", "/stats"), api("GET", "/stats/history"), api("GET", "/jobs?status=processing&limit=100")]);
+    remember(stats.counts);
+    return { stats, minutes: history.minutes, running };
+  },
+  render({ stats, minutes, running }) {
+    const { counts, servers } = stats;
+    const times = minutes.map(({ at }) => clock(at));
+    const of = (name, kind = name, pick = (minute) => minute[name]) => ({ name, kind, values: minutes.map(pick) });
+    const depth = (name, kind, ...statuses) => {
+      const one = of(name, kind, (minute) => minute.depth?.[kind === "queued" ? "ready" : kind]);
+      // The minute that runs ends with what is known now.
+      one.values[one.values.length - 1] = statuses.reduce((sum, status) => sum + counts[status], 0);
+      return one;
+    };
+    const workers = servers.reduce((sum, server) => sum + server.workers, 0);
+    const busy = servers.reduce((sum, server) => sum + server.busy, 0);
+    const paused = stats.queues.filter((queue) => queue.paused);
+    return [
+      el("ul", { class: "tiles", "aria-label": "Jobs by status" }, STATUSES.map((name) =>
+        el("li", {}, el("a", { href: name === "failed" ? "#/dead" : `#/jobs?status=${name}` },
+          el("strong", {}, number(counts[name])), status(name))))),
+      el("p", { class: "now" },
+        el("span", {}, el("strong", {}, perSecond(rate("completed"))), " completed"),
+        el("span", {}, el("strong", {}, perSecond(rate("failed"))), " failed"),
+        el("span", {}, el("strong", {}, `${number(busy)} of ${number(workers)}`), " workers busy"),
+        paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`))),
+      el("div", { class: "charts" },
+        chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
+        chart("Wait and run time, mean", times, [of("wait", "wait", (minute) => minute.wait_ms), of("run", "run", (minute) => minute.run_ms)], duration),
+        chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number)),
+      serversPart(servers, running),
+    ];
+  },
+};
+
+function serversPart(servers, running) {
+  const rows = servers.map((server) => {
+    const own = running.jobs.filter((job) => job.server === server.id);
+    return [
+      el("span", { class: "mono" }, server.id),
+      el("span", {}, el("meter", { min: 0, max: Math.max(1, server.workers), value: server.busy, "aria-hidden": "true" }), ` ${server.busy} of ${server.workers}`),
+      duration(server.beat_age_ms),
+      time(server.started_at),
+      own.length
+        ? el("ul", { class: "doing" }, own.slice(0, 10).map((job) => el("li", {}, jobLink(job.id), ` ${job.type}, `, duration(now() - Date.parse(job.started_at)))),
+          own.length > 10 && el("li", {}, el("a", { href: "#/jobs?status=processing" }, `and ${own.length - 10} more`)))
+        : "–",
+    ];
+  });
+  return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, "Servers"),
+    table("Servers", [["Server"], ["Busy", "n"], ["Last beat", "n"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive."));
+}
+
+const queues = {
+  title: "Queues",
+  every: 2000,
+  read: () => api("GET", "/queues"),
+  render: ({ queues }) => table("Queues", [["Queue"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["", "act"]], queues.map((queue) => [
+    el("span", { class: "mono" }, queue.name),
+    number(queue.queued),
+    queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
+    el("span", { class: `status ${queue.paused ? "paused" : "open"}` }, queue.paused ? "paused" : "running"),
+    button(queue.paused ? "Resume" : "Pause", "pause", { queue: queue.name, on: !queue.paused },
+      { "aria-label": `${queue.paused ? "Resume" : "Pause"} the queue ${queue.name}` }),
+  ]), "There is no queue yet."),
+};
+
+const jobs = {
+  title: "Jobs",
+  every: 3000,
+  head: ({ status, type }) => [
+    el("form", { class: "filter", "data-filter": "/jobs", role: "search", "aria-label": "Which jobs" },
+      el("label", {}, "Status ", el("select", { name: "status" },
+        el("option", { value: "" }, "any"),
+        STATUSES.map((name) => el("option", { value: name, selected: name === status }, name)))),
+      typeFilter(type),
+      el("button", {}, "Show")),
+    el("form", { class: "filter", "data-open": true, "aria-label": "One job" },
+      el("label", {}, "Job id ", el("input", { name: "id", inputmode: "numeric", pattern: "[0-9]+", required: true, size: 17, autocomplete: "off" })),
+      el("button", {}, "Open")),
+  ],
+  read: ({ status, type, page }) => api("GET", "/jobs" + query({ status, type, page: page ?? 1, limit: PAGE_SIZE })),
+  render({ jobs, page, total }, { status: wanted, type }) {
+    learnTypes(jobs);
+    const rows = jobs.map((job) => [
+      jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
+      el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
+    return [
+      table("Jobs", [["Id"], ["Type"], ["Queue", "wide"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n"], ["", "wide fill"]], rows, "No job matches."),
+      pager("/jobs", { status: wanted, type }, page, total), typeList()];
+  },
+};
+
+const job = {
+  title: "Job",
+  every: 2000,
+  read: ({ id }) => api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true),
+  render({ value: job, text }) {
+    const raw = members(text);
+    const ended = ["completed", "failed", "cancelled"].includes(job.status);
+    const can = (name, action, on, danger) => on && button(name, action, { id: job.id }, { class: danger ? "danger" : "" });
+    const facts = [
+      ["Type", job.type], ["Queue", el("span", { class: "mono" }, job.queue)],
+      ["Attempts", `${job.attempts} of ${job.max_attempts}`],
+      job.crashes > 0 && ["Crashes of its server", job.crashes],
+      ["Time limit", duration(job.timeout_ms)],
+      job.unique_key && ["Unique key", job.unique_key],
+      job.server && ["Server", el("span", { class: "mono" }, job.server)],
+      job.finished_at && job.started_at && ["Last run took", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
+    ].filter(Boolean);
+    const json = (name, title) => el("section", {}, el("h2", {}, title),
+      el("pre", { tabindex: 0, role: "region", "aria-label": title }, layOut(raw[name] ?? "null")));
+    return [
+      el("p", { class: "jobhead" }, status(job.status), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
+        can("Retry", "retry", job.status === "failed" || job.status === "cancelled"),
+        can("Cancel", "cancel", !ended), can("Delete", "delete", ended, true))),
+      job.last_error && el("p", { class: "error box" }, job.last_error),
+      el("div", { class: "two" },
+        el("section", {}, el("h2", {}, "Facts"), el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))))),
+        el("section", {}, el("h2", {}, "Timeline"), el("ol", { class: "timeline" }, timeline(job)))),
+      json("payload", "Payload"),
+      job.status === "completed" && json("result", "Result"),
+      job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of its attempts"),
+        table("Errors", [["Attempt", "n"], ["When", "n"], ["Error", "fill"]],
+          job.errors.map((error) => [error.attempt, time(error.at), el("span", { class: "message" }, error.message)]), "")),
+    ];
+  },
+};
+
+/** What happened to a job and what will, in its order. */
+function timeline(job) {
+  const steps = [["Submitted", job.created_at, ""]];
+  for (const error of job.errors) steps.push([`Attempt ${error.attempt} failed`, error.at, "failed"]);
+  if (job.started_at) steps.push([job.status === "processing" ? "Started, runs now" : "Last start", job.started_at, "processing"]);
+  if (job.finished_at) steps.push([{ completed: "Completed", failed: "Failed for good", cancelled: "Cancelled" }[job.status] ?? "Ended", job.finished_at, job.status]);
+  if (job.scheduled_at && ["scheduled", "retrying"].includes(job.status)) steps.push([job.status === "retrying" ? "Next attempt" : "Due", job.scheduled_at, job.status]);
+  // Where two are of the same time, the order above is right.
+  steps.sort((a, b) => Date.parse(a[1]) - Date.parse(b[1]));
+  return steps.map(([what, at, kind]) => el("li", { class: kind }, el("span", {}, what), " ", el("span", { class: "mono" }, at.replace("T", " ").replace("Z", "")), " ", time(at)));
+}
+
+const selected = new Set();
+
+const dead = {
+  title: "Dead letters",
+  every: 3000,
+  head: ({ type }) => el("form", { class: "filter", "data-filter": "/dead", role: "search", "aria-label": "Which dead letters" }, typeFilter(type), el("button", {}, "Show")),
+  read: ({ type, page }) => api("GET", "/dlq" + query({ type, page: page ?? 1, limit: PAGE_SIZE })),
+  render({ jobs, page, total }, { type }) {
+    learnTypes(jobs);
+    const all = jobs.length > 0 && jobs.every((job) => selected.has(job.id));
+    const whose = type ? ` of type ${type}` : "";
+    const rows = jobs.map((job) => [
+      el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), "aria-label": `Select job ${job.id}` }),
+      jobLink(job.id), job.type, job.attempts, time(job.finished_at), el("span", { class: "line" }, job.last_error ?? "")]);
+    return [
+      el("p", { class: "acts bar" },
+        button(`Retry selected (${number(selected.size)})`, "retry-some", {}, { disabled: selected.size === 0 }),
+        button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
+        button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
+        button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
+      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
+        rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good."),
+      pager("/dead", { type }, page, total), typeList()];
+  },
+};
+
+// ---- actions --------------------------------------------------------------------------------------------------------
+
+const changed = (answer) => {
+  const left = answer.matched - answer.retried;
+  return `${many(answer.retried, "job")} sent back to the queue` + (left > 0 ? `, ${number(left)} could not be` : "") + ".";
+};
+
+/** Sends dead letters back, after saying how many there are. */
+async function retryDead(wanted, words) {
+  const { matched } = await api("POST", "/dlq/retry", { ...wanted, dry_run: true });
+  if (matched === 0) return say(`There is no dead letter ${words} any more.`);
+  const text = "Each goes back to its queue with its attempts at 0, and runs again.";
+  if (!await ask(`Retry ${many(matched, "dead letter")}${words}?`, text, `Retry ${number(matched)}`)) return;
+  const answer = await api("POST", "/dlq/retry", wanted);
+  selected.clear();
+  say(changed(answer));
+}
+
+const ofType = (type) => type ? { wanted: { type }, words: ` of type ${type}` } : { wanted: {}, words: "" };
+
+const actions = {
+  async skip() {
+    byId("main").focus();
+  },
+  async pause({ queue, on }) {
+    await api("POST", `/queues/${queue}/${on === "true" ? "pause" : "resume"}`);
+    say(`The queue ${queue} is ${on === "true" ? "paused: its jobs wait" : "running again"}.`);
+  },
+  async retry({ id }) {
+    await api("POST", `/jobs/${id}/retry`);
+    say(`Job ${id} went back to its queue.`);
+  },
+  async cancel({ id }) {
+    if (!await ask(`Cancel job ${id}?`, "If it runs already, its handler is asked to stop.", "Cancel this job", true)) return;
+    const answer = await api("POST", `/jobs/${id}/cancel`);
+    say(answer.status === "cancelled" ? `Job ${id} is cancelled.` : `Job ${id} was asked to stop.`);
+  },
+  async delete({ id }) {
+    if (!await ask(`Delete job ${id}?`, "Its payload, result and errors are gone then.", "Delete this job", true)) return;
+    await api("DELETE", `/jobs/${id}`);
+    say(`Job ${id} is deleted.`);
+    location.hash = "#/jobs";
+  },
+  "retry-some": () => retryDead({ ids: [...selected] }, " of those selected"),
+  "retry-all": ({ type }) => retryDead(ofType(type).wanted, ofType(type).words),
+  async "delete-some"() {
+    const ids = [...selected];
+    const { matched } = await api("POST", "/dlq/retry", { ids, dry_run: true });
+    if (!await ask(`Delete ${many(matched, "dead letter")}?`, "They cannot be brought back.", `Delete ${number(matched)}`, true)) return;
+    let deleted = 0;
+    for (const id of ids) {
+      try {
+        await api("DELETE", `/jobs/${id}`);
+        deleted += 1;
+      } catch (error) {
+        // One that is gone, or was sent back meanwhile, needs nothing.
+        if (error.status !== 404 && error.status !== 409) throw error;
+      }
+      selected.delete(id);
+    }
+    say(`${many(deleted, "dead letter")} deleted.`);
+  },
+  async purge({ type }) {
+    const { wanted, words } = ofType(type);
+    const { matched } = await api("POST", "/dlq/retry", { ...wanted, dry_run: true });
+    if (!await ask(`Delete ${many(matched, "dead letter")}${words}?`, "They cannot be brought back. Those that fail meanwhile are deleted too.", `Delete ${number(matched)}`, true)) return;
+    const { deleted } = await api("DELETE", "/dlq" + query({ type }));
+    selected.clear();
+    say(`${many(deleted, "dead letter")} deleted.`);
+  },
+};
+
+document.addEventListener("click", async (event) => {
+  const target = event.target.closest("[data-do]");
+  if (!target) return;
+  event.preventDefault();
+  if (target.getAttribute("aria-busy")) return;
+  target.setAttribute("aria-busy", "true");
+  try {
+    await actions[target.dataset.do](target.dataset);
+  } catch (error) {
+    say(error.message, true);
+  }
+  target.removeAttribute("aria-busy");
+  if (target.dataset.do !== "skip") refresh();
+});
+
+document.addEventListener("change", (event) => {
+  const { select } = event.target.dataset;
+  if (!select) return;
+  const boxes = select === "all" ? [...document.querySelectorAll("tbody [data-select]")] : [event.target];
+  for (const box of boxes) {
+    const id = Number(box.dataset.select);
+    event.target.checked ? selected.add(id) : selected.delete(id);
+  }
+  draw();
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method === "dialog") return;
+  event.preventDefault();
+  const given = Object.fromEntries(new FormData(form));
+  if (form.dataset.filter) {
+    selected.clear();
+    location.hash = `#${form.dataset.filter}${query(given)}`;
+  } else {
+    location.hash = `#/jobs/${given.id.trim()}`;
+  }
+});
+
+// ---- the page -------------------------------------------------------------------------------------------------------
+
+let shown = null, timer = null, turn = 0;
+
+/** What the address asks for: a view and its parameters. */
+function route() {
+  const [path, parameters] = location.hash.slice(1).split("?");
+  const given = Object.fromEntries(new URLSearchParams(parameters));
+  const [, page = "", id] = path.split("/");
+  if (page === "jobs" && id) return { page: "jobs", view: job, given: { id } };
+  const view = { jobs, queues, dead }[page];
+  return view ? { page, view, given } : { page: "overview", view: overview, given: {} };
+}
+
+function open() {
+  const { page, view, given } = route();
+  const title = given.id ? `Job ${given.id}` : view.title;
+  document.title = `${title} · threadq`;
+  for (const link of document.querySelectorAll("[data-page]")) {
+    link.dataset.page === page ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  }
+  if (view !== dead) selected.clear();
+  const isFirst = shown === null;
+  const heading = el("h1", { tabindex: -1 }, view.title);
+  const body = el("div", { id: "body", "aria-busy": "true" });
+  byId("main").replaceChildren(el("div", { class: "head" }, heading, view.head?.(given) ?? []), body);
+  shown = { view, given, body, data: null };
+  // Whoever listens to the page hears where it is now.
+  if (!isFirst) heading.focus();
+  refresh();
+}
+
+function draw() {
+  if (shown.data !== null) show(shown.body, shown.view.render(shown.data, shown.given));
+}
+
+/** Reads anew and draws, and again after a while. Only the newest of several calls goes on. */
+async function refresh() {
+  clearTimeout(timer);
+  const mine = ++turn, { view, given, body } = shown;
+  const link = byId("link");
+  try {
+    const data = await view.read(given);
+    if (mine !== turn) return;
+    shown.data = data;
+    draw();
+    link.textContent = "live";
+    link.className = "ok";
+  } catch (error) {
+    if (mine !== turn) return;
+    const isAway = !error.status || error.status >= 500;
+    link.textContent = isAway ? "no answer" : "live";
+    link.className = isAway ? "bad" : "ok";
+    // What was shown stays, unless it is gone or the question was wrong.
+    if (!isAway || shown.data === null) {
+      shown.data = null;
+      show(body, el("p", { class: "error box", role: "alert" }, error.status ? error.message : "The server does not answer."));
+    }
+  }
+  body.removeAttribute("aria-busy");
+  if (!document.hidden) timer = setTimeout(refresh, view.every);
+}
+
+document.addEventListener("visibilitychange", () => {
+  document.hidden ? clearTimeout(timer) : refresh();
+});
+window.addEventListener("hashchange", open);
+open();
