@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -15,6 +17,9 @@ use super::socket::{Unanswered, ask};
 const MAX_SOCKET_PATH: usize = 100;
 /// A log longer than this is set aside before redis-server is started.
 pub(super) const MAX_LOG_BYTES: u64 = 1024 * 1024;
+
+/// How long a lock of somebody else is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Who is behind the socket.
 pub(super) enum Occupant {
@@ -72,14 +77,19 @@ impl Folder {
         PathBuf::from(format!("/proc/self/fd/{}/redis.sock", self.handle.as_raw_fd()))
     }
 
-    /// Locks a file of this folder; `None` if somebody else has it locked.
+    /// Locks a file of this folder; `None` if somebody else has it locked, and keeps it for a moment: a process that
+    /// has just ended, or is just about to become another program, lets go of it by itself.
     pub(super) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
         let file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(self.path.join(name))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        let patience = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() > patience => return Ok(None),
+                Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_PATIENCE / 10),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
