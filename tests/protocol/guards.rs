@@ -73,6 +73,8 @@ const SCRIPTS: &[(&str, &str)] = scripts![
     "dead_ids",
     "queues",
     "stats",
+    "history",
+    "note_history",
     // Those of the doctor.
     "audit_jobs",
     "audit_list",

@@ -146,6 +146,14 @@ pub const STEPS: &[Step] = &[
         end: ONCE,
         play: forgets_a_name,
     },
+    Step {
+        command: "note_history",
+        of: "figures for the charts",
+        before: "no minute is noted",
+        after: "a minute is noted",
+        end: ONCE,
+        play: notes_figures,
+    },
 ];
 
 fn newest(stage: &Stage) -> u64 {
@@ -356,5 +364,16 @@ fn forgets_a_name(stage: &Stage) {
     eventually(LIMIT, "it is forgotten", || !stage.redis_says::<bool>("SISMEMBER T:queues old"));
     let submit = || server.post("/jobs", &json!({"type": "note", "queue": "old"}));
     let id = stage.until_answered(submit).expect(202).json()["job_id"].as_u64().unwrap();
+    stage.all_end(&server, &[id]);
+}
+
+fn notes_figures(stage: &Stage) {
+    let server = stage.server();
+    let submit = || server.post("/jobs", &json!({"type": "note"}));
+    let reply = stage.at_step(submit, || {
+        let noted: Vec<String> = stage.redis_says("KEYS T:history:*");
+        format!("{} minute is noted", if noted.is_empty() { "no" } else { "a" })
+    });
+    let id = reply.expect(202).json()["job_id"].as_u64().unwrap();
     stage.all_end(&server, &[id]);
 }

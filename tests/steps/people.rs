@@ -133,6 +133,7 @@ pub const STEPS: &[Step] = &[
     reads("list", "GET /jobs", |stage| looks(stage, "/jobs")),
     reads("queues", "GET /queues", |stage| looks(stage, "/queues")),
     reads("stats", "GET /stats", |stage| looks(stage, "/stats")),
+    reads("history", "GET /stats/history", |stage| looks(stage, "/stats/history")),
     reads("ready", "GET /readyz", |stage| looks(stage, "/readyz")),
 ];
 
