@@ -177,6 +177,16 @@ impl Browser {
         (text("role"), text("name"))
     }
 
+    #[track_caller]
+    pub fn wait_for_focus(&self, role: &str, name: &str) {
+        let wanted = (role.to_owned(), name.to_owned());
+        let begin = Instant::now();
+        while self.focus() != wanted {
+            assert!(begin.elapsed() < LIMIT, "the focus is on {:?}, not on {wanted:?}", self.focus());
+            std::thread::sleep(ms(20));
+        }
+    }
+
     /// Clicks the middle of an element with the mouse, once it is there and can be used.
     #[track_caller]
     pub fn click(&self, role: &str, name: &str) {

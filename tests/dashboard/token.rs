@@ -11,7 +11,7 @@ fn the_token_is_asked_for_once_and_kept_for_the_tab() {
     let browser = Browser::open(&server, "/queues");
     browser.wait_for_text("This server asks for its token");
     assert!(!browser.run("document.body.innerText").to_string().contains("default"));
-    assert_eq!(browser.focus().1, "API token");
+    browser.wait_for_focus("textbox", "API token");
     for wrong in ["wrong", "wröng", "€ and more"] {
         browser.write(wrong);
         browser.press("Enter");

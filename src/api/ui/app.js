@@ -428,7 +428,7 @@ function serversPart(servers, running) {
     ];
   });
   return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, "Servers"),
-    table("Servers", [["Server"], ["Busy", "n"], ["Last beat", "n"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive.",
+    table("Servers", [["Server", "name"], ["Busy", "n"], ["Last beat", "n wide"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive.",
       servers.map((server) => server.id)));
 }
 
@@ -436,7 +436,7 @@ const queues = {
   title: "Queues",
   every: 2000,
   read: () => api("GET", "/queues"),
-  render: ({ queues }) => table("Queues", [["Queue"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["", "act"]], queues.map((queue) => [
+  render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["", "act"]], queues.map((queue) => [
     el("span", { class: "mono" }, queue.name),
     number(queue.queued),
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
@@ -467,7 +467,7 @@ const jobs = {
       jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
       el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
-      table("Jobs", [["Id"], ["Type"], ["Queue", "wide"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n"], ["", "wide fill"]], rows, "No job matches.", jobs.map((job) => job.id)),
+      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["", "wide fill"]], rows, "No job matches.", jobs.map((job) => job.id)),
       pager("/jobs", { status: wanted, type }, page, total), typeList()];
   },
 };
@@ -502,7 +502,7 @@ const job = {
       json("payload", "Payload"),
       job.status === "completed" && json("result", "Result"),
       job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of its attempts"),
-        table("Errors", [["Attempt", "n"], ["When", "n"], ["Error", "fill"]],
+        table("Errors", [["Attempt", "n"], ["When", "n"], ["Error", "rest"]],
           job.errors.map((error) => [error.attempt, time(error.at), el("span", { class: "message" }, error.message)]), "")),
     ];
   },
@@ -540,7 +540,7 @@ const dead = {
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
         button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
-      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
+      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type", "name"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
       pager("/dead", { type }, page, total), typeList()];
   },
