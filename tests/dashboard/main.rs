@@ -12,3 +12,4 @@ mod figures;
 mod files;
 mod pages;
 mod token;
+mod workers;

@@ -50,6 +50,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
         "/queues",
         "/stats",
         "/stats/history",
+        "/stats/workers",
         "/metrics",
         "/readyz",
     ] {

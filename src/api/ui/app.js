@@ -427,10 +427,42 @@ function serversPart(servers, running) {
         : "–",
     ];
   });
-  return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, "Servers"),
+  return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, el("a", { href: "#/servers" }, "Servers")),
     table("Servers", [["Server", "name"], ["Busy", "n"], ["Last beat", "n wide"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive.",
       servers.map((server) => server.id)));
 }
+
+const servers = {
+  title: "Servers",
+  every: 1000,
+  read: () => api("GET", "/stats/workers"),
+  render: ({ servers }) => servers.length === 0
+    ? el("p", { class: "nothing" }, "No server is alive.")
+    : servers.map((server) => el("section", { "data-key": server.id, "aria-label": `Server ${server.id}` },
+      el("h2", { class: "mono" }, server.id),
+      el("p", { class: "facts" }, `${server.busy} of ${many(server.workers, "worker")} busy, started `, time(server.started_at),
+        `, last beat ${duration(server.beat_age_ms)} ago`),
+      threads(server))),
+};
+
+/** The worker threads of a server: those that have a job, and how many have none. */
+function threads({ id, workers, threads }) {
+  if (threads === null) return el("p", { class: "nothing" }, "It has not told yet what its threads do.");
+  const idle = Math.max(0, workers - threads.length);
+  return [
+    threads.length > 0 && table(`Threads of ${id}`, [["Thread", "name"], ["Job"], ["Type", "name"], ["Attempt", "n wide"], ["For", "n"], ["", "wide rest"]],
+      threads.map((one) => [one.thread ?? "–", jobLink(one.job), one.type, one.attempt, duration(one.for_ms),
+        el("span", { class: `status ${DOING[one.state]?.[1] ?? ""}` }, DOING[one.state]?.[0] ?? one.state)]),
+      "", threads.map((one) => one.job)),
+    el("p", { class: "facts" }, `${many(idle, "thread")} ${idle === 1 ? "is" : "are"} idle`),
+  ];
+}
+
+/** Words and colours of what a thread does. */
+const DOING = {
+  starting: ["starts", "queued"], running: ["running", "processing"], stopping: ["told to stop", "failed"],
+  backing_off: ["waits for its next attempt", "retrying"],
+};
 
 const queues = {
   title: "Queues",
@@ -671,7 +703,7 @@ function route() {
   const given = Object.fromEntries(new URLSearchParams(parameters));
   const [, page = "", id] = path.split("/");
   if (page === "jobs" && id) return { page: "jobs", view: job, given: { id } };
-  const view = { jobs, queues, dead }[page];
+  const view = { servers, jobs, queues, dead }[page];
   return view ? { page, view, given } : { page: "overview", view: overview, given: {} };
 }
 
