@@ -29,6 +29,15 @@ fn become_master(redis: &TestRedis) {
     redis.query::<()>(&["REPLICAOF", "NO", "ONE"]);
 }
 
+/// Waits until the replica has all that its master has.
+fn wait_for_copy(master: &TestRedis, replica: &TestRedis) {
+    let offset = |redis: &TestRedis| {
+        let facts: String = redis.query(&["INFO", "replication"]);
+        facts.lines().find_map(|line| line.strip_prefix("master_repl_offset:").map(str::to_owned))
+    };
+    eventually(LIMIT, "the replica has everything", || offset(master) == offset(replica));
+}
+
 #[test]
 fn to_a_replica_and_back() {
     let (redis, first) = reachable();
@@ -36,10 +45,12 @@ fn to_a_replica_and_back() {
     follow(&other, &first);
     let url = redis.url();
     let scene = Scene::on(redis, &url);
+    wait_for_copy(&scene.redis, &other);
     become_master(&other);
     follow(&scene.redis, &second);
     assert_takes_nothing_new(&scene.server, "READONLY");
     scene.running_jobs_end();
+    wait_for_copy(&other, &scene.redis);
     become_master(&scene.redis);
     follow(&other, &first);
     scene.all_is_well_again(false);
@@ -64,7 +75,7 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
             scope.spawn(|| scene.server.get("/jobs?limit=100").expect(200));
         }
     });
-    scene.redis.query::<i64>(&["WAIT", "1", "5000"]);
+    wait_for_copy(&scene.redis, &other);
     // The old master is cut off from the new one: what it answers is of yesterday.
     scene.redis.query::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
     become_master(&other);
@@ -97,7 +108,7 @@ fn killed_and_back_as_a_replica() {
     follow(&other, &first);
     let url = redis.url();
     let scene = Scene::on(redis, &url);
-    scene.redis.query::<i64>(&["WAIT", "1", "5000"]);
+    wait_for_copy(&scene.redis, &other);
     scene.redis.kill9();
     become_master(&other);
     scene.redis.launch(&["--replicaof", &second[0], &second[1]]);
