@@ -83,13 +83,19 @@ pub fn run() -> ExitCode {
 
 /// Runs the program in these surroundings.
 fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
+    let flushed = |console: &mut Console, code| console.out.flush().map(|()| code).map_err(Error::from);
     let done = first(&mut args).and_then(|first| match first {
-        First::Help => console.print(&help::overview()),
-        First::Version => console.print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n")),
-        First::Command(name) => run_command(find(&name)?, args, console),
+        First::Help => console.print(&help::overview()).and_then(|code| flushed(console, code)),
+        First::Version => console
+            .print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n"))
+            .and_then(|code| flushed(console, code)),
+        // A server that cannot say where it listens serves all the same.
+        First::Command(name) if name == serve::SERVE.name => run_command(find(&name)?, args, console),
+        // What is still buffered may meet a closed pipe or a full disk only now.
+        First::Command(name) => {
+            run_command(find(&name)?, args, console).and_then(|code| flushed(console, code))
+        }
     });
-    // What is still buffered may meet a closed pipe or a full disk only now.
-    let done = done.and_then(|code| console.out.flush().map(|()| code).map_err(Error::from));
     done.unwrap_or_else(|error| fail(&error, console))
 }
 
