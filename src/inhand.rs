@@ -9,7 +9,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::handler::{StopReason, StopSignal};
 use crate::job::{AttemptId, Job, JobId};
@@ -20,6 +23,9 @@ use crate::queue::{Lease, Suspects};
 /// A little more than the 5 s that an exec handler's children have between SIGTERM and SIGKILL, so that a thread that is
 /// about to return is not replaced.
 pub const STOP_GRACE: Duration = Duration::from_millis(5_500);
+
+/// Of more threads it is not told what they do.
+const MAX_TOLD: usize = 1_000;
 
 /// What may be taken now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +47,38 @@ pub struct GivenUp {
     pub reason: StopReason,
 }
 
+/// What a worker thread does now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Activity {
+    /// Its name; none while a job waits for one.
+    pub thread: Option<String>,
+    /// The id of its job.
+    pub job: u64,
+    /// The type of it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// For so long.
+    pub for_ms: u64,
+    /// How far it is.
+    pub state: Doing,
+}
+
+/// How far a worker is with its job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doing {
+    /// Is about to start it.
+    Starting,
+    /// Runs its handler.
+    Running,
+    /// Has told its handler to stop, and waits for it.
+    Stopping,
+    /// Sleeps a short backoff before the next attempt.
+    BackingOff,
+}
+
 struct Entry {
     /// Here until the attempt has ended, one way or the other.
     lease: Option<Lease>,
@@ -49,7 +87,28 @@ struct Entry {
     deadline: Option<Instant>,
     /// Whether it still needs its worker.
     occupies_worker: bool,
+    /// The thread that has begun it, and when.
+    began: Option<(Thread, Instant)>,
     job: Arc<Job>,
+}
+
+impl Entry {
+    fn activity(&self) -> Activity {
+        let state = match (&self.began, self.deadline) {
+            (None, _) => Doing::Starting,
+            (Some(_), Some(_)) if self.stop.reason().is_some() => Doing::Stopping,
+            (Some(_), Some(_)) => Doing::Running,
+            (Some(_), None) => Doing::BackingOff,
+        };
+        Activity {
+            thread: self.began.as_ref().and_then(|(thread, _)| thread.name().map(str::to_owned)),
+            job: self.job.id.get(),
+            kind: self.job.kind.clone(),
+            attempt: self.job.attempts + 1,
+            for_ms: self.began.as_ref().map_or(0, |(_, since)| since.elapsed().as_millis() as u64),
+            state,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -166,6 +225,7 @@ impl InHand {
             stop: stop.clone(),
             deadline: None,
             occupies_worker: true,
+            began: None,
             job: job.clone(),
         };
         state.entries.insert(id, entry);
@@ -188,7 +248,9 @@ impl InHand {
         if closed || entry.stop.reason().is_some() {
             return false;
         }
-        let deadline = Instant::now() + timeout;
+        let now = Instant::now();
+        let deadline = now + timeout;
+        entry.began = Some((std::thread::current(), now));
         entry.deadline = Some(deadline);
         if state.next_watch.is_none_or(|at| deadline < at) {
             state.next_watch = Some(deadline);
@@ -294,6 +356,16 @@ impl InHand {
         self.state().unfinished
     }
 
+    /// What the workers do that have a job, by their names.
+    pub fn activity(&self) -> Vec<Activity> {
+        let state = self.state();
+        let busy = state.entries.values().filter(|entry| entry.occupies_worker);
+        let mut activity: Vec<Activity> = busy.map(Entry::activity).take(MAX_TOLD).collect();
+        drop(state);
+        activity.sort_by_cached_key(|one| one.thread.as_ref().map(|name| (name.len(), name.clone())));
+        activity
+    }
+
     /// How many worker threads there are that were not given up.
     pub fn workers(&self) -> usize {
         self.state().workers
@@ -366,6 +438,27 @@ mod tests {
     fn room(in_hand: &InHand) -> (usize, Suspects) {
         let room = in_hand.room();
         (room.jobs, room.suspects)
+    }
+
+    #[test]
+    fn it_tells_what_each_worker_does() {
+        let in_hand = InHand::new(3);
+        let (first, second) = (nth(1, 1, 0), nth(2, 1, 0));
+        add(&in_hand, &first);
+        let doing = || in_hand.activity().into_iter().map(|one| (one.job, one.state)).collect::<Vec<_>>();
+        assert_eq!(doing(), [(1, Doing::Starting)]);
+        assert!(in_hand.begin(first.attempt_id(), LONG));
+        assert_eq!(doing(), [(1, Doing::Running)]);
+        let thread = in_hand.activity()[0].thread.clone();
+        assert_eq!(thread.as_deref(), std::thread::current().name());
+        in_hand.stop(first.id, StopReason::Cancelled);
+        assert_eq!(doing(), [(1, Doing::Stopping)]);
+        assert!(in_hand.end(first.attempt_id(), false).is_some());
+        assert_eq!(doing(), [], "its outcome is not written, but its worker is free");
+        add(&in_hand, &second);
+        assert!(in_hand.begin(second.attempt_id(), LONG));
+        assert!(in_hand.end(second.attempt_id(), true).is_some());
+        assert_eq!(doing(), [(2, Doing::BackingOff)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::history::History;
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::metrics::Metrics;
-use crate::queue::{BLOCK, Beat, Error, Queue};
+use crate::queue::{BLOCK, Beat, Error, Queue, ServerId};
 use crate::shutdown::Shutdown;
 
 /// The longest time between two beats; often enough for a cancel to arrive soon.
@@ -64,6 +64,9 @@ impl Heartbeat {
                     }
                     self.reap(&mut reaper, &beat);
                     self.recover(&mut lost, &beat);
+                    if beat.is_watched {
+                        self.tell(&server);
+                    }
                     history.write_sometimes(&self.metrics, &self.queue);
                 }
                 Ok(Err(_)) => {
@@ -86,6 +89,12 @@ impl Heartbeat {
                 return;
             }
         }
+    }
+
+    /// Tells what the workers do. If it is lost, the next beat tells it again.
+    fn tell(&self, server: &ServerId) {
+        let activity = serde_json::to_string(&self.in_hand.activity());
+        let _ = activity.map(|activity| self.queue.tell(server, &activity));
     }
 
     fn reap(&self, reaper: &mut Reaper, beat: &Beat) {

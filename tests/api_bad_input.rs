@@ -499,6 +499,7 @@ fn another_method_of_a_known_path_is_told_what_is_allowed() {
         ("/queues/default/resume", vec!["POST"]),
         ("/stats", vec!["GET"]),
         ("/stats/history", vec!["GET"]),
+        ("/stats/workers", vec!["GET"]),
         ("/", vec!["GET"]),
         ("/ui/app.js", vec!["GET"]),
         ("/metrics", vec!["GET"]),
@@ -563,6 +564,7 @@ fn without_the_right_token_nothing_is_given_or_done() {
         ("POST", "/queues/default/pause".to_owned()),
         ("GET", "/stats".to_owned()),
         ("GET", "/stats/history".to_owned()),
+        ("GET", "/stats/workers".to_owned()),
     ] {
         for auth in [
             None,

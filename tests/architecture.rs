@@ -184,6 +184,7 @@ fn the_names_of_keys_stand_in_one_place() {
         "cancels:",
         "index:",
         "history:",
+        "activity:",
         "last_id",
         ":suspects",
     ];

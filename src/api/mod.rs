@@ -312,6 +312,7 @@ impl Api {
             (Route::Resume(name), _) => self.set_paused(name, false),
             (Route::Stats, _) => self.stats(),
             (Route::History, _) => self.history(),
+            (Route::Workers, _) => self.workers(),
             (Route::Metrics, _) => self.metrics(),
             (Route::Healthz, _) => Ok(Reply::json(200, &json!({ "status": "ok" }))),
             (Route::Readyz, _) => self.ready(),

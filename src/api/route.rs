@@ -20,6 +20,7 @@ pub enum Route {
     Resume(String),
     Stats,
     History,
+    Workers,
     Metrics,
     Healthz,
     Readyz,
@@ -35,7 +36,7 @@ pub struct Shape {
 }
 
 /// All shapes. A segment in braces stands for any.
-const SHAPES: [Shape; 20] = [
+const SHAPES: [Shape; 21] = [
     Shape { pattern: "/jobs", methods: &["GET", "POST"] },
     Shape { pattern: "/jobs/batch", methods: &["POST"] },
     Shape { pattern: "/jobs/{id}", methods: &["GET", "DELETE"] },
@@ -48,6 +49,7 @@ const SHAPES: [Shape; 20] = [
     Shape { pattern: "/queues/{name}/resume", methods: &["POST"] },
     Shape { pattern: "/stats", methods: &["GET"] },
     Shape { pattern: "/stats/history", methods: &["GET"] },
+    Shape { pattern: "/stats/workers", methods: &["GET"] },
     Shape { pattern: "/metrics", methods: &["GET"] },
     Shape { pattern: "/healthz", methods: &["GET"] },
     Shape { pattern: "/readyz", methods: &["GET"] },
@@ -105,6 +107,7 @@ impl Shape {
             "/queues/{name}/resume" => Route::Resume(queue()?),
             "/stats" => Route::Stats,
             "/stats/history" => Route::History,
+            "/stats/workers" => Route::Workers,
             "/metrics" => Route::Metrics,
             "/healthz" => Route::Healthz,
             "/openapi.json" => Route::OpenApi,

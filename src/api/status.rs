@@ -5,9 +5,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::inhand::Activity;
 use crate::job::rfc3339;
 use crate::metrics::{escape_label, header};
-use crate::queue::{Error, QueueInfo};
+use crate::queue::{Error, QueueInfo, ServerInfo};
 
 use super::Api;
 use super::reply::{Answer, Reply};
@@ -40,16 +41,7 @@ impl Api {
         let counts: BTreeMap<&str, u64> =
             stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
         let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
-        let servers = stats.servers.iter().map(|server| {
-            json!({
-                "id": server.id,
-                "started_at": rfc3339(server.started_at_ms),
-                "workers": server.workers,
-                "busy": server.busy,
-                "beat_age_ms": server.beat_age_ms,
-            })
-        });
-        let servers: Vec<Value> = servers.collect();
+        let servers: Vec<Value> = stats.servers.iter().map(server_json).collect();
         Ok(Reply::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
     }
 
@@ -83,6 +75,19 @@ impl Api {
         });
         let minutes: Vec<Value> = minutes.collect();
         Ok(Reply::json(200, &json!({ "minutes": minutes })))
+    }
+
+    /// What the worker threads of all servers do now. A server that was not looked at lately tells it only with its next
+    /// beat.
+    pub(super) fn workers(&self) -> Answer {
+        let servers = self.queue.workers()?.into_iter().map(|(server, told)| {
+            let threads: Option<Vec<Activity>> = told.and_then(|told| serde_json::from_str(&told).ok());
+            let mut server = server_json(&server);
+            server["threads"] = json!(threads);
+            server
+        });
+        let servers: Vec<Value> = servers.collect();
+        Ok(Reply::json(200, &json!({ "servers": servers })))
     }
 
     pub(super) fn metrics(&self) -> Answer {
@@ -119,6 +124,16 @@ impl Api {
         }
         Ok(Reply::json(200, &json!({ "status": "ready" })))
     }
+}
+
+fn server_json(server: &ServerInfo) -> Value {
+    json!({
+        "id": server.id,
+        "started_at": rfc3339(server.started_at_ms),
+        "workers": server.workers,
+        "busy": server.busy,
+        "beat_age_ms": server.beat_age_ms,
+    })
 }
 
 fn queue_json(queue: &QueueInfo) -> Value {

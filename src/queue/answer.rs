@@ -93,12 +93,17 @@ pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>)> {
 
 /// What a heartbeat brings back.
 pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
-    let Ok([_, in_progress, cancels, servers]) = <[Value; 4]>::try_from(array(answer)?) else {
+    let Ok([_, in_progress, cancels, servers, watched]) = <[Value; 5]>::try_from(array(answer)?) else {
         return Ok(Err(Fenced));
     };
     let words = array(servers)?.iter().map(text).collect::<Result<Vec<_>>>()?;
     let servers = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-    Ok(Ok(Beat { in_progress: count(&in_progress)?, cancels: ids(cancels)?, servers }))
+    Ok(Ok(Beat {
+        in_progress: count(&in_progress)?,
+        cancels: ids(cancels)?,
+        servers,
+        is_watched: int(&watched)? == 1,
+    }))
 }
 
 /// One step of taking over a server.
@@ -213,6 +218,31 @@ pub(super) fn stats(answer: Value) -> Result<Stats> {
     let counts = Status::ALL.into_iter().zip(&answer);
     let counts = counts.map(|(status, n)| Ok((status, int(n)?.max(0) as u64))).collect::<Result<_>>()?;
     Ok(Stats { counts, servers })
+}
+
+/// Servers that are alive, with what they have told of their workers.
+pub(super) fn workers(answer: Value) -> Result<Vec<(ServerInfo, Option<String>)>> {
+    let mut servers = Vec::new();
+    for server in array(answer)? {
+        let server = array(server)?;
+        let [id, beat, started_at, workers, busy, age, told] = server.as_slice() else {
+            return Err(unexpected(&Value::Array(server)));
+        };
+        if text(beat)?.starts_with('D') {
+            continue;
+        }
+        let number = |value: &Value| int(value).map(|n| n.max(0) as u64);
+        let info = ServerInfo {
+            id: text(id)?,
+            started_at_ms: number(started_at)?,
+            workers: number(workers)?,
+            busy: number(busy)?,
+            beat_age_ms: number(age)?,
+        };
+        let told = (*told != Value::Nil).then(|| text(told)).transpose()?;
+        servers.push((info, told));
+    }
+    Ok(servers)
 }
 
 /// Figures by minute.

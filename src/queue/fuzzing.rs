@@ -50,6 +50,7 @@ pub fn check(data: &[u8]) {
     read(answer::ids(value.clone()));
     read(answer::queues(value.clone()));
     read(answer::stats(value.clone()));
+    read(answer::workers(value.clone()));
     read(record::bytes(value));
 }
 

@@ -6,7 +6,7 @@ use crate::job::{Job, JobId, Status};
 
 use super::error::Result;
 use super::link::Access;
-use super::{Queue, answer};
+use super::{Queue, WATCHED_LIFE, answer};
 
 /// Which jobs a listing shows.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +136,14 @@ impl Queue {
     /// The numbers of jobs and the servers.
     pub fn stats(&self) -> Result<Stats> {
         answer::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
+    }
+
+    /// The servers that are alive, each with what it has told of its workers. Those that have told nothing yet do so with
+    /// their next beat.
+    pub fn workers(&self) -> Result<Vec<(ServerInfo, Option<String>)>> {
+        let mut call = self.scripts.workers.call();
+        call.arg(WATCHED_LIFE.as_millis() as u64);
+        answer::workers(self.run(&self.scripts.workers, &call)?)
     }
 
     /// What happened in the last minutes, oldest first; the last one still runs.

@@ -46,6 +46,10 @@ pub(super) const LOST: &str = "lost";
 /// `history:<minute>`, hash with expiry: what happened in this minute since 1970, summed over all servers, and how many
 /// jobs waited at its end. For charts alone.
 pub(super) const HISTORY: &str = "history:";
+/// `activity:<server>`, string with expiry: what the server's workers do, told while somebody looks.
+pub(super) const ACTIVITY: &str = "activity:";
+/// `watched`, string with expiry: there while somebody looks at what workers do.
+pub(super) const WATCHED: &str = "watched";
 /// `set_aside:<name>`: what the doctor took out of the way, as it was: keys of a wrong type, records that cannot be read.
 pub(super) const SET_ASIDE: &str = "set_aside:";
 
@@ -76,6 +80,8 @@ pub(super) fn as_lua(namespace: &str) -> String {
         ("LAST_CHANCE", LAST_CHANCE),
         ("LOST", LOST),
         ("HISTORY", HISTORY),
+        ("ACTIVITY", ACTIVITY),
+        ("WATCHED", WATCHED),
         ("SET_ASIDE", SET_ASIDE),
     ];
     let mut lua: String =
@@ -97,13 +103,14 @@ pub(super) fn right_type(name: &str) -> Option<&'static str> {
         (HISTORY, "hash"),
         (UNIQUE, "string"),
         (IDEMPOTENCY, "string"),
+        (ACTIVITY, "string"),
     ];
     let by_prefix = prefixes.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, kind)| *kind);
     by_prefix.or(match name {
         SCHEDULED | DLQ | DONE | LOST => Some("zset"),
         SERVERS => Some("hash"),
         QUEUES | PAUSED => Some("set"),
-        LAST_ID => Some("string"),
+        LAST_ID | WATCHED => Some("string"),
         _ => None,
     })
 }

@@ -43,6 +43,11 @@ const STEP: u32 = 200;
 /// How long the figures of a minute are kept.
 const HISTORY_LIFE: Duration = Duration::from_secs(2 * 3600);
 
+/// How long servers tell what their workers do after somebody has looked.
+const WATCHED_LIFE: Duration = Duration::from_secs(10);
+/// How long it is held to be true: a few of the longest times between two beats.
+const ACTIVITY_LIFE: Duration = Duration::from_secs(4);
+
 /// Where Redis is and how it is used. No `Debug`: the URL may hold a password.
 #[derive(Clone)]
 pub struct Settings {
@@ -242,6 +247,8 @@ pub struct Beat {
     pub cancels: Vec<JobId>,
     /// The beats of all servers, and the dead ones that still have jobs.
     pub servers: Vec<(String, String)>,
+    /// Somebody looks at what workers do.
+    pub is_watched: bool,
 }
 
 /// What taking over a dead server came to.
@@ -573,6 +580,13 @@ impl Queue {
             call.arg(name).arg(number);
         }
         self.run(&self.scripts.note_history, &call).map(|_| ())
+    }
+
+    /// Tells what this server's workers do, while somebody looks.
+    pub fn tell(&self, server: &ServerId, activity: &str) -> Result<()> {
+        let mut call = self.scripts.tell.call();
+        call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);
+        self.run(&self.scripts.tell, &call).map(|_| ())
     }
 
     fn in_progress(&self, server: &ServerId) -> String {

@@ -75,6 +75,8 @@ const SCRIPTS: &[(&str, &str)] = scripts![
     "stats",
     "history",
     "note_history",
+    "workers",
+    "tell",
     // Those of the doctor.
     "audit_jobs",
     "audit_list",

@@ -44,7 +44,16 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
     assert_eq!(server.request("POST", &format!("{sleeper}/cancel"), "", "").0, 202);
     server.json("GET", &format!("{sleeper}?wait=10s"), "");
     assert_eq!(server.request("DELETE", &sleeper, "", "").0, 204);
-    for path in ["/jobs?status=failed&type=fail", "/dlq", "/queues", "/stats", "/metrics", "/readyz"] {
+    for path in [
+        "/jobs?status=failed&type=fail",
+        "/dlq",
+        "/queues",
+        "/stats",
+        "/stats/history",
+        "/stats/workers",
+        "/metrics",
+        "/readyz",
+    ] {
         assert_eq!(server.request("GET", path, "", "").0, 200, "{path}");
     }
     server.json("POST", "/queues/other/pause", "");

@@ -134,8 +134,28 @@ pub const STEPS: &[Step] = &[
     reads("queues", "GET /queues", |stage| looks(stage, "/queues")),
     reads("stats", "GET /stats", |stage| looks(stage, "/stats")),
     reads("history", "GET /stats/history", |stage| looks(stage, "/stats/history")),
+    reads("workers", "GET /stats/workers", |stage| looks(stage, "/stats/workers")),
+    Step {
+        command: "tell",
+        of: "what workers do, while somebody looks",
+        before: "nothing is told",
+        after: "it is told",
+        end: ONCE,
+        play: tells_what_workers_do,
+    },
     reads("ready", "GET /readyz", |stage| looks(stage, "/readyz")),
 ];
+
+fn tells_what_workers_do(stage: &Stage) {
+    let server = stage.server();
+    let id = stage.submit("note");
+    let look = || server.get("/stats/workers");
+    stage.at_step(look, || {
+        let told: Vec<String> = stage.redis_says("KEYS T:activity:*");
+        if told.is_empty() { "nothing is told" } else { "it is told" }.to_owned()
+    });
+    stage.all_end(&server, &[id]);
+}
 
 fn is_away(reply: &Reply) {
     reply.expect_error(503, "store_unavailable", "cut off");

@@ -35,27 +35,47 @@ function show(old, children) {
   morph(old, wanted);
 }
 
+/** What tells a node from its neighbours: rows of a list come and go, and the focus must stay with the one it is on. */
+const keyOf = (node) => node.nodeName + " " + (node.dataset?.key ?? node.dataset?.do ?? "");
+
 function morph(old, wanted) {
-  const left = [...old.childNodes], right = [...wanted.childNodes];
-  right.forEach((node, i) => {
-    const there = left[i];
-    if (!there) old.append(node);
-    else if (there.nodeName !== node.nodeName) there.replaceWith(node);
-    else if (node.nodeType === Node.TEXT_NODE) {
-      if (there.data !== node.data) there.data = node.data;
-    } else {
-      for (const { name } of [...there.attributes]) {
-        // What a person has opened stays open.
-        if (!node.hasAttribute(name) && name !== "open") there.removeAttribute(name);
-      }
-      for (const { name, value } of node.attributes) {
-        if (there.getAttribute(name) !== value) there.setAttribute(name, value);
-      }
-      if (node.nodeName === "INPUT" && node.type === "checkbox") there.checked = node.checked;
-      morph(there, node);
+  let at = old.firstChild;
+  for (const node of [...wanted.childNodes]) {
+    let there = at;
+    while (there && keyOf(there) !== keyOf(node)) there = there.nextSibling;
+    if (!there) {
+      old.insertBefore(node, at);
+      continue;
     }
-  });
-  left.slice(right.length).forEach((node) => node.remove());
+    // What stands between has gone, unless it only changed its place: then it is made anew there.
+    while (at !== there) at = drop(at);
+    at = there.nextSibling;
+    become(there, node);
+  }
+  while (at) at = drop(at);
+}
+
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+/** Makes a node that is there equal to one of the same kind. */
+function become(there, node) {
+  if (node.nodeType === Node.TEXT_NODE) {
+    if (there.data !== node.data) there.data = node.data;
+    return;
+  }
+  for (const { name } of [...there.attributes]) {
+    // What a person has opened stays open.
+    if (!node.hasAttribute(name) && name !== "open") there.removeAttribute(name);
+  }
+  for (const { name, value } of node.attributes) {
+    if (there.getAttribute(name) !== value) there.setAttribute(name, value);
+  }
+  if (node.nodeName === "INPUT" && node.type === "checkbox") there.checked = node.checked;
+  morph(there, node);
 }
 
 // ---- words ----------------------------------------------------------------------------------------------------------
@@ -158,6 +178,7 @@ async function api(method, path, body, raw = false) {
   }
 }
 
+const NOT_TAKEN = "The server did not take this token. Try another one.";
 let asking = null;
 
 /** Asks for the token, once for all requests that need it. `refused` is the one that was sent. */
@@ -165,13 +186,18 @@ function login(refused) {
   if (sessionStorage.getItem(TOKEN) !== refused) return Promise.resolve();
   asking ??= new Promise((resolve) => {
     const dialog = byId("login"), input = byId("token");
-    if (refused) byId("login-text").textContent = "The server did not take this token. Try another one.";
+    if (refused) byId("login-text").textContent = NOT_TAKEN;
     input.value = "";
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.onclose = () => {
-      if (!input.value) return dialog.showModal();
-      sessionStorage.setItem(TOKEN, input.value.trim());
+      const token = input.value.trim();
       input.value = "";
+      // Others cannot stand in a header.
+      if (!/^[\x20-\x7e]+$/.test(token)) {
+        if (token) byId("login-text").textContent = NOT_TAKEN;
+        return dialog.showModal();
+      }
+      sessionStorage.setItem(TOKEN, token);
       asking = null;
       resolve();
     };
@@ -223,14 +249,14 @@ const button = (name, action, data = {}, attributes = {}) => {
   return el("button", all, name);
 };
 
-/** A table. Columns are `[title, class]`; a row is a list of cells. */
-function table(name, columns, rows, nothing) {
+/** A table. Columns are `[title, class]`; a row is a list of cells, and `keys` tell whose each is. */
+function table(name, columns, rows, nothing, keys = []) {
   if (!rows.length) return el("p", { class: "nothing" }, nothing);
   return el("div", { class: "scroll" },
     el("table", { "aria-label": name },
       el("thead", {}, el("tr", {}, columns.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)))),
-      el("tbody", {}, rows.map((row) =>
-        el("tr", {}, row.map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
+      el("tbody", {}, rows.map((row, at) =>
+        el("tr", { "data-key": keys[at] }, row.map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
 }
 
 function pager(path, filter, page, total) {
@@ -338,6 +364,13 @@ function rate(...wanted) {
   return sum / ((lately.at(-1).at - lately[0].at) / 1000);
 }
 
+/** The same by the figures of the servers, over about a minute: for a page that has seen nothing yet. */
+function rateOfMinute(minutes, name) {
+  const [before, last] = minutes.slice(-2);
+  const part = Math.min(1, Math.max(0, (now() - Date.parse(last.at)) / 60e3));
+  return (before[name] * (1 - part) + last[name]) / 60;
+}
+
 const perSecond = (n) => n == null ? "–" : `${n < 10 ? n.toFixed(1) : number(Math.round(n))}/s`;
 
 const overview = {
@@ -367,8 +400,8 @@ const overview = {
         el("li", {}, el("a", { href: name === "failed" ? "#/dead" : `#/jobs?status=${name}` },
           el("strong", {}, number(counts[name])), status(name))))),
       el("p", { class: "now" },
-        el("span", {}, el("strong", {}, perSecond(rate("completed"))), " completed"),
-        el("span", {}, el("strong", {}, perSecond(rate("failed"))), " failed"),
+        el("span", {}, el("strong", {}, perSecond(rate("completed") ?? rateOfMinute(minutes, "completed"))), " completed"),
+        el("span", {}, el("strong", {}, perSecond(rate("failed") ?? rateOfMinute(minutes, "failed"))), " failed"),
         el("span", {}, el("strong", {}, `${number(busy)} of ${number(workers)}`), " workers busy"),
         paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`))),
       el("div", { class: "charts" },
@@ -394,22 +427,55 @@ function serversPart(servers, running) {
         : "–",
     ];
   });
-  return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, "Servers"),
-    table("Servers", [["Server"], ["Busy", "n"], ["Last beat", "n"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive."));
+  return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, el("a", { href: "#/servers" }, "Servers")),
+    table("Servers", [["Server", "name"], ["Busy", "n"], ["Last beat", "n wide"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive.",
+      servers.map((server) => server.id)));
 }
+
+const servers = {
+  title: "Servers",
+  every: 1000,
+  read: () => api("GET", "/stats/workers"),
+  render: ({ servers }) => servers.length === 0
+    ? el("p", { class: "nothing" }, "No server is alive.")
+    : servers.map((server) => el("section", { "data-key": server.id, "aria-label": `Server ${server.id}` },
+      el("h2", { class: "mono" }, server.id),
+      el("p", { class: "facts" }, `${server.busy} of ${many(server.workers, "worker")} busy, started `, time(server.started_at),
+        `, last beat ${duration(server.beat_age_ms)} ago`),
+      threads(server))),
+};
+
+/** The worker threads of a server: those that have a job, and how many have none. */
+function threads({ id, workers, threads }) {
+  if (threads === null) return el("p", { class: "nothing" }, "It has not told yet what its threads do.");
+  const idle = Math.max(0, workers - threads.length);
+  return [
+    threads.length > 0 && table(`Threads of ${id}`, [["Thread", "name"], ["Job"], ["Type", "name"], ["Attempt", "n wide"], ["For", "n"], ["", "wide rest"]],
+      threads.map((one) => [one.thread ?? "–", jobLink(one.job), one.type, one.attempt, duration(one.for_ms),
+        el("span", { class: `status ${DOING[one.state]?.[1] ?? ""}` }, DOING[one.state]?.[0] ?? one.state)]),
+      "", threads.map((one) => one.job)),
+    el("p", { class: "facts" }, `${many(idle, "thread")} ${idle === 1 ? "is" : "are"} idle`),
+  ];
+}
+
+/** Words and colours of what a thread does. */
+const DOING = {
+  starting: ["starts", "queued"], running: ["running", "processing"], stopping: ["told to stop", "failed"],
+  backing_off: ["waits for its next attempt", "retrying"],
+};
 
 const queues = {
   title: "Queues",
   every: 2000,
   read: () => api("GET", "/queues"),
-  render: ({ queues }) => table("Queues", [["Queue"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["", "act"]], queues.map((queue) => [
+  render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["", "act"]], queues.map((queue) => [
     el("span", { class: "mono" }, queue.name),
     number(queue.queued),
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
     el("span", { class: `status ${queue.paused ? "paused" : "open"}` }, queue.paused ? "paused" : "running"),
-    button(queue.paused ? "Resume" : "Pause", "pause", { queue: queue.name, on: !queue.paused },
+    button(queue.paused ? "Resume" : "Pause", queue.paused ? "resume" : "pause", { queue: queue.name, key: "switch" },
       { "aria-label": `${queue.paused ? "Resume" : "Pause"} the queue ${queue.name}` }),
-  ]), "There is no queue yet."),
+  ]), "There is no queue yet.", queues.map((queue) => queue.name)),
 };
 
 const jobs = {
@@ -433,7 +499,7 @@ const jobs = {
       jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
       el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
-      table("Jobs", [["Id"], ["Type"], ["Queue", "wide"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n"], ["", "wide fill"]], rows, "No job matches."),
+      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["", "wide fill"]], rows, "No job matches.", jobs.map((job) => job.id)),
       pager("/jobs", { status: wanted, type }, page, total), typeList()];
   },
 };
@@ -468,7 +534,7 @@ const job = {
       json("payload", "Payload"),
       job.status === "completed" && json("result", "Result"),
       job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of its attempts"),
-        table("Errors", [["Attempt", "n"], ["When", "n"], ["Error", "fill"]],
+        table("Errors", [["Attempt", "n"], ["When", "n"], ["Error", "rest"]],
           job.errors.map((error) => [error.attempt, time(error.at), el("span", { class: "message" }, error.message)]), "")),
     ];
   },
@@ -506,8 +572,8 @@ const dead = {
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
         button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
-      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
-        rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good."),
+      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type", "name"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
+        rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
       pager("/dead", { type }, page, total), typeList()];
   },
 };
@@ -536,9 +602,13 @@ const actions = {
   async skip() {
     byId("main").focus();
   },
-  async pause({ queue, on }) {
-    await api("POST", `/queues/${queue}/${on === "true" ? "pause" : "resume"}`);
-    say(`The queue ${queue} is ${on === "true" ? "paused: its jobs wait" : "running again"}.`);
+  async pause({ queue }) {
+    await api("POST", `/queues/${queue}/pause`);
+    say(`The queue ${queue} is paused: its jobs wait.`);
+  },
+  async resume({ queue }) {
+    await api("POST", `/queues/${queue}/resume`);
+    say(`The queue ${queue} is running again.`);
   },
   async retry({ id }) {
     await api("POST", `/jobs/${id}/retry`);
@@ -633,7 +703,7 @@ function route() {
   const given = Object.fromEntries(new URLSearchParams(parameters));
   const [, page = "", id] = path.split("/");
   if (page === "jobs" && id) return { page: "jobs", view: job, given: { id } };
-  const view = { jobs, queues, dead }[page];
+  const view = { servers, jobs, queues, dead }[page];
   return view ? { page, view, given } : { page: "overview", view: overview, given: {} };
 }
 

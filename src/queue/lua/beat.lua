@@ -1,6 +1,7 @@
 -- A server's heartbeat, and a look at the others.
 -- ARGV: server, busy workers, workers, how long a dead server is remembered in ms
--- Returns: {'fenced'} | {'beating', entries in its own list, [ids to cancel], [server, beat or D.., ..]}
+-- Returns: {'fenced'} | {'beating', entries in its own list, [ids to cancel], [server, beat or D.., ..],
+--          whether somebody looks at what workers do}
 --          with only those dead servers whose list is not empty
 -- A dead server is remembered for a while, since a blocked BRPOPLPUSH of it can still move a job into its list.
 local server, now = ARGV[1], now_ms()
@@ -19,4 +20,5 @@ for i = 1, #all, 2 do
     call('DEL', SERVER .. id, CANCELS .. id)
   end
 end
-return {'beating', call('LLEN', IN_PROGRESS .. server), call('SMEMBERS', CANCELS .. server), others}
+return {'beating', call('LLEN', IN_PROGRESS .. server), call('SMEMBERS', CANCELS .. server), others,
+  call('EXISTS', WATCHED)}

@@ -1,0 +1,215 @@
+//! That everybody can use it: by keyboard alone, with a screen reader, on a phone, in dark and light.
+
+use super::browser::Browser;
+use super::common::*;
+
+/// A page to look at.
+struct Page {
+    name: &'static str,
+    hash: String,
+    title: &'static str,
+    /// Is there once all of it is.
+    text: &'static str,
+}
+
+impl Page {
+    fn show(&self, browser: &Browser, server: &Api) {
+        browser.go(server, &self.hash);
+        browser.wait_until_drawn(self.title);
+        browser.wait_for_text(self.text);
+    }
+}
+
+/// A server in the midst of its work, and all pages.
+fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
+    let server = TestServer::builder().redis(redis).config(QUICK_BACKOFF).flag("workers", "8").start();
+    let long = "a message without end ".repeat(12) + &"x".repeat(300);
+    for n in 0..12 {
+        server.submit("echo", json!({"number": n}));
+        let message = if n == 3 {
+            long.clone()
+        } else {
+            format!("cannot open /srv/media/{n}.mov: No such file or directory")
+        };
+        server.submit_job(json!({"type": "fail", "payload": {"message": message}, "max_attempts": 2}));
+        server.submit_job(json!({"type": "sleep", "payload": {"ms": 5}}));
+    }
+    let failed = server.submit_job(json!({"type": "fail", "payload": {"message": long}, "max_attempts": 4}));
+    server.wait_for_status(failed, "failed");
+    server.submit_job(
+        json!({"type": "echo", "queue": "emails.newsletter-2026_of-the-whole-world", "max_attempts": 7}),
+    );
+    server.act("/queues/emails.newsletter-2026_of-the-whole-world/pause").expect(200);
+    server.submit_job(
+        json!({"type": "Encode a video whose type has rather a long name", "delay_ms": 3_600_000}),
+    );
+    for _ in 0..3 {
+        server.submit("sleep", json!({"ms": 600_000}));
+    }
+    eventually(LIMIT, "all is at rest but three jobs", || {
+        server.count("queued") == 1 && server.count("processing") == 3 && server.count("retrying") == 0
+    });
+    let page = |name, hash: &str, title, text| Page { name, hash: hash.to_owned(), title, text };
+    let pages = vec![
+        page("overview", "/", "Overview", "Jobs not ended"),
+        page("servers", "/servers", "Servers", "worker-"),
+        page("queues", "/queues", "Queues", "emails"),
+        page("jobs", "/jobs", "Jobs", "page 1 of 2"),
+        page("job", &format!("/jobs/{failed}"), "Job", "Timeline"),
+        page("dead", "/dead?type=fail", "Dead letters", "Retry all of type fail"),
+    ];
+    (server, pages)
+}
+
+/// Texts that stand out too little from what is behind them, by the measure of WCAG AA.
+const FAINT: &str = "(() => {
+    const parse = (color) => (color.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+    const mix = ([r, g, b, a = 1], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
+    const behind = (node) => {
+        if (!node) return [255, 255, 255];
+        return mix(parse(getComputedStyle(node).backgroundColor), behind(node.parentElement));
+    };
+    const luminance = (color) => {
+        const [r, g, b] = color.map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const opacity = (node) => node ? Number(getComputedStyle(node).opacity) * opacity(node.parentElement) : 1;
+    const faint = [];
+    let looked = 0;
+    for (const node of document.querySelectorAll('body *')) {
+        const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+        if (!own || !node.getClientRects().length || node.disabled) continue;
+        looked += 1;
+        const back = behind(node);
+        const front = mix([...mix(parse(getComputedStyle(node).color), back), opacity(node)], back);
+        const [dark, light] = [luminance(front), luminance(back)].sort((a, b) => a - b);
+        const contrast = (light + 0.05) / (dark + 0.05);
+        if (contrast < 4.5) faint.push(`${contrast.toFixed(2)}: ${node.textContent.trim().slice(0, 40)}`);
+    }
+    return looked < 12 ? ['only ' + looked + ' texts'] : faint;
+})()";
+
+#[test]
+fn every_page_is_readable_and_fits_in_light_and_dark_wide_and_narrow() {
+    let redis = TestRedis::start();
+    let (server, pages) = busy_server(&redis);
+    let browser = Browser::open(&server, "/");
+    for page in &pages {
+        for scheme in ["light", "dark"] {
+            for width in [1280, 390, 320] {
+                let context = format!("{}, {scheme}, {width} wide", page.name);
+                browser.look(width, scheme);
+                page.show(&browser, &server);
+                assert_eq!(browser.run(FAINT), json!([]), "{context}");
+                let needed = browser.run("document.scrollingElement.scrollWidth");
+                assert!(needed.as_u64().is_some_and(|needed| needed <= width.into()), "{context}: {needed}");
+                if width >= 390 {
+                    let hidden = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth).length";
+                    assert_eq!(browser.run(hidden), 0, "{context}: a table goes on beyond its edge");
+                }
+                browser.picture(&format!("{}-{scheme}-{width}", page.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_screen_reader_is_told_what_everything_is() {
+    let redis = TestRedis::start();
+    let (server, pages) = busy_server(&redis);
+    let browser = Browser::open(&server, "/");
+    for page in &pages {
+        page.show(&browser, &server);
+        let Page { name, title, .. } = page;
+        let all = browser.everything();
+        let count = |role: &str| all.iter().filter(|(found, _)| found == role).count();
+        for role in ["banner", "main"] {
+            assert_eq!(count(role), 1, "{name}: {role}");
+        }
+        assert!(count("navigation") >= 1 && count("status") >= 2, "{name}: {all:?}");
+        assert!(all.contains(&("heading".to_owned(), (*title).to_owned())), "{name}: {all:?}");
+        let must_have_a_name = [
+            "button",
+            "link",
+            "textbox",
+            "combobox",
+            "searchbox",
+            "checkbox",
+            "table",
+            "image",
+            "navigation",
+            "region",
+        ];
+        for (role, given) in &all {
+            let is_nameless = must_have_a_name.contains(&role.as_str()) && given.trim().is_empty();
+            assert!(!is_nameless, "{name}: a {role} without a name: {all:?}");
+        }
+        assert_eq!(browser.run("document.querySelectorAll('h1').length"), 1, "{name}");
+        assert_eq!(browser.run("document.documentElement.lang"), "en");
+    }
+    browser.go(&server, "/");
+    browser.wait_until_drawn("Overview");
+    let all = browser.everything();
+    let charts: Vec<&String> = all.iter().filter(|(role, _)| role == "image").map(|(_, name)| name).collect();
+    assert!(charts.iter().any(|chart| chart.starts_with("Jobs ended per minute. completed: ")), "{charts:?}");
+}
+
+/// What the whole is for, without a mouse: find the failed jobs of a type, read why, send them all back, pause the queue.
+#[test]
+fn the_keyboard_alone_is_enough() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();
+    let job = json!({"type": "fail", "payload": {"message": "no disk"}, "max_attempts": 1});
+    let ids = server.submit_batch(&vec![job; 3]);
+    for id in &ids {
+        server.wait_for_status(*id, "failed");
+    }
+    let browser = Browser::open(&server, "/");
+    browser.wait_until_drawn("Overview");
+    browser.press("Tab");
+    browser.wait_for_focus("link", "Skip to the content");
+    browser.press("Enter");
+    browser.press("Tab");
+    assert_eq!(browser.run("document.activeElement.closest('main') !== null"), true, "{:?}", browser.focus());
+
+    browser.reload();
+    browser.tab_to("link", "Queues");
+    browser.press("Enter");
+    browser.wait_until_drawn("Queues");
+    // Whoever listens is told where this is.
+    browser.wait_for_focus("heading", "Queues");
+    browser.tab_to("button", "Pause the queue default");
+    browser.press("Space");
+    browser.wait_for_text("The queue default is paused");
+    browser.wait_for_focus("button", "Resume the queue default");
+
+    browser.reload();
+    browser.tab_to("link", "Dead letters");
+    browser.press("Enter");
+    browser.wait_until_drawn("Dead letters");
+    browser.tab_to("textbox", "Type");
+    browser.write("fail");
+    browser.press("Enter");
+    browser.wait_for_text("Retry all of type fail");
+    browser.wait_until_drawn("Dead letters");
+    browser.tab_to("link", &ids[1].to_string());
+    browser.press("Enter");
+    browser.wait_for_text("no disk");
+    browser.run("history.back()");
+    browser.wait_until_drawn("Dead letters");
+    browser.tab_to("button", "Retry all of type fail");
+    browser.press("Enter");
+    browser.wait_for_text("Retry 3 dead letters of type fail?");
+    browser.press("Escape");
+    browser.wait_until("the question is gone", "!document.querySelector('dialog[open]')");
+    assert_eq!(server.count("failed"), 3);
+    browser.wait_for_focus("button", "Retry all of type fail");
+    browser.press("Enter");
+    browser.wait_for_text("Retry 3 dead letters of type fail?");
+    // So Enter by mistake does nothing.
+    browser.wait_for_focus("button", "Keep as it is");
+    browser.tab_to("button", "Retry 3");
+    browser.press("Enter");
+    browser.wait_for_text("3 jobs sent back to the queue.");
+    assert_eq!((server.count("failed"), server.count("queued")), (0, 3));
+}

@@ -1,0 +1,38 @@
+//! The figures of the last hour, which the charts are drawn from.
+
+use super::common::*;
+
+#[test]
+fn the_figures_of_the_hour_are_summed_over_servers_and_idle_servers_write_none() {
+    let redis = TestRedis::start();
+    let one = TestServer::start(&redis);
+    let two = TestServer::builder().redis(&redis).flag("queues", "other").start();
+    for queue in ["default", "other"] {
+        for id in one.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 20}, "queue": queue}); 5])
+        {
+            one.wait_for_status(id, "completed");
+        }
+    }
+    two.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
+    let sum = |name: &str| -> u64 {
+        let answer = two.get("/stats/history").expect(200).json();
+        let minutes = answer["minutes"].as_array().expect("minutes").clone();
+        assert_eq!(minutes.len(), 60);
+        time_ms(&minutes[0]["at"]);
+        minutes.iter().filter_map(|minute| minute[name].as_u64()).sum()
+    };
+    eventually(LIMIT, "both have written", || (sum("completed"), sum("submitted")) == (10, 11));
+    let answer = one.get("/stats/history").expect(200).json();
+    let minutes = answer["minutes"].as_array().expect("minutes");
+    assert_eq!(minutes[59]["depth"]["scheduled"], 1, "{}", minutes[59]);
+    let run = minutes.iter().find_map(|minute| minute["run_ms"].as_f64()).expect("a mean");
+    assert!((20.0..60_000.0).contains(&run), "{run}");
+    // Whoever writes while nothing happens would write the key of this minute again.
+    for key in redis.query::<Vec<String>>(&["KEYS", "{threadq}:history:*"]) {
+        assert!((1..=7200).contains(&redis.query::<i64>(&["TTL", &key])), "{key} goes away by itself");
+        redis.query::<u64>(&["DEL", &key]);
+    }
+    holds_for(secs(5), "nothing is written", || {
+        redis.query::<Vec<String>>(&["KEYS", "{threadq}:history:*"]).is_empty()
+    });
+}

@@ -1,0 +1,176 @@
+//! What each page shows, and that it shows what clients send as text, whatever it is.
+
+use super::browser::Browser;
+use super::common::*;
+
+/// Would leave a trace in the page if any of it were run.
+const HOSTILE: &str = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'><b>bold</b>";
+
+/// That there is this text on the page, and nothing of it has become an element.
+#[track_caller]
+fn assert_shown_and_not_run(browser: &Browser) {
+    browser.wait_for_text(HOSTILE);
+    let made = "[window.ran, document.scripts.length, document.images.length, document.querySelectorAll('b').length]";
+    assert_eq!(browser.run(made), json!([null, 1, 0, 0]));
+}
+
+#[test]
+fn nothing_that_a_client_sends_is_run() {
+    let redis = TestRedis::start();
+    let config = format!("{QUICK_BACKOFF}\n[handlers.{HOSTILE:?}]\nexec = [\"sleep\", \"600\"]\n");
+    let server = TestServer::builder().redis(&redis).config(&config).start();
+    let payload = json!({"message": HOSTILE, "list": [HOSTILE], HOSTILE: HOSTILE});
+    let failed = server.submit_job(json!({"type": "fail", "payload": payload, "max_attempts": 1}));
+    server.wait_for_status(failed, "failed");
+    let done = server.complete("echo", payload)["id"].clone();
+    let running = server.submit_job(json!({"type": HOSTILE, "unique_key": HOSTILE}));
+    server.wait_for_status(running, "processing");
+
+    let browser = Browser::open(&server, "/");
+    for page in [
+        "/".to_owned(),
+        "/jobs".to_owned(),
+        format!("/jobs?type={HOSTILE}"),
+        format!("/jobs/{running}"),
+        format!("/jobs/{failed}"),
+        format!("/jobs/{done}"),
+        "/dead".to_owned(),
+    ] {
+        browser.go(&server, &page);
+        assert_shown_and_not_run(&browser);
+    }
+    // In an address that somebody is given, too.
+    browser.go(&server, &format!("/dead?type={}", HOSTILE.replace(' ', "%20")));
+    browser.wait_for_text("No dead letter is of type");
+    assert_shown_and_not_run(&browser);
+}
+
+#[test]
+fn the_overview_shows_what_goes_on_and_what_went_on_after_a_reload_too() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).flag("workers", "4").start();
+    let other = TestServer::builder().redis(&redis).flag("queues", "other").flag("workers", "3").start();
+    for id in other.submit_batch(&vec![json!({"type": "echo"}); 5]) {
+        server.wait_for_status(id, "completed");
+    }
+    let there = other.submit_job(json!({"type": "echo", "queue": "other"}));
+    server.wait_for_status(there, "completed");
+    let failed = server.submit_job(json!({"type": "fail", "max_attempts": 1}));
+    server.wait_for_status(failed, "failed");
+    let running = server.submit_job(json!({"type": "sleep", "payload": {"ms": 600_000}}));
+    server.submit_job(json!({"type": "echo", "queue": "emails"}));
+    server.act("/queues/emails/pause").expect(200);
+
+    let browser = Browser::open(&server, "/");
+    for round in ["at first", "after a reload"] {
+        for part in ["1 of 7", "1 queue paused", &running.to_string(), "sleep, "] {
+            browser.wait_for_text(part);
+        }
+        for id in server.server_ids() {
+            browser.wait_for_text(&id);
+        }
+        // Sums over both servers: six jobs, perhaps in two minutes.
+        let counted = "(() => {
+            const marks = document.querySelectorAll('svg title');
+            const sum = (name) => [...marks].reduce((sum, mark) => sum + Number(mark.textContent.match(`${name} (\\\\d+)`)[1]), 0);
+            return sum('completed') === 6 && sum('failed') === 1;
+        })()";
+        browser.wait_until(&format!("all jobs are in the chart {round}"), counted);
+        browser.reload();
+    }
+    // It follows by itself.
+    server.act(&format!("/jobs/{running}/cancel")).expect(202);
+    browser.wait_for_text("0 of 7");
+    browser.click("link", "1 failed");
+    browser.wait_for_text(&failed.to_string());
+}
+
+#[test]
+fn a_jobs_page_tells_its_whole_story() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();
+    let digits = "[1234567890123456789012345678901234567890,1.50,{\"a\":\"x, {y}: [z]\"}]";
+    let body = format!("{{\"type\": \"echo\", \"payload\": {digits}}}");
+    let id = server.post_text("/jobs", &body).expect(202).json()["job_id"].as_u64().expect("an id");
+    server.wait_for_status(id, "completed");
+    let browser = Browser::open(&server, &format!("/jobs/{id}"));
+    browser.wait_until_drawn("Job");
+    // Once in the payload and once in the result, with all their digits.
+    for part in ["1234567890123456789012345678901234567890", "1.50", "\"x, {y}: [z]\""] {
+        let count = format!("document.body.innerText.split({}).length - 1", json!(part));
+        assert_eq!(browser.run(&count), 2, "{part}");
+    }
+
+    let failed =
+        server.submit_job(json!({"type": "fail", "payload": {"message": "no disk"}, "max_attempts": 3}));
+    server.wait_for_status(failed, "failed");
+    browser.go(&server, &format!("/jobs/{failed}"));
+    for part in
+        ["Submitted", "Attempt 1 failed", "Attempt 2 failed", "Attempt 3 failed", "Failed for good", "3 of 3"]
+    {
+        browser.wait_for_text(part);
+    }
+    assert_eq!(
+        browser.run("document.body.innerText.split('no disk').length - 1"),
+        5,
+        "payload, last, and each"
+    );
+
+    let parked = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000, "unique_key": "k-1"}));
+    browser.go(&server, &format!("/jobs/{parked}"));
+    for part in ["Due", "in 59 min", "k-1"] {
+        browser.wait_for_text(part);
+    }
+    for (path, message) in [("/jobs/12345", "no job with this id"), ("/jobs/x", "a job id is a whole number")]
+    {
+        browser.go(&server, path);
+        browser.wait_for_text(message);
+    }
+}
+
+#[test]
+fn lists_are_filtered_paged_and_searched() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();
+    let echoes = server.submit_batch(&vec![json!({"type": "echo"}); 30]);
+    let failed = server.submit_job(json!({"type": "fail", "max_attempts": 1}));
+    server.wait_for_status(failed, "failed");
+    for id in &echoes {
+        server.wait_for_status(*id, "completed");
+    }
+    let browser = Browser::open(&server, "/jobs");
+    browser.wait_for_text("page 1 of 2, 31 jobs");
+    browser.click("link", "Older →");
+    browser.wait_for_text("page 2 of 2, 31 jobs");
+    assert_eq!(browser.run("document.querySelectorAll('tbody tr').length"), 6);
+    browser.wait_for_text(&echoes[0].to_string());
+    browser.run("document.querySelector('select[name=status]').value = 'failed'");
+    browser.click("button", "Show");
+    browser.wait_for_text("page 1 of 1, 1 job");
+    browser.wait_for_text(&failed.to_string());
+    browser.run("document.querySelector('select[name=status]').value = ''");
+    browser.click("textbox", "Type");
+    browser.write("echo");
+    browser.press("Enter");
+    browser.wait_for_text("page 1 of 2, 30 jobs");
+    browser.wait_until_gone(&failed.to_string());
+    browser.click("textbox", "Job id");
+    browser.write(&failed.to_string());
+    browser.press("Enter");
+    browser.wait_for_text("Failed for good");
+}
+
+#[test]
+fn it_says_when_the_server_is_gone_and_when_it_is_back() {
+    let redis = TestRedis::start();
+    let mut server = TestServer::start(&redis);
+    server.complete("echo", json!({}));
+    let browser = Browser::open(&server, "/jobs");
+    browser.wait_for_text("live");
+    server.kill9();
+    browser.wait_for_text("no answer");
+    browser.wait_for_text("completed");
+    let addr = server.addr().to_string();
+    let _again = TestServer::builder().redis(&redis).listen(&addr).start();
+    browser.wait_for_text("live");
+}
