@@ -38,7 +38,6 @@ impl Document {
         let place = format!("{method} {path} {}", reply.status);
         let answer = self.answer(method, path, reply.status);
         for name in answer["headers"].as_object().into_iter().flatten().map(|(name, _)| name) {
-            // Not every 503 comes with it: those of the gate's neighbours do.
             assert!(reply.header(name).is_some(), "{place}: no header {name}");
         }
         let Some(content) = answer["content"].as_object() else {
@@ -139,9 +138,11 @@ fn collect_errors(source: &str, errors: &mut BTreeSet<(u16, String)>) {
         let (word, _) = text.split_once('"')?;
         word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then(|| word.to_owned())
     };
+    // In one spelling, whether it is broken into lines or not.
+    let source = source.replace("( ", "(");
     for (start, between) in [("error(", ", \""), ("json(", "\"code\": \""), ("(\"", "\", \"")] {
         for (at, _) in source.match_indices(start) {
-            let rest = source[at + start.len()..].trim_start();
+            let rest = &source[at + start.len()..];
             let code = rest.split_once(between).and_then(|(_, rest)| word(rest));
             if let (Some(status), Some(code)) = (status(rest), code) {
                 errors.insert((status, code));
