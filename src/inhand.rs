@@ -39,12 +39,16 @@ pub struct GivenUp {
     pub job: Arc<Job>,
     /// What it had been told.
     pub reason: StopReason,
+    /// How long it has run.
+    pub time: Duration,
 }
 
 struct Entry {
     /// Here until the attempt has ended, one way or the other.
     lease: Option<Lease>,
     stop: StopSignal,
+    /// When the attempt began, if it has.
+    begun: Option<Instant>,
     /// When the attempt times out, or, once it was told to stop, when it is given up. `None` before it has begun.
     deadline: Option<Instant>,
     /// Whether it still needs its worker.
@@ -164,6 +168,7 @@ impl InHand {
         let entry = Entry {
             lease: Some(lease),
             stop: stop.clone(),
+            begun: None,
             deadline: None,
             occupies_worker: true,
             job: job.clone(),
@@ -188,7 +193,9 @@ impl InHand {
         if closed || entry.stop.reason().is_some() {
             return false;
         }
-        let deadline = Instant::now() + timeout;
+        let now = Instant::now();
+        let deadline = now + timeout;
+        entry.begun = Some(now);
         entry.deadline = Some(deadline);
         if state.next_watch.is_none_or(|at| deadline < at) {
             state.next_watch = Some(deadline);
@@ -334,7 +341,9 @@ impl InHand {
                     entry.deadline = None;
                     entry.occupies_worker = false;
                     let job = entry.job.clone();
-                    given_up.extend(entry.lease.take().map(|lease| GivenUp { lease, job, reason }));
+                    let time =
+                        entry.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+                    given_up.extend(entry.lease.take().map(|lease| GivenUp { lease, job, reason, time }));
                 }
             }
         }
