@@ -197,3 +197,39 @@ fn a_request_that_waited_is_counted_with_the_code_that_it_got() {
     });
     assert_eq!((counted(200), counted(503)), (1.0, 1.0));
 }
+
+#[test]
+fn the_examples_for_prometheus_and_grafana_ask_for_what_is_there() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    server.complete("echo", json!({}));
+    let known: BTreeSet<String> =
+        scrape(&server).keys().filter_map(|series| series.split('{').next()).map(str::to_owned).collect();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/monitoring");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("an example");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let metrics = |text: &str| -> BTreeSet<String> {
+        text.split(|c| !is_part(c)).filter(|word| word.starts_with("threadq_")).map(str::to_owned).collect()
+    };
+
+    let dashboard: Value =
+        serde_json::from_str(&read("grafana-dashboard.json")).expect("the dashboard is JSON");
+    assert!(dashboard["schemaVersion"].as_u64().is_some_and(|version| version >= 36));
+    let mut ids = BTreeSet::new();
+    let mut shown = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "an id twice: {panel}");
+        for target in panel["targets"].as_array().expect("targets") {
+            shown.extend(metrics(target["expr"].as_str().expect("an expression")));
+        }
+    }
+    let alerts = metrics(&read("alerts.yml"));
+    assert!(alerts.len() > 3, "{alerts:?}");
+    for name in shown.iter().chain(&alerts) {
+        assert!(known.contains(name), "{name} is asked for and not there");
+    }
+    // All that is promised is shown, the histograms by their buckets.
+    let families = known.iter().filter(|name| !name.ends_with("_sum") && !name.ends_with("_count"));
+    let missing: Vec<_> = families.filter(|name| !shown.contains(*name)).collect();
+    assert!(missing.is_empty(), "on no panel: {missing:?}");
+}
