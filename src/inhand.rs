@@ -45,6 +45,8 @@ pub struct GivenUp {
     pub job: Arc<Job>,
     /// What it had been told.
     pub reason: StopReason,
+    /// How long it has run.
+    pub time: Duration,
 }
 
 /// What a worker thread does now.
@@ -406,7 +408,11 @@ impl InHand {
                     entry.deadline = None;
                     entry.occupies_worker = false;
                     let job = entry.job.clone();
-                    given_up.extend(entry.lease.take().map(|lease| GivenUp { lease, job, reason }));
+                    let time = entry
+                        .began
+                        .as_ref()
+                        .map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(*since));
+                    given_up.extend(entry.lease.take().map(|lease| GivenUp { lease, job, reason, time }));
                 }
             }
         }

@@ -53,7 +53,8 @@ impl Histogram {
             sum += bucket.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"{}\"}} {sum}", bound as f64 / 1000.0);
         }
-        let count = self.count.load(Ordering::Relaxed);
+        // What is observed just now may be in its bucket and not yet in the count.
+        let count = self.count.load(Ordering::Relaxed).max(sum);
         let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
         let _ = writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"+Inf\"}} {count}");
         let _ = writeln!(out, "{name}_sum{{type=\"{kind}\"}} {seconds}");
@@ -106,7 +107,9 @@ impl Metrics {
             return found.clone();
         }
         let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
-        let label = if types.len() < self.most_types { kind } else { OTHER };
+        // Another thread may have added it meanwhile.
+        let has_own = types.len() < self.most_types || types.contains_key(kind);
+        let label = if has_own { kind } else { OTHER };
         types.entry(label.to_owned()).or_default().clone()
     }
 

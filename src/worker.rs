@@ -190,7 +190,8 @@ impl Workers {
     pub fn watch(self: &Arc<Self>) {
         let mut replacements = Replacements::default();
         while let Some(given_up) = self.in_hand.watch(replacements.pause()) {
-            for GivenUp { lease, job, reason } in given_up {
+            for GivenUp { lease, job, reason, time } in given_up {
+                self.metrics.ran(&job.kind, time);
                 log::error!(
                     "job={} type={:?}: its handler does not stop, its thread is given up",
                     job.id,

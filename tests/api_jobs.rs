@@ -46,6 +46,21 @@ fn a_submitted_job_is_answered_with_its_id_and_place() {
 }
 
 #[test]
+fn a_whole_number_may_be_written_with_a_point_or_an_exponent() {
+    let redis = TestRedis::start();
+    let server = TestServer::observer(&redis);
+    let body = r#"{"type": "echo", "delay_ms": 36e5, "max_attempts": 7.0, "timeout_ms": 2.5e3}"#;
+    let id = server.post_text("/jobs", body).expect(202).json()["job_id"].as_u64().expect("an id");
+    let job = server.job(id);
+    assert_eq!((&job["max_attempts"], &job["timeout_ms"]), (&json!(7), &json!(2500)), "{job:#}");
+    assert!(time_ms(&job["scheduled_at"]).abs_diff(id / 1000 + 3_600_000) <= 1, "{job:#}");
+    for wrong in ["7.5", "-1.0", "1e300", "101.0", "0.0", "1e-9"] {
+        let body = format!(r#"{{"type": "echo", "max_attempts": {wrong}}}"#);
+        server.post_text("/jobs", &body).expect_error(400, "invalid_job", wrong);
+    }
+}
+
+#[test]
 fn a_completed_job_has_every_field_and_no_other() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,6 +19,8 @@ use super::reply::Reply;
 
 /// The most jobs in one batch.
 const MAX_BATCH: usize = 1_000;
+/// The most attempts of a job.
+const MAX_ATTEMPTS: u64 = 100;
 /// The longest delay: a year.
 const MAX_DELAY_MS: u64 = 31_536_000_000;
 /// The longest timeout: a day.
@@ -45,6 +48,35 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
         }
         deserializer.deserialize_map(Collect)
+    }
+}
+
+/// A whole number that is not negative. JSON knows no integers: 5, 5.0 and 5e0 are the same number.
+struct Whole(u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl Visitor<'_> for Read {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
+                // Below 2^53 no digit of it is lost; above no field takes it.
+                match number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number) {
+                    true => Ok(Whole(number as u64)),
+                    false => Err(E::invalid_value(Unexpected::Float(number), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Read)
     }
 }
 
@@ -83,6 +115,13 @@ impl<'a> Fields<'a> {
 
     fn raw(&self, name: &str) -> Option<&'a RawValue> {
         self.members.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
+    }
+
+    /// A whole number, if it is there and in this range.
+    fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Reply> {
+        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+        let number = self.get(name, &wanted, |number: &Whole| range.contains(&number.0))?;
+        Ok(number.map(|number| number.0))
     }
 
     /// A field's value, if it is there and what `check` wants; `wanted` says what that is.
@@ -152,11 +191,8 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
     let policy = handlers.policy(&kind);
     let queue = fields
         .get("queue", "a string of 1 to 64 of A-Z a-z 0-9 _ . -", |name: &String| is_queue_name(name))?;
-    let attempts =
-        fields.get("max_attempts", "a whole number from 1 to 100", |n: &u32| (1..=100).contains(n))?;
-    let timeout = fields.get("timeout_ms", "a whole number from 1 to 86400000", |ms: &u64| {
-        (1..=MAX_TIMEOUT_MS).contains(ms)
-    })?;
+    let attempts = fields.number("max_attempts", 1..=MAX_ATTEMPTS)?;
+    let timeout = fields.number("timeout_ms", 1..=MAX_TIMEOUT_MS)?;
     let unique_key = fields.get("unique_key", "a string of 1 to 200 characters", |key: &String| {
         (1..=200).contains(&key.chars().count())
     })?;
@@ -164,15 +200,14 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
     job.payload = fields.raw("payload").map_or_else(empty_payload, ToOwned::to_owned);
     job.queue = queue.unwrap_or(job.queue);
     job.start = start(&fields)?;
-    job.max_attempts = attempts.unwrap_or(policy.max_attempts);
+    job.max_attempts = attempts.map_or(policy.max_attempts, |attempts| attempts as u32);
     job.timeout = timeout.map_or(policy.timeout, Duration::from_millis);
     job.unique_key = unique_key;
     Ok(job)
 }
 
 fn start(fields: &Fields) -> Result<Start, Reply> {
-    let delay =
-        fields.get("delay_ms", "a whole number from 0 to 31536000000", |ms: &u64| *ms <= MAX_DELAY_MS)?;
+    let delay = fields.number("delay_ms", 0..=MAX_DELAY_MS)?;
     let is_time = |text: &String| OffsetDateTime::parse(text, &Rfc3339).is_ok();
     let run_at = fields.get("run_at", "a time as in RFC 3339, like \"2026-11-24T08:00:00Z\"", is_time)?;
     match (delay, run_at) {
@@ -203,11 +238,12 @@ impl RetryDeadLetters {
         let fields = Fields::of(json(body)?, String::new(), &["type", "ids", "dry_run"])?;
         let kind = "a string of 1 to 100 characters without control characters";
         let kind = fields.get("type", kind, |kind: &String| is_job_type(kind))?;
-        let ids = fields.get("ids", "an array of job ids", |ids: &Vec<u64>| {
-            ids.iter().all(|id| JobId::new(*id).is_some())
+        let ids = fields.get("ids", "an array of job ids", |ids: &Vec<Whole>| {
+            ids.iter().all(|id| JobId::new(id.0).is_some())
         })?;
         let dry_run = fields.get("dry_run", "true or false", |_: &bool| true)?;
-        let mut ids: Option<Vec<JobId>> = ids.map(|ids| ids.into_iter().filter_map(JobId::new).collect());
+        let mut ids: Option<Vec<JobId>> =
+            ids.map(|ids| ids.into_iter().filter_map(|id| JobId::new(id.0)).collect());
         if let Some(ids) = &mut ids {
             ids.sort_unstable();
             ids.dedup();

@@ -235,18 +235,12 @@ impl Api {
             }
             Answered::Later(id, time) => {
                 let parked = upstreams.park(&request);
-                let wait = Wait { id, until: Instant::now() + time, request, parked };
-                let status = match waiting.add(wait) {
-                    None => 200,
-                    Some(wait) => {
-                        let sentence = "as many requests wait for jobs as may; ask again without wait";
-                        let reply = Reply::error(503, "too_many_waiting", sentence).with("Retry-After", "1");
-                        drop(wait.parked);
-                        send(wait.request, reply);
-                        503
-                    }
-                };
-                self.metrics.answered(&method, pattern, status);
+                let wait = Wait { id, until: Instant::now() + time, request, pattern, parked };
+                if let Some(wait) = waiting.add(wait) {
+                    let sentence = "as many requests wait for jobs as may; ask again without wait";
+                    let reply = Reply::error(503, "too_many_waiting", sentence).with("Retry-After", "1");
+                    wait.answer(self, reply);
+                }
             }
         }
     }

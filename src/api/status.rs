@@ -106,7 +106,10 @@ impl Api {
                 let _ = writeln!(out, "threadq_jobs{{status=\"{status}\"}} {number}");
             }
             header(&mut out, name, "The age of the oldest job in a queue.", "gauge");
-            for queue in queues.iter().take(QUEUE_METRICS) {
+            // Clients can make up queues without end: that hides none which this server takes from.
+            let (own, others): (Vec<_>, Vec<_>) =
+                queues.iter().partition(|queue| self.settings.queues.contains(&queue.name));
+            for queue in own.into_iter().chain(others).take(QUEUE_METRICS) {
                 let seconds = queue.oldest_ms.unwrap_or(0) as f64 / 1000.0;
                 let _ = writeln!(out, "{name}{{queue=\"{}\"}} {seconds}", escape_label(&queue.name));
             }

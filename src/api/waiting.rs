@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::job::JobId;
 
 use super::gate::Parked;
+use super::reply::Reply;
 use super::{Api, send};
 
 /// How many requests may wait at a time, if there are connections and descriptors for so many.
@@ -34,8 +35,19 @@ pub struct Wait {
     pub id: JobId,
     pub until: Instant,
     pub request: tiny_http::Request,
+    /// The pattern of its path.
+    pub pattern: &'static str,
     /// Its place among the connections, given to others meanwhile.
     pub parked: Parked,
+}
+
+impl Wait {
+    /// Counts and sends the answer.
+    pub fn answer(self, api: &Api, reply: Reply) {
+        api.metrics.answered(self.request.method().as_str(), self.pattern, reply.status);
+        drop(self.parked);
+        send(self.request, reply);
+    }
 }
 
 impl Waiting {
@@ -88,8 +100,8 @@ impl Waiting {
             }
             drop(list);
             for wait in ended {
-                drop(wait.parked);
-                send(wait.request, api.show(wait.id).unwrap_or_else(|error| error));
+                let reply = api.show(wait.id).unwrap_or_else(|error| error);
+                wait.answer(api, reply);
             }
             if closed {
                 return;
