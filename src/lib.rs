@@ -34,8 +34,9 @@
 //! ```
 //!
 //! Beside it: the [heartbeat](maintenance::Heartbeat) says that this server lives, takes over what dead servers left and
-//! finds jobs whose hand-over was lost, writes the [figures](history) of the dashboard, and tells what workers do while somebody looks; the [scheduler](maintenance::Scheduler) moves jobs whose time has come into their
-//! queues; the janitor forgets old ones; the watchdog stops attempts that take too long.
+//! finds jobs whose hand-over was lost, writes the [figures](history) of the dashboard, and tells what workers do while
+//! somebody looks; the [scheduler](maintenance::Scheduler) moves jobs whose time has come into their queues; the janitor
+//! forgets old ones; the watchdog stops attempts that take too long.
 //!
 //! # Threads
 //!

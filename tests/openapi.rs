@@ -274,8 +274,8 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
             .as_array()
             .is_none_or(|minutes| minutes.iter().all(|minute| minute["depth"].is_null()))
     });
-    let gets = ["/queues", "/stats", "/metrics", "/healthz", "/readyz", "/openapi.json", "/", "/ui/app.js"];
-    for path in gets.into_iter().chain(["/ui/style.css", "/ui/icon.svg"]) {
+    let stats = ["/queues", "/stats", "/stats/workers", "/metrics", "/healthz", "/readyz", "/openapi.json"];
+    for path in stats.into_iter().chain(["/", "/ui/app.js", "/ui/style.css", "/ui/icon.svg"]) {
         ask("GET", path, path, &[], None).expect(200);
         ask("GET", path, &format!("{path}?x=1"), &[], None).expect(400);
     }

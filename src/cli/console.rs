@@ -76,6 +76,7 @@ impl Console<'_> {
     /// Answers with a text that ends its last line.
     pub(super) fn print(&mut self, text: &str) -> Result<ExitCode, Error> {
         self.out.write_all(text.as_bytes())?;
+        self.out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 

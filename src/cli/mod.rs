@@ -83,18 +83,10 @@ pub fn run() -> ExitCode {
 
 /// Runs the program in these surroundings.
 fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
-    let flushed = |console: &mut Console, code| console.out.flush().map(|()| code).map_err(Error::from);
     let done = first(&mut args).and_then(|first| match first {
-        First::Help => console.print(&help::overview()).and_then(|code| flushed(console, code)),
-        First::Version => console
-            .print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n"))
-            .and_then(|code| flushed(console, code)),
-        // A server that cannot say where it listens serves all the same.
-        First::Command(name) if name == serve::SERVE.name => run_command(find(&name)?, args, console),
-        // What is still buffered may meet a closed pipe or a full disk only now.
-        First::Command(name) => {
-            run_command(find(&name)?, args, console).and_then(|code| flushed(console, code))
-        }
+        First::Help => console.print(&help::overview()),
+        First::Version => console.print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n")),
+        First::Command(name) => run_command(find(&name)?, args, console),
     });
     done.unwrap_or_else(|error| fail(&error, console))
 }
@@ -115,22 +107,35 @@ fn run_command(
     mut parser: lexopt::Parser,
     console: &mut Console,
 ) -> Result<ExitCode, Error> {
-    if let Run::Configured(run) = command.run {
-        let words = parser.raw_args().map_err(args::usage)?;
-        if words.as_slice().iter().any(|word| word == "--help" || word == "-h") {
-            return console.print(&command.help());
+    match command.run {
+        Run::Configured(run) => {
+            let words = parser.raw_args().map_err(args::usage)?;
+            if words.as_slice().iter().any(|word| word == "--help" || word == "-h") {
+                return console.print(&command.help());
+            }
+            Ok(run(parser))
         }
-        return Ok(run(parser));
+        Run::Client(run) => with_args(command, &mut parser, console, |args, console| {
+            run(args, &Client::new(args.text("server"), console)?, console)
+        }),
+        Run::Alone(run) => with_args(command, &mut parser, console, run),
     }
-    let args = Args::parse(command, &mut parser)?;
+}
+
+fn with_args(
+    command: &'static Command,
+    parser: &mut lexopt::Parser,
+    console: &mut Console,
+    run: impl Fn(&Args, &mut Console) -> Result<ExitCode, Error>,
+) -> Result<ExitCode, Error> {
+    let args = Args::parse(command, parser)?;
     if args.has("help") {
         return console.print(&command.help());
     }
-    match command.run {
-        Run::Client(run) => run(&args, &Client::new(args.text("server"), console)?, console),
-        Run::Alone(run) => run(&args, console),
-        Run::Configured(run) => Ok(run(parser)),
-    }
+    let code = run(&args, console)?;
+    // What is still buffered may meet a closed pipe or a full disk only now.
+    console.out.flush()?;
+    Ok(code)
 }
 
 fn find(name: &str) -> Result<&'static Command, Error> {

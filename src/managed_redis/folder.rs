@@ -17,7 +17,6 @@ use super::socket::{Unanswered, ask};
 const MAX_SOCKET_PATH: usize = 100;
 /// A log longer than this is set aside before redis-server is started.
 pub(super) const MAX_LOG_BYTES: u64 = 1024 * 1024;
-
 /// How long a lock of somebody else is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 

@@ -20,6 +20,7 @@ use super::buffer::Buffer;
 use super::clients::Client;
 use super::head::CLIENT_HEADER;
 use super::refusal::Refusal;
+use crate::threads::ask_for;
 
 /// How long a new connection may take to prove itself. Answering is a matter of microseconds; a starved one never
 /// answers.
@@ -355,8 +356,7 @@ enum Fault {
 fn check_room() -> io::Result<()> {
     let first = UnixDatagram::unbound()?;
     let _others = (1..SPARE_DESCRIPTORS).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    let thread = thread::Builder::new().name("spare".to_owned()).spawn(|| {})?;
-    thread.join().map_err(|_| io::Error::other("a thread panicked"))
+    ask_for(1).map_err(|(_, error)| error)
 }
 
 fn exchange_on(connection: &mut UnixStream, request: &Outgoing, answer: &mut Buffer) -> Result<usize, Fault> {

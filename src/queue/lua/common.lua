@@ -1,6 +1,6 @@
 -- What several scripts share; scripts.rs puts it in front of each of them, after the key names.
 -- Every script takes one key, the registry of servers, only to name the slot to a Redis Cluster.
--- Ids have 16 digits: as numbers they must go through string.format('%.0f'), since Lua's own '..' rounds them.
+-- Ids have 16 digits: as numbers they must go through digits(), since Lua's own '..' rounds them.
 
 local call = redis.call
 

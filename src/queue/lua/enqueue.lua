@@ -48,7 +48,7 @@ gather()
 local earliest = -1
 for i = 1, count do
   local at = FIRST + (i - 1) * WIDTH
-  local id = string.format('%.0f', first + i - 1)
+  local id = digits(first + i - 1)
   local queue, kind, unique = ARGV[at], ARGV[at + 3], ARGV[at + 7]
   local status = due[i] and 'scheduled' or 'queued'
   local fields = {'status', status, 'type', kind, 'queue', queue, 'max_attempts', ARGV[at + 5],
@@ -70,8 +70,8 @@ for i = 1, count do
   write('SADD', QUEUES, queue)
 end
 write_gathered()
-call('SET', LAST_ID, string.format('%.0f', first + count - 1))
-local answer = string.format('%.0f', first)
+call('SET', LAST_ID, digits(first + count - 1))
+local answer = digits(first)
 if key ~= '' then
   local kept = fingerprint .. ' ' .. answer .. ' ' .. count .. ' ' .. (due[1] and 1 or 0)
   call('SET', IDEMPOTENCY .. key, kept, 'PX', life)

@@ -3,8 +3,8 @@
 -- Returns: {{minute since 1970, field, number, ..}, ..}, oldest first, the last is the one that runs
 local this, minutes = math.floor(now_ms() / 60000), {}
 for minute = this - tonumber(ARGV[1]) + 1, this do
-  local fields = call('HGETALL', HISTORY .. string.format('%.0f', minute))
-  table.insert(fields, 1, string.format('%.0f', minute))
+  local fields = call('HGETALL', HISTORY .. digits(minute))
+  table.insert(fields, 1, digits(minute))
   minutes[#minutes + 1] = fields
 end
 return minutes

@@ -89,17 +89,7 @@ pub struct World {
 impl World {
     /// Two servers that have just been entered, and the scenario's jobs.
     pub fn new(scenario: &Scenario, real: &mut Real) -> World {
-        let process = |slot| Process {
-            life: Life::Up,
-            name: Name(slot, 0),
-            fetched: None,
-            missing: None,
-            hands: Vec::new(),
-            wants_empty: false,
-            fenced: false,
-            seen: BTreeMap::new(),
-            unknown: Vec::new(),
-        };
+        let process = |slot| Process { life: Life::Up, ..Process::gone(Name(slot, 0)) };
         let mut world = World {
             processes: [process(0), process(1)],
             submitted: 0,
