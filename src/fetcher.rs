@@ -5,7 +5,7 @@
 //! nothing while no worker is free: what a busy server held back, another one could run. It knows no handler.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::Job;
 use crate::metrics::Metrics;
-use crate::queue::{Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
+use crate::queue::{BLOCK, Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
 use crate::shutdown::Shutdown;
 
 /// A job on its way to a worker.
@@ -25,6 +25,8 @@ pub type Handed = (Arc<Job>, StopSignal);
 const PAUSED_LOOK: Duration = Duration::from_millis(500);
 /// How long a fetcher waits while Redis is full and refuses BRPOPLPUSH.
 const FULL_LOOK: Duration = Duration::from_millis(250);
+/// So much earlier than asked for Redis may end a sleep: it reads its clock once for many commands.
+const SLEPT_THROUGH_MARGIN: Duration = Duration::from_millis(100);
 /// The longest pause between tries while Redis is away; the first is a tenth of it.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -76,7 +78,13 @@ impl Fetchers {
                 self.take(queue, None)
             } else {
                 self.weights().set_sleeping(queue, true);
+                let asleep = Instant::now();
                 match self.queue.fetch(&self.identity.current(), queue) {
+                    Ok(None) if asleep.elapsed() + SLEPT_THROUGH_MARGIN >= BLOCK => {
+                        self.weights().set_sleeping(queue, false);
+                        Ok(Took::Less)
+                    }
+                    // With nothing, but woken: there may be something that BRPOPLPUSH does not see.
                     Ok(fetched) => self.take(queue, fetched),
                     Err(error) => {
                         self.weights().set_sleeping(queue, false);

@@ -17,13 +17,18 @@ use crate::shutdown::Shutdown;
 
 /// The longest time between two beats; often enough for a cancel to arrive soon.
 const LONGEST_BEAT: Duration = Duration::from_secs(1);
+/// The same while nothing runs here and no other server is there whose death could be missed. One that comes and dies at
+/// once is taken over within this, the lease and a beat.
+const LONGEST_IDLE_BEAT: Duration = Duration::from_secs(3);
 /// How long an entry must stand unknown in this server's list before it counts as lost. Longer than a fetcher's answer
 /// can be under way, which is its block time and 3 s.
 const LOST_AFTER: Duration = BLOCK.saturating_add(Duration::from_secs(4));
 /// Of so many beats, one looks for lost entries in any case.
 const LOST_LOOK: u64 = 3;
-/// The longest time that the scheduler sleeps.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// The longest time that the scheduler sleeps. Each beat tells it what is due, also of jobs that others have parked.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Between two looks of the janitor, while jobs end and while none does.
+const LONGEST_TIDYING: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// Between tries while Redis is away.
 const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -36,6 +41,10 @@ pub struct Heartbeat {
     pub identity: Arc<Identity>,
     /// What is stopped, and what is known.
     pub in_hand: Arc<InHand>,
+    /// The queues that this server takes from.
+    pub queues: Vec<String>,
+    /// Learns when a job is due that someone else has parked.
+    pub scheduler: Scheduler,
     /// Counts recovered jobs.
     pub metrics: Arc<Metrics>,
     /// A server is dead when its beat stood still for so long.
@@ -49,16 +58,25 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Beats until the end.
     pub fn run(&self) {
-        let every = (self.lease_timeout / 5).min(LONGEST_BEAT);
         let mut reaper = Reaper::default();
         let mut lost = Lost::default();
         let mut complaint = Complaint::default();
         let mut history = History::default();
         loop {
             let server = self.identity.current();
-            match self.queue.beat(&server, self.in_hand.busy(), self.in_hand.workers()) {
+            let mut longest = LONGEST_BEAT;
+            match self.queue.beat(&server, self.in_hand.busy(), self.in_hand.workers(), &self.queues) {
                 Ok(Ok(beat)) => {
                     complaint.over();
+                    if self.in_hand.is_empty() && beat.in_progress == 0 && is_alone(&server, &beat) {
+                        longest = LONGEST_IDLE_BEAT;
+                    }
+                    if beat.suspects_wait {
+                        self.queue.unblock_fetchers();
+                    }
+                    if let Some(time) = beat.due_in {
+                        self.scheduler.due_in(time);
+                    }
                     for id in &beat.cancels {
                         self.in_hand.stop(*id, StopReason::Cancelled);
                     }
@@ -84,7 +102,7 @@ impl Heartbeat {
                     reaper.forget();
                 }
             }
-            if self.shutdown.wait(every) {
+            if self.shutdown.wait((self.lease_timeout / 5).min(longest)) {
                 history.write(&self.metrics, &self.queue);
                 return;
             }
@@ -147,6 +165,11 @@ impl Heartbeat {
             Err(error) => log::error!("cannot put back lost jobs: {error}"),
         }
     }
+}
+
+/// Whether no other server is alive, as far as is known.
+fn is_alone(server: &ServerId, beat: &Beat) -> bool {
+    beat.servers.iter().all(|(other, beat)| other == server.as_str() || beat.starts_with('D'))
 }
 
 /// Watches the beats of all servers by this server's own clock.
@@ -271,10 +294,16 @@ pub struct Retention {
 }
 
 /// Forgets finished jobs in small steps until the end.
-pub fn run_janitor(queue: &Queue, retention: Retention, shutdown: &Shutdown) {
+pub fn run_janitor(queue: &Queue, metrics: &Metrics, retention: Retention, shutdown: &Shutdown) {
     let shortest = retention.completed.0.min(retention.failed.0);
-    let every = (shortest / 4).clamp(Duration::from_secs(1), Duration::from_secs(10));
+    let [every, idle] = LONGEST_TIDYING.map(|longest| (shortest / 4).clamp(Duration::from_secs(1), longest));
+    let (mut looked, mut seen) = (Instant::now(), metrics.totals());
     while !shutdown.wait(every) {
+        let totals = metrics.totals();
+        if totals == seen && looked.elapsed() < idle {
+            continue;
+        }
+        (looked, seen) = (Instant::now(), totals);
         for (failed, (keep_for, keep)) in [(false, retention.completed), (true, retention.failed)] {
             while !shutdown.is_requested() && matches!(queue.purge(failed, keep_for, keep), Ok(true)) {}
         }

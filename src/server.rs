@@ -282,17 +282,20 @@ impl Server {
             shutdown: stopping.clone(),
         };
         spawn("committer", move || committer.run())?;
+        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
         let heartbeat = Heartbeat {
             queue: queue.clone(),
             identity: identity.clone(),
             in_hand: in_hand.clone(),
+            queues: queue_names.clone(),
+            scheduler: scheduler.clone(),
             metrics: metrics.clone(),
             lease_timeout: config.lease_timeout,
             max_crashes: config.max_crashes,
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
-        start_upkeep(&config, &queue, &scheduler, &stopping)?;
+        start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
         let fetchers = Arc::new(Fetchers {
             queue: queue.clone(),
             identity: identity.clone(),
@@ -319,7 +322,7 @@ impl Server {
             max_body: config.max_body,
             max_connections: config.max_connections,
             token: config.api_token.clone(),
-            queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
+            queues: queue_names,
         };
         let (queue_of_api, identity_of_api, in_hand_of_api) =
             (queue.clone(), identity.clone(), in_hand.clone());
@@ -436,6 +439,7 @@ fn start_upkeep(
     config: &Config,
     queue: &Arc<Queue>,
     scheduler: &Scheduler,
+    metrics: &Arc<Metrics>,
     stopping: &Shutdown,
 ) -> Result<(), StartError> {
     let retention = Retention {
@@ -447,8 +451,8 @@ fn start_upkeep(
         move || scheduler.run(&queue, &stopping)
     })?;
     spawn("janitor", {
-        let (queue, stopping) = (queue.clone(), stopping.clone());
-        move || run_janitor(&queue, retention, &stopping)
+        let (queue, metrics, stopping) = (queue.clone(), metrics.clone(), stopping.clone());
+        move || run_janitor(&queue, &metrics, retention, &stopping)
     })?;
     Ok(())
 }

@@ -93,7 +93,9 @@ pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>)> {
 
 /// What a heartbeat brings back.
 pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
-    let Ok([_, in_progress, cancels, servers, watched]) = <[Value; 5]>::try_from(array(answer)?) else {
+    let Ok([_, in_progress, cancels, servers, watched, suspects, due]) =
+        <[Value; 7]>::try_from(array(answer)?)
+    else {
         return Ok(Err(Fenced));
     };
     let words = array(servers)?.iter().map(text).collect::<Result<Vec<_>>>()?;
@@ -103,6 +105,8 @@ pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
         cancels: ids(cancels)?,
         servers,
         is_watched: int(&watched)? == 1,
+        suspects_wait: int(&suspects)? > 0,
+        due_in: u64::try_from(int(&due)?).ok().map(Duration::from_millis),
     }))
 }
 

@@ -2,6 +2,8 @@
 //!
 //! All begin with the namespace in braces, which puts them into one slot of a Redis Cluster.
 
+use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT};
+
 /// `job:<id>`, hash: the truth about a job; every other entry is only a handle to it. Fields: see `record.rs`.
 pub(super) const JOB: &str = "job:";
 /// `work_queue:<queue>`, list of ids: ready jobs, pushed left, taken right.
@@ -58,7 +60,7 @@ pub(super) fn prefix(namespace: &str) -> String {
     format!("{{{namespace}}}:")
 }
 
-/// The lines of Lua that give the scripts these names.
+/// The lines of Lua that give the scripts these names, and what a field has that a record leaves out.
 pub(super) fn as_lua(namespace: &str) -> String {
     let prefix = prefix(namespace);
     let keys = [
@@ -88,6 +90,9 @@ pub(super) fn as_lua(namespace: &str) -> String {
         keys.iter().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
     lua.push_str(&format!("local PREFIX = '{prefix}'\n"));
     lua.push_str(&format!("local SUSPECTS = '{SUSPECTS}'\nlocal READY = '{READY}'\n"));
+    lua.push_str(&format!("local DEFAULT_QUEUE = '{DEFAULT_QUEUE}'\n"));
+    lua.push_str(&format!("local DEFAULT_MAX_ATTEMPTS = '{DEFAULT_MAX_ATTEMPTS}'\n"));
+    lua.push_str(&format!("local DEFAULT_TIMEOUT_MS = '{}'\n", DEFAULT_TIMEOUT.as_millis()));
     lua
 }
 

@@ -249,6 +249,10 @@ pub struct Beat {
     pub servers: Vec<(String, String)>,
     /// Somebody looks at what workers do.
     pub is_watched: bool,
+    /// Jobs with a crash on their record wait in this server's queues: they wake no fetcher by themselves.
+    pub suspects_wait: bool,
+    /// Until the next parked job is due, if there is one.
+    pub due_in: Option<Duration>,
 }
 
 /// What taking over a dead server came to.
@@ -473,15 +477,17 @@ impl Queue {
         Ok(beat.is_some_and(|beat| !beat.starts_with('D')))
     }
 
-    /// Says that this server lives, and brings back what it should know.
+    /// Says that this server, which takes from these queues, lives, and brings back what it should know.
     pub fn beat(
         &self,
         server: &ServerId,
         busy: usize,
         workers: usize,
+        queues: &[String],
     ) -> Result<std::result::Result<Beat, Fenced>> {
         let mut call = self.scripts.beat.call();
         call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
+        call.arg(queues);
         answer::beat(self.run(&self.scripts.beat, &call)?)
     }
 

@@ -58,10 +58,10 @@ fn a_running_job_is_asked_to_stop_and_its_server_told() {
     assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
     assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&a)]));
-    assert_eq!(place.queue.beat(&a, 1, 8).unwrap().unwrap().cancels, [id]);
+    assert_eq!(place.queue.beat(&a, 1, 8, &[]).unwrap().unwrap().cancels, [id]);
     assert_sound(&place);
     place.settle(&a, &released(lease));
-    assert_eq!(place.queue.beat(&a, 0, 8).unwrap().unwrap().cancels, []);
+    assert_eq!(place.queue.beat(&a, 0, 8, &[]).unwrap().unwrap().cancels, []);
     assert_sound(&place);
 }
 

@@ -24,7 +24,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert!(matches!(place.queue.fetch(&a, "default"), Err(Error::Full)));
 
     let c = place.server();
-    place.queue.beat(&c, 0, 8).unwrap().unwrap();
+    place.queue.beat(&c, 0, 8, &[]).unwrap().unwrap();
     assert_eq!(place.try_take(&b, 1, Suspects::Any, Some(&of_b)).unwrap().jobs.len(), 1);
     let mut leases = place.take(&a, 7).into_iter().map(|(lease, _)| lease);
     let mut again = leases.next().unwrap();

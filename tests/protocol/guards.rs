@@ -101,7 +101,7 @@ const GUARDS: &[Guard] = guards! {
     "common": "an unknown server is watched from then on",
         "if not beat then call('HSET', SERVERS, server, string.format('D%.0f', now_ms())) end" => "";
     "common": "a key that is no hash is no job",
-        "local fields = redis.pcall('HMGET', JOB .. id, ...)" => "local fields = redis.call('HMGET', JOB .. id, ...)";
+        "local fields = try_call('HMGET', JOB .. id, ...)" => "local fields = call('HMGET', JOB .. id, ...)";
     "common": "suspects wait apart",
         "if (tonumber(crashes) or 0) > 0 then return WORK .. queue .. SUSPECTS end" => "";
     "common": "errors are bounded",
@@ -111,10 +111,11 @@ const GUARDS: &[Guard] = guards! {
     "common": "a key is released at the end",
         "if key and call('GET', UNIQUE .. key) == id then" => "if false then";
     "common": "a job without a type is listed all the same",
-        "if kind then write('ZADD', key .. ':' .. kind, id, id) end" => "call('ZADD', key .. ':' .. kind, id, id)";
+        "if kind then call('ZADD', key .. ':' .. kind, unpack(scored)) end"
+        => "call('ZADD', key .. ':' .. kind, unpack(scored))";
     "common": "a job without a type leaves its list all the same",
-        "if kind then write('ZREM', key .. ':' .. kind, id) end" => "call('ZREM', key .. ':' .. kind, id)";
-    "common": "a job moves from one index to the other", "    index_remove(id, kind, from)" => "";
+        "if kind then call('ZREM', key .. ':' .. kind, unpack(ids)) end" => "call('ZREM', key .. ':' .. kind, unpack(ids))";
+    "common": "a job moves from one index to the other", "    index_remove(ids, kind, from)" => "";
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, now, id)" => "DONE, now, id)";
     "common": "ready and running jobs share an index",
         "if status == 'queued' or status == 'processing' then return READY end" => "";
@@ -157,9 +158,9 @@ const GUARDS: &[Guard] = guards! {
     "take": "an id without a job is noted", "if not status then note_lost(id, now) end" => "";
     "take": "only an id without a job is noted", "if not status then note_lost(id, now) end" => "note_lost(id, now)";
     "take": "a key that is no hash does not stop a take",
-        "redis.pcall('HGETALL', JOB .. id)" => "redis.call('HGETALL', JOB .. id)";
+        "try_call('HGETALL', JOB .. id)" => "call('HGETALL', JOB .. id)";
     "take": "an entry that is no id is not started", "if not fields.err and is_id(id) then" => "if not fields.err then";
-    "take": "every start has a token of its own", "'starts', (is_id(starts or '') and starts or 0) + 1" => "'starts', 1";
+    "take": "every start has a token of its own", "starts = starts and is_id(starts) and digits(starts + 1) or '1'" => "starts = '1'";
     "take": "what was fetched needs a free worker", "if left > 0 and not is_paused[fetched_from] then" => "if not is_paused[fetched_from] then";
     "take": "what was fetched of a paused queue waits", "if left > 0 and not is_paused[fetched_from] then" => "if left > 0 then";
     "take": "what was fetched uses up a worker", "if start(fetched) then left = left - 1 end" => "start(fetched)";
@@ -197,19 +198,20 @@ const GUARDS: &[Guard] = guards! {
     "take": "what is not started uses up no worker",
         "if start(ids[i]) then left = left - 1 end" => "start(ids[i])\n    left = left - 1";
     // Settling.
-    "settle": "the server must be the owner", "if job[2] ~= server or job[3] ~= token then" => "if job[3] ~= token then";
-    "settle": "the token must be the attempt's", "if job[2] ~= server or job[3] ~= token then" => "if job[2] ~= server then";
-    "settle": "what is settled is not settled again", "elseif status ~= 'processing' then" => "elseif false then";
+    "settle": "the server must be the owner", "if job[2] ~= server or job[3] ~= token then return" => "if job[3] ~= token then return";
+    "settle": "the token must be the attempt's", "if job[2] ~= server or job[3] ~= token then return" => "if job[2] ~= server then return";
+    "settle": "what is settled is not settled again", "if status ~= 'processing' then return 'repeated' end" => "";
     "settle": "a release charges nothing", "if what ~= 'release' then attempts = attempts + 1 end" => "attempts = attempts + 1";
     "settle": "who asked for a stop gets it", "elseif cancelled then" => "elseif false then";
     "settle": "what completed is completed, cancel or not",
-        "if what == 'complete' then\n      to" => "if what == 'complete' and not cancelled then\n      to";
-    "settle": "attempts are bounded", "what == 'fail' or attempts >= (tonumber(job[7]) or 0)" => "what == 'fail'";
-    "settle": "what is settled leaves the list", "if to ~= 'processing' then call('LREM', list, 1, id) end" => "";
-    "settle": "what starts again stays in the list", "if to ~= 'processing' then call('LREM', list, 1, id) end" => "call('LREM', list, 1, id)";
-    "settle": "what starts again has a new token", "'starts', token + 1" => "'starts', token";
+        "if what == 'complete' then\n    to" => "if what == 'complete' and not cancelled then\n    to";
+    "settle": "attempts are bounded", "what == 'fail' or attempts >= (tonumber(read(id, 'max_attempts')[1] or DEFAULT_MAX_ATTEMPTS) or 0)"
+        => "what == 'fail'";
+    "settle": "what is settled leaves the list", "if to ~= 'processing' then call('LREM', list, -1, id) end" => "";
+    "settle": "what starts again stays in the list", "if to ~= 'processing' then call('LREM', list, -1, id) end" => "call('LREM', list, -1, id)";
+    "settle": "what starts again has a new token", "'starts', digits(token + 1)" => "'starts', token";
     "settle": "a settled stop is forgotten", "if cancelled and to ~= 'processing' then" => "if false then";
-    "settle": "a released job is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
+    "settle": "a released job is nobody's", "    call('HDEL', JOB .. id, 'server')" => "";
     "settle": "errors are kept", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if false then";
     "settle": "a release is no error", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if true then";
     "settle": "a release goes back", "elseif what == 'release' then" => "elseif false then";
@@ -229,12 +231,17 @@ const GUARDS: &[Guard] = guards! {
     "recover": "what goes back is queued", "call('HSET', JOB .. id, 'status', 'queued')" => "";
     "recover": "what goes back is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
     // Heartbeat.
-    "beat": "a fenced server cannot beat", "if not is_registered(server) then return {'fenced'} end" => "";
+    "beat": "a fenced server cannot beat", "if not is_registered(server, own) then return {'fenced'} end" => "";
+    "beat": "a server knows its own beat", "if all[i] == server then own = all[i + 1] end" => "";
+    "beat": "the beat of another server is not its own", "if all[i] == server then own = all[i + 1] end" => "own = all[i + 1]";
+    "beat": "dead servers with jobs are no quiet",
+        "if string.sub(all[i + 1], 1, 1) == 'D' then keys[#keys + 1] = IN_PROGRESS .. all[i] end" => "";
+    "beat": "what is not asked for is not there", "if is_quiet then return {'beating', 0, {}, others, 0, 0, -1} end" => "if true then return {'beating', 0, {}, others, 0, 0, -1} end";
     "beat": "a beat counts", "call('HINCRBY', SERVERS, server, 1)" => "";
     "beat": "an empty dead server is not shown",
-        "if not died or call('LLEN', IN_PROGRESS .. id) > 0 then" => "if true then";
+        "if not died or (not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then" => "if true then";
     "beat": "a dead server with jobs is shown",
-        "if not died or call('LLEN', IN_PROGRESS .. id) > 0 then" => "if not died then";
+        "if not died or (not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then" => "if not died then";
     "beat": "a dead server is remembered for a while",
         "elseif now - tonumber(died) > tonumber(ARGV[4]) then" => "else";
     // Taking over.
@@ -292,7 +299,7 @@ const GUARDS: &[Guard] = guards! {
     "delete": "an unknown job is missing", "if not status then" => "if false then";
     "delete": "only what has ended", "not is_final(status) or" => "";
     "delete": "only those of the wanted status", " or (wanted ~= '' and status ~= wanted)" => "";
-    "delete": "it leaves the index", "index_remove(id, job[2], status)" => "";
+    "delete": "it leaves the index", "index_remove({id}, job[2], status)" => "";
     "delete": "it leaves the sorted set", "call('ZREM', status == 'failed' and DLQ or DONE, id)" => "";
     "prune": "a queue that holds jobs keeps its name",
         "if call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) == 0 then" => "if true then";
@@ -452,9 +459,15 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "enqueue": "if key ~= '' then" => "stands there twice, and either of them is enough";
     "enqueue": "if delay ~= '' then due[i] =" => "reads an argument";
     "enqueue": "if unique ~= '' then" => "nobody ever holds the empty key; that nobody gets it is a guard";
-    "common": "if not gathered then" => "a script that lets nothing gather fails without it";
-    "common": "if second then return call" => "a command without a second word fails without it";
-    "common": "if not words then" => "without it the first word has no command";
+    "common": "if #text <= PIECE or" => "without it no text ever ends";
+    "common": "if number < 1e8 then" => "without it small numbers have zeros in front";
+    "enqueue": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
+    "enqueue": "if queue ~= DEFAULT_QUEUE or" => "saves bytes: what is as by default is read as such";
+    "enqueue": "if not queues[queue] then" => "without it the ids of a queue are forgotten";
+    "enqueue": "if ids[1] then call('LPUSH'" => "without it Redis refuses a command without words";
+    "settle": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
+    "settle": "if #done > 0 then" => "without it Redis refuses a command without words";
+    "common": "if beat == nil then beat = call('HGET'" => "reads what the caller does not know";
     "take": "if fields[i] == 'status' then status =" => "reads a record";
     "take": "elseif fields[i] == 'starts' then" => "reads a record";
     "take": "elseif fields[i] == 'server' then" => "reads a record";

@@ -202,12 +202,12 @@ fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let first = identity.current();
     broken(&place, "register", Loses::Answer, |queue| identity.rejoin(&first, queue, &in_hand));
     // It works under that name all the same, until it is held to be dead.
-    place.queue.beat(&first, 0, 1).unwrap().unwrap();
+    place.queue.beat(&first, 0, 1, &[]).unwrap().unwrap();
     place.dies(&first);
     identity.rejoin(&first, &place.queue, &in_hand).unwrap();
     assert_ne!(identity.current(), first);
-    assert!(place.queue.beat(&first, 0, 1).unwrap().is_err());
-    assert!(place.queue.beat(&identity.current(), 0, 1).unwrap().is_ok());
+    assert!(place.queue.beat(&first, 0, 1, &[]).unwrap().is_err());
+    assert!(place.queue.beat(&identity.current(), 0, 1, &[]).unwrap().is_ok());
     // Several threads notice the same refusal: only the first one acts.
     let second = identity.current();
     identity.rejoin(&first, &place.queue, &in_hand).unwrap();
@@ -224,8 +224,8 @@ fn everything_else_is_safe_to_repeat() {
     broken(&place, "retry", Loses::Answer, |queue| queue.retry(&[id], None));
     assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::WrongStatus]);
     assert_eq!(place.handles(id), ["work_queue:default"]);
-    broken(&place, "beat", Loses::Answer, |queue| queue.beat(&a, 0, 8));
-    place.queue.beat(&a, 0, 8).unwrap().unwrap();
+    broken(&place, "beat", Loses::Answer, |queue| queue.beat(&a, 0, 8, &[]));
+    place.queue.beat(&a, 0, 8, &[]).unwrap().unwrap();
     broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8));
     place.queue.register(&a, 8).unwrap();
     let delayed = place.submit_delayed();

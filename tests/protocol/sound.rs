@@ -20,6 +20,10 @@ impl Record {
     fn kind(&self) -> &str {
         &self.fields["type"]
     }
+
+    fn queue(&self) -> &str {
+        self.get("queue").unwrap_or("default")
+    }
 }
 
 /// Everything is where it belongs, and there is nothing else.
@@ -135,7 +139,7 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
     for (id, job) in jobs {
         let suspects =
             if job.get("crashes").is_some_and(|crashes| crashes != "0") { ":suspects" } else { "" };
-        let work = format!("work_queue:{}{suspects}", job.get("queue").unwrap_or("?"));
+        let work = format!("work_queue:{}{suspects}", job.queue());
         let held = handles.get_mut(id).unwrap_or_else(|| panic!("{id} ({}) has no handle", job.status));
         // In hand of a server and not started yet is as good as in the queue.
         let belongs = |key: &&String| match job.status {
@@ -190,7 +194,7 @@ fn check_listings(place: &Place, jobs: &BTreeMap<JobId, Record>, strays: &[(Stri
         assert_eq!(queue.queued, entries as u64, "queued in {}", queue.name);
         let stray = strays.iter().filter(|(key, _)| keys.contains(key)).count();
         let ready = jobs.values().filter(|job| job.status == Status::Queued);
-        let ready = ready.filter(|job| job.get("queue") == Some(&queue.name)).count();
+        let ready = ready.filter(|job| job.queue() == queue.name).count();
         assert!(entries - stray <= ready, "{} entries in {}, {ready} jobs", entries, queue.name);
     }
 }

@@ -1,18 +1,31 @@
--- A server's heartbeat, and a look at the others.
--- ARGV: server, busy workers, workers, how long a dead server is remembered in ms
+-- A server's heartbeat, and a look at the others and at what nobody else wakes it for.
+-- ARGV: server, busy workers, workers, how long a dead server is remembered in ms, its queues
 -- Returns: {'fenced'} | {'beating', entries in its own list, [ids to cancel], [server, beat or D.., ..],
---          whether somebody looks at what workers do}
+--          whether somebody looks at what workers do, whether suspects wait in its queues,
+--          ms until the next parked job is due or -1}
 --          with only those dead servers whose list is not empty
 -- A dead server is remembered for a while, since a blocked BRPOPLPUSH of it can still move a job into its list.
 local server, now = ARGV[1], now_ms()
-if not is_registered(server) then return {'fenced'} end
+local own, others, all, suspects = false, {}, call('HGETALL', SERVERS), {}
+for i = 1, #all, 2 do
+  if all[i] == server then own = all[i + 1] end
+end
+if not is_registered(server, own) then return {'fenced'} end
 call('HINCRBY', SERVERS, server, 1)
-call('HSET', SERVER .. server, 'busy', ARGV[2], 'workers', ARGV[3], 'beat_at', now)
-local others, all = {}, call('HGETALL', SERVERS)
+call('HSET', SERVER .. server, 'busy', ARGV[2], 'workers', ARGV[3], 'beat_at', digits(now))
+for i = 5, #ARGV do suspects[#suspects + 1] = WORK .. ARGV[i] .. SUSPECTS end
+
+-- One question for all, since while nothing happens the answer is no.
+local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED, unpack(suspects)}
+for i = 1, #all, 2 do
+  if string.sub(all[i + 1], 1, 1) == 'D' then keys[#keys + 1] = IN_PROGRESS .. all[i] end
+end
+local is_quiet = call('EXISTS', unpack(keys)) == 0
+
 for i = 1, #all, 2 do
   local id, beat = all[i], all[i + 1]
   local died = string.match(beat, '^D(%d+)')
-  if not died or call('LLEN', IN_PROGRESS .. id) > 0 then
+  if not died or (not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then
     others[#others + 1] = id
     others[#others + 1] = beat
   elseif now - tonumber(died) > tonumber(ARGV[4]) then
@@ -20,5 +33,8 @@ for i = 1, #all, 2 do
     call('DEL', SERVER .. id, CANCELS .. id)
   end
 end
+if is_quiet then return {'beating', 0, {}, others, 0, 0, -1} end
+local next = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
 return {'beating', call('LLEN', IN_PROGRESS .. server), call('SMEMBERS', CANCELS .. server), others,
-  call('EXISTS', WATCHED)}
+  call('EXISTS', WATCHED), #suspects > 0 and call('EXISTS', unpack(suspects)) or 0,
+  next[2] and math.max(0, tonumber(next[2]) - now) or -1}

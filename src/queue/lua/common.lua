@@ -2,10 +2,7 @@
 -- Every script takes one key, the registry of servers, only to name the slot to a Redis Cluster.
 -- Ids have 16 digits: as numbers they must go through digits(), since Lua's own '..' rounds them.
 
-local call = redis.call
-
--- The queue of a job whose record names none.
-local DEFAULT_QUEUE = 'default'
+local call, try_call = redis.call, redis.pcall
 
 -- Redis's clock in milliseconds: the only clock that decides anything.
 local function now_ms()
@@ -13,30 +10,32 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- A number in digits: Lua's own way takes longer and rounds.
-local function digits(number) return string.format('%.0f', number) end
+-- A whole number in digits. In two halves: Lua's own ways round it, or take five times as long.
+local function digits(number)
+  if number < 1e8 then return string.format('%d', number) end
+  return string.format('%d%08d', math.floor(number / 1e8), number % 1e8)
+end
 
 -- A job's fields, each false where it is missing. All false for a key that is gone or no hash: such an entry is
 -- nobody's job, and must never stop a script half-way (Lua has no rollback). Nor must a field that is missing or
 -- damaged: hence `tonumber(field) or 0`.
 local function read(id, ...)
-  local fields = redis.pcall('HMGET', JOB .. id, ...)
+  local fields = try_call('HMGET', JOB .. id, ...)
   if fields.err then return {} end
   return fields
 end
 
--- Appends a text to fields that are to be set. Redis keeps a hash compact only while no value in it is longer than 64
--- bytes, so a short text is spread over pieces: name, name:1, name:2, ..; each is whole UTF-8.
+-- A text as fields and values: name, text. Redis keeps a hash compact only while no value in it is longer than 64 bytes, so
+-- a short text is spread over pieces: name, name:1, name:2, ..; each is whole UTF-8.
 local PIECE, SHORT_TEXT = 64, 1024
-local function append_text(fields, name, text)
-  local size, from, piece = #text > SHORT_TEXT and #text or PIECE, 1, 0
-  repeat
-    local to = math.min(from + size - 1, #text)
-    while to < #text and to > from and string.find(text, '^[\128-\191]', to + 1) do to = to - 1 end
-    fields[#fields + 1] = piece == 0 and name or name .. ':' .. piece
-    fields[#fields + 1] = string.sub(text, from, to)
-    from, piece = to + 1, piece + 1
-  until from > #text
+local function in_pieces(name, text, piece)
+  local field = piece and name .. ':' .. digits(piece) or name
+  if #text <= PIECE or (not piece and #text > SHORT_TEXT) then return field, text end
+  local size, next = PIECE, string.byte(text, PIECE + 1)
+  while next >= 128 and next < 192 and size > 1 do
+    next, size = string.byte(text, size), size - 1
+  end
+  return field, string.sub(text, 1, size), in_pieces(name, string.sub(text, size + 1), (piece or 0) + 1)
 end
 
 local function is_final(status)
@@ -49,46 +48,24 @@ local function indexed(status)
   return status
 end
 
--- Writes one or two words to a key. A script for many jobs lets these writes gather, and makes them at its end with one
--- command a key: most of what a command costs is the call from Lua. Such a script has one command for each key, and reads
--- none of them.
-local gathered
-local function gather() gathered = {} end
-
-local function write(command, key, word, second)
-  if not gathered then
-    if second then return call(command, key, word, second) end
-    return call(command, key, word)
-  end
-  local words = gathered[key]
-  if not words then
-    words = {command, key}
-    gathered[key], gathered[#gathered + 1] = words, words
-  end
-  words[#words + 1] = word
-  words[#words + 1] = second
+-- The index takes all jobs of one type at once: most of what a command costs is the call from Lua.
+local function index_add(ids, kind, status)
+  local key, scored, n = INDEX .. indexed(status), {}, #ids
+  for i = 1, n do scored[2 * i - 1], scored[2 * i] = ids[i], ids[i] end
+  call('ZADD', key, unpack(scored))
+  if kind then call('ZADD', key .. ':' .. kind, unpack(scored)) end
 end
 
-local function write_gathered()
-  for i = 1, #gathered do call(unpack(gathered[i])) end
-end
-
-local function index_add(id, kind, status)
+local function index_remove(ids, kind, status)
   local key = INDEX .. indexed(status)
-  write('ZADD', key, id, id)
-  if kind then write('ZADD', key .. ':' .. kind, id, id) end
+  call('ZREM', key, unpack(ids))
+  if kind then call('ZREM', key .. ':' .. kind, unpack(ids)) end
 end
 
-local function index_remove(id, kind, status)
-  local key = INDEX .. indexed(status)
-  write('ZREM', key, id)
-  if kind then write('ZREM', key .. ':' .. kind, id) end
-end
-
-local function index_move(id, kind, from, to)
+local function index_move(ids, kind, from, to)
   if indexed(from) ~= indexed(to) then
-    index_remove(id, kind, from)
-    index_add(id, kind, to)
+    index_remove(ids, kind, from)
+    index_add(ids, kind, to)
   end
 end
 
@@ -123,8 +100,8 @@ end
 -- fields behind are set besides.
 local function finish(id, kind, from, to, now, unique_key, ...)
   call('HSET', JOB .. id, 'status', to, 'finished_at', now, ...)
-  index_move(id, kind, from, to)
-  write('ZADD', to == 'failed' and DLQ or DONE, now, id)
+  index_move({id}, kind, from, to)
+  call('ZADD', to == 'failed' and DLQ or DONE, now, id)
   release_unique(id, unique_key)
 end
 
@@ -137,9 +114,9 @@ end
 
 -- Whether a server may still take and beat. One that Redis does not know (it lost its data, or the server was stopped for
 -- longer than the dead are remembered) counts as dead from now on: a BRPOPLPUSH of it may still move a job into its list,
--- and only the lists of known servers are watched.
-local function is_registered(server)
-  local beat = call('HGET', SERVERS, server)
+-- and only the lists of known servers are watched. `beat` is for who knows its entry already, false if there is none.
+local function is_registered(server, beat)
+  if beat == nil then beat = call('HGET', SERVERS, server) end
   if not beat then call('HSET', SERVERS, server, string.format('D%.0f', now_ms())) end
   return beat and string.sub(beat, 1, 1) ~= 'D'
 end

@@ -12,7 +12,7 @@ for i = 2, #ARGV do
     answers[#answers + 1] = {'wrong_status', status}
   else
     call('ZREM', status == 'failed' and DLQ or DONE, id)
-    index_remove(id, job[2], status)
+    index_remove({id}, job[2], status)
     call('UNLINK', JOB .. id)
     answers[#answers + 1] = {'deleted'}
   end

@@ -44,32 +44,43 @@ for queue, number in pairs(ready) do
   if waiting + number > max_length then return {'full', queue} end
 end
 
-gather()
-local earliest = -1
+-- Ids by a word, in the order in which they came.
+local function put(groups, word, id)
+  local ids = groups[word]
+  if ids then ids[#ids + 1] = id else groups[word] = {id} end
+end
+
+local queues, queued, scheduled, earliest = {}, {}, {}, -1
 for i = 1, count do
   local at = FIRST + (i - 1) * WIDTH
   local id = digits(first + i - 1)
-  local queue, kind, unique = ARGV[at], ARGV[at + 3], ARGV[at + 7]
-  local status = due[i] and 'scheduled' or 'queued'
-  local fields = {'status', status, 'type', kind, 'queue', queue, 'max_attempts', ARGV[at + 5],
-    'timeout_ms', ARGV[at + 6]}
-  append_text(fields, 'payload', ARGV[at + 4])
-  call('HSET', JOB .. id, unpack(fields))
-  index_add(id, kind, status)
+  local queue, kind, max_attempts, timeout, unique = ARGV[at], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+  call('HSET', JOB .. id, 'status', due[i] and 'scheduled' or 'queued', 'type', kind, in_pieces('payload', ARGV[at + 4]))
+  -- A record leaves out what is as by default.
+  if queue ~= DEFAULT_QUEUE or max_attempts ~= DEFAULT_MAX_ATTEMPTS or timeout ~= DEFAULT_TIMEOUT_MS then
+    call('HSET', JOB .. id, 'queue', queue, 'max_attempts', max_attempts, 'timeout_ms', timeout)
+  end
   if unique ~= '' then
     call('HSET', JOB .. id, 'unique_key', unique)
     call('SET', UNIQUE .. unique, id)
   end
   if due[i] then
-    call('HSET', JOB .. id, 'scheduled_at', due[i])
-    write('ZADD', SCHEDULED, due[i], id)
+    call('HSET', JOB .. id, 'scheduled_at', digits(due[i]))
+    call('ZADD', SCHEDULED, digits(due[i]), id)
+    put(scheduled, kind, id)
     if earliest < 0 or due[i] - now < earliest then earliest = due[i] - now end
+    if not queues[queue] then queues[queue] = {} end
   else
-    write('LPUSH', WORK .. queue, id)
+    put(queued, kind, id)
+    put(queues, queue, id)
   end
-  write('SADD', QUEUES, queue)
 end
-write_gathered()
+for kind, ids in pairs(queued) do index_add(ids, kind, 'queued') end
+for kind, ids in pairs(scheduled) do index_add(ids, kind, 'scheduled') end
+for queue, ids in pairs(queues) do
+  call('SADD', QUEUES, queue)
+  if ids[1] then call('LPUSH', WORK .. queue, unpack(ids)) end
+end
 call('SET', LAST_ID, digits(first + count - 1))
 local answer = digits(first)
 if key ~= '' then

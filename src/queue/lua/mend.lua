@@ -87,7 +87,7 @@ function look.index_missing(_, id)
   if not job_faults(id).index_missing then return end
   return '', function()
     local job = read(id, 'status', 'type')
-    index_add(id, job[2], job[1])
+    index_add({id}, job[2], job[1])
     return 'is listed again'
   end
 end
@@ -175,7 +175,7 @@ function look.unreadable(_, id, print)
     local job = read(id, 'status', 'type', 'unique_key')
     if job[1] == 'processing' then return nil, 'a server has it; it will fail it' end
     for _, set in ipairs({SCHEDULED, DLQ, DONE}) do call('ZREM', set, id) end
-    if job[1] and job[2] then index_remove(id, job[2], job[1]) end
+    if job[1] and job[2] then index_remove({id}, job[2], job[1]) end
     release_unique(id, job[3])
     note_lost(id, now)
     return 'renamed to ' .. set_aside(JOB .. id)

@@ -8,7 +8,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, AR
   local job = read(id, 'status', 'type', 'queue', 'crashes')
   if job[1] == 'scheduled' or job[1] == 'retrying' then
     call('HSET', JOB .. id, 'status', 'queued')
-    index_move(id, job[2], job[1], 'queued')
+    index_move({id}, job[2], job[1], 'queued')
     call('LPUSH', fill_list(job[3], job[4]), id)
     moved = moved + 1
   elseif not job[1] then

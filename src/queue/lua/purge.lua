@@ -10,7 +10,7 @@ for _, id in ipairs(ids) do
   local job = read(id, 'status', 'type')
   call('ZREM', key, id)
   if job[1] and is_final(job[1]) then
-    index_remove(id, job[2], job[1])
+    index_remove({id}, job[2], job[1])
     call('UNLINK', JOB .. id)
   end
 end

@@ -19,7 +19,7 @@ for i = 2, #ARGV do
     call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0)
     call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
-    index_move(id, kind, status, 'queued')
+    index_move({id}, kind, status, 'queued')
     call('LPUSH', fill_list(queue, 0), id)
     answers[#answers + 1] = {'queued'}
   end

@@ -6,59 +6,68 @@
 -- Protects from: a late answer of a server that was held to be dead; the same answer sent twice after a lost reply.
 local server, now = ARGV[1], now_ms()
 local list, at, answers = IN_PROGRESS .. server, digits(now), {}
-gather()
-for i = 2, #ARGV, 5 do
-  local id, token, what, text, delay = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-  local job = read(id, 'status', 'server', 'starts', 'type', 'queue', 'attempts', 'max_attempts', 'crashes', 'cancel',
-    'unique_key')
-  local status, kind, cancelled, unique_key = job[1], job[4], job[9], job[10]
-  local attempts = tonumber(job[6]) or 0
-  if job[2] ~= server or job[3] ~= token then
-    answers[#answers + 1] = 'stale'
-  elseif status ~= 'processing' then
-    answers[#answers + 1] = 'repeated'
-  else
-    if what ~= 'release' then attempts = attempts + 1 end
-    if what == 'retry' or what == 'again' or what == 'fail' then add_error(id, attempts, now, text) end
-    local to
-    if what == 'complete' then
-      to = 'completed'
-    elseif cancelled then
-      to = 'cancelled'
-    elseif what == 'release' then
-      to = 'queued'
-    elseif what == 'fail' or attempts >= (tonumber(job[7]) or 0) then
-      to = 'failed'
-    elseif what == 'retry' then
-      to = 'retrying'
-    else
-      to = 'processing'
-    end
+local has_cancels = call('EXISTS', CANCELS .. server) == 1
+-- Completed jobs, most of all, change the index together: ids by type, and with their time.
+local completed, done = {}, {}
 
-    if to ~= 'processing' then call('LREM', list, 1, id) end
-    if to == 'completed' then
-      local fields = {'attempts', attempts}
-      append_text(fields, 'result', text)
-      finish(id, kind, status, to, at, unique_key, unpack(fields))
-    elseif is_final(to) then
-      finish(id, kind, status, to, at, unique_key, 'attempts', attempts)
-    elseif to == 'processing' then
-      call('HSET', JOB .. id, 'attempts', attempts, 'starts', token + 1, 'started_at', at)
-    elseif to == 'retrying' then
-      call('HSET', JOB .. id, 'status', to, 'attempts', attempts, 'scheduled_at', now + delay)
-      index_move(id, kind, status, to)
-      write('ZADD', SCHEDULED, now + delay, id)
-    else
-      call('HSET', JOB .. id, 'status', to)
-      call('HDEL', JOB .. id, 'server')
-      write('RPUSH', fill_list(job[5], job[8]), id)
-    end
-    if cancelled and to ~= 'processing' then
-      call('HDEL', JOB .. id, 'cancel')
-      call('SREM', CANCELS .. server, id)
-    end
-    answers[#answers + 1] = to
+local function settle(id, token, what, text, delay)
+  local job = read(id, 'status', 'server', 'starts', 'type', 'attempts', 'unique_key')
+  local status, kind, attempts, unique_key = job[1], job[4], tonumber(job[5]) or 0, job[6]
+  if job[2] ~= server or job[3] ~= token then return 'stale' end
+  if status ~= 'processing' then return 'repeated' end
+  -- Whoever cancels a job notes it in both places.
+  local cancelled = has_cancels and read(id, 'cancel')[1]
+  if what ~= 'release' then attempts = attempts + 1 end
+  if what == 'retry' or what == 'again' or what == 'fail' then add_error(id, attempts, now, text) end
+  local to
+  if what == 'complete' then
+    to = 'completed'
+  elseif cancelled then
+    to = 'cancelled'
+  elseif what == 'release' then
+    to = 'queued'
+  elseif what == 'fail' or attempts >= (tonumber(read(id, 'max_attempts')[1] or DEFAULT_MAX_ATTEMPTS) or 0) then
+    to = 'failed'
+  elseif what == 'retry' then
+    to = 'retrying'
+  else
+    to = 'processing'
   end
+
+  -- Pushed from the left, and mostly settled in that order.
+  if to ~= 'processing' then call('LREM', list, -1, id) end
+  local tried = digits(attempts)
+  if to == 'completed' then
+    call('HSET', JOB .. id, 'status', to, 'finished_at', at, 'attempts', tried, in_pieces('result', text))
+    release_unique(id, unique_key)
+    local ids, n = completed[kind], #done
+    if ids then ids[#ids + 1] = id else completed[kind] = {id} end
+    done[n + 1], done[n + 2] = at, id
+  elseif is_final(to) then
+    finish(id, kind, status, to, at, unique_key, 'attempts', tried)
+  elseif to == 'processing' then
+    call('HSET', JOB .. id, 'attempts', tried, 'starts', digits(token + 1), 'started_at', at)
+  elseif to == 'retrying' then
+    local due = digits(now + delay)
+    call('HSET', JOB .. id, 'status', to, 'attempts', tried, 'scheduled_at', due)
+    index_move({id}, kind, status, to)
+    call('ZADD', SCHEDULED, due, id)
+  else
+    local place = read(id, 'queue', 'crashes')
+    call('HSET', JOB .. id, 'status', to)
+    call('HDEL', JOB .. id, 'server')
+    call('RPUSH', fill_list(place[1], place[2]), id)
+  end
+  if cancelled and to ~= 'processing' then
+    call('HDEL', JOB .. id, 'cancel')
+    call('SREM', CANCELS .. server, id)
+  end
+  return to
 end
-write_gathered()
+
+for i = 2, #ARGV, 5 do
+  answers[#answers + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+end
+for kind, ids in pairs(completed) do index_move(ids, kind, 'processing', 'completed') end
+if #done > 0 then call('ZADD', DONE, unpack(done)) end
 return answers

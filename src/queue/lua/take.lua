@@ -37,7 +37,7 @@ end
 
 local function start(id)
   local status, starts, owner
-  local fields = redis.pcall('HGETALL', JOB .. id)
+  local fields = try_call('HGETALL', JOB .. id)
   if not fields.err and is_id(id) then
     for i = 1, #fields, 2 do
       if fields[i] == 'status' then status = fields[i + 1]
@@ -49,10 +49,12 @@ local function start(id)
     drop(id, status, owner)
     return false
   end
-  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', (is_id(starts or '') and starts or 0) + 1, 'started_at', at)
-  for i = 2, #fields, 2 do bytes = bytes + #fields[i] end
+  starts = starts and is_id(starts) and digits(starts + 1) or '1'
+  call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
   fields[#fields + 1] = id
-  taken[#taken + 1] = cmsgpack.pack(fields)
+  local job = cmsgpack.pack(fields)
+  bytes = bytes + #job
+  taken[#taken + 1] = job
   return true
 end
 
