@@ -296,6 +296,24 @@ impl Server {
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
         start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
+        let settings = api::Settings {
+            max_queue_length: config.max_queue_length,
+            max_body: config.max_body,
+            max_connections: config.max_connections,
+            token: config.api_token.clone(),
+            queues: queue_names,
+        };
+        let api = Api {
+            queue: queue.clone(),
+            identity: identity.clone(),
+            in_hand: in_hand.clone(),
+            handlers,
+            scheduler,
+            metrics: metrics.clone(),
+            settings,
+        };
+        let api = api::start(api, listener)?;
+        // Last, so that a job that ends the process does not do so before anybody was answered.
         let fetchers = Arc::new(Fetchers {
             queue: queue.clone(),
             identity: identity.clone(),
@@ -306,7 +324,7 @@ impl Server {
                 config.queues.iter().map(|queue| (queue.name.clone(), queue.weight)),
             )),
             max_crashes: config.max_crashes,
-            metrics: metrics.clone(),
+            metrics,
             shutdown: stopping,
         });
         let fetchers = (0..fetcher_count(&config))
@@ -316,26 +334,6 @@ impl Server {
                 spawn(&format!("fetcher-{number}"), move || fetchers.run(&queue))
             })
             .collect::<Result<_, _>>()?;
-
-        let settings = api::Settings {
-            max_queue_length: config.max_queue_length,
-            max_body: config.max_body,
-            max_connections: config.max_connections,
-            token: config.api_token.clone(),
-            queues: queue_names,
-        };
-        let (queue_of_api, identity_of_api, in_hand_of_api) =
-            (queue.clone(), identity.clone(), in_hand.clone());
-        let api = Api {
-            queue: queue_of_api,
-            identity: identity_of_api,
-            in_hand: in_hand_of_api,
-            handlers,
-            scheduler,
-            metrics,
-            settings,
-        };
-        let api = api::start(api, listener)?;
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             api,

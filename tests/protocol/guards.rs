@@ -308,7 +308,7 @@ const GUARDS: &[Guard] = guards! {
     "purge": "not below the count", "call('ZCARD', key) - keep" => "call('ZCARD', key)";
     "purge": "by age", "if #ids == 0 then ids =" => "if false then ids =";
     "purge": "not before the age", "now_ms() - keep_ms" => "now_ms()";
-    "purge": "it leaves the index", "    index_remove(id, job[2], job[1])" => "";
+    "purge": "it leaves the index", "    index_remove({id}, job[2], job[1])" => "";
     // Reading.
     "list": "a key that is no hash does not stop a listing",
         "redis.pcall('HGETALL', JOB .. id)" => "redis.call('HGETALL', JOB .. id)";
