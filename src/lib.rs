@@ -22,7 +22,7 @@
 //! # A job's way
 //!
 //! ```text
-//! POST /jobs ─ api ─ Queue::submit ──────────────────────────► work_queue:<queue>          (Redis)
+//! POST /jobs ─ api ─ submitter ─ Queue::submit_all, in groups ► work_queue:<queue>        (Redis)
 //!                                                                │ BRPOPLPUSH wakes, a take starts as many
 //! fetcher ◄──────────────────────────────────────────────────────┘ jobs as there are free workers
 //!    │ bounded channel                                           in_progress_queue:<server>
@@ -82,6 +82,7 @@ pub mod history;
 pub mod identity;
 pub mod inhand;
 pub mod maintenance;
+pub mod submitter;
 pub mod worker;
 
 pub mod api;

@@ -28,6 +28,7 @@ use crate::managed_redis::ManagedRedis;
 use crate::metrics::Metrics;
 use crate::queue::{self, Queue};
 use crate::shutdown::{self, Shutdown, Trigger};
+use crate::submitter::Submitter;
 use crate::threads;
 use crate::worker::{Workers, catch_handler_panics};
 
@@ -297,7 +298,6 @@ impl Server {
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
         start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
         let settings = api::Settings {
-            max_queue_length: config.max_queue_length,
             max_body: config.max_body,
             max_connections: config.max_connections,
             token: config.api_token.clone(),
@@ -305,6 +305,7 @@ impl Server {
         };
         let api = Api {
             queue: queue.clone(),
+            submitter: Submitter::new(queue.clone(), config.max_queue_length),
             identity: identity.clone(),
             in_hand: in_hand.clone(),
             handlers,

@@ -1,5 +1,6 @@
 //! /jobs: submitting, showing and changing jobs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::handler::StopReason;
 use crate::job::{Job, JobId, NewJob};
 use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
+use crate::submitter::Submission;
 
 use super::query::Query;
 use super::reply::{Answer, Reply};
@@ -20,7 +22,7 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 impl Api {
     pub(super) fn submit(&self, request: &Request) -> Answer {
         let job = body::job(request.json_body()?, &self.handlers)?;
-        let submitted = self.store(request, std::slice::from_ref(&job))?;
+        let submitted = self.store(request, vec![job])?;
         let answer = json!({
             "message": "Job submitted successfully",
             "job_id": submitted.first,
@@ -32,21 +34,20 @@ impl Api {
 
     pub(super) fn submit_batch(&self, request: &Request) -> Answer {
         let jobs = body::batch(request.json_body()?, &self.handlers)?;
-        let submitted = self.store(request, &jobs)?;
+        let submitted = self.store(request, jobs)?;
         let ids: Vec<JobId> = submitted.ids().collect();
         Ok(submission_reply(&submitted, &json!({ "job_ids": ids })))
     }
 
-    fn store(&self, request: &Request, jobs: &[NewJob]) -> Result<Submitted, Reply> {
-        let idempotency = idempotency(request)?;
-        let most = self.settings.max_queue_length;
-        let answer = self.queue.submit(jobs, idempotency.as_ref(), most);
+    fn store(&self, request: &Request, jobs: Vec<NewJob>) -> Result<Submitted, Reply> {
+        let submission = Arc::new(Submission { jobs, idempotency: idempotency(request)? });
+        let answer = self.submitter.submit(submission.clone());
         // They may be stored all the same, and parked jobs of them be due soon.
         let answer = answer.inspect_err(|_| self.scheduler.due_in(UNANSWERED));
         match answer? {
             Ok(submitted) => {
                 if !submitted.replayed {
-                    jobs.iter().for_each(|job| self.metrics.submitted(&job.kind));
+                    submission.jobs.iter().for_each(|job| self.metrics.submitted(&job.kind));
                 }
                 if let Some(time) = submitted.due_in {
                     self.scheduler.due_in(time);
@@ -59,6 +60,7 @@ impl Api {
             }
             Err(Refused::Duplicate(holder)) => Err(Reply::duplicate(holder)),
             Err(Refused::QueueFull(queue)) => {
+                let most = self.submitter.max_queue_length();
                 let sentence = format!("the queue {queue} has no room: it may hold {most} jobs");
                 Err(Reply::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }

@@ -36,6 +36,7 @@ use crate::job::JobId;
 use crate::maintenance::Scheduler;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::submitter::Submitter;
 
 use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};
 use inner::{Inner, THREADS};
@@ -53,8 +54,6 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// What the API is told at start.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Queued jobs from which on a queue takes no more.
-    pub max_queue_length: u64,
     /// The largest body in bytes.
     pub max_body: usize,
     /// Open connections.
@@ -69,6 +68,8 @@ pub struct Settings {
 pub struct Api {
     /// Where jobs are.
     pub queue: Arc<Queue>,
+    /// The way there for new ones.
+    pub submitter: Submitter,
     /// This server's name, to know whether a job to be cancelled runs here.
     pub identity: Arc<Identity>,
     /// To ask a running job for its end.

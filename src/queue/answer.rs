@@ -15,8 +15,19 @@ use super::{
     Beat, Cancelled, Changed, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted, Taken, first,
 };
 
-/// What a submission of so many jobs came to.
-pub(super) fn submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submitted, Refused>> {
+/// What submissions of so many jobs each came to.
+pub(super) fn submitted(
+    answer: Value,
+    sizes: impl ExactSizeIterator<Item = usize>,
+) -> Result<Vec<std::result::Result<Submitted, Refused>>> {
+    let answers = array(answer)?;
+    if answers.len() != sizes.len() {
+        return Err(unexpected(&Value::Array(answers)));
+    }
+    answers.into_iter().zip(sizes).map(|(answer, jobs)| one_submitted(answer, jobs)).collect()
+}
+
+fn one_submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submitted, Refused>> {
     let answer = array(answer)?;
     let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
     match (text(first(&answer)?)?.as_str(), &answer[1..]) {

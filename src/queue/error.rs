@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Why a call to the queue came to nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Error {
     /// Redis is away, loading, read-only, or takes too long. Whether the call was carried out is open; ask again later.
     Unavailable(String),

@@ -98,6 +98,9 @@ pub struct Idempotency {
     pub fingerprint: String,
 }
 
+/// Jobs that are stored together, all or none, and what makes it safe to repeat that.
+pub type Submission<'a> = (&'a [NewJob], Option<&'a Idempotency>);
+
 /// A submission that was accepted. Its ids are `first`, `first + 1`, and so on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Submitted {
@@ -318,37 +321,41 @@ impl Queue {
         self.link.is_away()
     }
 
+    /// Stores the jobs of each submission, all or none of each, as if they came one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Full`] where Redis is full; [`Error::Unavailable`] leaves open which were stored.
+    pub fn submit_all(
+        &self,
+        submissions: &[Submission],
+        max_queue_length: u64,
+    ) -> Result<Vec<std::result::Result<Submitted, Refused>>> {
+        let mut call = self.scripts.enqueue.call();
+        call.arg(max_queue_length).arg(IDEMPOTENCY_LIFE.as_millis() as u64);
+        for (jobs, idempotency) in submissions {
+            call.arg(jobs.len());
+            match idempotency {
+                Some(request) => call.arg(&request.key).arg(&request.fingerprint),
+                None => call.arg("").arg(""),
+            };
+            jobs.iter().for_each(|job| add_job(&mut call, job));
+        }
+        let sizes = submissions.iter().map(|(jobs, _)| jobs.len());
+        answer::submitted(self.run(&self.scripts.enqueue, &call)?, sizes)
+    }
+
     /// Stores new jobs, all or none.
     ///
     /// # Errors
-    /// [`Error::Full`] where Redis is full; [`Error::Unavailable`] leaves open whether they were stored.
+    /// As of [`Queue::submit_all`].
     pub fn submit(
         &self,
         jobs: &[NewJob],
         idempotency: Option<&Idempotency>,
         max_queue_length: u64,
     ) -> Result<std::result::Result<Submitted, Refused>> {
-        let mut call = self.scripts.enqueue.call();
-        call.arg(max_queue_length);
-        match idempotency {
-            Some(request) => call.arg(&request.key).arg(&request.fingerprint),
-            None => call.arg("").arg(""),
-        };
-        call.arg(IDEMPOTENCY_LIFE.as_millis() as u64);
-        for job in jobs {
-            call.arg(&job.queue);
-            match job.start {
-                Start::Now => call.arg("").arg(""),
-                Start::AfterMs(ms) => call.arg(ms).arg(""),
-                Start::AtMs(ms) => call.arg("").arg(ms),
-            };
-            call.arg(&job.kind)
-                .arg(job.payload.get())
-                .arg(job.max_attempts)
-                .arg(job.timeout.as_millis() as u64)
-                .arg(job.unique_key.as_deref().unwrap_or(""));
-        }
-        answer::submitted(self.run(&self.scripts.enqueue, &call)?, jobs.len())
+        let mut outcomes = self.submit_all(&[(jobs, idempotency)], max_queue_length)?;
+        outcomes.pop().ok_or_else(|| Error::Protocol("no answer to a submission".to_owned()))
     }
 
     /// Waits up to [`BLOCK`] for a job in an empty queue and moves it into this server's list. It is not started.
@@ -606,4 +613,18 @@ impl Queue {
 
 fn first(values: &[Value]) -> Result<&Value> {
     values.first().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))
+}
+
+fn add_job(call: &mut Cmd, job: &NewJob) {
+    call.arg(&job.queue);
+    match job.start {
+        Start::Now => call.arg("").arg(""),
+        Start::AfterMs(ms) => call.arg(ms).arg(""),
+        Start::AtMs(ms) => call.arg("").arg(ms),
+    };
+    call.arg(&job.kind)
+        .arg(job.payload.get())
+        .arg(job.max_attempts)
+        .arg(job.timeout.as_millis() as u64)
+        .arg(job.unique_key.as_deref().unwrap_or(""));
 }

@@ -121,7 +121,7 @@ const GUARDS: &[Guard] = guards! {
         "if status == 'queued' or status == 'processing' then return READY end" => "";
     "common": "the gap that a repair has left is no lost job", "if id == '0' then return end" => "";
     // Submission.
-    "enqueue": "a repeated request is replayed", "  if kept then" => "  if false then";
+    "enqueue": "a repeated request is replayed", "    if answer then" => "    if false then";
     "enqueue": "a key is for one request", "if print ~= fingerprint then return {'mismatch'} end" => "";
     "enqueue": "ids grow where the clock goes back",
         "math.max(time[1] * 1000000 + time[2], (tonumber(call('GET', LAST_ID) or 0)) + 1)"
@@ -132,16 +132,19 @@ const GUARDS: &[Guard] = guards! {
         "if status and not is_final(status) then" => "if not is_final(status) then";
     "enqueue": "a holder that has ended holds nothing",
         "if status and not is_final(status) then" => "if status then";
-    "enqueue": "a queue has a limit", "if waiting + number > max_length then return {'full', queue} end" => "";
+    "enqueue": "a queue has a limit", "if length(queue) + number > max_length then return {'full', queue} end" => "";
     "enqueue": "suspects count against the limit", " + call('LLEN', WORK .. queue .. SUSPECTS)" => "";
     "enqueue": "only ready jobs count against the limit",
-        "  if not due[i] or due[i] <= now then" => "  ready[queue] = (ready[queue] or 0) + 1\n  if not due[i] or due[i] <= now then";
+        "    if not due[i] or due[i] <= now then" => "    ready[queue] = (ready[queue] or 0) + 1\n    if not due[i] or due[i] <= now then";
     "enqueue": "a time that has passed means at once", "if not due[i] or due[i] <= now then" => "if not due[i] then";
-    "enqueue": "a key that nobody holds is free", "    if holder then" => "    if true then";
+    "enqueue": "a key that nobody holds is free", "      if holder then" => "      if true then";
     "enqueue": "a job without a unique key holds none",
-        "if unique ~= '' then\n    call('HSET'" => "if true then\n    call('HSET'";
-    "enqueue": "a job that has a time is parked", "  if due[i] then\n    call('HSET'" => "  if false then\n    call('HSET'";
+        "if unique ~= '' then\n      call('HSET'" => "if true then\n      call('HSET'";
+    "enqueue": "a job that has a time is parked", "  if due[i] then\n      call('HSET'" => "  if false then\n      call('HSET'";
     "enqueue": "the earliest time is told", "if earliest < 0 or due[i] - now < earliest then" => "if true then";
+    "enqueue": "a repeated request is known beside the first one", "local answer = kept[key] or call(" => "local answer = call(";
+    "enqueue": "what is taken in the same step counts against the limit",
+        "for queue, number in pairs(ready) do lengths[queue] = lengths[queue] + number end" => "";
     // Taking.
     "take": "a fenced server takes nothing", "if not is_registered(server) then return {'fenced'} end" => "";
     "take": "only what stands in the own list is started",
@@ -457,13 +460,13 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "common": "if fields.err then return {} end" => "an error has none of the fields either; that it is one is a guard";
     "common": "if indexed(from) ~= indexed(to) then" => "without it an entry is taken out and put in again";
     "enqueue": "if key ~= '' then" => "stands there twice, and either of them is enough";
+    "enqueue": "if key ~= '' then kept[key]" => "the same";
     "enqueue": "if delay ~= '' then due[i] =" => "reads an argument";
     "enqueue": "if unique ~= '' then" => "nobody ever holds the empty key; that nobody gets it is a guard";
     "common": "if #text <= PIECE or" => "without it no text ever ends";
     "common": "if number < 1e8 then" => "without it small numbers have zeros in front";
     "enqueue": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
     "enqueue": "if queue ~= DEFAULT_QUEUE or" => "saves bytes: what is as by default is read as such";
-    "enqueue": "if not queues[queue] then" => "without it the ids of a queue are forgotten";
     "enqueue": "if ids[1] then call('LPUSH'" => "without it Redis refuses a command without words";
     "settle": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
     "settle": "if #done > 0 then" => "without it Redis refuses a command without words";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadq::job::{JobId, NewJob, Start, Status};
-use threadq::queue::{Idempotency, Refused};
+use threadq::queue::{Idempotency, Refused, Submission};
 
 use serde_json::value::RawValue;
 use threadq::queue::{Settlement, Verdict};
@@ -105,6 +105,53 @@ fn the_same_request_is_answered_as_at_first() {
     assert_eq!(place.keys().iter().filter(|key| key.starts_with("job:")).count(), 2);
     let life: i64 = place.redis("PTTL", "idempotency:one", &[]);
     assert!((86_000_000..=86_400_000).contains(&life), "{life}");
+    assert_sound(&place);
+}
+
+#[test]
+fn submissions_that_go_together_are_as_one_after_the_other() {
+    let place = Place::new();
+    let job = |kind: &str| NewJob::new(kind);
+    let keyed = [NewJob { unique_key: Some("u".to_owned()), ..job("a") }];
+    let (two, one) = ([job("a"), job("b")], [job("b")]);
+    let delayed = [NewJob { start: Start::AfterMs(3_600_000), ..job("b") }];
+    let (key, other) = (request("k", "f"), request("k", "g"));
+    let group: [Submission; 8] = [
+        (&two, Some(&key)),
+        (&keyed, None),
+        // Each meets what an earlier one has stored or kept.
+        (&two, Some(&key)),
+        (&one, Some(&other)),
+        (&keyed, None),
+        (&delayed, None),
+        (&one, None),
+        (&one, None),
+    ];
+    let outcomes = place.queue.submit_all(&group, 4).unwrap();
+    let first = outcomes[0].as_ref().unwrap().first.get();
+    let id = |n: u64| JobId::new(first + n).unwrap();
+    let stored =
+        |n: u64, count: u64, status, replayed| Ok((id(n), count, status, replayed)) as Result<_, Refused>;
+    let seen: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| outcome.clone().map(|it| (it.first, it.count, it.status, it.replayed)))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            stored(0, 2, Status::Queued, false),
+            stored(2, 1, Status::Queued, false),
+            stored(0, 2, Status::Queued, true),
+            Err(Refused::Mismatch),
+            Err(Refused::Duplicate(id(2))),
+            stored(3, 1, Status::Scheduled, false),
+            stored(4, 1, Status::Queued, false),
+            Err(Refused::QueueFull("default".to_owned())),
+        ]
+    );
+    let due: Vec<bool> = outcomes.iter().flatten().map(|submitted| submitted.due_in.is_some()).collect();
+    assert_eq!(due, [false, false, false, true, false]);
+    assert_eq!(place.list("work_queue:default"), [4, 2, 1, 0].map(|n| id(n).to_string()));
     assert_sound(&place);
 }
 

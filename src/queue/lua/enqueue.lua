@@ -1,47 +1,24 @@
--- Stores new jobs, all or none: none -> queued | scheduled.
--- ARGV: max queue length, idempotency key or '', fingerprint of the request, its life in ms,
---       then per job: queue, delay ms or '', time ms or '', type, payload, max attempts, timeout ms, unique key or ''
--- Returns: {'stored', first id, ms until the earliest job is due or -1} | {'replayed', first id, count, scheduled 0|1}
---          {'mismatch'} | {'duplicate', holder's id} | {'full', queue}
+-- Stores new jobs, all or none of each submission: none -> queued | scheduled.
+-- ARGV: max queue length, life of an idempotency key in ms,
+--       then per submission: how many jobs, idempotency key or '', fingerprint of the request, and its jobs, each
+--       queue, delay ms or '', time ms or '', type, payload, max attempts, timeout ms, unique key or ''
+-- Returns: per submission {'stored', first id, ms until the earliest job is due or -1}
+--          {'replayed', first id, count, scheduled 0|1} | {'mismatch'} | {'duplicate', holder's id} | {'full', queue}
 -- Protects from: a repeated request after a lost answer (with a key), ids that collide, half a batch.
 -- The only script that a full Redis refuses: it has no allow-oom.
-local max_length, key, fingerprint, life = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local FIRST, WIDTH = 5, 8
-local count = (#ARGV - FIRST + 1) / WIDTH
-
-if key ~= '' then
-  local kept = call('GET', IDEMPOTENCY .. key)
-  if kept then
-    local print, id, number, scheduled = string.match(kept, '^(%S+) (%d+) (%d+) (%d)$')
-    if print ~= fingerprint then return {'mismatch'} end
-    return {'replayed', id, number, scheduled}
-  end
-end
-
+local max_length, life = tonumber(ARGV[1]), ARGV[2]
+local HEAD, WIDTH = 3, 8
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local first = math.max(time[1] * 1000000 + time[2], (tonumber(call('GET', LAST_ID) or 0)) + 1)
+local next_id = math.max(time[1] * 1000000 + time[2], (tonumber(call('GET', LAST_ID) or 0)) + 1)
 
-local due, ready = {}, {}
-for i = 1, count do
-  local at = FIRST + (i - 1) * WIDTH
-  local queue, delay, time_ms, unique = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7]
-  if delay ~= '' then due[i] = now + tonumber(delay) elseif time_ms ~= '' then due[i] = tonumber(time_ms) end
-  if not due[i] or due[i] <= now then
-    due[i] = nil
-    ready[queue] = (ready[queue] or 0) + 1
-  end
-  if unique ~= '' then
-    local holder = call('GET', UNIQUE .. unique)
-    if holder then
-      local status = read(holder, 'status')[1]
-      if status and not is_final(status) then return {'duplicate', holder} end
-    end
-  end
-end
-for queue, number in pairs(ready) do
-  local waiting = call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS)
-  if waiting + number > max_length then return {'full', queue} end
+-- Of all submissions, to be written together: queues with the ids that go there, ids by type, kept answers by key.
+local queues, queued, scheduled, kept = {}, {}, {}, {}
+-- How many jobs are ready in a queue by now.
+local lengths = {}
+local function length(queue)
+  lengths[queue] = lengths[queue] or call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS)
+  return lengths[queue]
 end
 
 -- Ids by a word, in the order in which they came.
@@ -50,30 +27,73 @@ local function put(groups, word, id)
   if ids then ids[#ids + 1] = id else groups[word] = {id} end
 end
 
-local queues, queued, scheduled, earliest = {}, {}, {}, -1
-for i = 1, count do
-  local at = FIRST + (i - 1) * WIDTH
-  local id = digits(first + i - 1)
-  local queue, kind, max_attempts, timeout, unique = ARGV[at], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-  call('HSET', JOB .. id, 'status', due[i] and 'scheduled' or 'queued', 'type', kind, in_pieces('payload', ARGV[at + 4]))
-  -- A record leaves out what is as by default.
-  if queue ~= DEFAULT_QUEUE or max_attempts ~= DEFAULT_MAX_ATTEMPTS or timeout ~= DEFAULT_TIMEOUT_MS then
-    call('HSET', JOB .. id, 'queue', queue, 'max_attempts', max_attempts, 'timeout_ms', timeout)
+local function submit(start, count, key, fingerprint)
+  if key ~= '' then
+    local answer = kept[key] or call('GET', IDEMPOTENCY .. key)
+    if answer then
+      local print, id, number, parked = string.match(answer, '^(%S+) (%d+) (%d+) (%d)$')
+      if print ~= fingerprint then return {'mismatch'} end
+      return {'replayed', id, number, parked}
+    end
   end
-  if unique ~= '' then
-    call('HSET', JOB .. id, 'unique_key', unique)
-    call('SET', UNIQUE .. unique, id)
+
+  local due, ready = {}, {}
+  for i = 1, count do
+    local at = start + (i - 1) * WIDTH
+    local queue, delay, time_ms, unique = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 7]
+    if delay ~= '' then due[i] = now + tonumber(delay) elseif time_ms ~= '' then due[i] = tonumber(time_ms) end
+    if not due[i] or due[i] <= now then
+      due[i] = nil
+      ready[queue] = (ready[queue] or 0) + 1
+    end
+    if unique ~= '' then
+      local holder = call('GET', UNIQUE .. unique)
+      if holder then
+        local status = read(holder, 'status')[1]
+        if status and not is_final(status) then return {'duplicate', holder} end
+      end
+    end
   end
-  if due[i] then
-    call('HSET', JOB .. id, 'scheduled_at', digits(due[i]))
-    call('ZADD', SCHEDULED, digits(due[i]), id)
-    put(scheduled, kind, id)
-    if earliest < 0 or due[i] - now < earliest then earliest = due[i] - now end
-    if not queues[queue] then queues[queue] = {} end
-  else
-    put(queued, kind, id)
-    put(queues, queue, id)
+  for queue, number in pairs(ready) do
+    if length(queue) + number > max_length then return {'full', queue} end
   end
+  for queue, number in pairs(ready) do lengths[queue] = lengths[queue] + number end
+
+  local first, earliest = digits(next_id), -1
+  for i = 1, count do
+    local at = start + (i - 1) * WIDTH
+    local id = i == 1 and first or digits(next_id + i - 1)
+    local queue, kind, max_attempts, timeout, unique = ARGV[at], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+    call('HSET', JOB .. id, 'status', due[i] and 'scheduled' or 'queued', 'type', kind, in_pieces('payload', ARGV[at + 4]))
+    -- A record leaves out what is as by default.
+    if queue ~= DEFAULT_QUEUE or max_attempts ~= DEFAULT_MAX_ATTEMPTS or timeout ~= DEFAULT_TIMEOUT_MS then
+      call('HSET', JOB .. id, 'queue', queue, 'max_attempts', max_attempts, 'timeout_ms', timeout)
+    end
+    if unique ~= '' then
+      call('HSET', JOB .. id, 'unique_key', unique)
+      call('SET', UNIQUE .. unique, id)
+    end
+    if due[i] then
+      call('HSET', JOB .. id, 'scheduled_at', digits(due[i]))
+      call('ZADD', SCHEDULED, digits(due[i]), id)
+      put(scheduled, kind, id)
+      if earliest < 0 or due[i] - now < earliest then earliest = due[i] - now end
+      queues[queue] = queues[queue] or {}
+    else
+      put(queued, kind, id)
+      put(queues, queue, id)
+    end
+  end
+  next_id = next_id + count
+  if key ~= '' then kept[key] = fingerprint .. ' ' .. first .. ' ' .. count .. ' ' .. (due[1] and 1 or 0) end
+  return {'stored', first, earliest}
+end
+
+local answers, at = {}, 3
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  answers[#answers + 1] = submit(at + HEAD, count, ARGV[at + 1], ARGV[at + 2])
+  at = at + HEAD + count * WIDTH
 end
 for kind, ids in pairs(queued) do index_add(ids, kind, 'queued') end
 for kind, ids in pairs(scheduled) do index_add(ids, kind, 'scheduled') end
@@ -81,10 +101,6 @@ for queue, ids in pairs(queues) do
   call('SADD', QUEUES, queue)
   if ids[1] then call('LPUSH', WORK .. queue, unpack(ids)) end
 end
-call('SET', LAST_ID, digits(first + count - 1))
-local answer = digits(first)
-if key ~= '' then
-  local kept = fingerprint .. ' ' .. answer .. ' ' .. count .. ' ' .. (due[1] and 1 or 0)
-  call('SET', IDEMPOTENCY .. key, kept, 'PX', life)
-end
-return {'stored', answer, earliest}
+call('SET', LAST_ID, digits(next_id - 1))
+for key, answer in pairs(kept) do call('SET', IDEMPOTENCY .. key, answer, 'PX', life) end
+return answers

@@ -1,0 +1,213 @@
+//! Submissions that come while another one is on its way to Redis wait for it and go together, in one round trip. One that
+//! comes alone goes at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::job::NewJob;
+use crate::queue::{Error, Idempotency, Queue, Refused, Submitted};
+
+/// Jobs that are stored together, all or none.
+#[derive(Debug)]
+pub struct Submission {
+    /// At least one; no unique key twice.
+    pub jobs: Vec<NewJob>,
+    /// Makes it safe to repeat.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What became of a submission.
+pub type Outcome = Result<Result<Submitted, Refused>, Error>;
+
+/// The most jobs that go together, and about the most bytes of their payloads. A submission that is larger goes alone.
+const GROUP_JOBS: usize = 256;
+const GROUP_BYTES: usize = 1 << 20;
+
+/// Where submissions meet.
+pub struct Submitter {
+    queue: Arc<Queue>,
+    /// Queued jobs from which on a queue takes no more.
+    max_queue_length: u64,
+    line: Mutex<Line>,
+}
+
+/// Who waits, the first one in front.
+#[derive(Default)]
+struct Line {
+    /// One of those that came earlier is on its way.
+    is_led: bool,
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    submission: Arc<Submission>,
+    turn: Sender<Turn>,
+}
+
+/// How the waiting ends.
+enum Turn {
+    /// Someone else has taken the submission along.
+    Answered(Outcome),
+    /// It is the first one by now, and goes.
+    Lead,
+}
+
+impl Submitter {
+    /// Nobody waits yet.
+    pub fn new(queue: Arc<Queue>, max_queue_length: u64) -> Submitter {
+        Submitter { queue, max_queue_length, line: Mutex::default() }
+    }
+
+    /// Queued jobs from which on a queue takes no more.
+    pub fn max_queue_length(&self) -> u64 {
+        self.max_queue_length
+    }
+
+    /// Stores new jobs, all or none.
+    ///
+    /// # Errors
+    /// As of [`Queue::submit`].
+    pub fn submit(&self, submission: Arc<Submission>) -> Outcome {
+        let (turn, answer) = bounded(1);
+        {
+            let mut line = self.line();
+            let leads = !std::mem::replace(&mut line.is_led, true);
+            line.waiting.push(Waiting { submission, turn });
+            if leads {
+                // Its own turn, which nobody else gives it.
+                let _ = line.waiting[0].turn.send(Turn::Lead);
+            }
+        }
+        match wait(&answer) {
+            Turn::Answered(outcome) => outcome,
+            Turn::Lead => {
+                self.lead();
+                match wait(&answer) {
+                    Turn::Answered(outcome) => outcome,
+                    Turn::Lead => Err(gone()),
+                }
+            }
+        }
+    }
+
+    /// Takes the foremost ones to Redis, and hands over to the next one.
+    fn lead(&self) {
+        let _next = HandOver(self);
+        let group = self.line().next_group();
+        let submissions: Vec<_> = group
+            .iter()
+            .map(|waiting| (waiting.submission.jobs.as_slice(), waiting.submission.idempotency.as_ref()))
+            .collect();
+        match self.queue.submit_all(&submissions, self.max_queue_length) {
+            Ok(outcomes) => {
+                for (waiting, outcome) in group.iter().zip(outcomes) {
+                    let _ = waiting.turn.send(Turn::Answered(Ok(outcome)));
+                }
+            }
+            Err(error) => {
+                // Whoever came meanwhile has waited as long as it may; it was not tried, and would fail like this.
+                let behind = std::mem::take(&mut self.line().waiting);
+                for waiting in group.iter().chain(&behind) {
+                    let _ = waiting.turn.send(Turn::Answered(Err(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait(answer: &Receiver<Turn>) -> Turn {
+    answer.recv().unwrap_or_else(|_| Turn::Answered(Err(gone())))
+}
+
+fn gone() -> Error {
+    Error::Unavailable("the submission got no answer".to_owned())
+}
+
+impl Line {
+    /// As many from the front as may go together, at least one.
+    fn next_group(&mut self) -> Vec<Waiting> {
+        let (mut jobs, mut bytes) = (0, 0);
+        let fits = |waiting: &Waiting| {
+            jobs += waiting.submission.jobs.len();
+            bytes += waiting.submission.jobs.iter().map(|job| job.payload.get().len()).sum::<usize>();
+            jobs <= GROUP_JOBS && bytes <= GROUP_BYTES
+        };
+        let number = self.waiting.iter().map(fits).take_while(|fits| *fits).count().max(1);
+        self.waiting.drain(..number.min(self.waiting.len())).collect()
+    }
+}
+
+/// Has the next one lead when it is dropped, however the way of this one ends.
+struct HandOver<'a>(&'a Submitter);
+
+impl Drop for HandOver<'_> {
+    fn drop(&mut self) {
+        let mut line = self.0.line();
+        match line.waiting.first() {
+            Some(next) => drop(next.turn.send(Turn::Lead)),
+            None => line.is_led = false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(payloads: &[usize]) -> Waiting {
+        let job = |bytes: &usize| {
+            let mut job = NewJob::new("t");
+            job.payload = serde_json::value::to_raw_value(&"x".repeat(*bytes)).unwrap();
+            job
+        };
+        let submission = Submission { jobs: payloads.iter().map(job).collect(), idempotency: None };
+        Waiting { submission: Arc::new(submission), turn: bounded(1).0 }
+    }
+
+    #[test]
+    fn groups_are_bounded_and_nobody_is_left() {
+        let mut line = Line { is_led: true, waiting: Vec::new() };
+        let large = GROUP_BYTES - 100;
+        let jobs = vec![0; GROUP_JOBS];
+        for payloads in [&[1][..], &[2], &[large], &[large + 200], &[3], &jobs, &[4], &[5]] {
+            line.waiting.push(waiting(payloads));
+        }
+        let mut sizes = Vec::new();
+        while !line.waiting.is_empty() {
+            sizes.push(line.next_group().len());
+        }
+        assert_eq!(sizes, [3, 1, 1, 1, 2]);
+    }
+
+    fn submission(kind: &str) -> Arc<Submission> {
+        Arc::new(Submission { jobs: vec![NewJob::new(kind)], idempotency: None })
+    }
+
+    #[test]
+    fn whoever_waits_behind_one_that_fails_fails_with_it_and_the_next_one_tries() {
+        let settings = crate::queue::Settings {
+            url: "redis://127.0.0.1:1".to_owned(),
+            ca: None,
+            namespace: "t".to_owned(),
+            connections: 1,
+            fetchers: 1,
+        };
+        let submitter = Submitter::new(Arc::new(Queue::new(&settings).unwrap()), 10);
+        let (turn, behind) = bounded(1);
+        // Somebody leads, and two wait.
+        submitter.line().is_led = true;
+        submitter.line().waiting.push(waiting(&[GROUP_BYTES]));
+        submitter.line().waiting.push(Waiting { submission: submission("t"), turn });
+        submitter.lead();
+        assert!(matches!(behind.recv().unwrap(), Turn::Answered(Err(Error::Unavailable(_)))));
+        assert!(!submitter.line().is_led);
+        for _ in 0..2 {
+            assert!(matches!(submitter.submit(submission("t")), Err(Error::Unavailable(_))));
+        }
+    }
+}
