@@ -12,6 +12,8 @@ pub(super) const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// Names the connection that a request came on, see [`finish`]. From outside it is dropped.
 pub(super) const CLIENT_HEADER: &str = "Gate-Client";
+/// The headers that the API reads. No other one goes on to tiny_http, which takes its time for each.
+const FORWARDED: [&str; 5] = ["Host", "Origin", "Authorization", "Content-Type", "Idempotency-Key"];
 
 /// Looks for the end of a head as bytes come in, and never at a byte twice: a client that sends a head byte by
 /// byte costs no more than one that sends it at once.
@@ -93,7 +95,8 @@ pub(super) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     write_request_line(out, method, target);
     let mut fields = Fields::default();
     for header in request.headers.iter() {
-        if fields.note(header.name, header.value)? == Fate::Forward {
+        fields.note(header.name, header.value)?;
+        if FORWARDED.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
             write_header(out, header);
         }
     }
@@ -159,13 +162,6 @@ fn check_target(target: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a header goes on to tiny_http.
-#[derive(PartialEq, Eq)]
-enum Fate {
-    Forward,
-    Drop,
-}
-
 /// The headers that say something about the message or the connection itself.
 #[derive(Default)]
 struct Fields {
@@ -179,15 +175,11 @@ struct Fields {
 }
 
 impl Fields {
-    /// Takes note of a header. Those that are about one connection only (hop by hop) are dropped: the connection
-    /// to tiny_http is another one.
-    fn note(&mut self, name: &str, value: &[u8]) -> Result<Fate, Refusal> {
+    fn note(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if is("host") {
             self.hosts += 1;
-            return Ok(Fate::Forward);
-        }
-        if is("content-length") {
+        } else if is("content-length") {
             if self.length.replace(content_length(value)?).is_some() {
                 return Err(Refusal::BadRequest("there is more than one Content-Length"));
             }
@@ -202,10 +194,8 @@ impl Fields {
                 return Err(Refusal::ExpectationFailed);
             }
             self.expects_continue = true;
-        } else if !is_hop_by_hop(name) {
-            return Ok(Fate::Forward);
         }
-        Ok(Fate::Drop)
+        Ok(())
     }
 
     fn note_connection(&mut self, value: &[u8]) {
@@ -242,13 +232,6 @@ impl Fields {
     }
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
-    const NAMES: [&str; 5] = ["keep-alive", "upgrade", "te", "trailer", CLIENT_HEADER];
-    const PREFIX: &str = "proxy-";
-    NAMES.iter().any(|other| name.eq_ignore_ascii_case(other))
-        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-}
-
 /// Digits only: no sign, no list, no space. A number beyond u64 counts as the largest: too large for any limit.
 fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -270,15 +253,15 @@ mod tests {
     }
 
     #[test]
-    fn headers_about_the_connection_are_not_forwarded() {
+    fn only_headers_that_the_api_reads_are_forwarded() {
         let (head, out) = translated(
             "POST /jobs?a=b HTTP/1.1\r\nHost: h\r\nConnection: upgrade, Close\r\nUpgrade: x\r\nTE: chunked\r\n\
-             Keep-Alive: 5\r\nProxy-Foo: 1\r\nTrailer: T\r\ngate-client: 1\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\
+             Keep-Alive: 5\r\nCookie: a=b\r\nAUTHORIZATION: x\r\nProxy-Foo: 1\r\nTrailer: T\r\ngate-client: 1\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\
              Content-Type: application/json\r\n\r\n",
         );
         assert_eq!(
             out,
-            "POST /jobs?a=b HTTP/1.0\r\nConnection: keep-alive\r\nHost: h\r\nContent-Type: application/json\r\n"
+            "POST /jobs?a=b HTTP/1.0\r\nConnection: keep-alive\r\nHost: h\r\nAUTHORIZATION: x\r\nContent-Type: application/json\r\n"
         );
         let expected = Head {
             is_head: false,
