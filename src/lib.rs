@@ -86,6 +86,7 @@ pub mod submitter;
 pub mod worker;
 
 pub mod api;
+pub mod client;
 pub mod config;
 pub mod managed_redis;
 pub mod metrics;
