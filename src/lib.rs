@@ -81,6 +81,7 @@ pub mod fetcher;
 pub mod history;
 pub mod identity;
 pub mod inhand;
+pub mod liveness;
 pub mod maintenance;
 pub mod submitter;
 pub mod worker;

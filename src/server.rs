@@ -23,6 +23,7 @@ use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::Failure;
+use crate::liveness::{Liveness, Pulse};
 use crate::maintenance::{Heartbeat, Retention, Scheduler, run_janitor};
 use crate::managed_redis::ManagedRedis;
 use crate::metrics::Metrics;
@@ -216,6 +217,7 @@ pub struct Server {
     /// Ends the heartbeat.
     end: Trigger,
     heartbeat: JoinHandle<()>,
+    pulse: Pulse,
     fetchers: Vec<JoinHandle<()>>,
     redis: Option<Arc<ManagedRedis>>,
     redis_watch: Option<JoinHandle<()>>,
@@ -284,6 +286,7 @@ impl Server {
         };
         spawn("committer", move || committer.run())?;
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        let pulse = Pulse::default();
         let heartbeat = Heartbeat {
             queue: queue.clone(),
             identity: identity.clone(),
@@ -293,6 +296,7 @@ impl Server {
             metrics: metrics.clone(),
             lease_timeout: config.lease_timeout,
             max_crashes: config.max_crashes,
+            pulse: pulse.clone(),
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
@@ -345,6 +349,7 @@ impl Server {
             stop,
             end,
             heartbeat,
+            pulse,
             fetchers,
             redis,
             redis_watch,
@@ -354,6 +359,12 @@ impl Server {
     /// Where the API listens.
     pub fn addr(&self) -> SocketAddr {
         self.api.addr()
+    }
+
+    /// Looks from outside whether it works, for a program that tells its service manager. What `threadq serve` tells
+    /// systemd is this.
+    pub fn liveness(&self) -> Liveness {
+        Liveness::new(self.pulse.clone(), self.addr())
     }
 
     /// Stops in order: no more requests and jobs; running ones end for up to the drain timeout, or until something

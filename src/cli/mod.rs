@@ -20,6 +20,7 @@ mod progress;
 mod serve;
 mod stats;
 mod style;
+mod systemd;
 mod table;
 #[cfg(test)]
 mod testing;
