@@ -367,6 +367,11 @@ impl Server {
         Liveness::new(self.pulse.clone(), self.addr())
     }
 
+    /// Stops in order, in no hurry: see [`Server::shut_down`].
+    pub fn stop(self) {
+        self.shut_down(&crossbeam_channel::never());
+    }
+
     /// Stops in order: no more requests and jobs; running ones end for up to the drain timeout, or until something
     /// comes through `hurry`; the rest goes back to the queue, nothing charged. Blocks until all that is done.
     ///
