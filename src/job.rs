@@ -399,6 +399,20 @@ pub struct AttemptError {
 /// How a handler says that an attempt failed.
 ///
 /// Every error type turns into a retryable failure, so `?` in a handler means "try again later".
+///
+/// ```
+/// use threadq::job::Failure;
+///
+/// fn parse(text: &str) -> Result<u32, Failure> {
+///     if text.is_empty() {
+///         return Err(Failure::permanent("nothing to parse"));
+///     }
+///     Ok(text.parse()?)
+/// }
+///
+/// assert!(matches!(parse(""), Err(Failure::Permanent { .. })));
+/// assert!(matches!(parse("x"), Err(Failure::Retryable { .. })));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {
     /// Try again after the backoff.

@@ -34,6 +34,21 @@ impl Pulse {
 }
 
 /// Looks at a server from outside: at its heartbeat, and by HTTP as any client.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// # fn tell_the_service_manager() {}
+///
+/// let server = threadq::server::Server::builder().start()?;
+/// let mut liveness = server.liveness();
+/// std::thread::spawn(move || {
+///     while liveness.check(Duration::from_secs(5)).is_ok() {
+///         tell_the_service_manager();
+///         std::thread::sleep(Duration::from_secs(10));
+///     }
+/// });
+/// # Ok::<(), threadq::server::StartError>(())
+/// ```
 #[derive(Debug)]
 pub struct Liveness {
     heartbeat: Pulse,

@@ -70,6 +70,38 @@ impl From<io::Error> for StartError {
 }
 
 /// Collects handlers and settings, and starts the server.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use threadq::config::{Config, HandlerEntry, QueueShare, Secret};
+/// use threadq::handler::Policy;
+/// use threadq::server::Server;
+///
+/// // How jobs of a type are treated is the configuration's to say, as in its file.
+/// let entry = HandlerEntry {
+///     kind: "report".to_owned(),
+///     run: None,
+///     limits: Default::default(),
+///     policy: Policy { timeout: Duration::from_secs(600), max_attempts: 3, ..Policy::default() },
+/// };
+/// let config = Config {
+///     redis_url: Some(Secret::new("redis://127.0.0.1:6379")),
+///     queues: vec![QueueShare { name: "reports".to_owned(), weight: 1 }],
+///     workers: 4,
+///     handlers: vec![entry],
+///     ..Config::default()
+/// };
+/// let server = Server::builder()
+///     .config(config)
+///     .handler("report", |job| {
+///         let month: String = job.payload()?;
+///         Ok(format!("report of {month}"))
+///     })
+///     .start()?;
+/// println!("listening on {}", server.addr());
+/// server.stop();
+/// # Ok::<(), threadq::server::StartError>(())
+/// ```
 #[derive(Default)]
 pub struct Builder {
     config: Config,

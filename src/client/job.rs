@@ -10,6 +10,21 @@ use crate::job::{JobId, Status};
 /// A job, as it was when the server answered. Times are RFC 3339 in UTC with milliseconds, so they sort as texts.
 ///
 /// Fields that a newer server may add are ignored.
+///
+/// ```no_run
+/// use threadq::client::{Client, Error};
+/// use threadq::job::JobId;
+///
+/// fn price(client: &Client, id: JobId) -> Result<Option<u64>, Error> {
+///     match client.get(id)?.result() {
+///         Ok(cents) => Ok(Some(cents)),
+///         // It has not ended yet.
+///         Err(Error::NotCompleted { status, .. }) if !status.is_final() => Ok(None),
+///         // It failed or was cancelled, or its result is no number.
+///         Err(error) => Err(error),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Job {
