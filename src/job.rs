@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -24,7 +24,8 @@ pub const MAX_ERROR_CHARS: usize = 1_000;
 pub const MAX_RESULT_BYTES: usize = 64 * 1024;
 
 /// A job's id: the time of its submission in microseconds of Redis's clock, made unique. Below 2^53.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
 pub struct JobId(u64);
 
 impl JobId {
@@ -64,7 +65,15 @@ impl FromStr for JobId {
     }
 }
 
-/// A text that is no [`JobId`].
+impl TryFrom<u64> for JobId {
+    type Error = InvalidId;
+
+    fn try_from(number: u64) -> Result<JobId, InvalidId> {
+        JobId::new(number).ok_or(InvalidId)
+    }
+}
+
+/// A text or number that is no [`JobId`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidId;
 
@@ -77,7 +86,8 @@ impl fmt::Display for InvalidId {
 impl std::error::Error for InvalidId {}
 
 /// Where a job stands in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Waits for its time.
     Scheduled,
@@ -389,6 +399,20 @@ pub struct AttemptError {
 /// How a handler says that an attempt failed.
 ///
 /// Every error type turns into a retryable failure, so `?` in a handler means "try again later".
+///
+/// ```
+/// use threadq::job::Failure;
+///
+/// fn parse(text: &str) -> Result<u32, Failure> {
+///     if text.is_empty() {
+///         return Err(Failure::permanent("nothing to parse"));
+///     }
+///     Ok(text.parse()?)
+/// }
+///
+/// assert!(matches!(parse(""), Err(Failure::Permanent { .. })));
+/// assert!(matches!(parse("x"), Err(Failure::Retryable { .. })));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {
     /// Try again after the backoff.

@@ -4,20 +4,41 @@
 //! closure, a program, or a URL. A failing job is tried again with backoff and ends in a dead letter queue, where a
 //! person can look at it and send it back. Many servers can share one Redis.
 //!
-//! ```no_run
+//! # In a program of one's own
+//!
+//! A program can be a server, with its own handlers in Rust, and a [`client`] of one: its own, or `threadq serve`. This is
+//! both, on a private Redis:
+//!
+//! ```
+//! use std::time::Duration;
+//! use threadq::client::{Client, Submission};
+//! use threadq::config::Config;
 //! use threadq::server::Server;
 //!
+//! # let data_dir = std::env::temp_dir().join(format!("threadq-tour-{}", std::process::id()));
+//! let config = Config { listen: "127.0.0.1:0".parse()?, data_dir, ..Config::default() };
+//! # let data_dir = config.data_dir.clone();
 //! let server = Server::builder()
+//!     .config(config)
 //!     .handler("greet", |job| {
 //!         let name: String = job.payload()?;
 //!         Ok(format!("Hello, {name}!"))
 //!     })
 //!     .start()?;
-//! println!("listening on {}", server.addr());
-//! # let (_, hurry) = crossbeam_channel::bounded(0);
-//! server.shut_down(&hurry);
-//! # Ok::<(), threadq::server::StartError>(())
+//!
+//! let client = Client::new(&format!("http://{}", server.addr()))?;
+//! let id = client.submit(&Submission::new("greet").payload("Ada")?)?;
+//! let greeting: String = client.wait(id, Duration::from_secs(60))?.result()?;
+//! assert_eq!(greeting, "Hello, Ada!");
+//! server.stop();
+//! # std::fs::remove_dir_all(data_dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`Config`](config::Config) has every setting, and can be [loaded](config::Config::load) from flags, environment and file as
+//! `threadq serve` does. What is worth knowing of [handlers](handler), of [`Failure`](job::Failure) and of asking again
+//! is said there. The log goes through the crate `log`; [`logging::init`] sets up the program's own. The folder `examples`
+//! has a server and a client to start from.
 //!
 //! # A job's way
 //!
@@ -36,13 +57,14 @@
 //! Beside it: the [heartbeat](maintenance::Heartbeat) says that this server lives, takes over what dead servers left and
 //! finds jobs whose hand-over was lost, writes the [figures](history) of the dashboard, and tells what workers do while
 //! somebody looks; the [scheduler](maintenance::Scheduler) moves jobs whose time has come into their queues; the janitor
-//! forgets old ones; the watchdog stops attempts that take too long.
+//! forgets old ones; the watchdog stops attempts that take too long. Whether all this goes on, [`liveness`] finds out from
+//! outside; the program tells systemd.
 //!
 //! # Threads
 //!
-//! All are started in [`server`] (and the gate's, one per connection, in [`api::gate`]), and all have names, so that
-//! `top -H` and gdb tell what each does: `fetcher-N`, `worker-N`, `committer`, `watchdog`, `heartbeat`, `scheduler`,
-//! `janitor`, `api-N`, `api-waits`, `gate`, `conn-N`, `redis-watch`.
+//! All are started in [`server`] (the gate's, one per connection, in [`api::gate`]; `systemd` in the program, if systemd
+//! watches it), and all have names, so that `top -H` and gdb tell what each does: `fetcher-N`, `worker-N`, `committer`,
+//! `watchdog`, `heartbeat`, `scheduler`, `janitor`, `api-N`, `api-waits`, `gate`, `conn-N`, `redis-watch`, `systemd`.
 //!
 //! # What holds everything together
 //!
@@ -64,7 +86,8 @@
 //!
 //! No trait for the queue: there is one implementation, and it is tested on a real Redis. No global state, no `unsafe`,
 //! no wait that ignores the end of the program. `redis` and `r2d2` are used in [`queue`] alone, `tiny_http` in [`api`]
-//! alone; the queue knows no handler, and handlers know no queue.
+//! alone; the queue knows no handler, and handlers know no queue. The [`client`] knows the HTTP API and nothing of the server;
+//! the command line asks through it.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("threadq catches the panics of handlers: build it with panic = \"unwind\"");
@@ -81,11 +104,13 @@ pub mod fetcher;
 pub mod history;
 pub mod identity;
 pub mod inhand;
+pub mod liveness;
 pub mod maintenance;
 pub mod submitter;
 pub mod worker;
 
 pub mod api;
+pub mod client;
 pub mod config;
 pub mod managed_redis;
 pub mod metrics;

@@ -11,6 +11,7 @@ use crate::handler::StopReason;
 use crate::history::History;
 use crate::identity::Identity;
 use crate::inhand::InHand;
+use crate::liveness::Pulse;
 use crate::metrics::Metrics;
 use crate::queue::{BLOCK, Beat, Error, Queue, ServerId};
 use crate::shutdown::Shutdown;
@@ -51,6 +52,8 @@ pub struct Heartbeat {
     pub lease_timeout: Duration,
     /// How often a job may crash its server.
     pub max_crashes: u32,
+    /// Tells that it goes on.
+    pub pulse: Pulse,
     /// When to stop.
     pub shutdown: Shutdown,
 }
@@ -63,6 +66,7 @@ impl Heartbeat {
         let mut complaint = Complaint::default();
         let mut history = History::default();
         loop {
+            self.pulse.beat();
             let server = self.identity.current();
             let mut longest = LONGEST_BEAT;
             match self.queue.beat(&server, self.in_hand.busy(), self.in_hand.workers(), &self.queues) {

@@ -23,6 +23,7 @@ use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::Failure;
+use crate::liveness::{Liveness, Pulse};
 use crate::maintenance::{Heartbeat, Retention, Scheduler, run_janitor};
 use crate::managed_redis::ManagedRedis;
 use crate::metrics::Metrics;
@@ -69,6 +70,38 @@ impl From<io::Error> for StartError {
 }
 
 /// Collects handlers and settings, and starts the server.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use threadq::config::{Config, HandlerEntry, QueueShare, Secret};
+/// use threadq::handler::Policy;
+/// use threadq::server::Server;
+///
+/// // How jobs of a type are treated is the configuration's to say, as in its file.
+/// let entry = HandlerEntry {
+///     kind: "report".to_owned(),
+///     run: None,
+///     limits: Default::default(),
+///     policy: Policy { timeout: Duration::from_secs(600), max_attempts: 3, ..Policy::default() },
+/// };
+/// let config = Config {
+///     redis_url: Some(Secret::new("redis://127.0.0.1:6379")),
+///     queues: vec![QueueShare { name: "reports".to_owned(), weight: 1 }],
+///     workers: 4,
+///     handlers: vec![entry],
+///     ..Config::default()
+/// };
+/// let server = Server::builder()
+///     .config(config)
+///     .handler("report", |job| {
+///         let month: String = job.payload()?;
+///         Ok(format!("report of {month}"))
+///     })
+///     .start()?;
+/// println!("listening on {}", server.addr());
+/// server.stop();
+/// # Ok::<(), threadq::server::StartError>(())
+/// ```
 #[derive(Default)]
 pub struct Builder {
     config: Config,
@@ -216,6 +249,7 @@ pub struct Server {
     /// Ends the heartbeat.
     end: Trigger,
     heartbeat: JoinHandle<()>,
+    pulse: Pulse,
     fetchers: Vec<JoinHandle<()>>,
     redis: Option<Arc<ManagedRedis>>,
     redis_watch: Option<JoinHandle<()>>,
@@ -284,6 +318,7 @@ impl Server {
         };
         spawn("committer", move || committer.run())?;
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        let pulse = Pulse::default();
         let heartbeat = Heartbeat {
             queue: queue.clone(),
             identity: identity.clone(),
@@ -293,6 +328,7 @@ impl Server {
             metrics: metrics.clone(),
             lease_timeout: config.lease_timeout,
             max_crashes: config.max_crashes,
+            pulse: pulse.clone(),
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
@@ -345,6 +381,7 @@ impl Server {
             stop,
             end,
             heartbeat,
+            pulse,
             fetchers,
             redis,
             redis_watch,
@@ -354,6 +391,17 @@ impl Server {
     /// Where the API listens.
     pub fn addr(&self) -> SocketAddr {
         self.api.addr()
+    }
+
+    /// Looks from outside whether it works, for a program that tells its service manager. What `threadq serve` tells
+    /// systemd is this.
+    pub fn liveness(&self) -> Liveness {
+        Liveness::new(self.pulse.clone(), self.addr())
+    }
+
+    /// Stops in order, in no hurry: see [`Server::shut_down`].
+    pub fn stop(self) {
+        self.shut_down(&crossbeam_channel::never());
     }
 
     /// Stops in order: no more requests and jobs; running ones end for up to the drain timeout, or until something

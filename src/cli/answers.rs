@@ -4,59 +4,13 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::job::Status;
-
-/// A job.
-#[derive(Deserialize)]
-pub(super) struct JobView {
-    pub id: u64,
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub queue: String,
-    pub status: String,
-    pub payload: Option<Box<RawValue>>,
-    pub attempts: u64,
-    pub max_attempts: u64,
-    pub crashes: u64,
-    pub timeout_ms: u64,
-    pub created_at: String,
-    pub scheduled_at: Option<String>,
-    pub started_at: Option<String>,
-    pub finished_at: Option<String>,
-    pub last_error: Option<String>,
-    #[serde(default)]
-    pub errors: Vec<ErrorView>,
-    pub result: Option<Box<RawValue>>,
-    pub unique_key: Option<String>,
-    pub server: Option<String>,
-}
-
-impl JobView {
-    /// Whether the job has come to its end.
-    pub(super) fn is_final(&self) -> bool {
-        self.status.parse().is_ok_and(Status::is_final)
-    }
-
-    /// `1/5`: attempts so far and at most.
-    pub(super) fn tries(&self) -> String {
-        format!("{}/{}", self.attempts, self.max_attempts)
-    }
-}
-
-/// Why an attempt failed.
-#[derive(Deserialize)]
-pub(super) struct ErrorView {
-    pub attempt: u64,
-    pub at: String,
-    pub message: String,
-}
+use crate::client::Job;
 
 /// A page of jobs.
 #[derive(Deserialize)]
 pub(super) struct Page {
-    pub jobs: Vec<JobView>,
+    pub jobs: Vec<Job>,
     pub page: u64,
     pub limit: u64,
     pub total: u64,
@@ -72,18 +26,6 @@ impl Page {
             _ => format!("{}, page {} of {pages}", count(self.total, "job"), self.page),
         }
     }
-}
-
-/// A new job's id.
-#[derive(Deserialize)]
-pub(super) struct Submitted {
-    pub job_id: u64,
-}
-
-/// New jobs' ids.
-#[derive(Deserialize)]
-pub(super) struct SubmittedBatch {
-    pub job_ids: Vec<u64>,
 }
 
 /// What a retry of dead letters came to.
@@ -137,6 +79,11 @@ pub(super) struct Stats {
     pub counts: HashMap<String, u64>,
     pub queues: Vec<QueueView>,
     pub servers: Vec<ServerView>,
+}
+
+/// `1/5`: attempts of a job so far and at most.
+pub(super) fn tries(job: &Job) -> String {
+    format!("{}/{}", job.attempts, job.max_attempts)
 }
 
 /// `1 job`, `2 jobs`.

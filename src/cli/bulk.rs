@@ -6,19 +6,17 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::process::ExitCode;
-use std::thread;
-use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::answers::{SubmittedBatch, count};
+use super::answers::count;
 use super::args::Args;
 use super::client::{Answer, Client};
 use super::console::Console;
 use super::enqueue::{PATIENCE, PAUSE, idempotency_key};
 use super::error::Error;
 use super::progress::Bar;
+use crate::client::{BatchBody, Error as ClientError, SubmittedBatch, fresh_key, repeat};
 
 /// The most jobs of a batch; what the API takes.
 const MAX_JOBS: usize = 1_000;
@@ -28,12 +26,6 @@ const FULL_BYTES: usize = 256 * 1024;
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 /// What an Idempotency-Key may have in front of the number of a batch.
 const MAX_PREFIX: usize = 180;
-
-/// The body of POST /jobs/batch.
-#[derive(Serialize)]
-struct Body<'a> {
-    jobs: &'a [Box<RawValue>],
-}
 
 /// Jobs that are submitted together, or not at all.
 struct Batch {
@@ -153,7 +145,7 @@ pub(super) fn enqueue_file(
     console: &mut Console,
 ) -> Result<ExitCode, Error> {
     let given = args.read("idempotency-key", key_prefix)?;
-    let prefix = given.unwrap_or_else(|| format!("threadq-{:016x}", fastrand::u64(..)));
+    let prefix = given.unwrap_or_else(fresh_key);
     let mut sending = Sending { client, prefix, is_json: args.has("json"), submitted: 0, size: 0 };
     if file == "-" {
         let mut nothing = std::io::empty();
@@ -242,28 +234,27 @@ impl Sending<'_> {
     /// Sends a batch until it is answered. A server that is away or full for a while is waited for.
     fn send(&self, batch: &Batch, console: &mut Console) -> Result<Answer, Error> {
         let key = format!("{}-{}", self.prefix, batch.number);
-        let header = Some(("Idempotency-Key", key.as_str()));
-        let begun = Instant::now();
+        let body = BatchBody { jobs: &batch.jobs };
+        let ask = || self.client.post_json("/jobs/batch", &body, Some(&key));
         let mut is_told = false;
-        loop {
-            let error = match self.client.post_json("/jobs/batch", &Body { jobs: &batch.jobs }, header) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let is_full = matches!(&error, Error::Refused { status: 429, .. });
-            if !(is_full || error.may_pass()) {
-                return Err(Error::Failed(batch.explain(&error)));
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(Error::NoAnswer(batch.explain(&error)));
-            }
+        let tell = |error: ClientError| {
             if !is_told {
-                console.note(&format!("{}; asking again", batch.explain(&error)));
+                console.note(&format!("{}; asking again", batch.explain(&error.into())));
                 is_told = true;
             }
-            thread::sleep(PAUSE);
-        }
+        };
+        repeat(PATIENCE, PAUSE, may_pass, ask, tell).map_err(|error| {
+            let is_away = may_pass(&error);
+            let text = batch.explain(&error.into());
+            if is_away { Error::NoAnswer(text) } else { Error::Failed(text) }
+        })
     }
+}
+
+/// Whether the server is away or full for a while.
+fn may_pass(error: &ClientError) -> bool {
+    let is_full = matches!(error, ClientError::Refused(refusal) if refusal.status == 429);
+    is_full || error.may_pass()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::answers::{Deleted, JobView, Page, Retried, count, short_time};
+use super::answers::{Deleted, Page, Retried, count, short_time, tries};
 use super::args::{Args, Command, Flag, JSON, Run, job_type};
 use super::client::{Answer, Client, with_query};
 use super::console::Console;
@@ -16,6 +16,7 @@ use super::error::Error;
 use super::jobs::{limit, page};
 use super::progress::Bar;
 use super::table::{Column, cut, whole};
+use crate::client::{Error as ClientError, Job};
 
 /// Between two looks at how many dead letters are left.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
@@ -81,11 +82,11 @@ fn write_dead(page: &Page, console: &mut Console) -> io::Result<()> {
     writeln!(console.out, "{}", page.summary())
 }
 
-fn row(job: &JobView) -> [String; 5] {
+fn row(job: &Job) -> [String; 5] {
     [
         job.id.to_string(),
         job.kind.clone(),
-        job.tries(),
+        tries(job),
         job.finished_at.as_deref().map(short_time).unwrap_or_default(),
         job.last_error.clone().unwrap_or_default(),
     ]
@@ -134,10 +135,10 @@ fn watched(
     kind: Option<String>,
     client: &Client,
     console: &mut Console,
-    send: impl FnOnce() -> Result<Answer, Error> + Send,
+    send: impl FnOnce() -> Result<Answer, ClientError> + Send,
 ) -> Result<Answer, Error> {
     if !console.err_is_terminal {
-        return send();
+        return Ok(send()?);
     }
     let total = number_of_dead(kind.clone(), client)?;
     let answer = thread::scope(|scope| {
@@ -145,7 +146,7 @@ fn watched(
         scope.spawn(move || sender.send(send()));
         loop {
             match answers.recv_timeout(BETWEEN_LOOKS) {
-                Ok(answer) => return answer,
+                Ok(answer) => return Ok(answer?),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Failed("the request broke off".to_owned()));
                 }

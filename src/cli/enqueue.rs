@@ -6,21 +6,21 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::answers::{JobView, Submitted};
 use super::args::{Args, Command, Flag, Run, job_type, queue_name, whole_number};
 use super::bulk::enqueue_file;
 use super::client::{Answer, Client};
 use super::console::Console;
 use super::error::Error;
+use crate::client::{
+    Error as ClientError, Job, KEY_ALLOWED, LONGEST_WAIT, Submission, Submitted, is_key, look, repeat,
+};
 use crate::duration;
+use crate::job::{JobId, Status};
 
-/// The longest that the API lets a request wait for a job.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Between two questions when the server did not hold the first one back.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may be away while we wait for a job: long enough for a restart, or a failover of Redis.
@@ -88,27 +88,6 @@ pub(super) static ENQUEUE: Command = Command {
 const OF_ONE_JOB: [&str; 8] =
     ["payload", "queue", "delay", "run-at", "max-attempts", "timeout", "unique-key", "wait"];
 
-/// The body of POST /jobs. What is absent is the server's to decide.
-#[derive(Serialize)]
-struct Submission {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delay_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_attempts: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unique_key: Option<String>,
-}
-
 fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     if let Some(file) = args.text("file") {
         args.no_words()?;
@@ -117,8 +96,7 @@ fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCo
     }
     let idempotency_key = args.read("idempotency-key", idempotency_key)?;
     let submission = submission(args, console)?;
-    let header = idempotency_key.as_deref().map(|key| ("Idempotency-Key", key));
-    let answer = client.post_json("/jobs", &submission, header)?;
+    let answer = client.post_json("/jobs", &submission, idempotency_key.as_deref())?;
     let id = answer.parse::<Submitted>()?.job_id;
 
     let (wait, json) = (args.has("wait"), args.has("json"));
@@ -208,53 +186,37 @@ fn unique_key(text: &str) -> Result<String, &'static str> {
 }
 
 pub(super) fn idempotency_key(text: &str) -> Result<String, &'static str> {
-    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_visible && (1..=200).contains(&text.len()) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 200 visible ASCII characters")
-    }
+    is_key(text).then(|| text.to_owned()).ok_or(KEY_ALLOWED)
 }
 
 /// Asks until the job has ended. A server that is away for a while is waited for: the job is stored.
-fn wait_for_end(client: &Client, id: u64, console: &mut Console) -> Result<(JobView, Answer), Error> {
-    let mut away_since = None;
+fn wait_for_end(client: &Client, id: JobId, console: &mut Console) -> Result<(Job, Answer), Error> {
     loop {
         let asked = Instant::now();
-        match look(client, id) {
-            Ok((job, answer)) if job.is_final() => return Ok((job, answer)),
-            Ok(_) => away_since = None,
-            Err(error) if error.may_pass() => match away_since {
-                None => {
-                    away_since = Some(asked);
-                    console.note(&format!("job {id} is submitted, but: {error}; asking again"));
-                }
-                Some(since) if since.elapsed() < PATIENCE => {}
-                Some(_) => return Err(error),
-            },
-            Err(error) => return Err(error),
+        let mut is_told = false;
+        let tell = |error: ClientError| {
+            if !is_told {
+                console.note(&format!("job {id} is submitted, but: {}; asking again", Error::from(error)));
+                is_told = true;
+            }
+        };
+        let ask = || look(client, id, LONGEST_WAIT);
+        let answer = repeat(PATIENCE, PAUSE, ClientError::may_pass, ask, tell)?;
+        let job: Job = answer.parse()?;
+        if job.has_ended() {
+            return Ok((job, answer));
         }
+        // Where the server did not hold it back.
         thread::sleep(PAUSE.saturating_sub(asked.elapsed()));
     }
 }
 
-/// The job once it has ended or the server has waited long enough; as it is now if too many wait already.
-fn look(client: &Client, id: u64) -> Result<(JobView, Answer), Error> {
-    let path = format!("/jobs/{id}");
-    let wait = format!("{path}?wait={}s", LONGEST_WAIT.as_secs());
-    let answer = match client.get_within(&wait, LONGEST_WAIT) {
-        Err(Error::Refused { code, .. }) if code == "too_many_waiting" => client.get(&path)?,
-        other => other?,
-    };
-    Ok((answer.parse()?, answer))
-}
-
 /// Says on stderr why the job did not complete, if it did not.
-fn report(job: &JobView, console: &mut Console) -> ExitCode {
+fn report(job: &Job, console: &mut Console) -> ExitCode {
     let error = job.last_error.as_deref();
-    match job.status.as_str() {
-        "completed" => return ExitCode::SUCCESS,
-        "failed" => {
+    match job.status {
+        Status::Completed => return ExitCode::SUCCESS,
+        Status::Failed => {
             console.note(&format!("job {} failed: {}", job.id, error.unwrap_or("no reason is known")))
         }
         status => console.note(&format!("job {} was {status}", job.id)),

@@ -5,22 +5,16 @@ use std::io;
 use std::process::ExitCode;
 
 use super::escape::escape;
+use crate::client;
 
 /// Why a command ended badly: one variant for each thing that the caller does about it.
 #[derive(Debug)]
 pub(super) enum Error {
     /// The command line is wrong: exit 2. Says what was wrong and what is allowed.
     Usage(String),
-    /// The server answered, and said no.
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The word for a program; empty if the answer was none of threadq's.
-        code: String,
-        /// The sentence for a person.
-        sentence: String,
-    },
-    /// Nobody answered. Asking again later may help.
+    /// The server said no, or gave no answer.
+    Client(client::Error),
+    /// Nobody answered for long. Asking again later may help.
     NoAnswer(String),
     /// Anything else that went wrong while running: exit 1.
     Failed(String),
@@ -33,7 +27,7 @@ impl Error {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Error::NoAnswer(_) => true,
-            Error::Refused { status, .. } => matches!(status, 502..=504),
+            Error::Client(error) => error.may_pass(),
             Error::Usage(_) | Error::Failed(_) | Error::OutputClosed => false,
         }
     }
@@ -42,7 +36,7 @@ impl Error {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Error::Usage(_) => ExitCode::from(2),
-            Error::Refused { .. } | Error::NoAnswer(_) | Error::Failed(_) => ExitCode::FAILURE,
+            Error::Client(_) | Error::NoAnswer(_) | Error::Failed(_) => ExitCode::FAILURE,
             Error::OutputClosed => ExitCode::SUCCESS,
         }
     }
@@ -58,22 +52,33 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Error::Usage(text) | Error::NoAnswer(text) | Error::Failed(text) => f.write_str(&escape(text)),
-            Error::Refused { code, sentence, .. } if code.is_empty() => f.write_str(&escape(sentence)),
-            Error::Refused { status: 401, code, sentence } => {
-                write!(
-                    f,
-                    "{} ({}); the token is taken from THREADQ_API_TOKEN",
-                    escape(sentence),
-                    escape(code)
-                )
+            Error::Client(error) => {
+                f.write_str(&escape(&error.to_string()))?;
+                f.write_str(hint(error))
             }
-            Error::Refused { code, sentence, .. } => write!(f, "{} ({})", escape(sentence), escape(code)),
             Error::OutputClosed => f.write_str("the output was closed"),
         }
     }
 }
 
+/// What the caller of the command line can do about it.
+fn hint(error: &client::Error) -> &'static str {
+    match error {
+        client::Error::Unreachable(_) => " (start one with \"threadq serve\", or name it with --server)",
+        client::Error::Refused(refusal) if refusal.status == 401 && !refusal.code.is_empty() => {
+            "; the token is taken from THREADQ_API_TOKEN"
+        }
+        _ => "",
+    }
+}
+
 impl std::error::Error for Error {}
+
+impl From<client::Error> for Error {
+    fn from(error: client::Error) -> Error {
+        Error::Client(error)
+    }
+}
 
 /// The only plain I/O of the commands is writing to stdout.
 impl From<io::Error> for Error {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::answers::{JobView, Page, short_span, short_time};
+use super::answers::{Page, short_span, short_time, tries};
 use super::args::{Args, Command, Flag, JSON, Run, job_type, whole_number};
 use super::client::{Client, with_query};
 use super::console::Console;
@@ -11,6 +11,7 @@ use super::error::Error;
 use super::escape::escape;
 use super::style::of_status;
 use super::table::{Column, cut, whole};
+use crate::client::Job;
 use crate::job::{JobId, Status};
 
 pub(super) static JOBS: Command = Command {
@@ -114,20 +115,20 @@ fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
     writeln!(console.out, "{}", page.summary())
 }
 
-fn row(job: &JobView) -> [String; 6] {
+fn row(job: &Job) -> [String; 6] {
     [
         job.id.to_string(),
-        job.status.clone(),
+        job.status.to_string(),
         job.kind.clone(),
         job.queue.clone(),
-        job.tries(),
+        tries(job),
         short_time(&job.created_at),
     ]
 }
 
 fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let answer = client.get(&format!("/jobs/{}", id(args)?))?;
-    let job: JobView = answer.parse()?;
+    let job: Job = answer.parse()?;
     if args.has("json") {
         console.json(&answer.body)?;
     } else {
@@ -137,11 +138,11 @@ fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
 }
 
 /// A line for each field that has a value.
-fn write_job(job: &JobView, out: &mut dyn Write) -> io::Result<()> {
+fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     field(out, "id", &job.id.to_string())?;
     field(out, "type", &job.kind)?;
     field(out, "queue", &job.queue)?;
-    field(out, "status", &job.status)?;
+    field(out, "status", job.status.as_str())?;
     field(out, "attempts", &format!("{} of {}", job.attempts, job.max_attempts))?;
     field(out, "crashes", &job.crashes.to_string())?;
     field(out, "timeout", &short_span(job.timeout_ms))?;
@@ -158,10 +159,9 @@ fn write_job(job: &JobView, out: &mut dyn Write) -> io::Result<()> {
             field(out, name, value)?;
         }
     }
-    for (name, json) in [("payload", &job.payload), ("result", &job.result)] {
-        if let Some(json) = json {
-            block(out, name, json.get())?;
-        }
+    block(out, "payload", job.payload.get())?;
+    if let Some(result) = &job.result {
+        block(out, "result", result.get())?;
     }
     for error in &job.errors {
         let name = format!("error {}", error.attempt);
@@ -185,7 +185,7 @@ fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
     let answer = client.post(&format!("/jobs/{id}/retry"))?;
-    let job: JobView = answer.parse()?;
+    let job: Job = answer.parse()?;
     let line = format!("job {id} is back in queue {}", escape(&job.queue));
     console.json_or_line(args.has("json"), &answer.body, &line)?;
     Ok(ExitCode::SUCCESS)
@@ -194,7 +194,7 @@ fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode
 fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
     let answer = client.post(&format!("/jobs/{id}/cancel"))?;
-    answer.parse::<JobView>()?;
+    answer.parse::<Job>()?;
     // 202: it runs, and has been told to stop.
     let what = if answer.status == 202 { "is running and told to stop" } else { "is cancelled" };
     console.json_or_line(args.has("json"), &answer.body, &format!("job {id} {what}"))?;

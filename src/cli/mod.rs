@@ -20,6 +20,7 @@ mod progress;
 mod serve;
 mod stats;
 mod style;
+mod systemd;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use lexopt::Arg;
 
 use args::{Args, Command, Run};
-use client::Client;
+use client::connect;
 use console::Console;
 use error::Error;
 
@@ -116,7 +117,7 @@ fn run_command(
             Ok(run(parser))
         }
         Run::Client(run) => with_args(command, &mut parser, console, |args, console| {
-            run(args, &Client::new(args.text("server"), console)?, console)
+            run(args, &connect(args.text("server"), console)?, console)
         }),
         Run::Alone(run) => with_args(command, &mut parser, console, run),
     }

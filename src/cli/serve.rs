@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crossbeam_channel::unbounded;
 
 use super::args::{Command, Run};
+use super::systemd::Systemd;
 use crate::config::Config;
 use crate::logging;
 use crate::server::{Server, StartError, check as check_server};
@@ -53,11 +54,19 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         };
         ctrlc::set_handler(handler)
             .map_err(|error| StartError::Failed(format!("no signal handler: {error}")))?;
+        let mut systemd = Systemd::from_env(env);
         let server = Server::builder().config(config).start()?;
         // Programs wait for this line; where nobody reads it, the server works all the same.
         let mut out = std::io::stdout();
-        let _ = writeln!(out, "threadq listening on http://{}", server.addr()).and_then(|()| out.flush());
+        let url = format!("http://{}", server.addr());
+        let _ = writeln!(out, "threadq listening on {url}").and_then(|()| out.flush());
+        if let Some(systemd) = &mut systemd {
+            systemd.ready(&url, server.liveness())?;
+        }
         let _ = signals.recv();
+        if let Some(systemd) = systemd {
+            systemd.stopping();
+        }
         log::info!("stopping: running jobs may end; a second signal ends at once");
         server.shut_down(&signals);
         Ok(())
@@ -75,12 +84,16 @@ fn check(args: lexopt::Parser) -> ExitCode {
     })
 }
 
+/// A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
+fn env(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
     let words: Vec<_> = match args.raw_args() {
         Ok(words) => words.collect(),
         Err(error) => return fail(WRONG, &error.to_string()),
     };
-    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let config = match Config::load(words, env) {
         Ok(config) => config,
         Err(error) => return fail(WRONG, &error.to_string()),

@@ -1,6 +1,51 @@
 //! Handlers: what runs a job of one type. The one trait of the crate, and the table of who handles what.
 //!
 //! A handler sees a [`JobContext`] and gives an [`Outcome`]; it knows neither queue nor threads nor Redis.
+//!
+//! Most handlers are closures or functions for [`Builder::handler`](crate::server::Builder::handler):
+//!
+//! ```
+//! use std::time::Duration;
+//! use serde::{Deserialize, Serialize};
+//! use threadq::handler::JobContext;
+//! use threadq::job::Failure;
+//! use threadq::server::Server;
+//!
+//! #[derive(Deserialize)]
+//! struct Video {
+//!     file: String,
+//!     sizes: Vec<u32>,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Encoded {
+//!     files: Vec<String>,
+//! }
+//!
+//! fn encode(job: &JobContext) -> Result<Encoded, Failure> {
+//!     // One that does not fit fails for good.
+//!     let video: Video = job.payload()?;
+//!     // Any other error is tried again after the backoff.
+//!     let source = std::fs::read(&video.file)?;
+//!     if source.is_empty() {
+//!         return Err(Failure::permanent("an empty file is no video"));
+//!     }
+//!     let mut files = Vec::new();
+//!     for size in video.sizes {
+//!         // At its timeout, when it is cancelled, when the server stops.
+//!         if job.is_cancelled() {
+//!             return Err(Failure::retryable("stopped"));
+//!         }
+//!         files.push(format!("{}-{size}", video.file));
+//!     }
+//!     Ok(Encoded { files })
+//! }
+//!
+//! let server = Server::builder().handler("Encode Video", encode);
+//! ```
+//!
+//! A job may run more than once: if its server died, or Redis was away, at the wrong moment. Its [id](crate::job::JobId) is
+//! the same each time, and is a good key for what must be written once.
 
 pub mod demo;
 pub mod exec;
@@ -24,6 +69,27 @@ use crate::backoff::Backoff;
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
 
 /// Runs jobs of one type, on several threads at a time.
+///
+/// For a handler that has something of its own, which all threads share:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use threadq::handler::{Handler, JobContext};
+/// use threadq::job::Outcome;
+/// use threadq::server::Server;
+///
+/// #[derive(Default)]
+/// struct Counter(AtomicU64);
+///
+/// impl Handler for Counter {
+///     fn handle(&self, _: &JobContext) -> Outcome {
+///         let number = self.0.fetch_add(1, Ordering::Relaxed);
+///         Ok(serde_json::value::to_raw_value(&number)?)
+///     }
+/// }
+///
+/// let server = Server::builder().handler_object("count", Counter::default());
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Runs one attempt. A panic counts as a retryable failure.
     ///

@@ -252,6 +252,8 @@ impl ManagedRedis {
             .args(["--appendonly", "yes", "--appendfsync", &self.fsync, "--aof-use-rdb-preamble", "yes"])
             .args(["--save", "", "--maxmemory-policy", "noeviction"])
             .current_dir(&self.folder.path)
+            // It would speak for the server.
+            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::from(lock))
             .stdout(Stdio::null())
             // Complaints about its arguments come before it opens its log.

@@ -1,0 +1,116 @@
+//! A job as the API tells it.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::error::Error;
+use crate::job::{JobId, Status};
+
+/// A job, as it was when the server answered. Times are RFC 3339 in UTC with milliseconds, so they sort as texts.
+///
+/// Fields that a newer server may add are ignored.
+///
+/// ```no_run
+/// use threadq::client::{Client, Error};
+/// use threadq::job::JobId;
+///
+/// fn price(client: &Client, id: JobId) -> Result<Option<u64>, Error> {
+///     match client.get(id)?.result() {
+///         Ok(cents) => Ok(Some(cents)),
+///         // It has not ended yet.
+///         Err(Error::NotCompleted { status, .. }) if !status.is_final() => Ok(None),
+///         // It failed or was cancelled, or its result is no number.
+///         Err(error) => Err(error),
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Job {
+    /// Unique, and larger than the id of every job submitted before.
+    pub id: JobId,
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The queue that it goes through.
+    pub queue: String,
+    /// Where it stands.
+    pub status: Status,
+    /// As it was submitted; see [`Job::payload`].
+    pub(crate) payload: Box<RawValue>,
+    /// Runs that ended or failed since it was submitted or sent back; crashes don't count.
+    pub attempts: u32,
+    /// After so many failed attempts it is failed.
+    pub max_attempts: u32,
+    /// How often its server died while it ran and it was held to be the reason.
+    pub crashes: u32,
+    /// How long one attempt may take.
+    pub timeout_ms: u64,
+    /// When it was submitted.
+    pub created_at: String,
+    /// When it becomes or became ready, for a job with a delay or a backoff.
+    pub scheduled_at: Option<String>,
+    /// Start of the latest attempt.
+    pub started_at: Option<String>,
+    /// When it was completed, failed or cancelled.
+    pub finished_at: Option<String>,
+    /// The error of the latest failure; `None` once it completed.
+    pub last_error: Option<String>,
+    /// The last 10 errors, oldest first.
+    pub errors: Vec<AttemptError>,
+    /// What the handler gave; see [`Job::result`].
+    pub(crate) result: Option<Box<RawValue>>,
+    /// The key it holds, or held, against a second one like it.
+    pub unique_key: Option<String>,
+    /// The server that has or had it last.
+    pub server: Option<String>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct AttemptError {
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When.
+    pub at: String,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl Job {
+    /// Whether the job is completed, failed or cancelled.
+    pub fn has_ended(&self) -> bool {
+        self.status.is_final()
+    }
+
+    /// The payload as a value of the caller's type. `Box<RawValue>` of serde_json gives it as it was sent.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if it does not fit.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.read("payload", &self.payload)
+    }
+
+    /// The result of a completed job as a value of the caller's type; a handler that gave none gave `()`.
+    ///
+    /// # Errors
+    /// [`Error::NotCompleted`] if it has not completed, [`Error::Unreadable`] if its result does not fit.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        if self.status != Status::Completed {
+            let last_error = self.last_error.clone();
+            return Err(Error::NotCompleted { id: self.id, status: self.status, last_error });
+        }
+        match &self.result {
+            Some(result) => self.read("result", result),
+            None => self.read("result", RawValue::NULL),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, what: &str, json: &RawValue) -> Result<T, Error> {
+        serde_json::from_str(json.get()).map_err(|error| {
+            Error::Unreadable(format!("the {what} of job {} does not fit: {error}", self.id))
+        })
+    }
+}
