@@ -181,7 +181,9 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
             "aof" => flags.plan.aof = true,
             "hash-max-listpack-value" => flags.plan.listpack_value = Some(args.value()?.parse()?),
             "limit" => flags.limit = seconds(args.value()?)?,
-            "program" => flags.plan.program = PathBuf::from(args.value()?),
+            "program" => {
+                flags.plan.program = std::path::absolute(args.value()?).map_err(|error| error.to_string())?
+            }
             // Tables are always in Markdown.
             "markdown" => {}
             // What `cargo bench` says to every bench.

@@ -102,7 +102,9 @@ fn parse() -> Result<Option<(Plan, u64)>, lexopt::Error> {
             "fsync" => plan.fsync = args.value()?.string()?,
             "drain-limit" => plan.drain_limit = seconds(args.value()?)?,
             "seed" => plan.seed = args.value()?.parse()?,
-            "program" => plan.program = PathBuf::from(args.value()?),
+            "program" => {
+                plan.program = std::path::absolute(args.value()?).map_err(|error| error.to_string())?
+            }
             "runs" => runs = args.value()?.parse()?,
             "keep" => plan.keep = true,
             // What `cargo bench` says to every bench.

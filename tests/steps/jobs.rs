@@ -91,8 +91,8 @@ pub const STEPS: &[Step] = &[
         before: "nothing",
         after: "nothing",
         end: ONCE,
-        // The third argument is the life of a key: this is a submission.
-        play: |stage| is_submitted_first(stage, |call| call.arg(3) == b"86400000"),
+        // The second argument is the life of a key: this is a submission.
+        play: |stage| is_submitted_first(stage, |call| call.arg(1) == b"86400000"),
     },
     Step {
         command: "script load",
