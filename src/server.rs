@@ -333,6 +333,8 @@ impl Server {
             settings,
         };
         let api = api::start(api, listener)?;
+        let (own, workers) = (identity.current(), config.workers);
+        log::info!(server = own.as_str(); "server={own}: started, with {workers} workers");
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             api,
