@@ -292,6 +292,8 @@ impl Server {
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
+        let (own, workers) = (identity.current(), config.workers);
+        log::info!(server = own.as_str(); "server={own}: starts, with {workers} workers");
         start_upkeep(&config, &queue, &scheduler, &stopping)?;
         let fetchers = Arc::new(Fetchers {
             queue: queue.clone(),
@@ -333,8 +335,6 @@ impl Server {
             settings,
         };
         let api = api::start(api, listener)?;
-        let (own, workers) = (identity.current(), config.workers);
-        log::info!(server = own.as_str(); "server={own}: started, with {workers} workers");
         let drain_timeout = config.drain_timeout;
         Ok(Server {
             api,

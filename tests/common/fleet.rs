@@ -32,7 +32,11 @@ impl Supervisor {
                         let log = server.as_ref().map(TestServer::log_text).unwrap_or_default();
                         logs.lock().expect("not poisoned").push_str(&log);
                         *server = None;
-                        *server = Some(builder.start());
+                        // One that a job ends at once is started again at the next look.
+                        match builder.try_start() {
+                            Ok(started) => *server = Some(started),
+                            Err(problem) => logs.lock().expect("not poisoned").push_str(&problem),
+                        }
                         starts.fetch_add(1, Ordering::SeqCst);
                     }
                     drop(server);

@@ -131,7 +131,8 @@ fn panics_beside_those_of_handlers_are_lines_too_and_last_words_name_their_job()
     let told = log.iter().map(words).find(|message| message.starts_with(place)).expect("the panic");
     assert!(told.ends_with("nobody's job"), "{told}");
 
-    let id = server.submit("double panic", json!({}));
+    // Later than the answer that it was stored.
+    let id = server.submit_job(json!({"type": "double panic", "delay_ms": 500}));
     eventually(LIMIT, "it has ended the process", || server.try_wait().is_some());
     // The system has its own last words, which are no objects.
     let text = server.log_text();
