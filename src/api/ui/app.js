@@ -89,9 +89,10 @@ function duration(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const s = ms / 1000;
   if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.floor(s)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`;
+  const rest = (n, unit) => n >= 1 ? ` ${Math.floor(n)} ${unit}` : "";
+  if (s < 3600) return `${Math.floor(s / 60)} min${rest(s % 60, "s")}`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h${rest(s % 3600 / 60, "min")}`;
+  return `${Math.floor(s / 86400)} d${rest(s % 86400 / 3600, "h")}`;
 }
 
 /** How much this machine's clock is ahead of the server's, by the header Date. */
@@ -260,10 +261,11 @@ function table(name, columns, rows, nothing, keys = []) {
 }
 
 function pager(path, filter, page, total) {
+  if (total === 0 && page === 1) return null;
   const last = Math.max(1, Math.ceil(total / PAGE_SIZE));
-  const to = (target, name, on) => on
+  const to = (target, name, on) => (last > 1 || page > 1) && on
     ? el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name)
-    : el("span", { class: "off" }, name);
+    : el("span", { class: "off" });
   return el("nav", { class: "pager", "aria-label": "Pages of this list" },
     to(page - 1, "← Newer", page > 1),
     el("span", {}, `page ${number(page)} of ${number(last)}, ${many(total, "job")}`),
@@ -492,6 +494,8 @@ const queues = {
   ]), "There is no queue yet.", queues.map((queue) => queue.name)),
 };
 
+const noJob = () => ["There is no job yet. Submit one: ", el("span", { class: "mono" }, "threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
+
 const jobs = {
   title: "Jobs",
   every: 3000,
@@ -513,7 +517,7 @@ const jobs = {
       jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
       el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
-      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, "No job matches.", jobs.map((job) => job.id)),
+      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, wanted || type ? "No job matches." : noJob(), jobs.map((job) => job.id)),
       pager("/jobs", { status: wanted, type }, page, total), typeList()];
   },
 };
@@ -579,14 +583,14 @@ const dead = {
     const whose = type ? ` of type ${type}` : "";
     const rows = jobs.map((job) => [
       el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), "aria-label": `Select job ${job.id}` }),
-      jobLink(job.id), job.type, job.attempts, time(job.finished_at), el("span", { class: "line" }, job.last_error ?? "")]);
+      jobLink(job.id), job.type, job.attempts, time(job.finished_at), [el("span", { class: "narrow" }, job.type), el("span", { class: "line" }, job.last_error ?? "")]]);
     return [
       el("p", { class: "acts bar" },
         button(`Retry selected (${number(selected.size)})`, "retry-some", {}, { disabled: selected.size === 0 }),
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
         button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
-      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" }), "check"], ["Id", "tight"], ["Type", "name"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
+      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" }), "check"], ["Id", "tight"], ["Type", "name wide"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
       pager("/dead", { type }, page, total), typeList()];
   },
