@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::about::{About, log_about};
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::{Job, Status};
@@ -76,7 +77,7 @@ impl Committer {
                 Ok(answers) => return answers.into_iter().map(Some).collect(),
                 Err(Error::Protocol(reason)) if group.len() == 1 => {
                     // It stays in progress; the heartbeat finds it there and puts it back.
-                    log::error!("job={}: cannot be settled: {reason}", group[0].lease.id());
+                    log_about!(error, About::job(group[0].lease.id()), "cannot be settled: {reason}");
                     return vec![None];
                 }
                 // One that cannot be written must not keep the others from it.
@@ -97,28 +98,35 @@ impl Committer {
     /// Tells the log, the metrics and the scheduler what became of a job. One that was settled before was so by this same
     /// verdict, and nobody has heard of it: the answer was lost.
     fn note(&self, job: &Job, verdict: &Verdict, settled: Settled) {
-        let (id, kind, attempt) = (job.id, &job.kind, job.attempts + 1);
+        let kind = &job.kind;
+        let about = About::attempt(job);
         match (settled, verdict) {
             (Settled::Now(Status::Completed) | Settled::Repeated, Verdict::Complete(_)) => {
                 self.metrics.completed(kind)
             }
             (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry(error, delay)) => {
                 let seconds = delay.as_secs_f64();
-                log::warn!(
-                    "job={id} type={kind:?} attempt={attempt}: failed, again in {seconds:.1} s: {error}"
-                );
+                log_about!(warn, about, "failed, again in {seconds:.1} s: {error}");
                 self.metrics.retried(kind);
                 self.scheduler.due_in(*delay);
             }
             (Settled::Now(Status::Failed), Verdict::Retry(error, _))
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
-                log::error!("job={id} type={kind:?} attempt={attempt}: failed for good: {error}");
+                log_about!(error, about, "failed for good: {error}");
                 self.metrics.failed(kind);
             }
-            (Settled::Now(Status::Cancelled), _) => log::info!("job={id} type={kind:?}: cancelled"),
-            (Settled::Stale, _) => {
-                log::warn!("job={id} type={kind:?}: its outcome came too late, it was taken over");
+            (Settled::Now(Status::Cancelled), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
+                log_about!(info, about, "cancelled; it had failed: {error}");
             }
+            (Settled::Now(Status::Cancelled), _) => log_about!(info, about, "cancelled"),
+            (Settled::Stale, Verdict::Retry(error, _) | Verdict::Fail(error)) => {
+                log_about!(
+                    warn,
+                    about,
+                    "its outcome came too late, it was taken over; it had failed: {error}"
+                );
+            }
+            (Settled::Stale, _) => log_about!(warn, about, "its outcome came too late, it was taken over"),
             _ => {}
         }
     }

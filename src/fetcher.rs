@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::about::{About, log_about};
 use crate::complaint::Complaint;
 use crate::handler::StopSignal;
 use crate::identity::Identity;
@@ -151,7 +152,7 @@ impl Fetchers {
             let _ = self.workers.send((job, stop));
         }
         for (lease, reason) in taken.broken {
-            log::error!("job={}: its record is broken: {reason}", lease.id());
+            log_about!(error, About::job(lease.id()).on(server.as_str()), "its record is broken: {reason}");
             let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
             let _ = self.committer.send(Settlement { lease, verdict });
         }

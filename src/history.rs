@@ -27,7 +27,7 @@ impl History {
     /// Writes what has come since the last time. What cannot be written is tried again the next time.
     pub fn write(&mut self, metrics: &Metrics, queue: &Queue) {
         let totals = metrics.totals();
-        let new: Vec<(&str, u64)> = totals.since(&self.written).into_iter().filter(|(_, n)| *n > 0).collect();
+        let new = totals.since(&self.written);
         if new.is_empty() {
             return;
         }

@@ -51,6 +51,7 @@ impl Identity {
             }
             let id = ServerId::generate();
             log::warn!(
+                server = refused.as_str();
                 "server={refused}: is not known in Redis any more (it was held to be dead, or Redis lost its data); \
                  lets go of its jobs and goes on as {id}"
             );

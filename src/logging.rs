@@ -1,15 +1,21 @@
-//! The program's logger: one line per record on stderr, as text or JSON.
+//! The program's logger: one line per record on stderr, as text or JSON. In JSON a record's job, type, attempt and server
+//! are fields of their own.
 //!
 //! A line is made before the lock is taken, so that a message that panics while it is printed leaves the logger usable, and
 //! goes out in one write. What a client or a job put into a message cannot start another line. A line that cannot be
 //! written is dropped and counted: a full disk, a closed pipe or one that nobody reads changes no job's fate. Programs that
 //! use the library bring a logger of their own.
+//!
+//! Panics are lines too. What the system itself says in the instant in which the process ends (a stack that overflowed, a
+//! panic while another one is cleaned up) is not: nothing of the program runs any more.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -38,6 +44,23 @@ pub fn init(format: LogFormat, level: LevelFilter) {
     let logger = LineLogger { format, level, out: Mutex::new(Out::new(Stderr { is_stuck: false })) };
     // The only error: there is a logger, and whoever installed it meant it.
     let _ = CombinedLogger::init(vec![Box::new(logger)]);
+}
+
+/// Has all panics logged from now on, with a backtrace where `RUST_BACKTRACE` asks for one.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let message = info.payload_as_str().unwrap_or("(no message)");
+        let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => {
+                log::error!("thread {name} panicked{place}: {message}\n{backtrace}")
+            }
+            _ => log::error!("thread {name} panicked{place}: {message}"),
+        }
+    }));
 }
 
 struct LineLogger<W> {
@@ -132,22 +155,23 @@ impl<W: Write + Send> LineLogger<W> {
         // Unlike `to_string`, this doesn't panic over a `Display` that gives an error: what it wrote so far is kept.
         let mut message = String::new();
         let _ = write!(message, "{}", record.args());
-        self.line_of(record.level(), record.target(), &message, time)
+        self.line_of(record, &message, time)
     }
 
-    fn line_of(&self, level: Level, target: &str, message: &str, time: OffsetDateTime) -> String {
+    fn line_of(&self, record: &Record, message: &str, time: OffsetDateTime) -> String {
         let time = time.format(TIME).unwrap_or_default();
-        let module = self.shows_modules().then_some(target);
+        let module = self.shows_modules().then(|| record.target());
         match self.format {
-            LogFormat::Text => text_line(&time, level, module, message),
-            LogFormat::Json => json_line(&time, level, module, message),
+            LogFormat::Text => text_line(&time, record.level(), module, message),
+            LogFormat::Json => json_line(&time, record, module, message),
         }
     }
 
     /// Says how many lines are missing; on a line of its own.
     fn line_of_loss(&self, out: &Out<W>, time: OffsetDateTime) -> String {
         let message = format!("{} log lines before this one could not be written", out.lost);
-        let line = self.line_of(Level::Warn, module_path!(), &message, time);
+        let record = Record::builder().level(Level::Warn).target(module_path!()).build();
+        let line = self.line_of(&record, &message, time);
         if out.is_torn { format!("\n{line}") } else { line }
     }
 }
@@ -157,7 +181,34 @@ fn text_line(time: &str, level: Level, module: Option<&str>, message: &str) -> S
     format!("{time} {level:<5} {module}{}\n", escaped(message))
 }
 
-fn json_line(time: &str, level: Level, module: Option<&str>, message: &str) -> String {
+/// What a record says of a job beside its message. Fields of other crates have no place in a line.
+#[derive(Serialize, Default)]
+struct Fields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<u64>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let text = || value.to_borrowed_str().map(str::to_owned);
+        match key.as_str() {
+            "job" => self.job = value.to_u64(),
+            "type" => self.kind = text(),
+            "attempt" => self.attempt = value.to_u64(),
+            "server" => self.server = text(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn json_line(time: &str, record: &Record, module: Option<&str>, message: &str) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         time: &'a str,
@@ -165,9 +216,13 @@ fn json_line(time: &str, level: Level, module: Option<&str>, message: &str) -> S
         #[serde(skip_serializing_if = "Option::is_none")]
         module: Option<&'a str>,
         message: &'a str,
+        #[serde(flatten)]
+        fields: Fields,
     }
-    let level = level.as_str().to_ascii_lowercase();
-    let line = Line { time, level: &level, module, message };
+    let level = record.level().as_str().to_ascii_lowercase();
+    let mut fields = Fields::default();
+    let _ = record.key_values().visit(&mut fields);
+    let line = Line { time, level: &level, module, message, fields };
     let json = serde_json::to_string(&line).unwrap_or_default();
     // JSON leaves most of them as they are, but people look at such lines in terminals too. All stand in strings.
     let mut line = String::with_capacity(json.len() + 1);
@@ -285,6 +340,28 @@ mod tests {
         assert_eq!(at_info, expected + "\n");
         let at_debug = line(&logger(LogFormat::Json, LevelFilter::Debug), "x");
         assert!(at_debug.contains(r#""module":"threadq::fetcher""#));
+    }
+
+    #[test]
+    fn what_a_record_is_about_are_fields_of_a_json_line() {
+        let logger = logger(LogFormat::Json, LevelFilter::Info);
+        let fields: [(&str, Value); 6] = [
+            ("job", Value::from(1_764_000_000_000_123_u64)),
+            ("type", Value::from("a \"b\"\u{2028}")),
+            ("attempt", Value::from(2)),
+            ("server", Value::from("host-1-ab")),
+            // A crate that names its own fields so must not make a line that has one twice.
+            ("message", Value::from("x")),
+            ("time", Value::from(1)),
+        ];
+        let record = Record::builder().key_values(&fields).args(format_args!("failed")).build();
+        let line = logger.line(&record, datetime!(2026-11-24 08:00:00 UTC));
+        let expected = concat!(
+            r#"{"time":"2026-11-24T08:00:00.000Z","level":"info","message":"failed","#,
+            r#""job":1764000000000123,"type":"a \"b\"\u2028","attempt":2,"server":"host-1-ab"}"#,
+            "\n"
+        );
+        assert_eq!(line, expected);
     }
 
     #[test]

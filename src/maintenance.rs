@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::about::{About, log_about};
 use crate::complaint::Complaint;
 use crate::handler::StopReason;
 use crate::history::History;
@@ -13,7 +14,7 @@ use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::liveness::Pulse;
 use crate::metrics::Metrics;
-use crate::queue::{BLOCK, Beat, Error, Queue, ServerId};
+use crate::queue::{BLOCK, Beat, Charged, Error, Queue, Reclaimed, ServerId};
 use crate::shutdown::Shutdown;
 
 /// The longest time between two beats; often enough for a cancel to arrive soon.
@@ -128,18 +129,37 @@ impl Heartbeat {
                     self.metrics.recovered(taken.moved);
                     // Jobs with a crash on their record wake no fetcher by themselves.
                     self.queue.unblock_fetchers();
-                    for kind in &taken.failed {
-                        self.metrics.failed(kind);
-                    }
-                    log::warn!(
-                        "server={server}: dead; {} of its jobs taken over, {} charged with the crash, {} failed for it",
-                        taken.moved,
-                        taken.charged,
-                        taken.failed.len()
-                    );
+                    self.note_crash(&server, &taken);
                 }
                 Ok(None) => {}
-                Err(error) => log::error!("server={server}: cannot take over its jobs: {error}"),
+                Err(error) => {
+                    log::error!(server = server; "server={server}: cannot take over its jobs: {error}");
+                }
+            }
+        }
+    }
+
+    /// Tells the log and the metrics what became of the jobs of a server that died.
+    fn note_crash(&self, server: &str, taken: &Reclaimed) {
+        let failed = taken.charged.iter().filter(|job| job.has_failed).count();
+        log::warn!(
+            server = server;
+            "server={server}: dead; {} of its jobs taken over, {} charged with the crash, {failed} failed for it",
+            taken.moved,
+            taken.charged.len()
+        );
+        for Charged { id, kind, attempt, crashes, has_failed } in &taken.charged {
+            let about = About::job(*id).of(kind, *attempt).on(server);
+            if *has_failed {
+                log_about!(
+                    error,
+                    about,
+                    "failed for good: its server died {crashes} times while it was running"
+                );
+                self.metrics.failed(kind);
+            } else {
+                let limit = self.max_crashes;
+                log_about!(warn, about, "its server died while it was running, crash {crashes} of {limit}");
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Counters count what happened on this server; gauges over all of Redis are added by the API. The number of labels is
 //! bounded: a flood of made-up job types ends up under `other`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -16,7 +16,8 @@ const OTHER: &str = "other";
 /// The methods that get a label of their own.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
 /// Upper bounds of the histograms' buckets, in milliseconds.
-const BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
+pub(crate) const BUCKETS_MS: [u64; 14] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
 
 /// A counter for each type that this server has seen.
 #[derive(Default)]
@@ -62,20 +63,35 @@ impl Histogram {
     }
 }
 
-/// The counters of all types together, each since the start.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Totals([u64; FIGURES.len()]);
-
-/// What [`Totals`] holds, in its order.
-const FIGURES: [&str; 8] =
-    ["submitted", "completed", "failed", "retried", "waits", "wait_us", "runs", "run_us"];
+/// The counters of all types together by their names, each since the start.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Totals(BTreeMap<String, u64>);
 
 impl Totals {
-    /// How much more each is than it was.
-    pub fn since(&self, before: &Totals) -> Vec<(&'static str, u64)> {
-        let rise = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
-        FIGURES.into_iter().zip(self.0.iter().zip(&before.0).map(rise)).collect()
+    /// How much more each is than it was; those that are no more are left out.
+    pub fn since(&self, before: &Totals) -> Vec<(&str, u64)> {
+        let was = |name| before.0.get(name).copied().unwrap_or(0);
+        let rises = self.0.iter().map(|(name, now)| (name.as_str(), now.saturating_sub(was(name))));
+        rises.filter(|(_, rise)| *rise > 0).collect()
     }
+
+    fn add(&mut self, name: String, counter: &AtomicU64) {
+        *self.0.entry(name).or_default() += counter.load(Ordering::Relaxed);
+    }
+
+    /// A histogram of waits or runs: how many, how long together, and how many up to each bound.
+    fn add_histogram(&mut self, name: &str, histogram: &Histogram) {
+        self.add(format!("{name}s"), &histogram.count);
+        self.add(format!("{name}_us"), &histogram.micros);
+        for (place, bucket) in histogram.buckets.iter().enumerate() {
+            self.add(bucket_name(name, place), bucket);
+        }
+    }
+}
+
+/// What the figures of the hour call one of the buckets of [`BUCKETS_MS`], for `wait` or `run`.
+pub(crate) fn bucket_name(name: &str, place: usize) -> String {
+    format!("{name}_le_{}", BUCKETS_MS[place])
 }
 
 /// One of the figures of a type.
@@ -166,18 +182,16 @@ impl Metrics {
         let mut totals = Totals::default();
         for of in self.types.read().unwrap_or_else(PoisonError::into_inner).values() {
             let counters = [
-                &of.submitted,
-                &of.completed,
-                &of.failed,
-                &of.retries,
-                &of.wait.count,
-                &of.wait.micros,
-                &of.processing.count,
-                &of.processing.micros,
+                ("submitted", &of.submitted),
+                ("completed", &of.completed),
+                ("failed", &of.failed),
+                ("retried", &of.retries),
             ];
-            for (total, counter) in totals.0.iter_mut().zip(counters) {
-                *total += counter.load(Ordering::Relaxed);
+            for (name, counter) in counters {
+                totals.add(name.to_owned(), counter);
             }
+            totals.add_histogram("wait", &of.wait);
+            totals.add_histogram("run", &of.processing);
         }
         totals
     }

@@ -332,6 +332,8 @@ impl Server {
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
+        let (own, workers) = (identity.current(), config.workers);
+        log::info!(server = own.as_str(); "server={own}: starts, with {workers} workers");
         start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
         let settings = api::Settings {
             max_body: config.max_body,

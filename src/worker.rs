@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::about::{About, log_about};
 use crate::fetcher::Handed;
 use crate::handler::output::bounded;
 use crate::handler::{Handlers, JobContext, StopReason, StopSignal};
@@ -78,7 +79,9 @@ impl Workers {
             }
             let context = JobContext::new(job.clone(), stop.clone());
             let started = Instant::now();
+            RUNS.set(Some(job.clone()));
             let outcome = self.attempt(&context);
+            RUNS.set(None);
             let verdict = self.judge(&job, stop.reason(), outcome);
             let again = match &verdict {
                 Verdict::Retry(error, delay) if *delay <= self.inline_backoff && stop.reason().is_none() => {
@@ -87,7 +90,7 @@ impl Workers {
                 _ => None,
             };
             let Some(mut lease) = self.in_hand.end(job.attempt_id(), again.is_some()) else {
-                log::info!("job={} type={:?}: returned after it was given up", job.id, job.kind);
+                log_about!(info, About::attempt(&job), "returned after it was given up");
                 return false;
             };
             self.metrics.ran(&job.kind, started.elapsed());
@@ -162,14 +165,16 @@ impl Workers {
     /// Records the failure and keeps the job for its next attempt; `None` where Redis could not be asked.
     fn start_again(&self, lease: &mut Lease, job: &Job, error: &str) -> Option<Settled> {
         let settled = self.queue.start_again(&self.identity.current(), lease, error).ok()?;
-        if settled == Settled::Now(Status::Processing) {
-            self.metrics.retried(&job.kind);
-            log::warn!(
-                "job={} type={:?} attempt={}: failed, again at once: {error}",
-                job.id,
-                job.kind,
-                job.attempts + 1
-            );
+        let about = About::attempt(job);
+        match settled {
+            Settled::Now(Status::Processing) => {
+                self.metrics.retried(&job.kind);
+                log_about!(warn, about, "failed, again at once: {error}");
+            }
+            Settled::Now(status) => log_about!(info, about, "failed, and is {status} now: {error}"),
+            Settled::Stale | Settled::Repeated => {
+                log_about!(warn, about, "failed, but was taken over: {error}")
+            }
         }
         Some(settled)
     }
@@ -192,11 +197,7 @@ impl Workers {
         while let Some(given_up) = self.in_hand.watch(replacements.pause()) {
             for GivenUp { lease, job, reason, time } in given_up {
                 self.metrics.ran(&job.kind, time);
-                log::error!(
-                    "job={} type={:?}: its handler does not stop, its thread is given up",
-                    job.id,
-                    job.kind
-                );
+                log_about!(error, About::attempt(&job), "its handler does not stop, its thread is given up");
                 let verdict = self.judge(&job, Some(reason), Err(Failure::retryable("timed out")));
                 self.settle(lease, verdict);
                 self.in_hand.change_workers(-1);
@@ -254,21 +255,35 @@ thread_local! {
     static IS_WORKER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     /// Message and place of the last panic on this thread: only the hook knows the place.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The job whose attempt runs on this thread.
+    static RUNS: RefCell<Option<Arc<Job>>> = const { RefCell::new(None) };
 }
 
 /// Keeps the panics of handlers for their jobs' errors; all others go on to the hook that was set before. So does a
-/// second panic of an attempt: while the first one is cleaned up it ends the process, and these are its last words.
+/// second panic of an attempt, after the log was told whose it is: while the first one is cleaned up it ends the process,
+/// and these are its last words.
 pub fn catch_handler_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let is_kept = IS_WORKER.get() && keep(info);
-            if !is_kept {
-                before(info);
+            if IS_WORKER.get() {
+                if keep(info) {
+                    return;
+                }
+                blame(info);
             }
+            before(info);
         }));
     });
+}
+
+/// Tells the log in which job a second panic was.
+fn blame(info: &PanicHookInfo) {
+    let job = RUNS.try_with(|job| job.try_borrow().ok()?.clone()).ok().flatten();
+    if let Some(job) = job {
+        log_about!(error, About::attempt(&job), "{}, after another panic", describe(info));
+    }
 }
 
 /// Keeps a panic for the error of the attempt on this thread; `false` if it is not its first one.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::inhand::Activity;
 use crate::job::rfc3339;
-use crate::metrics::{escape_label, header};
+use crate::metrics::{BUCKETS_MS, bucket_name, escape_label, header};
 use crate::queue::{Error, QueueInfo, ServerInfo};
 
 use super::Api;
@@ -45,14 +45,18 @@ impl Api {
         Ok(Reply::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
     }
 
-    /// The last hour, minute by minute: sums over all servers, mean times, and how many jobs waited at the end.
+    /// The last hour, minute by minute: sums over all servers, times, and how many jobs waited at the end.
     pub(super) fn history(&self) -> Answer {
         let mut depth = Value::Null;
         let minutes = self.queue.history(MINUTES)?.into_iter().map(|minute| {
             let get = |name: &str| minute.figures.get(name).copied();
-            let sum = |name| get(name).unwrap_or(0);
+            let sum = |name: &str| get(name).unwrap_or(0);
             let mean_ms = |total, count| {
                 (sum(count) > 0).then(|| (sum(total) as f64 / sum(count) as f64 / 10.0).round() / 100.0)
+            };
+            let quantile_ms = |name: &str, part| {
+                let buckets = std::array::from_fn(|place| sum(&bucket_name(name, place)));
+                quantile_ms(&buckets, part)
             };
             // While nothing is noted nothing changes.
             if let Some(ready) = get("depth_ready") {
@@ -69,7 +73,11 @@ impl Api {
                 "failed": sum("failed"),
                 "retried": sum("retried"),
                 "wait_ms": mean_ms("wait_us", "waits"),
+                "wait_p50_ms": quantile_ms("wait", 0.50),
+                "wait_p95_ms": quantile_ms("wait", 0.95),
                 "run_ms": mean_ms("run_us", "runs"),
+                "run_p50_ms": quantile_ms("run", 0.50),
+                "run_p95_ms": quantile_ms("run", 0.95),
                 "depth": depth,
             })
         });
@@ -146,4 +154,39 @@ fn queue_json(queue: &QueueInfo) -> Value {
         "paused": queue.paused,
         "oldest_ms": queue.oldest_ms,
     })
+}
+
+/// About how long that part of them took, by how many took up to each of the bounds: within its bucket a time is held to be
+/// anywhere. Those beyond the last bound are not known here.
+fn quantile_ms(buckets: &[u64; BUCKETS_MS.len()], part: f64) -> Option<f64> {
+    let all: u64 = buckets.iter().sum();
+    let wanted = all as f64 * part;
+    let (mut below, mut from) = (0.0, 0.0);
+    for (bucket, bound) in buckets.iter().zip(BUCKETS_MS) {
+        let (number, to) = (*bucket as f64, bound as f64);
+        if number > 0.0 && below + number >= wanted {
+            let ms = from + (to - from) * (wanted - below) / number;
+            return Some((ms * 100.0).round() / 100.0);
+        }
+        (below, from) = (below + number, to);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_looked_up_within_its_bucket() {
+        let mut buckets = [0; BUCKETS_MS.len()];
+        assert_eq!(quantile_ms(&buckets, 0.5), None);
+        // 10 between 5 and 10 ms, 10 between 100 and 250 ms.
+        (buckets[3], buckets[7]) = (10, 10);
+        assert_eq!(quantile_ms(&buckets, 0.25), Some(7.5));
+        assert_eq!(quantile_ms(&buckets, 0.5), Some(10.0));
+        assert_eq!(quantile_ms(&buckets, 0.95), Some(235.0));
+        assert_eq!(quantile_ms(&buckets, 1.0), Some(250.0));
+        assert_eq!(quantile_ms(&std::array::from_fn(|place| u64::from(place == 0)), 0.5), Some(0.5));
+    }
 }

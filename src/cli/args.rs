@@ -202,12 +202,12 @@ impl Args {
 
     /// That the words are not what the command takes.
     pub(super) fn wrong_words(&self) -> Error {
-        let got = match self.words[..] {
-            [] => "no word".to_owned(),
-            _ => format!("{:?}", self.words.join(" ")),
-        };
         let name = self.command.name;
-        Error::Usage(format!("{name} cannot do with {got}; usage: {}", self.command.usage()))
+        let problem = match self.words[..] {
+            [] => format!("{name}: a word is missing"),
+            _ => format!("{name} cannot do with {:?}", self.words.join(" ")),
+        };
+        Error::Usage(format!("{problem}; usage: {}", self.command.usage()))
     }
 
     /// Wrong usage if there is any word.
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(error.to_string(), "--coats \"9\": must be a whole number from 1 to 3");
         assert_eq!(
             args.wrong_words().to_string(),
-            "paint cannot do with no word; usage: threadq paint WALL [flags]"
+            "paint: a word is missing; usage: threadq paint WALL [flags]"
         );
     }
 

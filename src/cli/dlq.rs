@@ -74,7 +74,7 @@ fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error
 
 fn write_dead(page: &Page, console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 5] =
-        [whole("ID"), cut("TYPE"), whole("TRIES"), whole("FAILED (UTC)"), cut("ERROR")];
+        [whole("ID"), cut("TYPE"), whole("TRIES").extra(), whole("FAILED (UTC)").extra(), cut("ERROR")];
     let rows: Vec<[String; 5]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
         console.table(&COLUMNS, &rows)?;
@@ -252,7 +252,7 @@ ID  TYPE          TRIES  FAILED (UTC)         ERROR
     fn wrong_usage_says_what_is_allowed() {
         let usage = "usage: threadq dlq list|retry|purge [flags]";
         let cases: &[(&[&str], String)] = &[
-            (&["dlq"], format!("dlq cannot do with no word; {usage}")),
+            (&["dlq"], format!("dlq: a word is missing; {usage}")),
             (&["dlq", "drop"], format!("dlq cannot do with \"drop\"; {usage}")),
             (
                 &["dlq", "list", "--dry-run"],

@@ -305,7 +305,7 @@ mod tests {
     fn wrong_usage_says_what_is_allowed_and_sends_nothing() {
         let long = "x".repeat(201);
         let cases: &[(&[&str], &str)] = &[
-            (&[], "enqueue cannot do with no word; usage: threadq enqueue TYPE|--file FILE [flags]"),
+            (&[], "enqueue: a word is missing; usage: threadq enqueue TYPE|--file FILE [flags]"),
             (&["a", "b"], "enqueue cannot do with \"a b\"; usage: threadq enqueue TYPE|--file FILE [flags]"),
             (&[""], "\"\": a type must have 1 to 100 characters, none of them a control character"),
             (

@@ -104,9 +104,9 @@ fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
         whole("ID"),
         whole("STATUS").styled(of_status),
         cut("TYPE"),
-        cut("QUEUE"),
-        whole("TRIES"),
-        whole("CREATED (UTC)"),
+        cut("QUEUE").extra(),
+        whole("TRIES").extra(),
+        whole("CREATED (UTC)").extra(),
     ];
     let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
@@ -349,7 +349,7 @@ error 1     2026-11-24T08:00:02.000Z
             ),
             (&["jobs", "--page", "0"], "--page \"0\": must be a whole number from 1 to 4294967295"),
             (&["jobs", "--limit", "101"], "--limit \"101\": must be a whole number from 1 to 100"),
-            (&["show"], "show cannot do with no word; usage: threadq show ID [flags]"),
+            (&["show"], "show: a word is missing; usage: threadq show ID [flags]"),
             (&["retry", "01"], "\"01\": a job id is a whole number from 1 to 9007199254740991"),
             (&["cancel", "../stats"], "\"../stats\": a job id is a whole number from 1 to 9007199254740991"),
         ];

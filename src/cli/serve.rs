@@ -47,6 +47,7 @@ const WRONG: u8 = 2;
 fn serve(args: lexopt::Parser) -> ExitCode {
     run(args, |config| {
         logging::init(config.log_format, config.log_level);
+        logging::log_panics();
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (signal, signals) = unbounded();
         let handler = move || {

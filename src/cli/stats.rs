@@ -77,7 +77,7 @@ fn queue_row(queue: &QueueView) -> [String; 4] {
 
 pub(super) fn write_servers(servers: &[ServerView], console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 4] =
-        [cut("SERVER"), whole("BUSY"), whole("STARTED (UTC)"), whole("LAST HEARTBEAT")];
+        [cut("SERVER"), whole("BUSY"), whole("STARTED (UTC)").extra(), whole("LAST HEARTBEAT").extra()];
     if servers.is_empty() {
         return writeln!(console.out, "no servers");
     }

@@ -9,16 +9,30 @@ use super::style::Style;
 const GAP: &str = "  ";
 /// A column is not cut below this, however narrow the terminal.
 const LEAST_WIDTH: usize = 6;
+/// Others are left out before a column is cut below this.
+const USEFUL_WIDTH: usize = 10;
 
 /// A column of a table.
 pub(super) struct Column {
     title: &'static str,
     /// Whether a long value may lose its end while others are whole.
     may_cut: bool,
+    /// Whether a terminal that is too narrow for all of them does without it.
+    is_extra: bool,
     style: fn(&str) -> Option<Style>,
 }
 
 impl Column {
+    /// The same column, left out where there is no room for it.
+    pub(super) const fn extra(self) -> Column {
+        Column { is_extra: true, ..self }
+    }
+
+    /// The least that is of use, if its longest value takes so much.
+    fn least(&self, width: usize) -> usize {
+        if self.may_cut { width.min(USEFUL_WIDTH) } else { width }
+    }
+
     /// The same column, with its values in the style that this gives for each.
     pub(super) const fn styled(self, style: fn(&str) -> Option<Style>) -> Column {
         Column { style, ..self }
@@ -36,12 +50,12 @@ pub(super) struct Look {
 
 /// A column whose values are shown whole where the terminal is wide enough.
 pub(super) const fn whole(title: &'static str) -> Column {
-    Column { title, may_cut: false, style: |_| None }
+    Column { title, may_cut: false, is_extra: false, style: |_| None }
 }
 
 /// A column whose values lose their end if there is no room.
 pub(super) const fn cut(title: &'static str) -> Column {
-    Column { title, may_cut: true, style: |_| None }
+    Column { title, may_cut: true, is_extra: false, style: |_| None }
 }
 
 /// Writes rows under the titles of their columns, in lines that fit where that is possible.
@@ -55,16 +69,18 @@ pub(super) fn write_table<const N: usize>(
     let lines: Vec<[String; N]> = std::iter::once(&titles).chain(rows).map(escape_all).collect();
     let mut widths: [usize; N] =
         std::array::from_fn(|i| lines.iter().map(|line| length(&line[i])).max().unwrap_or(0));
-    shrink(&mut widths, columns, look.width);
+    let shown = choose(&widths, columns, look.width);
+    shrink(&mut widths, &shown, columns, look.width);
     for (number, line) in lines.iter().enumerate() {
-        let cells: [String; N] = std::array::from_fn(|i| {
+        let cell = |&i: &usize| {
             let style = if number == 0 { Some(Style::Bold) } else { (columns[i].style)(&line[i]) };
             let (text, filling) = fit(&line[i], widths[i]);
             match style.filter(|_| look.colours) {
                 Some(style) => style.paint(&text) + &filling,
                 None => text + &filling,
             }
-        });
+        };
+        let cells: Vec<String> = shown.iter().map(cell).collect();
         writeln!(out, "{}", cells.join(GAP).trim_end())?;
     }
     Ok(())
@@ -99,15 +115,32 @@ fn columns_of(c: char) -> usize {
     }
 }
 
+/// The columns that there is room for, one after the other left out, the last one first.
+fn choose(widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    loop {
+        let least: usize = shown.iter().map(|&i| columns[i].least(widths[i])).sum();
+        match shown.iter().rposition(|&i| columns[i].is_extra) {
+            Some(place) if least + gaps(&shown) > width => shown.remove(place),
+            _ => return shown,
+        };
+    }
+}
+
+fn gaps(shown: &[usize]) -> usize {
+    GAP.len() * shown.len().saturating_sub(1)
+}
+
 /// Takes from the widest column that may be cut until the line fits; on a terminal too narrow for that, from any but
 /// the first, where the id is, the last one first.
-fn shrink<const N: usize>(widths: &mut [usize; N], columns: &[Column; N], width: usize) {
-    let gaps = GAP.len() * N.saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > width {
-        let widest = (0..N)
+fn shrink(widths: &mut [usize], shown: &[usize], columns: &[Column], width: usize) {
+    while shown.iter().map(|&i| widths[i]).sum::<usize>() + gaps(shown) > width {
+        let widest = shown
+            .iter()
+            .copied()
             .filter(|&i| columns[i].may_cut && widths[i] > LEAST_WIDTH.max(length(columns[i].title)))
             .max_by_key(|&i| widths[i]);
-        let last = || (1..N).rfind(|&i| widths[i] > LEAST_WIDTH);
+        let last = || shown.iter().skip(1).copied().rfind(|&i| widths[i] > LEAST_WIDTH);
         match widest.or_else(last) {
             Some(i) => widths[i] -= 1,
             None => return,
@@ -196,6 +229,26 @@ mod tests {
     fn a_terminal_too_narrow_still_shows_ids() {
         let text = table(5, &[["1764000000000123", "Encode Video", "boom boom boom"]]);
         assert!(text.contains("1764000000000123  Encod…  boom …"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_does_without_what_can_be_looked_up() {
+        const COLUMNS: [Column; 4] =
+            [whole("ID"), cut("QUEUE").extra(), whole("CREATED").extra(), cut("ERROR")];
+        let row = ["1764000000000123", "emails", "2026-11-24 08:00:00", "no space is left on the disk"];
+        let titles = |width| {
+            let mut out = Vec::new();
+            write_table(&mut out, Look { width, colours: false }, &COLUMNS, &[row.map(str::to_owned)])
+                .unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.lines().all(|line| length(line) <= width), "{text}");
+            text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(titles(80), "ID QUEUE CREATED ERROR");
+        assert_eq!(titles(57), "ID QUEUE CREATED ERROR");
+        assert_eq!(titles(56), "ID QUEUE ERROR");
+        assert_eq!(titles(36), "ID QUEUE ERROR");
+        assert_eq!(titles(35), "ID ERROR");
     }
 
     #[test]

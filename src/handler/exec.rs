@@ -17,6 +17,7 @@ use super::limits::ResourceLimits;
 use super::output::{READ_LIMIT, message_with_end, result_from_output};
 use super::process::{self, Ended, Limits};
 use super::{Handler, JobContext, StopReason};
+use crate::about::{About, log_about};
 use crate::job::{Failure, Outcome};
 
 /// Exit codes after which another try is of no use: EX_USAGE and EX_DATAERR of sysexits.h.
@@ -111,7 +112,16 @@ impl Handler for ExecHandler {
             |reason| self.patience(reason),
         )
         .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
+        note_output(job, &ended);
         outcome(&ended, &self.limits)
+    }
+}
+
+/// What a program has said on stderr is the error of an attempt that it failed; of any other it would be lost.
+fn note_output(job: &JobContext, ended: &Ended) {
+    let is_in_error = ended.stopped.is_none() && !ended.status.success();
+    if !is_in_error && !ended.stderr.trim_ascii().is_empty() {
+        log_about!(info, About::attempt(job.job()), "{}", message_with_end("stderr", &ended.stderr));
     }
 }
 

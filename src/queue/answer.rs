@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use redis::Value;
 
+use crate::about::{About, log_about};
 use crate::job::{Job, JobId, Status};
 
 use super::error::{Error, Result};
 use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
-    Beat, Cancelled, Changed, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted, Taken, first,
+    Beat, Cancelled, Changed, Charged, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted,
+    Taken, first,
 };
 
 /// What submissions of so many jobs each came to.
@@ -132,12 +134,26 @@ pub(super) struct Step {
 
 /// One step of taking over a server; `None` where it lives.
 pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>> {
-    let Ok([_, moved, left, charged, failed, beat]) = <[Value; 6]>::try_from(array(answer)?) else {
+    let Ok([_, moved, left, charged, beat]) = <[Value; 5]>::try_from(array(answer)?) else {
         return Ok(None);
     };
-    let failed = array(failed)?.iter().map(text).collect::<Result<_>>()?;
-    let done = Reclaimed { moved: count(&moved)?, charged: count(&charged)?, failed };
+    // A stranger's entry must not hide what became of the others.
+    let charged = array(charged)?.into_iter().filter_map(|job| self::charged(job).ok()).collect();
+    let done = Reclaimed { moved: count(&moved)?, charged };
     Ok(Some(Step { done, left: count(&left)?, beat: text(&beat)? }))
+}
+
+/// Numbers of a damaged record are told as 0: the job is taken over all the same.
+fn charged(answer: Value) -> Result<Charged> {
+    let [id, kind, attempt, crashes, has_failed] =
+        <[Value; 5]>::try_from(array(answer)?).map_err(|answer| unexpected(&Value::Array(answer)))?;
+    Ok(Charged {
+        id: self::id(&id)?,
+        kind: text(&kind)?,
+        attempt: count(&attempt).unwrap_or(0),
+        crashes: count(&crashes).unwrap_or(0),
+        has_failed: int(&has_failed)? == 1,
+    })
 }
 
 /// What cancelling a job came to.
@@ -285,6 +301,6 @@ fn readable(id: JobId, fields: Vec<Value>) -> Option<Job> {
         Ok(job) => return Some(job),
         Err(broken) => broken,
     };
-    log::warn!("job={id}: its record is broken: {}", broken.reason);
+    log_about!(warn, About::job(id), "its record is broken: {}", broken.reason);
     None
 }

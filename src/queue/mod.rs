@@ -264,9 +264,22 @@ pub struct Reclaimed {
     /// Jobs that went back to their queue or ended.
     pub moved: usize,
     /// Of these, charged with the crash.
-    pub charged: usize,
-    /// The types of those that were moved to the dead letter queue for it.
-    pub failed: Vec<String>,
+    pub charged: Vec<Charged>,
+}
+
+/// A job that was held to be the reason why its server died.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Charged {
+    /// The job.
+    pub id: JobId,
+    /// Its type.
+    pub kind: String,
+    /// The attempt that was cut off, from 1.
+    pub attempt: u32,
+    /// How often this has happened to it by now.
+    pub crashes: u32,
+    /// That was too often: it was moved to the dead letter queue.
+    pub has_failed: bool,
 }
 
 /// What cancelling came to.
@@ -525,8 +538,7 @@ impl Queue {
                 return Ok(None);
             };
             total.moved += step.done.moved;
-            total.charged += step.done.charged;
-            total.failed.extend(step.done.failed);
+            total.charged.extend(step.done.charged);
             if step.left == 0 {
                 return Ok(Some(total));
             }

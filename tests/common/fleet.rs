@@ -1,6 +1,5 @@
 //! A server that is started again whenever it dies, as a service manager would.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,8 +32,11 @@ impl Supervisor {
                         let log = server.as_ref().map(TestServer::log_text).unwrap_or_default();
                         logs.lock().expect("not poisoned").push_str(&log);
                         *server = None;
-                        // A job may kill it before it says where it listens.
-                        *server = catch_unwind(AssertUnwindSafe(|| builder.start())).ok();
+                        // One that a job ends at once is started again at the next look.
+                        match builder.try_start() {
+                            Ok(started) => *server = Some(started),
+                            Err(problem) => logs.lock().expect("not poisoned").push_str(&problem),
+                        }
                         starts.fetch_add(1, Ordering::SeqCst);
                     }
                     drop(server);

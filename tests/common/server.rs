@@ -120,6 +120,15 @@ impl ServerBuilder {
     /// The same in a folder that may hold what an earlier one left.
     #[track_caller]
     pub fn start_in(&self, dir: TempDir) -> TestServer {
+        self.try_start_in(dir).unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// The same where a job may end it before it has said its first line; what it said instead.
+    pub fn try_start(&self) -> Result<TestServer, String> {
+        self.try_start_in(TempDir::new())
+    }
+
+    fn try_start_in(&self, dir: TempDir) -> Result<TestServer, String> {
         let log = dir.join("stderr.log");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let mut child = self
@@ -154,9 +163,11 @@ impl ServerBuilder {
             signal::kill9(child.id());
             let status = child.wait();
             let log = std::fs::read_to_string(&log).unwrap_or_default();
-            panic!("the first line on stdout was {first:?}, the exit {status:?}, the log:\n{log}");
+            return Err(format!(
+                "the first line on stdout was {first:?}, the exit {status:?}, the log:\n{log}"
+            ));
         };
-        TestServer { api: Api::new(addr), child, dir: Some(dir), log, silent: false }
+        Ok(TestServer { api: Api::new(addr), child, dir: Some(dir), log, silent: false })
     }
 
     /// Starts it on this free port when nobody will hear its first line, and waits until it answers.

@@ -152,6 +152,22 @@ fn a_screen_reader_is_told_what_everything_is() {
     let all = browser.everything();
     let charts: Vec<&String> = all.iter().filter(|(role, _)| role == "image").map(|(_, name)| name).collect();
     assert!(charts.iter().any(|chart| chart.starts_with("Jobs ended per minute. completed: ")), "{charts:?}");
+
+    // What a picture shows can be read as a table, and stays open while the page follows.
+    browser.tab_to("DisclosureTriangle", "Jobs ended per minute as a table");
+    browser.press("Enter");
+    browser.wait_until("it is open", "document.querySelector('figure details').open");
+    let table = ("table".to_owned(), "Jobs ended per minute".to_owned());
+    assert!(browser.everything().contains(&table), "{:?}", browser.everything());
+    browser.tab_to("region", "Jobs ended per minute, minute by minute");
+    let sums = "[1, 2].map((column) => [...document.querySelectorAll('figure table')[0].tBodies[0].rows]
+        .reduce((sum, row) => sum + Number(row.cells[column].innerText), 0)).join()";
+    let all = format!("{sums} === '{},{}'", server.count("completed"), server.count("failed"));
+    browser.wait_until("it has the figures of all jobs", &all);
+    server.complete("echo", json!({}));
+    let all = format!("{sums} === '{},{}'", server.count("completed"), server.count("failed"));
+    browser.wait_until("it follows", &all);
+    assert_eq!(browser.run("document.querySelector('figure details').open"), true);
 }
 
 /// What the whole is for, without a mouse: find the failed jobs of a type, read why, send them all back, pause the queue.

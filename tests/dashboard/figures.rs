@@ -27,6 +27,13 @@ fn the_figures_of_the_hour_are_summed_over_servers_and_idle_servers_write_none()
     assert_eq!(minutes[59]["depth"]["scheduled"], 1, "{}", minutes[59]);
     let run = minutes.iter().find_map(|minute| minute["run_ms"].as_f64()).expect("a mean");
     assert!((20.0..60_000.0).contains(&run), "{run}");
+    let busy: Vec<&Value> = minutes.iter().filter(|minute| !minute["run_ms"].is_null()).collect();
+    for minute in &busy {
+        for (name, least) in [("run", 10.0), ("wait", 0.0)] {
+            let [half, most] = ["p50", "p95"].map(|part| minute[format!("{name}_{part}_ms")].as_f64());
+            assert!(half.is_some_and(|half| half > least) && half <= most, "{name}: {minute}");
+        }
+    }
     // Whoever writes while nothing happens would write the key of this minute again.
     for key in redis.query::<Vec<String>>(&["KEYS", "{threadq}:history:*"]) {
         assert!((1..=7200).contains(&redis.query::<i64>(&["TTL", &key])), "{key} goes away by itself");

@@ -71,7 +71,7 @@ fn the_overview_shows_what_goes_on_and_what_went_on_after_a_reload_too() {
         }
         // Sums over both servers: six jobs, perhaps in two minutes.
         let counted = "(() => {
-            const marks = document.querySelectorAll('svg title');
+            const marks = document.querySelector('figure').querySelectorAll('svg title');
             const sum = (name) => [...marks].reduce((sum, mark) => sum + Number(mark.textContent.match(`${name} (\\\\d+)`)[1]), 0);
             return sum('completed') === 6 && sum('failed') === 1;
         })()";

@@ -268,7 +268,7 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "what goes back is nobody's",
         "    call('HDEL', JOB .. id, 'server')\n    call('RPUSH'" => "    call('RPUSH'";
     "reclaim": "an id without a job is noted", "elseif not job[1] then" => "elseif false then";
-    "reclaim": "crashes are bounded", "if crashes >= tonumber(ARGV[3]) then" => "if false then";
+    "reclaim": "crashes are bounded", "local fails = crashes >= tonumber(ARGV[3])" => "local fails = false";
     "reclaim": "a crash is counted", "call('HSET', JOB .. id, 'crashes', crashes)" => "";
     "reclaim": "what is charged is nobody's", "  call('HDEL', JOB .. id, 'server')\n  if" => "  if";
     "reclaim": "what was handled leaves the list", "call('LTRIM', list, #ids, -1)" => "call('DEL', list)";

@@ -1,7 +1,7 @@
 //! Jobs with a crash on their record: one at a time, and on their last chance alone.
 
 use threadq::job::Status;
-use threadq::queue::{Settled, Share, Suspects};
+use threadq::queue::{Charged, Settled, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -136,7 +136,7 @@ fn only_the_suspect_is_charged_when_its_server_dies() {
     let later = place.submit();
     place.try_take(&a, 8, Suspects::None, None).unwrap();
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged), (4, 1));
+    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (4, 1));
     assert_eq!(place.job(suspect).crashes, 2);
     for id in [bystanders[0], bystanders[1], later] {
         assert_eq!(place.job(id).crashes, 0);
@@ -154,7 +154,7 @@ fn a_suspect_that_does_not_run_is_not_charged() {
     // The suspect stands in the list of the dead server, but another server runs it.
     let _lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
-    assert_eq!(place.dies(&a).charged, 1);
+    assert_eq!(place.dies(&a).charged.len(), 1);
     assert_eq!((place.job(suspect).crashes, place.job(running).crashes), (1, 1));
     assert_sound(&place);
 }
@@ -167,7 +167,7 @@ fn who_is_charged_is_decided_once_however_many_steps_it_takes() {
     let bystanders = place.submit_many(230);
     assert_eq!(ids(&place.take(&a, 231)).len(), 231);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged), (231, 1));
+    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (231, 1));
     assert_eq!(place.job(suspect).crashes, 2);
     let b = place.server();
     assert_eq!(ids(&place.try_take(&b, 300, Suspects::None, None).unwrap().jobs), bystanders);
@@ -188,7 +188,7 @@ fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     assert_eq!(place.list(&in_progress(&a)).len(), 31);
     assert_sound(&place);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged), (31, 1));
+    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (31, 1));
     assert_eq!(place.job(suspect).crashes, 2);
     assert!(bystanders.iter().all(|id| place.job(*id).crashes == 0));
     assert_sound(&place);
@@ -201,13 +201,14 @@ fn at_max_crashes_the_job_is_buried_with_the_reason() {
     for crash in 1..MAX_CRASHES {
         let server = place.server();
         let _lease = place.take_one(&server);
-        assert_eq!(place.dies(&server).failed, [""; 0]);
+        assert!(!place.dies(&server).charged[0].has_failed);
         assert_eq!((place.job(id).crashes, place.status(id)), (crash, Status::Queued));
         assert_sound(&place);
     }
     let server = place.server();
     let late = completed(place.take_one(&server));
-    assert_eq!(place.dies(&server).failed, ["t"]);
+    let charged = Charged { id, kind: "t".to_owned(), attempt: 1, crashes: MAX_CRASHES, has_failed: true };
+    assert_eq!(place.dies(&server).charged, [charged]);
     let job = place.job(id);
     assert_eq!((job.crashes, job.status, job.attempts), (3, Status::Failed, 0));
     assert!(job.last_error().unwrap().contains("died 3 times"), "{:?}", job.errors);
@@ -223,7 +224,7 @@ fn those_with_a_new_crash_wait_behind_the_other_suspects() {
     let running = [place.submit(), place.submit()];
     place.take(&a, 2);
     let waiting = place.submit_suspect(1);
-    assert_eq!(place.dies(&a).charged, 2);
+    assert_eq!(place.dies(&a).charged.len(), 2);
     let b = place.server();
     let mut order = Vec::new();
     for _ in 0..3 {

@@ -26,6 +26,7 @@ fn serve() {
     }
     let config = Config::load(words, |_| None).expect("the configuration");
     logging::init(config.log_format, config.log_level);
+    logging::log_panics();
     let server = Server::builder()
         .config(config)
         .handler("stack overflow", |_| Ok(overflow(1)))

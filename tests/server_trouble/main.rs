@@ -10,6 +10,7 @@ mod common;
 mod clock;
 mod crashes;
 mod handlers;
+mod logs;
 mod memory;
 mod output;
 mod threads;

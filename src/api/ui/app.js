@@ -89,9 +89,10 @@ function duration(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const s = ms / 1000;
   if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.floor(s)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`;
+  const rest = (n, unit) => n >= 1 ? ` ${Math.floor(n)} ${unit}` : "";
+  if (s < 3600) return `${Math.floor(s / 60)} min${rest(s % 60, "s")}`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h${rest(s % 3600 / 60, "min")}`;
+  return `${Math.floor(s / 86400)} d${rest(s % 86400 / 3600, "h")}`;
 }
 
 /** How much this machine's clock is ahead of the server's, by the header Date. */
@@ -260,10 +261,11 @@ function table(name, columns, rows, nothing, keys = []) {
 }
 
 function pager(path, filter, page, total) {
+  if (total === 0 && page === 1) return null;
   const last = Math.max(1, Math.ceil(total / PAGE_SIZE));
-  const to = (target, name, on) => on
+  const to = (target, name, on) => (last > 1 || page > 1) && on
     ? el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name)
-    : el("span", { class: "off" }, name);
+    : el("span", { class: "off" });
   return el("nav", { class: "pager", "aria-label": "Pages of this list" },
     to(page - 1, "← Newer", page > 1),
     el("span", {}, `page ${number(page)} of ${number(last)}, ${many(total, "job")}`),
@@ -293,18 +295,19 @@ function chart(title, times, series, say, stacked = false) {
   const top = niceTop(Math.max(0, ...sums));
   const y = (value) => height - value / top * height;
   const grid = [0.25, 0.5, 0.75].map((part) => svg("line", { class: "grid", x1: 0, x2: width, y1: height * part, y2: height * part }));
-  const marks = stacked ? bars() : series.map((one) => lines(one));
-  function bars() {
-    return times.map((at, i) => {
-      let base = 0;
-      const words = series.map((one) => `${one.name} ${say(one.values[i] ?? 0)}`).join(", ");
-      return svg("g", {}, svg("title", {}, `${at}: ${words}`),
-        svg("rect", { class: "hit", x: i * step, y: 0, width: step, height }),
-        series.map((one) => {
-          const value = one.values[i] ?? 0;
-          base += value;
-          return value > 0 && svg("rect", { class: one.kind, x: i * step + step * 0.1, y: y(base), width: step * 0.8, height: value / top * height });
-        }));
+  const said = (value) => value == null ? "–" : say(value);
+  // Each minute says its figures when it is pointed at.
+  const slot = width / Math.max(1, times.length);
+  const minutes = times.map((at, i) => svg("g", {},
+    svg("title", {}, `${at}: ${series.map((one) => `${one.name} ${said(one.values[i])}`).join(", ")}`),
+    svg("rect", { class: "hit", x: i * slot, y: 0, width: slot, height }), stacked && bars(i)));
+  const marks = [minutes, !stacked && series.map((one) => lines(one))];
+  function bars(i) {
+    let base = 0;
+    return series.map((one) => {
+      const value = one.values[i] ?? 0;
+      base += value;
+      return value > 0 && svg("rect", { class: one.kind, x: i * step + step * 0.1, y: y(base), width: step * 0.8, height: value / top * height });
     });
   }
   function lines(one) {
@@ -335,7 +338,17 @@ function chart(title, times, series, say, stacked = false) {
     el("div", { class: "plot" },
       el("span", { class: "top" }, say(top)),
       svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}. ${summary}.` }, grid, marks)),
-    el("div", { class: "axis" }, el("span", {}, times[0]), el("span", {}, times.at(-1))));
+    el("div", { class: "axis" }, el("span", {}, times[0]), el("span", {}, times.at(-1))),
+    asTable());
+  /** The same figures to be read, newest first, without the minutes in which nothing was. */
+  function asTable() {
+    const rows = times.map((at, i) => [at, ...series.map((one) => one.values[i])])
+      .filter(([, ...values]) => values.some((value) => value)).reverse();
+    return el("details", {}, el("summary", { "aria-label": `${title} as a table` }, "Table"),
+      el("div", { class: "figures", tabindex: 0, role: "region", "aria-label": `${title}, minute by minute` },
+        table(title, [["Minute"], ...series.map((one) => [one.name, "n"])],
+          rows.map(([at, ...values]) => [at, ...values.map(said)]), "Nothing in the last hour.", rows.map(([at]) => at))));
+  }
 }
 
 /** The next round number above. */
@@ -392,6 +405,8 @@ const overview = {
       one.values[one.values.length - 1] = statuses.reduce((sum, status) => sum + counts[status], 0);
       return one;
     };
+    const quantiles = (name) => [["median", "p50"], ["95th percentile", "p95"]]
+      .map(([words, part]) => of(words, part, (minute) => minute[`${name}_${part}_ms`]));
     const workers = servers.reduce((sum, server) => sum + server.workers, 0);
     const busy = servers.reduce((sum, server) => sum + server.busy, 0);
     const paused = stats.queues.filter((queue) => queue.paused);
@@ -406,8 +421,9 @@ const overview = {
         paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`))),
       el("div", { class: "charts" },
         chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
-        chart("Wait and run time, mean", times, [of("wait", "wait", (minute) => minute.wait_ms), of("run", "run", (minute) => minute.run_ms)], duration),
-        chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number)),
+        chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number),
+        chart("Wait for a worker", times, quantiles("wait"), duration),
+        chart("Run time", times, quantiles("run"), duration)),
       serversPart(servers, running),
     ];
   },
@@ -450,7 +466,7 @@ function threads({ id, workers, threads }) {
   if (threads === null) return el("p", { class: "nothing" }, "It has not told yet what its threads do.");
   const idle = Math.max(0, workers - threads.length);
   return [
-    threads.length > 0 && table(`Threads of ${id}`, [["Thread", "name"], ["Job"], ["Type", "name"], ["Attempt", "n wide"], ["For", "n"], ["", "wide rest"]],
+    threads.length > 0 && table(`Threads of ${id}`, [["Thread", "name"], ["Job"], ["Type", "name"], ["Attempt", "n wide"], ["For", "n"], ["State", "wide rest"]],
       threads.map((one) => [one.thread ?? "–", jobLink(one.job), one.type, one.attempt, duration(one.for_ms),
         el("span", { class: `status ${DOING[one.state]?.[1] ?? ""}` }, DOING[one.state]?.[0] ?? one.state)]),
       "", threads.map((one) => one.job)),
@@ -468,7 +484,7 @@ const queues = {
   title: "Queues",
   every: 2000,
   read: () => api("GET", "/queues"),
-  render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["", "act"]], queues.map((queue) => [
+  render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["Action", "act"]], queues.map((queue) => [
     el("span", { class: "mono" }, queue.name),
     number(queue.queued),
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
@@ -477,6 +493,8 @@ const queues = {
       { "aria-label": `${queue.paused ? "Resume" : "Pause"} the queue ${queue.name}` }),
   ]), "There is no queue yet.", queues.map((queue) => queue.name)),
 };
+
+const noJob = () => ["There is no job yet. Submit one: ", el("span", { class: "mono" }, "threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
 
 const jobs = {
   title: "Jobs",
@@ -499,7 +517,7 @@ const jobs = {
       jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
       el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
-      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["", "wide fill"]], rows, "No job matches.", jobs.map((job) => job.id)),
+      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, wanted || type ? "No job matches." : noJob(), jobs.map((job) => job.id)),
       pager("/jobs", { status: wanted, type }, page, total), typeList()];
   },
 };
@@ -534,7 +552,7 @@ const job = {
       json("payload", "Payload"),
       job.status === "completed" && json("result", "Result"),
       job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of its attempts"),
-        table("Errors", [["Attempt", "n"], ["When", "n"], ["Error", "rest"]],
+        table("Errors", [["Attempt", "n"], ["When", "n wide"], ["Error", "rest"]],
           job.errors.map((error) => [error.attempt, time(error.at), el("span", { class: "message" }, error.message)]), "")),
     ];
   },
@@ -565,14 +583,14 @@ const dead = {
     const whose = type ? ` of type ${type}` : "";
     const rows = jobs.map((job) => [
       el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), "aria-label": `Select job ${job.id}` }),
-      jobLink(job.id), job.type, job.attempts, time(job.finished_at), el("span", { class: "line" }, job.last_error ?? "")]);
+      jobLink(job.id), job.type, job.attempts, time(job.finished_at), [el("span", { class: "narrow" }, job.type), el("span", { class: "line" }, job.last_error ?? "")]]);
     return [
       el("p", { class: "acts bar" },
         button(`Retry selected (${number(selected.size)})`, "retry-some", {}, { disabled: selected.size === 0 }),
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
         button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
-      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" })], ["Id"], ["Type", "name"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
+      table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" }), "check"], ["Id", "tight"], ["Type", "name wide"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
       pager("/dead", { type }, page, total), typeList()];
   },

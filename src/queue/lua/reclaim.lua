@@ -2,7 +2,7 @@
 -- had not started. Declares it dead first: from then on its takes and beats are refused.
 -- ARGV: server, its beat as it was observed, max crashes, crash|leave, limit
 --       leave: an orderly end, asked for by the server itself; nobody is charged
--- Returns: {'alive'} | {'reclaimed', moved, left, charged, [types of those failed for it], its beat now}
+-- Returns: {'alive'} | {'reclaimed', moved, left, [those charged: {id, type, attempt, crashes, 1 if failed for it}], its beat now}
 -- Protects from: a server that beats after all (the observed value); a reaper that dies half-way (the next one goes on).
 local server, mode, limit = ARGV[1], ARGV[4], tonumber(ARGV[5])
 local beat = call('HGET', SERVERS, server)
@@ -28,9 +28,9 @@ end
 local suspect = string.match(beat, ':(%d+)$')
 
 -- Newest first, each to the front: so the oldest ends up foremost, in the order of submission.
-local ids, handled, charged, moved, failed = call('LRANGE', list, 0, limit - 1), {}, {}, 0, {}
+local ids, handled, charged, moved, told = call('LRANGE', list, 0, limit - 1), {}, {}, 0, {}
 for _, id in ipairs(ids) do
-  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key')
+  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts')
   local running = is_running(job)
   if handled[id] then
     running = false
@@ -39,7 +39,7 @@ for _, id in ipairs(ids) do
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
   elseif running and mode == 'crash' and (not suspect or suspect == id) then
-    charged[#charged + 1] = {id, job[3], job[4], (tonumber(job[5]) or 0) + 1, job[7]}
+    charged[#charged + 1] = {id, job[3], job[4], (tonumber(job[5]) or 0) + 1, job[7], (tonumber(job[8]) or 0) + 1}
     moved = moved + 1
   elseif running or job[1] == 'queued' then
     call('HSET', JOB .. id, 'status', 'queued')
@@ -55,19 +55,19 @@ call('LTRIM', list, #ids, -1)
 
 -- Those with a new crash on their record go to the back of the suspects, oldest first.
 for i = #charged, 1, -1 do
-  local id, kind, queue, crashes, unique_key = unpack(charged[i], 1, 5)
+  local id, kind, queue, crashes, unique_key, attempt = unpack(charged[i], 1, 6)
+  local fails = crashes >= tonumber(ARGV[3])
   call('HSET', JOB .. id, 'crashes', crashes)
   call('HDEL', JOB .. id, 'server')
-  if crashes >= tonumber(ARGV[3]) then
-    local attempts = tonumber(read(id, 'attempts')[1]) or 0
-    add_error(id, attempts + 1, now, '"its server died ' .. crashes .. ' times while this job was running"')
+  if fails then
+    add_error(id, attempt, now, '"its server died ' .. crashes .. ' times while this job was running"')
     finish(id, kind, 'processing', 'failed', now, unique_key)
-    failed[#failed + 1] = kind
   else
     call('HSET', JOB .. id, 'status', 'queued')
     call('LPUSH', fill_list(queue, crashes), id)
   end
+  told[#told + 1] = {id, kind, attempt, crashes, fails and 1 or 0}
 end
 local left = call('LLEN', list)
 if left == 0 then call('DEL', CANCELS .. server) end
-return {'reclaimed', moved, left, #charged, failed, beat}
+return {'reclaimed', moved, left, told, beat}
