@@ -102,6 +102,7 @@ pub struct Metrics {
     types: RwLock<HashMap<String, Arc<OfType>>>,
     most_types: usize,
     recovered: AtomicU64,
+    waiting: AtomicU64,
     requests: Mutex<HashMap<(String, &'static str, u16), u64>>,
 }
 
@@ -114,6 +115,7 @@ impl Metrics {
             types: RwLock::new(types),
             most_types,
             recovered: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             requests: Mutex::default(),
         }
     }
@@ -167,6 +169,16 @@ impl Metrics {
     /// Jobs were taken over from a dead server, or found again after a lost hand-over.
     pub fn recovered(&self, jobs: usize) {
         self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
+    }
+
+    /// A request begins to wait for a job.
+    pub fn wait_begins(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It waits no longer.
+    pub fn wait_ends(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A request was answered. `path` is the route's pattern, never what the client sent.
@@ -237,6 +249,9 @@ impl Metrics {
             "counter",
         );
         let _ = writeln!(out, "{name} {}", self.recovered.load(Ordering::Relaxed));
+        let name = "threadq_http_requests_waiting";
+        header(&mut out, name, "Requests that wait for a job to end.", "gauge");
+        let _ = writeln!(out, "{name} {}", self.waiting.load(Ordering::Relaxed));
         let name = "threadq_http_requests_total";
         header(&mut out, name, "Requests answered.", "counter");
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);

@@ -235,6 +235,7 @@ impl Api {
                 send(request, reply);
             }
             Answered::Later(id, time) => {
+                self.metrics.wait_begins();
                 let parked = upstreams.park(&request);
                 let wait = Wait { id, until: Instant::now() + time, request, pattern, parked };
                 if let Some(wait) = waiting.add(wait) {

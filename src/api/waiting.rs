@@ -44,6 +44,7 @@ pub struct Wait {
 impl Wait {
     /// Counts and sends the answer.
     pub fn answer(self, api: &Api, reply: Reply) {
+        api.metrics.wait_ends();
         api.metrics.answered(self.request.method().as_str(), self.pattern, reply.status);
         drop(self.parked);
         send(self.request, reply);

@@ -50,7 +50,7 @@ fn loses_everything(lose: impl Fn(&TestRedis)) {
     let start =
         || TestServer::builder().redis(&redis).flag("workers", "2").flag("lease-timeout", "2s").start();
     let servers = [start(), start()];
-    let mut old = servers[0].submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 20000}}); 4]);
+    let mut old = servers[0].submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 5000}}); 4]);
     for id in &old {
         servers[0].wait_for_status(*id, "processing");
     }

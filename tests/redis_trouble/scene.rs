@@ -112,13 +112,11 @@ pub fn durable_redis() -> TestRedis {
 
 /// A client that waits for a job's end: from now on, and until it is answered.
 pub fn start_waiting(server: &TestServer, id: u64) -> JoinHandle<Reply> {
-    let parked =
-        || server.metric(r#"threadq_http_requests_total{method="GET",path="/jobs/{id}",code="200"}"#);
-    let before = parked();
+    let waiting = || server.metric("threadq_http_requests_waiting");
+    let before = waiting();
     let api = Api::clone(server);
     let waiter = std::thread::spawn(move || api.get(&format!("/jobs/{id}?wait=60s")));
-    // Such a request is counted when it begins to wait.
-    eventually(LIMIT, "it waits", || parked() > before);
+    eventually(LIMIT, "it waits", || waiting() > before);
     waiter
 }
 
