@@ -1,9 +1,7 @@
 //! Submissions that come while another one is on its way to Redis wait for it and go together, in one round trip. One that
 //! comes alone goes at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::job::NewJob;
 use crate::queue::{Error, Idempotency, Queue, Refused, Submitted};
@@ -42,7 +40,15 @@ struct Line {
 
 struct Waiting {
     submission: Arc<Submission>,
-    turn: Sender<Turn>,
+    turn: Arc<Slot>,
+}
+
+/// Where a turn is put for the thread that waits for it. A channel would spin before it sleeps, which takes the
+/// processor from whom it waits for.
+#[derive(Default)]
+struct Slot {
+    turn: Mutex<Option<Turn>>,
+    put: Condvar,
 }
 
 /// How the waiting ends.
@@ -69,47 +75,44 @@ impl Submitter {
     /// # Errors
     /// As of [`Queue::submit`].
     pub fn submit(&self, submission: Arc<Submission>) -> Outcome {
-        let (turn, answer) = bounded(1);
-        {
+        let slot = Arc::new(Slot::default());
+        let leads = {
             let mut line = self.line();
-            let leads = !std::mem::replace(&mut line.is_led, true);
-            line.waiting.push(Waiting { submission, turn });
-            if leads {
-                // Its own turn, which nobody else gives it.
-                let _ = line.waiting[0].turn.send(Turn::Lead);
-            }
+            line.waiting.push(Waiting { submission, turn: slot.clone() });
+            !std::mem::replace(&mut line.is_led, true)
+        };
+        if !leads && let Turn::Answered(outcome) = slot.take() {
+            return outcome;
         }
-        match wait(&answer) {
+        self.lead();
+        match slot.take() {
             Turn::Answered(outcome) => outcome,
-            Turn::Lead => {
-                self.lead();
-                match wait(&answer) {
-                    Turn::Answered(outcome) => outcome,
-                    Turn::Lead => Err(gone()),
-                }
-            }
+            Turn::Lead => Err(unanswered()),
         }
     }
 
     /// Takes the foremost ones to Redis, and hands over to the next one.
     fn lead(&self) {
         let _next = HandOver(self);
-        let group = self.line().next_group();
+        let mut group = Group(self.line().next_group());
         let submissions: Vec<_> = group
+            .0
             .iter()
             .map(|waiting| (waiting.submission.jobs.as_slice(), waiting.submission.idempotency.as_ref()))
             .collect();
-        match self.queue.submit_all(&submissions, self.max_queue_length) {
+        let answer = self.queue.submit_all(&submissions, self.max_queue_length);
+        drop(submissions);
+        match answer {
             Ok(outcomes) => {
-                for (waiting, outcome) in group.iter().zip(outcomes) {
-                    let _ = waiting.turn.send(Turn::Answered(Ok(outcome)));
+                for (waiting, outcome) in group.0.drain(..).zip(outcomes) {
+                    waiting.turn.put(Turn::Answered(Ok(outcome)));
                 }
             }
             Err(error) => {
                 // Whoever came meanwhile has waited as long as it may; it was not tried, and would fail like this.
                 let behind = std::mem::take(&mut self.line().waiting);
-                for waiting in group.iter().chain(&behind) {
-                    let _ = waiting.turn.send(Turn::Answered(Err(error.clone())));
+                for waiting in group.0.drain(..).chain(behind) {
+                    waiting.turn.put(Turn::Answered(Err(error.clone())));
                 }
             }
         }
@@ -120,12 +123,26 @@ impl Submitter {
     }
 }
 
-fn wait(answer: &Receiver<Turn>) -> Turn {
-    answer.recv().unwrap_or_else(|_| Turn::Answered(Err(gone())))
+fn unanswered() -> Error {
+    Error::Unavailable("the submission got no answer".to_owned())
 }
 
-fn gone() -> Error {
-    Error::Unavailable("the submission got no answer".to_owned())
+impl Slot {
+    fn put(&self, turn: Turn) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
+        self.put.notify_one();
+    }
+
+    /// Waits for a turn.
+    fn take(&self) -> Turn {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match turn.take() {
+                Some(turn) => return turn,
+                None => turn = self.put.wait(turn).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
 }
 
 impl Line {
@@ -142,6 +159,17 @@ impl Line {
     }
 }
 
+/// Those that one leads. Whom it has not answered when it is dropped, however its way ends, learns that.
+struct Group(Vec<Waiting>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for waiting in &self.0 {
+            waiting.turn.put(Turn::Answered(Err(unanswered())));
+        }
+    }
+}
+
 /// Has the next one lead when it is dropped, however the way of this one ends.
 struct HandOver<'a>(&'a Submitter);
 
@@ -149,7 +177,7 @@ impl Drop for HandOver<'_> {
     fn drop(&mut self) {
         let mut line = self.0.line();
         match line.waiting.first() {
-            Some(next) => drop(next.turn.send(Turn::Lead)),
+            Some(next) => next.turn.put(Turn::Lead),
             None => line.is_led = false,
         }
     }
@@ -166,7 +194,7 @@ mod tests {
             job
         };
         let submission = Submission { jobs: payloads.iter().map(job).collect(), idempotency: None };
-        Waiting { submission: Arc::new(submission), turn: bounded(1).0 }
+        Waiting { submission: Arc::new(submission), turn: Arc::default() }
     }
 
     #[test]
@@ -198,13 +226,13 @@ mod tests {
             fetchers: 1,
         };
         let submitter = Submitter::new(Arc::new(Queue::new(&settings).unwrap()), 10);
-        let (turn, behind) = bounded(1);
+        let behind = Arc::new(Slot::default());
         // Somebody leads, and two wait.
         submitter.line().is_led = true;
         submitter.line().waiting.push(waiting(&[GROUP_BYTES]));
-        submitter.line().waiting.push(Waiting { submission: submission("t"), turn });
+        submitter.line().waiting.push(Waiting { submission: submission("t"), turn: behind.clone() });
         submitter.lead();
-        assert!(matches!(behind.recv().unwrap(), Turn::Answered(Err(Error::Unavailable(_)))));
+        assert!(matches!(behind.take(), Turn::Answered(Err(Error::Unavailable(_)))));
         assert!(!submitter.line().is_led);
         for _ in 0..2 {
             assert!(matches!(submitter.submit(submission("t")), Err(Error::Unavailable(_))));

@@ -85,7 +85,6 @@ fn every_dependency_has_its_place() {
         "fetcher.rs",
         "worker.rs",
         "committer.rs",
-        "submitter.rs",
         "maintenance.rs",
         "server.rs",
         "shutdown.rs",
