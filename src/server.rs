@@ -366,10 +366,9 @@ impl Server {
             metrics,
             shutdown: stopping,
         });
-        let fetchers = (0..fetcher_count(&config))
-            .map(|number| {
-                let queue = config.queues[number % config.queues.len()].name.clone();
-                let fetchers = fetchers.clone();
+        let fetchers = (config.queues.iter().enumerate())
+            .map(|(number, queue)| {
+                let (fetchers, queue) = (fetchers.clone(), queue.name.clone());
                 spawn(&format!("fetcher-{number}"), move || fetchers.run(&queue))
             })
             .collect::<Result<_, _>>()?;

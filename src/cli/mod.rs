@@ -67,8 +67,6 @@ pub fn run() -> ExitCode {
     let args = lexopt::Parser::from_env();
     // Locked for each write, not for good: `serve` writes from other threads too.
     let (mut stdin, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
-    // A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
-    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let (out_is_terminal, err_is_terminal) = (out.is_terminal(), err.is_terminal());
     let mut console = Console {
         stdin: &mut stdin,
@@ -80,6 +78,11 @@ pub fn run() -> ExitCode {
         has_bar: false,
     };
     run_in(args, &mut console)
+}
+
+/// A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
+fn env(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Runs the program in these surroundings.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crossbeam_channel::unbounded;
 
 use super::args::{Command, Run};
+use super::env;
 use super::systemd::Systemd;
 use crate::config::Config;
 use crate::logging;
@@ -83,11 +84,6 @@ fn check(args: lexopt::Parser) -> ExitCode {
         println!("ok");
         Ok(())
     })
-}
-
-/// A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
-fn env(name: &str) -> Option<String> {
-    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {

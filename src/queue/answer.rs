@@ -34,7 +34,7 @@ fn one_submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submi
     let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
     match (text(first(&answer)?)?.as_str(), &answer[1..]) {
         ("stored", [first, due]) => {
-            let due_in = u64::try_from(int(due)?).ok().map(Duration::from_millis);
+            let due_in = time_left(due)?;
             Ok(Ok(Submitted {
                 first: id(first)?,
                 count: jobs as u64,
@@ -101,7 +101,7 @@ pub(super) fn settled(answer: Value) -> Result<Vec<Settled>> {
 pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>)> {
     let answer = array(answer)?;
     let [moved, next] = answer.as_slice() else { return Err(unexpected(&Value::Array(answer))) };
-    Ok((count(moved)?, u64::try_from(int(next)?).ok().map(Duration::from_millis)))
+    Ok((count(moved)?, time_left(next)?))
 }
 
 /// What a heartbeat brings back.
@@ -119,7 +119,7 @@ pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
         servers,
         is_watched: int(&watched)? == 1,
         suspects_wait: int(&suspects)? > 0,
-        due_in: u64::try_from(int(&due)?).ok().map(Duration::from_millis),
+        due_in: time_left(&due)?,
     }))
 }
 
@@ -233,19 +233,9 @@ pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>> {
 /// The numbers of jobs and the servers.
 pub(super) fn stats(answer: Value) -> Result<Stats> {
     let mut answer = array(answer)?;
-    let read = |answer: Value| {
-        let answer = array(answer)?;
-        let number = |i: usize| int(answer.get(i).unwrap_or(&Value::Nil)).map(|n| n.max(0) as u64);
-        Ok(ServerInfo {
-            id: text(first(&answer)?)?,
-            started_at_ms: number(1)?,
-            workers: number(2)?,
-            busy: number(3)?,
-            beat_age_ms: number(4)?,
-        })
-    };
     let servers = array(answer.pop().unwrap_or(Value::Nil))?;
-    let servers = servers.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let servers =
+        servers.into_iter().map(|server| server_info(&array(server)?)).collect::<Result<Vec<_>>>()?;
     let counts = Status::ALL.into_iter().zip(&answer);
     let counts = counts.map(|(status, n)| Ok((status, int(n)?.max(0) as u64))).collect::<Result<_>>()?;
     Ok(Stats { counts, servers })
@@ -256,24 +246,33 @@ pub(super) fn workers(answer: Value) -> Result<Vec<(ServerInfo, Option<String>)>
     let mut servers = Vec::new();
     for server in array(answer)? {
         let server = array(server)?;
-        let [id, beat, started_at, workers, busy, age, told] = server.as_slice() else {
+        let [beat, told, info @ ..] = server.as_slice() else {
             return Err(unexpected(&Value::Array(server)));
         };
         if text(beat)?.starts_with('D') {
             continue;
         }
-        let number = |value: &Value| int(value).map(|n| n.max(0) as u64);
-        let info = ServerInfo {
-            id: text(id)?,
-            started_at_ms: number(started_at)?,
-            workers: number(workers)?,
-            busy: number(busy)?,
-            beat_age_ms: number(age)?,
-        };
         let told = (*told != Value::Nil).then(|| text(told)).transpose()?;
-        servers.push((info, told));
+        servers.push((server_info(info)?, told));
     }
     Ok(servers)
+}
+
+/// A server: its name, when it was started, its workers, how many of them are busy, the age of its last beat.
+fn server_info(facts: &[Value]) -> Result<ServerInfo> {
+    let number = |i: usize| int(facts.get(i).unwrap_or(&Value::Nil)).map(|n| n.max(0) as u64);
+    Ok(ServerInfo {
+        id: text(first(facts)?)?,
+        started_at_ms: number(1)?,
+        workers: number(2)?,
+        busy: number(3)?,
+        beat_age_ms: number(4)?,
+    })
+}
+
+/// A time in ms; -1 is none.
+fn time_left(ms: &Value) -> Result<Option<Duration>> {
+    Ok(u64::try_from(int(ms)?).ok().map(Duration::from_millis))
 }
 
 /// Figures by minute.

@@ -42,10 +42,9 @@ const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
 const STEP: u32 = 200;
 /// How long the figures of a minute are kept.
 const HISTORY_LIFE: Duration = Duration::from_secs(2 * 3600);
-
 /// How long servers tell what their workers do after somebody has looked.
 const WATCHED_LIFE: Duration = Duration::from_secs(10);
-/// How long it is held to be true: a few of the longest times between two beats.
+/// How long it is held to be true: a little longer than the longest time between two beats.
 const ACTIVITY_LIFE: Duration = Duration::from_secs(4);
 
 /// Where Redis is and how it is used. No `Debug`: the URL may hold a password.
