@@ -3,7 +3,7 @@
 //! Counters count what happened on this server; gauges over all of Redis are added by the API. The number of labels is
 //! bounded: a flood of made-up job types ends up under `other`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -48,6 +48,11 @@ impl Histogram {
         self.micros.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
     }
 
+    /// How many, how long together in µs, and how many up to each bound.
+    fn figures(&self) -> impl Iterator<Item = &AtomicU64> {
+        [&self.count, &self.micros].into_iter().chain(&self.buckets)
+    }
+
     fn render(&self, out: &mut String, name: &str, kind: &str) {
         let mut sum = 0;
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MS) {
@@ -63,29 +68,34 @@ impl Histogram {
     }
 }
 
-/// The counters of all types together by their names, each since the start.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Totals(BTreeMap<String, u64>);
+/// The counters of all types together, each since the start. What each is, [`Totals::names`] says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals([u64; FIGURES]);
+
+/// Four counters, and two histograms: how many, how long together, and the buckets.
+const FIGURES: usize = 4 + 2 * (2 + BUCKETS_MS.len());
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals([0; FIGURES])
+    }
+}
 
 impl Totals {
+    /// What each is called, in their order.
+    fn names() -> impl Iterator<Item = String> {
+        let of_histogram = |name: &'static str| {
+            let buckets = (0..BUCKETS_MS.len()).map(move |place| bucket_name(name, place));
+            [format!("{name}s"), format!("{name}_us")].into_iter().chain(buckets)
+        };
+        let counters = ["submitted", "completed", "failed", "retried"].map(str::to_owned);
+        counters.into_iter().chain(of_histogram("wait")).chain(of_histogram("run"))
+    }
+
     /// How much more each is than it was; those that are no more are left out.
-    pub fn since(&self, before: &Totals) -> Vec<(&str, u64)> {
-        let was = |name| before.0.get(name).copied().unwrap_or(0);
-        let rises = self.0.iter().map(|(name, now)| (name.as_str(), now.saturating_sub(was(name))));
-        rises.filter(|(_, rise)| *rise > 0).collect()
-    }
-
-    fn add(&mut self, name: String, counter: &AtomicU64) {
-        *self.0.entry(name).or_default() += counter.load(Ordering::Relaxed);
-    }
-
-    /// A histogram of waits or runs: how many, how long together, and how many up to each bound.
-    fn add_histogram(&mut self, name: &str, histogram: &Histogram) {
-        self.add(format!("{name}s"), &histogram.count);
-        self.add(format!("{name}_us"), &histogram.micros);
-        for (place, bucket) in histogram.buckets.iter().enumerate() {
-            self.add(bucket_name(name, place), bucket);
-        }
+    pub fn since(&self, before: &Totals) -> Vec<(String, u64)> {
+        let rises = self.0.iter().zip(before.0).map(|(now, before)| now.saturating_sub(before));
+        Totals::names().zip(rises).filter(|(_, rise)| *rise > 0).collect()
     }
 }
 
@@ -193,17 +203,11 @@ impl Metrics {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for of in self.types.read().unwrap_or_else(PoisonError::into_inner).values() {
-            let counters = [
-                ("submitted", &of.submitted),
-                ("completed", &of.completed),
-                ("failed", &of.failed),
-                ("retried", &of.retries),
-            ];
-            for (name, counter) in counters {
-                totals.add(name.to_owned(), counter);
+            let counters = [&of.submitted, &of.completed, &of.failed, &of.retries];
+            let figures = counters.into_iter().chain(of.wait.figures()).chain(of.processing.figures());
+            for (total, figure) in totals.0.iter_mut().zip(figures) {
+                *total += figure.load(Ordering::Relaxed);
             }
-            totals.add_histogram("wait", &of.wait);
-            totals.add_histogram("run", &of.processing);
         }
         totals
     }

@@ -597,7 +597,7 @@ impl Queue {
     }
 
     /// Adds to the figures of this minute, for charts.
-    pub fn note_history(&self, figures: &[(&str, u64)]) -> Result<()> {
+    pub fn note_history(&self, figures: &[(String, u64)]) -> Result<()> {
         let mut call = self.scripts.note_history.call();
         call.arg(HISTORY_LIFE.as_secs());
         for (name, number) in figures {
