@@ -246,12 +246,9 @@ pub(super) fn workers(answer: Value) -> Result<Vec<(ServerInfo, Option<String>)>
     let mut servers = Vec::new();
     for server in array(answer)? {
         let server = array(server)?;
-        let [beat, told, info @ ..] = server.as_slice() else {
+        let [info @ .., told] = server.as_slice() else {
             return Err(unexpected(&Value::Array(server)));
         };
-        if text(beat)?.starts_with('D') {
-            continue;
-        }
         let told = (*told != Value::Nil).then(|| text(told)).transpose()?;
         servers.push((server_info(info)?, told));
     }

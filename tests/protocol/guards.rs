@@ -99,7 +99,7 @@ const GUARDS: &[Guard] = guards! {
     "common": "an unknown server is not registered",
         "return beat and string.sub(beat, 1, 1) ~= 'D'" => "return not beat or string.sub(beat, 1, 1) ~= 'D'";
     "common": "an unknown server is watched from then on",
-        "if not beat then call('HSET', SERVERS, server, string.format('D%.0f', now_ms())) end" => "";
+        "if not beat then call('HSET', SERVERS, server, 'D' .. digits(now_ms())) end" => "";
     "common": "a key that is no hash is no job",
         "local fields = try_call('HMGET', JOB .. id, ...)" => "local fields = call('HMGET', JOB .. id, ...)";
     "common": "suspects wait apart",
@@ -328,7 +328,7 @@ const GUARDS: &[Guard] = guards! {
     "queues": "a queue is shown once", "if seen[queue] then return end" => "";
     "queues": "an entry that is no id has no age", "if (tonumber(id or '') or 0) > 0 then" => "if id then";
     "stats": "an entry that stands twice runs once", "if not seen[id] and" => "if";
-    "stats": "a dead server is not shown", "if string.sub(beat, 1, 1) ~= 'D' then" => "if true then";
+    "common": "a dead server is not shown", "if string.sub(all[i + 1], 1, 1) ~= 'D' then" => "if true then";
     "get": "a key that is no hash is no job", "redis.pcall('HGETALL'" => "redis.call('HGETALL'";
 
     // What the doctor holds to be sound.
@@ -465,10 +465,9 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "enqueue": "if unique ~= '' then" => "nobody ever holds the empty key; that nobody gets it is a guard";
     "common": "if #text <= PIECE or" => "without it no text ever ends";
     "common": "if number < 1e8 then" => "without it small numbers have zeros in front";
-    "enqueue": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
+    "common": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
     "enqueue": "if queue ~= DEFAULT_QUEUE or" => "saves bytes: what is as by default is read as such";
     "enqueue": "if ids[1] then call('LPUSH'" => "without it Redis refuses a command without words";
-    "settle": "if ids then ids[#ids + 1] = id else" => "without it the first of a group has no place";
     "settle": "if #done > 0 then" => "without it Redis refuses a command without words";
     "common": "if beat == nil then beat = call('HGET'" => "reads what the caller does not know";
     "take": "if fields[i] == 'status' then status =" => "reads a record";

@@ -7,18 +7,18 @@
 -- A dead server is remembered for a while, since a blocked BRPOPLPUSH of it can still move a job into its list.
 local server, now = ARGV[1], now_ms()
 local own, others, all, suspects = false, {}, call('HGETALL', SERVERS), {}
+-- What may have to be told: one question for all, since while nothing happens the answer is no.
+local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED}
 for i = 1, #all, 2 do
   if all[i] == server then own = all[i + 1] end
+  if string.sub(all[i + 1], 1, 1) == 'D' then keys[#keys + 1] = IN_PROGRESS .. all[i] end
 end
 if not is_registered(server, own) then return {'fenced'} end
 call('HINCRBY', SERVERS, server, 1)
 call('HSET', SERVER .. server, 'busy', ARGV[2], 'workers', ARGV[3], 'beat_at', digits(now))
-for i = 5, #ARGV do suspects[#suspects + 1] = WORK .. ARGV[i] .. SUSPECTS end
-
--- One question for all, since while nothing happens the answer is no.
-local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED, unpack(suspects)}
-for i = 1, #all, 2 do
-  if string.sub(all[i + 1], 1, 1) == 'D' then keys[#keys + 1] = IN_PROGRESS .. all[i] end
+for i = 5, #ARGV do
+  suspects[#suspects + 1] = WORK .. ARGV[i] .. SUSPECTS
+  keys[#keys + 1] = suspects[#suspects]
 end
 local is_quiet = call('EXISTS', unpack(keys)) == 0
 

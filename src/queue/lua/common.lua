@@ -105,6 +105,25 @@ local function finish(id, kind, from, to, now, unique_key, ...)
   release_unique(id, unique_key)
 end
 
+-- The servers that are alive, of all entries of the registry: {server, started_at, workers, busy, ms since its last beat}.
+local function living(all, now)
+  local servers = {}
+  for i = 1, #all, 2 do
+    if string.sub(all[i + 1], 1, 1) ~= 'D' then
+      local facts = call('HMGET', SERVER .. all[i], 'started_at', 'workers', 'busy', 'beat_at')
+      servers[#servers + 1] = {all[i], tonumber(facts[1] or 0), tonumber(facts[2] or 0), tonumber(facts[3] or 0),
+        now - tonumber(facts[4] or now)}
+    end
+  end
+  return servers
+end
+
+-- Ids by a word, in the order in which they came.
+local function put(groups, word, id)
+  local ids = groups[word]
+  if ids then ids[#ids + 1] = id else groups[word] = {id} end
+end
+
 -- Remembers an id that stood in a list and has no job behind it; not the gap that a repair has left (judge.lua).
 local function note_lost(id, now)
   if id == '0' then return end
@@ -117,6 +136,6 @@ end
 -- and only the lists of known servers are watched. `beat` is for who knows its entry already, false if there is none.
 local function is_registered(server, beat)
   if beat == nil then beat = call('HGET', SERVERS, server) end
-  if not beat then call('HSET', SERVERS, server, string.format('D%.0f', now_ms())) end
+  if not beat then call('HSET', SERVERS, server, 'D' .. digits(now_ms())) end
   return beat and string.sub(beat, 1, 1) ~= 'D'
 end

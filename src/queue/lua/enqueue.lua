@@ -21,12 +21,6 @@ local function length(queue)
   return lengths[queue]
 end
 
--- Ids by a word, in the order in which they came.
-local function put(groups, word, id)
-  local ids = groups[word]
-  if ids then ids[#ids + 1] = id else groups[word] = {id} end
-end
-
 local function submit(start, count, key, fingerprint)
   if key ~= '' then
     local answer = kept[key] or call('GET', IDEMPOTENCY .. key)

@@ -42,7 +42,7 @@ end
 
 local function set_aside(key)
   local to = SET_ASIDE .. rest(key, PREFIX)
-  if call('EXISTS', to) == 1 then to = to .. string.format(':%.0f', now) end
+  if call('EXISTS', to) == 1 then to = to .. ':' .. digits(now) end
   call('RENAME', key, to)
   return rest(to, PREFIX)
 end

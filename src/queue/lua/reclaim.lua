@@ -13,7 +13,7 @@ local function is_running(job) return job[1] == 'processing' and job[2] == serve
 
 -- Who is charged with the crash is decided once: the suspect that ran, or else everything that ran.
 if string.sub(beat, 1, 1) ~= 'D' then
-  beat = string.format('D%.0f', now)
+  beat = 'D' .. digits(now)
   if mode == 'crash' then
     for _, id in ipairs(call('LRANGE', list, 0, -1)) do
       local job = read(id, 'status', 'server', 'crashes')

@@ -40,8 +40,8 @@ local function settle(id, token, what, text, delay)
   if to == 'completed' then
     call('HSET', JOB .. id, 'status', to, 'finished_at', at, 'attempts', tried, in_pieces('result', text))
     release_unique(id, unique_key)
-    local ids, n = completed[kind], #done
-    if ids then ids[#ids + 1] = id else completed[kind] = {id} end
+    put(completed, kind, id)
+    local n = #done
     done[n + 1], done[n + 2] = at, id
   elseif is_final(to) then
     finish(id, kind, status, to, at, unique_key, 'attempts', tried)
