@@ -68,7 +68,7 @@ impl Histogram {
     }
 }
 
-/// The counters of all types together, each since the start. What each is, [`Totals::names`] says.
+/// The counters of all types together, each since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals([u64; FIGURES]);
 
