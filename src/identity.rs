@@ -13,6 +13,7 @@ use crate::queue::{Error, Queue, Result, ServerId};
 pub struct Identity {
     state: Mutex<State>,
     workers: usize,
+    queues: Vec<String>,
 }
 
 struct State {
@@ -22,9 +23,9 @@ struct State {
 }
 
 impl Identity {
-    /// A new name, which is not entered in Redis yet.
-    pub fn new(workers: usize) -> Identity {
-        Identity { state: Mutex::new(State { id: ServerId::generate(), used: false }), workers }
+    /// A new name, which is not entered in Redis yet, for a server with so many workers that takes from these queues.
+    pub fn new(workers: usize, queues: Vec<String>) -> Identity {
+        Identity { state: Mutex::new(State { id: ServerId::generate(), used: false }), workers, queues }
     }
 
     /// The name.
@@ -60,6 +61,6 @@ impl Identity {
         }
         // Before the answer is known: a name that is entered a second time would no longer be fenced.
         state.used = true;
-        queue.register(&state.id, self.workers)
+        queue.register(&state.id, self.workers, &self.queues)
     }
 }

@@ -283,7 +283,8 @@ impl Server {
 
         let handlers = Arc::new(handlers);
         let metrics = Arc::new(Metrics::new(handlers.kinds()));
-        let identity = Arc::new(Identity::new(config.workers));
+        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        let identity = Arc::new(Identity::new(config.workers, queue_names.clone()));
         let in_hand = Arc::new(InHand::new(config.workers));
         let scheduler = Scheduler::default();
         let (stop, stopping) = shutdown::channel();
@@ -317,7 +318,6 @@ impl Server {
             shutdown: stopping.clone(),
         };
         spawn("committer", move || committer.run())?;
-        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
         let pulse = Pulse::default();
         let heartbeat = Heartbeat {
             queue: queue.clone(),

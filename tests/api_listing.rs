@@ -186,7 +186,7 @@ fn queues_are_listed_with_length_and_age() {
     let names: Vec<_> = queues.iter().filter_map(|q| q["name"].as_str()).collect();
     assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len(), "each once: {names:?}");
     let keys: BTreeSet<_> = emails.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(keys, BTreeSet::from(["name", "queued", "paused", "oldest_ms"]));
+    assert_eq!(keys, BTreeSet::from(["name", "queued", "paused", "oldest_ms", "servers"]));
     let paused = server.act("/queues/emails/pause").expect(200).json();
     assert_eq!(
         (&paused["name"], &paused["paused"], &paused["queued"]),

@@ -67,7 +67,7 @@ impl World {
     /// Starts a job on a server that does nothing.
     fn start_a_job(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 1).unwrap();
+        self.queue.register(&server, 1, &[]).unwrap();
         let shares = [Share { queue: "default".to_owned(), jobs: 1 }];
         let taken = self.queue.take(&server, &shares, Suspects::Any, 3, None).unwrap().unwrap();
         assert_eq!(taken.jobs.len(), 1);

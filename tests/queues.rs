@@ -88,6 +88,55 @@ fn a_paused_queue_holds_its_jobs_on_every_server_until_it_is_resumed() {
 }
 
 #[test]
+fn a_queue_tells_how_many_servers_take_from_it() {
+    let redis = TestRedis::start();
+    let start = |queues: &str| TestServer::builder().redis(&redis).flag("queues", queues).start();
+    let (first, second) = (start("default,mail"), start("mail"));
+    first.submit_job(json!({"type": "echo", "queue": "nowhere"}));
+    let shown = |name: &str| {
+        let servers = |path: &str| {
+            let answer = first.get(path).expect(200).json();
+            let queue = answer["queues"].as_array()?.iter().find(|queue| queue["name"] == name)?;
+            queue["servers"].as_u64()
+        };
+        let (queues, stats) = (servers("/queues"), servers("/stats"));
+        (queues == stats).then_some(queues).flatten()
+    };
+    for (name, servers) in [("default", 1), ("mail", 2), ("nowhere", 0)] {
+        eventually(LIMIT, &format!("{name}: {servers}"), || shown(name) == Some(servers));
+    }
+    let mut second = second;
+    assert_eq!(second.stop(secs(15)), Some(0));
+    assert_eq!(shown("mail"), Some(1));
+}
+
+#[test]
+fn a_misspelt_queue_is_said_to_be_unknown_and_vanishes_when_it_is_resumed() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).flag("queues", "default,mail").start();
+    let names = || {
+        let answer = server.get("/queues").expect(200).json();
+        let queues = answer["queues"].as_array().expect("queues").iter();
+        queues.map(|queue| queue["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let change = |name: &str, verb: &str| {
+        let answer = server.act(&format!("/queues/{name}/{verb}")).expect(200).json();
+        (answer["servers"].clone(), answer.get("known").cloned())
+    };
+    eventually(LIMIT, "the server is entered", || change("mail", "resume").0 == 1);
+    assert_eq!(change("mail", "pause"), (json!(1), None));
+    assert_eq!(change("emial", "pause"), (json!(0), Some(json!(false))));
+    assert_eq!(names(), ["default", "emial", "mail"]);
+    assert_eq!(change("emial", "resume"), (json!(0), Some(json!(false))));
+    assert_eq!(names(), ["default", "mail"]);
+    // Nobody takes from it, but it has a job: that waits for its time, or is queued.
+    server.submit_job(json!({"type": "echo", "queue": "later", "delay_ms": 3_600_000}));
+    assert_eq!(change("later", "pause"), (json!(0), None));
+    server.submit_job(json!({"type": "echo", "queue": "nowhere"}));
+    assert_eq!(change("nowhere", "pause"), (json!(0), None));
+}
+
+#[test]
 fn a_job_that_runs_when_its_queue_is_paused_goes_on() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();

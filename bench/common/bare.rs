@@ -111,7 +111,7 @@ impl Bare {
 
     fn join(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 1).expect("Redis answers");
+        self.queue.register(&server, 1, &[]).expect("Redis answers");
         server
     }
 

@@ -30,10 +30,18 @@ impl Api {
     }
 
     pub(super) fn set_paused(&self, name: &str, paused: bool) -> Answer {
-        self.queue.set_paused(name, paused)?;
+        let has_jobs = self.queue.set_paused(name, paused)?;
         let queues = self.queue.queues(&[name])?;
         let queue = queues.iter().find(|queue| queue.name == name);
-        Ok(Reply::json(200, &queue.map(queue_json)))
+        let answer = queue.map(|queue| {
+            let mut answer = queue_json(queue);
+            // Perhaps the name is misspelt.
+            if queue.servers == 0 && !has_jobs {
+                answer["known"] = json!(false);
+            }
+            answer
+        });
+        Ok(Reply::json(200, &answer))
     }
 
     pub(super) fn stats(&self) -> Answer {
@@ -153,6 +161,7 @@ fn queue_json(queue: &QueueInfo) -> Value {
         "queued": queue.queued,
         "paused": queue.paused,
         "oldest_ms": queue.oldest_ms,
+        "servers": queue.servers,
     })
 }
 

@@ -48,6 +48,10 @@ pub(super) struct QueueView {
     pub queued: u64,
     pub paused: bool,
     pub oldest_ms: Option<u64>,
+    /// How many living servers take from it; a server of an older version does not tell.
+    pub servers: Option<u64>,
+    /// `false` in the answer to pause and resume where no server takes from it and no job is in it.
+    pub known: Option<bool>,
 }
 
 impl QueueView {

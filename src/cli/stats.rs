@@ -124,6 +124,10 @@ fn switch_queue(
     let name = queue_name(name).map_err(|allowed| Error::Usage(format!("{name:?}: {allowed}")))?;
     let answer = client.post(&format!("/queues/{}/{verb}", percent_encode(&name)))?;
     let queue: QueueView = answer.parse()?;
+    if queue.servers == Some(0) {
+        let jobs = if queue.known == Some(false) { " and no job is in it: is the name right?" } else { "" };
+        console.note(&format!("no server takes from queue {name}{jobs}"));
+    }
     let line = format!("queue {name} is {}", queue.state());
     Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
 }
@@ -185,6 +189,30 @@ host-1-ab  2/30  2026-11-24 08:00:00  850 ms ago
             let done = server.run(args);
             assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, ""));
             assert_eq!(server.request().line, line);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_no_server_takes_from_is_said_to_be_such() {
+        let answer = |state: bool, more: &str| {
+            format!(r#"{{"name": "emial", "queued": 0, "paused": {state}, "oldest_ms": null, {more}}}"#)
+        };
+        let typo = "threadq: no server takes from queue emial and no job is in it: is the name right?\n";
+        let cases = [
+            ("pause", answer(true, r#""servers": 0, "known": false"#), "queue emial is paused\n", typo),
+            ("resume", answer(false, r#""servers": 0, "known": false"#), "queue emial is running\n", typo),
+            (
+                "pause",
+                answer(true, r#""servers": 0"#),
+                "queue emial is paused\n",
+                "threadq: no server takes from queue emial\n",
+            ),
+            ("pause", answer(true, r#""servers": 1"#), "queue emial is paused\n", ""),
+        ];
+        for (verb, answer, out, err) in cases {
+            let server = FakeServer::start(&[(200, &answer)]);
+            let done = server.run(&["queues", verb, "emial"]);
+            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, err), "{answer}");
         }
     }
 

@@ -215,7 +215,7 @@ pub(super) fn ids(answer: Value) -> Result<Vec<JobId>> {
 pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>> {
     let read = |answer: Value| {
         let answer = array(answer)?;
-        let [name, queued, paused, oldest] = answer.as_slice() else {
+        let [name, queued, paused, oldest, servers] = answer.as_slice() else {
             return Err(unexpected(&Value::Array(answer)));
         };
         Ok(QueueInfo {
@@ -223,6 +223,7 @@ pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>> {
             queued: count(queued)?,
             paused: int(paused)? == 1,
             oldest_ms: u64::try_from(int(oldest)?).ok(),
+            servers: count(servers)?,
         })
     };
     let mut queues = array(answer)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;

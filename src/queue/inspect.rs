@@ -37,6 +37,8 @@ pub struct QueueInfo {
     pub paused: bool,
     /// The age of its oldest job.
     pub oldest_ms: Option<u64>,
+    /// How many living servers take jobs from it.
+    pub servers: u64,
 }
 
 /// A server that is alive.

@@ -26,7 +26,7 @@ pub(super) const INDEX: &str = "index:";
 pub(super) const READY: &str = "ready";
 /// `servers`, hash, server → beat counter, or `D<ms>[:<suspect id>]` once it is held to be dead.
 pub(super) const SERVERS: &str = "servers";
-/// `server:<server>`, hash: started_at, workers, busy, beat_at.
+/// `server:<server>`, hash: started_at, workers, busy, beat_at, and the queues that it takes from, with commas between.
 pub(super) const SERVER: &str = "server:";
 /// `cancels:<server>`, set of ids: running jobs that this server was asked to stop.
 pub(super) const CANCELS: &str = "cancels:";

@@ -40,6 +40,8 @@ const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
 const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many entries one step of the reaper, scheduler or janitor works on, so that none holds up Redis.
 const STEP: u32 = 200;
+/// How many parked jobs are looked at to find out whether one of them is of a queue: 1 to 2 ms.
+const PARKED_LOOK: u32 = 2_000;
 /// How long the figures of a minute are kept.
 const HISTORY_LIFE: Duration = Duration::from_secs(2 * 3600);
 /// How long servers tell what their workers do after somebody has looked.
@@ -481,10 +483,10 @@ impl Queue {
         answer::promoted(self.run(&self.scripts.promote, &call)?)
     }
 
-    /// Enters a new server.
-    pub fn register(&self, server: &ServerId, workers: usize) -> Result<()> {
+    /// Enters a new server, with how many workers it has and the queues that it takes from.
+    pub fn register(&self, server: &ServerId, workers: usize, queues: &[String]) -> Result<()> {
         let mut call = self.scripts.register.call();
-        call.arg(server.as_str()).arg(workers);
+        call.arg(server.as_str()).arg(workers).arg(queues);
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 
@@ -589,11 +591,12 @@ impl Queue {
         Ok(Some(next).filter(|next| next != "0"))
     }
 
-    /// Lets no job of a queue start, or lets them start again.
-    pub fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
+    /// Lets no job of a queue start, or lets them start again. Gives whether the queue has a job that has not ended; of
+    /// many parked jobs only some are looked at, and then the answer is that it may have one: `true`.
+    pub fn set_paused(&self, queue: &str, paused: bool) -> Result<bool> {
         let mut call = self.scripts.pause.call();
-        call.arg(queue).arg(u8::from(paused));
-        self.run(&self.scripts.pause, &call).map(|_| ())
+        call.arg(queue).arg(u8::from(paused)).arg(PARKED_LOOK);
+        Ok(record::int(&self.run(&self.scripts.pause, &call)?)? == 1)
     }
 
     /// Adds to the figures of this minute, for charts.

@@ -327,6 +327,15 @@ const GUARDS: &[Guard] = guards! {
     "list": "the status is filtered for", "elseif status ~= '' then" => "elseif false then";
     "queues": "a queue is shown once", "if seen[queue] then return end" => "";
     "queues": "an entry that is no id has no age", "if (tonumber(id or '') or 0) > 0 then" => "if id then";
+    "queues": "a dead server takes from no queue", "if string.sub(servers[i + 1], 1, 1) ~= 'D' then" => "if true then";
+    "pause": "an ended job is in no queue", "job[1] and not is_final(job[1]) and" => "job[1] and";
+    "pause": "an entry without a job is in no queue", "job[1] and not is_final(job[1]) and" => "not is_final(job[1]) and";
+    "pause": "a job of another queue does not count", " and (job[2] or DEFAULT_QUEUE) == queue" => "";
+    "pause": "queued jobs count", "call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) > 0 or" => "";
+    "pause": "suspects count", ", WORK .. queue .. SUSPECTS) > 0" => ") > 0";
+    "pause": "behind many parked jobs there may be one", " or call('ZCARD', SCHEDULED) > tonumber(ARGV[3])" => "";
+    "pause": "parked jobs count", "  if is_of_queue(id) then return 1 end\nend\nfor" => "end\nfor";
+    "pause": "running jobs count", "    if is_of_queue(id) then return 1 end\n  end" => "  end";
     "stats": "an entry that stands twice runs once", "if not seen[id] and" => "if";
     "common": "a dead server is not shown", "if string.sub(all[i + 1], 1, 1) ~= 'D' then" => "if true then";
     "get": "a key that is no hash is no job", "redis.pcall('HGETALL'" => "redis.call('HGETALL'";

@@ -1,7 +1,7 @@
 //! Listings: exact for every filter and page, whatever state the jobs are in.
 
-use threadq::job::{JobId, Status};
-use threadq::queue::{Filter, Suspects};
+use threadq::job::{JobId, NewJob, Start, Status};
+use threadq::queue::{Filter, ServerId, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -144,4 +144,72 @@ fn each_queue_is_shown_once_and_is_as_old_as_its_oldest_job() {
         place.raw(&["DEL T:work_queue:default", &format!("LPUSH T:work_queue:default {entry}")]);
         assert_eq!(shown(), [("default".to_owned(), false)], "{entry}");
     }
+}
+
+#[test]
+fn a_queue_tells_how_many_living_servers_take_from_it() {
+    let place = Place::new();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let (a, b, c) = (ServerId::generate(), ServerId::generate(), ServerId::generate());
+    place.queue.register(&a, 1, &names(&["mail", "video"])).unwrap();
+    place.queue.register(&b, 1, &names(&["mail"])).unwrap();
+    place.queue.register(&c, 1, &names(&["mail", "audio"])).unwrap();
+    let taken = || {
+        let queues = place.queue.queues(&["audio", "mai", "mail", "video"]).unwrap();
+        queues.into_iter().map(|queue| queue.servers).collect::<Vec<_>>()
+    };
+    assert_eq!(taken(), [1, 0, 3, 1]);
+    place.dies(&c);
+    assert_eq!(taken(), [0, 0, 2, 1]);
+    place.queue.leave(&b).unwrap();
+    assert_eq!(taken(), [0, 0, 1, 1]);
+    // As a server of another version has entered itself.
+    let _: i64 = place.redis("HDEL", &format!("server:{a}"), &["queues"]);
+    assert_eq!(taken(), [0, 0, 0, 0]);
+}
+
+#[test]
+fn pausing_tells_whether_the_queue_has_a_job() {
+    let place = Place::new();
+    let a = place.server();
+    let has_jobs = |queue: &str| {
+        let paused = place.queue.set_paused(queue, true).unwrap();
+        assert_eq!(place.queue.set_paused(queue, false).unwrap(), paused);
+        paused
+    };
+    let submit = |queue: &str| place.submit_with(|job| job.queue = queue.to_owned());
+    assert!(!has_jobs("default"));
+    // Running, queued, parked, with a crash on its record, ended; each in its own queue.
+    let running = place.submit();
+    let _lease = place.take_one(&a);
+    assert!(has_jobs("default") && !has_jobs("emial"));
+    submit("mail");
+    assert!(has_jobs("mail") && !has_jobs("emial"));
+    place.submit_with(|job| (job.queue, job.start) = ("later".to_owned(), Start::AfterMs(3_600_000)));
+    assert!(has_jobs("later") && !has_jobs("emial"));
+    place.submit_suspect_in("suspects", 1);
+    assert!(has_jobs("suspects") && !has_jobs("emial"));
+    let ended = submit("ended");
+    place.cancel(ended);
+    assert!(!has_jobs("ended"));
+    // What stands in a list is not always a job that lives: one that was cancelled in a fetcher's hand, one that is gone.
+    let (cancelled, gone) = (submit("hand"), submit("gone"));
+    for id in [cancelled, gone] {
+        let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    }
+    place.cancel(cancelled);
+    place.raw(&["DEL T:work_queue:gone", &format!("DEL T:job:{gone}")]);
+    assert!(!has_jobs("hand") && !has_jobs("gone") && has_jobs("default"));
+    assert_eq!(place.status(running), Status::Processing);
+}
+
+#[test]
+fn behind_many_parked_jobs_there_may_be_one_of_any_queue() {
+    let place = Place::new();
+    let mut jobs: Vec<NewJob> = (0..2_001).map(|_| NewJob::new("t")).collect();
+    jobs.iter_mut().for_each(|job| job.start = Start::AfterMs(3_600_000));
+    place.try_submit(&jobs[..2_000]).unwrap();
+    assert!(!place.queue.set_paused("emial", true).unwrap());
+    place.try_submit(&jobs[2_000..]).unwrap();
+    assert!(place.queue.set_paused("emial", true).unwrap());
 }

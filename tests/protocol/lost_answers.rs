@@ -198,7 +198,7 @@ fn a_lost_take_over_is_not_carried_out_twice() {
 #[test]
 fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let place = Place::new();
-    let (identity, in_hand) = (Identity::new(1), InHand::new(1));
+    let (identity, in_hand) = (Identity::new(1, vec![]), InHand::new(1));
     let first = identity.current();
     broken(&place, "register", Loses::Answer, |queue| identity.rejoin(&first, queue, &in_hand));
     // It works under that name all the same, until it is held to be dead.
@@ -226,8 +226,8 @@ fn everything_else_is_safe_to_repeat() {
     assert_eq!(place.handles(id), ["work_queue:default"]);
     broken(&place, "beat", Loses::Answer, |queue| queue.beat(&a, 0, 8, &[]));
     place.queue.beat(&a, 0, 8, &[]).unwrap().unwrap();
-    broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8));
-    place.queue.register(&a, 8).unwrap();
+    broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8, &[]));
+    place.queue.register(&a, 8, &[]).unwrap();
     let delayed = place.submit_delayed();
     place.make_due(delayed);
     broken(&place, "promote", Loses::Answer, Queue::promote);

@@ -113,7 +113,7 @@ impl Place {
 
     pub fn server(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 8).unwrap();
+        self.queue.register(&server, 8, &["default".to_owned()]).unwrap();
         server
     }
 

@@ -291,7 +291,7 @@ fn a_heartbeat_brings_what_its_server_should_know() {
 #[test]
 fn two_threads_that_were_refused_before_the_start_enter_one_name() {
     let place = Place::new();
-    let identity = Identity::new(8);
+    let identity = Identity::new(8, vec![]);
     let in_hand = InHand::new(8);
     let refused = identity.current();
     for _ in 0..2 {

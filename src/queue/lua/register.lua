@@ -1,6 +1,7 @@
 -- Enters a new server.
--- ARGV: server, workers
-local now = now_ms()
+-- ARGV: server, workers, the queues that it takes from
+local now = digits(now_ms())
 call('HSET', SERVERS, ARGV[1], 1)
-call('HSET', SERVER .. ARGV[1], 'started_at', now, 'workers', ARGV[2], 'busy', 0, 'beat_at', now)
+call('HSET', SERVER .. ARGV[1], 'started_at', now, 'workers', ARGV[2], 'busy', 0, 'beat_at', now,
+  'queues', table.concat(ARGV, ',', 3))
 return 1
