@@ -180,8 +180,8 @@ fn pausing_tells_whether_the_queue_has_a_job() {
     let submit = |queue: &str| place.submit_with(|job| job.queue = queue.to_owned());
     assert!(!has_jobs("default"));
     // Running, queued, parked, with a crash on its record, ended; each in its own queue.
-    let running = place.submit();
-    let _lease = place.take_one(&a);
+    place.submit();
+    let lease = place.take_one(&a);
     assert!(has_jobs("default") && !has_jobs("emial"));
     submit("mail");
     assert!(has_jobs("mail") && !has_jobs("emial"));
@@ -200,7 +200,8 @@ fn pausing_tells_whether_the_queue_has_a_job() {
     place.cancel(cancelled);
     place.raw(&["DEL T:work_queue:gone", &format!("DEL T:job:{gone}")]);
     assert!(!has_jobs("hand") && !has_jobs("gone") && has_jobs("default"));
-    assert_eq!(place.status(running), Status::Processing);
+    place.settle(&a, &completed(lease));
+    assert!(!has_jobs("default"));
 }
 
 #[test]
@@ -212,4 +213,22 @@ fn behind_many_parked_jobs_there_may_be_one_of_any_queue() {
     assert!(!place.queue.set_paused("emial", true).unwrap());
     place.try_submit(&jobs[2_000..]).unwrap();
     assert!(place.queue.set_paused("emial", true).unwrap());
+}
+
+#[test]
+fn figures_of_a_minute_are_summed_and_what_workers_do_is_told() {
+    let place = Place::new();
+    let a = place.server();
+    place.submit();
+    for number in [3, 4] {
+        place.queue.note_history(&[("completed".to_owned(), number)]).unwrap();
+    }
+    let minutes = place.queue.history(2).unwrap();
+    let sum = |name: &str| minutes.iter().map(|minute| minute.figures.get(name).unwrap_or(&0)).sum::<u64>();
+    assert_eq!(sum("completed"), 7, "{minutes:?}");
+    assert!(sum("depth_ready") >= 1, "{minutes:?}");
+    assert_eq!(place.queue.workers().unwrap()[0].1, None);
+    place.queue.tell(&a, "works").unwrap();
+    let workers = place.queue.workers().unwrap();
+    assert_eq!((workers[0].0.workers, workers[0].1.as_deref()), (8, Some("works")));
 }

@@ -71,6 +71,11 @@ impl Place {
         command.query(&mut *self.connection.borrow_mut()).unwrap()
     }
 
+    /// The same, and an error of Redis is given back.
+    pub fn try_run(&self, command: &redis::Cmd) -> redis::RedisResult<redis::Value> {
+        command.query(&mut *self.connection.borrow_mut())
+    }
+
     /// Raw commands with `T:` in place of the namespace.
     #[track_caller]
     pub fn raw(&self, commands: &[&str]) {

@@ -1,7 +1,7 @@
 -- Stops a job: scheduled | queued | retrying -> cancelled; a running one is marked, and its server told.
 -- ARGV: id
 -- Returns: {'missing'} | {'final'} | {'cancelled'} | {'requested', server}
-local id, now = ARGV[1], now_ms()
+local id, at = ARGV[1], digits(now_ms())
 local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'unique_key')
 local status = job[1]
 if not status then return {'missing'} end
@@ -17,5 +17,5 @@ if status == 'queued' then
 else
   call('ZREM', SCHEDULED, id)
 end
-finish(id, job[3], status, 'cancelled', now, job[6])
+finish(id, job[3], status, 'cancelled', at, job[6])
 return {'cancelled'}

@@ -1,6 +1,7 @@
 -- What several scripts share; scripts.rs puts it in front of each of them, after the key names.
 -- Every script takes one key, the registry of servers, only to name the slot to a Redis Cluster.
--- Ids have 16 digits: as numbers they must go through digits(), since Lua's own '..' rounds them.
+-- A number goes to Redis as text, through digits(): of the numbers themselves Redis makes texts that differ by its version
+-- (1.8e+12), and Lua's own '..' rounds those of more than 14 digits, as ids are. Only 0, 1, 2 and -1 may stand as they are.
 
 local call, try_call = redis.call, redis.pcall
 
@@ -83,9 +84,9 @@ local function fill_list(queue, crashes)
 end
 
 -- The last 10 errors, one a line: attempt, ms, message as a JSON string (so that it has no line break).
-local function add_error(id, attempt, now, message)
+local function add_error(id, attempt, at, message)
   local errors = call('HGET', JOB .. id, 'errors')
-  local line = string.format('%.0f %.0f ', attempt, now) .. message
+  local line = digits(attempt) .. ' ' .. at .. ' ' .. message
   errors = errors and (errors .. '\n' .. line) or line
   local _, breaks = string.gsub(errors, '\n', '\n')
   for _ = 10, breaks do errors = string.sub(errors, string.find(errors, '\n', 1, true) + 1) end
@@ -98,10 +99,10 @@ end
 
 -- Ends a job: completed, failed or cancelled, with everything that hangs on it. `from` is its status until now; the
 -- fields behind are set besides.
-local function finish(id, kind, from, to, now, unique_key, ...)
-  call('HSET', JOB .. id, 'status', to, 'finished_at', now, ...)
+local function finish(id, kind, from, to, at, unique_key, ...)
+  call('HSET', JOB .. id, 'status', to, 'finished_at', at, ...)
   index_move({id}, kind, from, to)
-  call('ZADD', to == 'failed' and DLQ or DONE, now, id)
+  call('ZADD', to == 'failed' and DLQ or DONE, at, id)
   release_unique(id, unique_key)
 end
 
@@ -125,10 +126,10 @@ local function put(groups, word, id)
 end
 
 -- Remembers an id that stood in a list and has no job behind it; not the gap that a repair has left (judge.lua).
-local function note_lost(id, now)
+local function note_lost(id, at)
   if id == '0' then return end
-  call('ZADD', LOST, now, id)
-  call('ZREMRANGEBYRANK', LOST, 0, -10001)
+  call('ZADD', LOST, at, id)
+  call('ZREMRANGEBYRANK', LOST, 0, '-10001')
 end
 
 -- Whether a server may still take and beat. One that Redis does not know (it lost its data, or the server was stopped for

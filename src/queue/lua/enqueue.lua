@@ -79,7 +79,7 @@ local function submit(start, count, key, fingerprint)
     end
   end
   next_id = next_id + count
-  if key ~= '' then kept[key] = fingerprint .. ' ' .. first .. ' ' .. count .. ' ' .. (due[1] and 1 or 0) end
+  if key ~= '' then kept[key] = fingerprint .. ' ' .. first .. ' ' .. digits(count) .. ' ' .. (due[1] and 1 or 0) end
   return {'stored', first, earliest}
 end
 

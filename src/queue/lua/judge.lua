@@ -31,7 +31,7 @@ local function entries(key)
   if lists[key] then return lists[key] end
   local length, ids = try('LLEN', key) or 0, {}
   local function add(from, to)
-    local page = try('LRANGE', key, from, to) or {}
+    local page = try('LRANGE', key, digits(from), digits(to)) or {}
     for i, id in ipairs(page) do
       ids[id] = ids[id] or {}
       table.insert(ids[id], from + i - 1)
@@ -55,7 +55,7 @@ local function places(key, id, hint)
   if length <= SHORT then return entries(key)[id] or {} end
   local seen, found = length - 1 - tonumber(hint), {}
   local from = math.max(0, seen - 64)
-  local page = try('LRANGE', key, from, seen + SHORT / 2) or {}
+  local page = try('LRANGE', key, digits(from), digits(seen + SHORT / 2)) or {}
   for i, entry in ipairs(page) do
     if entry == id then found[#found + 1] = from + i - 1 end
   end

@@ -43,14 +43,14 @@ local function page_of_queued()
     if rank and rank <= from then from = from + 1 end
   end
   local page = {}
-  for _, id in ipairs(call('ZREVRANGE', set, from, from + limit + #ids - 1)) do
+  for _, id in ipairs(call('ZREVRANGE', set, digits(from), digits(from + limit + #ids - 1))) do
     if not is_running[id] and #page < limit then page[#page + 1] = id end
   end
   return call('ZCARD', set) - #ids, page
 end
 
 local function page_of_one(set)
-  return call('ZCARD', set), call('ZREVRANGE', set, offset, offset + limit - 1)
+  return call('ZCARD', set), call('ZREVRANGE', set, digits(offset), digits(offset + limit - 1))
 end
 
 local function page_of_all()
@@ -69,12 +69,12 @@ local function page_of_all()
   -- The largest id with more than `offset` ids from it upwards: the first of the page.
   while low < high do
     local middle, above = math.ceil((low + high) / 2), 0
-    for _, set in ipairs(sets) do above = above + call('ZCOUNT', set, middle, '+inf') end
+    for _, set in ipairs(sets) do above = above + call('ZCOUNT', set, digits(middle), '+inf') end
     if above > offset then low = middle else high = middle - 1 end
   end
   local ids = {}
   for _, set in ipairs(sets) do
-    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, low, '-inf', 'LIMIT', 0, limit)) do ids[#ids + 1] = id end
+    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, digits(low), '-inf', 'LIMIT', 0, digits(limit))) do ids[#ids + 1] = id end
   end
   table.sort(ids, newest_first)
   return total, slice(ids, 0, limit)

@@ -5,7 +5,7 @@
 --       unreadable: the record's fingerprint; doubled: lines of key and distance, by turns
 -- Returns: for as many of the findings as one step may take, at least one: {'gone'} | {'there', note} | {'mended', note} | {'left', why}
 -- Protects from: a repair of what a server has changed since it was seen.
-local mending, now = ARGV[1] == 'mend', now_ms()
+local mending, at_now = ARGV[1] == 'mend', digits(now_ms())
 local unregistered = {}
 for i = 1, tonumber(ARGV[2]) do unregistered[i] = ARGV[2 + i] end
 
@@ -31,7 +31,7 @@ end
 -- Takes out the entry at this place. In the middle of a long list it leaves a gap.
 local function take_out(key, place)
   local length = call('LLEN', key)
-  call('LSET', key, place, GAP)
+  call('LSET', key, digits(place), GAP)
   if place < SHORT then
     call('LREM', key, 1, GAP)
   elseif length - place <= SHORT then
@@ -42,7 +42,7 @@ end
 
 local function set_aside(key)
   local to = SET_ASIDE .. rest(key, PREFIX)
-  if call('EXISTS', to) == 1 then to = to .. ':' .. digits(now) end
+  if call('EXISTS', to) == 1 then to = to .. ':' .. at_now end
   call('RENAME', key, to)
   return rest(to, PREFIX)
 end
@@ -59,7 +59,7 @@ function look.stranded(_, id, starts)
   end
   return job[5] or '0', function()
     if status == 'scheduled' or status == 'retrying' then
-      call('ZADD', SCHEDULED, job[6] or now, id)
+      call('ZADD', SCHEDULED, job[6] or at_now, id)
       return 'waits for its time again'
     elseif status == 'processing' and job[4] then
       -- Its server may be running it, and then settles it; if not, it finds the entry unknown and puts it back; and if
@@ -78,7 +78,7 @@ function look.unlisted(_, id)
   if not job_faults(id).unlisted then return end
   return '', function()
     local job = read(id, 'status', 'finished_at')
-    call('ZADD', job[1] == 'failed' and DLQ or DONE, job[2] or now, id)
+    call('ZADD', job[1] == 'failed' and DLQ or DONE, job[2] or at_now, id)
     return 'is kept and forgotten like others'
   end
 end
@@ -127,7 +127,7 @@ function look.entry(kind, key, id, hint)
     else
       call(rest(key, CANCELS) and 'SREM' or 'ZREM', key, id)
     end
-    if kind == 'dangling' then note_lost(id, now) end
+    if kind == 'dangling' then note_lost(id, at_now) end
     local job = read(id, 'status', 'queue', 'crashes')
     if rest(key, WORK) and job[1] == 'queued' and not is_listed(id, job[2] or 'default') then
       to_front(id, job[2] or 'default', job[3])
@@ -177,7 +177,7 @@ function look.unreadable(_, id, print)
     for _, set in ipairs({SCHEDULED, DLQ, DONE}) do call('ZREM', set, id) end
     if job[1] and job[2] then index_remove({id}, job[2], job[1]) end
     release_unique(id, job[3])
-    note_lost(id, now)
+    note_lost(id, at_now)
     return 'renamed to ' .. set_aside(JOB .. id)
   end
 end

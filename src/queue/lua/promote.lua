@@ -3,7 +3,8 @@
 -- Returns: {moved, ms until the next one is due or -1}
 -- Protects from: two servers that move the same job.
 local now, moved = now_ms(), 0
-for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+local at = digits(now)
+for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', at, 'LIMIT', 0, ARGV[1])) do
   call('ZREM', SCHEDULED, id)
   local job = read(id, 'status', 'type', 'queue', 'crashes')
   if job[1] == 'scheduled' or job[1] == 'retrying' then
@@ -12,7 +13,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, AR
     call('LPUSH', fill_list(job[3], job[4]), id)
     moved = moved + 1
   elseif not job[1] then
-    note_lost(id, now)
+    note_lost(id, at)
   end
 end
 local next = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')

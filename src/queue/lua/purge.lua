@@ -4,8 +4,8 @@
 local key = ARGV[1] == 'failed' and DLQ or DONE
 local keep_ms, keep, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local over = math.min(limit, call('ZCARD', key) - keep)
-local ids = over > 0 and call('ZRANGE', key, 0, over - 1) or {}
-if #ids == 0 then ids = call('ZRANGEBYSCORE', key, '-inf', now_ms() - keep_ms, 'LIMIT', 0, limit) end
+local ids = over > 0 and call('ZRANGE', key, 0, digits(over - 1)) or {}
+if #ids == 0 then ids = call('ZRANGEBYSCORE', key, '-inf', digits(now_ms() - keep_ms), 'LIMIT', 0, digits(limit)) end
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'type')
   call('ZREM', key, id)

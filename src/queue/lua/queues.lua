@@ -28,6 +28,6 @@ local function add(queue)
     oldest or -1, takers[queue] or 0}
 end
 for _, queue in ipairs(ARGV) do add(queue) end
-for _, queue in ipairs(call('SRANDMEMBER', QUEUES, 1000)) do add(queue) end
-for _, queue in ipairs(call('SRANDMEMBER', PAUSED, 1000)) do add(queue) end
+for _, queue in ipairs(call('SRANDMEMBER', QUEUES, '1000')) do add(queue) end
+for _, queue in ipairs(call('SRANDMEMBER', PAUSED, '1000')) do add(queue) end
 return answers

@@ -7,13 +7,13 @@
 local server, mode, limit = ARGV[1], ARGV[4], tonumber(ARGV[5])
 local beat = call('HGET', SERVERS, server)
 if not beat or (mode == 'crash' and beat ~= ARGV[2]) then return {'alive'} end
-local now, list = now_ms(), IN_PROGRESS .. server
+local at, list = digits(now_ms()), IN_PROGRESS .. server
 
 local function is_running(job) return job[1] == 'processing' and job[2] == server end
 
 -- Who is charged with the crash is decided once: the suspect that ran, or else everything that ran.
 if string.sub(beat, 1, 1) ~= 'D' then
-  beat = 'D' .. digits(now)
+  beat = 'D' .. at
   if mode == 'crash' then
     for _, id in ipairs(call('LRANGE', list, 0, -1)) do
       local job = read(id, 'status', 'server', 'crashes')
@@ -28,14 +28,14 @@ end
 local suspect = string.match(beat, ':(%d+)$')
 
 -- Newest first, each to the front: so the oldest ends up foremost, in the order of submission.
-local ids, handled, charged, moved, told = call('LRANGE', list, 0, limit - 1), {}, {}, 0, {}
+local ids, handled, charged, moved, told = call('LRANGE', list, 0, digits(limit - 1)), {}, {}, 0, {}
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts')
   local running = is_running(job)
   if handled[id] then
     running = false
   elseif running and job[6] then
-    finish(id, job[3], 'processing', 'cancelled', now, job[7])
+    finish(id, job[3], 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
   elseif running and mode == 'crash' and (not suspect or suspect == id) then
@@ -47,21 +47,21 @@ for _, id in ipairs(ids) do
     call('RPUSH', fill_list(job[4], job[5]), id)
     moved = moved + 1
   elseif not job[1] then
-    note_lost(id, now)
+    note_lost(id, at)
   end
   handled[id] = true
 end
-call('LTRIM', list, #ids, -1)
+call('LTRIM', list, digits(#ids), -1)
 
 -- Those with a new crash on their record go to the back of the suspects, oldest first.
 for i = #charged, 1, -1 do
   local id, kind, queue, crashes, unique_key, attempt = unpack(charged[i], 1, 6)
   local fails = crashes >= tonumber(ARGV[3])
-  call('HSET', JOB .. id, 'crashes', crashes)
+  call('HSET', JOB .. id, 'crashes', digits(crashes))
   call('HDEL', JOB .. id, 'server')
   if fails then
-    add_error(id, attempt, now, '"its server died ' .. crashes .. ' times while this job was running"')
-    finish(id, kind, 'processing', 'failed', now, unique_key)
+    add_error(id, attempt, at, '"its server died ' .. digits(crashes) .. ' times while this job was running"')
+    finish(id, kind, 'processing', 'failed', at, unique_key)
   else
     call('HSET', JOB .. id, 'status', 'queued')
     call('LPUSH', fill_list(queue, crashes), id)

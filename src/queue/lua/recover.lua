@@ -3,7 +3,7 @@
 -- ARGV: server, ids, newest first
 -- Returns: how many went back
 -- Protects from: jobs stranded by a lost reply of BRPOPLPUSH or of a take.
-local server, now, moved = ARGV[1], now_ms(), 0
+local server, at, moved = ARGV[1], digits(now_ms()), 0
 local list = IN_PROGRESS .. server
 if not is_registered(server) then return 0 end
 for i = 2, #ARGV do
@@ -12,7 +12,7 @@ for i = 2, #ARGV do
     local job = read(id, 'status', 'server', 'queue', 'crashes', 'cancel', 'type', 'unique_key')
     local running = job[1] == 'processing' and job[2] == server
     if running and job[5] then
-      finish(id, job[6], 'processing', 'cancelled', now, job[7])
+      finish(id, job[6], 'processing', 'cancelled', at, job[7])
       call('HDEL', JOB .. id, 'cancel', 'server')
       call('SREM', CANCELS .. server, id)
     elseif running or job[1] == 'queued' then
@@ -21,7 +21,7 @@ for i = 2, #ARGV do
       call('RPUSH', fill_list(job[3], job[4]), id)
       moved = moved + 1
     elseif not job[1] then
-      note_lost(id, now)
+      note_lost(id, at)
     end
   end
 end

@@ -32,7 +32,7 @@ local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
 local function drop(id, status, owner)
   local runs_here = status == 'processing' and owner == server
   if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then call('LREM', list, 1, id) end
-  if not status then note_lost(id, now) end
+  if not status then note_lost(id, at) end
 end
 
 local function start(id)
@@ -109,7 +109,7 @@ if taken[3] == 1 then return taken end
 
 local function take(queue, number)
   if number <= 0 or is_paused[queue] then return end
-  local ids = call('RPOP', WORK .. queue, number)
+  local ids = call('RPOP', WORK .. queue, digits(number))
   if not ids then return end
   call('LPUSH', list, unpack(ids))
   for i = 1, #ids do
