@@ -12,9 +12,9 @@ use crate::about::{About, log_about};
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::{Job, Status};
-use crate::maintenance::Scheduler;
 use crate::metrics::Metrics;
 use crate::queue::{Error, Queue, Settled, Settlement, Verdict};
+use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 
 /// The most outcomes that are written in one step.

@@ -54,9 +54,9 @@
 //! committer ─ Queue::settle, in groups ─────────────────────────► completed | retrying | dlq_queue | back
 //! ```
 //!
-//! Beside it: the [heartbeat](maintenance::Heartbeat) says that this server lives, takes over what dead servers left and
+//! Beside it: the [heartbeat](heartbeat::Heartbeat) says that this server lives, takes over what dead servers left and
 //! finds jobs whose hand-over was lost, writes the [figures](history) of the dashboard, and tells what workers do while
-//! somebody looks; the [scheduler](maintenance::Scheduler) moves jobs whose time has come into their queues; the janitor
+//! somebody looks; the [scheduler](scheduler::Scheduler) moves jobs whose time has come into their queues; the janitor
 //! forgets old ones; the watchdog stops attempts that take too long. Whether all this goes on, [`liveness`] finds out from
 //! outside; the program tells systemd.
 //!
@@ -102,11 +102,13 @@ pub mod queue;
 pub mod committer;
 pub mod complaint;
 pub mod fetcher;
+pub mod heartbeat;
 pub mod history;
 pub mod identity;
 pub mod inhand;
+pub mod janitor;
 pub mod liveness;
-pub mod maintenance;
+pub mod scheduler;
 pub mod submitter;
 pub mod worker;
 

@@ -85,7 +85,8 @@ fn every_dependency_has_its_place() {
         "fetcher.rs",
         "worker.rs",
         "committer.rs",
-        "maintenance.rs",
+        "heartbeat.rs",
+        "scheduler.rs",
         "server.rs",
         "shutdown.rs",
         "cli/serve.rs",
@@ -112,8 +113,17 @@ fn every_dependency_has_its_place() {
 
 /// What a module must not know.
 fn forbidden(source: &Source) -> &'static [&'static str] {
-    const ENGINE: &[&str] =
-        &["worker", "fetcher", "committer", "maintenance", "inhand", "identity", "server"];
+    const ENGINE: &[&str] = &[
+        "worker",
+        "fetcher",
+        "committer",
+        "heartbeat",
+        "janitor",
+        "scheduler",
+        "inhand",
+        "identity",
+        "server",
+    ];
     match source.module() {
         _ if source.path.starts_with("api/gate/") => {
             &["api", "job", "queue", "handler", "worker", "fetcher", "config", "server", "metrics"]
@@ -138,7 +148,9 @@ fn forbidden(source: &Source) -> &'static [&'static str] {
             "worker",
             "fetcher",
             "committer",
-            "maintenance",
+            "heartbeat",
+            "janitor",
+            "scheduler",
             "inhand",
             "identity",
         ],
@@ -146,8 +158,8 @@ fn forbidden(source: &Source) -> &'static [&'static str] {
         "managed_redis" => {
             &["api", "cli", "config", "queue", "handler", "job", "metrics", "worker", "fetcher"]
         }
-        "worker" | "fetcher" | "committer" | "maintenance" | "history" | "inhand" | "identity"
-        | "metrics" => &["api", "cli", "config", "managed_redis"],
+        "worker" | "fetcher" | "committer" | "heartbeat" | "janitor" | "scheduler" | "history" | "inhand"
+        | "identity" | "metrics" => &["api", "cli", "config", "managed_redis"],
         "api" => &["cli", "worker", "fetcher", "committer", "managed_redis"],
         "cli" if source.path != "cli/serve.rs" => ENGINE,
         _ => &[],

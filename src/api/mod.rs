@@ -33,9 +33,9 @@ use crate::handler::Handlers;
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::JobId;
-use crate::maintenance::Scheduler;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::scheduler::Scheduler;
 use crate::submitter::Submitter;
 
 use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};

@@ -1,10 +1,9 @@
-//! What goes on beside the jobs' way, each on a thread of its own: heartbeat (with reaper and recovery), scheduler, janitor.
+//! The heartbeat: says that this server lives, stops what someone cancelled, takes over what dead servers left, and
+//! finds jobs whose hand-over was lost.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::about::{About, log_about};
 use crate::complaint::Complaint;
@@ -15,6 +14,7 @@ use crate::inhand::InHand;
 use crate::liveness::Pulse;
 use crate::metrics::Metrics;
 use crate::queue::{BLOCK, Beat, Charged, Error, Queue, Reclaimed, ServerId};
+use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 
 /// The longest time between two beats; often enough for a cancel to arrive soon.
@@ -27,12 +27,6 @@ const LONGEST_IDLE_BEAT: Duration = Duration::from_secs(3);
 const LOST_AFTER: Duration = BLOCK.saturating_add(Duration::from_secs(4));
 /// Of so many beats, one looks for lost entries in any case.
 const LOST_LOOK: u64 = 3;
-/// The longest time that the scheduler sleeps. Each beat tells it what is due, also of jobs that others have parked.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Between two looks of the janitor, while jobs end and while none does.
-const LONGEST_TIDYING: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
-/// Between tries while Redis is away.
-const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The heartbeat: says that this server lives, stops what someone cancelled, takes over what dead servers left, and
 /// finds jobs whose hand-over was lost.
@@ -254,89 +248,6 @@ impl Lost {
             self.seen.entry(entry.clone()).or_insert(now);
         }
         unknown.into_iter().filter(|entry| now.duration_since(self.seen[entry]) >= LOST_AFTER).collect()
-    }
-}
-
-/// Moves jobs whose time has come into their queues, and sleeps until the next one is due.
-#[derive(Clone)]
-pub struct Scheduler {
-    alarm: Sender<()>,
-    rung: Receiver<()>,
-    /// When it will look again.
-    next: Arc<Mutex<Instant>>,
-}
-
-impl Default for Scheduler {
-    fn default() -> Scheduler {
-        let (alarm, rung) = bounded(1);
-        Scheduler { alarm, rung, next: Arc::new(Mutex::new(Instant::now())) }
-    }
-}
-
-impl Scheduler {
-    /// A job was parked that is due in so long: wakes the scheduler if it would sleep longer.
-    pub fn due_in(&self, time: Duration) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = Instant::now() + time;
-        if due < *next {
-            *next = due;
-            // A full alarm rings already.
-            let _ = self.alarm.try_send(());
-        }
-    }
-
-    /// Promotes until the end.
-    pub fn run(&self, queue: &Queue, shutdown: &Shutdown) {
-        loop {
-            // Until it is known how long to sleep, whatever is parked must ring.
-            self.plan(LONGEST_SLEEP * 1000);
-            let sleep = match queue.promote() {
-                // A millisecond more, so that what is due then is due by Redis's clock too.
-                Ok((_, Some(due))) => (due + Duration::from_millis(1)).min(LONGEST_SLEEP),
-                Ok((_, None)) => LONGEST_SLEEP,
-                Err(_) => AWAY_PAUSE,
-            };
-            self.plan(sleep);
-            if shutdown.wait_or(&self.rung, sleep) {
-                return;
-            }
-        }
-    }
-
-    fn plan(&self, sleep: Duration) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + sleep;
-    }
-}
-
-/// How long and how many finished jobs are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// Completed and cancelled ones.
-    pub completed: (Duration, u64),
-    /// Failed ones.
-    pub failed: (Duration, u64),
-}
-
-/// Forgets finished jobs in small steps until the end.
-pub fn run_janitor(queue: &Queue, metrics: &Metrics, retention: Retention, shutdown: &Shutdown) {
-    let shortest = retention.completed.0.min(retention.failed.0);
-    let [every, idle] = LONGEST_TIDYING.map(|longest| (shortest / 4).clamp(Duration::from_secs(1), longest));
-    let (mut looked, mut seen) = (Instant::now(), metrics.totals());
-    while !shutdown.wait(every) {
-        let totals = metrics.totals();
-        if totals == seen && looked.elapsed() < idle {
-            continue;
-        }
-        (looked, seen) = (Instant::now(), totals);
-        for (failed, (keep_for, keep)) in [(false, retention.completed), (true, retention.failed)] {
-            while !shutdown.is_requested() && matches!(queue.purge(failed, keep_for, keep), Ok(true)) {}
-        }
-        let mut next = queue.prune_queues(None);
-        while !shutdown.is_requested()
-            && let Ok(Some(from)) = next
-        {
-            next = queue.prune_queues(Some(from));
-        }
     }
 }
 
