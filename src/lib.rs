@@ -126,5 +126,6 @@ pub mod cli;
 pub mod duration;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod http_url;
 pub mod json;
 pub mod logging;

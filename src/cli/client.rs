@@ -5,6 +5,7 @@ use super::error::Error;
 use crate::client::DEFAULT_SERVER;
 // Below the typed client: a command shows the JSON as it came.
 pub(super) use crate::client::{Answer, Transport as Client};
+use crate::http_url::shown;
 
 /// The way to the server that `--server` or the environment names.
 pub(super) fn connect(server: Option<&str>, console: &Console) -> Result<Client, Error> {
@@ -14,8 +15,8 @@ pub(super) fn connect(server: Option<&str>, console: &Console) -> Result<Client,
         (None, None) => ("the default", DEFAULT_SERVER.to_owned()),
     };
     // A command asks once in a while: a connection that the server has closed meanwhile would fail it.
-    let client =
-        Client::new(&url, 0).map_err(|allowed| Error::Usage(format!("{source} {url:?}: {allowed}")))?;
+    let client = Client::new(&url, 0)
+        .map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))?;
     match console.env("THREADQ_API_TOKEN") {
         Some(token) => {
             client.with_token(token).map_err(|allowed| Error::Usage(format!("THREADQ_API_TOKEN: {allowed}")))
@@ -68,7 +69,42 @@ mod tests {
         }
         let done = run_with_env(&["stats"], &[("THREADQ_SERVER", "localhost")]);
         assert_eq!(done.code, 2);
-        assert!(done.err.starts_with("threadq: THREADQ_SERVER \"localhost\": must be a URL"), "{}", done.err);
+        assert!(
+            done.err.starts_with("threadq: THREADQ_SERVER \"localhost\" is no URL; allowed: a URL such as"),
+            "{}",
+            done.err
+        );
+    }
+
+    #[test]
+    fn a_wrong_part_of_the_server_url_is_named_and_nothing_is_sent() {
+        let server = FakeServer::start(&[(200, "{}")]);
+        let port = server.url.rsplit(':').next().unwrap().to_owned();
+        for (url, part) in [
+            ("http://127.0.0.1:99999".to_owned(), "has a port"),
+            (format!("http://127.0.0.1:{port}abc"), "has a port"),
+            ("http://127.0.0.1:0".to_owned(), "has a port"),
+            (format!("http://[127.0.0.1]:{port}"), "has a host in brackets"),
+            (format!("http://127.0.0.1:{port}/a b"), "has a space"),
+        ] {
+            let done = run_with_env(&["stats", "--server", &url], &[("THREADQ_API_TOKEN", "s3cret")]);
+            assert_eq!(done.code, 2, "{}", done.err);
+            assert!(done.err.starts_with(&format!("threadq: --server {url:?} {part}")), "{}", done.err);
+        }
+        assert!(server.is_idle());
+    }
+
+    #[test]
+    fn user_and_password_of_the_server_url_are_sent_decoded() {
+        let server = FakeServer::start(&[(200, r#"{"queues": []}"#)]);
+        let url = server.url.replace("http://", "http://us%40er:p%3Aw@");
+        let done = run(&["queues", "--server", &url]);
+        assert_eq!(done.code, 0, "{}", done.err);
+        assert_eq!(server.request().header("authorization"), Some("Basic dXNAZXI6cDp3"));
+        let done = run_with_env(&["queues", "--server", &url], &[("THREADQ_API_TOKEN", "t")]);
+        assert_eq!(done.code, 2);
+        assert!(done.err.starts_with("threadq: THREADQ_API_TOKEN: cannot be sent beside"), "{}", done.err);
+        assert!(!done.err.contains("us%40er"), "{}", done.err);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub use self::job::{AttemptError, Job};
 pub(crate) use self::repeat::repeat;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport};
+use crate::http_url::shown;
 use crate::job::JobId;
 
 /// The longest that the API lets a request wait for a job.
@@ -72,15 +73,16 @@ pub(crate) struct SubmittedBatch {
 }
 
 impl Client {
-    /// A client of the server at this URL, such as `http://127.0.0.1:8080`; a path is put in front of the API's own.
+    /// A client of the server at this URL, such as `http://127.0.0.1:8080`; a path is put in front of the API's own. A user
+    /// and a password in it, percent-encoded where need be, become Basic authentication.
     ///
     /// Asks nothing yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a URL that cannot be one of a server.
+    /// [`Error::Invalid`] for a URL that cannot be one of a server; the error names the part that is wrong.
     pub fn new(url: &str) -> Result<Client, Error> {
         let mut transport = Transport::new(url, KEPT_CONNECTIONS)
-            .map_err(|allowed| Error::Invalid(format!("{url:?}: {allowed}")))?;
+            .map_err(|problem| Error::Invalid(format!("the URL {} {problem}", shown(url))))?;
         transport.connect_timeout = TIMEOUT;
         transport.silence_timeout = TIMEOUT;
         Ok(Client { transport, patience: PATIENCE })
@@ -89,7 +91,8 @@ impl Client {
     /// Shows this token to the server: what is `api-token` there.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a token that no header can carry.
+    /// [`Error::Invalid`] for a token that no header can carry, or if the URL has a user or a password: a request has
+    /// room for one of them.
     pub fn token(mut self, token: impl Into<String>) -> Result<Client, Error> {
         let transport = self.transport.with_token(token.into());
         self.transport = transport.map_err(|allowed| Error::Invalid(format!("the token {allowed}")))?;
@@ -268,9 +271,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_refused_before() {
-        for url in ["", "127.0.0.1:8080", "ftp://host", "http://", "http://host/?a=1"] {
+        for url in ["", "127.0.0.1:8080", "ftp://host", "http://", "http://host/?a=1", "http://host:99999"] {
             assert!(matches!(Client::new(url), Err(Error::Invalid(_))), "{url:?}");
         }
+        let error = Client::new("http://ann:hunter2@host:8080abc").unwrap_err().to_string();
+        assert!(
+            error.starts_with("the URL \"http://***@host:8080abc\" has a port that is no number"),
+            "{error}"
+        );
+        let error = Client::new("http://ann:hunter2@host").unwrap().token("t").unwrap_err().to_string();
+        assert!(error.starts_with("the token cannot be sent beside the user and password"), "{error}");
         let client = Client::new("http://127.0.0.1:1").unwrap();
         let error = client.clone().token("s3cret\r\nX: y").unwrap_err();
         assert_eq!(error.to_string(), "the token must be visible ASCII characters without spaces");
@@ -284,5 +294,6 @@ mod tests {
     fn the_token_is_not_shown() {
         let client = Client::new("http://127.0.0.1:1").unwrap().token("s3cret").unwrap();
         assert!(!format!("{client:?}").contains("s3cret"));
+        assert!(!format!("{:?}", Client::new("http://ann:hunter2@host")).contains("hunter2"));
     }
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{HeaderMap, Method, Request, Uri, header, request};
+use ureq::http::{HeaderMap, Method, Request, header, request};
 use ureq::{Agent, AsSendBody, Timeout};
 
 use super::error::{Error, Refusal};
+use crate::http_url::HttpUrl;
 use crate::job::JobId;
 
 /// Where a server listens that was told nothing else.
@@ -31,9 +32,10 @@ const MAX_ANSWER_BYTES: u64 = 512 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Transport {
     agent: Agent,
-    /// Without a slash at its end.
+    /// Without user and password, and without a slash at its end.
     base: String,
-    token: Option<String>,
+    /// The value of the header `Authorization`.
+    authorization: Option<String>,
     /// How long to try to connect.
     pub connect_timeout: Duration,
     /// How long the server may be silent.
@@ -73,13 +75,20 @@ struct ErrorBody {
 }
 
 impl Transport {
-    /// The way to the server at this URL, which keeps up to so many connections for the next request. The error is a
-    /// clause that says what is allowed.
+    /// The way to the server at this URL, which keeps up to so many connections for the next request. A user and a
+    /// password in the URL become Basic authentication. The error is a clause that says what is wrong and what is allowed,
+    /// without the URL.
     pub(crate) fn new(url: &str, kept_connections: usize) -> Result<Transport, String> {
+        let wrong =
+            |problem: &str| format!("{problem}; allowed: a URL such as {DEFAULT_SERVER}, without a query");
+        let url = HttpUrl::parse(url).map_err(wrong)?;
+        if url.has_query() {
+            return Err(wrong("has a query"));
+        }
         Ok(Transport {
             agent: agent(kept_connections),
-            base: base_url(url)?,
-            token: None,
+            base: url.as_str().trim_end_matches('/').to_owned(),
+            authorization: url.authorization().map(str::to_owned),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
         })
@@ -90,7 +99,12 @@ impl Transport {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("must be visible ASCII characters without spaces".to_owned());
         }
-        self.token = Some(token);
+        if self.authorization.is_some() {
+            let problem =
+                "cannot be sent beside the user and password of the URL: both are the header Authorization";
+            return Err(problem.to_owned());
+        }
+        self.authorization = Some(format!("Bearer {token}"));
         Ok(self)
     }
 
@@ -137,8 +151,8 @@ impl Transport {
 
     fn request(&self, method: Method, path: &str) -> request::Builder {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        match &self.token {
-            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+        match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
             None => request,
         }
     }
@@ -204,20 +218,6 @@ fn agent(kept_connections: usize) -> Agent {
         .user_agent(concat!("threadq/", env!("CARGO_PKG_VERSION")))
         .build()
         .into()
-}
-
-fn base_url(url: &str) -> Result<String, String> {
-    let wrong = || format!("must be a URL such as {DEFAULT_SERVER}, without a query");
-    let uri: Uri = url.parse().map_err(|_| wrong())?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if uri.scheme_str() == Some("https") && !cfg!(feature = "tls") {
-        return Err("https needs a build with the feature tls".to_owned());
-    }
-    // `Uri` drops a fragment without a word.
-    if !is_http || uri.host().is_none_or(str::is_empty) || uri.query().is_some() || url.contains('#') {
-        return Err(wrong());
-    }
-    Ok(url.trim_end_matches('/').to_owned())
 }
 
 /// Whether nothing was reached at all, rather than something that then fell silent.

@@ -140,7 +140,19 @@ fn an_empty_variable_is_not_set() {
 fn bad_values_are_refused_from_every_source_with_the_same_words() {
     let cases = [
         ("listen", vec!["", "8080", "nowhere:80", "127.0.0.1", "127.0.0.1:65536"], "ADDR:PORT such as"),
-        ("redis-url", vec!["h", "http://h", "rediss://h#insecure", "redis://", "unix://s"], "[[USER]"),
+        (
+            "redis-url",
+            vec![
+                "h",
+                "http://h",
+                "redis://h:99999",
+                "redis://h:6379abc/1",
+                "rediss://h#insecure",
+                "redis://",
+                "unix://s",
+            ],
+            "[[USER]",
+        ),
         ("redis-ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "certificates in PEM"),
         ("data-dir", vec![""], "the path of a folder"),
         ("fsync", vec!["never", "ALWAYS"], "everysec, always"),
@@ -387,7 +399,8 @@ fn bad_handlers_are_refused_by_name() {
         ("[handlers.x]\nexec = ['a', 1]", r#"handlers."x".exec ("#, "is no string"),
         ("[handlers.x]\nexec = ['a', \"\\u0000\"]", r#"handlers."x".exec ("#, "NUL"),
         ("[handlers.x]\nexec = './a'", r#"handlers."x".exec ("#, "is a string; allowed: a list of strings"),
-        ("[handlers.x]\nhttp = 'ftp://h'", r#"handlers."x".http ("#, "is no HTTP URL"),
+        ("[handlers.x]\nhttp = 'ftp://h'", r#"handlers."x".http ("#, "has an unknown scheme"),
+        ("[handlers.x]\nhttp = 'http://h:99999/'", r#"handlers."x".http ("#, "has a port"),
         ("[handlers.x]\nhttp = ['http://h']", r#"handlers."x".http ("#, "is a list"),
         ("[handlers.x]\ntimeout = '0s'", r#"handlers."x".timeout ("#, "1ms to 1d"),
         ("[handlers.x]\ntimeout = '25h'", r#"handlers."x".timeout ("#, "is too large"),

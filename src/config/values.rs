@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{QueueShare, Secret};
+use crate::http_url::{self, HttpUrl};
 use crate::job;
 
 /// The largest count that the numbers of Redis's Lua hold exactly.
@@ -203,23 +204,22 @@ fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
     }
 }
 
-/// A Redis URL of a kind that this build can connect to. Host names and the like are left to the one who connects.
+/// A Redis URL of a kind that this build can connect to.
 pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
     let tls = cfg!(feature = "tls");
     let problem = match text.split_once("://") {
-        None => "is no URL",
         Some(("rediss", _)) if !tls => "asks for TLS, and this program was built without the feature tls",
-        Some(("redis" | "rediss" | "unix" | "redis+unix", _)) if has_gap(text) => {
-            "has a space or a control character in it"
-        }
         // The client would take #insecure as a wish to check no certificate.
         Some(("rediss", rest)) if rest.contains('#') => {
             "has a # in it; certificates are always checked, see redis-ca-file"
         }
-        Some(("redis" | "rediss", rest)) if has_no_host(rest) => "names no host",
+        Some(("unix" | "redis+unix", _)) if has_gap(text) => "has a space or a control character in it",
         Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => "names no absolute path of a socket",
-        Some(("redis" | "rediss" | "unix" | "redis+unix", _)) => return Ok(Secret::new(text)),
-        Some(_) => "has an unknown scheme",
+        Some(("unix" | "redis+unix", _)) => return Ok(Secret::new(text)),
+        _ => match http_url::check_redis(text) {
+            Ok(()) => return Ok(Secret::new(text)),
+            Err(problem) => problem,
+        },
     };
     let scheme = if tls { "redis:// or rediss://" } else { "redis://" };
     let allowed = format!("{scheme}[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH");
@@ -239,25 +239,13 @@ pub(super) fn ca_file(path: &str) -> Result<String, Invalid> {
 
 /// The URL of an HTTP endpoint.
 pub(super) fn http_url(text: &str) -> Result<String, Invalid> {
-    let tls = cfg!(feature = "tls");
-    let problem = match text.split_once("://") {
-        Some(("https", _)) if !tls => "asks for TLS, which this build does not have",
-        Some(("http" | "https", _)) if has_gap(text) => "has a space or a control character in it",
-        Some(("http" | "https", rest)) if has_no_host(rest) => "names no host",
-        Some(("http" | "https", _)) => return Ok(text.to_owned()),
-        _ => "is no HTTP URL",
-    };
-    Err(Invalid::new(problem, if tls { "a URL with http:// or https://" } else { "a URL with http://" }))
+    let scheme = if cfg!(feature = "tls") { "http:// or https://" } else { "http://" };
+    let allowed = format!("a URL with {scheme}, such as http://HOST:PORT/PATH");
+    HttpUrl::parse(text).map(|_| text.to_owned()).map_err(|problem| Invalid::new(problem, allowed))
 }
 
 fn has_gap(text: &str) -> bool {
     text.chars().any(|c| c.is_whitespace() || c.is_control())
-}
-
-fn has_no_host(after_scheme: &str) -> bool {
-    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    host.is_empty() || host.starts_with(':')
 }
 
 /// A token that a client can send in a header.
@@ -403,15 +391,33 @@ mod tests {
         {
             assert!(redis_url(url).is_ok(), "{url}");
         }
-        for url in
-            ["", "h:6379", "redis://", "redis://:1", "redis://u:p@", "unix://s", "http://h", "redis://h /1"]
-        {
+        for url in [
+            "",
+            "h:6379",
+            "redis://",
+            "redis://:1",
+            "redis://u:p@",
+            "unix://s",
+            "http://h",
+            "redis://h /1",
+            "redis://h:99999",
+        ] {
             assert!(redis_url(url).is_err(), "{url}");
         }
         assert_eq!(redis_url("rediss://u:p@h:1/2").is_ok(), cfg!(feature = "tls"));
         assert!(redis_url("rediss://h#insecure").is_err());
         assert!(redis_url("rediss://:1").is_err());
-        for url in ["", "h", "http://", "http:///x", "http://:80/", "ftp://h", "http://h/a b", "HTTP//h"] {
+        for url in [
+            "",
+            "h",
+            "http://",
+            "http:///x",
+            "http://:80/",
+            "ftp://h",
+            "http://h/a b",
+            "HTTP//h",
+            "http://h:0/",
+        ] {
             assert!(http_url(url).is_err(), "{url}");
         }
         assert_eq!(http_url("https://h/x").is_ok(), cfg!(feature = "tls"));

@@ -11,13 +11,14 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 use ureq::config::AutoHeaderValue;
-use ureq::http::header::{DATE, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, DATE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::output::{READ_LIMIT, message_with_start, result_from_output};
 use super::stoppable;
 use super::{Handler, JobContext};
+use crate::http_url::HttpUrl;
 use crate::job::{Failure, Outcome};
 
 /// For finding the host's address, and once more for reaching it: neither wait can be stopped.
@@ -36,7 +37,8 @@ const USER_AGENT: &str = concat!("threadq/", env!("CARGO_PKG_VERSION"));
 
 /// Posts every attempt to a URL.
 pub struct HttpHandler {
-    url: Uri,
+    url: HttpUrl,
+    uri: Uri,
     agent: Agent,
 }
 
@@ -48,19 +50,26 @@ impl fmt::Debug for HttpHandler {
 }
 
 impl HttpHandler {
-    /// A handler that posts jobs to this URL: `http://`, or `https://` with the feature `tls`.
+    /// A handler that posts jobs to this URL: `http://`, or `https://` with the feature `tls`. A user and a password in
+    /// it, percent-encoded where need be, become Basic authentication.
     ///
     /// # Errors
-    /// A sentence: this is no such URL.
+    /// A sentence that names the part that is wrong.
     pub fn new(url: &str) -> Result<HttpHandler, String> {
-        Ok(HttpHandler { url: parse_url(url)?, agent: agent() })
+        // A URL may hold a secret, so it is not shown.
+        let url = HttpUrl::parse(url).map_err(|problem| format!("http: it {problem}"))?;
+        let uri = url.as_str().parse().map_err(|error| format!("http: it is no URL: {error}"))?;
+        Ok(HttpHandler { url, uri, agent: agent() })
     }
 
     /// Sends the job and reads the head of the answer.
     fn post(&self, job: &JobContext) -> Result<ureq::http::Response<Body>, Failure> {
         let json = serde_json::to_string(job.job())?;
-        self.agent
-            .post(&self.url)
+        let mut request = self.agent.post(&self.uri);
+        if let Some(authorization) = self.url.authorization() {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request
             .header("Content-Type", "application/json")
             .header("Threadq-Job-Id", job.job().id.to_string())
             .header("Threadq-Attempt", job.attempt().to_string())
@@ -73,11 +82,10 @@ impl HttpHandler {
 
     fn no_answer(&self, error: &ureq::Error) -> Failure {
         // The path and the query may hold secrets.
-        let host = self.url.host().unwrap_or_default();
-        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let place = self.url.place();
         Failure::retryable(match error {
             ureq::Error::Timeout(ureq::Timeout::Global) => "timed out".to_owned(),
-            _ => message_with_start(&format!("no answer from {host}{port}"), error.to_string().as_bytes()),
+            _ => message_with_start(&format!("no answer from {place}"), error.to_string().as_bytes()),
         })
     }
 }
@@ -102,22 +110,6 @@ impl Handler for HttpHandler {
             (outcome, _) => outcome,
         }
     }
-}
-
-fn parse_url(url: &str) -> Result<Uri, String> {
-    // A URL may hold a secret, so it is not shown.
-    let no_url = |why: &str| format!("the value of http is no URL for a handler: {why}");
-    let uri: Uri = url.parse().map_err(|error| no_url(&format!("{error}")))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") if cfg!(feature = "tls") => {}
-        Some("https") => return Err(no_url("this program was built without the feature tls")),
-        _ => return Err(no_url("it has to start with http:// or https://")),
-    }
-    if uri.host().is_none_or(str::is_empty) {
-        return Err(no_url("it names no host"));
-    }
-    Ok(uri)
 }
 
 fn agent() -> Agent {
@@ -430,12 +422,30 @@ mod tests {
     #[test]
     fn only_http_urls_are_taken() {
         assert!(HttpHandler::new("http://127.0.0.1:9000/notify?x=1").is_ok());
-        assert_eq!(HttpHandler::new("https://example.org").is_ok(), cfg!(feature = "tls"));
-        for url in
-            ["", "/notify", "127.0.0.1:9000", "ftp://example.org", "http://", "http://a b/", "http://:80/"]
-        {
+        for url in ["", "ftp://example.org", "http://:80/", "http://127.0.0.1:99999/"] {
             let refused = HttpHandler::new(url).unwrap_err();
-            assert!(refused.starts_with("the value of http is no URL"), "{refused}");
+            assert!(refused.starts_with("http: it "), "{refused}");
         }
+    }
+
+    #[test]
+    fn whatever_a_url_may_hold_reaches_the_client() {
+        // The reader and the client have different ideas of what stands unescaped in a URL.
+        let odd: String =
+            (0x21..0x7f_u8).map(char::from).filter(|c| !matches!(c, '#' | '%' | '\\' | '?')).collect();
+        for url in [format!("http://h/{odd}"), format!("http://h/x?{odd}?"), "http://h/ü?ü".to_owned()] {
+            assert!(HttpHandler::new(&url).is_ok(), "{url}: {:?}", HttpHandler::new(&url));
+        }
+    }
+
+    #[test]
+    fn user_and_password_are_sent_decoded() {
+        let (url, server) = serve(vec![answer("200 OK", "", "")]);
+        let url = url.replace("http://", "http://us%40er:p%3Aw@");
+        HttpHandler::new(&url).unwrap().handle(&context("{}")).unwrap();
+        let request = server.join().unwrap().remove(0);
+        let sent: Vec<&str> =
+            request.lines().filter(|line| line.to_lowercase().starts_with("authorization")).collect();
+        assert_eq!(sent, ["authorization: Basic dXNAZXI6cDp3"], "{request}");
     }
 }

@@ -1,6 +1,6 @@
 //! From a URL to the client that connections are made with: plain, or with TLS.
 
-use redis::{Client, ConnectionInfo, IntoConnectionInfo};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError};
 
 /// A client for this URL. With `ca`, certificates in PEM, a `rediss://` server must have a certificate of one of these
 /// authorities; else of one that the web trusts. That is checked in any case.
@@ -8,7 +8,9 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo};
 /// # Errors
 /// A sentence that begins with the setting that is wrong, and shows nothing of the URL: it may hold a password.
 pub(super) fn client(url: &str, ca: Option<&str>) -> Result<Client, String> {
-    let wrong_url = |_| "redis-url: it cannot be read as the URL of a Redis".to_owned();
+    // The client's errors name the part that is wrong, and show none of it.
+    let wrong_url =
+        |error: RedisError| format!("redis-url: it cannot be read as the URL of a Redis: {error}");
     let info: ConnectionInfo = url.into_connection_info().map_err(wrong_url)?;
     // Without it Nagle's algorithm holds back the second packet of a large command for 40 ms.
     let tcp = info.tcp_settings().clone().set_nodelay(true);
