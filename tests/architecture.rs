@@ -102,6 +102,7 @@ fn every_dependency_has_its_place() {
         ("simplelog", &["logging.rs"]),
         ("toml", &["config/"]),
         ("lexopt", &["config/", "cli/"]),
+        ("url", &["http_url.rs"]),
         ("crossbeam_channel", THREADS),
     ] {
         let elsewhere = sources().into_iter().filter(|source| !source.is_in(places));
