@@ -91,7 +91,7 @@ fn dead_letters_of_a_type_are_sent_back() {
     with_dead_letters(&server, &[("fail", 30), ("panic", 2)]);
     let browser = Browser::open(&server, "/dead");
     browser.wait_for_text("page 1 of 2, 32 jobs");
-    browser.click("textbox", "Type");
+    browser.click("combobox", "Type");
     browser.write("fail");
     browser.click("button", "Show");
     browser.wait_for_text("page 1 of 2, 30 jobs");

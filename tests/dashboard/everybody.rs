@@ -203,7 +203,7 @@ fn the_keyboard_alone_is_enough() {
     browser.tab_to("link", "Dead letters");
     browser.press("Enter");
     browser.wait_until_drawn("Dead letters");
-    browser.tab_to("textbox", "Type");
+    browser.tab_to("combobox", "Type");
     browser.write("fail");
     browser.press("Enter");
     browser.wait_for_text("Retry all of type fail");

@@ -11,5 +11,6 @@ mod everybody;
 mod figures;
 mod files;
 mod pages;
+mod still;
 mod token;
 mod workers;

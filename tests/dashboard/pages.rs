@@ -149,7 +149,7 @@ fn lists_are_filtered_paged_and_searched() {
     browser.wait_for_text("page 1 of 1, 1 job");
     browser.wait_for_text(&failed.to_string());
     browser.run("document.querySelector('select[name=status]').value = ''");
-    browser.click("textbox", "Type");
+    browser.click("combobox", "Type");
     browser.write("echo");
     browser.press("Enter");
     browser.wait_for_text("page 1 of 2, 30 jobs");
@@ -158,6 +158,99 @@ fn lists_are_filtered_paged_and_searched() {
     browser.write(&failed.to_string());
     browser.press("Enter");
     browser.wait_for_text("Failed for good");
+}
+
+#[test]
+fn a_page_that_is_not_there_says_so_and_leads_on() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let ids = server.submit_batch(&vec![json!({"type": "echo"}); 30]);
+    server.wait_for_status(ids[29], "completed");
+    let browser = Browser::open(&server, "/jobs?page=9999");
+    browser.wait_for_text("There is no page 9,999: the list has 2 pages.");
+    assert_eq!(browser.run("document.body.innerText.includes('There is no job yet')"), false);
+    browser.click("link", "last page");
+    browser.wait_for_text("page 2 of 2, 30 jobs");
+    browser.go(&server, "/dead?page=2");
+    browser.wait_for_text("There is no page 2: the list has 1 page.");
+    browser.click("link", "first page");
+    browser.wait_for_text("No job has failed for good.");
+    for path in ["/nonsense", "/servers/x", "/jobs/1/2", "/toString", "/%E4"] {
+        browser.go(&server, path);
+        browser.wait_for_text(&format!("There is no page at #{path}"));
+        browser.wait_until_drawn("No such page");
+    }
+    browser.click("link", "overview");
+    browser.wait_until_drawn("Overview");
+}
+
+#[test]
+fn an_overview_without_a_job_says_how_to_submit_the_first_one() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let browser = Browser::open(&server, "/");
+    browser.wait_for_text("There is no job yet");
+    for command in
+        [format!("--server http://{}", server.addr()), format!("curl http://{}/jobs", server.addr())]
+    {
+        browser.wait_for_text(&command);
+    }
+    // As it is shown, by a shell.
+    let commands =
+        "[...document.querySelectorAll('pre')].map((pre) => pre.innerText.replaceAll('TYPE', 'echo'))";
+    let commands: Vec<String> = serde_json::from_value(browser.run(commands)).expect("texts");
+    let program = env!("CARGO_BIN_EXE_threadq");
+    for (number, command) in commands.iter().enumerate() {
+        let script = format!("threadq() {{ {program} \"$@\"; }}; {command}");
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        eventually(LIMIT, "the job completes", || server.count("completed") == number as u64 + 1);
+    }
+    browser.wait_until_gone("There is no job yet");
+    browser.wait_for_text("Jobs ended per minute");
+}
+
+#[test]
+fn every_time_is_in_the_zone_of_the_browser_which_is_named() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let id = server.complete("echo", json!({}))["id"].clone();
+    let browser = Browser::open(&server, "/");
+    // Without summer time, and half an hour beside all others: what is UTC by mistake is seen.
+    browser.ask("Emulation.setTimezoneOverride", json!({"timezoneId": "Asia/Kolkata"}));
+    browser.go(&server, &format!("/jobs/{id}"));
+    browser.wait_for_text("times in Asia/");
+    let submitted = time_ms(&server.job(id.as_u64().expect("an id"))["created_at"]);
+    let there = format!("new Date({submitted} + 19800e3).toISOString().replace('T', ' ').replace('Z', '')");
+    browser.wait_until(
+        "it is submitted",
+        &format!("document.querySelector('.timeline').innerText.includes({there})"),
+    );
+}
+
+#[test]
+fn figures_that_are_not_of_now_say_how_old_they_are_and_why() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    server.complete("echo", json!({}));
+    let browser = Browser::open(&server, "/queues");
+    browser.wait_for_text("live");
+    redis.pause();
+    let why = server.get("/queues").expect(503).json()["error"].as_str().expect("a sentence").to_owned();
+    let why = why.split(':').next().expect("a beginning");
+    browser.wait_for_text(&format!("s old: {why}"));
+    browser.wait_for_text("default");
+    browser.go(&server, "/queues");
+    browser.wait_for_text(why);
+    redis.resume();
+    browser.wait_for_text("live");
+    browser.wait_for_text("default");
+    assert_eq!(browser.run("document.querySelectorAll('.stale').length"), 0);
+
+    server.sigstop();
+    browser.wait_for_text("s old: no answer yet");
+    server.sigcont();
+    browser.wait_for_text("live");
 }
 
 #[test]

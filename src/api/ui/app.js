@@ -99,13 +99,24 @@ function duration(ms) {
 let clockOffset = 0;
 const now = () => Date.now() - clockOffset;
 
+/** The time zone of this browser: all times are shown in it. */
+const ZONE = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** A time in this browser's zone, to the millisecond. */
+function exact(text) {
+  const at = new Date(text), pad = (n, length = 2) => String(n).padStart(length, "0");
+  const date = [at.getFullYear(), pad(at.getMonth() + 1), pad(at.getDate())].join("-");
+  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map((n) => pad(n)).join(":");
+  return `${date} ${clock}.${pad(at.getMilliseconds(), 3)}`;
+}
+
 /** A time as a person says it, with the exact one behind it. */
 function time(text) {
   if (!text) return "–";
   const ms = now() - Date.parse(text);
   // The header Date knows no parts of a second.
   const words = Math.abs(ms) < 1500 ? "just now" : ms > 0 ? `${rough(ms)} ago` : `in ${rough(-ms)}`;
-  return el("time", { datetime: text, title: text }, words);
+  return el("time", { datetime: text, title: `${exact(text)} ${ZONE}\n${text}` }, words);
 }
 
 function rough(ms) {
@@ -156,15 +167,19 @@ function members(json) {
 
 // ---- the API --------------------------------------------------------------------------------------------------------
 
-/** Asks the API. Gives the answer's body, and its text as `.text` where `raw` is wanted. */
+/** After so long a question that changes nothing is given up: a server that is stopped would never answer it. */
+const PATIENCE = 15e3;
+
+/** Asks the API. Gives the answer's body, and its text as `.text` where `raw` is wanted. An error has the answer's
+ *  status, or none where there was no answer of threadq's. */
 async function api(method, path, body, raw = false) {
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const answer = await fetch(path, {
-      method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
-    });
+    const signal = method === "GET" ? AbortSignal.timeout(PATIENCE) : undefined;
+    const asked = { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal };
+    const answer = await fetch(path, asked).catch(noAnswer);
     if (answer.status === 401) {
       await login(token);
       continue;
@@ -172,10 +187,24 @@ async function api(method, path, body, raw = false) {
     const sent = Date.parse(answer.headers.get("Date"));
     // Only a clock that is really off is corrected: the header's own coarseness is not.
     if (sent) clockOffset = Math.abs(Date.now() - sent) > 3000 ? Date.now() - sent : 0;
-    const text = await answer.text();
-    const value = text ? JSON.parse(text) : null;
-    if (!answer.ok) throw Object.assign(new Error(value?.error ?? `answer ${answer.status}`), { status: answer.status });
+    const text = await answer.text().catch(noAnswer);
+    const value = parsed(text);
+    if (!answer.ok) throw Object.assign(new Error(value?.error ?? `the answer is ${answer.status}`), { status: answer.status });
+    if (value === undefined) throw new Error("the answer does not come from threadq");
     return raw ? { value, text } : value;
+  }
+}
+
+function noAnswer() {
+  throw new Error("no answer from the server");
+}
+
+/** The value of a JSON text, null for an empty text, undefined for any other text: a proxy answers with its own pages. */
+function parsed(text) {
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return undefined;
   }
 }
 
@@ -215,9 +244,10 @@ const query = (parameters) => {
 
 // ---- asking and saying ----------------------------------------------------------------------------------------------
 
-/** A question; whether the answer is yes. */
-function ask(title, text, yes, danger = false) {
+/** A question; whether the answer is yes. While a question is open no other takes its place under the person's hand. */
+async function ask(title, text, yes, danger = false) {
   const dialog = byId("ask");
+  if (dialog.open) throw new Error(`"${title}" could not be asked, since another question was open.`);
   byId("ask-title").textContent = title;
   byId("ask-text").textContent = text;
   byId("ask-yes").textContent = yes;
@@ -247,8 +277,18 @@ const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
 const button = (name, action, data = {}, attributes = {}) => {
   const all = { type: "button", "data-do": action, ...attributes };
   for (const [key, value] of Object.entries(data)) all[`data-${key}`] = value;
-  return el("button", all, name);
+  return markBusy(el("button", all, name));
 };
+
+/** The actions that were begun and are not done. */
+const underWay = new Set();
+const actionOf = ({ dataset: { do: action, id, queue, type } }) => JSON.stringify([action, id, queue, type]);
+
+/** A button stays marked while its action is under way, however often the page is drawn meanwhile. */
+function markBusy(button) {
+  underWay.has(actionOf(button)) ? button.setAttribute("aria-busy", "true") : button.removeAttribute("aria-busy");
+  return button;
+}
 
 /** A table. Columns are `[title, class]`; a row is a list of cells, and `keys` tell whose each is. */
 function table(name, columns, rows, nothing, keys = []) {
@@ -260,9 +300,19 @@ function table(name, columns, rows, nothing, keys = []) {
         el("tr", { "data-key": keys[at] }, row.map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
 }
 
+const lastPage = (total) => Math.max(1, Math.ceil(total / PAGE_SIZE));
+
+/** What is said in place of a page behind the last one. */
+function noSuchPage(path, filter, page, total) {
+  const last = lastPage(total);
+  const to = (target, name) => el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name);
+  return el("p", { class: "nothing" }, `There is no page ${number(page)}: the list has ${many(last, "page")}. Go to the `,
+    to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
+}
+
 function pager(path, filter, page, total) {
-  if (total === 0 && page === 1) return null;
-  const last = Math.max(1, Math.ceil(total / PAGE_SIZE));
+  if (total === 0) return null;
+  const last = lastPage(total);
   const to = (target, name, on) => (last > 1 || page > 1) && on
     ? el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name)
     : el("span", { class: "off" });
@@ -273,17 +323,22 @@ function pager(path, filter, page, total) {
 }
 
 const types = new Set();
+const typeOption = (type) => el("option", { value: type });
 
-/** Remembers the types of these jobs, to be suggested in the filters. */
+/** Remembers the types of these jobs, and suggests them in the filter. */
 function learnTypes(jobs) {
-  for (const job of jobs) if (types.size < 200) types.add(job.type);
+  for (const { type } of jobs) {
+    if (types.has(type) || types.size >= 200) continue;
+    types.add(type);
+    byId("types")?.append(typeOption(type));
+  }
 }
 
-const typeList = () => el("datalist", { id: "types" }, [...types].sort().map((type) => el("option", { value: type })));
-
+/** The list of suggestions is there from the start: by it the browser tells what kind of field this is. */
 function typeFilter(value) {
-  return el("label", {}, "Type ",
-    el("input", { name: "type", value: value ?? "", list: "types", maxlength: 100, autocomplete: "off", placeholder: "any" }));
+  return [el("label", {}, "Type ",
+    el("input", { name: "type", value: value ?? "", list: "types", maxlength: 100, autocomplete: "off", placeholder: "any" })),
+    el("datalist", { id: "types" }, [...types].map(typeOption))];
 }
 
 // ---- charts ---------------------------------------------------------------------------------------------------------
@@ -386,6 +441,22 @@ function rateOfMinute(minutes, name) {
 
 const perSecond = (n) => n == null ? "–" : `${n < 10 ? n.toFixed(1) : number(Math.round(n))}/s`;
 
+const noJob = () => ["There is no job yet. Submit one: ", el("span", { class: "mono" }, "threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
+
+/** What to do where there is nothing to see yet. */
+function firstSteps() {
+  const token = sessionStorage.getItem(TOKEN) ? " -H \"Authorization: Bearer $THREADQ_API_TOKEN\"" : "";
+  const commands = [
+    `threadq enqueue TYPE --payload '{"n": 1}' --wait --server ${location.origin}`,
+    `curl ${location.origin}/jobs -H 'Content-Type: application/json'${token} -d '{"type": "TYPE", "payload": {"n": 1}}'`,
+  ];
+  return el("section", { "aria-labelledby": "first" },
+    el("h2", { id: "first" }, "There is no job yet"),
+    el("p", {}, "Submit one, by the program or by any HTTP client. TYPE is the name of a handler of this server: one from its config file, or ",
+      el("span", { class: "mono" }, "echo"), " where it was started with ", el("span", { class: "mono" }, "--demo"), "."),
+    commands.map((command) => el("pre", { tabindex: 0, role: "region", "aria-label": "Command to submit a job" }, command)));
+}
+
 const overview = {
   title: "Overview",
   every: 2000,
@@ -410,6 +481,7 @@ const overview = {
     const workers = servers.reduce((sum, server) => sum + server.workers, 0);
     const busy = servers.reduce((sum, server) => sum + server.busy, 0);
     const paused = stats.queues.filter((queue) => queue.paused);
+    const isUnused = STATUSES.every((name) => counts[name] === 0) && minutes.every((minute) => minute.submitted === 0);
     return [
       el("ul", { class: "tiles", "aria-label": "Jobs by status" }, STATUSES.map((name) =>
         el("li", {}, el("a", { href: name === "failed" ? "#/dead" : `#/jobs?status=${name}` },
@@ -419,7 +491,7 @@ const overview = {
         el("span", {}, el("strong", {}, perSecond(rate("failed") ?? rateOfMinute(minutes, "failed"))), " failed"),
         el("span", {}, el("strong", {}, `${number(busy)} of ${number(workers)}`), " workers busy"),
         paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`))),
-      el("div", { class: "charts" },
+      isUnused ? firstSteps() : el("div", { class: "charts" },
         chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
         chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number),
         chart("Wait for a worker", times, quantiles("wait"), duration),
@@ -494,7 +566,6 @@ const queues = {
   ]), "There is no queue yet.", queues.map((queue) => queue.name)),
 };
 
-const noJob = () => ["There is no job yet. Submit one: ", el("span", { class: "mono" }, "threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
 
 const jobs = {
   title: "Jobs",
@@ -513,12 +584,13 @@ const jobs = {
   read: ({ status, type, page }) => api("GET", "/jobs" + query({ status, type, page: page ?? 1, limit: PAGE_SIZE })),
   render({ jobs, page, total }, { status: wanted, type }) {
     learnTypes(jobs);
+    if (page > lastPage(total)) return [noSuchPage("/jobs", { status: wanted, type }, page, total)];
     const rows = jobs.map((job) => [
       jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
       el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
       table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, wanted || type ? "No job matches." : noJob(), jobs.map((job) => job.id)),
-      pager("/jobs", { status: wanted, type }, page, total), typeList()];
+      pager("/jobs", { status: wanted, type }, page, total)];
   },
 };
 
@@ -567,7 +639,7 @@ function timeline(job) {
   if (job.scheduled_at && ["scheduled", "retrying"].includes(job.status)) steps.push([job.status === "retrying" ? "Next attempt" : "Due", job.scheduled_at, job.status]);
   // Where two are of the same time, the order above is right.
   steps.sort((a, b) => Date.parse(a[1]) - Date.parse(b[1]));
-  return steps.map(([what, at, kind]) => el("li", { class: kind }, el("span", {}, what), " ", el("span", { class: "mono" }, at.replace("T", " ").replace("Z", "")), " ", time(at)));
+  return steps.map(([what, at, kind]) => el("li", { class: kind }, el("span", {}, what), " ", el("span", { class: "mono" }, exact(at)), " ", time(at)));
 }
 
 const selected = new Set();
@@ -579,6 +651,7 @@ const dead = {
   read: ({ type, page }) => api("GET", "/dlq" + query({ type, page: page ?? 1, limit: PAGE_SIZE })),
   render({ jobs, page, total }, { type }) {
     learnTypes(jobs);
+    if (page > lastPage(total)) return [noSuchPage("/dead", { type }, page, total)];
     const all = jobs.length > 0 && jobs.every((job) => selected.has(job.id));
     const whose = type ? ` of type ${type}` : "";
     const rows = jobs.map((job) => [
@@ -592,7 +665,7 @@ const dead = {
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
       table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" }), "check"], ["Id", "tight"], ["Type", "name wide"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
-      pager("/dead", { type }, page, total), typeList()];
+      pager("/dead", { type }, page, total)];
   },
 };
 
@@ -676,14 +749,17 @@ document.addEventListener("click", async (event) => {
   const target = event.target.closest("[data-do]");
   if (!target) return;
   event.preventDefault();
-  if (target.getAttribute("aria-busy")) return;
-  target.setAttribute("aria-busy", "true");
+  const action = actionOf(target);
+  if (underWay.has(action)) return;
+  underWay.add(action);
+  markBusy(target);
   try {
-    await actions[target.dataset.do](target.dataset);
+    await actions[target.dataset.do]({ ...target.dataset });
   } catch (error) {
     say(error.message, true);
   }
-  target.removeAttribute("aria-busy");
+  underWay.delete(action);
+  document.querySelectorAll("[data-do][aria-busy]").forEach(markBusy);
   if (target.dataset.do !== "skip") refresh();
 });
 
@@ -695,7 +771,7 @@ document.addEventListener("change", (event) => {
     const id = Number(box.dataset.select);
     event.target.checked ? selected.add(id) : selected.delete(id);
   }
-  draw();
+  draw(true);
 });
 
 document.addEventListener("submit", (event) => {
@@ -719,11 +795,28 @@ let shown = null, timer = null, turn = 0;
 function route() {
   const [path, parameters] = location.hash.slice(1).split("?");
   const given = Object.fromEntries(new URLSearchParams(parameters));
-  const [, page = "", id] = path.split("/");
-  if (page === "jobs" && id) return { page: "jobs", view: job, given: { id } };
-  const view = { servers, jobs, queues, dead }[page];
-  return view ? { page, view, given } : { page: "overview", view: overview, given: {} };
+  const [, page = "", id, ...more] = path.split("/");
+  if (page === "jobs" && id && !more.length) return { page, view: job, given: { id } };
+  const views = { "": overview, servers, jobs, queues, dead };
+  if (!Object.hasOwn(views, page) || id || more.length) return { page: null, view: nowhere, given: {} };
+  return { page: page || "overview", view: views[page], given };
 }
+
+const nowhere = {
+  title: "No such page",
+  every: null,
+  read: async () => ({}),
+  render: () => el("p", { class: "nothing" }, "There is no page at ", el("span", { class: "mono" }, decodeHash()), ". Go to the ",
+    el("a", { href: "#/" }, "overview"), "."),
+};
+
+const decodeHash = () => {
+  try {
+    return decodeURIComponent(location.hash);
+  } catch {
+    return location.hash;
+  }
+};
 
 function open() {
   const { page, view, given } = route();
@@ -737,45 +830,76 @@ function open() {
   const heading = el("h1", { tabindex: -1 }, view.title);
   const body = el("div", { id: "body", "aria-busy": "true" });
   byId("main").replaceChildren(el("div", { class: "head" }, heading, view.head?.(given) ?? []), body);
-  shown = { view, given, body, data: null };
+  shown = { view, given, body, data: null, at: null, asked: null, trouble: null };
   // Whoever listens to the page hears where it is now.
   if (!isFirst) heading.focus();
   refresh();
 }
 
-function draw() {
-  if (shown.data !== null) show(shown.body, shown.view.render(shown.data, shown.given));
+/** Whether a button of the mouse or a key is held down: what is below it must not change before it is let go. */
+let isPressed = false;
+const setPressed = (value) => () => { isPressed = value; };
+for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, setPressed(true), true);
+for (const name of ["pointerup", "pointercancel", "keyup"]) document.addEventListener(name, setPressed(false), true);
+// What is let go elsewhere is not told.
+window.addEventListener("blur", setPressed(false));
+
+function hasSelection() {
+  const selection = getSelection();
+  return !selection.isCollapsed && selection.containsNode(shown.body, true);
+}
+
+/** Draws what was read, unless a person would lose something by it: a press under way, a selection, a question. */
+function draw(isWanted = false) {
+  if (shown.data === null) return;
+  const isHeld = isPressed || hasSelection() || document.querySelector("dialog[open]");
+  if (isWanted || !isHeld) show(shown.body, shown.view.render(shown.data, shown.given));
 }
 
 /** Reads anew and draws, and again after a while. Only the newest of several calls goes on. */
 async function refresh() {
   clearTimeout(timer);
-  const mine = ++turn, { view, given, body } = shown;
-  const link = byId("link");
+  const mine = ++turn, page = shown, isFirst = page.data === null;
+  page.asked ??= performance.now();
   try {
-    const data = await view.read(given);
+    const data = await page.view.read(page.given, page.data);
     if (mine !== turn) return;
-    shown.data = data;
-    draw();
-    link.textContent = "live";
-    link.className = "ok";
+    Object.assign(page, { data, at: performance.now(), trouble: null });
+    draw(isFirst);
   } catch (error) {
     if (mine !== turn) return;
     const isAway = !error.status || error.status >= 500;
-    link.textContent = isAway ? "no answer" : "live";
-    link.className = isAway ? "bad" : "ok";
+    page.trouble = isAway ? error.message : null;
     // What was shown stays, unless it is gone or the question was wrong.
-    if (!isAway || shown.data === null) {
-      shown.data = null;
-      show(body, el("p", { class: "error box", role: "alert" }, error.status ? error.message : "The server does not answer."));
+    if (!isAway || isFirst) {
+      Object.assign(page, { data: null, at: null });
+      show(page.body, el("p", { class: "error box", role: "alert" }, error.message));
     }
   }
-  body.removeAttribute("aria-busy");
-  if (!document.hidden) timer = setTimeout(refresh, view.every);
+  page.asked = null;
+  page.body.removeAttribute("aria-busy");
+  tellAge();
+  if (!document.hidden && page.view.every) timer = setTimeout(refresh, page.view.every);
+}
+
+/** Says whether what is shown is true now, and if not, how old it is and why. */
+function tellAge() {
+  const { asked, at, body, trouble } = shown;
+  const isLate = asked !== null && performance.now() - asked > 5000;
+  const isStale = trouble !== null || isLate;
+  const age = at !== null && `${rough(performance.now() - at)} old: `;
+  const state = isStale ? [age && el("span", { "aria-hidden": "true" }, age), trouble ?? "no answer yet"]
+    : hasSelection() ? "on hold while text is selected" : at !== null && "live";
+  // The age is hidden from screen readers, which would read it out each second.
+  show(byId("link"), [state]);
+  byId("link").className = isStale ? "bad" : "ok";
+  body.classList.toggle("stale", isStale && at !== null);
 }
 
 document.addEventListener("visibilitychange", () => {
   document.hidden ? clearTimeout(timer) : refresh();
 });
 window.addEventListener("hashchange", open);
+byId("zone").textContent = `times in ${ZONE}`;
+setInterval(() => document.hidden || tellAge(), 1000);
 open();
