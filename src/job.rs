@@ -30,7 +30,7 @@ pub struct JobId(u64);
 
 impl JobId {
     /// The largest id, so that every JSON reader keeps it exact.
-    const MAX: u64 = (1 << 53) - 1;
+    pub(crate) const MAX: u64 = (1 << 53) - 1;
 
     /// The id with this number; `None` for 0 and from 2^53 on.
     pub fn new(number: u64) -> Option<JobId> {
@@ -269,6 +269,9 @@ pub struct Job {
     pub server: Option<String>,
     /// How often it was started, crashes and all: the fencing token of the latest attempt.
     pub starts: u64,
+    /// The names of fields that are missing or damaged in its record, and that have a default here; they are shown as
+    /// null. Such a job is never run.
+    pub unreadable: Vec<&'static str>,
 }
 
 /// One attempt at a job. A job that is started again is another attempt, on whichever server.
@@ -308,14 +311,14 @@ impl Serialize for Job {
         #[derive(Serialize)]
         struct Shown<'a> {
             id: JobId,
-            r#type: &'a str,
+            r#type: Option<&'a str>,
             queue: &'a str,
-            status: Status,
-            payload: &'a RawValue,
-            attempts: u32,
-            max_attempts: u32,
-            crashes: u32,
-            timeout_ms: u64,
+            status: Option<Status>,
+            payload: Option<&'a RawValue>,
+            attempts: Option<u32>,
+            max_attempts: Option<u32>,
+            crashes: Option<u32>,
+            timeout_ms: Option<u64>,
             created_at: Time,
             scheduled_at: Option<Time>,
             started_at: Option<Time>,
@@ -327,16 +330,17 @@ impl Serialize for Job {
             server: Option<&'a str>,
         }
 
+        let can_read = |field| !self.unreadable.contains(&field);
         let shown = Shown {
             id: self.id,
-            r#type: &self.kind,
+            r#type: can_read("type").then_some(&*self.kind),
             queue: &self.queue,
-            status: self.status,
-            payload: &self.payload,
-            attempts: self.attempts,
-            max_attempts: self.max_attempts,
-            crashes: self.crashes,
-            timeout_ms: self.timeout_ms,
+            status: can_read("status").then_some(self.status),
+            payload: can_read("payload").then_some(&*self.payload),
+            attempts: can_read("attempts").then_some(self.attempts),
+            max_attempts: can_read("max_attempts").then_some(self.max_attempts),
+            crashes: can_read("crashes").then_some(self.crashes),
+            timeout_ms: can_read("timeout_ms").then_some(self.timeout_ms),
             created_at: Time(self.id.created_at_ms()),
             scheduled_at: self.scheduled_at_ms.map(Time),
             started_at: self.started_at_ms.map(Time),

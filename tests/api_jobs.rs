@@ -456,3 +456,22 @@ fn one_connection_carries_many_requests() {
         assert_eq!(job.json()["payload"], n);
     }
 }
+
+#[test]
+fn a_job_whose_record_is_damaged_is_shown_by_the_api_and_the_client() {
+    let redis = TestRedis::start();
+    let server = TestServer::observer(&redis);
+    let id = server.submit("echo", json!({"n": 1}));
+    let _: i64 = redis.query(&["HSET", &format!("{{threadq}}:job:{id}"), "attempts", "x", "timeout_ms", "y"]);
+    let job = server.get(&format!("/jobs/{id}")).expect(200).json();
+    assert_eq!((&job["attempts"], &job["timeout_ms"]), (&Value::Null, &Value::Null), "{job}");
+    assert_eq!((&job["payload"]["n"], &job["status"]), (&json!(1), &json!("queued")), "{job}");
+    let page = server.get("/jobs?status=queued").expect(200).json();
+    assert_eq!((&page["total"], &page["jobs"][0]), (&json!(1), &job));
+    let client = threadq::client::Client::new(&format!("http://{}", server.addr())).expect("a client");
+    let seen = client.get(id.to_string().parse().expect("an id")).expect("the job");
+    assert_eq!((seen.attempts, seen.timeout_ms), (0, 0));
+    // It can be got rid of.
+    server.act(&format!("/jobs/{id}/cancel")).expect(200);
+    server.delete(&format!("/jobs/{id}")).expect(204);
+}

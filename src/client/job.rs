@@ -1,7 +1,7 @@
 //! A job as the API tells it.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::Error;
@@ -9,7 +9,8 @@ use crate::job::{JobId, Status};
 
 /// A job, as it was when the server answered. Times are RFC 3339 in UTC with milliseconds, so they sort as texts.
 ///
-/// Fields that a newer server may add are ignored.
+/// Fields that a newer server may add are ignored. Where a job's record is damaged, the server gives null for what it cannot
+/// read; here a number is 0 then and a text empty.
 ///
 /// ```no_run
 /// use threadq::client::{Client, Error};
@@ -31,21 +32,26 @@ pub struct Job {
     /// Unique, and larger than the id of every job submitted before.
     pub id: JobId,
     /// The type.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "null_as_default")]
     pub kind: String,
     /// The queue that it goes through.
     pub queue: String,
-    /// Where it stands.
+    /// Where it stands. `Queued` where the server cannot read it, because the job's record is damaged.
+    #[serde(deserialize_with = "null_as_queued")]
     pub status: Status,
     /// As it was submitted; see [`Job::payload`].
     pub(crate) payload: Box<RawValue>,
     /// Runs that ended or failed since it was submitted or sent back; crashes don't count.
+    #[serde(deserialize_with = "null_as_default")]
     pub attempts: u32,
     /// After so many failed attempts it is failed.
+    #[serde(deserialize_with = "null_as_default")]
     pub max_attempts: u32,
     /// How often its server died while it ran and it was held to be the reason.
+    #[serde(deserialize_with = "null_as_default")]
     pub crashes: u32,
     /// How long one attempt may take.
+    #[serde(deserialize_with = "null_as_default")]
     pub timeout_ms: u64,
     /// When it was submitted.
     pub created_at: String,
@@ -65,6 +71,14 @@ pub struct Job {
     pub unique_key: Option<String>,
     /// The server that has or had it last.
     pub server: Option<String>,
+}
+
+fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+fn null_as_queued<'de, D: Deserializer<'de>>(from: D) -> Result<Status, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(Status::Queued))
 }
 
 /// Why an attempt failed.

@@ -31,6 +31,7 @@ pub(crate) fn job(payload: &str) -> Job {
         unique_key: None,
         server: None,
         starts: 1,
+        unreadable: Vec::new(),
     }
 }
 

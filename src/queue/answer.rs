@@ -81,7 +81,7 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
                 job.server = Some(server.to_string());
                 taken.jobs.push((Lease { id, token: job.starts }, job));
             }
-            Err(broken) => taken.broken.push((Lease { id, token: broken.starts + 1 }, broken.reason)),
+            Err(broken) => taken.broken.push((Lease { id, token: broken.job.starts + 1 }, broken.reason)),
         }
     }
     Ok(Ok(taken))
@@ -181,10 +181,10 @@ pub(super) fn changed(answer: Value) -> Result<Vec<Changed>> {
     array(answer)?.into_iter().map(read).collect()
 }
 
-/// One job; `None` if there is none, or none that can be read.
+/// One job; `None` if there is none.
 pub(super) fn job(id: JobId, answer: Value) -> Result<Option<Job>> {
     let fields = array(answer)?;
-    Ok(if fields.is_empty() { None } else { readable(id, fields) })
+    Ok((!fields.is_empty()).then(|| readable(id, fields)))
 }
 
 /// The statuses and types of jobs; `None` for one that is gone.
@@ -201,7 +201,7 @@ pub(super) fn page(answer: Value) -> Result<Page> {
     let mut jobs = Vec::with_capacity(answer.len() - 1);
     for record in answer.drain(1..) {
         let (id, fields) = record_of(record)?;
-        jobs.extend(readable(id, fields));
+        jobs.push(readable(id, fields));
     }
     Ok(Page { total, jobs })
 }
@@ -293,11 +293,10 @@ fn record_of(record: Value) -> Result<(JobId, Vec<Value>)> {
     Ok((id, fields))
 }
 
-fn readable(id: JobId, fields: Vec<Value>) -> Option<Job> {
-    let broken = match to_job(id, fields) {
-        Ok(job) => return Some(job),
-        Err(broken) => broken,
-    };
-    log_about!(warn, About::job(id), "its record is broken: {}", broken.reason);
-    None
+/// A job as far as its record can be read: a damaged one is shown too.
+fn readable(id: JobId, fields: Vec<Value>) -> Job {
+    to_job(id, fields).unwrap_or_else(|broken| {
+        log_about!(warn, About::job(id), "its record is broken: {}", broken.reason);
+        *broken.job
+    })
 }

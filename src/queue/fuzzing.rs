@@ -72,7 +72,10 @@ fn check_record(id: JobId, fields: Vec<Value>) {
             let shown = serde_json::to_string(&job).expect("a job that was read can be shown");
             assert!(shown.contains(&format!("\"status\":\"{}\"", job.status)));
         }
-        Err(Broken { reason, .. }) => assert!(!reason.is_empty()),
+        Err(Broken { job, reason }) => {
+            assert!(!reason.is_empty());
+            serde_json::to_string(&job).expect("what was read of a job can be shown");
+        }
     }
 }
 

@@ -12,15 +12,18 @@ use crate::job::{AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIME
 
 use super::error::{Error, Result};
 
-/// A record that no job can be read from.
+/// A record with a field that is missing or cannot be read: such a job is shown, and never run.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// The fencing token, so that the entry can be settled all the same.
-    pub(super) starts: u64,
+    /// What can be read of it. Its `starts` are the fencing token, so that the entry can be settled all the same.
+    pub(super) job: Box<Job>,
     pub(super) reason: String,
 }
 
 /// Reads `field, value, ..` as a job.
+///
+/// # Errors
+/// What can be read of the job, and the reason why it cannot be run.
 pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, Broken> {
     let mut job = Job {
         id,
@@ -40,8 +43,9 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
         unique_key: None,
         server: None,
         starts: 0,
+        unreadable: vec!["type", "status"],
     };
-    let (mut has_status, mut has_type, mut broken) = (false, false, None);
+    let mut broken = None;
     let (mut payload, mut result) = (Pieces::default(), Pieces::default());
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -59,14 +63,18 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
         });
         let read = match name.as_slice() {
             b"type" => {
-                has_type = true;
+                job.unreadable.retain(|field| *field != "type");
                 job.kind = value;
                 true
             }
-            b"status" => {
-                has_status = true;
-                value.parse().map(|status| job.status = status).is_ok()
-            }
+            b"status" => match value.parse() {
+                Ok(status) => {
+                    job.unreadable.retain(|field| *field != "status");
+                    job.status = status;
+                    true
+                }
+                Err(_) => false,
+            },
             b"queue" => {
                 job.queue = value;
                 true
@@ -83,14 +91,14 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
                 job.errors = value.lines().filter_map(to_error).collect();
                 true
             }
-            b"attempts" => value.parse().map(|number| job.attempts = number).is_ok(),
-            b"max_attempts" => value.parse().map(|number| job.max_attempts = number).is_ok(),
-            b"crashes" => value.parse().map(|number| job.crashes = number).is_ok(),
-            b"timeout_ms" => value.parse().map(|number| job.timeout_ms = number).is_ok(),
+            b"attempts" => read_into(&mut job.attempts, &value, "attempts", &mut job.unreadable),
+            b"max_attempts" => read_into(&mut job.max_attempts, &value, "max_attempts", &mut job.unreadable),
+            b"crashes" => read_into(&mut job.crashes, &value, "crashes", &mut job.unreadable),
+            b"timeout_ms" => read_into(&mut job.timeout_ms, &value, "timeout_ms", &mut job.unreadable),
             b"starts" => token(&value).map(|number| job.starts = number).is_some(),
-            b"scheduled_at" => value.parse().map(|ms| job.scheduled_at_ms = Some(ms)).is_ok(),
-            b"started_at" => value.parse().map(|ms| job.started_at_ms = Some(ms)).is_ok(),
-            b"finished_at" => value.parse().map(|ms| job.finished_at_ms = Some(ms)).is_ok(),
+            b"scheduled_at" => number(&value).map(|ms| job.scheduled_at_ms = Some(ms)).is_some(),
+            b"started_at" => number(&value).map(|ms| job.started_at_ms = Some(ms)).is_some(),
+            b"finished_at" => number(&value).map(|ms| job.finished_at_ms = Some(ms)).is_some(),
             _ => true,
         };
         if !read {
@@ -99,17 +107,48 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
     }
     match payload.into_json() {
         Ok(text) => job.payload = text.unwrap_or(job.payload),
-        Err(()) => broken = Some("field payload cannot be read".to_owned()),
+        Err(()) => {
+            job.unreadable.push("payload");
+            broken = Some("field payload cannot be read".to_owned());
+        }
     }
     match result.into_json() {
         Ok(text) => job.result = text,
         Err(()) => broken = Some("field result cannot be read".to_owned()),
     }
-    match broken {
-        None if has_status && has_type => Ok(job),
-        None => Err(Broken { starts: job.starts, reason: "a field is missing".to_owned() }),
-        Some(reason) => Err(Broken { starts: job.starts, reason }),
+    let is_missing = broken.is_none() && !job.unreadable.is_empty();
+    match broken.or_else(|| is_missing.then(|| "a field is missing".to_owned())) {
+        None => Ok(job),
+        Some(reason) => Err(Broken { job: Box::new(job), reason }),
     }
+}
+
+/// Reads a number, or notes that its field cannot be read.
+fn read_into<T: TryFrom<u64>>(
+    to: &mut T,
+    text: &str,
+    field: &'static str,
+    unreadable: &mut Vec<&'static str>,
+) -> bool {
+    match number(text) {
+        Some(number) => {
+            *to = number;
+            true
+        }
+        None => {
+            unreadable.push(field);
+            false
+        }
+    }
+}
+
+/// A whole number. A script of version 0.4 may have written it as `1.8e+12`: Redis 7.2.0 to 7.2.4 do so.
+fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    let short = || {
+        let number: f64 = text.contains("e+").then(|| text.parse().ok())??;
+        (number.fract() == 0.0 && (0.0..=JobId::MAX as f64).contains(&number)).then_some(number as u64)
+    };
+    text.parse().ok().or_else(short).and_then(|number| T::try_from(number).ok())
 }
 
 /// A text that is spread over fields, in whatever order they come.

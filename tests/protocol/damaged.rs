@@ -1,8 +1,9 @@
 //! Records that a stranger's hand has damaged, one field at a time. Such a job never stops a script half-way, and with it
 //! the jobs beside it.
 
+use serde_json::Value;
 use threadq::job::{JobId, Status};
-use threadq::queue::{ServerId, Settled, Suspects, Taken};
+use threadq::queue::{Filter, ServerId, Settled, Suspects, Taken};
 
 use crate::place::{Place, buried, completed, ids, in_progress, retried};
 
@@ -100,4 +101,54 @@ fn a_damaged_job_of_a_dead_server_goes_on_and_the_others_too() {
         assert_eq!(place.status(good), Status::Completed);
         place.queue.leave(&heir).unwrap();
     });
+}
+
+#[test]
+fn a_damaged_job_is_shown_with_null_for_what_cannot_be_read() {
+    let place = Place::new();
+    let (bad, good) = (place.submit(), place.submit());
+    let record = format!("job:{bad}");
+    let shown = || {
+        let job = serde_json::to_value(place.queue.get(bad).unwrap()).unwrap();
+        let page = place.queue.list(&Filter::default(), 0, 10).unwrap();
+        assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good, bad]);
+        assert_eq!(serde_json::to_value(&page.jobs[1]).unwrap(), job);
+        job
+    };
+    let whole = shown();
+    let fields =
+        ["type", "status", "attempts", "max_attempts", "crashes", "timeout_ms", "payload", "started_at"];
+    for field in fields {
+        let before: Option<String> = place.redis("HGET", &record, &[field]);
+        for text in ["{x", "1.5", "-1", "1e400", "18446744073709551616"] {
+            if field == "type" || (field == "payload" && text != "{x") {
+                continue;
+            }
+            let _: i64 = place.redis("HSET", &record, &[field, text]);
+            let mut expected = whole.clone();
+            expected[field] = Value::Null;
+            assert_eq!(shown(), expected, "{field} is {text}");
+        }
+        let _: i64 = place.redis("HDEL", &record, &[field]);
+        // What a record leaves out is as by default, but for these.
+        let expected = if matches!(field, "type" | "status") { &Value::Null } else { &whole[field] };
+        assert_eq!(&shown()[field], expected, "{field} is missing");
+        if let Some(before) = before {
+            let _: i64 = place.redis("HSET", &record, &[field, &before]);
+        }
+    }
+    assert_eq!(shown(), whole);
+}
+
+/// As Redis 7.2.0 to 7.2.4 have written numbers for the scripts of version 0.4.
+#[test]
+fn a_short_number_is_read_as_what_it_is() {
+    let place = Place::new();
+    let id = place.submit();
+    let _: i64 =
+        place.redis("HSET", &format!("job:{id}"), &["started_at", "1.8e+12", "scheduled_at", "1.79e+12"]);
+    let job = place.job(id);
+    assert_eq!((job.started_at_ms, job.scheduled_at_ms), (Some(1_800_000_000_000), Some(1_790_000_000_000)));
+    let a = place.server();
+    assert_eq!(ids(&place.take(&a, 1)), [id]);
 }
