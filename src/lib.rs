@@ -124,6 +124,7 @@ pub mod threads;
 #[doc(hidden)]
 pub mod cli;
 pub mod duration;
+mod early_answer;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http_url;

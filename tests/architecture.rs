@@ -97,7 +97,7 @@ fn every_dependency_has_its_place() {
         ("rustls", &["queue/client.rs"]),
         ("tiny_http", &["api/"]),
         ("httparse", &["api/gate/"]),
-        ("ureq", &["handler/", "client/"]),
+        ("ureq", &["handler/", "client/", "early_answer.rs"]),
         ("ctrlc", &["cli/serve.rs", "cli/top.rs"]),
         ("simplelog", &["logging.rs"]),
         ("toml", &["config/"]),

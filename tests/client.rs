@@ -276,6 +276,24 @@ fn a_redis_that_is_away_for_a_while_is_waited_for() {
 }
 
 #[test]
+fn what_a_server_says_before_it_has_read_all_is_its_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = client(listener.local_addr().unwrap()).patience(Duration::ZERO);
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 4096]).unwrap();
+        let body = r#"{"error": "the body is too large", "code": "body_too_large"}"#;
+        let length = body.len();
+        write!(stream, "HTTP/1.1 413 X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+            .unwrap();
+    });
+    let large = Submission::new("echo").payload(&"x".repeat(12 << 20)).unwrap();
+    let refusal = refusal(client.submit(&large).unwrap_err());
+    assert_eq!((refusal.status, refusal.code.as_str()), (413, "body_too_large"));
+    server.join().unwrap();
+}
+
+#[test]
 fn a_server_that_is_not_there_is_unreachable_until_it_comes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

@@ -10,9 +10,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, Method, Request, header, request};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Timeout};
 
 use super::error::{Error, Refusal};
+use crate::early_answer::EarlyAnswerConnector;
 use crate::http_url::HttpUrl;
 use crate::job::JobId;
 
@@ -205,7 +208,7 @@ impl Transport {
 }
 
 fn agent(kept_connections: usize) -> Agent {
-    Agent::config_builder()
+    let config = Agent::config_builder()
         // Jobs and tokens go to the server that was named, through nobody else.
         .proxy(None)
         .max_redirects(0)
@@ -216,8 +219,11 @@ fn agent(kept_connections: usize) -> Agent {
         // Far below the minute after which a server closes one.
         .max_idle_age(KEPT_TIME)
         .user_agent(concat!("threadq/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
+        .build();
+    let connector = ().chain(TcpConnector::default()).chain(EarlyAnswerConnector);
+    #[cfg(feature = "tls")]
+    let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
+    Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
 /// Whether nothing was reached at all, rather than something that then fell silent.

@@ -438,6 +438,41 @@ mod tests {
         }
     }
 
+    /// Reads the head and some of the body, says something, and closes with the rest of the body unread.
+    fn answer_early(said: String) -> (String, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 4096]).unwrap();
+            stream.write_all(said.as_bytes()).unwrap();
+        });
+        (url, server)
+    }
+
+    fn early_outcome(said: String) -> Outcome {
+        let (url, server) = answer_early(said);
+        let large = format!("\"{}\"", "x".repeat(12 << 20));
+        let outcome = HttpHandler::new(&url).unwrap().handle(&context(&large));
+        server.join().unwrap();
+        outcome
+    }
+
+    #[test]
+    fn what_a_server_says_before_it_has_read_all_decides() {
+        let refused = early_outcome(answer("413 Content Too Large", "", "at most 1 MB"));
+        assert_eq!(refused.unwrap_err(), Failure::permanent("answered 413 Payload Too Large: at most 1 MB"));
+        let busy = early_outcome(answer("503 Service Unavailable", "Retry-After: 7\r\n", ""));
+        let Err(Failure::Retryable { retry_after, .. }) = busy else { panic!("{busy:?}") };
+        assert_eq!(retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(early_outcome(answer("200 OK", "", "enough")).unwrap().get(), "\"enough\"");
+        for nothing in ["", "HTTP/1.1 413 Con"] {
+            let broken = early_outcome(nothing.to_owned()).unwrap_err();
+            let Failure::Retryable { message, .. } = broken else { panic!("{broken:?}") };
+            assert!(message.starts_with("no answer from 127.0.0.1:"), "{message}");
+        }
+    }
+
     #[test]
     fn user_and_password_are_sent_decoded() {
         let (url, server) = serve(vec![answer("200 OK", "", "")]);

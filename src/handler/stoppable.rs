@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 
 use super::StopSignal;
+use crate::early_answer::EarlyAnswerConnector;
 
 /// How long a read goes on at most before the signal is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,7 +47,7 @@ fn should_stop() -> bool {
 
 /// A client whose calls inside [`scope`] can be stopped.
 pub(super) fn agent(config: Config) -> Agent {
-    let connector = ().chain(TcpConnector::default()).chain(StoppableConnector);
+    let connector = ().chain(TcpConnector::default()).chain(EarlyAnswerConnector).chain(StoppableConnector);
     #[cfg(feature = "tls")]
     let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
     Agent::with_parts(config, connector, DefaultResolver::default())
