@@ -272,6 +272,34 @@ pub struct Job {
     /// The names of fields that are missing or damaged in its record, and that have a default here; they are shown as
     /// null. Such a job is never run.
     pub unreadable: Vec<&'static str>,
+    /// What a listing has left out of this job because it is large, see [`Text`]. Empty everywhere else.
+    pub omitted: Vec<Text>,
+}
+
+/// A part of a job that listings leave out where it is large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Text {
+    /// [`Job::payload`] is `null`.
+    Payload,
+    /// [`Job::result`] is `None`.
+    Result,
+    /// Only the last of [`Job::errors`] is there.
+    Errors,
+}
+
+impl Text {
+    /// All of them.
+    pub const ALL: [Text; 3] = [Text::Payload, Text::Result, Text::Errors];
+
+    /// The word for it in the API and in Redis.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Text::Payload => "payload",
+            Text::Result => "result",
+            Text::Errors => "errors",
+        }
+    }
 }
 
 /// One attempt at a job. A job that is started again is another attempt, on whichever server.
@@ -328,6 +356,8 @@ impl Serialize for Job {
             result: Option<&'a RawValue>,
             unique_key: Option<&'a str>,
             server: Option<&'a str>,
+            #[serde(skip_serializing_if = "<[Text]>::is_empty")]
+            omitted: &'a [Text],
         }
 
         let can_read = |field| !self.unreadable.contains(&field);
@@ -350,6 +380,7 @@ impl Serialize for Job {
             result: self.result.as_deref(),
             unique_key: self.unique_key.as_deref(),
             server: self.server.as_deref(),
+            omitted: &self.omitted,
         };
         shown.serialize(serializer)
     }

@@ -83,7 +83,7 @@ fn a_listing_begins_with_the_first_page_of_ten_newest() {
     let redis = TestRedis::start();
     let server = TestServer::observer(&redis);
     let empty = server.get("/jobs").expect(200).json();
-    assert_eq!(empty, json!({"jobs": [], "page": 1, "limit": 10, "total": 0}));
+    assert_eq!(empty, json!({"jobs": [], "page": 1, "limit": 10, "total": 0, "next": null}));
     let ids = server.submit_batch(&vec![json!({"type": "echo"}); 25]);
     let reply = server.get("/jobs").expect(200).json();
     let got: Vec<u64> =
@@ -95,7 +95,78 @@ fn a_listing_begins_with_the_first_page_of_ten_newest() {
     assert_eq!(reply["jobs"][0], server.job(newest[0]));
     let far = server.get("/jobs?page=1000000").expect(200).json();
     assert_eq!(far["jobs"], json!([]));
-    assert_eq!(far["total"], 25);
+    assert_eq!((&far["total"], &far["next"]), (&json!(25), &json!(null)));
+}
+
+#[test]
+fn a_walk_by_next_meets_every_job_once_whatever_comes_meanwhile() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let jobs = mixed(&server);
+    let walk = |path: &str, filter: &str| {
+        let mut ids = Vec::new();
+        let mut place = String::new();
+        loop {
+            let page = server.get(&format!("{path}?limit=7{filter}{place}")).expect(200).json();
+            assert_eq!(page["page"], if place.is_empty() { json!(1) } else { Value::Null });
+            assert_eq!(page["limit"], 7);
+            ids.extend(page["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["id"].as_u64()));
+            // As many come as are seen, of all that is listed.
+            server.submit_batch(&vec![json!({"type": "echo", "queue": "nobody"}); 7]);
+            if page["next"].is_null() {
+                return ids;
+            }
+            assert_eq!(page["next"].as_u64(), ids.last().copied(), "{path} {filter}");
+            place = format!("&before={}", page["next"]);
+        }
+    };
+    let newest = jobs.iter().map(|(id, ..)| *id).max().expect("jobs");
+    for (path, filter, status, kind) in [
+        ("/jobs", "", None, None),
+        ("/jobs", "&status=queued", Some("queued"), None),
+        ("/jobs", "&status=scheduled&type=fail", Some("scheduled"), Some("fail")),
+        ("/jobs", "&type=echo", None, Some("echo")),
+        ("/dlq", "", Some("failed"), None),
+    ] {
+        let mut wanted: Vec<u64> = jobs
+            .iter()
+            .filter(|(_, k, s)| {
+                status.is_none_or(|status| status == *s) && kind.is_none_or(|kind| kind == *k)
+            })
+            .map(|(id, ..)| *id)
+            .collect();
+        wanted.sort_unstable_by(|a, b| b.cmp(a));
+        let seen: Vec<u64> = walk(path, filter).into_iter().filter(|id| *id <= newest).collect();
+        assert_eq!(seen, wanted, "{path} {filter}");
+    }
+}
+
+#[test]
+fn large_texts_are_left_out_of_listings_and_shown_with_their_job() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    // The largest text that is shown, and one byte more: JSON adds two quotes.
+    let (shown, large) = ("x".repeat(16 * 1024 - 2), "x".repeat(16 * 1024 - 1));
+    let small = server.complete("echo", json!(shown));
+    let both = server.complete("echo", json!(large));
+    let waiting = server.submit_job(json!({"type": "echo", "payload": large, "queue": "nobody"}));
+    let dead = server.submit("fail", json!({"permanent": true, "message": large}));
+    server.wait_for_status(dead, "failed");
+    let listed = server.list_all("/jobs", "");
+    let in_list = |id: &Value| listed.iter().find(|job| job["id"] == *id).expect("listed").clone();
+    assert_eq!(in_list(&small["id"]), server.job(small["id"].as_u64().expect("an id")));
+    let without = |id: u64, names: &[&str]| {
+        let mut job = server.job(id);
+        assert!(job.get("omitted").is_none());
+        names.iter().for_each(|name| job[*name] = Value::Null);
+        job["omitted"] = json!(names);
+        job
+    };
+    let both = both["id"].as_u64().expect("an id");
+    assert_eq!(in_list(&json!(both)), without(both, &["payload", "result"]));
+    assert_eq!(in_list(&json!(waiting)), without(waiting, &["payload"]));
+    assert_eq!(server.list_all("/dlq", ""), [without(dead, &["payload"])]);
+    assert_eq!(server.job(both)["payload"], json!(large));
 }
 
 #[test]

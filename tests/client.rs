@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use common::*;
 use serde::{Deserialize, Serialize};
-use threadq::client::{Client, Error, Refusal, Submission};
+use threadq::client::{Client, Error, Listing, Refusal, Submission};
 use threadq::job::{JobId, Status};
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -57,6 +57,42 @@ fn a_typed_payload_goes_in_and_a_typed_result_comes_out() {
     let error = job.result::<u64>().unwrap_err();
     assert!(matches!(error, Error::Unreadable(_)), "{error:?}");
     assert!(error.to_string().starts_with(&format!("the result of job {id} does not fit: ")), "{error}");
+}
+
+#[test]
+fn jobs_are_listed_page_by_page() {
+    let (_redis, server, client) = all();
+    let batch: Vec<_> =
+        (0..7).map(|n| Submission::new("Größe ☃").payload(&n).unwrap().queue("nobody")).collect();
+    let ids = client.submit_batch(&batch).unwrap();
+    let large = client.submit(&Submission::new("echo").payload(&"x".repeat(20_000)).unwrap()).unwrap();
+    let kind = Some("Größe ☃".to_owned());
+    let mut listing = Listing { status: Some(Status::Queued), kind, limit: 3, ..Listing::default() };
+    let mut seen = Vec::new();
+    let mut totals = Vec::new();
+    loop {
+        let page = client.list(&listing).unwrap();
+        totals.push(page.total);
+        seen.extend(page.jobs.iter().map(|job| job.id));
+        let Some(next) = page.next else { break };
+        listing.before = Some(next);
+    }
+    seen.reverse();
+    assert_eq!((seen, totals), (ids, vec![7; 3]));
+
+    server.wait_for_status(large.get(), "completed");
+    let page = client.list(&Listing { limit: 1, ..Listing::default() }).unwrap();
+    assert_eq!(page.jobs[0].omitted, ["payload", "result"]);
+    for error in [page.jobs[0].payload::<String>().unwrap_err(), page.jobs[0].result::<String>().unwrap_err()]
+    {
+        assert!(
+            matches!(&error, Error::Unreadable(reason) if reason.contains("too large for a listing")),
+            "{error}"
+        );
+    }
+    assert_eq!(client.get(large).unwrap().payload::<String>().unwrap().len(), 20_000);
+    let error = client.list(&Listing { limit: 101, ..Listing::default() }).unwrap_err();
+    assert_eq!(refusal(error).code, "invalid_query");
 }
 
 #[test]

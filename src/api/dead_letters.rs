@@ -15,7 +15,7 @@ const STEP: u32 = 200;
 
 impl Api {
     pub(super) fn list_dead_letters(&self, query: &str) -> Answer {
-        let query = Query::parse(query, &["page", "limit", "type"])?;
+        let query = Query::parse(query, &["page", "before", "limit", "type"])?;
         self.list(&query, Filter { status: Some(Status::Failed), kind: query.job_type()? })
     }
 

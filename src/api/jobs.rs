@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::handler::StopReason;
 use crate::job::{Job, JobId, NewJob};
-use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
+use crate::queue::{Cancelled, Changed, Filter, Idempotency, Page, Position, Refused, Submitted};
 use crate::submitter::Submission;
 
 use super::query::Query;
@@ -68,17 +68,22 @@ impl Api {
     }
 
     pub(super) fn list_jobs(&self, query: &str) -> Answer {
-        let query = Query::parse(query, &["page", "limit", "status", "type"])?;
+        let query = Query::parse(query, &["page", "before", "limit", "status", "type"])?;
         self.list(&query, Filter { status: query.status()?, kind: query.job_type()? })
     }
 
     /// One page of the jobs that match, as every listing answers.
     pub(super) fn list(&self, query: &Query, filter: Filter) -> Answer {
+        query.not_both("page", "before")?;
         // Deeper pages than there can be jobs are still answered: they are empty.
         let page = query.number("page", 1, 1, u32::MAX.into())?;
         let limit = query.number("limit", 10, 1, 100)?;
-        let found = self.queue.list(&filter, (page - 1) * limit, limit)?;
-        Ok(Reply::json(200, &Listing { jobs: &found.jobs, page, limit, total: found.total }))
+        let (page, from) = match query.id("before")? {
+            Some(id) => (None, Position::Before(id)),
+            None => (Some(page), Position::Offset((page - 1) * limit)),
+        };
+        let Page { jobs, total, next } = self.queue.list(&filter, from, limit)?;
+        Ok(Reply::json(200, &Listing { jobs: &jobs, page, limit, total, next }))
     }
 
     /// The job as it is now, or 404.
@@ -130,9 +135,12 @@ impl Api {
 #[derive(serde::Serialize)]
 struct Listing<'a> {
     jobs: &'a [Job],
-    page: u64,
+    /// Left out where the page was asked for by an id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<u64>,
     limit: u64,
     total: u64,
+    next: Option<JobId>,
 }
 
 fn submission_reply(submitted: &Submitted, answer: &serde_json::Value) -> Reply {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::job::{Status, is_job_type};
+use crate::job::{JobId, Status, is_job_type};
 
 use super::reply::Reply;
 
@@ -42,6 +42,21 @@ impl<'a> Query<'a> {
         match text.parse() {
             Ok(number) if digits && (least..=most).contains(&number) => Ok(number),
             _ => Err(Reply::invalid_query(format!("{name} is a whole number from {least} to {most}"))),
+        }
+    }
+
+    /// A job's id.
+    pub fn id(&self, name: &str) -> Result<Option<JobId>, Reply> {
+        let parse =
+            |text: &str| text.parse().map_err(|error| Reply::invalid_query(format!("{name}: {error}")));
+        self.get(name).map(parse).transpose()
+    }
+
+    /// Refuses two parameters that exclude each other.
+    pub fn not_both(&self, one: &str, other: &str) -> Result<(), Reply> {
+        match (self.get(one), self.get(other)) {
+            (Some(_), Some(_)) => Err(Reply::invalid_query(format!("{one} and {other} exclude each other"))),
+            _ => Ok(()),
         }
     }
 

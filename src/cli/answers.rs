@@ -6,24 +6,31 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::client::Job;
+use crate::job::JobId;
 
 /// A page of jobs.
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub jobs: Vec<Job>,
-    pub page: u64,
+    /// Not there where the page was asked for by an id.
+    pub page: Option<u64>,
     pub limit: u64,
     pub total: u64,
+    /// The next page is before this id.
+    pub next: Option<JobId>,
 }
 
 impl Page {
-    /// `21 jobs, page 1 of 3`.
+    /// `21 jobs, page 1 of 3`, or `21 jobs, older ones: --before 1764000000000123`.
     pub(super) fn summary(&self) -> String {
         let pages = self.total.div_ceil(self.limit.max(1));
-        match self.total {
-            0 => "no jobs".to_owned(),
-            _ if pages <= 1 && self.page == 1 => count(self.total, "job"),
-            _ => format!("{}, page {} of {pages}", count(self.total, "job"), self.page),
+        let jobs = count(self.total, "job");
+        match (self.total, self.page, self.next) {
+            (0, _, _) => "no jobs".to_owned(),
+            (_, Some(1), _) if pages <= 1 => jobs,
+            (_, Some(page), _) => format!("{jobs}, page {page} of {pages}"),
+            (_, None, Some(next)) => format!("{jobs}, older ones: --before {next}"),
+            (_, None, None) => format!("{jobs}, no older ones"),
         }
     }
 }

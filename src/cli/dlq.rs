@@ -13,7 +13,7 @@ use super::args::{Args, Command, Flag, JSON, Run, job_type};
 use super::client::{Answer, Client, with_query};
 use super::console::Console;
 use super::error::Error;
-use super::jobs::{limit, page};
+use super::jobs::{before, limit, page};
 use super::progress::Bar;
 use super::table::{Column, cut, whole};
 use crate::client::{Error as ClientError, Job};
@@ -30,6 +30,11 @@ pub(super) static DLQ: Command = Command {
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
         Flag { name: "dry-run", value: "", help: "retry, purge: only tell how many jobs it would be" },
         Flag { name: "page", value: "N", help: "list: which page, from 1 [default: 1]" },
+        Flag {
+            name: "before",
+            value: "ID",
+            help: "list: only jobs with smaller ids: the next page by id, not beside page",
+        },
         Flag { name: "limit", value: "N", help: "list: jobs a page, 1 to 100 [default: 10]" },
         JSON,
     ],
@@ -48,11 +53,11 @@ fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, 
             list(args, client, console)
         }
         ["retry"] => {
-            args.refuse(&["page", "limit"], "dlq retry")?;
+            args.refuse(&["page", "before", "limit"], "dlq retry")?;
             retry(args, client, console)
         }
         ["purge"] => {
-            args.refuse(&["page", "limit"], "dlq purge")?;
+            args.refuse(&["page", "before", "limit"], "dlq purge")?;
             purge(args, client, console)
         }
         _ => Err(args.wrong_words()),
@@ -61,7 +66,12 @@ fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, 
 }
 
 fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
-    let query = [("type", args.read("type", job_type)?), ("page", page(args)?), ("limit", limit(args)?)];
+    let query = [
+        ("type", args.read("type", job_type)?),
+        ("page", page(args)?),
+        ("before", before(args)?),
+        ("limit", limit(args)?),
+    ];
     let answer = client.get(&with_query("/dlq", &query))?;
     let page: Page = answer.parse()?;
     if args.has("json") {

@@ -26,6 +26,11 @@ pub(super) static JOBS: Command = Command {
         },
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
         Flag { name: "page", value: "N", help: "which page, from 1 [default: 1]" },
+        Flag {
+            name: "before",
+            value: "ID",
+            help: "only jobs with smaller ids: the next page by id, not beside page",
+        },
         Flag { name: "limit", value: "N", help: "jobs a page, 1 to 100 [default: 10]" },
         JSON,
     ],
@@ -75,6 +80,7 @@ fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
         ("status", args.read("status", str::parse::<Status>)?.map(|status| status.to_string())),
         ("type", args.read("type", job_type)?),
         ("page", page(args)?),
+        ("before", before(args)?),
         ("limit", limit(args)?),
     ];
     let answer = client.get(&with_query("/jobs", &query))?;
@@ -91,6 +97,15 @@ fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
 pub(super) fn page(args: &Args) -> Result<Option<String>, Error> {
     let page = args.read("page", whole_number(1..=u32::MAX))?;
     Ok(page.map(|page| page.to_string()))
+}
+
+/// The id that the page comes before, as a query parameter.
+pub(super) fn before(args: &Args) -> Result<Option<String>, Error> {
+    let before = args.read("before", str::parse::<JobId>)?;
+    if before.is_some() && args.has("page") {
+        return Err(Error::Usage("--before and --page exclude each other".to_owned()));
+    }
+    Ok(before.map(|id| id.to_string()))
 }
 
 /// The length of a page that was asked for, as a query parameter.
@@ -251,6 +266,23 @@ ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
     }
 
     #[test]
+    fn the_next_page_is_found_by_an_id() {
+        let page = |next: &str| {
+            let job = job(1764000000000123, "completed");
+            format!(r#"{{"jobs": [{job}], "limit": 1, "total": 3, "next": {next}}}"#)
+        };
+        let server = FakeServer::start(&[(200, &page("1764000000000123")), (200, &page("null"))]);
+        for (id, last_line) in [
+            ("1764000000000124", "3 jobs, older ones: --before 1764000000000123"),
+            ("1764000000000123", "3 jobs, no older ones"),
+        ] {
+            let done = server.run(&["jobs", "--before", id, "--limit", "1"]);
+            assert_eq!((done.code, done.out.lines().last()), (0, Some(last_line)), "{}", done.err);
+            assert_eq!(server.request().line, format!("GET /jobs?before={id}&limit=1"));
+        }
+    }
+
+    #[test]
     fn json_is_one_line_with_every_digit() {
         let page = page_of(&[job(1, "completed")], 1);
         let server = FakeServer::start(&[(200, &page), (200, &job(1, "completed"))]);
@@ -348,6 +380,11 @@ error 1     2026-11-24T08:00:02.000Z
                 "--status \"dead\": a status is one of scheduled, queued, processing, retrying, completed, failed, cancelled",
             ),
             (&["jobs", "--page", "0"], "--page \"0\": must be a whole number from 1 to 4294967295"),
+            (&["jobs", "--page", "2", "--before", "17"], "--before and --page exclude each other"),
+            (
+                &["jobs", "--before", "0"],
+                "--before \"0\": a job id is a whole number from 1 to 9007199254740991",
+            ),
             (&["jobs", "--limit", "101"], "--limit \"101\": must be a whole number from 1 to 100"),
             (&["show"], "show: a word is missing; usage: threadq show ID [flags]"),
             (&["retry", "01"], "\"01\": a job id is a whole number from 1 to 9007199254740991"),

@@ -71,6 +71,10 @@ pub struct Job {
     pub unique_key: Option<String>,
     /// The server that has or had it last.
     pub server: Option<String>,
+    /// What a listing has left out because it is large: `payload`, `result`, `errors` (all but the last). Empty for a
+    /// job that was asked for by its id.
+    #[serde(default)]
+    pub omitted: Vec<String>,
 }
 
 fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
@@ -102,7 +106,7 @@ impl Job {
     /// The payload as a value of the caller's type. `Box<RawValue>` of serde_json gives it as it was sent.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] if it does not fit.
+    /// [`Error::Unreadable`] if it does not fit, or was [omitted](Job::omitted).
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.read("payload", &self.payload)
     }
@@ -110,7 +114,8 @@ impl Job {
     /// The result of a completed job as a value of the caller's type; a handler that gave none gave `()`.
     ///
     /// # Errors
-    /// [`Error::NotCompleted`] if it has not completed, [`Error::Unreadable`] if its result does not fit.
+    /// [`Error::NotCompleted`] if it has not completed, [`Error::Unreadable`] if its result does not fit, or was
+    /// [omitted](Job::omitted).
     pub fn result<T: DeserializeOwned>(&self) -> Result<T, Error> {
         if self.status != Status::Completed {
             let last_error = self.last_error.clone();
@@ -123,6 +128,12 @@ impl Job {
     }
 
     fn read<T: DeserializeOwned>(&self, what: &str, json: &RawValue) -> Result<T, Error> {
+        if self.omitted.iter().any(|omitted| omitted == what) {
+            return Err(Error::Unreadable(format!(
+                "the {what} of job {} is too large for a listing: get the job by its id",
+                self.id
+            )));
+        }
         serde_json::from_str(json.get()).map_err(|error| {
             Error::Unreadable(format!("the {what} of job {} does not fit: {error}", self.id))
         })

@@ -16,6 +16,7 @@
 
 mod error;
 mod job;
+mod listing;
 mod repeat;
 mod submission;
 mod transport;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{Error, Refusal};
 pub use self::job::{AttemptError, Job};
+pub use self::listing::{Listing, Page};
 pub(crate) use self::repeat::repeat;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport};
@@ -188,6 +190,14 @@ impl Client {
             // Where the server did not hold it back.
             thread::sleep(PAUSE.saturating_sub(asked.elapsed()).min(left()));
         }
+    }
+
+    /// One page of jobs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `invalid_query` for a limit or a type out of its range.
+    pub fn list(&self, listing: &Listing) -> Result<Page, Error> {
+        self.repeat(|| self.transport.get(&listing.path()))?.parse()
     }
 
     /// Cancels a job. The answer is the job: cancelled, or still processing, if its handler has to stop first.

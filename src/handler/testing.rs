@@ -32,6 +32,7 @@ pub(crate) fn job(payload: &str) -> Job {
         server: None,
         starts: 1,
         unreadable: Vec::new(),
+        omitted: Vec::new(),
     }
 }
 

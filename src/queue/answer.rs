@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use redis::Value;
+use serde_json::value::RawValue;
 
 use crate::about::{About, log_about};
-use crate::job::{Job, JobId, Status};
+use crate::job::{Job, JobId, Status, Text};
 
 use super::error::{Error, Result};
 use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
@@ -196,14 +197,24 @@ pub(super) fn statuses(answer: Value) -> Result<Vec<Option<(Status, String)>>> {
 
 /// A page of jobs.
 pub(super) fn page(answer: Value) -> Result<Page> {
-    let mut answer = array(answer)?;
-    let total = count(first(&answer)?)?;
-    let mut jobs = Vec::with_capacity(answer.len() - 1);
-    for record in answer.drain(1..) {
-        let (id, fields) = record_of(record)?;
-        jobs.push(readable(id, fields));
+    let mut answer = array(answer)?.into_iter();
+    let (Some(total), Some(next)) = (answer.next(), answer.next()) else {
+        return Err(Error::Protocol("a page without an answer".to_owned()));
+    };
+    let mut jobs = Vec::with_capacity(answer.len());
+    for record in answer {
+        let mut record = array(record)?.into_iter();
+        let (Some(id), Some(words)) = (record.next(), record.next()) else {
+            return Err(Error::Protocol("a record without an id".to_owned()));
+        };
+        let omitted = text(&words)?
+            .split_whitespace()
+            .filter_map(|word| Text::ALL.into_iter().find(|text| text.as_str() == word))
+            .collect();
+        jobs.push(without(readable(self::id(&id)?, record.collect()), omitted));
     }
-    Ok(Page { total, jobs })
+    let next = if int(&next)? == 0 { None } else { Some(id(&next)?) };
+    Ok(Page { total: count(&total)?, jobs, next })
 }
 
 /// Ids of jobs.
@@ -285,12 +296,13 @@ pub(super) fn history(answer: Value) -> Result<Vec<Minute>> {
     array(answer)?.into_iter().map(read).collect()
 }
 
-/// `id, field, value, ..`, taken apart.
-fn record_of(record: Value) -> Result<(JobId, Vec<Value>)> {
-    let mut fields = array(record)?;
-    let id = id(first(&fields)?)?;
-    fields.remove(0);
-    Ok((id, fields))
+/// A job of which these texts were not read.
+fn without(mut job: Job, omitted: Vec<Text>) -> Job {
+    if omitted.contains(&Text::Payload) {
+        job.payload = RawValue::NULL.to_owned();
+    }
+    job.omitted = omitted;
+    job
 }
 
 /// A job as far as its record can be read: a damaged one is shown too.

@@ -17,13 +17,24 @@ pub struct Filter {
     pub kind: Option<String>,
 }
 
+/// Where a page of a listing begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Position {
+    /// After so many of the newest jobs that match.
+    Offset(u64),
+    /// At the newest job that matches and has a smaller id than this.
+    Before(JobId),
+}
+
 /// Some jobs of a listing, newest first.
 #[derive(Debug)]
 pub struct Page {
     /// How many jobs match in all.
     pub total: u64,
-    /// Those of this page.
+    /// Those of this page. Large texts are left out, see [`Job::omitted`].
     pub jobs: Vec<Job>,
+    /// The next page is [before](Position::Before) this id; `None` where this page is the last.
+    pub next: Option<JobId>,
 }
 
 /// A queue.
@@ -113,11 +124,16 @@ impl Queue {
         answer::statuses(self.run(&self.scripts.statuses, &call)?)
     }
 
-    /// The jobs that match, newest first, from `offset` on, at most `limit`.
-    pub fn list(&self, filter: &Filter, offset: u64, limit: u64) -> Result<Page> {
+    /// The jobs that match, newest first, from this position on, at most `limit` (1 to 100). Shown as JSON the page is
+    /// below 4 MiB.
+    pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page> {
         let mut call = self.scripts.list.call();
         call.arg(filter.status.map_or("", Status::as_str)).arg(filter.kind.as_deref().unwrap_or(""));
-        call.arg(offset).arg(limit);
+        call.arg(limit);
+        match from {
+            Position::Offset(number) => call.arg(number),
+            Position::Before(id) => call.arg("").arg(id.get()),
+        };
         answer::page(self.run(&self.scripts.list, &call)?)
     }
 

@@ -28,7 +28,7 @@ use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
 pub use health::{Advice, Health, Severity};
-pub use inspect::{Filter, Minute, Page, QueueInfo, RedisInfo, ServerInfo, Stats};
+pub use inspect::{Filter, Minute, Page, Position, QueueInfo, RedisInfo, ServerInfo, Stats};
 use link::{Access, Link};
 use scripts::{Atomic, Scripts};
 

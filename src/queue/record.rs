@@ -44,6 +44,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
         server: None,
         starts: 0,
         unreadable: vec!["type", "status"],
+        omitted: Vec::new(),
     };
     let mut broken = None;
     let (mut payload, mut result) = (Pieces::default(), Pieces::default());

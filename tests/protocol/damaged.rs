@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use threadq::job::{JobId, Status};
-use threadq::queue::{Filter, ServerId, Settled, Suspects, Taken};
+use threadq::queue::{Filter, Position, ServerId, Settled, Suspects, Taken};
 
 use crate::place::{Place, buried, completed, ids, in_progress, retried};
 
@@ -110,7 +110,7 @@ fn a_damaged_job_is_shown_with_null_for_what_cannot_be_read() {
     let record = format!("job:{bad}");
     let shown = || {
         let job = serde_json::to_value(place.queue.get(bad).unwrap()).unwrap();
-        let page = place.queue.list(&Filter::default(), 0, 10).unwrap();
+        let page = place.queue.list(&Filter::default(), Position::Offset(0), 10).unwrap();
         assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good, bad]);
         assert_eq!(serde_json::to_value(&page.jobs[1]).unwrap(), job);
         job

@@ -314,14 +314,36 @@ const GUARDS: &[Guard] = guards! {
     "purge": "it leaves the index", "    index_remove({id}, job[2], job[1])" => "";
     // Reading.
     "list": "a key that is no hash does not stop a listing",
-        "redis.pcall('HGETALL', JOB .. id)" => "redis.call('HGETALL', JOB .. id)";
+        "try_call('HGETALL', JOB .. id)" => "call('HGETALL', JOB .. id)";
+    "list": "the length of a text in a key that is no hash is no number",
+        "try_call('HSTRLEN', JOB .. id, name)" => "call('HSTRLEN', JOB .. id, name)";
+    "list": "an id without a record is no job", "if #fields > 2 then" => "if true then";
+    "list": "a page by id begins below the id", "offset or call('ZCOUNT', set, before, '+inf')" => "offset or 0";
+    "list": "a page of running jobs by id begins below the id",
+        "while not offset and skip < #ids and" => "while false and";
+    "list": "the place of an id among ready jobs counts the running ones already",
+        "local rank = offset and call('ZREVRANK', set, id)" => "local rank = call('ZREVRANK', set, id)";
+    "list": "a page of all by id begins below the id", "offset and digits(low) or '(' .. before" => "digits(low)";
+    "list": "a page of all by id needs no search", "while offset and low < high do" => "while low < high do";
+    "list": "only a page with more behind it has a next one", "if #ids > limit then" => "if #ids > 0 then";
+    "list": "a large text is left out", "    if lengths[name] > LARGE then lengths[name] = nil end" => "";
+    "list": "a page is bounded", "if sum > MOST then" => "if false then";
+    "list": "a text in pieces stays whole", "if is_long and bytes" => "if bytes";
+    "list": "small jobs of a page that is too large stay whole",
+        "if is_long and bytes(lengths[i]) > MOST / #ids then" => "if is_long then";
+    "list": "what is left out is named", "if not shown[name] then omitted" => "if false then omitted";
+    "list": "a record with a text left out is read by fields", "if #omitted == 0 then" => "if true then";
+    "list": "texts that are left out are not read", "if not is_text or shown[name] or name" => "if true or name";
+    "list": "the last error stays", "or name == 'errors' then" => "then";
+    "list": "errors are left out but for the last",
+        "if name == 'errors' and not shown[name] then value" => "if false then value";
     "list": "an entry that stands twice runs once", "if not seen[id] and" => "if";
     "list": "running jobs before the page are skipped", "if rank and rank <= from then from = from + 1 end" => "";
-    "list": "running jobs are not queued", "if not is_running[id] and #page < limit" => "if #page < limit";
+    "list": "running jobs are not queued", "if not is_running[id] and #page < wanted" => "if #page < wanted";
     "list": "a page of all begins at its offset", "if above > offset then low" => "if above > 0 then low";
     "list": "the type is filtered for", "(kind ~= '' and ':' .. kind or '')" => "''";
     "list": "an empty index has no ends", "    if size > 0 then" => "    if true then";
-    "list": "behind the last page is nothing", "if offset >= total then return total, {} end" => "";
+    "list": "behind the last page is nothing", "if (offset or 0) >= total then return total, {} end" => "";
     "list": "running jobs are listed by themselves", "if status == 'processing' then\n  total" => "if false then\n  total";
     "list": "queued jobs are listed by themselves", "elseif status == 'queued' then" => "elseif false then";
     "list": "the status is filtered for", "elseif status ~= '' then" => "elseif false then";
@@ -484,7 +506,6 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "take": "elseif fields[i] == 'server' then" => "reads a record";
     "reclaim": "if mode == 'crash' then" => "who leaves in order charges nobody, whoever is named; that is a guard";
     "reclaim": "if handled[id] then" => "the guard is where an id is entered as handled";
-    "list": "if not fields.err and #fields > 0 then" => "whoever reads the answer skips an empty record too";
     "audit_jobs": "if size > 4096 or" => "saves time: a large record is read by itself";
     "judge": "if lists[key] then return lists[key] end" => "saves time: what was read already";
     "judge": "if length <= SHORT then" => "saves time: how much of a list is read";

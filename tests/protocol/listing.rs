@@ -1,7 +1,8 @@
 //! Listings: exact for every filter and page, whatever state the jobs are in.
 
-use threadq::job::{JobId, NewJob, Start, Status};
-use threadq::queue::{Filter, ServerId, Suspects};
+use serde_json::value::RawValue;
+use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
+use threadq::queue::{Filter, Position, ServerId, Settlement, Suspects, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -53,7 +54,7 @@ fn pages_neither_overlap_nor_skip() {
         let mut listed: Vec<JobId> = Vec::new();
         // A bound, so that a listing without an end is a failure.
         for page in 0..20 {
-            let jobs = place.queue.list(&filter, page * 7, 7).unwrap().jobs;
+            let jobs = place.queue.list(&filter, Position::Offset(page * 7), 7).unwrap().jobs;
             if jobs.is_empty() {
                 return listed;
             }
@@ -76,7 +77,7 @@ fn a_key_that_is_no_job_does_not_stop_a_listing() {
     let _: i64 = place.redis("DEL", &format!("job:{bad}"), &[]);
     let _: () = place.redis("SET", &format!("job:{bad}"), &["junk"]);
     for status in [None, Some(Status::Queued)] {
-        let page = place.queue.list(&Filter { status, kind: None }, 0, 10).unwrap();
+        let page = place.queue.list(&Filter { status, kind: None }, Position::Offset(0), 10).unwrap();
         assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good]);
     }
     assert!(place.queue.get(bad).unwrap().is_none());
@@ -95,7 +96,8 @@ fn a_second_entry_of_a_running_job_is_not_counted() {
         let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
     }
     for (status, total) in [(Status::Processing, 1), (Status::Queued, 1)] {
-        let page = place.queue.list(&Filter { status: Some(status), kind: None }, 0, 10).unwrap();
+        let page =
+            place.queue.list(&Filter { status: Some(status), kind: None }, Position::Offset(0), 10).unwrap();
         assert_eq!((page.total, page.jobs.len()), (total, 1), "{status}");
         let counts = place.queue.stats().unwrap().counts;
         assert!(counts.contains(&(status, total)), "{counts:?}");
@@ -231,4 +233,171 @@ fn figures_of_a_minute_are_summed_and_what_workers_do_is_told() {
     place.queue.tell(&a, "works").unwrap();
     let workers = place.queue.workers().unwrap();
     assert_eq!((workers[0].0.workers, workers[0].1.as_deref()), (8, Some("works")));
+}
+
+/// A JSON text of so many bytes.
+fn json_of(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}
+
+fn submit_payload(place: &Place, json: &str) -> JobId {
+    place.submit_with(|job| job.payload = RawValue::from_string(json.to_owned()).unwrap())
+}
+
+fn page_of(place: &Place, limit: u64) -> Vec<Job> {
+    place.queue.list(&Filter::default(), Position::Offset(0), limit).unwrap().jobs
+}
+
+#[test]
+fn large_texts_are_left_out_of_a_page() {
+    const LARGEST_SHOWN: usize = 16 * 1024;
+    let place = Place::new();
+    let a = place.server();
+    let (shown, large) = (json_of(LARGEST_SHOWN), json_of(LARGEST_SHOWN + 1));
+    for (payload, result) in
+        [("{}", &large), ("{\"n\": [1.50]}", &large), (&large, &large), (&shown, &shown), (&large, &shown)]
+    {
+        submit_payload(&place, payload);
+        let verdict = Verdict::Complete(RawValue::from_string(result.clone()).unwrap());
+        place.settle(&a, &Settlement { lease: place.take_one(&a), verdict });
+    }
+    let page = page_of(&place, 10);
+    let omitted: Vec<_> = page.iter().rev().map(|job| job.omitted.as_slice()).collect();
+    let (payload, result) = (Text::Payload, Text::Result);
+    assert_eq!(omitted, [&[result][..], &[result], &[payload, result], &[], &[payload]]);
+    for job in &page {
+        let whole = place.job(job.id);
+        let is_out = |text| job.omitted.contains(&text);
+        let null = RawValue::NULL.get();
+        assert_eq!(job.payload.get(), if is_out(payload) { null } else { whole.payload.get() });
+        let result_shown = (!is_out(result)).then(|| whole.result.as_ref().unwrap().get());
+        assert_eq!(job.result.as_ref().map(|result| result.get()), result_shown);
+        assert!(whole.omitted.is_empty());
+        assert_eq!(
+            (job.status, job.starts, job.finished_at_ms),
+            (whole.status, whole.starts, whole.finished_at_ms)
+        );
+    }
+}
+
+/// Errors of 1,000 characters each, as they stand in a record, of a character that JSON spells in six bytes.
+fn ten_long_errors() -> String {
+    let line = |n| format!("{n} 1764000000000 \"{}\"", "\\u0001".repeat(1_000));
+    (1..=10).map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_page_is_below_4_mib_whatever_its_jobs_hold() {
+    let place = Place::new();
+    let (large, errors) = (json_of(16 * 1024), ten_long_errors());
+    let mut jobs = Vec::new();
+    for n in 0..100 {
+        // With a payload that is stored in pieces too.
+        let id = match n {
+            0 => place.submit(),
+            1..20 => submit_payload(&place, &json_of(600)),
+            _ => submit_payload(&place, &large),
+        };
+        if n > 0 {
+            let fields =
+                ["errors", &errors, "unique_key", &"\u{10ffff}".repeat(200), "server", &"s".repeat(100)];
+            let _: i64 = place.redis("HSET", &format!("job:{id}"), &fields);
+        }
+        if n >= 20 {
+            let _: i64 = place.redis("HSET", &format!("job:{id}"), &["result", &large]);
+        }
+        jobs.push(id);
+    }
+    let page = page_of(&place, 100);
+    assert_eq!(page.len(), 100);
+    let bytes = serde_json::to_vec(&page).unwrap().len();
+    assert!(bytes < (4 << 20) - 1_000, "{bytes} bytes");
+    for job in &page {
+        let place_in_line = jobs.iter().position(|id| *id == job.id).unwrap();
+        let whole = place.job(job.id);
+        assert_eq!(job.last_error(), whole.last_error());
+        match place_in_line {
+            0 => assert_eq!(job.omitted, []),
+            1..20 => {
+                assert_eq!((&*job.omitted, job.payload.get()), (&[Text::Errors][..], whole.payload.get()));
+                assert_eq!(job.errors, whole.errors[9..]);
+            }
+            _ => assert!(job.omitted.contains(&Text::Result), "{:?}", job.omitted),
+        }
+    }
+    // Ten of them are no burden.
+    assert!(page_of(&place, 10).iter().all(|job| job.omitted.is_empty()));
+}
+
+/// Walks through a listing by ids; between two pages something happens.
+fn walk(place: &Place, filter: &Filter, mut meanwhile: impl FnMut(&[JobId])) -> Vec<JobId> {
+    let (mut seen, mut from) = (Vec::new(), Position::Offset(0));
+    // A bound, so that a walk without an end is a failure.
+    for _ in 0..200 {
+        let page = place.queue.list(filter, from, 3).unwrap();
+        let ids: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+        meanwhile(&ids);
+        seen.extend(ids);
+        let Some(next) = page.next else { return seen };
+        from = Position::Before(next);
+    }
+    panic!("a walk without an end: {seen:?}");
+}
+
+#[test]
+fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let mut all = Vec::new();
+    for n in 0..60 {
+        all.push(place.submit_with(|job| job.kind = format!("type {}", n % 2)));
+    }
+    for (n, (lease, _)) in place.take(&a, 30).into_iter().enumerate() {
+        match n % 3 {
+            0 => drop(place.settle(&a, &completed(lease))),
+            1 => drop(place.settle(&a, &buried(lease))),
+            _ => {}
+        }
+    }
+    for status in
+        [None, Some(Status::Queued), Some(Status::Processing), Some(Status::Completed), Some(Status::Failed)]
+    {
+        for kind in [None, Some("type 1")] {
+            let filter = Filter { status, kind: kind.map(str::to_owned) };
+            let matches = |id: &JobId| {
+                let job = place.job(*id);
+                status.is_none_or(|status| job.status == status) && kind.is_none_or(|kind| job.kind == kind)
+            };
+            let before: Vec<JobId> = all.iter().copied().filter(matches).collect();
+            let mut new = Vec::new();
+            let seen = walk(&place, &filter, |_| {
+                // New jobs come, an old one starts, a running one ends.
+                for kind in ["type 0", "type 1"] {
+                    new.push(place.submit_with(|job| job.kind = kind.to_owned()));
+                }
+                let lease = place.take_one(&b);
+                if new.len() % 4 == 0 {
+                    place.settle(&b, &completed(lease));
+                }
+            });
+            let stays: Vec<JobId> = before.into_iter().rev().filter(matches).collect();
+            let of_these: Vec<JobId> = seen.iter().copied().filter(|id| stays.contains(id)).collect();
+            assert_eq!(of_these, stays, "{filter:?}");
+            all.extend(new);
+        }
+    }
+}
+
+#[test]
+fn a_walk_through_dead_letters_that_deletes_what_it_sees_skips_none() {
+    let place = Place::new();
+    let a = place.server();
+    let dead = place.submit_many(20);
+    for (lease, _) in place.take(&a, 20) {
+        place.settle(&a, &buried(lease));
+    }
+    let filter = Filter { status: Some(Status::Failed), kind: None };
+    let seen = walk(&place, &filter, |ids| drop(place.queue.delete(ids, None).unwrap()));
+    assert_eq!(seen.into_iter().rev().collect::<Vec<_>>(), dead);
+    assert_eq!(place.queue.list(&filter, Position::Offset(0), 10).unwrap().total, 0);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use threadq::job::{JobId, Status};
-use threadq::queue::Filter;
+use threadq::queue::{Filter, Position};
 
 use crate::place::Place;
 
@@ -171,15 +171,26 @@ fn check_listings(place: &Place, jobs: &BTreeMap<JobId, Record>, strays: &[(Stri
             let expected: Vec<JobId> =
                 jobs.iter().rev().filter(|(_, job)| matches(job)).map(|(id, _)| *id).collect();
             let filter = Filter { status, kind: kind.map(str::to_owned) };
-            let mut listed = Vec::new();
             // Two pages, cut in the middle, show each job once.
             let half = expected.len() as u64 / 2 + 1;
-            for offset in [0, half] {
-                let page = place.queue.list(&filter, offset, half).unwrap();
-                assert_eq!(page.total, expected.len() as u64, "total of {filter:?}");
-                listed.extend(page.jobs.into_iter().map(|job| job.id));
-            }
-            assert_eq!(listed, expected, "jobs of {filter:?}");
+            let pages = |second: &dyn Fn(Option<JobId>) -> Option<Position>| {
+                let mut listed = Vec::new();
+                let mut from = Some(Position::Offset(0));
+                for _ in 0..2 {
+                    let Some(position) = from else { break };
+                    let page = place.queue.list(&filter, position, half).unwrap();
+                    assert_eq!(page.total, expected.len() as u64, "total of {filter:?}");
+                    listed.extend(page.jobs.into_iter().map(|job| job.id));
+                    let is_last = listed.len() == expected.len();
+                    assert_eq!(page.next, listed.last().copied().filter(|_| !is_last), "next of {filter:?}");
+                    from = second(page.next);
+                }
+                listed
+            };
+            let by_number = pages(&|_| Some(Position::Offset(half)));
+            assert_eq!(by_number, expected, "jobs of {filter:?}");
+            let by_id = pages(&|next| next.map(Position::Before));
+            assert_eq!(by_id, expected, "jobs of {filter:?} by id");
         }
     }
     let counts = place.queue.stats().unwrap().counts;

@@ -1,12 +1,18 @@
 -- One page of jobs, newest first, and how many match.
--- ARGV: status or '', type or '', offset, limit
--- Returns: {total, job, ..}, a job being {id, field, value, ..}
+-- ARGV: status or '', type or '', limit, then where the page begins: how many jobs to skip, or '' and an id: only jobs
+--       with smaller ids
+-- Returns: {total, id before which the next page begins or 0, job, ..}, a job being {id, words, field, value, ..}; the
+--          words (payload, result, errors) name the texts that are left out; of errors all but the last
 -- Exact on one snapshot, and no slower deep in a list: the ids are the scores of the index, so that the place of a page
 -- is found by rank in one set, and by bisection over counts in several.
-local status, kind, offset, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local status, kind, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+-- One more than the page shows tells whether there is another page.
+local wanted = limit + 1
 
 local function index(word) return INDEX .. word .. (kind ~= '' and ':' .. kind or '') end
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
+-- How many jobs of a set come before the page.
+local function skipped(set) return offset or call('ZCOUNT', set, before, '+inf') end
 
 -- The running jobs that match; only the in-progress lists know them, and those are short. An id can stand in
 -- them twice: a job that was cancelled in a fetcher's hand and sent back leaves its old entry behind until the next take.
@@ -30,27 +36,31 @@ local function slice(ids, from, number)
 end
 
 local function page_of_running()
-  local ids = running()
-  return #ids, slice(ids, offset, limit)
+  local ids, skip = running(), offset or 0
+  while not offset and skip < #ids and tonumber(ids[skip + 1]) >= tonumber(before) do skip = skip + 1 end
+  return #ids, slice(ids, skip, wanted)
 end
 
--- Queued jobs are the ready ones without the running ones: skip as many places as running jobs stand before the page.
+-- Queued jobs are the ready ones without the running ones. Where the page begins after a number of queued jobs, it skips as
+-- many places more as running jobs stand before it.
 local function page_of_queued()
-  local set, ids, is_running, from = index(READY), running(), {}, offset
+  local set, ids, is_running = index(READY), running(), {}
+  local from = skipped(set)
   for _, id in ipairs(ids) do
     is_running[id] = true
-    local rank = call('ZREVRANK', set, id)
+    local rank = offset and call('ZREVRANK', set, id)
     if rank and rank <= from then from = from + 1 end
   end
   local page = {}
-  for _, id in ipairs(call('ZREVRANGE', set, digits(from), digits(from + limit + #ids - 1))) do
-    if not is_running[id] and #page < limit then page[#page + 1] = id end
+  for _, id in ipairs(call('ZREVRANGE', set, digits(from), digits(from + wanted + #ids - 1))) do
+    if not is_running[id] and #page < wanted then page[#page + 1] = id end
   end
   return call('ZCARD', set) - #ids, page
 end
 
 local function page_of_one(set)
-  return call('ZCARD', set), call('ZREVRANGE', set, digits(offset), digits(offset + limit - 1))
+  local from = skipped(set)
+  return call('ZCARD', set), call('ZREVRANGE', set, digits(from), digits(from + wanted - 1))
 end
 
 local function page_of_all()
@@ -65,19 +75,19 @@ local function page_of_all()
       low, high = math.min(low or first, first), math.max(high or last, last)
     end
   end
-  if offset >= total then return total, {} end
+  if (offset or 0) >= total then return total, {} end
   -- The largest id with more than `offset` ids from it upwards: the first of the page.
-  while low < high do
+  while offset and low < high do
     local middle, above = math.ceil((low + high) / 2), 0
     for _, set in ipairs(sets) do above = above + call('ZCOUNT', set, digits(middle), '+inf') end
     if above > offset then low = middle else high = middle - 1 end
   end
-  local ids = {}
+  local first, ids = offset and digits(low) or '(' .. before, {}
   for _, set in ipairs(sets) do
-    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, digits(low), '-inf', 'LIMIT', 0, digits(limit))) do ids[#ids + 1] = id end
+    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, first, '-inf', 'LIMIT', 0, digits(wanted))) do ids[#ids + 1] = id end
   end
   table.sort(ids, newest_first)
-  return total, slice(ids, 0, limit)
+  return total, slice(ids, 0, wanted)
 end
 
 local total, ids
@@ -90,12 +100,81 @@ elseif status ~= '' then
 else
   total, ids = page_of_all()
 end
-local page = {total}
-for _, id in ipairs(ids) do
-  local fields = redis.pcall('HGETALL', JOB .. id)
-  if not fields.err and #fields > 0 then
-    table.insert(fields, 1, id)
-    page[#page + 1] = fields
+local next_before = 0
+if #ids > limit then
+  ids[#ids] = nil
+  next_before = ids[limit]
+end
+
+-- A payload or result is left out where it is longer than this: only its length is read.
+local LARGE = 16 * 1024
+-- What a page may come to as JSON, in bytes: a little less than 4 MiB.
+local MOST = 4 * 1024 * 1024 - 4096
+-- What a job can come to besides its large texts, and how much of that its last error is, which is shown once more.
+local REST, LAST_ERROR = 5 * 1024, 6 * 1024
+
+-- How long a text of a job is.
+local function length(id, name)
+  local number = try_call('HSTRLEN', JOB .. id, name)
+  return type(number) == 'number' and number or 0
+end
+
+-- How long the texts of a job are that the page shows.
+local function lengths_of(id)
+  local lengths = {errors = length(id, 'errors')}
+  for _, name in ipairs({'payload', 'result'}) do
+    lengths[name] = length(id, name)
+    if lengths[name] > LARGE then lengths[name] = nil end
   end
+  return lengths
+end
+
+local function bytes(lengths)
+  local errors = lengths.errors or LAST_ERROR
+  return REST + (lengths.payload or 0) + (lengths.result or 0) + errors + math.min(errors, LAST_ERROR)
+end
+
+local lengths, sum = {}, 0
+for i, id in ipairs(ids) do
+  lengths[i] = lengths_of(id)
+  sum = sum + bytes(lengths[i])
+end
+-- Where all this is too much for one page, each job must do with an equal share. A text in pieces is no burden.
+if sum > MOST then
+  for i = 1, #ids do
+    for _, name in ipairs({'result', 'payload', 'errors'}) do
+      local is_long = (lengths[i][name] or 0) > SHORT_TEXT
+      if is_long and bytes(lengths[i]) > MOST / #ids then lengths[i][name] = nil end
+    end
+  end
+end
+
+-- A job's fields and values without the texts that are not to be shown, after their names. Of errors the last one stays.
+local function record(id, shown)
+  local omitted = {}
+  for _, name in ipairs({'payload', 'result', 'errors'}) do
+    if not shown[name] then omitted[#omitted + 1] = name end
+  end
+  local fields = {id, table.concat(omitted, ' ')}
+  if #omitted == 0 then
+    local all = try_call('HGETALL', JOB .. id)
+    for i = 1, all.err and 0 or #all do fields[i + 2] = all[i] end
+  else
+    for _, name in ipairs(call('HKEYS', JOB .. id)) do
+      local is_text = name == 'payload' or name == 'result' or name == 'errors'
+      if not is_text or shown[name] or name == 'errors' then
+        local value = call('HGET', JOB .. id, name)
+        if name == 'errors' and not shown[name] then value = string.match(value, '^.*\n(.*)$') or value end
+        fields[#fields + 1], fields[#fields + 2] = name, value
+      end
+    end
+  end
+  return fields
+end
+
+local page = {total, next_before}
+for i, id in ipairs(ids) do
+  local fields = record(id, lengths[i])
+  if #fields > 2 then page[#page + 1] = fields end
 end
 return page
