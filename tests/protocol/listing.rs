@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
-use threadq::queue::{Filter, Position, ServerId, Settlement, Suspects, Verdict};
+use threadq::queue::{Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -294,7 +294,7 @@ fn a_page_is_below_4_mib_whatever_its_jobs_hold() {
     for n in 0..100 {
         // With a payload that is stored in pieces too.
         let id = match n {
-            0 => place.submit(),
+            0 => submit_payload(&place, &json_of(2_000)),
             1..20 => submit_payload(&place, &json_of(600)),
             _ => submit_payload(&place, &large),
         };
@@ -364,6 +364,13 @@ fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
     {
         for kind in [None, Some("type 1")] {
             let filter = Filter { status, kind: kind.map(str::to_owned) };
+            // The newest jobs run, and older ones are queued.
+            all.extend((0..3).map(|_| {
+                place.submit_with(|job| (job.kind, job.queue) = ("type 1".to_owned(), "other".to_owned()))
+            }));
+            let other = [Share { queue: "other".to_owned(), jobs: 3 }];
+            let taken = place.queue.take(&b, &other, Suspects::None, 3, None).unwrap().unwrap();
+            assert_eq!(taken.jobs.len(), 3);
             let matches = |id: &JobId| {
                 let job = place.job(*id);
                 status.is_none_or(|status| job.status == status) && kind.is_none_or(|kind| job.kind == kind)
