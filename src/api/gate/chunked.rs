@@ -76,6 +76,8 @@ impl Decoder {
             (State::Size, b';') if self.digits > 0 => Ok(State::Extension),
             (State::Size, b'\r') if self.digits > 0 => Ok(State::SizeLf),
             (State::Extension | State::Trailer, b'\t' | b' '..=b'~') => self.ignore(self.state),
+            // A trailer is a header that comes late, so it may hold what headers may.
+            (State::Trailer, 0x80..) => self.ignore(State::Trailer),
             (State::Extension, b'\r') => Ok(State::SizeLf),
             (State::SizeLf, b'\n') => self.begin_chunk(),
             (State::DataCr, b'\r') => Ok(State::DataLf),
@@ -137,7 +139,8 @@ mod tests {
 
     #[test]
     fn however_it_is_cut_a_body_is_decoded() {
-        let raw = b"5\r\nhello\r\n00A;name=\"v\"\r\n, world, 1\r\n0\r\nX-Sum: 1\r\n\r\nGET /";
+        let raw =
+            b"5\r\nhello\r\n00A;name=\"v\"\r\n, world, 1\r\n0\r\nX-Sum: 1\r\nX-Name: M\xfcller\r\n\r\nGET /";
         for step in 1..raw.len() {
             assert_eq!(decode(raw, 15, step), Ok((b"hello, world, 1".to_vec(), 5)), "step {step}");
         }
@@ -161,6 +164,7 @@ mod tests {
             "5;a\x01\r\n",
             "5;\u{e9}\r\n",
             "0\r\n folded\r\n",
+            "0\r\n\u{e9}: b\r\n",
             "0\r\nA: b\n",
             "0\r\nA: \0\r\n",
             "00000000000000005\r\n",

@@ -1,19 +1,24 @@
 //! Heads of requests: finding their end, checking them, and writing the head that goes to tiny_http.
 //!
-//! httparse does the parsing; what it lets pass and tiny_http would misread (bare line feeds, bytes beyond ASCII,
-//! framing that can be read in two ways) is refused here. A proxy and a server that read one request differently
+//! httparse does the parsing; what it lets pass and tiny_http would misread (bare line feeds, bytes beyond ASCII in what
+//! goes on, framing that can be read in two ways) is refused here. A proxy and a server that read one request differently
 //! are how requests are smuggled, so nothing is repaired: what is not exactly right is refused.
 
 use super::HELLO_PATH;
 use super::refusal::Refusal;
+use super::target;
 
 /// Request line and headers together.
 pub(super) const MAX_HEAD: usize = 16 << 10;
-const MAX_HEADERS: usize = 64;
+/// So many headers need no memory of their own.
+const FEW_HEADERS: usize = 64;
 /// Names the connection that a request came on, see [`finish`]. From outside it is dropped.
 pub(super) const CLIENT_HEADER: &str = "Gate-Client";
 /// The headers that the API reads. No other one goes on to tiny_http, which takes its time for each.
-const FORWARDED: [&str; 5] = ["Host", "Origin", "Authorization", "Content-Type", "Idempotency-Key"];
+const FORWARDED: [&str; 6] =
+    ["Host", "Origin", "Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key"];
+/// The headers that only the gate reads, see [`Fields`].
+const READ_HERE: [&str; 4] = ["Content-Length", "Transfer-Encoding", "Connection", "Expect"];
 
 /// Looks for the end of a head as bytes come in, and never at a byte twice: a client that sends a head byte by
 /// byte costs no more than one that sends it at once.
@@ -42,11 +47,17 @@ impl Scanner {
                 }
                 (false, b'\r') => self.after_cr = true,
                 (false, b'\t' | b' '..=b'~') => self.line_length += 1,
+                // obs-text of RFC 9110, 5.5. Which headers may hold it is found out later.
+                (false, 0x80..) if self.lines > 0 => self.line_length += 1,
                 (true, _) | (false, b'\n') => {
                     return Err(Refusal::BadRequest("lines of the head must end with CR LF"));
                 }
                 _ if self.lines > 0 => return Err(Refusal::InvalidHeader),
-                _ => return Err(Refusal::BadRequest("the head may only hold printable ASCII characters")),
+                _ => {
+                    return Err(Refusal::BadRequest(
+                        "the request line may only hold printable ASCII characters",
+                    ));
+                }
             }
         }
         Ok(None)
@@ -78,11 +89,19 @@ pub(super) struct Head {
 
 /// Checks the head `raw` and appends what tiny_http is to see of it to `out`: all but the end, see [`finish`].
 pub(super) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Result<Head, Refusal> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
+    let mut few = [httparse::EMPTY_HEADER; FEW_HEADERS];
+    let mut many = Vec::new();
+    // The length of a head bounds how many it can be: an empty line and a request line are no headers.
+    let count = raw.iter().filter(|byte| **byte == b'\n').count().saturating_sub(2);
+    let headers = if count <= FEW_HEADERS {
+        &mut few[..]
+    } else {
+        many.resize(count, httparse::EMPTY_HEADER);
+        &mut many
+    };
+    let mut request = httparse::Request::new(headers);
     match request.parse(raw) {
         Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadersTooLarge),
         Err(httparse::Error::Version) => return Err(wrong_version(raw)),
         _ => return Err(Refusal::BadRequest("request line or headers are malformed")),
     }
@@ -90,14 +109,25 @@ pub(super) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     else {
         return Err(Refusal::BadRequest("the request line is malformed"));
     };
-    check_target(target)?;
+    let target = target::read(method, target)?;
+    if target.path == HELLO_PATH {
+        return Err(Refusal::NotFound);
+    }
 
-    write_request_line(out, method, target);
+    write_request_line(out, method, &target.path);
+    if let Some(host) = target.host {
+        write_header(out, "Host", host.as_bytes());
+    }
     let mut fields = Fields::default();
     for header in request.headers.iter() {
+        let is_one_of = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
+        let is_forwarded = is_one_of(&FORWARDED);
+        if !header.value.is_ascii() && (is_forwarded || is_one_of(&READ_HERE)) {
+            return Err(Refusal::InvalidHeader);
+        }
         fields.note(header.name, header.value)?;
-        if FORWARDED.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
-            write_header(out, header);
+        if is_forwarded && !(target.host.is_some() && is_one_of(&["Host"])) {
+            write_header(out, header.name, header.value);
         }
     }
     let is_http_1_0 = minor_version == 0;
@@ -131,8 +161,8 @@ fn write_request_line(out: &mut Vec<u8>, method: &str, target: &str) {
     }
 }
 
-fn write_header(out: &mut Vec<u8>, header: &httparse::Header) {
-    for part in [header.name.as_bytes(), b": ", header.value, b"\r\n"] {
+fn write_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
@@ -149,17 +179,6 @@ fn wrong_version(raw: &[u8]) -> Refusal {
         }
         _ => Refusal::BadRequest("the request line is malformed"),
     }
-}
-
-fn check_target(target: &str) -> Result<(), Refusal> {
-    if target == HELLO_PATH {
-        return Err(Refusal::NotFound);
-    }
-    // No proxy and no tunnel: `http://host/`, `*` and `host:443` mean nothing here.
-    if !target.starts_with('/') {
-        return Err(Refusal::BadRequest("the request target must begin with a slash"));
-    }
-    Ok(())
 }
 
 /// The headers that say something about the message or the connection itself.
@@ -272,6 +291,46 @@ mod tests {
             framing: Framing::Length(5),
         };
         assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn the_host_of_a_url_takes_the_place_of_the_header() {
+        let head = "GET http://a:1/jobs HTTP/1.1\r\nOrigin: o\r\nhost: b\r\n\r\n";
+        let expected = "GET /jobs HTTP/1.0\r\nConnection: keep-alive\r\nHost: a:1\r\nOrigin: o\r\n";
+        assert_eq!(translated(head).1, expected);
+        let old = translated("GET http://a:1/jobs HTTP/1.0\r\n\r\n").1;
+        assert!(old.ends_with("\r\nHost: a:1\r\n"), "{old}");
+        let hello = format!("GET http://a{HELLO_PATH} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(translate(hello.as_bytes(), 0, &mut Vec::new()), Err(Refusal::NotFound));
+        let hostless = b"GET http://a/jobs HTTP/1.1\r\n\r\n";
+        assert!(matches!(translate(hostless, 0, &mut Vec::new()), Err(Refusal::BadRequest(_))));
+    }
+
+    #[test]
+    fn any_number_of_headers_fits_that_the_length_allows() {
+        for count in [1, FEW_HEADERS - 1, FEW_HEADERS, FEW_HEADERS + 1, 1000, 4000] {
+            let (_, out) =
+                translated(&format!("GET / HTTP/1.1\r\n{}Host: h\r\n\r\n", "a:\r\n".repeat(count)));
+            assert!(out.ends_with("\r\nHost: h\r\n"), "{count}: {out}");
+        }
+    }
+
+    #[test]
+    fn only_headers_that_are_read_must_be_ascii() {
+        let read = |name: &str| {
+            let mut raw = format!("GET / HTTP/1.1\r\nHost: h\r\n{name}: ").into_bytes();
+            raw.extend_from_slice(b"M\xfcller \xc3\xa9\r\n\r\n");
+            assert_eq!(Scanner::default().find_end(&raw), Ok(Some(raw.len())), "{name}");
+            let mut out = Vec::new();
+            translate(&raw, 1000, &mut out).map(|_| String::from_utf8(out).unwrap())
+        };
+        for name in ["User-Agent", "Cookie", "X", "TE", "Gate-Client"] {
+            let out = read(name).unwrap();
+            assert!(out.is_ascii() && !out.contains(name), "{out}");
+        }
+        for name in FORWARDED.iter().chain(&READ_HERE) {
+            assert_eq!(read(&name.to_lowercase()), Err(Refusal::InvalidHeader), "{name}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! * `clients`: the table of connections; the one that waits longest makes room when it is full.
 //! * `connection`: one client connection from request to request, and all of its deadlines.
 //! * `incoming`: from its bytes to whole requests.
-//! * `head`, `chunked`: what a well-formed request is.
+//! * `head`, `target`, `chunked`: what a well-formed request is.
 //! * `buffer`: memory that grows as bytes come in, within one budget.
 //! * `upstream`: the connections to tiny_http.
 //! * `refusal`: the errors that the gate answers itself.
@@ -29,6 +29,7 @@ pub(crate) mod fuzzing;
 mod head;
 mod incoming;
 mod refusal;
+mod target;
 #[cfg(test)]
 mod tests;
 mod upstream;

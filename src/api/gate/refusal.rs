@@ -6,8 +6,10 @@
 pub(super) enum Refusal {
     /// No well-formed request; the sentence names the fault.
     BadRequest(&'static str),
-    /// A header with a character that none may have.
+    /// A header with a character that none, or not this one, may have.
     InvalidHeader,
+    /// A CONNECT.
+    NoTunnel,
     /// A path that is the gate's own.
     NotFound,
     /// The request did not come whole in time.
@@ -16,7 +18,7 @@ pub(super) enum Refusal {
     BodyTooLarge,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
-    /// Request line and headers are too long or too many.
+    /// Request line and headers are too long.
     HeadersTooLarge,
     /// A `Transfer-Encoding` other than `chunked`.
     UnknownTransferCoding,
@@ -33,9 +35,16 @@ impl Refusal {
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Refusal::BadRequest(sentence) => ("400 Bad Request", "bad_request", sentence),
-            Refusal::InvalidHeader => {
-                ("400 Bad Request", "invalid_header", "headers may only hold printable ASCII characters")
-            }
+            Refusal::InvalidHeader => (
+                "400 Bad Request",
+                "invalid_header",
+                "no header may hold control characters, and those that this server reads only hold ASCII",
+            ),
+            Refusal::NoTunnel => (
+                "405 Method Not Allowed",
+                "method_not_allowed",
+                "this server is no proxy: there is no CONNECT",
+            ),
             Refusal::NotFound => ("404 Not Found", "not_found", "there is nothing at this path"),
             Refusal::Timeout => {
                 ("408 Request Timeout", "request_timeout", "the request did not come whole in time")
@@ -51,7 +60,7 @@ impl Refusal {
             Refusal::HeadersTooLarge => (
                 "431 Request Header Fields Too Large",
                 "headers_too_large",
-                "request line and headers are limited to 16 KiB and 64 headers",
+                "request line and headers are limited to 16 KiB together",
             ),
             Refusal::UnknownTransferCoding => (
                 "501 Not Implemented",
@@ -74,9 +83,13 @@ impl Refusal {
     pub fn to_bytes(self, without_body: bool) -> Vec<u8> {
         let (status, code, sentence) = self.parts();
         let body = format!("{{\"error\": \"{sentence}\", \"code\": \"{code}\"}}\n");
-        let retry = if self == Refusal::Overloaded { "Retry-After: 1\r\n" } else { "" };
+        let further = match self {
+            Refusal::Overloaded => "Retry-After: 1\r\n",
+            Refusal::NoTunnel => "Allow: GET, HEAD, POST, DELETE\r\n",
+            _ => "",
+        };
         let mut answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{retry}\
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}\
              Connection: close\r\n\r\n",
             body.len()
         );

@@ -186,7 +186,7 @@ fn check_against_strict_reading(stream: &[u8], outcome: &Outcome) {
         }
         (End::Refused(Refusal::BodyTooLarge), Ok(_)) => panic!("the body is not too large"),
         (End::Refused(Refusal::Overloaded), _) => panic!("there is memory"),
-        (End::Refused(Refusal::NotFound), Ok(request)) => assert_eq!(request.target, HELLO_PATH),
+        (End::Refused(Refusal::NotFound), Ok(request)) => assert_eq!(request.path, HELLO_PATH),
         _ => {}
     }
 }
@@ -199,12 +199,18 @@ fn empty_lines(stream: &[u8]) -> usize {
 
 /// What tiny_http gets says the same as what the client has sent, and nothing of the connection or the framing.
 fn check_forwarded(forward: &[u8], request: &strict::Request) {
+    assert!(forward.is_ascii(), "tiny_http gets ASCII alone");
     let (request_line, fields) = strict::read_forwarded(forward).expect("what is sent on is well-formed");
-    assert_eq!(request_line, format!("{} {} HTTP/1.0", request.method, request.target));
-    assert_ne!(request.target, HELLO_PATH, "that path is the gate's own");
-    let Some((("Connection", "keep-alive"), fields)) = fields.split_first().map(|(a, b)| (*a, b)) else {
-        panic!("the connection to tiny_http is kept");
-    };
+    assert_eq!(request_line, format!("{} {} HTTP/1.0", request.method, request.path));
+    assert_ne!(request.path, HELLO_PATH, "that path is the gate's own");
+    let (connection, mut fields) = fields.split_first().expect("the connection to tiny_http is kept");
+    assert_eq!((connection.0.as_str(), connection.1.as_str()), ("Connection", "keep-alive"));
+    if let Some(host) = &request.host {
+        let (first, others) = fields.split_first().expect("the host of a URL is sent on");
+        assert_eq!((first.0.as_str(), &first.1), ("Host", host));
+        assert!(!others.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")), "no other Host counts");
+        fields = others;
+    }
     let mut sent = request.fields.iter();
     for field in fields {
         assert!(sent.any(|other| other == field), "{field:?} was sent, and in this order");
