@@ -341,6 +341,7 @@ impl Server {
             max_body: config.max_body,
             max_connections: config.max_connections,
             token: config.api_token.clone(),
+            any_host: config.insecure_no_token,
             queues: queue_names,
         };
         let api = Api {

@@ -161,7 +161,7 @@ fn heads(table: &mut Table) {
     table.add("a header of 1 MiB without end", post(&format!("X: {huge}"), ""), 431, "headers_too_large");
     table.add("1 MiB without a line", &huge, 431, "headers_too_large");
     table.add("10,000 headers", framed(&many(10_000)), 431, "headers_too_large");
-    table.add("65 headers", framed(&many(62)), 431, "headers_too_large");
+    table.add("5,000 headers of 4 bytes", framed(&"a:\r\n".repeat(5_000)), 431, "headers_too_large");
 
     let lines = [
         "NoColon",
@@ -174,13 +174,26 @@ fn heads(table: &mut Table) {
         "A b: c",
     ];
     table.each("the line", &lines, &framed("{}\r\n"), 400, "bad_request");
-    let values = ["nul\0", "bell\x07", "escape\x1b[31m", "delete\x7f", "caf\u{e9}", "\u{1f4a3}"];
+    let values = ["nul\0", "bell\x07", "escape\x1b[31m", "delete\x7f"];
     table.each("the value", &values, &framed("X: {}\r\n"), 400, "invalid_header");
+    table.add("a name that is not ASCII", framed("Caf\u{e9}: x\r\n"), 400, "bad_request");
+    // The headers that are read, by the gate or by the API.
+    let lines = [
+        "Host: localhost\u{e9}",
+        "Origin: http://\u{1f4a3}",
+        "Authorization: Bearer \u{e9}",
+        "Content-Encoding: gz\u{ef}p",
+        "Idempotency-Key: schl\u{fc}ssel",
+        "Transfer-Encoding: ch\u{fc}nked",
+        "Connection: cl\u{f6}se",
+        "Expect: 100-c\u{f6}ntinue",
+    ];
+    table.each("the line", &lines, &framed("{}\r\n"), 400, "invalid_header");
     let breaks = ["cr\rlf", "lf\nX: y", "crcr\r\r\nX: y"];
     table.each("the value", &breaks, &framed("X: {}\r\n"), 400, "bad_request");
     table.add(
         "a value in Latin-1",
-        b"GET /stats HTTP/1.1\r\nHost: localhost\r\nX: \xff\r\n\r\n",
+        b"GET /stats HTTP/1.1\r\nHost: localhost\r\nOrigin: \xff\r\n\r\n",
         400,
         "invalid_header",
     );
@@ -217,14 +230,26 @@ fn heads(table: &mut Table) {
         "G\0T /stats HTTP/1.1",
         "G(T /stats HTTP/1.1",
         "/stats HTTP/1.1",
-        "GET http://localhost/stats HTTP/1.1",
+        "GET https://localhost/stats HTTP/1.1",
+        "GET ftp://localhost/stats HTTP/1.1",
+        "GET http:///stats HTTP/1.1",
+        "GET http://:80/stats HTTP/1.1",
+        "GET http://me@localhost/stats HTTP/1.1",
+        "GET http://localhost:99999/stats HTTP/1.1",
+        "GET http://localhost:8o80/stats HTTP/1.1",
+        "GET http://[::1/stats HTTP/1.1",
+        "GET http:/stats HTTP/1.1",
+        "GET localhost:80 HTTP/1.1",
         "GET stats HTTP/1.1",
-        "OPTIONS * HTTP/1.1",
-        "CONNECT localhost:443 HTTP/1.1",
+        "GET * HTTP/1.1",
+        "POST * HTTP/1.1",
+        "OPTIONS ** HTTP/1.1",
         "GET  HTTP/1.1",
         "HTTP/1.1 200 OK",
     ];
     table.each("the request line", &lines, "{}\r\nHost: localhost\r\n\r\n", 400, "bad_request");
+    let tunnel = "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    table.add("a tunnel", tunnel, 405, "method_not_allowed");
     table.add("a target in Latin-1", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request");
     let versions = ["0.9", "1.2", "2.0", "3.0", "9.9"];
     let template = "GET /stats HTTP/{}\r\nHost: localhost\r\n\r\n";
@@ -254,9 +279,20 @@ fn sites(table: &mut Table) {
         "[evil.example]",
         "localhost evil.example",
         "a,localhost",
+        "threadq",
+        "threadq.default.svc.cluster.local:8080",
+        "EVIL.EXAMPLE.",
+        "",
     ];
     let template = "GET /stats HTTP/1.1\r\nHost: {}\r\n\r\n";
     table.each("the Host", &hosts, template, 403, "forbidden_host");
+    let hosts = ["evil.example", "evil.example:80", "localhost.evil.example", "threadq", "2130706433"];
+    let template = "GET http://{}/stats HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    table.each("the host of the URL", &hosts, template, 403, "forbidden_host");
+    let hostless = "GET http://localhost/stats HTTP/1.1\r\n\r\n";
+    table.add("a URL, but no Host", hostless, 400, "bad_request");
+    let origin = framed("Origin: http://localhost\r\n").replace("/jobs", "http://127.0.0.1/jobs");
+    table.add("the Origin is the Host, but not the URL", origin, 403, "forbidden_origin");
     let origins =
         ["http://evil.example", "null", "https://localhost.evil.example", "http://127.0.0.1:1", "localhost"];
     table.each("the Origin", &origins, &framed("Origin: {}\r\n"), 403, "forbidden_origin");
@@ -264,6 +300,7 @@ fn sites(table: &mut Table) {
     let expects = "Expect: 100-continue\r\nContent-Length: 1048577\r\n";
     table.add("an expectation of too much", post(expects, ""), 413, "body_too_large");
     table.add("the gate's own path", get("/-/hello"), 404, "not_found");
+    table.add("the gate's own path in a URL", get("http://localhost/-/hello"), 404, "not_found");
 }
 
 /// Well-formed HTTP that asks for what there is not.
@@ -411,10 +448,20 @@ fn each_hostile_request_gets_its_answer_and_others_are_served_on() {
 fn what_is_odd_but_allowed_is_served() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
-    let many: String = (0..63).map(|n| format!("X-{n}: v\r\n")).collect();
+    let many = |count: usize| (0..count).map(|n| format!("X-{n}: v\r\n")).collect::<String>();
     let with = |headers: &str| format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    let at = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     for raw in [
-        with(&many),
+        with(&many(63)),
+        with(&many(65)),
+        with(&many(1_000)),
+        with(&"a:\r\n".repeat(4_000)),
+        with("User-Agent: M\u{fc}ller\r\nCookie: \u{1f36a}\r\nTE: \u{e9}\r\n"),
+        at("http://localhost/stats"),
+        at("HTTP://LOCALHOST:8080/stats"),
+        at("http://127.0.0.1:1/stats"),
+        at("http://[::1]/stats?"),
+        "GET http://localhost/stats HTTP/1.0\r\n\r\n".to_owned(),
         with("X:\r\nX:\t v \t\r\nY: a\tb:c\r\n"),
         with("!#$%&'*+-.^_`|~09: v\r\n"),
         with("Connection: Upgrade\r\nUpgrade: websocket\r\n"),
@@ -426,4 +473,59 @@ fn what_is_odd_but_allowed_is_served() {
         let reply = send(&server, raw.as_bytes()).receive(false);
         assert_eq!(reply.unwrap_or_else(|e| panic!("{raw:?}: {e}")).status, 200, "{raw:?}");
     }
+}
+
+#[test]
+fn a_value_in_latin_1_that_nobody_reads_is_passed_over() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let mut raw =
+        b"GET /stats HTTP/1.1\r\nHost: localhost\r\nUser-Agent: M\xfcller \xff\x80\r\n\r\n".to_vec();
+    assert_eq!(send(&server, &raw).receive(false).expect("an answer").status, 200);
+    raw = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Transfer-Encoding: chunked\r\n\r\n"
+        .to_vec();
+    raw.extend_from_slice(format!("{:x}\r\n{JOB}\r\n0\r\n", JOB.len()).as_bytes());
+    raw.extend_from_slice(b"X-Author: M\xfcller\r\n\r\n");
+    assert_eq!(send(&server, &raw).receive(false).expect("an answer").status, 202);
+}
+
+#[test]
+fn a_url_as_target_does_what_its_path_does() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let mut connection = http::Connection::open(server.addr()).expect("connects");
+    let post =
+        framed("").replace("/jobs", "http://127.0.0.1/jobs").replace("Host: localhost", "Host: evil.example");
+    connection.send_raw(post.as_bytes()).expect("sent");
+    let reply = connection.receive(false).expect("an answer").expect(202);
+    let id = reply.json()["job_id"].clone();
+    assert_eq!(reply.header("Location"), Some(&*format!("/jobs/{id}")));
+    // On the same connection: it is still in step.
+    let list = "GET http://localhost?x=1 HTTP/1.1\r\nHost: h\r\n\r\n\
+                GET http://localhost/jobs?limit=5 HTTP/1.1\r\nHost: h\r\n\r\n";
+    connection.send_raw(list.as_bytes()).expect("sent");
+    connection.receive(false).expect("an answer").expect_error(
+        400,
+        "invalid_query",
+        "the dashboard has no query",
+    );
+    assert_eq!(connection.receive(false).expect("an answer").expect(200).json()["jobs"][0]["id"], id);
+    let same_site = framed("Origin: http://127.0.0.1:80\r\n").replace("/jobs", "http://127.0.0.1/jobs");
+    connection.send_raw(same_site.replace(":80\r\n", "\r\n").as_bytes()).expect("sent");
+    connection.receive(false).expect("an answer").expect(202);
+}
+
+#[test]
+fn a_question_about_the_whole_server_is_answered_without_a_body() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let mut connection = http::Connection::open(server.addr()).expect("connects");
+    for target in ["*", "http://localhost"] {
+        let options = format!("OPTIONS {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        connection.send_raw(options.as_bytes()).expect("sent");
+        let reply = connection.receive(false).expect("an answer");
+        assert_eq!((reply.status, reply.header("Allow")), (204, Some("GET, HEAD, POST, DELETE")), "{target}");
+    }
+    connection.request("GET", "/healthz", &[], None).expect("an answer").expect(200);
 }

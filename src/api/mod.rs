@@ -43,13 +43,15 @@ use inner::{Inner, THREADS};
 use query::Query;
 use reply::{Answer, Reply};
 use route::{Route, Shape};
-use ui::File;
 use waiting::{Wait, Waiting};
 
 /// How long a stop waits for requests under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// OpenAPI 3.1 of all routes.
 const OPENAPI: &str = include_str!("openapi.json");
+
+/// What `OPTIONS *` asks for.
+const WHOLE_SERVER: &str = "*";
 
 /// What the API is told at start.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// What requests must carry as a bearer token.
     pub token: Option<Secret>,
+    /// Whether any `Host` is taken where there is no token.
+    pub any_host: bool,
     /// The queues that this server takes from.
     pub queues: Vec<String>,
 }
@@ -124,15 +128,32 @@ impl Request<'_> {
         }
     }
 
-    /// A body, if there is one, is JSON by its own word.
+    /// A body, if there is one, is JSON by its own word, and not compressed.
     fn check_content_type(&self) -> Result<(), Reply> {
         let kind = self.header("Content-Type")?.unwrap_or_default();
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        self.check_content_encoding()?;
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        if self.body.is_empty() || kind.eq_ignore_ascii_case("application/json") {
+        if kind.eq_ignore_ascii_case("application/json") {
             return Ok(());
         }
         let sentence = "the body must be JSON, with the header Content-Type: application/json";
         Err(Reply::error(415, "unsupported_media_type", sentence))
+    }
+
+    /// No encoding is taken, not even `identity`, which no body may name (RFC 9110, 8.4.1).
+    fn check_content_encoding(&self) -> Result<(), Reply> {
+        let given = self.headers.iter().filter(|header| header.field.equiv("Content-Encoding"));
+        let named: Vec<&str> =
+            given.map(|header| header.value.as_str().trim()).filter(|value| !value.is_empty()).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let shown: String = named.join(", ").chars().take(50).collect();
+        let sentence = format!("the body has the Content-Encoding {shown:?}; it must be sent without any");
+        Err(Reply::error(415, "unsupported_media_type", sentence).with("Accept-Encoding", "identity"))
     }
 
     /// The body of a request that must have one.
@@ -248,13 +269,17 @@ impl Api {
     }
 
     /// Whether the sender may ask at all: by the token if one is set, else by where the request comes from.
-    /// The dashboard itself is for everybody: it is where a person is asked for the token.
     fn admit(&self, method: &str, known: Option<(&Shape, &str)>, request: &Request) -> Result<(), Reply> {
-        let is_ui = known.is_some_and(|(shape, _)| File::at(shape.pattern).is_some());
         match &self.settings.token {
-            Some(_) if is_ui => Ok(()),
+            Some(_) if known.is_some_and(|(shape, _)| shape.is_open()) => Ok(()),
             Some(token) => check_token(token.expose(), request),
-            None => site::check(method, request.header("Host")?, request.header("Origin")?),
+            None => {
+                let host = request.header("Host")?;
+                if !self.settings.any_host {
+                    site::check_host(host)?;
+                }
+                site::check_origin(method, host, request.header("Origin")?)
+            }
         }
     }
 
@@ -264,14 +289,18 @@ impl Api {
         known: Option<(&Shape, &str)>,
         request: &Request,
     ) -> Result<Answered, Reply> {
+        if request.path == WHOLE_SERVER {
+            return Ok(Answered::Now(Reply::empty(204).with("Allow", "GET, HEAD, POST, DELETE")));
+        }
         let Some((shape, parameter)) = known else {
             return Err(Reply::error(404, "not_found", "there is nothing at this path"));
         };
+        // tiny_http leaves the body of the answer out.
+        let method = if method == "HEAD" { "GET" } else { method };
         if !shape.methods.contains(&method) {
-            let sentence = format!("{} knows {} only", shape.pattern, shape.methods.join(" and "));
-            return Err(
-                Reply::error(405, "method_not_allowed", sentence).with("Allow", shape.methods.join(", "))
-            );
+            let allowed = shape.allowed();
+            let sentence = format!("{} knows {} only", shape.pattern, allowed.join(" and "));
+            return Err(Reply::error(405, "method_not_allowed", sentence).with("Allow", allowed.join(", ")));
         }
         let route = shape.route(parameter)?;
         let takes_query = method == "GET"
@@ -311,9 +340,19 @@ impl Api {
             (Route::Workers, _) => self.workers(),
             (Route::Metrics, _) => self.metrics(),
             (Route::Healthz, _) => Ok(Reply::json(200, &json!({ "status": "ok" }))),
-            (Route::Readyz, _) => self.ready(),
+            (Route::Readyz, _) => self.ready().map_err(|reply| self.for_asker(reply, request)),
             (Route::OpenApi, _) => Ok(Reply::document("application/json", OPENAPI)),
             (Route::Ui(file), _) => Ok(file.reply()),
+        }
+    }
+
+    /// Why this server is not ready is no business of those who cannot show the token.
+    fn for_asker(&self, reply: Reply, request: &Request) -> Reply {
+        match &self.settings.token {
+            Some(token) if check_token(token.expose(), request).is_err() => reply.with_sentence(
+                "not ready; the reason is in the log, and in this answer if the token is sent",
+            ),
+            _ => reply,
         }
     }
 

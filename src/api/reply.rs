@@ -61,6 +61,15 @@ impl Reply {
         Reply::json(409, &json!({ "error": error, "code": "duplicate", "job_id": holder }))
     }
 
+    /// The same error with another sentence.
+    pub fn with_sentence(mut self, sentence: &str) -> Reply {
+        if let Ok(mut error) = serde_json::from_slice::<serde_json::Value>(&self.body) {
+            error["error"] = sentence.into();
+            self.body = error.to_string().into_bytes();
+        }
+        self
+    }
+
     /// The same with a further header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));

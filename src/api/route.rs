@@ -29,7 +29,7 @@ pub enum Route {
     Ui(&'static File),
 }
 
-/// The shape of a path: its pattern as the documentation has it, and the methods it knows.
+/// The shape of a path: its pattern as the documentation has it, and the methods it knows. HEAD goes with GET.
 pub struct Shape {
     pub pattern: &'static str,
     pub methods: &'static [&'static str],
@@ -79,6 +79,20 @@ impl Shape {
                 _ => return None,
             }
         }
+    }
+
+    /// The methods that it answers.
+    pub fn allowed(&self) -> Vec<&'static str> {
+        let with_head = |method: &&'static str| match *method {
+            "GET" => vec!["GET", "HEAD"],
+            method => vec![method],
+        };
+        self.methods.iter().flat_map(with_head).collect()
+    }
+
+    /// Whether it needs no token: probes, which have none, and the dashboard, where a person is asked for it.
+    pub fn is_open(&self) -> bool {
+        matches!(self.pattern, "/healthz" | "/readyz") || File::at(self.pattern).is_some()
     }
 
     /// The route of this shape, with its parameter checked.
@@ -175,6 +189,20 @@ mod tests {
             let route = shape.route("7").unwrap();
             assert_eq!(route == Route::Readyz, shape.pattern == "/readyz", "{}", shape.pattern);
         }
+    }
+
+    #[test]
+    fn head_is_allowed_wherever_get_is() {
+        let allowed = |path: &str| Shape::of(path).map(|(shape, _)| shape.allowed());
+        assert_eq!(allowed("/jobs"), Some(vec!["GET", "HEAD", "POST"]));
+        assert_eq!(allowed("/jobs/batch"), Some(vec!["POST"]));
+    }
+
+    #[test]
+    fn only_probes_and_the_dashboard_need_no_token() {
+        let open: Vec<&str> =
+            SHAPES.iter().filter(|shape| shape.is_open()).map(|shape| shape.pattern).collect();
+        assert_eq!(open, ["/healthz", "/readyz", "/", "/ui/app.js", "/ui/style.css", "/ui/icon.svg"]);
     }
 
     #[test]

@@ -13,27 +13,32 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::reply::Reply;
 
-/// Refuses what a page of another site could have made a browser send.
+/// Refuses a request that was meant for a server of another name.
 ///
 /// `host` is missing in HTTP/1.0 alone, which no browser speaks.
-pub fn check(method: &str, host: Option<&str>, origin: Option<&str>) -> Result<(), Reply> {
-    if let Some(host) = host
-        && !is_address_or_local(host)
-    {
-        let sentence = "without an api-token the Host of a request must be an IP address or localhost, so that no web \
-                        page can get here by a name of its own; ask by address, or set a token";
-        return Err(Reply::error(403, "forbidden_host", sentence));
+pub fn check_host(host: Option<&str>) -> Result<(), Reply> {
+    match host {
+        Some(host) if !is_address_or_local(host) => {
+            let sentence = "without an api-token the Host of a request must be an IP address or localhost, so that no web \
+                            page can get here by a name of its own; ask by address, set a token, or start the server \
+                            with --insecure-no-token";
+            Err(Reply::error(403, "forbidden_host", sentence))
+        }
+        _ => Ok(()),
     }
+}
+
+/// Refuses a change that a page of another site has made a browser send.
+pub fn check_origin(method: &str, host: Option<&str>, origin: Option<&str>) -> Result<(), Reply> {
     let changes = !matches!(method, "GET" | "HEAD" | "OPTIONS");
-    if let Some(origin) = origin
-        && changes
-        && !is_same_site(origin, host.unwrap_or_default())
-    {
-        let sentence = "without an api-token no request of a web page from elsewhere may change anything; its Origin \
-                        must be this server, as its Host has it, or set a token";
-        return Err(Reply::error(403, "forbidden_origin", sentence));
+    match origin {
+        Some(origin) if changes && !is_same_site(origin, host.unwrap_or_default()) => {
+            let sentence = "without an api-token no request of a web page from elsewhere may change anything; its Origin \
+                            must be this server, as its Host has it, or set a token";
+            Err(Reply::error(403, "forbidden_origin", sentence))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// An address or a name that no stranger can make mean another address. That includes the host of `listen`, which is
@@ -45,12 +50,7 @@ fn is_address_or_local(host: &str) -> bool {
             .is_some_and(|(address, port)| address.parse::<Ipv6Addr>().is_ok() && is_port(port));
     }
     let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-    is_port(port) && (name.parse::<Ipv4Addr>().is_ok() || is_local_name(name) || is_single_label(name))
-}
-
-/// A name without a dot, as machines and containers of one network have: no page of the Internet has such a name.
-fn is_single_label(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    is_port(port) && (name.parse::<Ipv4Addr>().is_ok() || is_local_name(name))
 }
 
 /// `localhost` and what is below it: browsers and resolvers never ask DNS for these (RFC 6761).
@@ -64,10 +64,15 @@ fn is_port(text: &str) -> bool {
     text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether a page that was loaded from here sent it, be it through a proxy that speaks TLS.
+/// Whether a page that was loaded from here sent it, be it through a proxy that speaks TLS. An Origin never names the
+/// default port of its scheme, a Host may.
 fn is_same_site(origin: &str, host: &str) -> bool {
-    let place = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    place.is_some_and(|place| place.eq_ignore_ascii_case(host))
+    [("http://", ":80"), ("https://", ":443")].iter().any(|(scheme, default_port)| {
+        origin.strip_prefix(scheme).is_some_and(|place| {
+            let host = host.strip_suffix(default_port).or_else(|| host.strip_suffix(':')).unwrap_or(host);
+            place.eq_ignore_ascii_case(host)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -75,7 +80,7 @@ mod tests {
     use super::*;
 
     fn code(method: &str, host: Option<&str>, origin: Option<&str>) -> Option<String> {
-        let reply = check(method, host, origin).err()?;
+        let reply = check_host(host).and_then(|()| check_origin(method, host, origin)).err()?;
         assert_eq!(reply.status, 403);
         let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
         Some(body["code"].as_str().unwrap().to_owned())
@@ -93,6 +98,9 @@ mod tests {
             "localhost",
             "LocalHost:8080",
             "localhost.:80",
+            "LOCALHOST.",
+            "[::FFFF:127.0.0.1]:8080",
+            "0.0.0.0",
             "a.localhost:1",
             "localhost:",
         ] {
@@ -107,6 +115,13 @@ mod tests {
             "",
             "evil.example",
             "evil.example:8080",
+            "EVIL.EXAMPLE.",
+            "threadq",
+            "threadq:8080",
+            "localhost..",
+            "notlocalhost",
+            "2130706433",
+            "[fe80::1%25eth0]",
             "localhost.evil.example",
             "127.0.0.1.evil.example",
             "127.1",
@@ -146,6 +161,26 @@ mod tests {
         }
         assert_eq!(code("POST", host, Some("http://127.0.0.1:8080")), None);
         assert_eq!(code("POST", Some("localhost:8080"), Some("https://LOCALHOST:8080")), None);
+        for (host, origin) in [
+            ("localhost:80", "http://localhost"),
+            ("localhost:443", "https://localhost"),
+            ("localhost:", "http://localhost"),
+            ("[::1]:80", "http://[::1]"),
+        ] {
+            assert_eq!(code("POST", Some(host), Some(origin)), None, "{host} {origin}");
+        }
+        for (host, origin) in [
+            ("localhost:443", "http://localhost"),
+            ("localhost:80", "https://localhost"),
+            ("localhost:8080", "http://localhost:80"),
+            ("localhost", "http://localhost:8080"),
+        ] {
+            assert_eq!(
+                code("POST", Some(host), Some(origin)).as_deref(),
+                Some("forbidden_origin"),
+                "{host} {origin}"
+            );
+        }
         assert_eq!(code("POST", None, Some("http://127.0.0.1:8080")).as_deref(), Some("forbidden_origin"));
     }
 }

@@ -219,7 +219,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "insecure-no-token",
         "",
         "false",
-        "take requests from other machines without a token",
+        "take requests from other machines, and for any Host, without a token",
         |config, text| put(&mut config.insecure_no_token, values::boolean(text)),
     ),
     Setting::new("log-format", "text|json", "text", "how log lines on stderr look", |config, text| {
