@@ -71,6 +71,10 @@ impl From<io::Error> for StartError {
     }
 }
 
+/// What is said where a server has nothing to run jobs with.
+const NO_HANDLERS: &str =
+    "no handlers: every job will fail; add [handlers.TYPE] to the config file, or try things out with --demo";
+
 /// Collects handlers and settings, and starts the server.
 ///
 /// ```no_run
@@ -177,7 +181,11 @@ fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, S
 /// What keeps a server with this configuration from working.
 pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     let handlers = add_configured(Handlers::default(), config)?;
-    let mut lines = vec![format!("handlers: {}", handlers.kinds().collect::<Vec<_>>().join(", "))];
+    let kinds = handlers.kinds().collect::<Vec<_>>().join(", ");
+    let mut lines = match kinds.is_empty() {
+        true => vec!["handlers: none".to_owned(), format!("warning: {NO_HANDLERS}")],
+        false => vec![format!("handlers: {kinds}")],
+    };
     let Some(url) = &config.redis_url else {
         lines.push("redis: a private one".to_owned());
         ManagedRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
@@ -283,6 +291,9 @@ impl Server {
             Err(error) => log::warn!("started without Redis: {error}"),
         }
 
+        if handlers.kinds().next().is_none() {
+            log::warn!("{NO_HANDLERS}");
+        }
         let handlers = Arc::new(handlers);
         let metrics = Arc::new(Metrics::new(handlers.kinds()));
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();

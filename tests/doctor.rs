@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::server::{finish, program};
-use common::{Finished, LIMIT, TempDir, TestRedis, eventually};
+use common::{Finished, LIMIT, TempDir, TestRedis, TestServer, Value, eventually, json};
 use threadq::config::{Config, Secret};
 use threadq::job::{Failure, JobId, NewJob, Start, Status};
 use threadq::queue::{Audit, Cancelled, Group, Kind, Policy, Queue, ServerId, Settings, Share, Suspects};
@@ -356,6 +356,24 @@ fn lists_of_unknown_servers_are_taken_over_as_after_a_crash() {
     let crashes = |id| world.queue.get(id).unwrap().unwrap().crashes;
     assert_eq!((crashes(running), crashes(waiting)), (1, 0));
     world.assert_run_once(&[running, waiting]);
+}
+
+#[test]
+fn only_of_a_living_server_it_says_how_busy_it_is() {
+    let redis = TestRedis::start();
+    let mut server = TestServer::builder().redis(&redis).flag("workers", "2").start();
+    let running = server.submit_job(json!({"type": "sleep", "payload": {"ms": 600_000}}));
+    server.wait_for_status(running, "processing");
+    let name = server.server_id();
+    let report = || doctor(&["--redis-url", &redis.url()]).stdout;
+    let alive = format!("alive: {name}, 1 of 2 workers busy, 1 job in hand, last heartbeat ");
+    eventually(LIMIT, "it is alive and busy", || report().contains(&alive));
+    server.kill9();
+    redis.query::<i64>(&["HINCRBY", &format!("{{threadq}}:server:{name}"), "beat_at", "-730000"]);
+    let silent = format!("silent: {name}, 1 job in hand, last heartbeat 12 min ");
+    assert!(report().contains(&silent), "{}", report());
+    let json: Value = serde_json::from_str(&doctor(&["--json", "--redis-url", &redis.url()]).stdout).unwrap();
+    assert_eq!((&json["servers"][0]["busy"], &json["servers"][0]["in_progress"]), (&Value::Null, &json!(1)));
 }
 
 #[test]

@@ -192,6 +192,7 @@ fn a_type_without_a_handler_fails_its_attempt_with_its_name() {
 fn without_demo_none_of_its_handlers_exists() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).without_demo().start();
+    assert!(server.log_text().contains("no handlers: every job will fail"), "{}", server.log_text());
     for kind in ["echo", "sleep", "fail", "panic", "exit", "hang"] {
         let id = server.submit_job(json!({"type": kind, "max_attempts": 1}));
         let job = server.wait_for_status(id, "failed");

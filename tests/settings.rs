@@ -244,6 +244,10 @@ fn check_says_whether_all_is_well() {
     let good = "[handlers.ok]\nexec = [\"/bin/true\"]\n";
     let finished = TestServer::builder().redis(&redis).config(good).run("check");
     assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.contains("handlers: ok\n"), "{finished:?}");
+    let none = TestServer::builder().redis(&redis).without_demo().run("check");
+    assert_eq!(none.code, Some(0), "{none:?}");
+    assert!(none.stdout.contains("handlers: none\nwarning: no handlers: every job will fail; "), "{none:?}");
     let missing = "[handlers.bad]\nexec = [\"/nowhere/encode\"]\n";
     let finished = TestServer::builder().redis(&redis).config(missing).run("check");
     assert_eq!(finished.code, Some(2), "{finished:?}");

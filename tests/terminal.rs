@@ -156,6 +156,43 @@ fn tables_fit_the_terminal_in_colours_and_are_whole_and_plain_in_a_pipe() {
 }
 
 #[test]
+fn a_job_that_is_waited_for_shows_its_result_to_a_person_and_its_id_to_a_program() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let shell = "threadq enqueue echo --payload '{\"n\": 1.50}' --wait; echo ====; \
+                 threadq enqueue echo --payload '{\"n\": 1.50}' --wait | cat; echo done=";
+    let text = Terminal::run(&server, shell).finish();
+    let parts: Vec<&str> = text.split("====").collect();
+    assert!(parts[0].contains("completed after ") && parts[0].contains("attempts 1 of 5"), "{text:?}");
+    assert!(parts[0].contains("result: {\"n\": 1.50}"), "{text:?}");
+    assert!(!parts[1].contains("completed") && !parts[1].contains("result"), "{text:?}");
+}
+
+#[test]
+fn a_job_that_no_server_serves_is_stored_with_a_warning() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let shell = "threadq enqueue ecoh --queue emial 2>&1 >ids; cat ids; echo ====; threadq enqueue echo; echo ====; \
+                 echo '{\"type\": \"ecoh\"}' >jobs; threadq enqueue --file jobs; echo done=";
+    let text = Terminal::run(&server, shell).finish();
+    let parts: Vec<&str> = text.split("====").collect();
+    assert!(parts[0].contains("is stored, but the server has no handler for its type"), "{text:?}");
+    assert!(parts[0].contains("is stored, but no server takes from its queue"), "{text:?}");
+    assert!(!parts[1].contains("but"), "{text:?}");
+    assert!(
+        parts[2].contains("all jobs are stored, but the server has no handler for at least one type"),
+        "{text:?}"
+    );
+    let id = parts[0].lines().rev().find_map(|line| line.trim().parse::<u64>().ok()).expect("its id");
+    assert_eq!(server.job(id)["status"], "queued");
+
+    // Where another server takes from the queue, and may have the handler, nothing is wrong.
+    let _other = TestServer::builder().redis(&redis).flag("queues", "emial").start();
+    let text = Terminal::run(&server, "threadq enqueue ecoh --queue emial; echo done=").finish();
+    assert!(!text.contains("but"), "{text:?}");
+}
+
+#[test]
 fn a_file_of_jobs_is_submitted_with_a_bar_and_dead_letters_are_retried() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);

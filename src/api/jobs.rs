@@ -22,21 +22,33 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 impl Api {
     pub(super) fn submit(&self, request: &Request) -> Answer {
         let job = body::job(request.json_body()?, &self.handlers)?;
+        let unserved = self.unserved(std::slice::from_ref(&job));
         let submitted = self.store(request, vec![job])?;
         let answer = json!({
             "message": "Job submitted successfully",
             "job_id": submitted.first,
             "status": submitted.status,
         });
-        let reply = submission_reply(&submitted, &answer);
+        let reply = submission_reply(&submitted, &answer, unserved);
         Ok(reply.with("Location", format!("/jobs/{}", submitted.first)))
     }
 
     pub(super) fn submit_batch(&self, request: &Request) -> Answer {
         let jobs = body::batch(request.json_body()?, &self.handlers)?;
+        let unserved = self.unserved(&jobs);
         let submitted = self.store(request, jobs)?;
         let ids: Vec<JobId> = submitted.ids().collect();
-        Ok(submission_reply(&submitted, &json!({ "job_ids": ids })))
+        Ok(submission_reply(&submitted, &json!({ "job_ids": ids }), unserved))
+    }
+
+    /// What of these jobs this server does not serve itself, for the header `Threadq-Unserved`: a type or a queue may be
+    /// misspelt, or be the business of another server.
+    fn unserved(&self, jobs: &[NewJob]) -> String {
+        let words = [
+            ("type", jobs.iter().any(|job| self.handlers.get(&job.kind).is_none())),
+            ("queue", jobs.iter().any(|job| !self.settings.queues.contains(&job.queue))),
+        ];
+        words.into_iter().filter_map(|(word, holds)| holds.then_some(word)).collect::<Vec<_>>().join(", ")
     }
 
     fn store(&self, request: &Request, jobs: Vec<NewJob>) -> Result<Submitted, Reply> {
@@ -143,11 +155,12 @@ struct Listing<'a> {
     next: Option<JobId>,
 }
 
-fn submission_reply(submitted: &Submitted, answer: &serde_json::Value) -> Reply {
-    match submitted.replayed {
+fn submission_reply(submitted: &Submitted, answer: &serde_json::Value, unserved: String) -> Reply {
+    let reply = match submitted.replayed {
         true => Reply::json(200, answer).with("Idempotency-Replayed", "true"),
         false => Reply::json(202, answer),
-    }
+    };
+    if unserved.is_empty() { reply } else { reply.with("Threadq-Unserved", unserved) }
 }
 
 fn wrong_status(what: &str, why: &str) -> Reply {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::client::Job;
-use crate::job::JobId;
+use crate::job::{JobId, Status};
 
 /// A page of jobs.
 #[derive(Deserialize)]
@@ -62,9 +62,14 @@ pub(super) struct QueueView {
 }
 
 impl QueueView {
-    /// Whether servers take jobs from it, in a word.
+    /// Whether servers take jobs from it, in a few words. A server before 0.5 does not say how many there are.
     pub(super) fn state(&self) -> &'static str {
-        if self.paused { "paused" } else { "running" }
+        match (self.servers, self.paused) {
+            (Some(0), true) => "paused, no server",
+            (Some(0), false) => "no server",
+            (_, true) => "paused",
+            (_, false) => "running",
+        }
     }
 }
 
@@ -92,9 +97,14 @@ pub(super) struct Stats {
     pub servers: Vec<ServerView>,
 }
 
-/// `1/5`: attempts of a job so far and at most.
+/// `1/5`: attempts of a job so far, or the one that runs, and at most.
 pub(super) fn tries(job: &Job) -> String {
-    format!("{}/{}", job.attempts, job.max_attempts)
+    format!("{}/{}", begun(job), job.max_attempts)
+}
+
+/// The attempts of a job that were begun: the one that runs is not among those that are over.
+pub(super) fn begun(job: &Job) -> u32 {
+    job.attempts + u32::from(job.status == Status::Processing)
 }
 
 /// `1 job`, `2 jobs`.

@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 
 use super::answers::count;
 use super::args::Args;
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Unserved};
 use super::console::Console;
-use super::enqueue::{PATIENCE, PAUSE, idempotency_key};
+use super::enqueue::{PATIENCE, PAUSE, Stored, idempotency_key, warn_of_unserved};
 use super::error::Error;
 use super::progress::Bar;
 use crate::client::{BatchBody, Error as ClientError, SubmittedBatch, fresh_key, repeat};
@@ -146,7 +146,9 @@ pub(super) fn enqueue_file(
 ) -> Result<ExitCode, Error> {
     let given = args.read("idempotency-key", key_prefix)?;
     let prefix = given.unwrap_or_else(fresh_key);
-    let mut sending = Sending { client, prefix, is_json: args.has("json"), submitted: 0, size: 0 };
+    let is_json = args.has("json");
+    let mut sending =
+        Sending { client, prefix, is_json, submitted: 0, size: 0, unserved: Unserved::default() };
     if file == "-" {
         let mut nothing = std::io::empty();
         let (stdin, mut console) = console.without_stdin(&mut nothing);
@@ -180,6 +182,8 @@ struct Sending<'a> {
     submitted: u64,
     /// Bytes of the file; 0 if nobody knows.
     size: u64,
+    /// What the server does not serve itself of any of them.
+    unserved: Unserved,
 }
 
 impl Sending<'_> {
@@ -205,6 +209,8 @@ impl Sending<'_> {
         if console.out_is_terminal && !self.is_json {
             writeln!(console.out, "submitted {}", count(self.submitted, "job"))?;
         }
+        let jobs = Stored { what: "all jobs are stored", whose: "at least one", queue: None };
+        warn_of_unserved(&jobs, self.unserved, self.client, console);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -214,6 +220,7 @@ impl Sending<'_> {
             let answer = self.send(&batch, console)?;
             let SubmittedBatch { job_ids } = answer.parse()?;
             self.submitted += job_ids.len() as u64;
+            self.unserved = self.unserved.or(answer.unserved);
             if self.is_json {
                 console.json(&answer.body)?;
             } else if !console.out_is_terminal {

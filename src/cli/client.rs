@@ -4,7 +4,7 @@ use super::console::Console;
 use super::error::Error;
 use crate::client::DEFAULT_SERVER;
 // Below the typed client: a command shows the JSON as it came.
-pub(super) use crate::client::{Answer, Transport as Client};
+pub(super) use crate::client::{Answer, Transport as Client, Unserved};
 use crate::http_url::shown;
 
 /// The way to the server that `--server` or the environment names.

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::answers::{count, short_span};
 use super::args::{Command, Flag, Run};
 use super::escape::{escape, json_line};
 use crate::config::Config;
@@ -88,7 +89,8 @@ struct ServerView {
     state: &'static str,
     beat_age_ms: Option<u64>,
     workers: u64,
-    busy: u64,
+    /// `null` where the server does not live: what its workers did at its last beat is over.
+    busy: Option<u64>,
     in_progress: u64,
 }
 
@@ -233,10 +235,10 @@ impl Report {
                 .into_iter()
                 .map(|server| ServerView {
                     state: state(&server),
+                    busy: (state(&server) == "alive").then_some(server.busy),
                     id: server.id,
                     beat_age_ms: server.beat_age_ms,
                     workers: server.workers,
-                    busy: server.busy,
                     in_progress: server.entries,
                 })
                 .collect(),
@@ -259,11 +261,17 @@ impl Report {
         self.write_section("redis", out)?;
         writeln!(out, "servers: {} remembered", self.servers.len())?;
         for server in &self.servers {
-            let beat = server.beat_age_ms.map_or("unknown".to_owned(), |ms| format!("{ms} ms ago"));
-            let ServerView { state, workers, busy, in_progress, .. } = server;
+            let beat =
+                server.beat_age_ms.map_or("unknown".to_owned(), |ms| format!("{} ago", short_span(ms)));
+            let ServerView { state, workers, in_progress, .. } = server;
             let id = escape(&server.id);
-            let numbers = format!("{busy} of {workers} workers busy, {in_progress} jobs in hand");
-            writeln!(out, "  {state}: {id}, {numbers}, last beat {beat}")?;
+            let busy =
+                server.busy.map_or(String::new(), |busy| format!("{busy} of {workers} workers busy, "));
+            writeln!(
+                out,
+                "  {state}: {id}, {busy}{} in hand, last heartbeat {beat}",
+                count(*in_progress, "job")
+            )?;
         }
         self.write_section("servers", out)?;
         if self.findings.iter().all(|finding| finding.severity == Severity::Note.as_str()) {

@@ -1,7 +1,7 @@
 //! `threadq enqueue`: submits one job and, if asked to, waits for its end. The many of `--file` are in `bulk.rs`.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,16 +10,18 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::answers::{Stats, short_span};
 use super::args::{Args, Command, Flag, Run, job_type, queue_name, whole_number};
 use super::bulk::enqueue_file;
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Unserved};
 use super::console::Console;
 use super::error::Error;
+use super::escape::escape;
 use crate::client::{
     Error as ClientError, Job, KEY_ALLOWED, LONGEST_WAIT, Submission, Submitted, is_key, look, repeat,
 };
 use crate::duration;
-use crate::job::{JobId, Status};
+use crate::job::{DEFAULT_QUEUE, JobId, Status};
 
 /// Between two questions when the server did not hold the first one back.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -98,6 +100,9 @@ fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCo
     let submission = submission(args, console)?;
     let answer = client.post_json("/jobs", &submission, idempotency_key.as_deref())?;
     let id = answer.parse::<Submitted>()?.job_id;
+    let what = format!("job {id} is stored");
+    let queue = submission.queue.as_deref().or(Some(DEFAULT_QUEUE));
+    warn_of_unserved(&Stored { what: &what, whose: "its", queue }, answer.unserved, client, console);
 
     let (wait, json) = (args.has("wait"), args.has("json"));
     if !json {
@@ -113,8 +118,57 @@ fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCo
     let (job, answer) = wait_for_end(client, id, console)?;
     if json {
         console.json(&answer.body)?;
+    } else if console.out_is_terminal {
+        write_end(&job, console)?;
     }
     Ok(report(&job, console))
+}
+
+/// Jobs that were stored, for a sentence about them.
+pub(super) struct Stored<'a> {
+    /// `job 17 is stored`.
+    pub what: &'a str,
+    /// Whose type or queue: `its`.
+    pub whose: &'a str,
+    /// The one queue of all of them, if there is one.
+    pub queue: Option<&'a str>,
+}
+
+/// Says so if no server serves stored jobs: their type or queue may be misspelt.
+pub(super) fn warn_of_unserved(jobs: &Stored, unserved: Unserved, client: &Client, console: &mut Console) {
+    if !unserved.kind && !unserved.queue {
+        return;
+    }
+    // The server has told what it does not serve itself. Without a look at the other servers nothing is claimed.
+    let stats = client.get("/stats").ok().and_then(|answer| answer.parse::<Stats>().ok());
+    let Some(Stats { queues, servers, .. }) = stats else { return };
+    let Stored { what, whose, queue } = jobs;
+    if unserved.kind && servers.len() <= 1 {
+        console.note(&format!(
+            "{what}, but the server has no handler for {whose} type: every attempt will fail"
+        ));
+    }
+    let is_meant = |name: &str| queue.is_none_or(|queue| queue == name);
+    if unserved.queue && queues.iter().any(|queue| queue.servers == Some(0) && is_meant(&queue.name)) {
+        console.note(&format!(
+            "{what}, but no server takes from {whose} queue: jobs wait there until a server does"
+        ));
+    }
+}
+
+/// How the job ended, for a person: how long it took from its submission, the attempts, the result.
+fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
+    let at = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+    let times = at(&job.created_at).zip(job.finished_at.as_deref().and_then(at));
+    let ms = times.and_then(|(from, to)| u64::try_from((to - from).whole_milliseconds()).ok());
+    let took = ms.map_or(String::new(), |ms| format!(" after {}", short_span(ms)));
+    writeln!(console.out, "{}{took}, attempts {} of {}", job.status, job.attempts, job.max_attempts)?;
+    match &job.result {
+        Some(result) if job.status == Status::Completed => {
+            writeln!(console.out, "result: {}", escape(result.get()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
@@ -397,6 +451,21 @@ mod tests {
         let server = FakeServer::start(&[SUBMITTED, (200, &job(17, "cancelled"))]);
         let done = server.run(&["enqueue", "a", "--wait"]);
         assert_eq!((done.code, done.err.as_str()), (1, "threadq: job 17 was cancelled\n"));
+    }
+
+    #[test]
+    fn waiting_on_a_terminal_tells_how_the_job_ended() {
+        let completed =
+            job(17, "completed").replace(r#""result": null"#, r#""result": {"file": "a\u0007.mp4"}"#);
+        let server = FakeServer::start(&[SUBMITTED, (200, &completed)]);
+        let done = server.run_on_terminal(&["enqueue", "a", "--wait"], &[]);
+        let expected = "17\ncompleted after 2 s, attempts 1 of 5\nresult: {\"file\": \"a\\u0007.mp4\"}\n";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+
+        let server = FakeServer::start(&[SUBMITTED, (200, &job(17, "failed"))]);
+        let done = server.run_on_terminal(&["enqueue", "a", "--wait"], &[]);
+        assert_eq!((done.code, done.out.as_str()), (1, "17\nfailed after 2 s, attempts 1 of 5\n"));
+        assert_eq!(done.err, "threadq: job 17 failed: disk\\nfull\n");
     }
 
     #[test]

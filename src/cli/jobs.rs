@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::answers::{Page, short_span, short_time, tries};
+use super::answers::{Page, begun, short_span, short_time, tries};
 use super::args::{Args, Command, Flag, JSON, Run, job_type, whole_number};
 use super::client::{Client, with_query};
 use super::console::Console;
@@ -158,7 +158,8 @@ fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     field(out, "type", &job.kind)?;
     field(out, "queue", &job.queue)?;
     field(out, "status", job.status.as_str())?;
-    field(out, "attempts", &format!("{} of {}", job.attempts, job.max_attempts))?;
+    let name = if job.status == Status::Processing { "attempt" } else { "attempts" };
+    field(out, name, &format!("{} of {}", begun(job), job.max_attempts))?;
     field(out, "crashes", &job.crashes.to_string())?;
     field(out, "timeout", &short_span(job.timeout_ms))?;
     field(out, "created", &job.created_at)?;
@@ -247,7 +248,7 @@ mod tests {
         let done = server.run(&["jobs"]);
         let expected = "\
 ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
-1764000000000124  processing  Encode Video  default  1/5    2026-11-24 08:00:00
+1764000000000124  processing  Encode Video  default  2/5    2026-11-24 08:00:00
 1764000000000123  completed   Encode Video  default  1/5    2026-11-24 08:00:00
 25 jobs, page 1 of 3
 ";

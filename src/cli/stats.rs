@@ -128,7 +128,7 @@ fn switch_queue(
         let jobs = if queue.known == Some(false) { " and no job is in it: is the name right?" } else { "" };
         console.note(&format!("no server takes from queue {name}{jobs}"));
     }
-    let line = format!("queue {name} is {}", queue.state());
+    let line = format!("queue {name} is {}", if queue.paused { "paused" } else { "running" });
     Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
 }
 
@@ -214,6 +214,25 @@ host-1-ab  2/30  2026-11-24 08:00:00  850 ms ago
             let done = server.run(&["queues", verb, "emial"]);
             assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, err), "{answer}");
         }
+    }
+
+    #[test]
+    fn a_queue_that_no_server_takes_from_is_not_running() {
+        let queue = |name: &str, paused: bool, servers: u32| {
+            format!(
+                r#"{{"name": "{name}", "queued": 1, "paused": {paused}, "oldest_ms": 1000, "servers": {servers}}}"#
+            )
+        };
+        let queues = [queue("a", false, 2), queue("b", true, 1), queue("c", false, 0), queue("d", true, 0)];
+        let server = FakeServer::start(&[(200, &format!(r#"{{"queues": [{}]}}"#, queues.join(", ")))]);
+        let expected = "\
+QUEUE  QUEUED  STATE              OLDEST
+a      1       running            1 s
+b      1       paused             1 s
+c      1       no server          1 s
+d      1       paused, no server  1 s
+";
+        assert_eq!(server.run(&["queues"]).out, expected);
     }
 
     #[test]

@@ -44,5 +44,10 @@ pub(super) fn of_status(text: &str) -> Option<Style> {
 
 /// The style of a queue's state.
 pub(super) fn of_state(text: &str) -> Option<Style> {
-    (text == "paused").then_some(Style::Yellow)
+    match text {
+        "running" => None,
+        "paused" => Some(Style::Yellow),
+        // No server takes from it.
+        _ => Some(Style::Red),
+    }
 }

@@ -33,7 +33,7 @@ pub use self::job::{AttemptError, Job};
 pub use self::listing::{Listing, Page};
 pub(crate) use self::repeat::repeat;
 pub use self::submission::Submission;
-pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport};
+pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport, Unserved};
 use crate::http_url::shown;
 use crate::job::JobId;
 

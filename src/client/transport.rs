@@ -59,6 +59,32 @@ pub(crate) struct Answer {
     pub status: u16,
     /// JSON, or empty.
     pub body: String,
+    /// What of the submitted jobs the server that took them does not serve itself; see [`Unserved`].
+    pub unserved: Unserved,
+}
+
+/// What of submitted jobs the server that answered does not serve itself, by the header `Threadq-Unserved`. Other servers
+/// may.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Unserved {
+    /// It has no handler for a type.
+    pub kind: bool,
+    /// It does not take from a queue.
+    pub queue: bool,
+}
+
+impl Unserved {
+    fn read(headers: &HeaderMap) -> Unserved {
+        let header =
+            headers.get("Threadq-Unserved").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let has = |wanted: &str| header.split(',').any(|word| word.trim() == wanted);
+        Unserved { kind: has("type"), queue: has("queue") }
+    }
+
+    /// What is not served of these jobs or of those.
+    pub(crate) fn or(self, other: Unserved) -> Unserved {
+        Unserved { kind: self.kind || other.kind, queue: self.queue || other.queue }
+    }
 }
 
 impl Answer {
@@ -183,7 +209,7 @@ impl Transport {
     /// A success as it is, anything else as the error that it tells.
     fn judge(&self, status: u16, headers: &HeaderMap, body: String) -> Result<Answer, Error> {
         if (200..300).contains(&status) {
-            return Ok(Answer { status, body });
+            return Ok(Answer { status, body, unserved: Unserved::read(headers) });
         }
         let (message, code, job_id) = match serde_json::from_str(&body) {
             Ok(ErrorBody { error, code, job_id }) => (error, code, job_id),
