@@ -255,6 +255,9 @@ pub struct Job {
     pub timeout_ms: u64,
     /// When it becomes or became ready, for a job with a delay or a backoff; ms since 1970.
     pub scheduled_at_ms: Option<u64>,
+    /// When it became ready again, for a job that a person has sent back or that ran on a server which died or stopped; ms
+    /// since 1970. See [`Job::ready_at_ms`].
+    pub ready_again_at_ms: Option<u64>,
     /// Start of the latest attempt; ms since 1970.
     pub started_at_ms: Option<u64>,
     /// When it was completed, failed or cancelled; ms since 1970.
@@ -317,9 +320,11 @@ impl Job {
         AttemptId { job: self.id, start: self.starts }
     }
 
-    /// When it became ready, at the latest time that is known of: submission or the end of a delay; ms since 1970.
+    /// When it became ready last; ms since 1970: its submission, the end of its delay or backoff, or the time when it was sent
+    /// back by a person or lost its server. Waits and ages count from here.
     pub fn ready_at_ms(&self) -> u64 {
-        self.id.created_at_ms().max(self.scheduled_at_ms.unwrap_or(0))
+        let later = [self.scheduled_at_ms, self.ready_again_at_ms].into_iter().flatten();
+        later.fold(self.id.created_at_ms(), u64::max)
     }
 
     /// The error of the latest failure; `None` once it completed.

@@ -24,6 +24,7 @@ pub(crate) fn job(payload: &str) -> Job {
         crashes: 0,
         timeout_ms: 300_000,
         scheduled_at_ms: None,
+        ready_again_at_ms: None,
         started_at_ms: None,
         finished_at_ms: None,
         errors: Vec::new(),

@@ -1,7 +1,8 @@
 //! A job's hash in Redis as a [`Job`]: the only place in Rust that knows the fields' names.
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; and where they apply: attempts, crashes, starts,
-//! server, scheduled_at, started_at, finished_at, errors, result, unique_key, cancel. The time of submission is the id.
+//! server, scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The time of submission is
+//! the id; ready_at is there only for a job that became ready again without a delay.
 //!
 //! Short payloads and results are spread over pieces, `payload`, `payload:1`, `payload:2` and so on (see `common.lua`).
 
@@ -36,6 +37,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
         crashes: 0,
         timeout_ms: DEFAULT_TIMEOUT.as_millis() as u64,
         scheduled_at_ms: None,
+        ready_again_at_ms: None,
         started_at_ms: None,
         finished_at_ms: None,
         errors: Vec::new(),
@@ -98,6 +100,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
             b"timeout_ms" => read_into(&mut job.timeout_ms, &value, "timeout_ms", &mut job.unreadable),
             b"starts" => token(&value).map(|number| job.starts = number).is_some(),
             b"scheduled_at" => number(&value).map(|ms| job.scheduled_at_ms = Some(ms)).is_some(),
+            b"ready_at" => number(&value).map(|ms| job.ready_again_at_ms = Some(ms)).is_some(),
             b"started_at" => number(&value).map(|ms| job.started_at_ms = Some(ms)).is_some(),
             b"finished_at" => number(&value).map(|ms| job.finished_at_ms = Some(ms)).is_some(),
             _ => true,

@@ -215,6 +215,7 @@ const GUARDS: &[Guard] = guards! {
     "settle": "what starts again has a new token", "'starts', digits(token + 1)" => "'starts', token";
     "settle": "a settled stop is forgotten", "if cancelled and to ~= 'processing' then" => "if false then";
     "settle": "a released job is nobody's", "    call('HDEL', JOB .. id, 'server')" => "";
+    "settle": "a released job waits from now on", "'status', to, 'ready_at', at)" => "'status', to)";
     "settle": "errors are kept", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if false then";
     "settle": "a release is no error", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if true then";
     "settle": "a release goes back", "elseif what == 'release' then" => "elseif false then";
@@ -296,8 +297,9 @@ const GUARDS: &[Guard] = guards! {
     "retry": "a live holder keeps its key", "elseif held and not is_final(held) then" => "elseif false then";
     "retry": "a holder that has ended holds nothing", "elseif held and not is_final(held) then" => "elseif held then";
     "retry": "its key is taken back", "if unique_key then call('SET', UNIQUE .. unique_key, id) end" => "";
-    "retry": "a new life has no crashes", "'attempts', 0, 'crashes', 0)" => "'attempts', 0)";
-    "retry": "a new life has its attempts", "'attempts', 0, 'crashes', 0)" => "'crashes', 0)";
+    "retry": "a new life has no crashes", "'attempts', 0, 'crashes', 0, 'ready_at'" => "'attempts', 0, 'ready_at'";
+    "retry": "a new life has its attempts", "'attempts', 0, 'crashes', 0, 'ready_at'" => "'crashes', 0, 'ready_at'";
+    "retry": "it waits from now on", "'crashes', 0, 'ready_at', at)" => "'crashes', 0)";
     "retry": "it leaves the dead letters", "call('ZREM', status == 'failed' and DLQ or DONE, id)" => "";
     "delete": "an unknown job is missing", "if not status then" => "if false then";
     "delete": "only what has ended", "not is_final(status) or" => "";
@@ -348,7 +350,13 @@ const GUARDS: &[Guard] = guards! {
     "list": "queued jobs are listed by themselves", "elseif status == 'queued' then" => "elseif false then";
     "list": "the status is filtered for", "elseif status ~= '' then" => "elseif false then";
     "queues": "a queue is shown once", "if seen[queue] then return end" => "";
-    "queues": "an entry that is no id has no age", "if (tonumber(id or '') or 0) > 0 then" => "if id then";
+    "queues": "an entry that is no id has no age", " and tonumber(ids[i]) then" => " then";
+    "queues": "an entry without a queued job has no age", "if job[1] == 'queued' and" => "if";
+    "queues": "an age counts from when a job became ready again", ", tonumber(job[3]) or 0)" => ")";
+    "queues": "an age counts from the end of a delay", "tonumber(job[2]) or 0, " => "";
+    "queues": "the look goes on behind jobs that became ready again", "if not job[3] then return oldest end" => "return oldest";
+    "queues": "the look ends at a job that became ready once", "if not job[3] then return oldest end" => "";
+    "queues": "the look ends at the end of the list", "until is_end or left <= 0" => "until left <= -200";
     "queues": "a dead server takes from no queue", "if string.sub(servers[i + 1], 1, 1) ~= 'D' then" => "if true then";
     "pause": "an ended job is in no queue", "job[1] and not is_final(job[1]) and" => "job[1] and";
     "pause": "an entry without a job is in no queue", "job[1] and not is_final(job[1]) and" => "not is_final(job[1]) and";

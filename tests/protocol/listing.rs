@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
-use threadq::queue::{Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
+use threadq::queue::{Changed, Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -407,4 +407,90 @@ fn a_walk_through_dead_letters_that_deletes_what_it_sees_skips_none() {
     let seen = walk(&place, &filter, |ids| drop(place.queue.delete(ids, None).unwrap()));
     assert_eq!(seen.into_iter().rev().collect::<Vec<_>>(), dead);
     assert_eq!(place.queue.list(&filter, Position::Offset(0), 10).unwrap().total, 0);
+}
+
+/// A job from long ago, in the dead letter queue.
+fn forge_dead_letter(place: &Place) -> JobId {
+    place.raw(&[
+        "HSET T:job:1000000 type t status failed finished_at 1 attempts 5",
+        "ZADD T:dlq_queue 1 1000000",
+        "ZADD T:index:failed 1000000 1000000",
+        "ZADD T:index:failed:t 1000000 1000000",
+    ]);
+    JobId::new(1_000_000).unwrap()
+}
+
+/// Less than any age that counts from long ago.
+const LONG: u64 = 365 * 24 * 3_600_000;
+
+fn oldest(place: &Place) -> u64 {
+    place.queue.queues(&["default"]).unwrap()[0].oldest_ms.expect("a queued job")
+}
+
+#[test]
+fn ages_and_waits_count_from_when_a_job_became_ready_again() {
+    let place = Place::new();
+    let a = place.server();
+    let old = forge_dead_letter(&place);
+    assert_eq!(place.queue.retry(&[old], None).unwrap(), [Changed::Done]);
+    assert!(oldest(&place) < LONG);
+    assert!(place.job(old).ready_at_ms() > LONG);
+    // The same for a job that was given back.
+    place.raw(&["HDEL T:job:1000000 ready_at"]);
+    assert!(oldest(&place) > LONG);
+    let (lease, job) = place.take(&a, 1).remove(0);
+    assert!(job.ready_at_ms() < LONG);
+    place.settle(&a, &released(lease));
+    assert!(oldest(&place) < LONG);
+    assert!(place.take(&a, 1)[0].1.ready_at_ms() > LONG);
+}
+
+#[test]
+fn the_end_of_a_backoff_is_later_than_what_was_before() {
+    let place = Place::new();
+    let a = place.server();
+    let old = forge_dead_letter(&place);
+    place.queue.retry(&[old], None).unwrap();
+    let sent_back = place.job(old).ready_at_ms();
+    let lease = place.take_one(&a);
+    place.settle(&a, &retried(lease));
+    assert!(place.job(old).ready_at_ms() > sent_back + 3_000_000);
+    // An ordinary job with a delay that has passed.
+    let delayed = place.submit_delayed();
+    place.make_due(delayed);
+    place.queue.promote().unwrap();
+    let later = place.job(delayed).id.created_at_ms() + 3_000;
+    let _: i64 = place.redis("HSET", &format!("job:{delayed}"), &["scheduled_at", &later.to_string()]);
+    assert_eq!((oldest(&place), place.job(delayed).ready_at_ms()), (0, later));
+}
+
+#[test]
+fn a_job_that_is_ready_again_hides_no_older_one_behind_it() {
+    let place = Place::new();
+    let a = place.server();
+    place.submit_many(150);
+    for (lease, _) in place.take(&a, 150).into_iter().rev() {
+        place.settle(&a, &released(lease));
+    }
+    assert!(oldest(&place) < LONG);
+    let push_old = |id: &str| {
+        let record = format!("HSET T:job:{id} type t status queued");
+        place.raw(&[&record, &format!("LPUSH T:work_queue:default {id}")]);
+    };
+    push_old("1000000000000000");
+    assert!(oldest(&place) > LONG);
+    // It became ready once: what is behind it is younger, so it is not looked at.
+    let before = oldest(&place);
+    push_old("1000000");
+    assert!(oldest(&place) < before + LONG);
+    // Entries without a queued job in front have no age: one that runs, one that is gone, and one that is no id.
+    place.raw(&[
+        "HSET T:job:998 type t status processing server x",
+        "RPUSH T:work_queue:default 998 997 nonsense",
+        "HSET T:job:nonsense type t status queued",
+        "RPUSH T:work_queue:other nonsense 998",
+        "SADD T:queues other",
+    ]);
+    let shown = place.queue.queues(&["other"]).unwrap();
+    assert_eq!(shown[1].oldest_ms, None);
 }

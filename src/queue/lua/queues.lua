@@ -13,19 +13,35 @@ for i = 1, #servers, 2 do
   end
 end
 
+-- The age of the job that has waited longest, or -1. It is at the right end, but for jobs in front of it that have become
+-- ready a second time, and for entries without a job. So the look goes on up to a job that became ready once, and ends
+-- where so many records have been read for all queues.
+local left = 5000
+local function oldest_in(list)
+  local oldest, first, last = -1, -1, -1
+  repeat
+    local ids = call('LRANGE', list, digits(first), digits(last))
+    for i = #ids, 1, -1 do
+      local job = read(ids[i], 'status', 'scheduled_at', 'ready_at')
+      if job[1] == 'queued' and tonumber(ids[i]) then
+        local ready_at = math.max(math.floor(tonumber(ids[i]) / 1000), tonumber(job[2]) or 0, tonumber(job[3]) or 0)
+        oldest = math.max(oldest, now - ready_at, 0)
+        if not job[3] then return oldest end
+      end
+    end
+    left = left - #ids
+    local is_end = #ids <= last - first
+    first, last = first - 100, first - 1
+  until is_end or left <= 0
+  return oldest
+end
+
 local function add(queue)
   if seen[queue] then return end
   seen[queue] = true
   local list = WORK .. queue
-  local oldest
-  -- A job is as old as its submission, or the end of its delay.
-  local function age(id) return now - math.max(math.floor(tonumber(id) / 1000), tonumber(read(id, 'scheduled_at')[1]) or 0) end
-  for _, id in ipairs({call('LINDEX', list, -1), call('LINDEX', list .. SUSPECTS, -1)}) do
-    -- An entry that is no id, such as a gap that a repair has left, has no age.
-    if (tonumber(id or '') or 0) > 0 then oldest = math.max(oldest or 0, age(id)) end
-  end
   answers[#answers + 1] = {queue, call('LLEN', list) + call('LLEN', list .. SUSPECTS), call('SISMEMBER', PAUSED, queue),
-    oldest or -1, takers[queue] or 0}
+    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0}
 end
 for _, queue in ipairs(ARGV) do add(queue) end
 for _, queue in ipairs(call('SRANDMEMBER', QUEUES, '1000')) do add(queue) end

@@ -1,7 +1,7 @@
 -- Sends jobs back, each by itself: failed | cancelled -> queued, as new.
 -- ARGV: the status that they must have, or '' for any that allows it; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'duplicate', holder of its unique key} | {'queued'}
-local wanted, answers = ARGV[1], {}
+local wanted, at, answers = ARGV[1], digits(now_ms()), {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local job = read(id, 'status', 'type', 'queue', 'unique_key')
@@ -16,7 +16,7 @@ for i = 2, #ARGV do
     answers[#answers + 1] = {'duplicate', holder}
   else
     call('ZREM', status == 'failed' and DLQ or DONE, id)
-    call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0)
+    call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0, 'ready_at', at)
     call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
     index_move({id}, kind, status, 'queued')

@@ -54,7 +54,7 @@ local function settle(id, token, what, text, delay)
     call('ZADD', SCHEDULED, due, id)
   else
     local place = read(id, 'queue', 'crashes')
-    call('HSET', JOB .. id, 'status', to)
+    call('HSET', JOB .. id, 'status', to, 'ready_at', at)
     call('HDEL', JOB .. id, 'server')
     call('RPUSH', fill_list(place[1], place[2]), id)
   end
