@@ -14,7 +14,7 @@ use crate::complaint::Complaint;
 use crate::handler::StopSignal;
 use crate::identity::Identity;
 use crate::inhand::InHand;
-use crate::job::Job;
+use crate::job::{Job, Status};
 use crate::metrics::Metrics;
 use crate::queue::{BLOCK, Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
 use crate::shutdown::Shutdown;
@@ -70,13 +70,26 @@ impl Fetchers {
         let mut complaint = Complaint::default();
         // Whether the queues may hold more than the last take brought.
         let mut more = true;
+        // What BRPOPLPUSH brought: kept until a take was told of it, whatever happens to the connections meanwhile.
+        let mut fetched = None;
+        // Whether BRPOPLPUSH may have moved a job whose id never arrived here.
+        let mut is_stranded = false;
         let mut suspects_ended = 0;
         while self.in_hand.wait_for_room().is_some() {
             // Suspects wake no fetcher by themselves, and who wakes it for the next one may do so before it sleeps.
             let ended_before = std::mem::replace(&mut suspects_ended, self.in_hand.suspects_ended());
             more |= suspects_ended != ended_before;
-            let took = if more {
-                self.take(queue, None)
+            if is_stranded && fetched.is_none() {
+                match self.find_stranded(queue) {
+                    Ok(found) => (is_stranded, fetched) = (found.is_some(), found),
+                    Err(_) => {
+                        self.shutdown.wait(pause.next());
+                        continue;
+                    }
+                }
+            }
+            let took = if more || fetched.is_some() {
+                self.take(queue, &mut fetched)
             } else {
                 self.weights().set_sleeping(queue, true);
                 let asleep = Instant::now();
@@ -86,9 +99,13 @@ impl Fetchers {
                         Ok(Took::Less)
                     }
                     // With nothing, but woken: there may be something that BRPOPLPUSH does not see.
-                    Ok(fetched) => self.take(queue, fetched),
+                    Ok(brought) => {
+                        fetched = brought;
+                        self.take(queue, &mut fetched)
+                    }
                     Err(error) => {
                         self.weights().set_sleeping(queue, false);
+                        is_stranded = matches!(error, Error::Unavailable(_));
                         Err(error)
                     }
                 }
@@ -127,8 +144,26 @@ impl Fetchers {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what there is room for and hands it to the workers.
-    fn take(&self, queue: &str, fetched: Option<Fetched>) -> Result<Took, Error> {
+    /// A job of this queue that BRPOPLPUSH moved into this server's list while its connection died. It need not wait until
+    /// the search for lost entries is sure of it: a take starts nothing twice.
+    fn find_stranded(&self, queue: &str) -> Result<Option<Fetched>, Error> {
+        // From the end of the list: the one that was moved first.
+        for entry in self.queue.in_progress_here(&self.identity.current())?.into_iter().rev() {
+            let id = std::str::from_utf8(&entry).ok().and_then(|id| id.parse().ok());
+            let Some(id) = id.filter(|id| !self.in_hand.contains(*id)) else { continue };
+            match self.queue.get(id) {
+                Ok(Some(job)) if job.status == Status::Queued && job.queue == queue => {
+                    return Ok(Some(Fetched { entry, queue: queue.to_owned() }));
+                }
+                Ok(_) | Err(Error::Protocol(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes what there is room for and hands it to the workers. What was fetched is no more once Redis was told of it.
+    fn take(&self, queue: &str, fetched: &mut Option<Fetched>) -> Result<Took, Error> {
         let mut weights = self.weights();
         weights.set_sleeping(queue, false);
         let room = self.in_hand.room();
@@ -138,6 +173,7 @@ impl Fetchers {
         let server = self.identity.current();
         let shares = weights.split(room.jobs);
         let taken = self.queue.take(&server, &shares, room.suspects, self.max_crashes, fetched.as_ref())?;
+        *fetched = None;
         let Ok(taken) = taken else {
             self.identity.rejoin(&server, &self.queue, &self.in_hand)?;
             return Ok(Took::All);

@@ -94,7 +94,7 @@ fn every_dependency_has_its_place() {
     for (name, places) in [
         ("redis", &["queue/"][..]),
         ("r2d2", &["queue/"]),
-        ("rustls", &["queue/client.rs"]),
+        ("rustls", &["queue/tls.rs", "queue/wire.rs"]),
         ("tiny_http", &["api/"]),
         ("httparse", &["api/gate/"]),
         ("ureq", &["handler/", "client/", "early_answer.rs"]),

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::inspect::RedisInfo;
-use super::link::Access;
 use super::{Queue, Result};
 
 /// How many PINGs are timed.
@@ -102,7 +101,7 @@ impl Queue {
     /// What Redis tells of itself, and what of it endangers jobs. What a managed service forbids to ask is left out.
     pub fn health(&self) -> Result<Health> {
         let info = self.redis_info()?;
-        let facts = Facts(self.link.query(Access::Read, &redis::cmd("INFO"))?);
+        let facts = Facts(self.link.query(&redis::cmd("INFO"))?);
         let mut notes = Notes::default();
         if !info.is_supported() {
             let what = format!("this is {} {}", info.product, info.version);
@@ -120,7 +119,7 @@ impl Queue {
         let mut trips = Vec::with_capacity(PINGS);
         for _ in 0..PINGS {
             let begin = Instant::now();
-            self.link.query::<String>(Access::Read, &redis::cmd("PING"))?;
+            self.link.query::<String>(&redis::cmd("PING"))?;
             trips.push(begin.elapsed());
         }
         trips.sort();
@@ -225,7 +224,7 @@ impl Queue {
     fn setting(&self, name: &str) -> Option<String> {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg(name);
-        self.link.query::<Vec<String>>(Access::Read, &command).ok()?.into_iter().nth(1)
+        self.link.query::<Vec<String>>(&command).ok()?.into_iter().nth(1)
     }
 
     fn clock_ahead_ms(&self) -> Result<i64> {
@@ -234,7 +233,7 @@ impl Queue {
             i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
         };
         let before = micros();
-        let (seconds, rest): (i64, i64) = self.link.query(Access::Read, &redis::cmd("TIME"))?;
+        let (seconds, rest): (i64, i64) = self.link.query(&redis::cmd("TIME"))?;
         // The moment of Redis's answer was somewhere between.
         let here = before + (micros() - before) / 2;
         Ok((here - (seconds * 1_000_000 + rest)) / 1_000)

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use crate::job::{Job, JobId, Status};
 
 use super::error::Result;
-use super::link::Access;
 use super::{Queue, WATCHED_LIFE, answer};
 
 /// Which jobs a listing shows.
@@ -178,7 +177,7 @@ impl Queue {
 
     /// What kind of Redis this is.
     pub fn redis_info(&self) -> Result<RedisInfo> {
-        let info: String = self.link.query(Access::Read, &redis::cmd("INFO"))?;
+        let info: String = self.link.query(&redis::cmd("INFO"))?;
         let value = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
@@ -192,7 +191,7 @@ impl Queue {
         let mut save = redis::cmd("CONFIG");
         save.arg("GET").arg("save");
         // Managed services forbid CONFIG; then nothing is claimed.
-        let snapshots = self.link.query::<Vec<String>>(Access::Read, &save).ok();
+        let snapshots = self.link.query::<Vec<String>>(&save).ok();
         let snapshots = snapshots.and_then(|pair| pair.get(1).map(|rule| !rule.is_empty()));
         Ok(RedisInfo {
             product,

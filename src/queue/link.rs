@@ -1,25 +1,39 @@
 //! The connections to Redis: two pools, their time limits, and what is known about Redis's health.
 //!
-//! A pool's connection is never trusted after a fault: after a time-out or a reset the client still calls it open, and
-//! a master that was demoted still answers PING. So every fault marks its connection, and one that says that Redis
-//! went away makes all older connections worthless too.
+//! A connection that was used before may have died while it was idle: Redis, a proxy or a router closed it. That says
+//! nothing about Redis. So the connection is looked at before it is used, and where it dies in use, a fresh one is made:
+//! only if that fails as well, Redis is away. What is safe to repeat is then sent once more.
+//!
+//! A pool's connection is never trusted after a fault: after a time-out its late answer would be taken for that of the
+//! next command, and a master that was demoted still answers PING. So every fault marks its connection, and makes all
+//! older connections worthless too.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
 use super::error::{Error, Result};
+use super::wire::{ConnectError, Target, Wire, describe};
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long one answer may take. With [`CONNECT`] it keeps every API answer below 3 s.
+/// How long a call waits for a connection: until one is made, or until another call gives one back. A little longer than
+/// [`CONNECT`], so that the reason why none could be made is known by then.
+const GET: Duration = Duration::from_millis(1_100);
+/// How long one answer may take. With [`GET`] it keeps every API answer below 3 s.
 const ANSWER: Duration = Duration::from_millis(1_800);
 /// What an answer may take longer than the command blocks. It must be longer: with a shorter limit Redis still moves
 /// the next job after the client has gone, and the job is stranded.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
+/// How many connections may die under one call before that counts as an absence of Redis.
+const DEATHS: usize = 3;
+/// The least time for making a fresh connection after another one was lost.
+const LEAST: Duration = Duration::from_millis(200);
+/// How long a connection is idle before it is tried out with what cannot be repeated.
+const SILENT: Duration = Duration::from_secs(5);
 /// While Redis is away one call in this time tries again, and all others fail at once.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// How often a call has its script loaded.
@@ -30,16 +44,31 @@ const CALM: Duration = Duration::from_secs(1);
 
 /// One connection, and whether it may be used again.
 pub(super) struct Connection {
-    inner: redis::Connection,
+    wire: Wire,
     /// What CLIENT UNBLOCK calls it; only known of blocking connections.
     client_id: Option<i64>,
+    /// How long an answer may take.
+    read_timeout: Duration,
     generation: u64,
+    /// When it was made, or last began to carry a command: it may have died since then.
+    since: Instant,
     broken: bool,
+}
+
+impl Connection {
+    /// Whether a connection that was idle for long is dead though nothing was heard of it, as where a router has forgotten
+    /// it. Costs a round trip if so: for what cannot be repeated once it was sent.
+    fn has_died_silently(&mut self) -> bool {
+        self.since.elapsed() >= SILENT && {
+            let answer = redis::cmd("TIME").query::<Value>(&mut self.wire);
+            answer.is_err_and(|error| error.kind() == ErrorKind::Io)
+        }
+    }
 }
 
 /// Makes connections for a pool.
 struct Manager {
-    client: Client,
+    target: Arc<Target>,
     blocks: bool,
     read_timeout: Duration,
     health: Arc<Health>,
@@ -47,25 +76,34 @@ struct Manager {
 
 impl r2d2::ManageConnection for Manager {
     type Connection = Connection;
-    type Error = RedisError;
+    type Error = ConnectError;
 
-    fn connect(&self) -> std::result::Result<Connection, RedisError> {
+    fn connect(&self) -> std::result::Result<Connection, ConnectError> {
         let generation = self.health.generation();
-        let mut inner = self.client.get_connection_with_timeout(CONNECT)?;
-        // The client forgets its time limits once it is connected.
-        inner.set_read_timeout(Some(self.read_timeout))?;
-        inner.set_write_timeout(Some(ANSWER))?;
-        // Without the right to CLIENT a stop takes as long as a fetcher blocks; that is all.
-        let client_id = self.blocks.then(|| redis::cmd("CLIENT").arg("ID").query(&mut inner).ok()).flatten();
-        Ok(Connection { inner, client_id, generation, broken: false })
+        // Without the right to CLIENT ID a stop takes as long as a fetcher blocks; that is all.
+        let note_step = |step: &str| step.clone_into(&mut self.health.connecting().step);
+        let made = Wire::connect(&self.target, CONNECT, self.blocks, note_step);
+        self.health.connecting().error = made.as_ref().err().map(ToString::to_string);
+        let (wire, client_id) = made?;
+        wire.set_timeouts(self.read_timeout, ANSWER).map_err(|error| ConnectError(error.to_string()))?;
+        Ok(Connection {
+            wire,
+            client_id,
+            read_timeout: self.read_timeout,
+            generation,
+            since: Instant::now(),
+            broken: false,
+        })
     }
 
     /// No PING: it doubles the cost of every command and is answered by a demoted master too.
-    fn is_valid(&self, connection: &mut Connection) -> std::result::Result<(), RedisError> {
-        if connection.generation == self.health.generation() {
-            Ok(())
+    fn is_valid(&self, connection: &mut Connection) -> std::result::Result<(), ConnectError> {
+        if connection.generation != self.health.generation() {
+            Err(ConnectError("older than the last outage".to_owned()))
+        } else if !connection.wire.is_idle() {
+            Err(ConnectError("closed by the other side".to_owned()))
         } else {
-            Err(RedisError::from((ErrorKind::Io, "older than the last outage")))
+            Ok(())
         }
     }
 
@@ -79,6 +117,16 @@ impl r2d2::ManageConnection for Manager {
 struct Health {
     generation: AtomicU64,
     state: Mutex<State>,
+    connecting: Mutex<Connecting>,
+}
+
+/// How the last tries to make a connection went.
+#[derive(Default)]
+struct Connecting {
+    /// What the last one that was begun waited for at last.
+    step: String,
+    /// Why the last one that has ended failed; none if it did not.
+    error: Option<String>,
 }
 
 #[derive(Default)]
@@ -207,6 +255,23 @@ impl Health {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// A connection of this generation died in use: those that were made before it was noticed may be dead as well.
+    fn lost_connection(&self, generation: u64) {
+        // Of many threads that notice it one is enough: the others would only waste the fresh connections.
+        let _ =
+            self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn connecting(&self) -> std::sync::MutexGuard<'_, Connecting> {
+        self.connecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why no connection can be made: the end of the last try, or what the first one still waits for.
+    fn why_no_connection(&self) -> String {
+        let connecting = self.connecting();
+        connecting.error.as_ref().unwrap_or(&connecting.step).clone()
+    }
+
     fn is_away(&self) -> bool {
         self.state().away.is_some()
     }
@@ -219,6 +284,15 @@ pub(super) struct Link {
     /// The connections that sit in a blocking command now.
     blocked: Mutex<HashSet<i64>>,
     health: Arc<Health>,
+}
+
+/// Whether a call may be sent a second time after a connection died before its answer came: Redis may have carried it out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Twice is the same as once.
+    Safe,
+    /// Only the caller knows what twice would mean.
+    Never,
 }
 
 /// What a successful answer shows of Redis.
@@ -236,14 +310,15 @@ impl Link {
     /// Makes the pools; connects when first used, so that a server starts while Redis is away.
     ///
     /// `block` is the longest time that a blocking command waits, `blocking_connections` how many of them there are.
-    pub(super) fn new(client: Client, connections: u32, blocking_connections: u32, block: Duration) -> Link {
+    pub(super) fn new(target: Target, connections: u32, blocking_connections: u32, block: Duration) -> Link {
         let health = Arc::new(Health::default());
+        let target = Arc::new(target);
         let pool = |size: u32, blocks: bool, read_timeout: Duration| {
-            let manager = Manager { client: client.clone(), blocks, read_timeout, health: health.clone() };
+            let manager = Manager { target: target.clone(), blocks, read_timeout, health: health.clone() };
             r2d2::Pool::builder()
                 .max_size(size)
                 .min_idle(Some(0))
-                .connection_timeout(CONNECT)
+                .connection_timeout(GET)
                 .build_unchecked(manager)
         };
         let commands = pool(connections, false, ANSWER);
@@ -251,16 +326,16 @@ impl Link {
         Link { commands, blocking, blocked: Mutex::default(), health }
     }
 
-    /// Runs one command.
-    pub(super) fn query<T: FromRedisValue>(&self, access: Access, command: &Cmd) -> Result<T> {
-        self.run(&self.commands, access, |connection| command.query(&mut connection.inner))
+    /// Runs one command that only reads.
+    pub(super) fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        self.run(&self.commands, Access::Read, Repeat::Safe, |connection| command.query(&mut connection.wire))
     }
 
     /// Runs one command that may block for the time given to [`Link::new`].
     pub(super) fn query_blocking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        self.run(&self.blocking, Access::Add, |connection| {
+        self.run(&self.blocking, Access::Add, Repeat::Never, |connection| {
             self.set_blocked(connection.client_id, true);
-            let answer = command.query(&mut connection.inner);
+            let answer = command.query(&mut connection.wire);
             self.set_blocked(connection.client_id, false);
             answer
         })
@@ -271,7 +346,7 @@ impl Link {
         let ids: Vec<i64> =
             self.blocked.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
         for id in ids {
-            let _ = self.query::<i64>(Access::Read, redis::cmd("CLIENT").arg("UNBLOCK").arg(id));
+            let _ = self.query::<i64>(redis::cmd("CLIENT").arg("UNBLOCK").arg(id));
         }
     }
 
@@ -286,17 +361,23 @@ impl Link {
     }
 
     /// Runs a script; it is sent in full only where Redis does not know it (yet, or after a failover).
-    pub(super) fn run_script(&self, access: Access, script: &redis::Script, call: &Cmd) -> Result<Value> {
+    pub(super) fn run_script(
+        &self,
+        access: Access,
+        repeat: Repeat,
+        script: &redis::Script,
+        call: &Cmd,
+    ) -> Result<Value> {
         let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-        self.run(&self.commands, access, |connection| {
-            let mut answer = call.query(&mut connection.inner);
+        self.run(&self.commands, access, repeat, |connection| {
+            let mut answer = call.query(&mut connection.wire);
             // Somebody who has Redis forget its scripts may do so between a loading and its call.
             for _ in 0..LOADINGS {
                 if !answer.as_ref().is_err_and(is_unknown) {
                     break;
                 }
-                script.load(&mut connection.inner)?;
-                answer = call.query(&mut connection.inner);
+                script.load(&mut connection.wire)?;
+                answer = call.query(&mut connection.wire);
             }
             answer
         })
@@ -311,25 +392,79 @@ impl Link {
         &self,
         pool: &r2d2::Pool<Manager>,
         access: Access,
-        work: impl FnOnce(&mut Connection) -> std::result::Result<T, RedisError>,
+        repeat: Repeat,
+        mut work: impl FnMut(&mut Connection) -> std::result::Result<T, RedisError>,
     ) -> Result<T> {
         self.health.may_try()?;
-        let begun = Instant::now();
-        let mut connection = pool.get().map_err(|error| {
-            // A full pool says nothing about Redis; a connection that could not be made does.
-            let reason = error.to_string();
-            if pool.state().connections < pool.max_size() {
-                self.health.went_away(begun, &reason);
+        let call = Instant::now();
+        let left = || (GET + ANSWER).saturating_sub(call.elapsed()).max(LEAST);
+        let mut deaths = 0;
+        loop {
+            let begun = Instant::now();
+            let mut connection = self.get(pool, begun, left().min(GET))?;
+            if repeat == Repeat::Never && connection.has_died_silently() {
+                self.lost(connection, "nothing came back");
+                connection = self.get(pool, begun, left().min(GET))?;
             }
-            Error::Unavailable(reason)
-        })?;
-        match work(&mut connection) {
-            Ok(value) => {
-                self.health.answered(access);
-                Ok(value)
+            let may_have_died = std::mem::replace(&mut connection.since, begun) < begun && deaths < DEATHS;
+            let is_repeated = deaths > 0;
+            // Together the tries take no longer than one call may.
+            let limits = |connection: &Connection, read| {
+                if is_repeated {
+                    connection.wire.set_read_timeout(read).map_err(RedisError::from)
+                } else {
+                    Ok(())
+                }
+            };
+            let answer = limits(&connection, left().min(connection.read_timeout))
+                .and_then(|()| work(&mut connection))
+                .and_then(|value| limits(&connection, connection.read_timeout).map(|()| value));
+            let error = match answer {
+                Ok(value) => {
+                    self.health.answered(access);
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            if !may_have_died || error.kind() != ErrorKind::Io {
+                return Err(self.classify(&mut connection, access, begun, &error));
             }
-            Err(error) => Err(self.classify(&mut connection, access, begun, &error)),
+            deaths += 1;
+            let may_repeat = !error.is_timeout() && (repeat == Repeat::Safe || !connection.wire.was_sent());
+            let reason = describe(&error);
+            self.lost(connection, &reason);
+            if !may_repeat {
+                // Whether Redis is there all the same: if not, this finds out and says so.
+                drop(self.get(pool, Instant::now(), left().min(GET))?);
+                let reason = format!("a connection to it died before the answer came: {reason}");
+                return Err(Error::Unavailable(reason));
+            }
         }
+    }
+
+    /// Gives up a connection that died while it was idle. That is no news of Redis.
+    fn lost(&self, mut connection: r2d2::PooledConnection<Manager>, reason: &str) {
+        log::debug!("a connection to Redis died: {reason}");
+        connection.broken = true;
+        self.health.lost_connection(connection.generation);
+    }
+
+    /// A connection of a pool: one that is idle, or a fresh one.
+    fn get(
+        &self,
+        pool: &r2d2::Pool<Manager>,
+        begun: Instant,
+        limit: Duration,
+    ) -> Result<r2d2::PooledConnection<Manager>> {
+        pool.get_timeout(limit).map_err(|_| {
+            // A full pool says nothing about Redis; a connection that could not be made does.
+            if pool.state().connections >= pool.max_size() {
+                return Error::Busy(pool.max_size());
+            }
+            let reason = self.health.why_no_connection();
+            self.health.went_away(begun, &reason);
+            Error::Unavailable(reason)
+        })
     }
 
     /// What a failed command means for its connection, for the others, and for the caller.
@@ -342,12 +477,7 @@ impl Link {
     ) -> Error {
         let text = describe(error);
         match error.kind() {
-            // A signal (this process was stopped and goes on) says nothing about Redis.
-            ErrorKind::Io if is_interrupted(error) => {
-                connection.broken = true;
-                Error::Unavailable(text)
-            }
-            ErrorKind::Io | ErrorKind::AuthenticationFailed => {
+            ErrorKind::Io => {
                 connection.broken = true;
                 self.health.went_away(begun, &text);
                 Error::Unavailable(text)
@@ -384,9 +514,10 @@ impl Link {
                 }
                 // What Redis says in the place of NOAUTH to a command with many arguments.
                 _ if text.contains("unauthenticated") => {
+                    let reason = "NOAUTH Authentication required".to_owned();
                     connection.broken = true;
-                    self.health.refused(&text);
-                    Error::Unavailable(text)
+                    self.health.refused(&reason);
+                    Error::Unavailable(reason)
                 }
                 // It came in the place of a newer one; at the start it would have been refused.
                 _ if text.contains("Error compiling script") => {
@@ -403,18 +534,4 @@ impl Link {
             },
         }
     }
-}
-
-/// An error in the words of Redis, where it has some.
-fn describe(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ if error.is_timeout() => "it does not answer in time".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn is_interrupted(error: &RedisError) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|error| error.kind() == std::io::ErrorKind::Interrupted)
 }

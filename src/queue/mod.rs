@@ -16,6 +16,8 @@ mod keys;
 mod link;
 mod record;
 mod scripts;
+mod tls;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;
@@ -29,7 +31,7 @@ pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
 pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Minute, Page, Position, QueueInfo, RedisInfo, ServerInfo, Stats};
-use link::{Access, Link};
+use link::{Link, Repeat};
 use scripts::{Atomic, Scripts};
 
 /// How long a fetcher's BRPOPLPUSH waits: short enough to notice a lost connection soon, long enough to cost nothing.
@@ -322,9 +324,9 @@ impl Queue {
     /// # Errors
     /// A sentence that begins with the setting that is wrong: the URL is none, or the authorities are none.
     pub fn new(settings: &Settings) -> std::result::Result<Queue, String> {
-        let client = client::client(&settings.url, settings.ca.as_deref())?;
+        let target = client::target(&settings.url, settings.ca.as_deref())?;
         Ok(Queue {
-            link: Link::new(client, settings.connections, settings.fetchers, BLOCK),
+            link: Link::new(target, settings.connections, settings.fetchers, BLOCK),
             scripts: Scripts::new(&settings.namespace),
             prefix: keys::prefix(&settings.namespace),
         })
@@ -453,7 +455,9 @@ impl Queue {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
         call.arg("again").arg(record::error_text(error)).arg(0);
-        let settled = answer::settled(self.run(&self.scripts.settle, &call)?)?;
+        // Unlike the others: what was done is refused the second time, since the lease has a new token by then.
+        let Atomic { script, access, .. } = &self.scripts.settle;
+        let settled = answer::settled(self.link.run_script(*access, Repeat::Never, script, &call)?)?;
         let settled = settled.first().copied().unwrap_or(Settled::Stale);
         if settled == Settled::Now(Status::Processing) {
             lease.token += 1;
@@ -465,7 +469,7 @@ impl Queue {
     pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<Vec<u8>>> {
         let mut command = redis::cmd("LRANGE");
         command.arg(self.in_progress(server)).arg(0).arg(-1);
-        record::array(self.link.query(Access::Read, &command)?)?.into_iter().map(record::bytes).collect()
+        record::array(self.link.query(&command)?)?.into_iter().map(record::bytes).collect()
     }
 
     /// Puts entries of this server's list, which it does not know of, back to the front of their queues. Newest first.
@@ -494,7 +498,7 @@ impl Queue {
     pub fn is_entered(&self, server: &ServerId) -> Result<bool> {
         let mut command = redis::cmd("HGET");
         command.arg(format!("{}{}", self.prefix, keys::SERVERS)).arg(server.as_str());
-        let beat: Option<String> = self.link.query(Access::Read, &command)?;
+        let beat: Option<String> = self.link.query(&command)?;
         Ok(beat.is_some_and(|beat| !beat.starts_with('D')))
     }
 
@@ -621,7 +625,7 @@ impl Queue {
     }
 
     fn run(&self, script: &Atomic, call: &Cmd) -> Result<Value> {
-        self.link.run_script(script.access, &script.script, call)
+        self.link.run_script(script.access, script.repeat, &script.script, call)
     }
 }
 

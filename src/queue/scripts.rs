@@ -3,12 +3,14 @@
 use redis::{Cmd, Script};
 
 use super::keys;
-use super::link::Access;
+use super::link::{Access, Repeat};
 
 /// One script, ready to be called.
 pub(super) struct Atomic {
     pub(super) script: Script,
     pub(super) access: Access,
+    /// What it may be if its answer was lost.
+    pub(super) repeat: Repeat,
     /// Names the slot to a Redis Cluster; the scripts know all keys themselves.
     slot: String,
 }
@@ -75,26 +77,29 @@ impl Scripts {
                 _ => Access::Write,
             };
             let script = Script::new(&format!("{flags}\n{keys}{common}{body}"));
-            Atomic { script, access, slot: slot.clone() }
+            let repeat = if access == Access::Read { Repeat::Safe } else { Repeat::Never };
+            Atomic { script, access, repeat, slot: slot.clone() }
         };
+        // What does the same a second time, or nothing.
+        let repeatable = |flags: &str, body: &str| Atomic { repeat: Repeat::Safe, ..script(flags, body) };
         let doctors =
             |flags: &str, body: &str| script(flags, &format!("{}{body}", include_str!("lua/judge.lua")));
         Scripts {
             enqueue: script(NOT_WHEN_FULL, include_str!("lua/enqueue.lua")),
-            take: script(ALWAYS, include_str!("lua/take.lua")),
-            settle: script(ALWAYS, include_str!("lua/settle.lua")),
+            take: repeatable(ALWAYS, include_str!("lua/take.lua")),
+            settle: repeatable(ALWAYS, include_str!("lua/settle.lua")),
             recover: script(ALWAYS, include_str!("lua/recover.lua")),
-            promote: script(ALWAYS, include_str!("lua/promote.lua")),
+            promote: repeatable(ALWAYS, include_str!("lua/promote.lua")),
             register: script(ALWAYS, include_str!("lua/register.lua")),
-            beat: script(ALWAYS, include_str!("lua/beat.lua")),
+            beat: repeatable(ALWAYS, include_str!("lua/beat.lua")),
             reclaim: script(ALWAYS, include_str!("lua/reclaim.lua")),
             cancel: script(ALWAYS, include_str!("lua/cancel.lua")),
             retry: script(ALWAYS, include_str!("lua/retry.lua")),
             delete: script(ALWAYS, include_str!("lua/delete.lua")),
-            purge: script(ALWAYS, include_str!("lua/purge.lua")),
-            prune: script(ALWAYS, include_str!("lua/prune.lua")),
-            pause: script(ALWAYS, include_str!("lua/pause.lua")),
-            ready: script(NOT_WHEN_FULL, include_str!("lua/ready.lua")),
+            purge: repeatable(ALWAYS, include_str!("lua/purge.lua")),
+            prune: repeatable(ALWAYS, include_str!("lua/prune.lua")),
+            pause: repeatable(ALWAYS, include_str!("lua/pause.lua")),
+            ready: repeatable(NOT_WHEN_FULL, include_str!("lua/ready.lua")),
             get: script(READ_ONLY, include_str!("lua/get.lua")),
             statuses: script(READ_ONLY, include_str!("lua/statuses.lua")),
             list: script(READ_ONLY, include_str!("lua/list.lua")),
@@ -103,8 +108,8 @@ impl Scripts {
             stats: script(READ_ONLY, include_str!("lua/stats.lua")),
             note_history: script(ALWAYS, include_str!("lua/note_history.lua")),
             history: script(READ_ONLY, include_str!("lua/history.lua")),
-            workers: script(ALWAYS, include_str!("lua/workers.lua")),
-            tell: script(ALWAYS, include_str!("lua/tell.lua")),
+            workers: repeatable(ALWAYS, include_str!("lua/workers.lua")),
+            tell: repeatable(ALWAYS, include_str!("lua/tell.lua")),
             audit_jobs: doctors(READ_ONLY, include_str!("lua/audit_jobs.lua")),
             audit_record: doctors(READ_ONLY, include_str!("lua/audit_record.lua")),
             audit_list: doctors(READ_ONLY, include_str!("lua/audit_list.lua")),

@@ -15,7 +15,8 @@
 //! | its memory is full | 503 | served | 503 | end and are written; the queue drains | full, has room | `full.rs` |
 //! | slow | 202, later | later | 200 | as ever | nothing | `wire.rs` |
 //! | slower than the time limit | 503 | 503 | 503 | end, their outcomes wait | away, back | `wire.rs` |
-//! | replies cut in the middle | 503 for those hit | 503 for those hit | 200 | run, some twice | away, back | `wire.rs` |
+//! | replies cut in the middle | 503 for those hit | later | 200 | run, some twice | nothing, or away, back | `wire.rs` |
+//! | idle connections closed | 202 | served | 200 | as ever | nothing | `closed.rs` |
 //! | forgets its scripts | 202 | served | 200 | as ever | nothing | `loss.rs` |
 //! | flushed, or back without its data | 202 | served | 200 | are gone | its new name, once | `loss.rs` |
 //! | older than 7.0 | exit 2; if it comes while the server runs 503 | | | | refuses | `wire.rs` |
@@ -28,6 +29,8 @@ mod common;
 
 mod access;
 mod away;
+mod busy;
+mod closed;
 mod failover;
 mod full;
 mod idle;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::common::*;
@@ -17,6 +18,12 @@ pub struct Does {
     pub cuts: usize,
     /// A command with this word in it gets lost, and nothing more comes back on its connection.
     pub swallows: Option<&'static [u8]>,
+    /// What becomes of a job on its way from BRPOPLPUSH: it is lost, and the connection with it.
+    pub loses_jobs: bool,
+    /// What happens once a job came from BRPOPLPUSH: all other connections are forgotten.
+    pub forgets_others: bool,
+    /// So many of the next connections are refused.
+    pub refuses: usize,
     /// Redis calls itself 6, and understands the first line of a script as little as that one does.
     pub is_old: bool,
 }
@@ -24,6 +31,16 @@ pub struct Does {
 struct State {
     does: Mutex<Does>,
     redis: Mutex<PathBuf>,
+    /// All connections from the server.
+    connections: Mutex<Vec<(UnixStream, Arc<Fate>)>>,
+}
+
+/// What is known of one connection.
+struct Fate {
+    /// The next command on it closes it.
+    is_forgotten: AtomicBool,
+    /// When something last came over it.
+    used: Mutex<Instant>,
 }
 
 /// The wire; ends with the test.
@@ -35,16 +52,28 @@ pub struct Proxy {
 impl Proxy {
     pub fn to(redis: &TestRedis) -> Proxy {
         let dir = TempDir::new();
-        let state = Arc::new(State { does: Mutex::default(), redis: Mutex::new(redis.socket()) });
+        let state = Arc::new(State {
+            does: Mutex::default(),
+            redis: Mutex::new(redis.socket()),
+            connections: Mutex::default(),
+        });
         let listener = UnixListener::bind(dir.join("proxy.sock")).expect("a socket");
         let proxy = Proxy { dir, state: state.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                if state.takes_one(|does| &mut does.refuses) {
+                    continue;
+                }
                 // Nobody there: the client finds its connection closed.
                 let Ok(server) = UnixStream::connect(&*state.redis.lock().expect("not poisoned")) else {
                     continue;
                 };
-                carry(client, server, &state);
+                let used = Mutex::new(Instant::now());
+                let fate = Arc::new(Fate { is_forgotten: AtomicBool::new(false), used });
+                let mut connections = state.connections.lock().expect("not poisoned");
+                connections.push((client.try_clone().expect("a descriptor"), fate.clone()));
+                drop(connections);
+                carry(client, server, &state, fate);
             }
         });
         proxy
@@ -58,6 +87,19 @@ impl Proxy {
         *self.state.does.lock().expect("not poisoned") = does;
     }
 
+    /// Closes all connections that exist, as a proxy does with those that were idle for long.
+    pub fn close_all(&self) {
+        for (connection, _) in self.state.connections.lock().expect("not poisoned").drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Forgets all connections that were idle for so long, as a router does: nothing is heard of that until the next
+    /// command on one of them, which is lost with it.
+    pub fn forget_idle(&self, time: Duration) {
+        self.state.forget_idle(time);
+    }
+
     pub fn cuts_left(&self) -> usize {
         self.state.does.lock().expect("not poisoned").cuts
     }
@@ -69,13 +111,22 @@ impl Proxy {
 }
 
 /// Carries both directions, each on a thread of its own, until one side closes.
-fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>) {
+fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>, fate: Arc<Fate>) {
     let pair = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
+    let is_fetcher = Arc::new(AtomicBool::new(false));
     let (Some((mut from, mut to)), Some((mut back_to, mut back_from))) = (pair(), pair()) else { return };
     {
         let state = state.clone();
+        let is_fetcher = is_fetcher.clone();
+        let from_again = from.try_clone().expect("a descriptor");
         std::thread::spawn(move || {
             each_piece(&mut from, |piece| {
+                is_fetcher.store(contains(piece, b"BRPOPLPUSH"), Ordering::Release);
+                *fate.used.lock().expect("not poisoned") = Instant::now();
+                if fate.is_forgotten.load(Ordering::Acquire) {
+                    let _ = from_again.shutdown(Shutdown::Both);
+                    return false;
+                }
                 let does = state.does.lock().expect("not poisoned").clone();
                 if does.swallows.is_some_and(|word| contains(piece, word)) {
                     // Open, and deaf from now on.
@@ -94,7 +145,17 @@ fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>) {
         each_piece(&mut back_from, |piece| {
             let does = state.does.lock().expect("not poisoned").clone();
             std::thread::sleep(does.delay);
-            if state.takes_a_cut() {
+            if is_fetcher.load(Ordering::Acquire) && piece.starts_with(b"$") && !piece.starts_with(b"$-") {
+                if does.loses_jobs {
+                    state.set(|does| does.loses_jobs = false);
+                    return false;
+                }
+                if does.forgets_others {
+                    state.set(|does| does.forgets_others = false);
+                    state.forget_idle(Duration::ZERO);
+                }
+            }
+            if state.takes_one(|does| &mut does.cuts) {
                 let _ = back_to.write_all(&piece[..piece.len() / 2]);
                 return false;
             }
@@ -110,11 +171,25 @@ fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>) {
 }
 
 impl State {
-    fn takes_a_cut(&self) -> bool {
-        let cuts = &mut self.does.lock().expect("not poisoned").cuts;
-        let is_cut = *cuts > 0;
-        *cuts = cuts.saturating_sub(1);
-        is_cut
+    fn set(&self, change: impl Fn(&mut Does)) {
+        change(&mut self.does.lock().expect("not poisoned"));
+    }
+
+    /// Counts one of them down; whether there was one.
+    fn takes_one(&self, number: impl Fn(&mut Does) -> &mut usize) -> bool {
+        let mut does = self.does.lock().expect("not poisoned");
+        let number = number(&mut does);
+        let is_one = *number > 0;
+        *number = number.saturating_sub(1);
+        is_one
+    }
+
+    fn forget_idle(&self, time: Duration) {
+        for (_, fate) in &*self.connections.lock().expect("not poisoned") {
+            if fate.used.lock().expect("not poisoned").elapsed() >= time {
+                fate.is_forgotten.store(true, Ordering::Release);
+            }
+        }
     }
 }
 

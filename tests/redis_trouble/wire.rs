@@ -63,7 +63,7 @@ fn replies_cut_in_the_middle() {
     assert_eq!(scene.server.total("?status=completed"), scene.server.total(""));
     let said = scene.said();
     let about = |part: &str| said.iter().filter(|line| line.contains(part)).count();
-    assert!((1..=15).contains(&about("Redis is away")), "{said:#?}");
+    assert!(about("Redis is away") <= 15, "{said:#?}");
     assert_eq!(about("Redis is away"), about("Redis is back"), "{said:#?}");
     assert_eq!(about("ERROR"), about("Redis is away"), "{said:#?}");
 }

@@ -65,6 +65,73 @@ fn jobs_run_over_tls_and_only_with_a_server_that_is_who_it_should_be() {
     assert!(!String::from_utf8_lossy(&output.stderr).contains("s3cret"));
 }
 
+/// Environment variables.
+type Env<'a> = &'a [(&'a str, &'a str)];
+
+/// What `check` says of a Redis that cannot be reached, and `/readyz` of a server on it.
+fn reasons(url: &str, more: Env) -> [String; 2] {
+    let env = [&[("THREADQ_REDIS_URL", url)], more].concat();
+    let output = threadq(&["check"]).envs(env.iter().copied()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{url}: {error}");
+    assert_eq!(error.lines().count(), 1, "{url}: {error}");
+    let server = Server::start(&[], &env);
+    eventually("it is not ready", || server.request("GET", "/readyz", "", "").0 == 503);
+    [error, server.request("GET", "/readyz", "", "").1]
+}
+
+#[test]
+fn the_reason_why_there_is_no_connection_is_told() {
+    let folder = Folder::new();
+    make_certificates(&folder, "IP:127.0.0.1");
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let (plain, secured) = (Redis::start(&["--requirepass", "s3cret"]), redis_with_tls(&folder));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let web_port = web.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        use std::io::Write;
+        // Kept open: nothing of the answer may get lost.
+        let mut open = Vec::new();
+        for mut stream in web.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            open.push(stream);
+        }
+    });
+    let (plain, secured) = (plain.port, secured.port);
+    let trusted = [("THREADQ_REDIS_CA_FILE", ca.as_str())];
+    let cases: &[(String, Env, &str)] = &[
+        (format!("rediss://:s3cret@127.0.0.1:{plain}"), &trusted, "redis://"),
+        (format!("redis://:s3cret@127.0.0.1:{secured}"), &[], "rediss://"),
+        (format!("rediss://:s3cret@127.0.0.1:{secured}"), &[], "invalid peer certificate"),
+        (format!("rediss://:wrong@127.0.0.1:{secured}"), &trusted, "refuses the login: WRONGPASS"),
+        (format!("redis://:wrong@127.0.0.1:{plain}"), &[], "refuses the login: WRONGPASS"),
+        (
+            format!("redis://:s3cret@127.0.0.1:{plain}/99"),
+            &[],
+            "refuses the database: ERR DB index is out of range",
+        ),
+        ("redis://127.0.0.1:1".to_owned(), &[], "Connection refused"),
+        ("redis://no-such-host.invalid".to_owned(), &[], "\"no-such-host.invalid\""),
+        (format!("redis://127.0.0.1:{silent_port}"), &[], "does not answer in time"),
+        (format!("rediss://127.0.0.1:{silent_port}"), &[], "TLS handshake takes"),
+        (format!("redis://127.0.0.1:{web_port}"), &[], "not a Redis"),
+        (format!("rediss://127.0.0.1:{web_port}"), &[], "speaks no TLS"),
+        ("unix:///no/such/redis.sock".to_owned(), &[], "No such file"),
+    ];
+    for (url, more, part) in cases {
+        for reason in reasons(url, more) {
+            assert!(
+                reason.contains(&part.replace('"', "\\\"")) || reason.contains(part),
+                "{url}: {part}: {reason}"
+            );
+            assert!(!reason.contains("waiting for connection"), "{url}: {reason}");
+            assert!(!reason.contains("s3cret") && !reason.contains("wrong@"), "{url}: {reason}");
+        }
+    }
+}
+
 #[test]
 fn a_certificate_for_another_host_is_refused() {
     let folder = Folder::new();

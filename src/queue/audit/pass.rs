@@ -6,7 +6,6 @@ use redis::Value;
 
 use crate::job::JobId;
 
-use super::super::link::Access;
 use super::super::{Error, Queue, Result, first, keys, record};
 use super::{Audit, EXAMPLES, Group, Kind, Policy, RememberedServer};
 
@@ -145,7 +144,7 @@ impl Pass<'_> {
         loop {
             let mut command = redis::cmd("SCAN");
             command.arg(&cursor).arg("MATCH").arg(self.full("*")).arg("COUNT").arg(KEYS);
-            let (next, page): (String, Vec<Vec<u8>>) = self.queue.link.query(Access::Read, &command)?;
+            let (next, page): (String, Vec<Vec<u8>>) = self.queue.link.query(&command)?;
             let mut ids = Vec::new();
             let mut suspicions = Vec::new();
             for key in page {
@@ -422,7 +421,7 @@ impl Pass<'_> {
         for server in silent {
             let mut command = redis::cmd("HGET");
             command.arg(self.full(keys::SERVERS)).arg(&server.id[..]);
-            let beat: Option<String> = self.queue.link.query(Access::Read, &command)?;
+            let beat: Option<String> = self.queue.link.query(&command)?;
             if beat.as_ref() == Some(&server.hint) {
                 self.found(&server);
                 if self.mending {
@@ -501,8 +500,8 @@ impl Pass<'_> {
         count.arg(&key);
         newest.arg(&key).arg(0).arg(EXAMPLES - 1);
         // A key of the wrong type has been reported.
-        if let Ok(number) = self.queue.link.query::<u64>(Access::Read, &count) {
-            self.audit.lost = (number, self.queue.link.query(Access::Read, &newest)?);
+        if let Ok(number) = self.queue.link.query::<u64>(&count) {
+            self.audit.lost = (number, self.queue.link.query(&newest)?);
         }
         Ok(())
     }

@@ -1,0 +1,75 @@
+//! What TLS connections to Redis are made with: the host's name and the authorities that are trusted.
+
+#[cfg(feature = "tls")]
+pub(super) use with::Tls;
+
+/// Nothing: this program was built without TLS.
+#[cfg(not(feature = "tls"))]
+pub(super) enum Tls {}
+
+#[cfg(not(feature = "tls"))]
+impl Tls {
+    /// # Errors
+    /// Always.
+    pub(super) fn new(_: &str, _: Option<&str>) -> Result<Tls, String> {
+        Err("redis-url: it asks for TLS, and this program was built without the feature tls".to_owned())
+    }
+}
+
+#[cfg(feature = "tls")]
+mod with {
+    use std::sync::Arc;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::super::wire::ConnectError;
+
+    /// How TLS is spoken with one host.
+    pub(in super::super) struct Tls {
+        config: Arc<ClientConfig>,
+        host: ServerName<'static>,
+    }
+
+    impl Tls {
+        /// With `ca`, certificates in PEM, the host must have a certificate of one of these authorities; otherwise of one
+        /// that the web trusts.
+        ///
+        /// # Errors
+        /// A sentence that begins with the setting that is wrong.
+        pub(in super::super) fn new(host: &str, ca: Option<&str>) -> Result<Tls, String> {
+            let host = ServerName::try_from(host.to_owned())
+                .map_err(|_| "redis-url: its host cannot be the name in a certificate".to_owned())?;
+            let mut roots = RootCertStore::empty();
+            match ca {
+                None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+                Some(pem) => {
+                    let no_authority = |why: &dyn std::fmt::Display| {
+                        format!(
+                            "the authorities for Redis (redis-ca-file or ca-file): it holds no certificates: {why}"
+                        )
+                    };
+                    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                        let certificate = certificate.map_err(|error| no_authority(&error))?;
+                        roots.add(certificate).map_err(|error| no_authority(&error))?;
+                    }
+                }
+            }
+            // Named, since a program that uses the library may be built with another provider besides.
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| format!("redis-url: no TLS: {error}"))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Ok(Tls { config: Arc::new(config), host })
+        }
+
+        /// A connection that has not sent anything yet.
+        pub(in super::super) fn begin(&self) -> Result<ClientConnection, ConnectError> {
+            ClientConnection::new(self.config.clone(), self.host.clone())
+                .map_err(|error| ConnectError(format!("the TLS handshake failed: {error}")))
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! One connection to Redis: a socket, TLS where the URL asks for it, the login, and commands with their answers.
+//!
+//! The Redis client's own connection hides its socket, so that nothing could tell a connection that Redis has closed from
+//! a good one without a round trip, and it hides why a connection could not be made. URLs, commands and answers are
+//! written and read by the client.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, ConnectionLike, RedisError, RedisResult, Value};
+use rustix::net::{RecvFlags, recv, sockopt};
+
+use super::tls::Tls;
+
+/// How long a TCP connection is idle before the system asks whether the other side is still there. Routers on the way
+/// forget connections that are silent for some minutes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// What is said of a Redis from which nothing comes.
+const NO_ANSWER: &str = "it does not answer in time";
+/// The first byte of a TLS record that tells of an error.
+const TLS_ALERT: u8 = 0x15;
+/// The first byte of a TLS record of the handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Where a Redis is, and how to log in there.
+pub(super) struct Target {
+    /// Where it listens.
+    pub place: Place,
+    /// With TLS.
+    pub tls: Option<Tls>,
+    /// The user; none is Redis's user `default`.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
+    /// The number of the database.
+    pub database: i64,
+}
+
+/// An address.
+pub(super) enum Place {
+    /// Host and port.
+    Tcp(String, u16),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+/// Why a connection could not be made: a clause for a person.
+#[derive(Debug)]
+pub(super) struct ConnectError(pub(super) String);
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// A connection that is logged in.
+pub(super) struct Wire {
+    stream: Stream,
+    parser: redis::Parser,
+    /// Whether the last command was handed to the system as a whole. If not, Redis cannot have carried it out.
+    was_sent: bool,
+}
+
+enum Stream {
+    Plain(Socket),
+    #[cfg(feature = "tls")]
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, Socket>>),
+}
+
+/// A socket of either kind. A signal ends no read or write on it.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The time that is left for making a connection.
+struct Limit {
+    end: Instant,
+    whole: Duration,
+}
+
+impl Limit {
+    fn left(&self) -> Result<Duration, ConnectError> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(self.over("connecting")) } else { Ok(left) }
+    }
+
+    fn over(&self, what: &str) -> ConnectError {
+        ConnectError(format!("{what} takes longer than {} s", self.whole.as_secs_f64()))
+    }
+
+    /// An error of a step, as a clause: what the step was, and why it failed.
+    fn error(&self, what: &str, error: &io::Error) -> ConnectError {
+        match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => self.over(what),
+            _ => ConnectError(error.to_string()),
+        }
+    }
+}
+
+impl Wire {
+    /// Connects and logs in. With `wants_id` the second value is the connection's number at Redis, if the user may ask.
+    ///
+    /// `step` is told what is being waited for, as a clause: looking up a host's name has no time limit of its own.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub(super) fn connect(
+        target: &Target,
+        limit: Duration,
+        wants_id: bool,
+        step: impl Fn(&str),
+    ) -> Result<(Wire, Option<i64>), ConnectError> {
+        let limit = Limit { end: Instant::now() + limit, whole: limit };
+        let socket = match &target.place {
+            Place::Unix(path) => {
+                step("the socket takes no connection");
+                let socket = UnixStream::connect(path).map_err(|error| limit.error("connecting", &error))?;
+                Socket::Unix(socket)
+            }
+            Place::Tcp(host, port) => {
+                step(&format!("looking up the address of {host:?} takes too long"));
+                let addresses = (host.as_str(), *port).to_socket_addrs();
+                let addresses: Vec<_> = addresses
+                    .map_err(|error| {
+                        ConnectError(format!("cannot find the address of the host {host:?}: {error}"))
+                    })?
+                    .collect();
+                step("connecting takes too long");
+                Socket::Tcp(connect_tcp(&addresses, &limit)?)
+            }
+        };
+        socket.set_timeouts(limit.left()?).map_err(|error| limit.error("connecting", &error))?;
+        let stream = match &target.tls {
+            None => Stream::Plain(socket),
+            Some(tls) => {
+                step("the TLS handshake takes too long");
+                secure(tls, socket, &limit)?
+            }
+        };
+        step(NO_ANSWER);
+        let mut wire = Wire { stream, parser: redis::Parser::new(), was_sent: true };
+        wire.socket().set_timeouts(limit.left()?).map_err(|error| limit.error("logging in", &error))?;
+        let id = wire.log_in(target, &limit, wants_id)?;
+        Ok((wire, id))
+    }
+
+    /// Sends what comes before the first command, and waits for the answers: so that a connection that works has shown it.
+    fn log_in(
+        &mut self,
+        target: &Target,
+        limit: &Limit,
+        wants_id: bool,
+    ) -> Result<Option<i64>, ConnectError> {
+        let mut commands = Vec::new();
+        if let Some(password) = &target.password {
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(target.user.as_deref()).arg(password);
+            commands.push(("refuses the login", auth));
+        }
+        if target.database != 0 {
+            commands.push(("refuses the database", redis::cmd("SELECT").arg(target.database).take()));
+        }
+        // For CLIENT LIST. Redis before 7.2 does not know it, and a user may lack the right: that is all the same.
+        for (name, value) in [("LIB-NAME", "threadq"), ("LIB-VER", env!("CARGO_PKG_VERSION"))] {
+            commands.push(("", redis::cmd("CLIENT").arg("SETINFO").arg(name).arg(value).take()));
+        }
+        if wants_id {
+            commands.push(("", redis::cmd("CLIENT").arg("ID").take()));
+        }
+        let mut packed = Vec::new();
+        commands.iter().for_each(|(_, command)| command.write_packed_command(&mut packed));
+        let sent = self.stream.write_all(&packed).and_then(|()| self.stream.flush());
+        if let Err(error) = sent {
+            // What it has said may tell why it takes nothing.
+            if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+                return Err(limit.error("logging in", &error));
+            }
+        }
+        self.look_at_first_byte()?;
+        let (mut id, mut refusal) = (None, None);
+        for (trouble, _) in &commands {
+            let answer = self.parser.parse_value(&mut self.stream);
+            match answer.and_then(Value::extract_error) {
+                Ok(Value::Int(number)) => id = Some(number),
+                Ok(_) => {}
+                Err(error) if is_refusal(&error) => {
+                    let text = describe(&error);
+                    if !trouble.is_empty() {
+                        return Err(ConnectError(format!("Redis {trouble}: {text}")));
+                    }
+                    refusal = Some(text);
+                }
+                // One that takes no more clients, or none from elsewhere, says so and closes the connection.
+                Err(error) => {
+                    return Err(ConnectError(refusal.unwrap_or_else(|| describe(&error))));
+                }
+            }
+        }
+        Ok(id)
+    }
+
+    /// Tells what speaks another protocol from a Redis.
+    fn look_at_first_byte(&mut self) -> Result<(), ConnectError> {
+        if self.stream.is_encrypted() {
+            return Ok(());
+        }
+        let mut first = [0];
+        let read = loop {
+            match recv(self.socket(), &mut first[..], RecvFlags::PEEK) {
+                Err(rustix::io::Errno::INTR) => {}
+                read => break read.map(|(length, _)| length).map_err(io::Error::from),
+            }
+        };
+        match read {
+            Ok(0) => Err(ConnectError(
+                "it closed the connection before it answered; if it asks for TLS, the URL begins with rediss://"
+                    .to_owned(),
+            )),
+            Ok(_) if matches!(first[0], TLS_ALERT | TLS_HANDSHAKE) => {
+                Err(ConnectError("it speaks TLS: the URL has to begin with rediss://".to_owned()))
+            }
+            Ok(_) if !b"+-:$*_%~,#(!=|>".contains(&first[0]) => {
+                Err(ConnectError("what answers there is not a Redis".to_owned()))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(ConnectError(format!(
+                "{error}, before it answered; if it asks for TLS, the URL begins with rediss://"
+            ))),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(ConnectError(NO_ANSWER.to_owned()))
+            }
+            Err(error) => Err(ConnectError(error.to_string())),
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        self.stream.socket()
+    }
+
+    /// How long an answer, and sending a command, may take.
+    pub(super) fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
+        self.socket().set_read_timeout(read)?;
+        self.socket().set_write_timeout(write)
+    }
+
+    /// How long an answer may take.
+    pub(super) fn set_read_timeout(&self, read: Duration) -> io::Result<()> {
+        self.socket().set_read_timeout(read)
+    }
+
+    /// Whether the last command was sent as a whole; if not, Redis has not carried it out.
+    pub(super) fn was_sent(&self) -> bool {
+        self.was_sent
+    }
+
+    /// Whether the other side has closed the connection, or has said something that nothing asked for, while it was
+    /// idle. Costs one system call and no round trip.
+    pub(super) fn is_idle(&mut self) -> bool {
+        match &mut self.stream {
+            Stream::Plain(socket) => matches!(pending(socket), Pending::Nothing),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => loop {
+                match pending(&stream.sock) {
+                    Pending::Nothing => return true,
+                    Pending::End => return false,
+                    // What TLS itself has to say: a ticket for the next connection, or that this one ends.
+                    Pending::Bytes => {
+                        let read = stream.conn.read_tls(&mut stream.sock);
+                        if !read.is_ok_and(|length| length > 0) {
+                            return false;
+                        }
+                        match stream.conn.process_new_packets() {
+                            Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {
+                            }
+                            _ => return false,
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// What waits to be read.
+enum Pending {
+    Nothing,
+    Bytes,
+    End,
+}
+
+fn pending(socket: &Socket) -> Pending {
+    match recv(socket, &mut [0_u8][..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Err(rustix::io::Errno::AGAIN) => Pending::Nothing,
+        Ok((1.., _)) => Pending::Bytes,
+        Ok(_) | Err(_) => Pending::End,
+    }
+}
+
+/// The first of these addresses that takes a connection; each has its part of the time.
+fn connect_tcp(addresses: &[std::net::SocketAddr], limit: &Limit) -> Result<TcpStream, ConnectError> {
+    let mut last = ConnectError("the host has no address".to_owned());
+    for (tried, address) in addresses.iter().enumerate() {
+        let part = limit.left()? / u32::try_from(addresses.len() - tried).unwrap_or(1);
+        let connected = TcpStream::connect_timeout(address, part).and_then(|stream| {
+            // Otherwise Nagle's algorithm holds back the second packet of a large command for 40 ms.
+            stream.set_nodelay(true)?;
+            sockopt::set_socket_keepalive(&stream, true)?;
+            sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = limit.error("connecting", &error),
+        }
+    }
+    Err(last)
+}
+
+#[cfg(feature = "tls")]
+fn secure(tls: &Tls, mut socket: Socket, limit: &Limit) -> Result<Stream, ConnectError> {
+    let mut connection = tls.begin()?;
+    while connection.is_handshaking() {
+        if let Err(error) = connection.complete_io(&mut socket) {
+            let is_tls =
+                error.kind() != ErrorKind::InvalidData || !error.to_string().contains("corrupt message");
+            return Err(match error.kind() {
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError(format!(
+                    "{}; if it speaks no TLS, the URL begins with redis://",
+                    limit.over("the TLS handshake")
+                )),
+                _ if !is_tls => {
+                    ConnectError("it speaks no TLS: the URL has to begin with redis://".to_owned())
+                }
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => ConnectError(
+                    "it closed the connection in the TLS handshake; if it speaks no TLS, the URL begins with redis://"
+                        .to_owned(),
+                ),
+                _ => ConnectError(format!("the TLS handshake failed: {error}")),
+            });
+        }
+    }
+    Ok(Stream::Tls(Box::new(rustls::StreamOwned::new(connection, socket))))
+}
+
+#[cfg(not(feature = "tls"))]
+fn secure(tls: &Tls, _: Socket, _: &Limit) -> Result<Stream, ConnectError> {
+    match *tls {}
+}
+
+/// Whether Redis itself refuses something, rather than that nothing came from it.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), redis::ErrorKind::Server(_)) || error.code().is_some()
+}
+
+/// An error in the words of Redis, where it has some.
+pub(super) fn describe(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ if error.is_timeout() => NO_ANSWER.to_owned(),
+        _ if error.is_connection_dropped() => format!("the connection was closed ({error})"),
+        _ => error.to_string(),
+    }
+}
+
+impl ConnectionLike for Wire {
+    fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
+        self.was_sent = false;
+        self.stream.write_all(command)?;
+        self.stream.flush()?;
+        self.was_sent = true;
+        self.parser.parse_value(&mut self.stream)
+    }
+
+    fn req_packed_commands(
+        &mut self,
+        commands: &[u8],
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        let mut answers = vec![self.req_packed_command(commands)?];
+        for _ in 1..offset + count {
+            answers.push(self.parser.parse_value(&mut self.stream)?);
+        }
+        Ok(answers.split_off(offset.min(answers.len())))
+    }
+
+    fn req_command(&mut self, command: &Cmd) -> RedisResult<Value> {
+        self.req_packed_command(&command.get_packed_command())
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+
+    fn check_connection(&mut self) -> bool {
+        self.is_idle()
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+impl Stream {
+    fn socket(&self) -> &Socket {
+        match self {
+            Stream::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => &stream.sock,
+        }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        !matches!(self, Stream::Plain(_))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.read(buffer),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.write(bytes),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(socket) => socket.flush(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Socket {
+    fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(limit)?;
+        self.set_write_timeout(limit)
+    }
+
+    fn set_read_timeout(&self, limit: Duration) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_read_timeout(Some(limit)),
+            Socket::Unix(stream) => stream.set_read_timeout(Some(limit)),
+        }
+    }
+
+    fn set_write_timeout(&self, limit: Duration) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_write_timeout(Some(limit)),
+            Socket::Unix(stream) => stream.set_write_timeout(Some(limit)),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Again after a signal: a process that was stopped and goes on finds the answer that came meanwhile.
+fn uninterrupted(mut work: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        })
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
