@@ -322,6 +322,11 @@ impl InHand {
         self.stop_entries(reason, |_| true);
     }
 
+    /// Asks all attempts that were told to stop to do so at once.
+    pub fn hurry_all(&self) {
+        self.state().entries.values().for_each(|entry| entry.stop.hurry());
+    }
+
     fn stop_entries(&self, reason: StopReason, which: impl Fn(&AttemptId) -> bool) {
         let mut state = self.state();
         for (_, entry) in state.entries.iter_mut().filter(|(id, _)| which(id)) {

@@ -22,21 +22,20 @@ use crate::handler::http::HttpHandler;
 use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
-use crate::inhand::InHand;
+use crate::inhand::{InHand, STOP_GRACE};
 use crate::janitor::{Retention, run_janitor};
 use crate::job::Failure;
 use crate::liveness::{Liveness, Pulse};
-use crate::managed_redis::ManagedRedis;
+use crate::managed_redis::{self, ManagedRedis};
 use crate::metrics::Metrics;
-use crate::queue::{self, Queue};
+use crate::queue::{self, Queue, Reclaimed};
 use crate::scheduler::Scheduler;
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::submitter::Submitter;
 use crate::threads;
 use crate::worker::{Workers, catch_handler_panics};
 
-/// How long attempts that were told to stop at the end of the drain have for it; exec handlers need half a second to
-/// kill their children.
+/// How long attempts that were told to hurry have for it; exec handlers need half a second to kill their programs.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 /// How often a stop looks whether everything has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -53,12 +52,15 @@ pub enum StartError {
     Configuration(String),
     /// The surroundings failed: no thread, no socket, a private Redis that ended.
     Failed(String),
+    /// It was told to stop before it was ready.
+    Stopped,
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             StartError::Configuration(message) | StartError::Failed(message) => f.write_str(message),
+            StartError::Stopped => f.write_str("the server was told to stop before it was ready"),
         }
     }
 }
@@ -141,10 +143,20 @@ impl Builder {
     ///
     /// # Errors
     /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Failed`] for surroundings that don't.
-    /// A Redis that is away is no error: the server waits for it.
+    /// A Redis that is away is no error: the server waits for it. Whatever the error is, what the start had begun has
+    /// ended.
     pub fn start(self) -> Result<Server, StartError> {
+        self.start_unless(&crossbeam_channel::never())
+    }
+
+    /// The same, until something comes through `signals`: then the start ends, and undoes what it has begun. A second
+    /// message has it end at once. A private Redis that loads much data can make a start long.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; [`StartError::Stopped`] after a message, which is then taken from the channel.
+    pub fn start_unless(self, signals: &Receiver<()>) -> Result<Server, StartError> {
         let handlers = add_configured(self.handlers, &self.config)?;
-        Server::start(self.config, handlers)
+        Server::start(self.config, handlers, signals)
     }
 }
 
@@ -251,18 +263,77 @@ fn judge_redis(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
 pub struct Server {
     api: api::Running,
     queue: Arc<Queue>,
-    identity: Arc<Identity>,
     in_hand: Arc<InHand>,
     drain_timeout: Duration,
     /// Ends whoever takes or moves jobs.
     stop: Trigger,
-    /// Ends the heartbeat.
-    end: Trigger,
-    heartbeat: JoinHandle<()>,
+    membership: Membership,
     pulse: Pulse,
     fetchers: Vec<JoinHandle<()>>,
-    redis: Option<Arc<ManagedRedis>>,
-    redis_watch: Option<JoinHandle<()>>,
+    redis: Option<PrivateRedis>,
+}
+
+/// The private Redis and the thread that looks after it. Dropping this ends both.
+struct PrivateRedis {
+    redis: Arc<ManagedRedis>,
+    watch: Option<JoinHandle<()>>,
+}
+
+impl PrivateRedis {
+    fn start(config: &Config, signals: &Receiver<()>) -> Result<PrivateRedis, StartError> {
+        let is_told_to_stop = || signals.try_recv().is_ok();
+        let redis = match ManagedRedis::start(&config.data_dir, config.fsync.as_str(), &is_told_to_stop) {
+            Ok(redis) => Arc::new(redis),
+            Err(managed_redis::StartError::Stopped) => return Err(StartError::Stopped),
+            Err(error) if error.is_configuration() => {
+                return Err(StartError::Configuration(error.to_string()));
+            }
+            Err(error) => return Err(StartError::Failed(error.to_string())),
+        };
+        let mut started = PrivateRedis { redis: redis.clone(), watch: None };
+        started.watch = Some(spawn("redis-watch", move || redis.watch())?);
+        Ok(started)
+    }
+
+    /// Ends both. Something that comes through `hurry` kills a redis-server that takes its time.
+    fn stop(&mut self, hurry: &Receiver<()>) {
+        self.redis.stop(&|| hurry.try_recv().is_ok());
+        if let Some(watch) = self.watch.take() {
+            let _ = watch.join();
+        }
+    }
+}
+
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        self.stop(&crossbeam_channel::never());
+    }
+}
+
+/// The entry of this server in Redis, and the heartbeat that keeps it. Dropping this takes the entry back.
+struct Membership {
+    queue: Arc<Queue>,
+    identity: Arc<Identity>,
+    /// Ends the heartbeat.
+    end: Option<Trigger>,
+    heartbeat: Option<JoinHandle<()>>,
+}
+
+impl Membership {
+    /// Ends the heartbeat, and gives what this server still has in hand back to the queues.
+    fn leave(&mut self) -> Result<Option<Reclaimed>, queue::Error> {
+        self.end = None;
+        let Some(heartbeat) = self.heartbeat.take() else { return Ok(None) };
+        // A beat after the end would enter this server again.
+        let _ = heartbeat.join();
+        self.queue.leave(&self.identity.current())
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
 }
 
 impl Server {
@@ -271,25 +342,27 @@ impl Server {
         Builder::default()
     }
 
-    fn start(config: Config, handlers: Handlers) -> Result<Server, StartError> {
+    /// What is begun on the way is undone, the latest first, where a later step fails.
+    fn start(config: Config, handlers: Handlers, signals: &Receiver<()>) -> Result<Server, StartError> {
+        let go_on = || if signals.try_recv().is_ok() { Err(StartError::Stopped) } else { Ok(()) };
         catch_handler_panics();
         check_threads(&config)?;
         let listener = TcpListener::bind(config.listen).map_err(|error| {
             StartError::Configuration(format!("listen: cannot listen on {}: {error}", config.listen))
         })?;
-        let redis = config.redis_url.is_none().then(|| start_redis(&config)).transpose()?;
+        go_on()?;
+        let redis = config.redis_url.is_none().then(|| PrivateRedis::start(&config, signals)).transpose()?;
         let url = match (&redis, &config.redis_url) {
-            (Some(redis), _) => redis.url(),
+            (Some(redis), _) => redis.redis.url(),
             (None, Some(url)) => url.expose().to_owned(),
             (None, None) => String::new(),
         };
-        let redis_watch =
-            redis.clone().map(|redis| spawn("redis-watch", move || redis.watch())).transpose()?;
         let queue = Arc::new(connect(&config, &url)?);
         match queue.redis_info() {
             Ok(info) => judge_redis(&info)?.iter().for_each(|warning| log::warn!("{warning}")),
             Err(error) => log::warn!("started without Redis: {error}"),
         }
+        go_on()?;
 
         if handlers.kinds().next().is_none() {
             log::warn!("{NO_HANDLERS}");
@@ -345,6 +418,12 @@ impl Server {
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
+        let membership = Membership {
+            queue: queue.clone(),
+            identity: identity.clone(),
+            end: Some(end),
+            heartbeat: Some(heartbeat),
+        };
         let (own, workers) = (identity.current(), config.workers);
         log::info!(server = own.as_str(); "server={own}: starts, with {workers} workers");
         start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
@@ -385,22 +464,16 @@ impl Server {
                 let (fetchers, queue) = (fetchers.clone(), queue.name.clone());
                 spawn(&format!("fetcher-{number}"), move || fetchers.run(&queue))
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, _>>();
+        let fetchers = match fetchers {
+            Ok(fetchers) => fetchers,
+            Err(error) => {
+                api.stop();
+                return Err(io::Error::into(error));
+            }
+        };
         let drain_timeout = config.drain_timeout;
-        Ok(Server {
-            api,
-            queue,
-            identity,
-            in_hand,
-            drain_timeout,
-            stop,
-            end,
-            heartbeat,
-            pulse,
-            fetchers,
-            redis,
-            redis_watch,
-        })
+        Ok(Server { api, queue, in_hand, drain_timeout, stop, membership, pulse, fetchers, redis })
     }
 
     /// Where the API listens.
@@ -423,7 +496,7 @@ impl Server {
     /// comes through `hurry`; the rest goes back to the queue, nothing charged. Blocks until all that is done.
     ///
     /// A thread whose handler never returns is left to the end of the process.
-    pub fn shut_down(self, hurry: &Receiver<()>) {
+    pub fn shut_down(mut self, hurry: &Receiver<()>) {
         // Beside the rest: a slow client must not hold up a second signal.
         let api = self.api;
         let api = spawn("api-stop", move || api.stop());
@@ -445,15 +518,19 @@ impl Server {
         if !self.in_hand.is_empty() {
             log::warn!("{} jobs still run: they go back to their queues", self.in_hand.len());
             self.in_hand.stop_all(StopReason::Shutdown);
-            let deadline = Instant::now() + LAST_GRACE;
-            while !self.in_hand.is_empty() && Instant::now() < deadline {
-                std::thread::sleep(LOOK);
+            let deadline = Instant::now() + STOP_GRACE;
+            while !self.in_hand.is_empty() && Instant::now() < deadline && !hurried {
+                hurried = hurry_or_wait(hurry);
+            }
+            if hurried {
+                self.in_hand.hurry_all();
+                let deadline = Instant::now() + LAST_GRACE;
+                while !self.in_hand.is_empty() && Instant::now() < deadline {
+                    std::thread::sleep(LOOK);
+                }
             }
         }
-        drop(self.end);
-        // A beat after the end would enter this server again.
-        let _ = self.heartbeat.join();
-        match self.queue.leave(&self.identity.current()) {
+        match self.membership.leave() {
             Ok(left) => {
                 let moved = left.map_or(0, |left| left.moved);
                 log::info!("stopped; {moved} jobs went back to their queues");
@@ -467,11 +544,8 @@ impl Server {
         {
             let _ = api.join();
         }
-        if let Some(redis) = &self.redis {
-            redis.stop();
-        }
-        if let Some(watch) = self.redis_watch {
-            let _ = watch.join();
+        if let Some(redis) = &mut self.redis {
+            redis.stop(hurry);
         }
     }
 }
@@ -486,14 +560,6 @@ fn hurry_or_wait(hurry: &Receiver<()>) -> bool {
             std::thread::sleep(LOOK);
             false
         }
-    }
-}
-
-fn start_redis(config: &Config) -> Result<Arc<ManagedRedis>, StartError> {
-    match ManagedRedis::start(&config.data_dir, config.fsync.as_str()) {
-        Ok(redis) => Ok(Arc::new(redis)),
-        Err(error) if error.is_configuration() => Err(StartError::Configuration(error.to_string())),
-        Err(error) => Err(StartError::Failed(error.to_string())),
     }
 }
 
@@ -521,4 +587,35 @@ fn start_upkeep(
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     ThreadBuilder::new().name(name.to_owned()).spawn(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::testing::TempDir;
+    use crate::managed_redis::RunningRedis;
+
+    #[test]
+    fn a_private_redis_that_is_dropped_has_ended() {
+        let dir = TempDir::new();
+        let config = Config { data_dir: dir.path().join("data"), ..Config::default() };
+        let never = crossbeam_channel::never();
+        let redis = PrivateRedis::start(&config, &never).unwrap();
+        assert!(RunningRedis::find(&config.data_dir).unwrap().is_some());
+        drop(redis);
+        assert!(RunningRedis::find(&config.data_dir).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_start_that_was_told_to_stop_starts_no_redis() {
+        let dir = TempDir::new();
+        let data_dir = dir.path().join("data");
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let config = Config { listen, data_dir, ..Config::default() };
+        let (signal, signals) = unbounded();
+        signal.send(()).unwrap();
+        let started = Server::builder().config(config.clone()).start_unless(&signals);
+        assert!(matches!(started, Err(StartError::Stopped)));
+        assert!(!config.data_dir.exists());
+    }
 }

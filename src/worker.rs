@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::about::{About, log_about};
 use crate::fetcher::Handed;
-use crate::handler::output::bounded;
+use crate::handler::output::{bounded, message_with_end};
 use crate::handler::{Handlers, JobContext, StopReason, StopSignal};
 use crate::identity::Identity;
 use crate::inhand::{GivenUp, InHand};
@@ -146,7 +146,7 @@ impl Workers {
             (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::TakenOver)) => {
                 return Verdict::Release;
             }
-            (Err(_), Some(StopReason::TimedOut)) => Failure::retryable("timed out"),
+            (Err(failure), Some(StopReason::TimedOut)) => Failure::retryable(timed_out(&failure)),
             (Err(failure), None) => failure,
         };
         match failure {
@@ -205,6 +205,15 @@ impl Workers {
             }
             replacements.make(self);
         }
+    }
+}
+
+/// The error of an attempt that was told to stop at its timeout: what it said at its end is part of it.
+fn timed_out(failure: &Failure) -> String {
+    let reason = StopReason::TimedOut.to_string();
+    match failure.message() {
+        message if message.starts_with(&reason) => message.to_owned(),
+        message => message_with_end(&reason, message.as_bytes()),
     }
 }
 

@@ -182,6 +182,27 @@ fn at_the_timeout_the_whole_group_is_ended() {
 }
 
 #[test]
+fn the_end_of_stderr_belongs_to_the_error_of_a_timeout() {
+    let redis = TestRedis::start();
+    let more = "max_attempts = 1\ntimeout = \"700ms\"";
+    let config = [
+        exec("hangs", "echo connecting to the printer >&2; sleep 300", more),
+        exec("tidies", "trap 'echo tidied >&2; exit 0' TERM; echo first >&2; sleep 300 & wait", more),
+        exec("silent", "sleep 300", more),
+    ]
+    .concat();
+    let server = serve(&redis, &config);
+    for (kind, error) in [
+        ("hangs", "timed out: connecting to the printer"),
+        ("tidies", "timed out: first\ntidied"),
+        ("silent", "timed out"),
+    ] {
+        let id = server.submit(kind, json!({}));
+        assert_eq!(server.wait_for_status(id, "failed")["last_error"], error);
+    }
+}
+
+#[test]
 fn a_cancel_ends_the_program() {
     let redis = TestRedis::start();
     let config = exec("slow", "echo $$ >> pids; sleep 300", "");
@@ -208,6 +229,41 @@ fn a_shutdown_does_not_leave_programs_behind() {
     let observer = TestServer::observer(&redis);
     let job = observer.job(id);
     assert_eq!((&job["status"], &job["attempts"]), (&json!("queued"), &json!(0)), "{job:#}");
+}
+
+#[test]
+fn at_a_shutdown_a_program_has_five_seconds_to_tidy_up() {
+    let redis = TestRedis::start();
+    let config = exec(
+        "slow",
+        "trap 'sleep 2; echo cleaned > cleaned; exit 0' TERM; echo $$ >> pids; while :; do sleep 0.1; done",
+        "",
+    );
+    let mut server = TestServer::builder().redis(&redis).config(&config).flag("drain-timeout", "1s").start();
+    let id = server.submit("slow", json!({}));
+    eventually(LIMIT, "it runs", || server.dir().read("pids").ends_with('\n'));
+    assert_eq!(server.stop(secs(30)), Some(0), "{}", server.log_tail());
+    assert_eq!(server.dir().read("cleaned"), "cleaned\n", "{}", server.log_tail());
+    let job = TestServer::observer(&redis).job(id);
+    assert_eq!((&job["status"], &job["attempts"]), (&json!("queued"), &json!(0)), "{job:#}");
+}
+
+#[test]
+fn a_second_signal_leaves_a_program_no_time() {
+    let redis = TestRedis::start();
+    let config = exec("stubborn", "trap '' TERM; echo $$ >> pids; while :; do sleep 0.1; done", "");
+    let mut server = TestServer::builder().redis(&redis).config(&config).flag("drain-timeout", "1s").start();
+    let id = server.submit("stubborn", json!({}));
+    eventually(LIMIT, "it runs", || server.dir().read("pids").ends_with('\n'));
+    server.sigterm();
+    eventually(LIMIT, "the drain is over", || server.log_text().contains("still run"));
+    server.sigterm();
+    let begin = Instant::now();
+    assert_eq!(server.wait_exit(LIMIT), Some(0), "{}", server.log_tail());
+    assert!(begin.elapsed() < secs(4), "it did not hurry: {:?}", begin.elapsed());
+    let pid = server.dir().read("pids").trim().parse().expect("a pid");
+    eventually(secs(10), "its process is gone", || !signal::is_running(pid));
+    assert_eq!(TestServer::observer(&redis).job(id)["status"], "queued");
 }
 
 /// What the endpoint was asked: request line, headers in lower case, body.

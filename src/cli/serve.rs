@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crossbeam_channel::unbounded;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::args::{Command, Run};
 use super::env;
@@ -12,7 +13,7 @@ use crate::config::Config;
 use crate::logging;
 use crate::server::{Server, StartError, check as check_server};
 
-/// Runs the server until SIGINT or SIGTERM; a second one ends it at once.
+/// Runs the server until SIGINT, SIGTERM or SIGHUP; a second one ends it at once.
 pub(super) static SERVE: Command = Command {
     name: "serve",
     words: "",
@@ -47,6 +48,8 @@ const WRONG: u8 = 2;
 
 fn serve(args: lexopt::Parser) -> ExitCode {
     run(args, |config| {
+        // Before any thread is started: threads have the mask of the one that starts them.
+        keep_ignoring_hangups()?;
         logging::init(config.log_format, config.log_level);
         logging::log_panics();
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -57,7 +60,13 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         ctrlc::set_handler(handler)
             .map_err(|error| StartError::Failed(format!("no signal handler: {error}")))?;
         let mut systemd = Systemd::from_env(env);
-        let server = Server::builder().config(config).start()?;
+        let server = match Server::builder().config(config).start_unless(&signals) {
+            Err(StartError::Stopped) => {
+                log::info!("stopped before it was ready");
+                return Ok(());
+            }
+            started => started?,
+        };
         // Programs wait for this line; where nobody reads it, the server works all the same.
         let mut out = std::io::stdout();
         let url = format!("http://{}", server.addr());
@@ -73,6 +82,27 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         server.shut_down(&signals);
         Ok(())
     })
+}
+
+/// Keeps SIGHUP away where it is ignored, as under nohup: the handler that ends this program would take it too.
+///
+/// A signal that every thread blocks is never delivered. Programs of handlers have it blocked too: under nohup they would
+/// ignore it.
+fn keep_ignoring_hangups() -> Result<(), StartError> {
+    // Where the system has no /proc, nothing is known, and a hangup ends the program as before.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    if ignored_signals(&status) & 1 == 0 {
+        return Ok(());
+    }
+    SigSet::from(Signal::SIGHUP)
+        .thread_block()
+        .map_err(|error| StartError::Failed(format!("SIGHUP cannot be blocked: {error}")))
+}
+
+/// The bit mask of the signals that a process ignores, SIGHUP first.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn check(args: lexopt::Parser) -> ExitCode {
@@ -98,11 +128,25 @@ fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartEr
     match work(config) {
         Ok(()) => ExitCode::from(DONE),
         Err(StartError::Configuration(message)) => fail(WRONG, &message),
-        Err(StartError::Failed(message)) => fail(FAILED, &message),
+        Err(error @ (StartError::Failed(_) | StartError::Stopped)) => fail(FAILED, &error.to_string()),
     }
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "threadq: {message}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status() {
+        let status = "Name:\tthreadq\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        assert_eq!(ignored_signals(status), 0x1001);
+        assert_eq!(ignored_signals("SigIgn:\tffffffffffffffff"), u64::MAX);
+        assert_eq!(ignored_signals("SigIgn: x"), 0);
+        assert_eq!(ignored_signals(""), 0);
+    }
 }

@@ -27,8 +27,8 @@ const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 const LIMITS: Limits = Limits { stdout: READ_LIMIT, stderr: 2 * 1024 };
 /// From SIGTERM to SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same when the server stops: it has waited for `drain-timeout` already.
-const PATIENCE_AT_SHUTDOWN: Duration = Duration::from_millis(500);
+/// The same for a server that has to end at once.
+const PATIENCE_IN_HURRY: Duration = Duration::from_millis(500);
 
 /// Runs a program for every attempt, without a shell.
 #[derive(Clone, Debug)]
@@ -90,13 +90,6 @@ impl ExecHandler {
             .env("THREADQ_ATTEMPT", job.attempt().to_string());
         command
     }
-
-    fn patience(&self, reason: StopReason) -> Duration {
-        match reason {
-            StopReason::Shutdown => self.patience.min(PATIENCE_AT_SHUTDOWN),
-            StopReason::TimedOut | StopReason::Cancelled | StopReason::TakenOver => self.patience,
-        }
-    }
 }
 
 impl Handler for ExecHandler {
@@ -104,22 +97,22 @@ impl Handler for ExecHandler {
     fn handle(&self, job: &JobContext) -> Outcome {
         let mut command = self.command(job);
         let input = job.job().payload.get().as_bytes();
-        let ended = process::run(
-            &mut command,
-            input,
-            LIMITS,
-            || job.stop_reason(),
-            |reason| self.patience(reason),
-        )
-        .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
+        let patience = || if job.stop.is_hurried() { PATIENCE_IN_HURRY } else { PATIENCE };
+        let patience = || self.patience.min(patience());
+        let ended = process::run(&mut command, input, LIMITS, || job.stop_reason(), patience)
+            .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
         note_output(job, &ended);
         outcome(&ended, &self.limits)
     }
 }
 
-/// What a program has said on stderr is the error of an attempt that it failed; of any other it would be lost.
+/// What a program has said on stderr belongs to the error of a failed attempt; without an error it would be lost.
 fn note_output(job: &JobContext, ended: &Ended) {
-    let is_in_error = ended.stopped.is_none() && !ended.status.success();
+    let is_in_error = match ended.stopped {
+        // A job that was cancelled or goes back has no error of this attempt.
+        Some(reason) => reason == StopReason::TimedOut,
+        None => !ended.status.success(),
+    };
     if !is_in_error && !ended.stderr.trim_ascii().is_empty() {
         log_about!(info, About::attempt(job.job()), "{}", message_with_end("stderr", &ended.stderr));
     }
@@ -152,7 +145,7 @@ fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
 
 fn outcome(ended: &Ended, limits: &ResourceLimits) -> Outcome {
     if let Some(reason) = ended.stopped {
-        return Err(Failure::retryable(reason.to_string()));
+        return Err(Failure::retryable(message_with_end(&reason.to_string(), &ended.stderr)));
     }
     if ended.status.success() {
         return Ok(result_from_output(&ended.stdout)?);
@@ -408,12 +401,39 @@ mod tests {
     }
 
     #[test]
-    fn at_shutdown_it_goes_faster() {
+    fn one_that_is_hurried_is_killed_soon() {
         let script = "trap '' TERM; echo $$ > pid; while :; do sleep 1; done";
-        let (outcome, pid, time) = run_and_stop(script, StopReason::Shutdown, PATIENCE);
-        assert_eq!(outcome.unwrap_err(), Failure::retryable("the server is stopping"));
-        assert!(time >= PATIENCE_AT_SHUTDOWN && time < Duration::from_secs(4), "{time:?}");
-        assert_gone(&pid);
+        let dir = TempDir::new();
+        let handler = shell(script, &dir);
+        let stop = StopSignal::default();
+        let context = JobContext::new(job("{}"), stop.clone());
+        let file = dir.path().join("pid");
+        thread::scope(|scope| {
+            let run = scope.spawn(|| handler.handle(&context));
+            eventually("the script has started", || {
+                fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'))
+            });
+            stop.stop(StopReason::Shutdown);
+            let start = Instant::now();
+            stop.hurry();
+            assert_eq!(run.join().unwrap().unwrap_err(), Failure::retryable("the server is stopping"));
+            let time = start.elapsed();
+            assert!(time >= PATIENCE_IN_HURRY && time < PATIENCE, "{time:?}");
+            assert_gone(fs::read_to_string(&file).unwrap().trim());
+        });
+    }
+
+    #[test]
+    fn the_end_of_stderr_is_part_of_the_error_of_a_stopped_program() {
+        for (reason, wanted) in [
+            (StopReason::TimedOut, "timed out: nearly\nthere"),
+            (StopReason::Cancelled, "cancelled: nearly\nthere"),
+            (StopReason::Shutdown, "the server is stopping: nearly\nthere"),
+        ] {
+            let script = "echo nearly >&2; echo there >&2; echo $$ > pid; sleep 1000";
+            let (outcome, _, _) = run_and_stop(script, reason, Duration::from_secs(20));
+            assert_eq!(outcome.unwrap_err(), Failure::retryable(wanted));
+        }
     }
 
     #[test]

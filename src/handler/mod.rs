@@ -59,7 +59,7 @@ pub(crate) mod testing;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -139,29 +139,49 @@ impl fmt::Display for StopReason {
 
 /// Tells a running attempt to stop. Cloning gives another handle of the same signal.
 #[derive(Clone, Default, Debug)]
-pub struct StopSignal(Arc<(Mutex<Option<StopReason>>, Condvar)>);
+pub struct StopSignal(Arc<(Mutex<Told>, Condvar)>);
+
+/// What an attempt was told.
+#[derive(Clone, Copy, Default, Debug)]
+struct Told {
+    reason: Option<StopReason>,
+    at_once: bool,
+}
 
 impl StopSignal {
     /// Asks the attempt to stop. The first reason stays.
     pub fn stop(&self, reason: StopReason) {
-        let (state, changed) = &*self.0;
-        state.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        let (_, changed) = &*self.0;
+        self.told().reason.get_or_insert(reason);
         changed.notify_all();
+    }
+
+    /// Asks an attempt that was told to stop to take no more time for it.
+    pub fn hurry(&self) {
+        self.told().at_once = true;
     }
 
     /// Why the attempt should stop, if it should.
     pub fn reason(&self) -> Option<StopReason> {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told().reason
+    }
+
+    /// Whether it should take no more time to stop.
+    pub fn is_hurried(&self) -> bool {
+        self.told().at_once
     }
 
     /// Sleeps for `time`, or until the attempt should stop.
     pub fn wait(&self, time: Duration) -> Option<StopReason> {
-        let (state, changed) = &*self.0;
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, _) = changed
-            .wait_timeout_while(state, time, |reason| reason.is_none())
+        let (_, changed) = &*self.0;
+        let (told, _) = changed
+            .wait_timeout_while(self.told(), time, |told| told.reason.is_none())
             .unwrap_or_else(PoisonError::into_inner);
-        *state
+        told.reason
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

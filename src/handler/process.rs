@@ -45,8 +45,9 @@ pub(super) struct Ended {
 
 /// Runs the program with `input` on its stdin until it ends.
 ///
-/// As soon as `stop` gives a reason, the whole group gets SIGTERM and, after the time that `patience` gives for that
-/// reason, SIGKILL. Whatever happens, no process of the group is left when this returns or panics.
+/// As soon as `stop` gives a reason, the whole group gets SIGTERM and, after the time that `patience` gives, SIGKILL. That
+/// time is asked for again and again: it may become shorter. Whatever happens, no process of the group is left when this
+/// returns or panics.
 ///
 /// # Errors
 /// The program cannot be started, or the system refuses something on the way.
@@ -55,7 +56,7 @@ pub(super) fn run(
     input: &[u8],
     limits: Limits,
     stop: impl Fn() -> Option<StopReason>,
-    patience: impl Fn(StopReason) -> Duration,
+    patience: impl Fn() -> Duration,
 ) -> io::Result<Ended> {
     let mut group = Group::spawn(command)?;
     let mut pipes = Pipes::new(&mut group.child, input, limits)?;
@@ -67,10 +68,10 @@ pub(super) fn run(
             None => {
                 if let Some(reason) = stop() {
                     group.signal(Signal::TERM);
-                    stopping = Some((reason, Instant::now() + patience(reason)));
+                    stopping = Some((reason, Instant::now()));
                 }
             }
-            Some((_, kill_at)) if Instant::now() >= kill_at => group.signal(Signal::KILL),
+            Some((_, told_at)) if told_at.elapsed() >= patience() => group.signal(Signal::KILL),
             Some(_) => {}
         }
         pipes.pump(exit_event.as_ref(), TICK)?;
@@ -78,7 +79,7 @@ pub(super) fn run(
 
     // What the program wrote is in the pipes now. Others of its group may hold them open for as long as they like:
     // they get a moment to add their last words, or the rest of their time to stop.
-    let drain_until = stopping.map_or(Instant::now() + DRAIN, |(_, kill_at)| kill_at);
+    let drain_until = stopping.map_or(Instant::now() + DRAIN, |(_, told_at)| told_at + patience());
     pipes.drain(drain_until)?;
     let status = group.end()?;
     let (stdout, stderr) = (pipes.stdout_kept, pipes.stderr_kept);

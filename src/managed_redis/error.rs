@@ -50,13 +50,15 @@ pub enum StartError {
         /// Where the rest is.
         log: PathBuf,
     },
+    /// The start was told to stop.
+    Stopped,
 }
 
 impl StartError {
     /// Whether the user has to change a setting or install something (exit code 2), as against a failure at run time
     /// (exit code 1).
     pub fn is_configuration(&self) -> bool {
-        !matches!(self, StartError::Spawn { .. } | StartError::Died { .. })
+        !matches!(self, StartError::Spawn { .. } | StartError::Died { .. } | StartError::Stopped)
     }
 }
 
@@ -93,6 +95,7 @@ impl fmt::Display for StartError {
                 "the private redis-server ended at once ({status}), its last words: {last_words} (more in {})",
                 log.display()
             ),
+            StartError::Stopped => f.write_str("the start was told to stop"),
         }
     }
 }

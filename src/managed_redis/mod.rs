@@ -12,11 +12,12 @@
 
 mod error;
 mod folder;
+mod process;
 mod program;
 mod socket;
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,12 +28,17 @@ use std::time::{Duration, Instant};
 
 pub use error::StartError;
 use folder::{Folder, Occupant};
+use process::Process;
+use rustix::process::Signal;
 use socket::Unanswered;
 
 /// How long to wait for something that is starting or ending in `data-dir` before giving up on it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long `stop` waits for redis-server to end.
+/// How long redis-server has to end by itself, and how long its end is waited for after it was killed.
 const STOP_TIME: Duration = Duration::from_secs(10);
+const KILL_TIME: Duration = Duration::from_secs(2);
+/// How often it is told to end until it has ended.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often `watch` looks whether redis-server is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The pauses before restarts double from the first to the last.
@@ -43,7 +49,7 @@ const WAS_WELL: Duration = Duration::from_secs(60);
 
 /// A private redis-server, ready.
 ///
-/// Dropping it leaves redis-server running, as a kill of this process would: only [`ManagedRedis::stop`] ends it.
+/// Dropping it leaves redis-server running, as a kill of this process would: [`ManagedRedis::stop`] ends it.
 pub struct ManagedRedis {
     program: PathBuf,
     /// `everysec` or `always`.
@@ -87,6 +93,10 @@ impl RunningRedis {
 struct State {
     /// The one that was started last, also when it has ended; `None` for an adopted one, which is no child.
     child: Option<Child>,
+    /// Whether one was started or adopted.
+    is_ours: bool,
+    /// The one that runs, whoever started it. `None` if the system cannot tell.
+    process: Option<Process>,
     /// How long the log was when the child was started: what follows is its own.
     log_start: u64,
     stopping: bool,
@@ -94,14 +104,21 @@ struct State {
 
 impl ManagedRedis {
     /// Starts a redis-server that keeps its data in `data_dir`, or adopts the one that a killed server left there, and
-    /// waits until it answers. While it loads a large file that can take long; it is waited for as long as it lives.
+    /// waits until it answers. While it loads a large file that can take long; it is waited for as long as it lives, or
+    /// until `is_told_to_stop` says yes. That is asked often; each yes is a wish of its own, and a second one kills
+    /// redis-server.
     ///
     /// `data_dir` is made with mode 0700 if missing. `fsync` is `everysec` or `always`.
     ///
     /// # Errors
     /// A [`StartError`]; no redis-server of ours is left running then.
-    pub fn start(data_dir: &Path, fsync: &str) -> Result<ManagedRedis, StartError> {
-        ManagedRedis::start_with(data_dir, fsync, std::env::var_os("PATH").as_deref(), PATIENCE)
+    pub fn start(
+        data_dir: &Path,
+        fsync: &str,
+        is_told_to_stop: &dyn Fn() -> bool,
+    ) -> Result<ManagedRedis, StartError> {
+        let search_path = std::env::var_os("PATH");
+        ManagedRedis::start_with(data_dir, fsync, search_path.as_deref(), PATIENCE, is_told_to_stop)
     }
 
     /// Whether there is a redis-server on PATH that can be used.
@@ -118,6 +135,7 @@ impl ManagedRedis {
         fsync: &str,
         search_path: Option<&OsStr>,
         patience: Duration,
+        is_told_to_stop: &dyn Fn() -> bool,
     ) -> Result<ManagedRedis, StartError> {
         let program = program::find(search_path).ok_or(StartError::NotFound)?;
         let version = program::check_version(&program)?;
@@ -131,13 +149,22 @@ impl ManagedRedis {
             program,
             fsync: fsync.to_owned(),
             folder,
-            state: Mutex::new(State { child: None, log_start: 0, stopping: false }),
+            state: Mutex::new(State {
+                child: None,
+                is_ours: false,
+                process: None,
+                log_start: 0,
+                stopping: false,
+            }),
             stopping: Condvar::new(),
             _server_lock: server_lock,
         };
-        redis.launch(patience)?;
-        while !redis.await_ready()? {
-            redis.launch(patience)?;
+        if let Err(error) = redis.bring_up(patience, is_told_to_stop) {
+            // Not what somebody else has there.
+            if redis.state().is_ours {
+                redis.stop(is_told_to_stop);
+            }
+            return Err(error);
         }
         log::info!(
             "private redis-server {version} is ready, pid {}, data in {}",
@@ -145,6 +172,15 @@ impl ManagedRedis {
             redis.folder.path.display()
         );
         Ok(redis)
+    }
+
+    /// Starts or adopts a redis-server and waits until it answers.
+    fn bring_up(&self, patience: Duration, is_told_to_stop: &dyn Fn() -> bool) -> Result<(), StartError> {
+        self.launch(patience, is_told_to_stop)?;
+        while !self.await_ready(is_told_to_stop)? {
+            self.launch(patience, is_told_to_stop)?;
+        }
+        Ok(())
     }
 
     /// The address for the Redis client of this process: `redis+unix:///...`. Valid as long as this lives.
@@ -177,35 +213,72 @@ impl ManagedRedis {
             }
             pause = LAST_PAUSE.min(pause * 2);
             started = Instant::now();
-            if let Err(error) = self.launch(PATIENCE) {
+            if let Err(error) = self.launch(PATIENCE, &|| false) {
                 log::error!("{error}");
             }
         }
     }
 
-    /// Ends redis-server, which first writes all it has to disk, and waits up to 10 s for that. One that takes longer
-    /// is left to itself; the next server on this `data-dir` finds it or waits for its end.
-    pub fn stop(&self) {
+    /// Ends redis-server, whatever has happened to its files, and waits for its end. It first writes all it has to disk,
+    /// and has up to 10 s for that, or until `is_hurried` says yes. Then it is killed: what it has written by then is kept.
+    pub fn stop(&self, is_hurried: &dyn Fn() -> bool) {
         self.state().stopping = true;
         self.stopping.notify_all();
-        let deadline = Instant::now() + STOP_TIME;
+        let kill_at = Instant::now() + STOP_TIME;
+        let mut told_at = None;
         while self.is_running() {
-            if Instant::now() > deadline {
-                log::warn!(
-                    "the private redis-server has not ended within {STOP_TIME:?}, its last words: {}",
-                    self.last_words()
-                );
+            if Instant::now() > kill_at || is_hurried() {
+                self.kill();
+                break;
+            }
+            // Not once alone: one may have been adopted a moment ago.
+            if told_at.is_none_or(|at: Instant| at.elapsed() > TELL_EVERY) {
+                self.signal(Signal::TERM);
+                told_at = Some(Instant::now());
+            }
+            if self.state().process.is_none() {
+                // Asked again each time round: a redis-server started a moment ago may not listen yet. One that goes
+                // away closes the connection without an answer, so an error means nothing here.
+                let _ = self.ask("SHUTDOWN");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        // Takes a child off the system's list.
+        let _ = self.exit_status();
+        self.remove_socket();
+    }
+
+    /// Ends redis-server without its help.
+    fn kill(&self) {
+        log::warn!("the private redis-server is killed, its last words: {}", self.last_words());
+        self.signal(Signal::KILL);
+        let give_up_at = Instant::now() + KILL_TIME;
+        while self.is_running() {
+            if Instant::now() > give_up_at {
+                log::error!("the private redis-server has not ended, though it was killed");
                 return;
             }
-            // Asked again each time round: a redis-server started a moment ago may not listen yet. One that goes
-            // away closes the connection without an answer, so an error means nothing here.
-            let _ = self.ask("SHUTDOWN");
             thread::sleep(Duration::from_millis(20));
         }
     }
 
+    /// A redis-server that is killed, or ended while it loads, leaves its socket.
+    fn remove_socket(&self) {
+        if let Ok(Some(_lock)) = self.try_redis_lock()
+            && UnixStream::connect(self.folder.socket()).is_err()
+        {
+            let _ = fs::remove_file(self.folder.socket());
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.state().process {
+            process.signal(signal);
+        }
+    }
+
     /// Adopts the redis-server that is there, or starts one.
-    fn launch(&self, patience: Duration) -> Result<(), StartError> {
+    fn launch(&self, patience: Duration, is_told_to_stop: &dyn Fn() -> bool) -> Result<(), StartError> {
         let deadline = Instant::now() + patience;
         loop {
             let refusal = match self.folder.look() {
@@ -221,6 +294,9 @@ impl ManagedRedis {
             if Instant::now() > deadline {
                 return Err(self.foreign(refusal));
             }
+            if is_told_to_stop() {
+                return Err(StartError::Stopped);
+            }
             if self.wait_for_stop(Duration::from_millis(20)) {
                 return Ok(());
             }
@@ -232,7 +308,13 @@ impl ManagedRedis {
         if let Err(error) = self.ask(&format!("CONFIG SET appendfsync {}", self.fsync)) {
             log::warn!("the adopted redis-server keeps its own fsync setting: {error}");
         }
-        self.state().child = None;
+        let lock = self.folder.path.join("redis.lock");
+        let process = self.pid().and_then(|pid| Process::holding(pid, &lock));
+        let mut state = self.state();
+        state.child = None;
+        state.is_ours = true;
+        state.process = process;
+        drop(state);
         log::info!("adopted the redis-server that an earlier server left in {}", self.folder.path.display());
         Ok(())
     }
@@ -266,13 +348,15 @@ impl ManagedRedis {
         let child =
             command.spawn().map_err(|source| StartError::Spawn { program: self.program.clone(), source })?;
         log::info!("started {}, pid {}", self.program.display(), child.id());
+        state.is_ours = true;
+        state.process = Process::open(child.id());
         state.child = Some(child);
         state.log_start = log_start;
         Ok(())
     }
 
     /// Waits until redis-server takes commands, however long it loads; false if it was an adopted one that has ended.
-    fn await_ready(&self) -> Result<bool, StartError> {
+    fn await_ready(&self, is_told_to_stop: &dyn Fn() -> bool) -> Result<bool, StartError> {
         let mut next_note = Instant::now() + Duration::from_secs(5);
         loop {
             let answer = match self.ask("PING") {
@@ -282,6 +366,9 @@ impl ManagedRedis {
             if let Some(status) = self.exit_status() {
                 let log = self.folder.path.join("redis.log");
                 return Err(StartError::Died { status, last_words: self.last_words(), log });
+            }
+            if is_told_to_stop() {
+                return Err(StartError::Stopped);
             }
             if !self.is_running() {
                 return Ok(false);
@@ -294,12 +381,16 @@ impl ManagedRedis {
         }
     }
 
-    /// Whether there is a redis-server. An adopted one is no child, so its lock and its socket tell.
+    /// Whether there is a redis-server. Where the system cannot tell of the process, its lock and its socket do.
     fn is_running(&self) -> bool {
-        if self.state().child.is_some() && self.exit_status().is_none() {
+        let process_runs = self.state().process.as_ref().map(Process::is_running);
+        if process_runs == Some(true) {
             return true;
         }
-        !matches!(self.try_redis_lock(), Ok(Some(_))) || UnixStream::connect(self.folder.socket()).is_ok()
+        let lock = self.try_redis_lock();
+        // Without the folder there is no place for another one.
+        let is_locked = matches!(lock, Ok(None)) || (lock.is_err() && process_runs.is_none());
+        is_locked || UnixStream::connect(self.folder.socket()).is_ok()
     }
 
     /// How the child ended, if there is one and it has.

@@ -30,13 +30,13 @@ impl Place {
     }
 
     fn start(&self) -> ManagedRedis {
-        ManagedRedis::start(&self.0, "everysec").unwrap()
+        ManagedRedis::start(&self.0, "everysec", &|| false).unwrap()
     }
 
     /// The error of a start with this PATH that does not wait long.
     fn refusal(&self, search_path: &OsStr) -> StartError {
         let patience = Duration::from_millis(200);
-        match ManagedRedis::start_with(&self.0, "everysec", Some(search_path), patience) {
+        match ManagedRedis::start_with(&self.0, "everysec", Some(search_path), patience, &|| false) {
             Ok(redis) => panic!("started, pid {:?}", redis.pid()),
             Err(error) => error,
         }
@@ -93,7 +93,7 @@ fn it_runs_with_its_settings_until_it_is_stopped() {
     for (name, value) in expected {
         assert_eq!(ask(&redis, &format!("CONFIG GET {name}")), format!("{name} {value}"));
     }
-    redis.stop();
+    redis.stop(&|| false);
     assert!(matches!(redis.ask("PING"), Err(Unanswered::Nobody)));
     assert!(!redis.is_running());
 }
@@ -108,7 +108,7 @@ fn only_its_owner_can_read_the_data() {
     assert_eq!(mode("redis.sock"), 0o600);
     assert_eq!(mode("redis.log"), 0o600);
     assert_eq!(mode("server.lock"), 0o600);
-    redis.stop();
+    redis.stop(&|| false);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn data_survives_a_stop_and_a_kill() {
     let place = Place::new();
     let redis = place.start();
     ask(&redis, "SET stopped kept");
-    redis.stop();
+    redis.stop(&|| false);
     drop(redis);
 
     let redis = place.start();
@@ -149,11 +149,11 @@ fn the_redis_of_a_killed_server_is_adopted() {
     assert!(pid.is_some());
     drop(first);
 
-    let second = ManagedRedis::start(&place.0, "always").unwrap();
+    let second = ManagedRedis::start(&place.0, "always", &|| false).unwrap();
     assert_eq!(second.pid(), pid);
     assert!(second.is_running());
     assert_eq!(ask(&second, "CONFIG GET appendfsync"), "appendfsync always");
-    second.stop();
+    second.stop(&|| false);
     assert!(!second.is_running());
 }
 
@@ -223,7 +223,7 @@ fn an_old_redis_server_is_refused_by_its_version() {
 #[test]
 fn a_redis_that_cannot_read_its_data_says_so() {
     let place = Place::new();
-    place.start().stop();
+    place.start().stop(&|| false);
     fs::write(place.0.join("appendonlydir/appendonly.aof.manifest"), "no manifest\n").unwrap();
     let error = place.refusal(&path());
     assert!(matches!(error, StartError::Died { .. }), "{error}");
@@ -249,7 +249,7 @@ fn a_long_path_with_odd_characters_works() {
     drop(redis);
     let redis = place.start();
     assert_eq!(ask(&redis, "GET long"), "path");
-    redis.stop();
+    redis.stop(&|| false);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn a_running_one_is_found_without_touching_anything() {
     let redis = place.start();
     let found = RunningRedis::find(&place.0).unwrap().unwrap();
     assert_eq!(found.url(), redis.url());
-    redis.stop();
+    redis.stop(&|| false);
     assert!(RunningRedis::find(&place.0).unwrap().is_none());
     let missing = place.0.join("missing");
     assert!(RunningRedis::find(&missing).unwrap().is_none());
@@ -288,7 +288,7 @@ fn watch_starts_a_killed_redis_again_until_stop() {
             eventually("it has the data", || redis.ask("GET watched").is_ok());
         }
         assert_eq!(ask(&redis, "GET watched"), "kept");
-        redis.stop();
+        redis.stop(&|| false);
         eventually("watch returns", || watching.is_finished());
     });
     assert!(!redis.is_running(), "stop is no reason to start it again");
@@ -304,7 +304,7 @@ fn watch_looks_after_an_adopted_redis_too() {
         scope.spawn(|| redis.watch());
         kill(pid);
         eventually("another redis-server answers", || redis.pid().is_some_and(|now| now != pid));
-        redis.stop();
+        redis.stop(&|| false);
     });
 }
 

@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod dir;
 pub mod fleet;
 pub mod http;
+pub mod private;
 pub mod process;
 pub mod redis;
 pub mod resp;
@@ -24,7 +25,7 @@ pub use dir::TempDir;
 pub use fleet::Supervisor;
 pub use http::Reply;
 pub use redis::TestRedis;
-pub use server::{Finished, ServerBuilder, TestServer};
+pub use server::{Finished, Launched, ServerBuilder, TestServer};
 pub use wait::{LIMIT, eventually, holds_for, until_some};
 
 pub use serde_json::{Value, json};

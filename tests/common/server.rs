@@ -188,6 +188,20 @@ impl ServerBuilder {
         server
     }
 
+    /// Starts `serve` and waits for nothing: for signals while it starts.
+    pub fn launch(&self) -> Launched {
+        let dir = TempDir::new();
+        let file = |name: &str| std::fs::File::create(dir.join(name)).expect("a file");
+        let child = self
+            .command(&dir, "serve")
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .expect("the program starts");
+        Launched { child, dir }
+    }
+
     /// Runs `serve` when it is expected to end by itself.
     #[track_caller]
     pub fn run_serve(&self) -> Finished {
@@ -266,6 +280,45 @@ pub fn finish(mut command: Command) -> Finished {
     match ended {
         Some(status) => Finished { code: status.code(), stdout, stderr },
         None => panic!("still running after {LIMIT:?}\nstdout: {stdout}\nstderr: {stderr}"),
+    }
+}
+
+/// A process that starts, and need not get ready; killed when dropped.
+pub struct Launched {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Launched {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.dir.read("stdout")
+    }
+
+    pub fn stderr(&self) -> String {
+        self.dir.read("stderr")
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("can be waited for").is_some()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> Finished {
+        eventually(LIMIT, "it ends", || self.has_ended());
+        let status = self.child.wait().expect("can be waited for");
+        Finished { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        signal::kill9(self.child.id());
+        let _ = self.child.wait();
     }
 }
 

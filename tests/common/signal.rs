@@ -20,6 +20,10 @@ pub fn int(pid: u32) {
     send(pid, Signal::INT);
 }
 
+pub fn hup(pid: u32) {
+    send(pid, Signal::HUP);
+}
+
 pub fn stop(pid: u32) {
     send(pid, Signal::STOP);
 }
