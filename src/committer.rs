@@ -57,10 +57,6 @@ impl Committer {
             }
             let answers = self.write(&group);
             let jobs = self.in_hand.remove(group.iter().map(|settlement| settlement.lease.attempt_id()));
-            // The next job with a crash on its record may start now, and wakes no fetcher by itself.
-            if jobs.iter().flatten().any(|job| job.crashes > 0) {
-                self.queue.unblock_fetchers();
-            }
             for ((settlement, job), settled) in group.iter().zip(jobs).zip(answers) {
                 if let (Some(job), Some(settled)) = (job, settled) {
                     self.note(&job, &settlement.verdict, settled);

@@ -74,11 +74,7 @@ impl Fetchers {
         let mut fetched = None;
         // Whether BRPOPLPUSH may have moved a job whose id never arrived here.
         let mut is_stranded = false;
-        let mut suspects_ended = 0;
         while self.in_hand.wait_for_room().is_some() {
-            // Suspects wake no fetcher by themselves, and who wakes it for the next one may do so before it sleeps.
-            let ended_before = std::mem::replace(&mut suspects_ended, self.in_hand.suspects_ended());
-            more |= suspects_ended != ended_before;
             if is_stranded && fetched.is_none() {
                 match self.find_stranded(queue) {
                     Ok(found) => (is_stranded, fetched) = (found.is_some(), found),
@@ -179,8 +175,11 @@ impl Fetchers {
             return Ok(Took::All);
         };
         let number = taken.jobs.len() + taken.broken.len();
+        // Jobs on their last chance wake no fetcher: whoever met one comes again when that one has run.
+        let mut meets_suspects = taken.wants_empty_server || room.suspects == Suspects::None;
         for (lease, job) in taken.jobs {
             let job = Arc::new(job);
+            meets_suspects |= job.is_on_last_chance(self.max_crashes);
             self.metrics
                 .waited(&job.kind, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
             let stop = self.in_hand.add(lease, &job, self.max_crashes);
@@ -192,12 +191,10 @@ impl Fetchers {
             let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
             let _ = self.committer.send(Settlement { lease, verdict });
         }
-        if taken.wants_empty_server || room.suspects == Suspects::Any {
-            self.in_hand.set_wants_empty(taken.wants_empty_server);
-        }
+        self.in_hand.took(room, taken.wants_empty_server);
         Ok(if taken.paused.iter().any(|paused| paused == queue) && number == 0 {
             Took::Paused
-        } else if number < room.jobs && !taken.wants_empty_server {
+        } else if number < room.jobs && !meets_suspects {
             Took::Less
         } else {
             Took::All

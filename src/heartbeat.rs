@@ -121,8 +121,6 @@ impl Heartbeat {
             match self.queue.reclaim(&server, &observed, self.max_crashes) {
                 Ok(Some(taken)) => {
                     self.metrics.recovered(taken.moved);
-                    // Jobs with a crash on their record wake no fetcher by themselves.
-                    self.queue.unblock_fetchers();
                     self.note_crash(&server, &taken);
                 }
                 Ok(None) => {}

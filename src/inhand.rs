@@ -32,7 +32,7 @@ const MAX_TOLD: usize = 1_000;
 pub struct Room {
     /// At most so many jobs.
     pub jobs: usize,
-    /// Of those with a crash on their record, these.
+    /// What the take does about jobs on their last chance.
     pub suspects: Suspects,
 }
 
@@ -120,14 +120,12 @@ struct State {
     unfinished: usize,
     /// Worker threads that are not given up.
     workers: usize,
-    /// The suspect in hand.
+    /// The job in hand that is on its last chance: nothing else may run here.
     suspect: Option<AttemptId>,
-    /// The suspect in hand is on its last chance: nothing else may run here.
-    alone: bool,
-    /// A suspect on its last chance waits until nothing runs here.
+    /// A job on its last chance waits until nothing runs here.
     wants_empty: bool,
-    /// How many suspects were in hand and are no more.
-    suspects_ended: u64,
+    /// A job on its last chance has run: before the next one it is the turn of the other jobs, once.
+    others_turn: bool,
     closed: bool,
     /// Threads that wait for room. Nobody is woken in vain: a wake-up costs a system call, and jobs end often.
     waiting: usize,
@@ -146,16 +144,16 @@ impl State {
 
     fn room(&self) -> Room {
         let empty = self.entries.is_empty();
-        if self.closed || self.alone || (self.wants_empty && !empty) {
+        if self.closed || self.suspect.is_some() || (self.wants_empty && !empty) {
             return Room { jobs: 0, suspects: Suspects::None };
         }
         // Free workers; and outcomes that wait to be written may be as many again, so that writing and running overlap.
         let free = self.workers.saturating_sub(self.unfinished);
         let slack = (2 * self.workers).saturating_sub(self.entries.len());
-        let suspects = match self.suspect {
-            Some(_) => Suspects::None,
-            None if empty => Suspects::Any,
-            None => Suspects::One,
+        let suspects = match empty {
+            _ if self.others_turn => Suspects::None,
+            true => Suspects::Any,
+            false => Suspects::NotYet,
         };
         Room { jobs: free.min(slack), suspects }
     }
@@ -216,10 +214,8 @@ impl InHand {
     pub fn add(&self, lease: Lease, job: &Arc<Job>, max_crashes: u32) -> StopSignal {
         let stop = StopSignal::default();
         let mut state = self.state();
-        if job.crashes > 0 {
+        if job.is_on_last_chance(max_crashes) {
             state.suspect = Some(lease.attempt_id());
-            state.alone = job.crashes + 1 >= max_crashes;
-            state.wants_empty = false;
         }
         let id = lease.attempt_id();
         let entry = Entry {
@@ -235,10 +231,15 @@ impl InHand {
         stop
     }
 
-    /// A suspect on its last chance waits: take nothing until nothing is in hand. `false` takes that back.
-    pub fn set_wants_empty(&self, wants_empty: bool) {
+    /// A take that had this room was made, and what it brought was added. `wants_empty`: a job on its last chance waits, so
+    /// nothing more may be taken until nothing is in hand.
+    pub fn took(&self, room: Room, wants_empty: bool) {
         let mut state = self.state();
-        state.wants_empty = wants_empty;
+        match room.suspects {
+            Suspects::None => state.others_turn = false,
+            Suspects::NotYet => state.wants_empty |= wants_empty,
+            Suspects::Any => state.wants_empty = wants_empty,
+        }
         self.tell_room(state);
     }
 
@@ -304,8 +305,7 @@ impl InHand {
             jobs.push(state.entries.remove(&id).map(|entry| entry.job));
             if state.suspect == Some(id) {
                 state.suspect = None;
-                state.alone = false;
-                state.suspects_ended += 1;
+                state.others_turn = true;
             }
         }
         self.tell_room(state);
@@ -336,11 +336,6 @@ impl InHand {
             }
         }
         self.deadline_set.notify_one();
-    }
-
-    /// How many suspects have ended here so far: when one more has, the next one may be taken.
-    pub fn suspects_ended(&self) -> u64 {
-        self.state().suspects_ended
     }
 
     /// How many jobs are in hand.
@@ -510,19 +505,13 @@ mod tests {
     }
 
     #[test]
-    fn one_suspect_is_in_hand_at_a_time() {
+    fn jobs_with_a_crash_on_their_record_are_in_hand_side_by_side() {
         let in_hand = InHand::new(4);
         assert_eq!(room(&in_hand), (4, Suspects::Any));
-        let good = nth(1, 1, 0);
-        add(&in_hand, &good);
-        assert_eq!(room(&in_hand), (3, Suspects::One));
-        let suspect = nth(2, 1, 1);
-        add(&in_hand, &suspect);
-        assert_eq!(room(&in_hand), (2, Suspects::None));
-        in_hand.end(suspect.attempt_id(), false);
-        assert_eq!(room(&in_hand), (3, Suspects::None), "its outcome is not written yet");
-        in_hand.remove([suspect.attempt_id()]);
-        assert_eq!(room(&in_hand), (3, Suspects::One));
+        for number in 1..4 {
+            add(&in_hand, &nth(number, 1, MAX_CRASHES - 2));
+            assert_eq!(room(&in_hand), (4 - number as usize, Suspects::NotYet));
+        }
     }
 
     #[test]
@@ -534,6 +523,8 @@ mod tests {
         in_hand.end(suspect.attempt_id(), false);
         assert_eq!(in_hand.room().jobs, 0);
         in_hand.remove([suspect.attempt_id()]);
+        assert_eq!(room(&in_hand), (4, Suspects::None), "the turn of the others");
+        in_hand.took(in_hand.room(), false);
         assert_eq!(room(&in_hand), (4, Suspects::Any));
     }
 
@@ -542,15 +533,15 @@ mod tests {
         let in_hand = InHand::new(4);
         let good = nth(1, 1, 0);
         add(&in_hand, &good);
-        in_hand.set_wants_empty(true);
+        in_hand.took(in_hand.room(), true);
         assert_eq!(in_hand.room().jobs, 0);
         in_hand.end(good.attempt_id(), false);
         in_hand.remove([good.attempt_id()]);
         assert_eq!(room(&in_hand), (4, Suspects::Any));
         // Another server took it meanwhile.
-        in_hand.set_wants_empty(false);
+        in_hand.took(in_hand.room(), false);
         add(&in_hand, &good);
-        assert_eq!(room(&in_hand), (3, Suspects::One));
+        assert_eq!(room(&in_hand), (3, Suspects::NotYet));
     }
 
     #[test]
@@ -564,7 +555,7 @@ mod tests {
         assert!(in_hand.begin(second.attempt_id(), LONG));
         let _ = in_hand.end(second.attempt_id(), false).unwrap();
         in_hand.remove([second.attempt_id()]);
-        assert_eq!(room(&in_hand), (4, Suspects::Any));
+        assert_eq!(room(&in_hand), (4, Suspects::None));
     }
 
     #[test]

@@ -320,6 +320,12 @@ impl Job {
         AttemptId { job: self.id, start: self.starts }
     }
 
+    /// Whether one more crash is its last, where `max_crashes` (from 1) are allowed: such a job (a suspect) runs alone. A job
+    /// without a crash on its record is none, so with 1 no job is. take.lua and reclaim.lua decide the same.
+    pub fn is_on_last_chance(&self, max_crashes: u32) -> bool {
+        self.crashes > 0 && self.crashes.saturating_add(1) >= max_crashes
+    }
+
     /// When it became ready last; ms since 1970: its submission, the end of its delay or backoff, or the time when it was sent
     /// back by a person or lost its server. Waits and ages count from here.
     pub fn ready_at_ms(&self) -> u64 {

@@ -79,8 +79,10 @@
 //!   long they stood still on its own monotonic clock.
 //! - No more jobs are [in hand](inhand) than twice the workers. That bounds memory while Redis is away, and what a crash
 //!   can run twice.
-//! - A job that was running when its server died is a suspect: suspects run one at a time per server, and one on its
-//!   last chance runs alone, so that a job that kills servers is found and its neighbours are not blamed.
+//! - Jobs that were running when their server died are charged with a crash, and run again at once, side by side. A job on
+//!   its last chance (one more crash is `max-crashes`) is a suspect: it waits apart, a server empties itself for it, and it
+//!   runs there alone; if that server dies, it alone is charged. So a job that kills servers is found, and no other job
+//!   fails for what it did.
 //!
 //! # What is deliberately absent
 //!

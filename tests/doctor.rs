@@ -196,11 +196,11 @@ fn a_stranded_queued_job_goes_to_the_front() {
 }
 
 #[test]
-fn a_stranded_suspect_goes_back_to_the_suspects() {
+fn a_stranded_job_on_its_last_chance_runs_again() {
     let world = World::new();
     let id = world.job();
     world.damage("DEL T:work_queue:default");
-    world.damage(&format!("HSET T:job:{id} crashes 1"));
+    world.damage(&format!("HSET T:job:{id} crashes 2"));
     world.assert_mends(&[(Kind::Stranded, &id.to_string())], &[id]);
 }
 

@@ -72,18 +72,41 @@ fn a_long_good_job_beside_many_killers_completes() {
 }
 
 #[test]
-fn only_the_suspect_is_charged_when_a_server_dies_beside_it() {
+fn only_the_job_on_its_last_chance_is_charged_when_its_server_dies() {
     let redis = TestRedis::start();
-    let (observer, _supervisor) = guarded(&redis, "6");
+    let (observer, supervisor) = guarded(&redis, "6");
     let bad = observer.submit("exit", json!({}));
-    observer.wait_for(bad, LIMIT, "crashed once", |job| job["crashes"].as_u64() >= Some(1));
-    // From now on it is known: these run beside it, and are not charged for what it still does.
+    observer.wait_for(bad, secs(90), "crashed twice", |job| job["crashes"].as_u64() >= Some(2));
+    // From now on it runs alone: these are not charged for what it still does.
     let good = observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 400}}); 12]);
     let job = observer.wait_for(bad, secs(90), "ended", api::is_final);
-    assert_eq!(job["status"], "failed", "{job:#}");
+    assert_eq!(job["status"], "failed", "{job:#}\n{}", supervisor.log_tail());
     for id in &good {
         let job = observer.wait_for(*id, secs(90), "ended", api::is_final);
         assert_eq!(job["status"], "completed", "{job:#}");
         assert_eq!(job["crashes"], 0, "charged for what its neighbour did: {job:#}");
     }
+}
+
+#[test]
+fn eight_poison_jobs_among_two_hundred_good_ones_on_two_servers() {
+    let redis = TestRedis::start();
+    let (observer, _first) = guarded(&redis, "12");
+    let second = TestServer::builder().redis(&redis).flag("lease-timeout", "1s").flag("workers", "12");
+    let _second = Supervisor::start(second);
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for round in 0..8 {
+        let ms = 10 + 20 * (round % 3);
+        good.extend(observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": ms}}); 13]));
+        bad.push(observer.submit("exit", json!({})));
+        good.extend(observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": ms}}); 12]));
+    }
+    for id in &bad {
+        let job = observer.wait_for(*id, secs(300), "ended", api::is_final);
+        assert_eq!((&job["status"], &job["crashes"]), (&json!("failed"), &json!(3)), "{job:#}");
+    }
+    assert_eq!(good.len(), 200);
+    assert_all_completed(&observer, &good, secs(300));
+    wait_until_quiet(&observer, LIMIT);
+    audit(&redis, &observer, &[good, bad].concat());
 }

@@ -142,20 +142,108 @@ fn the_same_server_started_again_takes_back_its_own_jobs() {
 }
 
 #[test]
-fn jobs_that_run_alone_after_a_crash_follow_each_other_without_pauses() {
+fn after_a_crash_all_jobs_run_again_side_by_side_before_those_that_wait() {
     let redis = TestRedis::start();
-    let mut dead = short_lease(&redis).flag("workers", "16").start();
-    let ids = dead.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 600}}); 16]);
-    eventually(LIMIT, "all run", || dead.count("processing") == 16);
+    let mut dead = short_lease(&redis).flag("workers", "12").start();
+    // Each runs until it is cancelled.
+    let running = dead.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 600_000}}); 12]);
+    eventually(LIMIT, "all run", || dead.count("processing") == 12);
+    let waiting = dead.submit_batch(&vec![json!({"type": "echo"}); 50]);
+    // Paused, so that the next server does not start those that waited before it has taken over the others.
+    dead.act("/queues/default/pause").expect(200);
     dead.kill9();
-    let begin = Instant::now();
-    let server = short_lease(&redis).flag("workers", "16").start();
-    for id in &ids {
-        let job = server.wait_for_status(*id, "completed");
-        assert_eq!(job["attempts"], 1, "{job:#}");
+    let server = short_lease(&redis).flag("workers", "12").start();
+    eventually(LIMIT, "all are charged", || running.iter().all(|id| server.job(*id)["crashes"] == 1));
+    server.act("/queues/default/resume").expect(200);
+    let runs = |id: &u64| server.job(*id)["status"] == "processing";
+    eventually(LIMIT, "all 12 run at the same time", || running.iter().all(runs));
+    assert!(
+        waiting.iter().all(|id| server.job(*id)["status"] == "queued"),
+        "those that waited go on waiting"
+    );
+    for id in &running {
+        server.act(&format!("/jobs/{id}/cancel")).expect(202);
     }
-    // Lease and take-over, then 16 times 0.6 s one after the other; twice that is allowed.
-    assert!(begin.elapsed() <= secs(8 + 20), "16 jobs of 0.6 s took {:?}", begin.elapsed());
+    for id in &waiting {
+        server.wait_for_status(*id, "completed");
+    }
+    wait_until_quiet(&server, LIMIT);
+    audit(&redis, &server, &[running, waiting].concat());
+}
+
+#[test]
+fn a_job_on_its_last_chance_runs_alone_under_a_constant_stream_of_others() {
+    let redis = TestRedis::start();
+    let observer =
+        TestServer::builder().redis(&redis).flag("lease-timeout", LEASE).flag("queues", "nobody").start();
+    let start = || short_lease(&redis).flag("workers", "4").start();
+    let long = json!({"type": "sleep", "payload": {"ms": 600_000}});
+    let last_chance = observer.submit_job(long.clone());
+    for crashes in 1..3 {
+        let mut server = start();
+        observer.wait_for_status(last_chance, "processing");
+        server.kill9();
+        observer.wait_for(last_chance, LIMIT, "been charged", |job| job["crashes"] == crashes);
+    }
+    // Two servers that are never idle: the next jobs are always there.
+    let stop = AtomicUsize::new(0);
+    let servers = [start(), start()];
+    let sent = std::thread::scope(|scope| {
+        let stream = scope.spawn(|| {
+            let mut sent = Vec::new();
+            while stop.load(Ordering::SeqCst) == 0 {
+                if observer.count("queued") < 40 {
+                    sent.extend(
+                        observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 40}}); 40]),
+                    );
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            sent
+        });
+        let job = observer.wait_for_status(last_chance, "processing");
+        let its_server = job["server"].clone();
+        // It has the server for itself, however long it runs; the other one goes on.
+        let running = |server: &Value| {
+            let jobs = observer.get("/jobs?status=processing&limit=100").expect(200).json();
+            let jobs = jobs["jobs"].as_array().cloned().unwrap_or_default();
+            jobs.iter().filter(|job| job["server"] == *server).count()
+        };
+        let completed = observer.count("completed");
+        eventually(LIMIT, "the other server goes on", || {
+            assert_eq!(running(&its_server), 1, "something runs beside the last chance");
+            observer.count("completed") >= completed + 40
+        });
+        observer.act(&format!("/jobs/{last_chance}/cancel")).expect(202);
+        observer.wait_for_status(last_chance, "cancelled");
+        // Then this server takes others again.
+        eventually(LIMIT, "it takes others again", || running(&its_server) > 0);
+        stop.store(1, Ordering::SeqCst);
+        stream.join().expect("the stream does not panic")
+    });
+    wait_until_quiet(&observer, LIMIT);
+    audit(&redis, &observer, &[vec![last_chance], sent].concat());
+    drop(servers);
+}
+
+#[test]
+fn jobs_that_version_0_4_set_aside_run_like_all_others() {
+    let redis = TestRedis::start();
+    let server = short_lease(&redis).flag("workers", "4").flag("queues", "default,late").start();
+    server.act("/queues/late/pause").expect(200);
+    let ids = server.submit_batch(&vec![json!({"type": "sleep", "queue": "late", "payload": {"ms": 1}}); 12]);
+    // With one crash of three on their record they waited in a list of their own; the last one on its last chance.
+    for (number, id) in ids.iter().enumerate() {
+        let crashes = if number == 5 { "2" } else { "1" };
+        let _: u64 = redis.query(&["HSET", &format!("{{threadq}}:job:{id}"), "crashes", crashes]);
+    }
+    let _: String =
+        redis.query(&["RENAME", "{threadq}:work_queue:late", "{threadq}:work_queue:late:suspects"]);
+    server.act("/queues/late/resume").expect(200);
+    for id in &ids {
+        server.wait_for_status(*id, "completed");
+    }
+    audit(&redis, &server, &ids);
 }
 
 #[test]

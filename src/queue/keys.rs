@@ -8,8 +8,8 @@ use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT};
 pub(super) const JOB: &str = "job:";
 /// `work_queue:<queue>`, list of ids: ready jobs, pushed left, taken right.
 pub(super) const WORK: &str = "work_queue:";
-/// `work_queue:<queue>:suspects`, list of ids: ready jobs with a crash on their record. They run one at a time per
-/// server, so they must not stand in the way of the others.
+/// `work_queue:<queue>:suspects`, list of ids: ready jobs on their last chance. Each waits for a server on which nothing
+/// else runs, so they must not stand in the way of the others. A take moves them here from the list above.
 pub(super) const SUSPECTS: &str = ":suspects";
 /// `in_progress_queue:<server>`, list of ids: what a server has taken and not settled, newest first.
 pub(super) const IN_PROGRESS: &str = "in_progress_queue:";
@@ -40,8 +40,8 @@ pub(super) const UNIQUE: &str = "unique:";
 pub(super) const IDEMPOTENCY: &str = "idempotency:";
 /// `last_id`, string: the newest job id.
 pub(super) const LAST_ID: &str = "last_id";
-/// `last_chance:<queue>`, string: the server that takes nothing more until it is empty, for a job of this queue that
-/// must run alone. One server is enough; all others go on.
+/// `last_chance:<queue>`, string: the server that empties itself for the jobs of this queue that must run alone, while
+/// there are any. One server is enough; all others go on.
 pub(super) const LAST_CHANCE: &str = "last_chance:";
 /// `lost`, sorted set, ms → id: ids that were met in a list without a readable job, the last 10,000.
 pub(super) const LOST: &str = "lost";

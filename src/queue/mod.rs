@@ -205,14 +205,14 @@ pub struct Share {
     pub jobs: usize,
 }
 
-/// Which jobs with a crash on their record may be started now.
+/// What a take does about the suspects: the jobs on their last chance, which run alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Suspects {
-    /// None: one runs already.
+    /// Nothing: it is the turn of the other jobs.
     None,
-    /// One, unless it is on its last chance.
-    One,
-    /// One, whichever: nothing else runs on this server.
+    /// It starts none, since jobs run on this server, but it may choose this server to empty itself for one.
+    NotYet,
+    /// It starts one, if one waits, and nothing else: nothing runs on this server.
     Any,
 }
 
@@ -236,7 +236,7 @@ pub struct Taken {
     pub paused: Vec<String>,
     /// Redis's time of the start in ms since 1970.
     pub now_ms: u64,
-    /// A job on its last chance waits for a server on which nothing else runs.
+    /// A job on its last chance waits, and this server is the one that takes nothing more until it is empty.
     pub wants_empty_server: bool,
 }
 
@@ -255,7 +255,7 @@ pub struct Beat {
     pub servers: Vec<(String, String)>,
     /// Somebody looks at what workers do.
     pub is_watched: bool,
-    /// Jobs with a crash on their record wait in this server's queues: they wake no fetcher by themselves.
+    /// Jobs on their last chance wait in this server's queues: they wake no fetcher by themselves.
     pub suspects_wait: bool,
     /// Until the next parked job is due, if there is one.
     pub due_in: Option<Duration>,
@@ -411,8 +411,8 @@ impl Queue {
         call.arg(server.as_str());
         call.arg(match suspects {
             Suspects::None => "none",
-            Suspects::One => "lane",
-            Suspects::Any => "alone",
+            Suspects::NotYet => "busy",
+            Suspects::Any => "empty",
         });
         call.arg(max_crashes);
         match fetched {

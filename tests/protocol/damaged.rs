@@ -54,9 +54,10 @@ fn a_damaged_job_that_waits_is_run_or_failed_and_the_others_run() {
     with_each_damage(|place, server, damage| {
         let (bad, good) = (place.submit(), place.submit());
         damage(bad);
-        let taken = place.try_take(server, 2, Suspects::Any, None).unwrap();
-        assert!(ids(&taken.jobs).contains(&good));
-        settle_all(place, server, taken);
+        // A damaged number of crashes may make it one that runs alone.
+        for _ in 0..2 {
+            settle_all(place, server, place.try_take(server, 2, Suspects::Any, None).unwrap());
+        }
         assert_eq!(place.status(good), Status::Completed);
     });
 }
@@ -94,7 +95,7 @@ fn a_damaged_job_of_a_dead_server_goes_on_and_the_others_too() {
         place.dies(server);
         assert_eq!(place.status(good), Status::Queued);
         let heir = place.server();
-        // Suspects come one at a time.
+        // A damaged number of crashes may make it one that runs alone.
         for _ in 0..2 {
             settle_all(place, &heir, place.try_take(&heir, 2, Suspects::Any, None).unwrap());
         }

@@ -33,13 +33,13 @@ fn whatever_waits_is_cancelled_at_once() {
     let place = Place::new();
     let a = place.server();
     let (queued, delayed, retrying) = (place.submit(), place.submit_delayed(), place.submit());
-    let suspect = place.submit_suspect(1);
+    let (suspect, found) = (place.submit_suspect(), place.submit_crashed(MAX_CRASHES - 1));
     place.try_take(&a, 2, Suspects::None, None).unwrap().jobs.into_iter().for_each(|(lease, job)| {
         let settlement = if job.id == queued { released(lease) } else { retried(lease) };
         place.settle(&a, &settlement);
     });
     assert_eq!(place.status(retrying), Status::Retrying);
-    for id in [queued, delayed, retrying, suspect] {
+    for id in [queued, delayed, retrying, suspect, found] {
         assert_eq!(place.cancel(id), Cancelled::Done);
         assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
         assert_eq!(place.cancel(id), Cancelled::AlreadyFinal);

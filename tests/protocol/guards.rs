@@ -102,8 +102,11 @@ const GUARDS: &[Guard] = guards! {
         "if not beat then call('HSET', SERVERS, server, 'D' .. digits(now_ms())) end" => "";
     "common": "a key that is no hash is no job",
         "local fields = try_call('HMGET', JOB .. id, ...)" => "local fields = call('HMGET', JOB .. id, ...)";
-    "common": "suspects wait apart",
-        "if (tonumber(crashes) or 0) > 0 then return WORK .. queue .. SUSPECTS end" => "";
+    "common": "a job that becomes ready brings its queue's name back", "  call('SADD', QUEUES, queue)\n  return" => "  return";
+    "common": "a job without a crash is on no last chance",
+        "return crashes > 0 and crashes + 1 >= max_crashes" => "return crashes + 1 >= max_crashes";
+    "common": "a job with crashes to spare is on no last chance",
+        "return crashes > 0 and crashes + 1 >= max_crashes" => "return crashes > 0";
     "common": "errors are bounded",
         "for _ = 10, breaks do errors = string.sub(errors, string.find(errors, '\\n', 1, true) + 1) end" => "";
     "common": "a key is released by its holder only",
@@ -166,26 +169,40 @@ const GUARDS: &[Guard] = guards! {
     "take": "every start has a token of its own", "starts = starts and is_id(starts) and digits(starts + 1) or '1'" => "starts = '1'";
     "take": "what was fetched needs a free worker", "if left > 0 and not is_paused[fetched_from] then" => "if not is_paused[fetched_from] then";
     "take": "what was fetched of a paused queue waits", "if left > 0 and not is_paused[fetched_from] then" => "if left > 0 then";
-    "take": "what was fetched uses up a worker", "if start(fetched) then left = left - 1 end" => "start(fetched)";
+    "take": "what was fetched uses up a worker", "if start(fetched, fetched_from) then left = left - 1 end" => "start(fetched, fetched_from)";
+    "take": "what was fetched may be on its last chance",
+        "if start(fetched, fetched_from) then left = left - 1 end" => "if start(fetched) then left = left - 1 end";
+    "take": "a last chance in an ordinary list is put aside", "  if queue and is_last_chance(crashes, max_crashes) then" => "  if false then";
+    "take": "a suspect whose turn has come starts",
+        "  if queue and is_last_chance(crashes, max_crashes) then" => "  queue = queue or DEFAULT_QUEUE\n  if is_last_chance(crashes, max_crashes) then";
+    "take": "what is put aside leaves the list", "    call('LREM', list, 1, id)\n    call('LPUSH', fill_list" => "    call('LPUSH', fill_list";
+    "take": "what is put aside brings its queue's name back", "fill_list(queue) .. SUSPECTS" => "WORK .. queue .. SUSPECTS";
+    "take": "suspects that were put aside wait in their order", "    call('LPUSH', fill_list(queue)" => "    call('RPUSH', fill_list(queue)";
     "take": "what is put back leaves the list", "      call('LREM', list, 1, fetched)" => "";
-    "take": "no suspect beside a suspect", "if suspects ~= 'none' and left > 0 then" => "if left > 0 then";
-    "take": "no suspect without a free worker",
-        "if suspects ~= 'none' and left > 0 then" => "if suspects ~= 'none' then";
-    "take": "suspects of a paused queue wait", "local id = not is_paused[ARGV[i]] and call" => "local id = call";
-    "take": "the last chance is known",
-        "(tonumber(read(id, 'crashes')[1]) or 0) + 1 >= max_crashes" => "false";
-    "take": "the last chance waits for an empty server", "(suspects ~= 'alone' or #taken > 4)" => "#taken > 4";
+    "take": "the turn of the others is theirs", "if suspects ~= 'none' then" => "if true then";
+    "take": "no suspect without a free worker", "while left > 0 and bytes < MAX_BYTES do" => "while bytes < MAX_BYTES do";
+    "take": "large jobs among the suspects are not taken all at once",
+        "while left > 0 and bytes < MAX_BYTES do" => "while left > 0 do";
+    "take": "suspects of a paused queue wait",
+        "if not is_paused[ARGV[i]] and take_suspects(ARGV[i])" => "if take_suspects(ARGV[i])";
+    "take": "the last chance is known", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "false";
+    "take": "a suspect that is none is one like any other", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "true";
+    "take": "the last chance waits for an empty server", "(suspects ~= 'empty' or #taken > 4)" => "#taken > 4";
     "take": "one server empties itself for the last chance",
         "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
     "take": "the chosen server stays chosen", "chosen ~= server and is_registered(chosen)" => "is_registered(chosen)";
     "take": "a dead server makes no room", "chosen ~= server and is_registered(chosen)" => "chosen ~= server";
-    "take": "who has started its suspect is not chosen any more",
-        "if call('GET', LAST_CHANCE .. ARGV[i]) == server then call('DEL', LAST_CHANCE .. ARGV[i]) end" => "";
-    "take": "the last chance is not beside what was fetched", "(suspects ~= 'alone' or #taken > 4)" => "suspects ~= 'alone'";
-    "take": "nothing starts beside the last chance", "if alone then return taken end" => "";
+    "take": "where no suspect waits nobody is chosen", "call('DEL', LAST_CHANCE .. queue) end" => "end";
+    "take": "while suspects wait the chosen server stays the one",
+        "if call('EXISTS', waiting) == 0 then" => "if true then";
+    "take": "the last chance is not beside what was fetched", "(suspects ~= 'empty' or #taken > 4)" => "suspects ~= 'empty'";
+    "take": "nothing starts beside the last chance", "      if alone then return true end" => "";
+    "take": "nothing else starts beside the last chance", "and take_suspects(ARGV[i]) then return taken end" => "and take_suspects(ARGV[i]) then end";
+    "take": "a suspect that was found here starts at once", "if suspects ~= 'none' and take_suspects(queue) then return taken end" => "";
+    "take": "a suspect that was found waits for the turn of the others to end",
+        "if suspects ~= 'none' and take_suspects(queue) then" => "if take_suspects(queue) then";
     "take": "nothing more starts while the last chance waits", "if taken[3] == 1 then return taken end" => "";
-    "take": "one suspect at a time", "          left = left - 1\n          break" => "          left = left - 1";
-    "take": "a suspect uses up a worker", "          left = left - 1\n          break" => "          break";
+    "take": "who is none of the suspects uses up a worker", "      left = left - 1\n" => "";
     "take": "large jobs are not taken all at once", "    if bytes >= MAX_BYTES then" => "    if false then";
     "take": "what is too much goes back in its order", "for back = #ids, i, -1 do" => "for back = i, #ids do";
     "take": "nothing starts in a paused queue",
@@ -193,13 +210,13 @@ const GUARDS: &[Guard] = guards! {
     "take": "a share is not exceeded", "math.min(left, tonumber(ARGV[i + 1]))" => "left";
     "take": "what is left is filled up", "for i = 6, #ARGV, 2 do take(ARGV[i], left) end" => "";
     "take": "paused queues are known", "if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then" => "if false then";
-    "take": "without a suspect none is taken", "    if id then" => "    if true then";
-    "take": "who makes no room goes on", "if makes_room(ARGV[i]) then taken[3] = 1 end" => "taken[3] = 1";
+    "take": "without a suspect none is taken", "if not id then return false end" => "";
+    "take": "who makes no room goes on", "if makes_room(queue) then taken[3] = 1 end" => "taken[3] = 1";
     "take": "a suspect that is not started leaves room for another",
-        "        if start(id) then\n" => "        start(id)\n        if true then\n";
+        "    if start(id) then\n" => "    start(id)\n    if true then\n";
     "take": "an empty queue gives nothing", "if not ids then return end" => "";
     "take": "what is not started uses up no worker",
-        "if start(ids[i]) then left = left - 1 end" => "start(ids[i])\n    left = left - 1";
+        "if start(ids[i], queue) then left = left - 1 end" => "start(ids[i], queue)\n    left = left - 1";
     // Settling.
     "settle": "the server must be the owner", "if job[2] ~= server or job[3] ~= token then return" => "if job[3] ~= token then return";
     "settle": "the token must be the attempt's", "if job[2] ~= server or job[3] ~= token then return" => "if job[2] ~= server then return";
@@ -230,7 +247,7 @@ const GUARDS: &[Guard] = guards! {
     "recover": "only what this server ran",
         "local running = job[1] == 'processing' and job[2] == server" => "local running = job[1] == 'processing'";
     "recover": "only what lives", "elseif running or job[1] == 'queued' then" => "elseif job[1] then";
-    "recover": "a stop that was asked for is carried out", "if running and job[5] then" => "if false then";
+    "recover": "a stop that was asked for is carried out", "if running and job[4] then" => "if false then";
     "recover": "an id without a job is noted", "elseif not job[1] then" => "elseif false then";
     "recover": "what goes back is queued", "call('HSET', JOB .. id, 'status', 'queued')" => "";
     "recover": "what goes back is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
@@ -255,26 +272,26 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "only what the server ran itself",
         "return job[1] == 'processing' and job[2] == server end" => "return job[1] == 'processing' end";
     "reclaim": "only a suspect that ran is blamed",
-        "if is_running(job) and (tonumber(job[3]) or 0) > 0 then" => "if (tonumber(job[3]) or 0) > 0 then";
+        "if is_running(job) and is_last_chance(job[3], max_crashes) then" => "if is_last_chance(job[3], max_crashes) then";
     "reclaim": "only a suspect is blamed alone",
-        "if is_running(job) and (tonumber(job[3]) or 0) > 0 then" => "if is_running(job) then";
+        "if is_running(job) and is_last_chance(job[3], max_crashes) then" => "if is_running(job) then";
     "reclaim": "a suspect is blamed alone", "(not suspect or suspect == id)" => "true";
     "reclaim": "who is to blame is decided once", "if string.sub(beat, 1, 1) ~= 'D' then" => "if true then";
-    "reclaim": "leaving charges nobody", "elseif running and mode == 'crash' and" => "elseif running and";
+    "reclaim": "leaving charges nobody", "if running and mode == 'crash' and" => "if running and";
+    "reclaim": "only what ran is charged", "if running and mode == 'crash' and" => "if mode == 'crash' and";
     "reclaim": "an entry that stands twice is handled once", "  handled[id] = true" => "";
     "reclaim": "a stop that was asked for is carried out", "elseif running and job[6] then" => "elseif false then";
     "reclaim": "only what lives goes back", "elseif running or job[1] == 'queued' then" => "elseif job[1] then";
     "reclaim": "what goes back is queued",
-        "    call('HSET', JOB .. id, 'status', 'queued')\n    call('HDEL'" => "    call('HDEL'";
-    "reclaim": "what goes back is nobody's",
-        "    call('HDEL', JOB .. id, 'server')\n    call('RPUSH'" => "    call('RPUSH'";
+        "      call('HSET', JOB .. id, 'status', 'queued')" => "";
+    "reclaim": "what goes back is nobody's", "    call('HDEL', JOB .. id, 'server')\n    if not fails" => "    if not fails";
     "reclaim": "an id without a job is noted", "elseif not job[1] then" => "elseif false then";
-    "reclaim": "crashes are bounded", "local fails = crashes >= tonumber(ARGV[3])" => "local fails = false";
+    "reclaim": "crashes are bounded", "fails = crashes >= max_crashes" => "fails = false";
+    "reclaim": "what its servers died of too often fails", "      if fails then" => "      if false then";
+    "reclaim": "what has failed does not go back", "    if not fails then" => "    if true then";
     "reclaim": "a crash is counted", "call('HSET', JOB .. id, 'crashes', digits(crashes))" => "";
-    "reclaim": "what is charged is nobody's", "  call('HDEL', JOB .. id, 'server')\n  if" => "  if";
     "reclaim": "what was handled leaves the list", "call('LTRIM', list, digits(#ids), -1)" => "call('DEL', list)";
-    "reclaim": "the oldest goes to the front", "call('RPUSH', fill_list(job[4], job[5]), id)" => "call('LPUSH', fill_list(job[4], job[5]), id)";
-    "reclaim": "the charged go behind the other suspects", "call('LPUSH', fill_list(queue, crashes), id)" => "call('RPUSH', fill_list(queue, crashes), id)";
+    "reclaim": "the oldest goes to the front", "call('RPUSH', fill_list(job[4]), id)" => "call('LPUSH', fill_list(job[4]), id)";
     "reclaim": "the set of stops goes with the last job", "if left == 0 then call('DEL', CANCELS .. server) end" => "";
     // The scheduler.
     "promote": "only what is due", "'-inf', at, 'LIMIT'" => "'-inf', '+inf', 'LIMIT'";
@@ -288,8 +305,8 @@ const GUARDS: &[Guard] = guards! {
     "cancel": "a running job is only asked", "if status == 'processing' then" => "if false then";
     "cancel": "a queued job is looked for in its queue", "if status == 'queued' then" => "if false then";
     "cancel": "its server is told", "call('SADD', CANCELS .. job[2], id)" => "";
-    "cancel": "a queued job leaves its queue", "call('LREM', ready_list(job[4], job[5]), -1, id)" => "";
-    "cancel": "a suspect leaves the suspects", "call('LREM', ready_list(job[4], job[5]), -1, id)" => "call('LREM', WORK .. job[4], -1, id)";
+    "cancel": "a queued job leaves its queue", "call('LREM', list, -1, id) end" => "end";
+    "cancel": "a suspect leaves the suspects", "if not job[5] or call('LREM', list .. SUSPECTS, -1, id) == 0 then" => "if true then";
     "cancel": "a parked job is parked no more", "call('ZREM', SCHEDULED, id)" => "";
     "retry": "an unknown job is not made", "if not status then" => "if false then";
     "retry": "only failed and cancelled jobs", "(status ~= 'failed' and status ~= 'cancelled') or" => "";
@@ -394,8 +411,10 @@ const GUARDS: &[Guard] = guards! {
     "judge": "only ended jobs are done", "    fits = status == 'completed' or status == 'cancelled'" => "    fits = true";
     "judge": "cancelled jobs are done", "    fits = status == 'completed' or status == 'cancelled'" => "    fits = status == 'completed'";
     "judge": "the ended are known", "  elseif key == DONE then" => "  elseif false then";
-    "judge": "only queued jobs are ready", "fits = status == 'queued' and key ==" => "fits = key ==";
-    "judge": "a queued job is in its own queue", "and key == ready_list(job[4] or 'default', job[5])" => "";
+    "judge": "only queued jobs are ready", "fits = status == 'queued' and (key" => "fits = (key";
+    "judge": "a queued job is in its own queue", "(key == list or (key == list .. SUSPECTS" => "(true or (key == list .. SUSPECTS";
+    "judge": "a job on its last chance waits apart", "(key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))" => "key == list";
+    "judge": "only a job with a crash on its record waits apart", " and (tonumber(job[5]) or 0) > 0))" => "))";
     "judge": "queues are known", "  elseif rest(key, WORK) then" => "  elseif false then";
     "judge": "what is fetched and not started is in its server's list",
         "fits = status == 'queued' or (status" => "fits = (status";
@@ -433,13 +452,13 @@ const GUARDS: &[Guard] = guards! {
     "mend": "a job in a server's list is not stranded", "if entries(IN_PROGRESS .. server)[id] then return true end" => "";
     "mend": "a job in the list of an unknown server is not stranded", "if entries(key)[id] then return true end" => "";
     "mend": "a queued job that is somewhere is not put back", "if is_listed(id, queue) or (starts" => "if (starts";
-    "mend": "a job that was started meanwhile is not put back", " or (starts ~= '' and starts ~= (job[5] or '0'))" => "";
+    "mend": "a job that was started meanwhile is not put back", " or (starts ~= '' and starts ~= (job[4] or '0'))" => "";
     "mend": "a queued job is looked for in its lists", "  if status == 'queued' then" => "  if false then";
     "mend": "what is no longer stranded is left", "elseif not job_faults(id).stranded then" => "elseif false then";
     "mend": "a parked job is parked again", "    if status == 'scheduled' or status == 'retrying' then" => "    if false then";
-    "mend": "a running job goes to its server", "    elseif status == 'processing' and job[4] then" => "    elseif false then";
+    "mend": "a running job goes to its server", "    elseif status == 'processing' and job[3] then" => "    elseif false then";
     "mend": "a running job without a server goes to its queue",
-        "elseif status == 'processing' and job[4] then" => "elseif status == 'processing' then";
+        "elseif status == 'processing' and job[3] then" => "elseif status == 'processing' then";
     "mend": "what is no longer unlisted is left", "if not job_faults(id).unlisted then return end" => "";
     "mend": "what failed becomes a dead letter", "job[1] == 'failed' and DLQ or DONE, job[2]" => "DONE, job[2]";
     "mend": "what is in the index again is left", "if not job_faults(id).index_missing then return end" => "";
@@ -512,6 +531,7 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "take": "if fields[i] == 'status' then status =" => "reads a record";
     "take": "elseif fields[i] == 'starts' then" => "reads a record";
     "take": "elseif fields[i] == 'server' then" => "reads a record";
+    "take": "elseif fields[i] == 'crashes' then" => "reads a record";
     "reclaim": "if mode == 'crash' then" => "who leaves in order charges nobody, whoever is named; that is a guard";
     "reclaim": "if handled[id] then" => "the guard is where an id is entered as handled";
     "audit_jobs": "if size > 4096 or" => "saves time: a large record is read by itself";

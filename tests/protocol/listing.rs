@@ -122,7 +122,7 @@ fn dead_letters_are_given_by_id_and_type() {
 #[test]
 fn a_queue_shows_the_age_of_its_oldest_job_of_either_kind() {
     let place = Place::new();
-    let suspect = place.submit_suspect(1);
+    let suspect = place.submit_suspect();
     place.submit();
     let oldest = place.queue.queues(&["idle"]).unwrap();
     assert_eq!((oldest[1].name.as_str(), oldest[1].oldest_ms, oldest[1].queued), ("idle", None, 0));

@@ -58,10 +58,10 @@ fn what_a_lost_fetch_moved_goes_back_to_the_front() {
 fn what_a_lost_take_started_goes_back_in_order_and_uncharged() {
     let place = Place::new();
     let a = place.server();
-    let suspect = place.submit_suspect(1);
+    let crashed = place.submit_crashed(1);
     let submitted = place.submit_many(4);
     broken(&place, "take", Loses::Answer, |queue| {
-        queue.take(&a, &shares(4), Suspects::One, MAX_CRASHES, None)
+        queue.take(&a, &shares(4), Suspects::NotYet, MAX_CRASHES, None)
     });
     place.fetch(&a);
     assert_eq!(place.status(submitted[0]), Status::Processing);
@@ -69,11 +69,10 @@ fn what_a_lost_take_started_goes_back_in_order_and_uncharged() {
     let found = place.queue.in_progress_here(&a).unwrap();
     assert_eq!(place.queue.recover(&a, &found).unwrap(), 5);
     assert_sound(&place);
-    assert_eq!(place.handles(suspect), ["work_queue:default:suspects"]);
     let taken = place.take(&a, 9);
-    assert_eq!(ids(&taken)[1..], submitted);
+    assert_eq!((ids(&taken)[0], &ids(&taken)[1..]), (crashed, &submitted[..]));
     assert!(taken.iter().all(|(_, job)| job.attempts == 0));
-    assert_eq!(place.job(suspect).crashes, 1);
+    assert_eq!(place.job(crashed).crashes, 1);
 }
 
 #[test]

@@ -100,7 +100,8 @@ fn nothing_is_wrong_where_all_is_well() {
     place.submit_delayed();
     place.submit();
     place.fetch(&a);
-    place.submit_suspect(1);
+    place.submit_suspect();
+    place.submit_crashed(1);
     place.submit_with(unique("ended"));
     assert_sound(&place);
     assert_eq!(place.found(), BTreeMap::new());
@@ -116,11 +117,11 @@ fn a_stranded_job_goes_back_where_it_belongs() {
     let queued = place.submit();
     place.raw(&[&format!("LREM T:work_queue:default 1 {queued}")]);
     place.assert_mends(Kind::Stranded, "is at the front of its queue");
-    // To the suspects.
-    let suspect = place.submit_suspect(1);
+    // One on its last chance too: the take that meets it puts it aside.
+    let suspect = place.submit_suspect();
     place.raw(&["DEL T:work_queue:default:suspects"]);
     place.assert_mends(Kind::Stranded, "is at the front of its queue");
-    assert_eq!(place.handles(suspect), ["work_queue:default:suspects"]);
+    assert_eq!(place.handles(suspect), ["work_queue:default"]);
     place.cancel(suspect);
     // Among the parked.
     let parked = place.submit_delayed();
@@ -255,7 +256,7 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
     let cancelled = place.submit();
     place.cancel(cancelled);
     let queued = place.submit();
-    let suspect = place.submit_suspect(1);
+    let suspect = place.submit_suspect();
     let misplaced = [
         (queued, "scheduled".to_owned()),
         (cancelled, "dlq_queue".to_owned()),
@@ -280,15 +281,16 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
     }
     assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 0, "their jobs are not lost");
     // A queued one goes to its own queue, unless it stands there.
+    let _: i64 = place.redis(
+        "LMOVE",
+        "work_queue:default:suspects",
+        &[&place.key("work_queue:default"), "LEFT", "LEFT"],
+    );
     for (id, key) in
-        [(queued, "work_queue:b"), (suspect, "work_queue:default"), (queued, "work_queue:default:suspects")]
+        [(queued, "work_queue:b"), (suspect, "work_queue:b"), (queued, "work_queue:default:suspects")]
     {
         let home = place.handles(id);
-        place.raw(&[
-            &format!("RENAME T:{} T:{key}:kept", home[0]),
-            &format!("LPUSH T:{key} {id}"),
-            &format!("DEL T:{key}:kept"),
-        ]);
+        place.raw(&[&format!("LREM T:{} 1 {id}", home[0]), &format!("LPUSH T:{key} {id}")]);
         let done = place.repair();
         assert_eq!(done[&Kind::Misplaced].done, ["is at the front of its own queue"]);
         assert_eq!(done.len(), 1, "{done:?}");
@@ -471,7 +473,7 @@ fn what_was_put_right_between_two_looks_is_no_finding() {
     let a = place.resting_server();
     let running = place.submit();
     let _lease = place.take_one(&a);
-    let (queued, suspect, parked) = (place.submit(), place.submit_suspect(1), place.submit_delayed());
+    let (queued, suspect, parked) = (place.submit(), place.submit_suspect(), place.submit_delayed());
     let unique = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
     let ended = place.submit();
     place.cancel(ended);

@@ -153,10 +153,18 @@ impl Place {
     }
 
     /// A ready job with crashes on its record.
-    pub fn submit_suspect(&self, crashes: u32) -> JobId {
-        self.submit_suspect_in("default", crashes)
+    pub fn submit_crashed(&self, crashes: u32) -> JobId {
+        let id = self.submit();
+        let _: i64 = self.redis("HSET", &format!("job:{id}"), &["crashes", &crashes.to_string()]);
+        id
     }
 
+    /// A ready job on its last chance, in the list of those.
+    pub fn submit_suspect(&self) -> JobId {
+        self.submit_suspect_in("default", MAX_CRASHES - 1)
+    }
+
+    /// A ready job with crashes on its record, in the list of those on their last chance.
     pub fn submit_suspect_in(&self, queue: &str, crashes: u32) -> JobId {
         let id = self.submit_with(|job| job.queue = queue.to_owned());
         let _: i64 = self.redis("HSET", &format!("job:{id}"), &["crashes", &crashes.to_string()]);

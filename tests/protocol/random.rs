@@ -136,7 +136,7 @@ impl World {
     fn take(&mut self, who: usize) {
         let suspects = match self.workers[who].leases.len() {
             0 => Suspects::Any,
-            _ if self.random.bool() => Suspects::One,
+            _ if self.random.bool() => Suspects::NotYet,
             _ => Suspects::None,
         };
         let room = self.random.usize(..4);

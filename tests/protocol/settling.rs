@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadq::job::Status;
-use threadq::queue::{Settled, Settlement, Verdict};
+use threadq::queue::{Settled, Settlement, Suspects, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -60,10 +60,7 @@ fn a_late_result_changes_nothing_while_the_job_waits_again() {
     let late = completed(place.take_one(&a));
     place.dies(&a);
     assert_eq!(place.settle(&a, &late), Settled::Stale);
-    assert_eq!(
-        (place.status(id), place.handles(id)),
-        (Status::Queued, vec!["work_queue:default:suspects".into()])
-    );
+    assert_eq!((place.status(id), place.handles(id)), (Status::Queued, vec!["work_queue:default".into()]));
     assert_sound(&place);
 }
 
@@ -152,12 +149,14 @@ fn a_released_job_is_the_next_to_start() {
 }
 
 #[test]
-fn a_released_suspect_goes_back_to_the_suspects() {
+fn a_released_suspect_stays_one() {
     let place = Place::new();
     let a = place.server();
-    let id = place.submit_suspect(1);
+    let (id, other) = (place.submit_suspect(), place.submit());
     let lease = place.take_one(&a);
     place.settle(&a, &released(lease));
+    assert_sound(&place);
+    assert_eq!(ids(&place.try_take(&a, 9, Suspects::NotYet, None).unwrap().jobs), [other]);
     assert_eq!(place.handles(id), ["work_queue:default:suspects"]);
     assert_sound(&place);
 }

@@ -137,12 +137,12 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
         }
     }
     for (id, job) in jobs {
-        let suspects =
-            if job.get("crashes").is_some_and(|crashes| crashes != "0") { ":suspects" } else { "" };
-        let work = format!("work_queue:{}{suspects}", job.queue());
+        let work = format!("work_queue:{}", job.queue());
+        let crashed = job.get("crashes").is_some_and(|crashes| crashes != "0");
         let held = handles.get_mut(id).unwrap_or_else(|| panic!("{id} ({}) has no handle", job.status));
         // In hand of a server and not started yet is as good as in the queue.
         let belongs = |key: &&String| match job.status {
+            Status::Queued if crashed && **key == format!("{work}:suspects") => true,
             Status::Queued => **key == work || key.starts_with("in_progress_queue:"),
             Status::Processing => **key == format!("in_progress_queue:{}", job.get("server").unwrap_or("?")),
             Status::Scheduled | Status::Retrying => *key == "scheduled",

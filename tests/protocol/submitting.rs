@@ -171,7 +171,7 @@ fn a_queue_holds_as_many_ready_jobs_as_it_may() {
     let full = Ok(Err(Refused::QueueFull("default".to_owned())));
     let submit = |limit| place.queue.submit(&[NewJob::new("t")], None, limit).map_err(|_| ());
     place.submit();
-    place.submit_suspect(1);
+    place.submit_suspect();
     assert_eq!(submit(2), full, "suspects count");
     let batch = [NewJob::new("t"), NewJob::new("t")];
     assert!(place.queue.submit(&batch, None, 3).unwrap().is_err(), "a batch counts as a whole");

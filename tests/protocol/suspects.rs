@@ -1,66 +1,74 @@
-//! Jobs with a crash on their record: one at a time, and on their last chance alone.
+//! Jobs with crashes on their record: they run side by side like all others, and on their last chance alone.
 
-use threadq::job::Status;
-use threadq::queue::{Charged, Settled, Share, Suspects};
+use threadq::job::{JobId, Status};
+use threadq::queue::{Charged, ServerId, Settled, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
 
+const LIST: &str = "work_queue:default:suspects";
+
+/// What a server that runs something takes, and whether it is to empty itself.
+#[track_caller]
+fn take_beside(place: &Place, server: &ServerId) -> (Vec<JobId>, bool) {
+    let taken = place.try_take(server, 8, Suspects::NotYet, None).unwrap();
+    (ids(&taken.jobs), taken.wants_empty_server)
+}
+
 #[test]
-fn one_suspect_at_a_time_is_started() {
+fn jobs_of_a_dead_server_run_again_side_by_side_before_those_that_wait() {
+    let place = Place::new();
+    let submitted = place.submit_many(6);
+    for crashes in 1..MAX_CRASHES {
+        let server = place.server();
+        assert_eq!(ids(&place.take(&server, 4)), submitted[..4]);
+        assert_eq!(place.dies(&server).charged.len(), 4);
+        assert!(submitted[..4].iter().all(|id| place.job(*id).crashes == crashes));
+        assert_eq!(place.list("work_queue:default").len(), 6, "all in their own queue");
+        assert_sound(&place);
+    }
+    // On their last chance they run one by one, and the others pass.
+    let (a, b) = (place.server(), place.server());
+    assert_eq!(ids(&place.try_take(&a, 8, Suspects::None, None).unwrap().jobs), submitted[4..]);
+    for id in &submitted[..4] {
+        let mut taken = place.take(&b, 8);
+        assert_eq!(ids(&taken), [*id]);
+        place.settle(&b, &completed(taken.remove(0).0));
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn a_job_with_a_crash_on_its_record_starts_whatever_runs_here() {
     let place = Place::new();
     let a = place.server();
-    let (first, second) = (place.submit_suspect(1), place.submit_suspect(1));
-    let good = place.submit();
-    let taken = place.try_take(&a, 8, Suspects::Any, None).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![first, good], false));
-    assert!(place.try_take(&a, 8, Suspects::None, None).unwrap().jobs.is_empty());
-    assert_eq!(place.status(second), Status::Queued);
-    assert_eq!(ids(&place.try_take(&a, 8, Suspects::One, None).unwrap().jobs), [second]);
+    let crashed = [place.submit_crashed(1), place.submit_crashed(1)];
+    assert_eq!(ids(&place.try_take(&a, 1, Suspects::NotYet, None).unwrap().jobs), crashed[..1]);
+    assert_eq!(ids(&place.try_take(&a, 1, Suspects::None, None).unwrap().jobs), crashed[1..]);
     assert_sound(&place);
 }
 
 #[test]
-fn one_suspect_at_a_time_is_started_over_all_queues() {
+fn where_one_crash_is_allowed_no_job_runs_alone() {
     let place = Place::new();
     let a = place.server();
-    let (first, second) = (place.submit_suspect_in("first", 1), place.submit_suspect_in("second", 1));
-    let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 4 });
-    let take = |suspects| ids(&place.queue.take(&a, &shares, suspects, 3, None).unwrap().unwrap().jobs);
-    assert_eq!(take(Suspects::Any), [first]);
-    assert_eq!(take(Suspects::One), [second]);
-}
-
-#[test]
-fn no_suspect_is_started_without_a_free_worker() {
-    let place = Place::new();
-    let a = place.server();
-    let suspect = place.submit_suspect(1);
-    assert!(place.try_take(&a, 0, Suspects::Any, None).unwrap().jobs.is_empty());
-    place.submit();
-    let fetched = place.fetch(&a);
-    assert_eq!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.len(), 1);
-    assert_eq!(place.status(suspect), Status::Queued);
-}
-
-#[test]
-fn a_suspect_counts_against_the_free_workers() {
-    let place = Place::new();
-    let a = place.server();
-    let suspect = place.submit_suspect(1);
-    place.submit();
-    assert_eq!(ids(&place.take(&a, 1)), [suspect]);
+    let submitted = place.submit_many(3);
+    let taken = place.queue.take(&a, &shares(8), Suspects::Any, 1, None).unwrap().unwrap();
+    assert_eq!(ids(&taken.jobs), submitted);
+    let observed = place.beat_value(&a).unwrap();
+    let charged = place.queue.reclaim(a.as_str(), &observed, 1).unwrap().unwrap().charged;
+    assert_eq!(charged.iter().filter(|job| job.has_failed).count(), 3);
+    assert_sound(&place);
 }
 
 #[test]
 fn the_last_chance_is_given_on_an_empty_server_only() {
     let place = Place::new();
     let a = place.server();
-    let suspect = place.submit_suspect(MAX_CRASHES - 1);
+    let suspect = place.submit_suspect();
     let other = place.submit();
     // Something runs here: it waits, and nothing else is started, so that its time comes.
-    let taken = place.try_take(&a, 8, Suspects::One, None).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![], true));
+    assert_eq!(take_beside(&place, &a), (vec![], true));
     // Now it runs, and nothing beside it.
     let taken = place.try_take(&a, 8, Suspects::Any, None).unwrap();
     assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![suspect], false));
@@ -69,26 +77,90 @@ fn the_last_chance_is_given_on_an_empty_server_only() {
 }
 
 #[test]
-fn one_server_empties_itself_for_the_last_chance_and_the_others_go_on() {
+fn a_last_chance_in_an_ordinary_list_is_put_aside() {
+    let place = Place::new();
+    let a = place.server();
+    let (first, suspect, last) = (place.submit(), place.submit_crashed(MAX_CRASHES - 1), place.submit());
+    // Beside the others it does not start. It waits for an empty server from now on.
+    assert_eq!(take_beside(&place, &a), (vec![first, last], true));
+    assert_eq!((place.status(suspect), place.handles(suspect)), (Status::Queued, vec![LIST.to_owned()]));
+    assert_sound(&place);
+    assert_eq!(ids(&place.take(&a, 8)), [suspect]);
+    // On an empty server it starts in the step that finds it.
+    let found = place.submit_crashed(MAX_CRASHES - 1);
+    assert_eq!(ids(&place.take(&a, 8)), [found]);
+    // As what BRPOPLPUSH brought too.
+    for (suspects, starts) in [(Suspects::NotYet, false), (Suspects::Any, true)] {
+        let found = place.submit_crashed(MAX_CRASHES - 1);
+        let fetched = place.fetch(&a);
+        let taken = place.try_take(&a, 8, suspects, Some(&fetched)).unwrap();
+        assert_eq!((ids(&taken.jobs) == [found], taken.wants_empty_server), (starts, !starts));
+        assert_sound(&place);
+        place.cancel(found);
+    }
+}
+
+#[test]
+fn a_last_chance_keeps_the_name_of_its_queue() {
+    let place = Place::new();
+    let a = place.server();
+    place.submit_crashed(MAX_CRASHES - 1);
+    let fetched = place.fetch(&a);
+    // Its list is empty, so the name is forgotten; the job has it.
+    assert_eq!(place.queue.prune_queues(None).unwrap(), None);
+    assert!(place.queue.queues(&[]).unwrap().is_empty());
+    place.try_take(&a, 8, Suspects::None, Some(&fetched)).unwrap();
+    assert_eq!(place.queue.queues(&[]).unwrap()[0].queued, 1);
+}
+
+#[test]
+fn the_turn_of_the_others_is_theirs_alone() {
+    let place = Place::new();
+    let a = place.server();
+    let suspects = [place.submit_suspect(), place.submit_crashed(MAX_CRASHES - 1)];
+    let other = place.submit();
+    let taken = place.try_take(&a, 8, Suspects::None, None).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![other], false));
+    assert!(suspects.iter().all(|id| place.handles(*id) == [LIST]));
+    assert_eq!(place.redis::<i64>("EXISTS", "last_chance:default", &[]), 0, "nobody was chosen");
+    assert_sound(&place);
+}
+
+#[test]
+fn no_suspect_is_started_without_a_free_worker() {
+    let place = Place::new();
+    let a = place.server();
+    let suspect = place.submit_suspect();
+    assert!(place.try_take(&a, 0, Suspects::Any, None).unwrap().jobs.is_empty());
+    assert_eq!(place.status(suspect), Status::Queued);
+}
+
+#[test]
+fn one_server_empties_itself_for_the_last_chances_and_the_others_go_on() {
     let place = Place::new();
     let (a, b) = (place.server(), place.server());
-    let suspect = place.submit_suspect(MAX_CRASHES - 1);
-    assert!(place.try_take(&a, 8, Suspects::One, None).unwrap().wants_empty_server);
+    let suspect = place.submit_suspect();
+    assert_eq!(take_beside(&place, &a), (vec![], true));
     let good = place.submit();
-    let taken = place.try_take(&b, 8, Suspects::One, None).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![good], false));
+    assert_eq!(take_beside(&place, &b), (vec![good], false));
     // The chosen one is asked again and again; once it has died it is another one's turn.
-    assert!(place.try_take(&a, 8, Suspects::One, None).unwrap().wants_empty_server);
+    assert_eq!(take_beside(&place, &a), (vec![], true));
     place.dies(&a);
-    assert!(place.try_take(&b, 8, Suspects::One, None).unwrap().wants_empty_server);
+    assert_eq!(take_beside(&place, &b), (vec![], true));
     // One that is empty need not be chosen.
     let c = place.server();
-    assert_eq!(ids(&place.try_take(&c, 8, Suspects::Any, None).unwrap().jobs), [suspect]);
-    // Who has started its suspect is free to be passed over for the next one.
-    let next = place.submit_suspect(MAX_CRASHES - 1);
-    assert_eq!(ids(&place.try_take(&b, 8, Suspects::Any, None).unwrap().jobs), [next]);
-    place.submit_suspect(MAX_CRASHES - 1);
-    assert!(place.try_take(&place.server(), 8, Suspects::One, None).unwrap().wants_empty_server);
+    assert_eq!(ids(&place.take(&c, 8)), [suspect]);
+    // None waited any more, so none is chosen.
+    place.submit_suspect();
+    let next = place.submit_suspect();
+    assert_eq!(take_beside(&place, &place.server()), (vec![], true));
+    // While more of them wait, the chosen one stays the one.
+    let chosen: String = place.redis("GET", "last_chance:default", &[]);
+    assert_eq!(place.take(&place.server(), 8).len(), 1);
+    assert_eq!(place.redis::<String>("GET", "last_chance:default", &[]), chosen);
+    assert_eq!(take_beside(&place, &b), (vec![], false));
+    assert_eq!(ids(&place.take(&b, 8)), [next]);
+    assert_eq!(place.redis::<i64>("EXISTS", "last_chance:default", &[]), 0);
 }
 
 #[test]
@@ -96,7 +168,7 @@ fn the_last_chance_is_not_given_beside_what_was_fetched() {
     let place = Place::new();
     let a = place.server();
     let fetched_one = place.submit();
-    place.submit_suspect(MAX_CRASHES - 1);
+    place.submit_suspect();
     let fetched = place.fetch(&a);
     let taken = place.try_take(&a, 8, Suspects::Any, Some(&fetched)).unwrap();
     assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![fetched_one], true));
@@ -104,43 +176,63 @@ fn the_last_chance_is_not_given_beside_what_was_fetched() {
 }
 
 #[test]
-fn one_suspect_at_a_time_is_started_whatever_its_queue() {
+fn one_last_chance_at_a_time_is_started_over_all_queues() {
     let place = Place::new();
     let a = place.server();
-    let first = place.submit_suspect_in("first", 1);
-    place.submit_suspect_in("second", 1);
-    let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 2 });
-    let taken = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
-    assert_eq!(ids(&taken.jobs), [first]);
-}
-
-#[test]
-fn suspects_of_every_queue_have_their_turn() {
-    let place = Place::new();
-    let a = place.server();
-    let in_second = place.submit_suspect_in("second", 1);
-    let share = |queue: &str| Share { queue: queue.to_owned(), jobs: 1 };
-    let shares = [share("first"), share("second")];
-    let taken = place.queue.take(&a, &shares, Suspects::One, 3, None).unwrap().unwrap();
-    assert_eq!(ids(&taken.jobs), [in_second]);
+    let suspects = ["first", "second"].map(|queue| place.submit_suspect_in(queue, MAX_CRASHES - 1));
+    let shares = ["third", "first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 2 });
+    let take =
+        || ids(&place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap().jobs);
+    assert_eq!(take(), suspects[..1]);
+    assert_eq!(take(), suspects[1..]);
     assert_sound(&place);
 }
 
 #[test]
-fn only_the_suspect_is_charged_when_its_server_dies() {
+fn suspects_of_version_0_4_run_as_the_rule_is_now() {
     let place = Place::new();
     let a = place.server();
-    let bystanders = [place.submit(), place.submit()];
-    let suspect = place.submit_suspect(1);
-    assert_eq!(place.take(&a, 8).len(), 3);
-    let later = place.submit();
-    place.try_take(&a, 8, Suspects::None, None).unwrap();
+    // With one crash of three they waited in the list of those on their last chance.
+    let crashed = [1, 1, 1].map(|crashes| place.submit_suspect_in("default", crashes));
+    let suspect = place.submit_suspect();
+    let other = place.submit();
+    assert_eq!(ids(&place.try_take(&a, 2, Suspects::NotYet, None).unwrap().jobs), crashed[..2]);
+    assert_sound(&place);
+    let taken = place.try_take(&a, 8, Suspects::Any, None).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (crashed[2..].to_vec(), true));
+    assert_eq!(ids(&place.take(&a, 8)), [suspect]);
+    assert_eq!(ids(&place.take(&a, 8)), [other]);
+    assert_sound(&place);
+}
+
+#[test]
+fn large_jobs_among_the_suspects_are_not_taken_all_at_once() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted: Vec<JobId> = (0..6).map(|_| place.submit_suspect_in("default", 1)).collect();
+    let text = format!("\"{}\"", "x".repeat(1024 * 1024));
+    for id in &submitted {
+        let _: i64 = place.redis("HSET", &format!("job:{id}"), &["payload", &text]);
+    }
+    assert_eq!(ids(&place.take(&a, 8)), submitted[..4]);
+    assert_eq!(ids(&place.take(&a, 8)), submitted[4..]);
+}
+
+#[test]
+fn a_job_on_its_last_chance_is_charged_alone() {
+    let place = Place::new();
+    let a = place.server();
+    // The answer of this take is lost, so that they run by what Redis holds, and not by what the server knows.
+    let bystanders = [place.submit_crashed(1), place.submit()];
+    assert_eq!(place.take(&a, 8).len(), 2);
+    let suspect = place.submit_suspect();
+    assert_eq!(ids(&place.take(&a, 8)), [suspect]);
+    let waiting = place.submit();
+    place.fetch(&a);
     let reclaimed = place.dies(&a);
     assert_eq!((reclaimed.moved, reclaimed.charged.len()), (4, 1));
-    assert_eq!(place.job(suspect).crashes, 2);
-    for id in [bystanders[0], bystanders[1], later] {
-        assert_eq!(place.job(id).crashes, 0);
-    }
+    assert_eq!((place.job(suspect).crashes, place.status(suspect)), (MAX_CRASHES, Status::Failed));
+    assert_eq!([bystanders[0], bystanders[1], waiting].map(|id| place.job(id).crashes), [1, 0, 0]);
     assert_sound(&place);
 }
 
@@ -148,38 +240,43 @@ fn only_the_suspect_is_charged_when_its_server_dies() {
 fn a_suspect_that_does_not_run_is_not_charged() {
     let place = Place::new();
     let (a, b) = (place.server(), place.server());
-    let suspect = place.submit_suspect(1);
+    let suspect = place.submit_suspect();
     let running = place.submit();
     place.try_take(&a, 1, Suspects::None, None).unwrap();
     // The suspect stands in the list of the dead server, but another server runs it.
     let _lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
     assert_eq!(place.dies(&a).charged.len(), 1);
-    assert_eq!((place.job(suspect).crashes, place.job(running).crashes), (1, 1));
+    assert_eq!((place.job(suspect).crashes, place.job(running).crashes), (MAX_CRASHES - 1, 1));
     assert_sound(&place);
+}
+
+/// A server that runs a job on its last chance, and 230 others by what Redis holds.
+fn crowded(place: &Place, server: &ServerId) -> (JobId, Vec<JobId>) {
+    let suspect = place.submit_suspect();
+    assert_eq!(ids(&place.take(server, 1)), [suspect]);
+    let bystanders = place.submit_many(230);
+    assert_eq!(place.take(server, 230).len(), 230);
+    (suspect, bystanders)
 }
 
 #[test]
 fn who_is_charged_is_decided_once_however_many_steps_it_takes() {
     let place = Place::new();
     let a = place.server();
-    let suspect = place.submit_suspect(1);
-    let bystanders = place.submit_many(230);
-    assert_eq!(ids(&place.take(&a, 231)).len(), 231);
+    let (suspect, bystanders) = crowded(&place, &a);
     let reclaimed = place.dies(&a);
     assert_eq!((reclaimed.moved, reclaimed.charged.len()), (231, 1));
-    assert_eq!(place.job(suspect).crashes, 2);
+    assert_eq!(place.job(suspect).crashes, MAX_CRASHES);
     let b = place.server();
-    assert_eq!(ids(&place.try_take(&b, 300, Suspects::None, None).unwrap().jobs), bystanders);
+    assert_eq!(ids(&place.take(&b, 300)), bystanders);
 }
 
 #[test]
 fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     let place = Place::new();
     let a = place.server();
-    let suspect = place.submit_suspect(1);
-    let bystanders = place.submit_many(230);
-    place.take(&a, 231);
+    let (suspect, bystanders) = crowded(&place, &a);
     // The request of its second step is lost, and nobody sends it again.
     let reaper = place.another_queue();
     let observed = place.beat_value(&a).unwrap();
@@ -189,9 +286,19 @@ fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     assert_sound(&place);
     let reclaimed = place.dies(&a);
     assert_eq!((reclaimed.moved, reclaimed.charged.len()), (31, 1));
-    assert_eq!(place.job(suspect).crashes, 2);
+    assert_eq!(place.job(suspect).crashes, MAX_CRASHES);
     assert!(bystanders.iter().all(|id| place.job(*id).crashes == 0));
     assert_sound(&place);
+}
+
+#[test]
+fn jobs_of_a_dead_server_keep_their_order_however_many_steps_it_takes() {
+    let place = Place::new();
+    let a = place.server();
+    let submitted = place.submit_many(450);
+    assert_eq!(place.take(&a, 430).len(), 430);
+    assert_eq!(place.dies(&a).charged.len(), 430);
+    assert_eq!(ids(&place.take(&place.server(), 450)), submitted);
 }
 
 #[test]
@@ -218,32 +325,17 @@ fn at_max_crashes_the_job_is_buried_with_the_reason() {
 }
 
 #[test]
-fn those_with_a_new_crash_wait_behind_the_other_suspects() {
-    let place = Place::new();
-    let a = place.server();
-    let running = [place.submit(), place.submit()];
-    place.take(&a, 2);
-    let waiting = place.submit_suspect(1);
-    assert_eq!(place.dies(&a).charged.len(), 2);
-    let b = place.server();
-    let mut order = Vec::new();
-    for _ in 0..3 {
-        let taken = place.try_take(&b, 1, Suspects::One, None).unwrap();
-        order.extend(ids(&taken.jobs));
-    }
-    assert_eq!(order, [waiting, running[0], running[1]]);
-}
-
-#[test]
 fn a_suspect_that_is_retried_or_delayed_stays_one() {
     let place = Place::new();
     let a = place.server();
-    let id = place.submit_suspect(1);
+    let id = place.submit_suspect();
     let lease = place.take_one(&a);
     place.settle(&a, &retried(lease));
     place.make_due(id);
     place.queue.promote().unwrap();
-    assert_eq!(place.handles(id), ["work_queue:default:suspects"]);
+    assert_sound(&place);
+    assert_eq!(take_beside(&place, &a), (vec![], true));
+    assert_eq!(place.handles(id), [LIST]);
     assert_sound(&place);
 }
 
@@ -252,7 +344,7 @@ fn a_suspect_that_is_gone_leaves_room_for_another() {
     let place = Place::new();
     let a = place.server();
     place.raw(&["LPUSH T:work_queue:first:suspects 77"]);
-    let suspect = place.submit_suspect_in("second", 1);
+    let suspect = place.submit_suspect_in("second", MAX_CRASHES - 1);
     let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 1 });
     let taken = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
     assert_eq!(ids(&taken.jobs), [suspect]);

@@ -69,7 +69,7 @@ pub const STEPS: &[Step] = &[
         command: "reclaim",
         of: "a dead server is taken over, processing -> queued",
         before: "processing in in_progress_queue",
-        after: "queued in work_queue:default:suspects",
+        after: "queued in work_queue:default",
         end: "completed: 2 runs, 1 attempts, 1 crashes",
         play: takes_over,
     },
@@ -156,7 +156,13 @@ fn takes_over(stage: &Stage) {
     let mut dead = stage.server();
     let id = stage.submit("crash");
     assert_eq!(dead.wait_exit(LIMIT), None, "by a signal");
+    // A BRPOPLPUSH that waits, of the dead server too, would get the job at once.
+    stage.queue.set_paused("default", true).unwrap();
+    eventually(LIMIT, "no fetcher waits any more", || {
+        !stage.redis.query::<String>(&["CLIENT", "LIST"]).contains("cmd=brpoplpush")
+    });
     let server = stage.at_step(|| stage.builder().start(), || stage.place(id));
+    stage.queue.set_paused("default", false).unwrap();
     stage.all_end(&server, &[id]);
 }
 

@@ -256,10 +256,10 @@ fn wrong_end(
         (_, "cancelled") if cancel.is_some() => return None,
         _ => {}
     }
-    // A job that was hit by as many kills as are allowed is a dead letter, whoever is to blame.
+    // On its last chance a job runs alone: then only a kill or a freeze from outside can make a dead letter of a good one.
     if status == "failed" && crashes >= plan.max_crashes as u64 && intent.expect != Expect::Poison {
         *report.crashed_out.entry(intent.kind).or_default() += 1;
-        return match plan.kills + plan.freezes >= plan.max_crashes {
+        return match plan.kills + plan.freezes > 0 {
             true => None,
             false => Some("it was blamed for the crashes of others".to_owned()),
         };

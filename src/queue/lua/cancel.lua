@@ -13,7 +13,9 @@ if status == 'processing' then
 end
 if status == 'queued' then
   -- Where a fetcher has it in hand already, the entry stays in that list and the take drops it.
-  call('LREM', ready_list(job[4], job[5]), -1, id)
+  -- On its last chance it may wait in either list.
+  local list = WORK .. (job[4] or DEFAULT_QUEUE)
+  if not job[5] or call('LREM', list .. SUSPECTS, -1, id) == 0 then call('LREM', list, -1, id) end
 else
   call('ZREM', SCHEDULED, id)
 end

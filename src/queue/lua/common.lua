@@ -70,17 +70,19 @@ local function index_move(ids, kind, from, to)
   end
 end
 
--- Where a ready job waits. A job with a crash on its record waits apart.
-local function ready_list(queue, crashes)
+-- The list where a job that becomes ready waits. Whether a job is on its last chance is decided when it is taken (take.lua).
+-- The name of the queue is noted again: while the queue was empty it may have been forgotten.
+local function fill_list(queue)
   queue = queue or DEFAULT_QUEUE
-  if (tonumber(crashes) or 0) > 0 then return WORK .. queue .. SUSPECTS end
+  call('SADD', QUEUES, queue)
   return WORK .. queue
 end
 
--- The same, for who puts a job there: while the queue was empty its name may have been forgotten.
-local function fill_list(queue, crashes)
-  call('SADD', QUEUES, queue or DEFAULT_QUEUE)
-  return ready_list(queue, crashes)
+-- Whether one more crash is a job's last. Such a job (a suspect) runs alone. A job without a crash on its record is none,
+-- or no two jobs would ever run side by side where one crash is the limit.
+local function is_last_chance(crashes, max_crashes)
+  crashes = tonumber(crashes) or 0
+  return crashes > 0 and crashes + 1 >= max_crashes
 end
 
 -- The last 10 errors, one a line: attempt, ms, message as a JSON string (so that it has no line break).

@@ -88,7 +88,9 @@ local function entry_fault(key, id)
   elseif key == DONE then
     fits = status == 'completed' or status == 'cancelled'
   elseif rest(key, WORK) then
-    fits = status == 'queued' and key == ready_list(job[4] or 'default', job[5])
+    -- A job with a crash on its record may be on its last chance: how many crashes are too many, each server says itself.
+    local list = WORK .. (job[4] or DEFAULT_QUEUE)
+    fits = status == 'queued' and (key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))
   else
     -- A queued one was moved here by BRPOPLPUSH and is not started yet.
     fits = status == 'queued' or (status == 'processing' and job[3] == rest(key, IN_PROGRESS))

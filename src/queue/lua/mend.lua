@@ -21,8 +21,8 @@ local function is_listed(id, queue)
 end
 
 -- To the front: whoever was stranded has waited longest. With the newest first, the oldest ends up foremost.
-local function to_front(id, queue, crashes)
-  local key = ready_list(queue, crashes)
+local function to_front(id, queue)
+  local key = WORK .. queue
   call('RPUSH', key, id)
   call('SADD', QUEUES, queue)
   entries(key)[id] = {0}
@@ -50,26 +50,26 @@ end
 local look = {}
 
 function look.stranded(_, id, starts)
-  local job = read(id, 'status', 'queue', 'crashes', 'server', 'starts', 'scheduled_at')
+  local job = read(id, 'status', 'queue', 'server', 'starts', 'scheduled_at')
   local status, queue = job[1], job[2] or 'default'
   if status == 'queued' then
-    if is_listed(id, queue) or (starts ~= '' and starts ~= (job[5] or '0')) then return end
+    if is_listed(id, queue) or (starts ~= '' and starts ~= (job[4] or '0')) then return end
   elseif not job_faults(id).stranded then
     return
   end
-  return job[5] or '0', function()
+  return job[4] or '0', function()
     if status == 'scheduled' or status == 'retrying' then
-      call('ZADD', SCHEDULED, job[6] or at_now, id)
+      call('ZADD', SCHEDULED, job[5] or at_now, id)
       return 'waits for its time again'
-    elseif status == 'processing' and job[4] then
+    elseif status == 'processing' and job[3] then
       -- Its server may be running it, and then settles it; if not, it finds the entry unknown and puts it back; and if
       -- it is dead, its list is taken over.
-      call('LPUSH', IN_PROGRESS .. job[4], id)
-      lists[IN_PROGRESS .. job[4]] = nil
+      call('LPUSH', IN_PROGRESS .. job[3], id)
+      lists[IN_PROGRESS .. job[3]] = nil
       return 'is in the list of its server again'
     end
     call('HSET', JOB .. id, 'status', 'queued', 'queue', queue)
-    to_front(id, queue, job[3])
+    to_front(id, queue)
     return 'is at the front of its queue'
   end
 end
@@ -128,9 +128,9 @@ function look.entry(kind, key, id, hint)
       call(rest(key, CANCELS) and 'SREM' or 'ZREM', key, id)
     end
     if kind == 'dangling' then note_lost(id, at_now) end
-    local job = read(id, 'status', 'queue', 'crashes')
+    local job = read(id, 'status', 'queue')
     if rest(key, WORK) and job[1] == 'queued' and not is_listed(id, job[2] or 'default') then
-      to_front(id, job[2] or 'default', job[3])
+      to_front(id, job[2] or 'default')
       return 'is at the front of its own queue'
     end
     return kind == 'dangling' and 'taken out, noted in lost' or 'taken out'
@@ -138,7 +138,7 @@ function look.entry(kind, key, id, hint)
 end
 
 function look.doubled(_, id, hint)
-  local job = read(id, 'status', 'server', 'queue', 'crashes')
+  local job = read(id, 'status', 'server', 'queue')
   local found, known = {}, {}
   for key, distance in string.gmatch(hint, '([^\n]+)\n(%d+)') do
     for _, place in ipairs(places(key, id, distance)) do
@@ -152,7 +152,7 @@ function look.doubled(_, id, hint)
   return '', function()
     -- Kept is the entry that the job needs: in its server's list, or foremost in its queue. The rest from the right to
     -- the left, so that the places of those to come stay right.
-    local home = job[1] == 'processing' and IN_PROGRESS .. (job[2] or '') or ready_list(job[3] or 'default', job[4])
+    local home = job[1] == 'processing' and IN_PROGRESS .. (job[2] or '') or WORK .. (job[3] or 'default')
     table.sort(found, function(a, b)
       if (a[1] == home) ~= (b[1] == home) then return a[1] == home end
       if a[1] ~= b[1] then return a[1] < b[1] end

@@ -6,11 +6,11 @@ local now, moved = now_ms(), 0
 local at = digits(now)
 for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', at, 'LIMIT', 0, ARGV[1])) do
   call('ZREM', SCHEDULED, id)
-  local job = read(id, 'status', 'type', 'queue', 'crashes')
+  local job = read(id, 'status', 'type', 'queue')
   if job[1] == 'scheduled' or job[1] == 'retrying' then
     call('HSET', JOB .. id, 'status', 'queued')
     index_move({id}, job[2], job[1], 'queued')
-    call('LPUSH', fill_list(job[3], job[4]), id)
+    call('LPUSH', fill_list(job[3]), id)
     moved = moved + 1
   elseif not job[1] then
     note_lost(id, at)

@@ -4,20 +4,20 @@
 --       leave: an orderly end, asked for by the server itself; nobody is charged
 -- Returns: {'alive'} | {'reclaimed', moved, left, [those charged: {id, type, attempt, crashes, 1 if failed for it}], its beat now}
 -- Protects from: a server that beats after all (the observed value); a reaper that dies half-way (the next one goes on).
-local server, mode, limit = ARGV[1], ARGV[4], tonumber(ARGV[5])
+local server, max_crashes, mode, limit = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local beat = call('HGET', SERVERS, server)
 if not beat or (mode == 'crash' and beat ~= ARGV[2]) then return {'alive'} end
 local at, list = digits(now_ms()), IN_PROGRESS .. server
 
 local function is_running(job) return job[1] == 'processing' and job[2] == server end
 
--- Who is charged with the crash is decided once: the suspect that ran, or else everything that ran.
+-- Who is charged with the crash is decided once: the job on its last chance (suspect) that ran, or else everything that ran.
 if string.sub(beat, 1, 1) ~= 'D' then
   beat = 'D' .. at
   if mode == 'crash' then
     for _, id in ipairs(call('LRANGE', list, 0, -1)) do
       local job = read(id, 'status', 'server', 'crashes')
-      if is_running(job) and (tonumber(job[3]) or 0) > 0 then
+      if is_running(job) and is_last_chance(job[3], max_crashes) then
         beat = beat .. ':' .. id
         break
       end
@@ -27,24 +27,34 @@ if string.sub(beat, 1, 1) ~= 'D' then
 end
 local suspect = string.match(beat, ':(%d+)$')
 
--- Newest first, each to the front: so the oldest ends up foremost, in the order of submission.
-local ids, handled, charged, moved, told = call('LRANGE', list, 0, digits(limit - 1)), {}, {}, 0, {}
+-- Newest first, each to the front of its queue: so the oldest ends up foremost, and all run again at once, in their order.
+local ids, handled, told, moved = call('LRANGE', list, 0, digits(limit - 1)), {}, {}, 0
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts')
-  local running = is_running(job)
+  local running, kind, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   if handled[id] then
     running = false
   elseif running and job[6] then
-    finish(id, job[3], 'processing', 'cancelled', at, job[7])
+    finish(id, kind, 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
-  elseif running and mode == 'crash' and (not suspect or suspect == id) then
-    charged[#charged + 1] = {id, job[3], job[4], (tonumber(job[5]) or 0) + 1, job[7], (tonumber(job[8]) or 0) + 1}
-    moved = moved + 1
   elseif running or job[1] == 'queued' then
-    call('HSET', JOB .. id, 'status', 'queued')
+    if running and mode == 'crash' and (not suspect or suspect == id) then
+      crashes = crashes + 1
+      fails = crashes >= max_crashes
+      call('HSET', JOB .. id, 'crashes', digits(crashes))
+      local attempt = (tonumber(job[8]) or 0) + 1
+      told[#told + 1] = {id, kind, attempt, crashes, fails and 1 or 0}
+      if fails then
+        add_error(id, attempt, at, '"its server died ' .. digits(crashes) .. ' times while this job was running"')
+        finish(id, kind, 'processing', 'failed', at, job[7])
+      end
+    end
     call('HDEL', JOB .. id, 'server')
-    call('RPUSH', fill_list(job[4], job[5]), id)
+    if not fails then
+      call('HSET', JOB .. id, 'status', 'queued')
+      call('RPUSH', fill_list(job[4]), id)
+    end
     moved = moved + 1
   elseif not job[1] then
     note_lost(id, at)
@@ -52,22 +62,6 @@ for _, id in ipairs(ids) do
   handled[id] = true
 end
 call('LTRIM', list, digits(#ids), -1)
-
--- Those with a new crash on their record go to the back of the suspects, oldest first.
-for i = #charged, 1, -1 do
-  local id, kind, queue, crashes, unique_key, attempt = unpack(charged[i], 1, 6)
-  local fails = crashes >= tonumber(ARGV[3])
-  call('HSET', JOB .. id, 'crashes', digits(crashes))
-  call('HDEL', JOB .. id, 'server')
-  if fails then
-    add_error(id, attempt, at, '"its server died ' .. digits(crashes) .. ' times while this job was running"')
-    finish(id, kind, 'processing', 'failed', at, unique_key)
-  else
-    call('HSET', JOB .. id, 'status', 'queued')
-    call('LPUSH', fill_list(queue, crashes), id)
-  end
-  told[#told + 1] = {id, kind, attempt, crashes, fails and 1 or 0}
-end
 local left = call('LLEN', list)
 if left == 0 then call('DEL', CANCELS .. server) end
 return {'reclaimed', moved, left, told, beat}

@@ -9,16 +9,16 @@ if not is_registered(server) then return 0 end
 for i = 2, #ARGV do
   local id = ARGV[i]
   if call('LREM', list, 1, id) == 1 then
-    local job = read(id, 'status', 'server', 'queue', 'crashes', 'cancel', 'type', 'unique_key')
+    local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key')
     local running = job[1] == 'processing' and job[2] == server
-    if running and job[5] then
-      finish(id, job[6], 'processing', 'cancelled', at, job[7])
+    if running and job[4] then
+      finish(id, job[5], 'processing', 'cancelled', at, job[6])
       call('HDEL', JOB .. id, 'cancel', 'server')
       call('SREM', CANCELS .. server, id)
     elseif running or job[1] == 'queued' then
       call('HSET', JOB .. id, 'status', 'queued')
       call('HDEL', JOB .. id, 'server')
-      call('RPUSH', fill_list(job[3], job[4]), id)
+      call('RPUSH', fill_list(job[3]), id)
       moved = moved + 1
     elseif not job[1] then
       note_lost(id, at)

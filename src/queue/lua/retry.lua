@@ -20,7 +20,7 @@ for i = 2, #ARGV do
     call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
     index_move({id}, kind, status, 'queued')
-    call('LPUSH', fill_list(queue, 0), id)
+    call('LPUSH', fill_list(queue), id)
     answers[#answers + 1] = {'queued'}
   end
 end

@@ -53,10 +53,9 @@ local function settle(id, token, what, text, delay)
     index_move({id}, kind, status, to)
     call('ZADD', SCHEDULED, due, id)
   else
-    local place = read(id, 'queue', 'crashes')
     call('HSET', JOB .. id, 'status', to, 'ready_at', at)
     call('HDEL', JOB .. id, 'server')
-    call('RPUSH', fill_list(place[1], place[2]), id)
+    call('RPUSH', fill_list(read(id, 'queue')[1]), id)
   end
   if cancelled and to ~= 'processing' then
     call('HDEL', JOB .. id, 'cancel')

@@ -1,12 +1,15 @@
 -- Takes ready jobs and starts them in one step: queued -> processing.
--- ARGV: server, suspects none|lane|alone, max crashes, id that BRPOPLPUSH brought or '', its queue,
+-- ARGV: server, suspects none|busy|empty, max crashes, id that BRPOPLPUSH brought or '', its queue,
 --       then per queue, in the order to fill up from: name, share of this take
--- Returns: {'fenced'} | {'taken', now ms, 1 if a suspect waits for an empty server, [paused ones of the queues], job, ..},
+--       suspects, the jobs on their last chance: none: it is the turn of the other jobs | busy: jobs run here, so that no
+--       suspect can start, but the server may be chosen to empty itself | empty: nothing runs here
+-- Returns: {'fenced'} | {'taken', now ms, 1 if this server is to empty itself, [paused ones of the queues], job, ..},
 --          a job being [field, value, .., id] as it was before the start, packed (MessagePack) into one text: both Redis
 --          and its client take far longer for an array
 -- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
 -- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher; a
--- call that is carried out so late that its fetched job was put back and taken again (it runs, and must keep its entry).
+-- call that is carried out so late that its fetched job was put back and taken again (it runs, and must keep its entry);
+-- a job that is blamed, and fails, for what another one beside it did.
 local server, suspects, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
@@ -35,18 +38,30 @@ local function drop(id, status, owner)
   if not status then note_lost(id, at) end
 end
 
-local function start(id)
-  local status, starts, owner
+-- Queues of which a job was found to be on its last chance.
+local found = {}
+
+-- Starts a job. One on its last chance that comes from an ordinary list goes to the suspects of that queue instead.
+local function start(id, queue)
+  local status, starts, owner, crashes
   local fields = try_call('HGETALL', JOB .. id)
   if not fields.err and is_id(id) then
     for i = 1, #fields, 2 do
       if fields[i] == 'status' then status = fields[i + 1]
       elseif fields[i] == 'starts' then starts = fields[i + 1]
-      elseif fields[i] == 'server' then owner = fields[i + 1] end
+      elseif fields[i] == 'server' then owner = fields[i + 1]
+      elseif fields[i] == 'crashes' then crashes = fields[i + 1]
+      end
     end
   end
   if status ~= 'queued' then
     drop(id, status, owner)
+    return false
+  end
+  if queue and is_last_chance(crashes, max_crashes) then
+    call('LREM', list, 1, id)
+    call('LPUSH', fill_list(queue) .. SUSPECTS, id)
+    found[queue] = true
     return false
   end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
@@ -64,7 +79,7 @@ for i = 6, #ARGV, 2 do left = left + tonumber(ARGV[i + 1]) end
 -- What BRPOPLPUSH has moved already comes first; without a free worker, or in a paused queue, it goes back in front.
 if fetched ~= '' and call('LPOS', list, fetched) then
   if left > 0 and not is_paused[fetched_from] then
-    if start(fetched) then left = left - 1 end
+    if start(fetched, fetched_from) then left = left - 1 end
   else
     local job = read(fetched, 'status', 'server')
     if job[1] == 'queued' then
@@ -76,7 +91,8 @@ if fetched ~= '' and call('LPOS', list, fetched) then
   end
 end
 
--- Whether this is the one server that empties itself for a queue's job on its last chance.
+-- Whether this is the one server that empties itself for the suspects of a queue. It stays the one until none is left or
+-- it is dead, so that all other servers go on with the other jobs.
 local function makes_room(queue)
   local chosen = call('GET', LAST_CHANCE .. queue)
   if chosen and chosen ~= server and is_registered(chosen) then return false end
@@ -84,25 +100,29 @@ local function makes_room(queue)
   return true
 end
 
--- At most one suspect, and one on its last chance only on an empty server, so that nobody else's crash is its end.
-if suspects ~= 'none' and left > 0 then
-  for i = 6, #ARGV, 2 do
-    local queue = WORK .. ARGV[i] .. SUSPECTS
-    local id = not is_paused[ARGV[i]] and call('LINDEX', queue, -1)
-    if id then
-      local alone = (tonumber(read(id, 'crashes')[1]) or 0) + 1 >= max_crashes
-      if alone and (suspects ~= 'alone' or #taken > 4) then
-        if makes_room(ARGV[i]) then taken[3] = 1 end
-      else
-        call('LPUSH', list, call('RPOP', queue))
-        if start(id) then
-          if call('GET', LAST_CHANCE .. ARGV[i]) == server then call('DEL', LAST_CHANCE .. ARGV[i]) end
-          if alone then return taken end
-          left = left - 1
-          break
-        end
-      end
+-- The suspects of a queue: one starts on an empty server only, and nothing beside it. Whether one was started. Another job
+-- among them (a list of version 0.4, or more crashes are allowed by now) is one like any other.
+local function take_suspects(queue)
+  local waiting = WORK .. queue .. SUSPECTS
+  while left > 0 and bytes < MAX_BYTES do
+    local id = call('LINDEX', waiting, -1)
+    if not id then return false end
+    local alone = is_last_chance(read(id, 'crashes')[1], max_crashes)
+    if alone and (suspects ~= 'empty' or #taken > 4) then
+      if makes_room(queue) then taken[3] = 1 end
+      return false
     end
+    call('LPUSH', list, call('RPOP', waiting))
+    if start(id) then
+      if call('EXISTS', waiting) == 0 then call('DEL', LAST_CHANCE .. queue) end
+      if alone then return true end
+      left = left - 1
+    end
+  end
+end
+if suspects ~= 'none' then
+  for i = 6, #ARGV, 2 do
+    if not is_paused[ARGV[i]] and take_suspects(ARGV[i]) then return taken end
   end
 end
 if taken[3] == 1 then return taken end
@@ -121,9 +141,12 @@ local function take(queue, number)
       left = 0
       return
     end
-    if start(ids[i]) then left = left - 1 end
+    if start(ids[i], queue) then left = left - 1 end
   end
 end
 for i = 6, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
 for i = 6, #ARGV, 2 do take(ARGV[i], left) end
+for queue in pairs(found) do
+  if suspects ~= 'none' and take_suspects(queue) then return taken end
+end
 return taken

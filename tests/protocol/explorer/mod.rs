@@ -145,7 +145,7 @@ const POISON: Scenario = Scenario {
         if (poison.status, poison.crashes) != (Status::Failed, scenario.max_crashes) {
             return Err(format!("the job that kills is {poison:?}"));
         }
-        if good.status != Status::Completed || good.crashes > 1 {
+        if good.status != Status::Completed || good.crashes >= scenario.max_crashes {
             return Err(format!("the job beside it is {good:?}"));
         }
         Ok(())

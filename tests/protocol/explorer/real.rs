@@ -29,6 +29,8 @@ use crate::wire::Wire;
 const FIRST_ID: u64 = 9_000_000_000_000_001;
 /// How often a call is made again while Redis does not answer.
 const TRIES: usize = 40;
+/// The token of an attempt at no job of the scenario.
+const LONG_AGO: u64 = 1_000_000;
 /// How many names a server can have one after the other.
 const NAMES: usize = 12;
 
@@ -88,7 +90,7 @@ pub struct Real {
     mint_server: ServerId,
     mint_store: Store,
     settlements: HashMap<(Job, u64, What), Settlement>,
-    rooms: HashMap<(Hands, bool), (usize, Suspects)>,
+    rooms: HashMap<(Hands, (bool, bool)), (usize, Suspects)>,
     _wire: Option<Wire>,
     /// Ends after everything above.
     _redis: RedisServer,
@@ -359,17 +361,25 @@ impl Real {
         let _: i64 = self.mint_store.run("DEL", &key, &[]);
         let _: i64 = self.mint_store.run("HSET", &key, &fields);
         let _: i64 = self.mint_store.run("LPUSH", WORK, &[&id(job)]);
-        let taken = self.mint.take(&self.mint_server, &shares(1), Suspects::None, 3, None).unwrap();
+        let taken = self.mint.take(&self.mint_server, &shares(1), Suspects::None, u32::MAX, None).unwrap();
         taken.unwrap().jobs.pop().unwrap()
     }
 
-    /// What a server with this in hand may take: asked of the real [`InHand`].
-    pub fn room(&mut self, hands: Hands, wants_empty: bool, workers: usize, max_crashes: u32) -> Room {
-        let key = (hands, wants_empty);
+    /// What a server with this in hand may take: asked of the real [`InHand`]. `waits`: whether it is to empty itself for a
+    /// job on its last chance, and whether it is the turn of the other jobs.
+    pub fn room(&mut self, hands: Hands, waits: (bool, bool), workers: usize, max_crashes: u32) -> Room {
+        let key = (hands, waits);
         let (jobs, suspects) = match self.rooms.get(&key) {
             Some(room) => *room,
             None => {
                 let in_hand = InHand::new(workers);
+                let (wants_empty, others_turn) = key.1;
+                if others_turn {
+                    let (lease, taken) = self.lease(0, LONG_AGO, max_crashes - 1);
+                    let attempt = taken.attempt_id();
+                    in_hand.add(lease, &Arc::new(taken), max_crashes);
+                    in_hand.remove([attempt]);
+                }
                 for (job, token, crashes, runs) in &key.0 {
                     let (lease, taken) = self.lease(*job, *token, *crashes);
                     let attempt = taken.attempt_id();
@@ -378,7 +388,7 @@ impl Real {
                         in_hand.free_worker(attempt);
                     }
                 }
-                in_hand.set_wants_empty(wants_empty);
+                in_hand.took(Room { jobs: 0, suspects: Suspects::NotYet }, wants_empty);
                 let room = in_hand.room();
                 self.rooms.insert(key, (room.jobs, room.suspects));
                 (room.jobs, room.suspects)

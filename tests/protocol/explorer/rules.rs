@@ -184,10 +184,13 @@ fn put_back(job: Option<&mut JobView>, charged: bool) {
 }
 
 fn take_over(jobs: &mut BTreeMap<String, JobView>, before: &View, dead: &str, limits: Limits) {
-    // The one with a crash on its record is to blame, if there is one; as it was when the server was declared dead.
+    // The one on its last chance is to blame, if there is one; as it was when the server was declared dead.
     let blamed = match before.beats[dead].strip_prefix('D') {
         Some(died) => died.split_once(':').map(|(_, id)| id.to_owned()),
-        None => before.running(dead).find(|id| before.jobs[*id].crashes > 0).map(str::to_owned),
+        None => before
+            .running(dead)
+            .find(|id| is_last_chance(before.jobs[*id].crashes, limits.max_crashes))
+            .map(str::to_owned),
     };
     for id in before.list(&in_progress(dead)).iter().take(limits.step) {
         if before.is_running(id, dead) {
@@ -198,6 +201,11 @@ fn take_over(jobs: &mut BTreeMap<String, JobView>, before: &View, dead: &str, li
                 .for_each(|job| job.status = Status::Failed);
         }
     }
+}
+
+/// Whether one more crash is a job's last.
+pub fn is_last_chance(crashes: u32, max_crashes: u32) -> bool {
+    crashes > 0 && crashes + 1 >= max_crashes
 }
 
 /// Who was declared dead stays dead, and nobody is but by who takes over.
@@ -226,7 +234,7 @@ fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
 /// Every job is in exactly one place, the right one, and in the right indexes; nobody else is there.
 ///
 /// `strays`: an entry may be left of a job that was cancelled in a fetcher's hand; whoever meets it drops it.
-pub fn check_state(view: &View, strays: bool) -> Rule {
+pub fn check_state(view: &View, strays: bool, limits: Limits) -> Rule {
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let lists = view.lists.iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)));
     let sets = view.sorted.iter().filter(|(key, _)| !key.starts_with("index:"));
@@ -236,7 +244,7 @@ pub fn check_state(view: &View, strays: bool) -> Rule {
     }
     for (id, job) in &view.jobs {
         let found = places.get(id.as_str()).map_or(&[][..], Vec::as_slice);
-        let right = found.iter().filter(|place| belongs(job, place)).count();
+        let right = found.iter().filter(|place| belongs(job, place, limits)).count();
         let fits = if strays { right >= 1 } else { right == 1 && found.len() == 1 };
         rule(fits, || format!("job {id} is in {found:?}: {job:?}"))?;
     }
@@ -244,10 +252,10 @@ pub fn check_state(view: &View, strays: bool) -> Rule {
     check_cancels(view)
 }
 
-fn belongs(job: &JobView, place: &str) -> bool {
+fn belongs(job: &JobView, place: &str, limits: Limits) -> bool {
     match job.status {
-        Status::Queued if place == WORK => job.crashes == 0,
-        Status::Queued if place == SUSPECTS => job.crashes > 0,
+        Status::Queued if place == WORK => true,
+        Status::Queued if place == SUSPECTS => is_last_chance(job.crashes, limits.max_crashes),
         // In a fetcher's hand.
         Status::Queued => place.starts_with("in_progress_queue:"),
         Status::Processing => place == in_progress(job.server.as_deref().unwrap_or("?")),

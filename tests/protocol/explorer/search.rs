@@ -142,7 +142,7 @@ impl Search {
     fn check(&mut self, state: &State) -> Result<(), String> {
         let (snapshot, world) = &**state;
         let view = self.real.view(*snapshot);
-        check_state(&view, self.scenario.cancels > 0)?;
+        check_state(&view, self.scenario.cancels > 0, self.scenario.limits())?;
         world.check(&view, &self.real)
     }
 

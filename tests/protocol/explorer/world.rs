@@ -9,7 +9,7 @@ use threadq::queue::{Changed, Settled, Suspects};
 
 use super::Scenario;
 use super::real::{Real, id, job};
-use super::rules::Effect;
+use super::rules::{Effect, is_last_chance};
 use super::step::{Answer, Job, Name, Slot, Step, What};
 use super::view::{SUSPECTS, View, WORK, in_progress};
 
@@ -27,6 +27,7 @@ struct Attempt {
     token: u64,
     /// As the job was when it was taken.
     crashes: u32,
+    on_last_chance: bool,
     /// Taken under this name.
     under: Name,
     arrival: Arrival,
@@ -65,6 +66,8 @@ struct Process {
     missing: Option<Job>,
     hands: Vec<Attempt>,
     wants_empty: bool,
+    /// A job on its last chance has run: before the next one it is the turn of the others.
+    others_turn: bool,
     /// It was refused under its name.
     fenced: bool,
     seen: BTreeMap<Name, Seen>,
@@ -235,7 +238,9 @@ impl World {
             Step::Settle(slot, job, token, what, answer) => {
                 return self.settle(slot, job, token, what, answer, real);
             }
-            Step::Again(slot, job, token, answer) => return self.again(slot, job, token, answer, real),
+            Step::Again(slot, job, token, answer) => {
+                return self.again(slot, job, token, answer, real);
+            }
             Step::Beat(slot) => return self.beat(slot, real),
             Step::Rejoin(slot) => {
                 let process = &mut self.processes[slot];
@@ -363,15 +368,17 @@ impl World {
         }
         let arrival = if answer == Answer::Heard { Arrival::AtOnce } else { Arrival::Missing };
         if answer == Answer::Heard {
-            if took.wants_empty_server || room.suspects == Suspects::Any {
-                process.wants_empty = took.wants_empty_server;
+            match room.suspects {
+                Suspects::None => process.others_turn = false,
+                Suspects::NotYet => process.wants_empty |= took.wants_empty_server,
+                Suspects::Any => process.wants_empty = took.wants_empty_server,
             }
-            process.wants_empty &= took.started.iter().all(|started| started.crashes == 0);
         }
         let attempts = took.started.iter().map(|started| Attempt {
             job: started.job,
             token: started.token,
             crashes: started.crashes,
+            on_last_chance: is_last_chance(started.crashes, scenario.max_crashes),
             under: process.name,
             arrival,
             sent: None,
@@ -398,7 +405,7 @@ impl World {
         let again = process.hands[at].sent.is_some();
         process.unknown.clear();
         match answer {
-            Answer::Heard => drop(process.hands.remove(at)),
+            Answer::Heard => process.drop_hand(at),
             Answer::Lost => process.hands[at].sent = Some(what),
         }
         let server = real.name(process.name).to_string();
@@ -421,7 +428,7 @@ impl World {
             // The worker parks the job instead, with the lease that it has.
             (Answer::Lost, _) => process.hands[at].sent = Some(What::Retry),
             (_, Settled::Now(Status::Processing)) => process.hands[at].token = next,
-            _ => drop(process.hands.remove(at)),
+            _ => process.drop_hand(at),
         }
         let server = real.name(process.name).to_string();
         Ok(Effect::Settled { server, id: id(job), token, what: None, again: false, answer: settled })
@@ -457,6 +464,7 @@ impl World {
     pub fn check(&self, view: &View, real: &Real) -> Result<(), String> {
         let mut tokens = Vec::new();
         for process in &self.processes {
+            process.check_last_chance()?;
             for attempt in &process.hands {
                 tokens.push((attempt.job, attempt.token));
                 let server = real.name(process.name).as_str();
@@ -508,7 +516,24 @@ impl Process {
     fn room(&self, scenario: &Scenario, real: &mut Real) -> Room {
         let here = self.hands.iter().filter(|attempt| attempt.is_here());
         let hands = here.map(|a| (a.job, a.token, a.crashes, a.sent.is_none())).collect();
-        real.room(hands, self.wants_empty, scenario.workers, scenario.max_crashes)
+        real.room(hands, (self.wants_empty, self.others_turn), scenario.workers, scenario.max_crashes)
+    }
+
+    /// An attempt has ended, and its outcome is written.
+    fn drop_hand(&mut self, at: usize) {
+        self.others_turn |= self.hands.remove(at).on_last_chance;
+    }
+
+    /// Nothing runs beside a job on its last chance. Where an answer comes after this server had given it up, it may.
+    fn check_last_chance(&self) -> Result<(), String> {
+        let here = || self.hands.iter().filter(|attempt| attempt.arrival == Arrival::AtOnce);
+        let alone = here().find(|attempt| attempt.on_last_chance);
+        match alone {
+            Some(alone) if here().count() > 1 => {
+                Err(format!("job {} is on its last chance, and not alone: {:?}", alone.job + 1, self.hands))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn gone(name: Name) -> Process {
@@ -519,6 +544,7 @@ impl Process {
             missing: None,
             hands: Vec::new(),
             wants_empty: false,
+            others_turn: false,
             fenced: false,
             seen: BTreeMap::new(),
             unknown: Vec::new(),
