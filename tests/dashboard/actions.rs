@@ -30,7 +30,7 @@ fn a_job_is_cancelled_sent_back_and_deleted() {
     let browser = Browser::open(&server, &format!("/jobs/{id}"));
     browser.click("button", "Cancel");
     browser.click("button", "Keep as it is");
-    browser.wait_until("the question is gone", "!document.querySelector('dialog[open]')");
+    browser.wait_until_answered();
     assert_eq!(server.job(id)["status"], "scheduled");
     browser.click("button", "Cancel");
     browser.click("button", "Cancel this job");
@@ -99,7 +99,7 @@ fn dead_letters_of_a_type_are_sent_back() {
     browser.wait_for_text("Retry 30 dead letters of type fail?");
     assert_eq!(server.count("failed"), 32, "it has only asked");
     browser.click("button", "Keep as it is");
-    browser.wait_until("the question is gone", "!document.querySelector('dialog[open]')");
+    browser.wait_until_answered();
     assert_eq!(server.count("failed"), 32);
     browser.click("button", "Retry all of type fail");
     browser.click("button", "Retry 30");
@@ -151,8 +151,9 @@ fn what_has_the_focus_stays_the_same_when_a_list_grows() {
     browser.tab_to(&focused.0, &focused.1);
     server.act("/queues/default/resume").expect(200);
     let new = with_dead_letters(&server, &[("panic", 1)]);
-    browser.wait_for_text(&new[0].to_string());
+    browser.wait_for_text("↑ 1 newer");
     assert_eq!(browser.focus(), focused);
+    browser.wait_until_gone(&new[0].to_string());
     browser.press("Space");
     browser.wait_for_text("Retry selected (1)");
     let checked = "document.querySelector('tbody :checked').dataset.select";

@@ -150,6 +150,13 @@ impl Browser {
         self.wait_until("it is drawn", &drawn);
     }
 
+    /// Waits until a question is gone, and the action that asked it has heard the answer: the browser tells the page a
+    /// while after the dialog has gone.
+    #[track_caller]
+    pub fn wait_until_answered(&self) {
+        self.wait_until("the question is gone", "!document.querySelector('dialog[open], [aria-busy]')");
+    }
+
     /// The first element with this role and name that assistive technology is told of.
     pub fn find(&self, role: &str, name: &str) -> Option<Element> {
         let root = self.ask("Runtime.evaluate", json!({"expression": "document"}));

@@ -217,7 +217,7 @@ fn the_keyboard_alone_is_enough() {
     browser.press("Enter");
     browser.wait_for_text("Retry 3 dead letters of type fail?");
     browser.press("Escape");
-    browser.wait_until("the question is gone", "!document.querySelector('dialog[open]')");
+    browser.wait_until_answered();
     assert_eq!(server.count("failed"), 3);
     browser.wait_for_focus("button", "Retry all of type fail");
     browser.press("Enter");

@@ -86,6 +86,27 @@ fn the_overview_shows_what_goes_on_and_what_went_on_after_a_reload_too() {
 }
 
 #[test]
+fn a_queue_that_no_server_takes_from_is_not_running() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    server.submit_job(json!({"type": "echo", "queue": "nowhere"}));
+    let browser = Browser::open(&server, "/");
+    browser.click("link", "1 queue that no server takes from");
+    browser.wait_until_drawn("Queues");
+    let states =
+        "[...document.querySelectorAll('tbody .status')].map((state) => state.innerText).sort().join()";
+    assert_eq!(browser.run(states), "no server takes from it,running");
+    browser.click("button", "Pause the queue nowhere");
+    browser.wait_for_text("paused, and no server takes from it");
+    let _other = TestServer::builder().redis(&redis).flag("queues", "nowhere").start();
+    browser.click("button", "Resume the queue nowhere");
+    browser.wait_until("it runs", &format!("{states} === 'running,running'"));
+    browser.go(&server, "/");
+    browser.wait_until_drawn("Overview");
+    browser.wait_until_gone("no server takes from");
+}
+
+#[test]
 fn a_jobs_page_tells_its_whole_story() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();

@@ -99,3 +99,118 @@ fn nothing_is_drawn_while_text_is_selected_or_a_button_is_held_down() {
     press("mouseReleased");
     browser.wait_until("it is drawn again", &format!("!({is_held})"));
 }
+
+/// The ids of the rows, in their order.
+const ROWS: &str = "[...document.querySelectorAll('tbody tr')].map((row) => Number(row.dataset.key))";
+/// How far down each row is.
+const PLACES: &str = "[...document.querySelectorAll('tbody tr')].map((row) => row.getBoundingClientRect().y)";
+
+/// The newest first.
+fn reversed(ids: &[u64]) -> Value {
+    json!(ids.iter().rev().collect::<Vec<_>>())
+}
+
+#[test]
+fn rows_stay_where_they_are_and_newer_jobs_wait_behind_a_button() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let old = server.submit_batch(&vec![json!({"type": "echo", "delay_ms": 3_600_000}); 30]);
+    let browser = Browser::open(&server, "/jobs");
+    browser.wait_for_text("page 1 of 2, 30 jobs");
+    let places = browser.run(PLACES);
+    let new = server.submit_batch(&vec![json!({"type": "echo", "delay_ms": 3_600_000}); 7]);
+    server.act(&format!("/jobs/{}/cancel", old[20])).expect(200);
+    browser.wait_for_text("↑ 7 newer");
+    let row = format!("document.querySelector('[data-key=\"{}\"]').innerText", old[20]);
+    browser.wait_until("its status changes in its place", &format!("{row}.includes('cancelled')"));
+    assert_eq!(browser.run(ROWS), reversed(&old[5..]));
+    assert_eq!(browser.run(PLACES), places, "nothing has moved");
+
+    // What comes next is what follows on the rows that are shown.
+    browser.click("link", "Older →");
+    browser.wait_for_text("page 2 of 2, 37 jobs");
+    assert_eq!(browser.run(ROWS), reversed(&old[..5]));
+    browser.click("link", "← Newer");
+    let all = [&old[12..], &new[..]].concat();
+    browser.wait_until(
+        "the first page is the newest",
+        &format!("JSON.stringify({ROWS}) === '{}'", reversed(&all)),
+    );
+
+    let newest = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
+    browser.click("button", "↑ 1 newer");
+    browser.wait_until("it is shown", &format!("{ROWS}[0] === {newest}"));
+    browser.wait_for_focus("heading", "Jobs");
+    browser.wait_until_gone("newer");
+}
+
+#[test]
+fn jobs_that_leave_a_list_stay_in_their_place_with_what_they_are_now() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let ids: Vec<u64> = (0..3).map(|_| server.submit("sleep", json!({"ms": 600_000}))).collect();
+    for id in &ids {
+        server.wait_for_status(*id, "processing");
+    }
+    let browser = Browser::open(&server, "/jobs?status=processing");
+    browser.wait_for_text("page 1 of 1, 3 jobs");
+    browser.wait_for_text("1 of 5");
+    server.act(&format!("/jobs/{}/cancel", ids[1])).expect(202);
+    browser.wait_for_text("page 1 of 1, 2 jobs");
+    let states = "[...document.querySelectorAll('tbody .status')].map((status) => status.innerText).join()";
+    browser.wait_until("it is shown", &format!("{states} === 'processing,cancelled,processing'"));
+    assert_eq!(browser.run(ROWS), reversed(&ids));
+
+    let dead =
+        server.submit_batch(&vec![json!({"type": "fail", "max_attempts": 1, "payload": {"times": 1}}); 3]);
+    for id in &dead {
+        server.wait_for_status(*id, "failed");
+    }
+    browser.go(&server, "/dead");
+    browser.click("checkbox", &format!("Select job {}", dead[1]));
+    browser.wait_for_text("Retry selected (1)");
+    server.act("/queues/default/pause").expect(200);
+    server.act(&format!("/jobs/{}/retry", dead[1])).expect(202);
+    server.delete(&format!("/jobs/{}", dead[2])).expect(204);
+    browser.wait_until("both are shown", &format!("{states} === 'deleted,queued'"));
+    assert_eq!(browser.run(ROWS), reversed(&dead));
+    browser.wait_for_text("Retry selected (0)");
+    assert_eq!(browser.run("document.querySelectorAll('tbody input:enabled').length"), 1);
+}
+
+#[test]
+fn large_texts_are_loaded_once_and_shown_within_bounds() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let text = format!("begin {} end", "x".repeat(300_000));
+    let id = server.submit_job(json!({"type": "echo", "payload": {"text": text}, "delay_ms": 3_600_000}));
+    let browser = Browser::open(&server, "/jobs");
+    browser.wait_for_text(&id.to_string());
+    browser.run(
+        "(() => {
+        const ask = window.fetch;
+        window.asked = [];
+        window.fetch = (path, options) => {
+            window.asked.push(path);
+            return ask(path, options);
+        };
+    })()",
+    );
+    browser.click("link", &id.to_string());
+    browser.wait_for_text("begin xxx");
+    browser.wait_for_text(&format!("threadq show {id} --server http://{}", server.addr()));
+    assert_eq!(browser.run("document.body.innerText.includes(' end')"), false);
+    assert_eq!(
+        browser.run("document.body.innerText.length > 100000 && document.body.innerText.length < 110000"),
+        true
+    );
+    browser.wait_until(
+        "it looked a few times",
+        "window.asked.filter((path) => path.includes('before=')).length >= 3",
+    );
+    let whole = format!("window.asked.filter((path) => path === '/jobs/{id}').length");
+    assert_eq!(browser.run(&whole), 1);
+    server.act(&format!("/jobs/{id}/cancel")).expect(200);
+    browser.wait_until("the change is shown", "document.querySelector('.status').innerText === 'cancelled'");
+    assert_eq!(browser.run(&whole), 2);
+}

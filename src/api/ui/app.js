@@ -125,13 +125,13 @@ function rough(ms) {
   return `${Math.max(1, Math.floor(ms / unit))} ${name}`;
 }
 
-const clock = (text) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const clock = (text, more = {}) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...more });
 
 /** JSON laid out, from its own text: so numbers keep all their digits. */
 function layOut(json) {
   let out = "", depth = 0;
   const line = () => "\n" + "  ".repeat(depth);
-  const tokens = json.match(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g) ?? [];
+  const tokens = json.match(/"(?:[^"\\]|\\.)*(?:"|$)|[[\]{},:]|[^\s[\]{},:"]+/g) ?? [];
   tokens.forEach((token, i) => {
     if (token === "{" || token === "[") {
       depth += 1;
@@ -272,7 +272,9 @@ function say(text, isError = false) {
 
 // ---- parts of views -------------------------------------------------------------------------------------------------
 
-const status = (name) => el("span", { class: `status ${name}` }, name);
+const status = (name) => el("span", { class: `status ${name}` }, name ?? "not readable");
+/** Which attempt of how many runs, or how many are over. */
+const attempts = (job) => job.attempts == null ? "–" : `${job.attempts + (job.status === "processing" ? 1 : 0)} of ${job.max_attempts ?? "–"}`;
 const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
 const button = (name, action, data = {}, attributes = {}) => {
   const all = { type: "button", "data-do": action, ...attributes };
@@ -303,23 +305,68 @@ function table(name, columns, rows, nothing, keys = []) {
 const lastPage = (total) => Math.max(1, Math.ceil(total / PAGE_SIZE));
 
 /** What is said in place of a page behind the last one. */
-function noSuchPage(path, filter, page, total) {
+function noSuchPage(path, filter, { page, total, before }) {
   const last = lastPage(total);
   const to = (target, name) => el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name);
-  return el("p", { class: "nothing" }, `There is no page ${number(page)}: the list has ${many(last, "page")}. Go to the `,
-    to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
+  const what = before ? "There is no older job." : `There is no page ${number(page)}: the list has ${many(last, "page")}.`;
+  return el("p", { class: "nothing" }, what, " Go to the ", to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
 }
 
-function pager(path, filter, page, total) {
+/** From which id on each page began that was gone to by "Older". */
+const begun = [];
+
+function pager(path, filter, { page, total, jobs, next }) {
   if (total === 0) return null;
-  const last = lastPage(total);
-  const to = (target, name, on) => (last > 1 || page > 1) && on
-    ? el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name)
+  const last = Math.max(page, lastPage(total));
+  begun[page + 1] = next;
+  const to = (target, name, isOn) => isOn
+    ? el("a", { href: `#${path}${query({ ...filter, page: target > 1 && target, before: target > 1 && begun[target] })}` }, name)
     : el("span", { class: "off" });
   return el("nav", { class: "pager", "aria-label": "Pages of this list" },
     to(page - 1, "← Newer", page > 1),
     el("span", {}, `page ${number(page)} of ${number(last)}, ${many(total, "job")}`),
-    to(page + 1, "Older →", page < last));
+    to(page + 1, "Older →", next !== null));
+}
+
+/** A job as listings show it, without its large texts; null if it is gone. */
+async function brief(id) {
+  const { jobs } = await api("GET", "/jobs" + query({ before: id + 1, limit: 1 }));
+  return jobs[0]?.id === id ? jobs[0] : null;
+}
+
+const isOver = ({ status }) => ["completed", "failed", "cancelled"].includes(status);
+/** Even if nothing seems to have changed, a page is read again after so long. */
+const REREAD = 30e3;
+/** So many of the jobs that have left a list are looked at each time. */
+const LOOKS = 5;
+
+/** Reads a page of a list. A page that is shown keeps its jobs, in their places, whatever comes and goes meanwhile: read
+ *  again are only the jobs themselves, and how many there are that are not shown. */
+async function readList(path, filter, { page, before }, old) {
+  const ask = (more) => api("GET", path + query({ ...filter, limit: PAGE_SIZE, ...more }));
+  if (!old?.jobs.length) {
+    const { jobs, total, next } = await ask(before ? { before } : { page: page ?? 1 });
+    return { jobs, total, next, before, page: Number(page) || 1, listed: new Date(), listedTotal: total, newer: 0, read: Date.now() };
+  }
+  const first = old.jobs[0].id;
+  const { total, jobs: newest } = await ask({ limit: 1 });
+  const newer = Math.max(total - old.listedTotal, newest[0]?.id > first ? 1 : 0);
+  if (total === old.total && old.jobs.every(isOver) && Date.now() - old.read < REREAD) return { ...old, newer };
+  const found = new Map((await ask({ before: first + 1 })).jobs.map((job) => [job.id, job]));
+  const left = old.jobs.filter((job) => !found.has(job.id) && !(job.hasLeft && isOver(job)));
+  left.sort((a, b) => (a.looked ?? 0) - (b.looked ?? 0));
+  for (const job of left.slice(0, LOOKS)) {
+    const there = await brief(job.id);
+    found.set(job.id, { ...(there ?? { ...job, status: "deleted" }), hasLeft: true, looked: Date.now() });
+  }
+  return { ...old, jobs: old.jobs.map((job) => found.get(job.id) ?? job), total, newer, read: Date.now() };
+}
+
+/** Above a list: of when it is, and a button for what has come since. There is room for the button from the start. */
+function news({ jobs, listed, newer, page }, isCounted) {
+  if (!jobs.length) return null;
+  return el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
+    page === 1 && newer > 0 && button(isCounted ? `↑ ${number(newer)} newer` : "↑ newer jobs", "newest"));
 }
 
 const types = new Set();
@@ -461,12 +508,12 @@ const overview = {
   title: "Overview",
   every: 2000,
   async read() {
-    const [stats, history, running] = await Promise.all(
-      [api("GET", "/stats"), api("GET", "/stats/history"), api("GET", "/jobs?status=processing&limit=100")]);
+    const [stats, history, doing] = await Promise.all(
+      [api("GET", "/stats"), api("GET", "/stats/history"), api("GET", "/stats/workers")]);
     remember(stats.counts);
-    return { stats, minutes: history.minutes, running };
+    return { stats, minutes: history.minutes, doing };
   },
-  render({ stats, minutes, running }) {
+  render({ stats, minutes, doing }) {
     const { counts, servers } = stats;
     const times = minutes.map(({ at }) => clock(at));
     const of = (name, kind = name, pick = (minute) => minute[name]) => ({ name, kind, values: minutes.map(pick) });
@@ -481,6 +528,7 @@ const overview = {
     const workers = servers.reduce((sum, server) => sum + server.workers, 0);
     const busy = servers.reduce((sum, server) => sum + server.busy, 0);
     const paused = stats.queues.filter((queue) => queue.paused);
+    const stuck = stats.queues.filter((queue) => queue.servers === 0 && queue.queued > 0);
     const isUnused = STATUSES.every((name) => counts[name] === 0) && minutes.every((minute) => minute.submitted === 0);
     return [
       el("ul", { class: "tiles", "aria-label": "Jobs by status" }, STATUSES.map((name) =>
@@ -490,28 +538,29 @@ const overview = {
         el("span", {}, el("strong", {}, perSecond(rate("completed") ?? rateOfMinute(minutes, "completed"))), " completed"),
         el("span", {}, el("strong", {}, perSecond(rate("failed") ?? rateOfMinute(minutes, "failed"))), " failed"),
         el("span", {}, el("strong", {}, `${number(busy)} of ${number(workers)}`), " workers busy"),
-        paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`))),
+        paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`)),
+        stuck.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(stuck.length, "queue")} that no server takes from`))),
       isUnused ? firstSteps() : el("div", { class: "charts" },
         chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
         chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number),
         chart("Wait for a worker", times, quantiles("wait"), duration),
         chart("Run time", times, quantiles("run"), duration)),
-      serversPart(servers, running),
+      serversPart(doing.servers),
     ];
   },
 };
 
-function serversPart(servers, running) {
+function serversPart(servers) {
   const rows = servers.map((server) => {
-    const own = running.jobs.filter((job) => job.server === server.id);
+    const own = server.threads ?? [];
     return [
       el("span", { class: "mono" }, server.id),
       el("span", {}, el("meter", { min: 0, max: Math.max(1, server.workers), value: server.busy, "aria-hidden": "true" }), ` ${server.busy} of ${server.workers}`),
       duration(server.beat_age_ms),
       time(server.started_at),
       own.length
-        ? el("ul", { class: "doing" }, own.slice(0, 10).map((job) => el("li", {}, jobLink(job.id), ` ${job.type}, `, duration(now() - Date.parse(job.started_at)))),
-          own.length > 10 && el("li", {}, el("a", { href: "#/jobs?status=processing" }, `and ${own.length - 10} more`)))
+        ? el("ul", { class: "doing" }, own.slice(0, 10).map((one) => el("li", { "data-key": one.job }, jobLink(one.job), ` ${one.type}, `, duration(one.for_ms))),
+          own.length > 10 && el("li", {}, el("a", { href: "#/servers" }, `and ${own.length - 10} more`)))
         : "–",
     ];
   });
@@ -552,15 +601,22 @@ const DOING = {
   backing_off: ["waits for its next attempt", "retrying"],
 };
 
+/** Whether jobs of a queue are taken. */
+function queueState({ paused, servers }) {
+  if (servers === 0) return el("span", { class: "status stuck" }, paused ? "paused, and no server takes from it" : "no server takes from it");
+  return el("span", { class: `status ${paused ? "paused" : "open"}` }, paused ? "paused" : "running");
+}
+
 const queues = {
   title: "Queues",
   every: 2000,
   read: () => api("GET", "/queues"),
-  render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["State"], ["Action", "act"]], queues.map((queue) => [
+  render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["Servers", "n wide"], ["State", "state"], ["Action", "act"]], queues.map((queue) => [
     el("span", { class: "mono" }, queue.name),
     number(queue.queued),
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
-    el("span", { class: `status ${queue.paused ? "paused" : "open"}` }, queue.paused ? "paused" : "running"),
+    number(queue.servers),
+    queueState(queue),
     button(queue.paused ? "Resume" : "Pause", queue.paused ? "resume" : "pause", { queue: queue.name, key: "switch" },
       { "aria-label": `${queue.paused ? "Resume" : "Pause"} the queue ${queue.name}` }),
   ]), "There is no queue yet.", queues.map((queue) => queue.name)),
@@ -581,30 +637,37 @@ const jobs = {
       el("label", {}, "Job id ", el("input", { name: "id", inputmode: "numeric", pattern: "[0-9]+", required: true, size: 17, autocomplete: "off" })),
       el("button", {}, "Open")),
   ],
-  read: ({ status, type, page }) => api("GET", "/jobs" + query({ status, type, page: page ?? 1, limit: PAGE_SIZE })),
-  render({ jobs, page, total }, { status: wanted, type }) {
+  read: ({ status, type, ...given }, old) => readList("/jobs", { status, type }, given, old),
+  render(list, { status: wanted, type }) {
+    const { jobs, page, total, before } = list, filter = { status: wanted, type };
     learnTypes(jobs);
-    if (page > lastPage(total)) return [noSuchPage("/jobs", { status: wanted, type }, page, total)];
+    if (!jobs.length && (before || page > lastPage(total))) return noSuchPage("/jobs", filter, list);
     const rows = jobs.map((job) => [
-      jobLink(job.id), job.type, job.queue, status(job.status), `${job.attempts} of ${job.max_attempts}`, time(job.created_at),
-      el("span", { class: "line" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
+      jobLink(job.id), job.type, job.queue, status(job.status), attempts(job), time(job.created_at),
+      el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
-      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, wanted || type ? "No job matches." : noJob(), jobs.map((job) => job.id)),
-      pager("/jobs", { status: wanted, type }, page, total)];
+      // Of jobs that go on by themselves as many leave the list as come.
+      news(list, !wanted || isOver({ status: wanted })),
+      table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status", "state"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, wanted || type ? "No job matches." : noJob(), jobs.map((job) => job.id)),
+      pager("/jobs", filter, list)];
   },
 };
 
 const job = {
   title: "Job",
   every: 2000,
-  read: ({ id }) => api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true),
+  // Its large texts are read again only if something has changed.
+  async read({ id }, old) {
+    if (old && mark(await brief(old.value.id)) === mark(old.value)) return old;
+    return api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true);
+  },
   render({ value: job, text }) {
     const raw = members(text);
     const ended = ["completed", "failed", "cancelled"].includes(job.status);
     const can = (name, action, on, danger) => on && button(name, action, { id: job.id }, { class: danger ? "danger" : "" });
     const facts = [
       ["Type", job.type], ["Queue", el("span", { class: "mono" }, job.queue)],
-      ["Attempts", `${job.attempts} of ${job.max_attempts}`],
+      [job.status === "processing" ? "Attempt" : "Attempts", attempts(job)],
       job.crashes > 0 && ["Crashes of its server", job.crashes],
       ["Time limit", duration(job.timeout_ms)],
       job.unique_key && ["Unique key", job.unique_key],
@@ -612,7 +675,9 @@ const job = {
       job.finished_at && job.started_at && ["Last run took", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
     ].filter(Boolean);
     const json = (name, title) => el("section", {}, el("h2", {}, title),
-      el("pre", { tabindex: 0, role: "region", "aria-label": title }, layOut(raw[name] ?? "null")));
+      el("pre", { tabindex: 0, role: "region", "aria-label": title }, layOut((raw[name] ?? "null").slice(0, LONGEST_TEXT))),
+      raw[name]?.length > LONGEST_TEXT && el("p", { class: "facts" }, `The first ${number(LONGEST_TEXT)} of ${many(raw[name].length, "character")}. All: `,
+        el("span", { class: "mono" }, `threadq show ${job.id} --server ${location.origin}`)));
     return [
       el("p", { class: "jobhead" }, status(job.status), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
         can("Retry", "retry", job.status === "failed" || job.status === "cancelled"),
@@ -629,6 +694,12 @@ const job = {
     ];
   },
 };
+
+/** What tells whether a job is as it was. */
+const mark = (job) => job && JSON.stringify([job.status, job.attempts, job.crashes, job.scheduled_at, job.started_at, job.finished_at, job.server]);
+
+/** So much of a payload or result is shown: more would make the browser slow. */
+const LONGEST_TEXT = 100_000;
 
 /** What happened to a job and what will, in its order. */
 function timeline(job) {
@@ -648,24 +719,29 @@ const dead = {
   title: "Dead letters",
   every: 3000,
   head: ({ type }) => el("form", { class: "filter", "data-filter": "/dead", role: "search", "aria-label": "Which dead letters" }, typeFilter(type), el("button", {}, "Show")),
-  read: ({ type, page }) => api("GET", "/dlq" + query({ type, page: page ?? 1, limit: PAGE_SIZE })),
-  render({ jobs, page, total }, { type }) {
+  read: ({ type, ...given }, old) => readList("/dlq", { type }, given, old),
+  render(list, { type }) {
+    const { jobs, page, total, before } = list;
     learnTypes(jobs);
-    if (page > lastPage(total)) return [noSuchPage("/dead", { type }, page, total)];
-    const all = jobs.length > 0 && jobs.every((job) => selected.has(job.id));
+    if (!jobs.length && (before || page > lastPage(total))) return noSuchPage("/dead", { type }, list);
+    const there = jobs.filter((job) => job.status === "failed");
+    for (const job of jobs) if (job.status !== "failed") selected.delete(job.id);
+    const all = there.length > 0 && there.every((job) => selected.has(job.id));
     const whose = type ? ` of type ${type}` : "";
     const rows = jobs.map((job) => [
-      el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), "aria-label": `Select job ${job.id}` }),
-      jobLink(job.id), job.type, job.attempts, time(job.finished_at), [el("span", { class: "narrow" }, job.type), el("span", { class: "line" }, job.last_error ?? "")]]);
+      el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), disabled: job.status !== "failed", "aria-label": `Select job ${job.id}` }),
+      jobLink(job.id), job.type, attempts(job), time(job.finished_at),
+      [el("span", { class: "narrow" }, job.type), job.status === "failed" ? el("span", { class: "line" }, job.last_error ?? "") : status(job.status)]]);
     return [
       el("p", { class: "acts bar" },
         button(`Retry selected (${number(selected.size)})`, "retry-some", {}, { disabled: selected.size === 0 }),
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
         button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
         button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
+      news(list, true),
       table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" }), "check"], ["Id", "tight"], ["Type", "name wide"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
-      pager("/dead", { type }, page, total)];
+      pager("/dead", { type }, list)];
   },
 };
 
@@ -690,6 +766,9 @@ async function retryDead(wanted, words) {
 const ofType = (type) => type ? { wanted: { type }, words: ` of type ${type}` } : { wanted: {}, words: "" };
 
 const actions = {
+  async newest() {
+    document.querySelector("h1").focus();
+  },
   async skip() {
     byId("main").focus();
   },
@@ -760,13 +839,14 @@ document.addEventListener("click", async (event) => {
   }
   underWay.delete(action);
   document.querySelectorAll("[data-do][aria-busy]").forEach(markBusy);
-  if (target.dataset.do !== "skip") refresh();
+  // What a person has changed is seen at once.
+  if (target.dataset.do !== "skip") refresh(true);
 });
 
 document.addEventListener("change", (event) => {
   const { select } = event.target.dataset;
   if (!select) return;
-  const boxes = select === "all" ? [...document.querySelectorAll("tbody [data-select]")] : [event.target];
+  const boxes = select === "all" ? [...document.querySelectorAll("tbody [data-select]:enabled")] : [event.target];
   for (const box of boxes) {
     const id = Number(box.dataset.select);
     event.target.checked ? selected.add(id) : selected.delete(id);
@@ -857,12 +937,12 @@ function draw(isWanted = false) {
 }
 
 /** Reads anew and draws, and again after a while. Only the newest of several calls goes on. */
-async function refresh() {
+async function refresh(isAnew = false) {
   clearTimeout(timer);
   const mine = ++turn, page = shown, isFirst = page.data === null;
   page.asked ??= performance.now();
   try {
-    const data = await page.view.read(page.given, page.data);
+    const data = await page.view.read(page.given, isAnew ? null : page.data);
     if (mine !== turn) return;
     Object.assign(page, { data, at: performance.now(), trouble: null });
     draw(isFirst);
