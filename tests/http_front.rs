@@ -164,3 +164,58 @@ fn probes_and_the_dashboard_need_no_token_and_tell_nothing() {
     // An outage of Redis is no reason to start the server again.
     server.get("/healthz").expect(200);
 }
+
+/// What lies in a folder.
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn no_cleaner_of_temporary_files_finds_anything_of_the_server() {
+    let redis = TestRedis::start();
+    let temporary = TempDir::new();
+    let folder = temporary.join("tmp");
+    std::fs::create_dir(&folder).expect("a folder");
+    let mut server =
+        TestServer::builder().redis(&redis).env("TMPDIR", folder.to_str().expect("a name")).start();
+    server.get("/stats").expect(200);
+    assert_eq!(names_in(&folder), [""; 0], "the server has left something there");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    // More at a time than there can be kept connections from before.
+    let ids: Vec<u64> = (0..16).map(|_| server.submit("sleep", json!({"ms": 300}))).collect();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let ask = |id: u64| {
+            let mut connection = http::Connection::open(server.addr()).expect("connects");
+            let path = format!("/jobs/{id}?wait=30s");
+            let waited = connection.request("GET", &path, &[], None).expect("an answer").status;
+            let after = ["/stats", "/healthz", "/readyz"];
+            let after =
+                after.map(|path| connection.request("GET", path, &[], None).expect("an answer").status);
+            [&[waited][..], &after].concat()
+        };
+        let clients: Vec<_> = ids.into_iter().map(|id| scope.spawn(move || ask(id))).collect();
+        clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+    });
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    std::fs::create_dir(&folder).expect("a folder");
+    server.kill9();
+    assert_eq!(names_in(&folder), [""; 0]);
+}
+
+#[test]
+fn the_server_starts_whatever_the_folder_for_temporary_files_is_like() {
+    let redis = TestRedis::start();
+    let place = TempDir::new();
+    let long = place.join(&"long".repeat(60)).join("deeper");
+    std::fs::create_dir_all(&long).expect("a folder");
+    let file = place.join("file");
+    std::fs::write(&file, "").expect("a file");
+    for folder in [place.join("missing"), long.clone(), file, "/proc".into(), "".into(), "relative".into()] {
+        let name = folder.to_str().expect("a name");
+        let server = TestServer::builder().redis(&redis).env("TMPDIR", name).start();
+        server.get("/stats").expect(200);
+        server.get("/healthz").expect(200);
+    }
+    assert_eq!(names_in(&long), [""; 0]);
+}

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
+use super::door::Door;
 use crate::threads;
 
 /// Threads that answer requests. Each waits for Redis once per request, so a few keep it busy.
@@ -25,29 +26,26 @@ type Answer = Box<dyn Fn(tiny_http::Request) + Send + Sync>;
 /// The tiny_http that is used now, and how to get another one.
 pub struct Inner {
     answer: Answer,
-    /// Only this user may enter: the sockets in it lead past the gate.
-    folder: PathBuf,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    current: Option<Arc<tiny_http::Server>>,
-    starts: usize,
+    current: Option<Arc<TinyHttp>>,
     is_stopped: bool,
+}
+
+/// One tiny_http with the way to it.
+struct TinyHttp {
+    /// Dropped before the door, which wakes its accept thread for the last time.
+    server: tiny_http::Server,
+    door: Door,
 }
 
 impl Inner {
     /// Every request will be given to `answer`. Nothing is started yet.
-    ///
-    /// # Errors
-    /// Where no private folder can be made.
-    pub fn new(answer: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> io::Result<Arc<Inner>> {
-        use std::os::unix::fs::DirBuilderExt;
-        let name = format!("threadq-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        let folder = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        Ok(Arc::new(Inner { answer: Box::new(answer), folder, state: Mutex::default() }))
+    pub fn new(answer: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> Arc<Inner> {
+        Arc::new(Inner { answer: Box::new(answer), state: Mutex::default() })
     }
 
     /// Starts tiny_http, or another one in its place. Gives the socket that it listens on.
@@ -60,45 +58,42 @@ impl Inner {
             return Err(io::Error::other("stopped"));
         }
         threads::ask_for(TINY_HTTP_THREADS + THREADS).map_err(|(_, error)| error)?;
-        // When the last thread lets go of one, its socket's file is removed: so each has its own.
-        let socket = self.folder.join(format!("{}.sock", state.starts));
-        state.starts += 1;
-        let server = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::http_unix(&socket)))
+        let (listener, door) = Door::open()?;
+        let server = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)))
             .map_err(|_| io::Error::other("tiny_http panicked"))?
             .map_err(|error| io::Error::other(error.to_string()))?;
-        let server = Arc::new(server);
+        let server = Arc::new(TinyHttp { server, door });
         state.current = Some(server.clone());
         for number in 0..THREADS {
             let (inner, server) = (self.clone(), server.clone());
             Builder::new().name(format!("api-{number}")).spawn(move || inner.serve(&server))?;
         }
-        Ok(socket)
+        Ok(server.door.path().to_owned())
     }
 
     /// Ends its threads. Those that answer a request end with it.
     pub fn stop(&self) {
         let mut state = self.state();
         state.is_stopped = true;
-        if let Some(server) = state.current.take() {
+        if let Some(current) = state.current.take() {
             // Each call frees one thread.
-            (0..THREADS).for_each(|_| server.unblock());
+            (0..THREADS).for_each(|_| current.server.unblock());
         }
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 
-    fn serve(&self, server: &Arc<tiny_http::Server>) {
+    fn serve(&self, own: &Arc<TinyHttp>) {
         loop {
             // An error is one of accepting a connection, which was the last one then.
-            match server.recv_timeout(RETIREMENT) {
+            match own.server.recv_timeout(RETIREMENT) {
                 Ok(Some(request)) => (self.answer)(request),
-                Ok(None) | Err(_) if !self.is_current(server) => return,
+                Ok(None) | Err(_) if !self.is_current(own) => return,
                 Ok(None) | Err(_) => {}
             }
         }
     }
 
-    fn is_current(&self, server: &Arc<tiny_http::Server>) -> bool {
-        self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, server))
+    fn is_current(&self, own: &Arc<TinyHttp>) -> bool {
+        self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, own))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -6,6 +6,7 @@
 
 mod body;
 mod dead_letters;
+mod door;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod gate;
@@ -184,7 +185,7 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
     let inner = Inner::new({
         let (api, waiting, upstreams) = (api.clone(), waiting.clone(), upstreams.clone());
         move |request| api.handle(request, &waiting, &upstreams)
-    })?;
+    });
     upstreams.lead_to(inner.start()?);
     upstreams.revive_with({
         // It holds the connections too, through what answers.

@@ -227,6 +227,7 @@ impl Connection<'_> {
             body,
             is_head: head.is_head,
             is_safe: head.is_safe,
+            is_probe: head.is_probe,
         };
         let deadline = Instant::now() + self.gate.limits.request_time;
         let head_length = self.gate.upstreams.exchange(&request, &mut self.answer, deadline)?;

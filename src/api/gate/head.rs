@@ -4,9 +4,9 @@
 //! goes on, framing that can be read in two ways) is refused here. A proxy and a server that read one request differently
 //! are how requests are smuggled, so nothing is repaired: what is not exactly right is refused.
 
-use super::HELLO_PATH;
 use super::refusal::Refusal;
 use super::target;
+use super::{HELLO_PATH, PROBES};
 
 /// Request line and headers together.
 pub(super) const MAX_HEAD: usize = 16 << 10;
@@ -79,6 +79,8 @@ pub(super) struct Head {
     pub is_head: bool,
     /// GET or HEAD: sending it twice does no harm.
     pub is_safe: bool,
+    /// Asks whether all is well.
+    pub is_probe: bool,
     pub is_http_1_0: bool,
     /// The client wants to keep the connection.
     pub keep_alive: bool,
@@ -135,6 +137,7 @@ pub(super) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     Ok(Head {
         is_head: method == "HEAD",
         is_safe: method == "GET" || method == "HEAD",
+        is_probe: target.path.split('?').next().is_some_and(|path| PROBES.contains(&path)),
         is_http_1_0,
         keep_alive: !fields.close && (!is_http_1_0 || fields.keep_alive),
         // HTTP/1.0 has no 100 Continue.
@@ -285,6 +288,7 @@ mod tests {
         let expected = Head {
             is_head: false,
             is_safe: false,
+            is_probe: false,
             is_http_1_0: false,
             keep_alive: false,
             expects_continue: true,

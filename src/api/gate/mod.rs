@@ -17,8 +17,8 @@
 //! * `upstream`: the connections to tiny_http.
 //! * `refusal`: the errors that the gate answers itself.
 //!
-//! It knows nothing of jobs, and only one path: [`HELLO_PATH`], and one header of its own, by which a request that
-//! waits finds out that its client has gone.
+//! It knows nothing of jobs, and few paths: [`HELLO_PATH`] and those of probes; and one header of its own, by which a
+//! request that waits finds out that its client has gone.
 
 mod buffer;
 mod chunked;
@@ -52,6 +52,9 @@ pub use upstream::{Parked, Upstreams};
 /// The API must answer `GET` of this path with 204 at once: it shows that a new connection to tiny_http is served.
 /// From outside it does not exist.
 pub const HELLO_PATH: &str = "/-/hello";
+/// Whether all is well is asked for on a new connection to tiny_http each time: a kept one would tell nothing of those that
+/// other requests may need.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 /// A connection's thread needs about 10 KiB, twice that in a debug build.
 const STACK_SIZE: usize = 96 << 10;

@@ -714,6 +714,22 @@ fn stopping_closes_idle_connections_and_answers_what_is_under_way() {
 }
 
 #[test]
+fn probes_ask_on_a_new_connection() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    assert_eq!(client.get("/first").status, 200);
+    assert_eq!(client.get("/healthz").body, b"GET /healthz");
+    assert_eq!(server.gate.shared.upstreams.idle_count(), 1, "the connection of a probe is not kept");
+    std::fs::remove_file(server.directory.join("api.sock")).unwrap();
+    assert_eq!(client.get("/second").status, 200, "on the kept connection");
+    for probe in ["/healthz", "/readyz", "/readyz?x=1"] {
+        let mut client = server.client();
+        client.send(format!("GET {probe} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(client.answer().unwrap().status, 503, "{probe}");
+    }
+}
+
+#[test]
 fn stopping_does_not_wait_longer_than_its_grace() {
     let server = Server::start(Limits::default());
     let mut busy = server.client();

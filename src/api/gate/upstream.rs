@@ -85,6 +85,8 @@ pub(super) struct Outgoing<'a> {
     pub is_head: bool,
     /// Sending it twice does no harm.
     pub is_safe: bool,
+    /// It goes out on a new connection, which is not kept.
+    pub is_probe: bool,
 }
 
 impl Upstreams {
@@ -144,6 +146,10 @@ impl Upstreams {
         deadline: Instant,
     ) -> Result<usize, Refusal> {
         let mut place = self.take_place(request.client, deadline)?;
+        if request.is_probe {
+            let mut own = self.open(deadline).map_err(|_| Refusal::Overloaded)?;
+            return exchange_on(&mut own, request, answer).map_err(|_| Refusal::Overloaded);
+        }
         if let Some(mut kept) = place.connection.take() {
             match exchange_on(&mut kept, request, answer) {
                 Ok(head_length) => {
@@ -274,6 +280,12 @@ impl Upstreams {
     #[cfg(test)]
     pub(super) fn queue_length(&self) -> usize {
         self.pool().queue.len()
+    }
+
+    /// How many kept connections nobody uses.
+    #[cfg(test)]
+    pub(super) fn idle_count(&self) -> usize {
+        self.pool().idle.len()
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
