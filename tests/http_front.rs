@@ -219,3 +219,42 @@ fn the_server_starts_whatever_the_folder_for_temporary_files_is_like() {
     }
     assert_eq!(names_in(&long), [""; 0]);
 }
+
+#[test]
+fn the_check_of_the_image_needs_no_token_and_no_redis() {
+    let dockerfile =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile")).expect("there");
+    let check = dockerfile.lines().find(|line| line.starts_with("HEALTHCHECK ")).expect("a check");
+    let words = check.split_once("CMD ").expect("a command").1;
+    let words: Vec<String> = serde_json::from_str(words).expect("in JSON, so that it needs no shell");
+    assert_eq!(words[0], "threadq");
+
+    let redis = TestRedis::start();
+    let dir = TempDir::new();
+    let token = dir.join("token");
+    std::fs::write(&token, "s3cret-t0ken\n").expect("written");
+    let token = token.to_str().expect("a name");
+    let mut server = TestServer::builder().redis(&redis).env("THREADQ_API_TOKEN_FILE", token).start();
+    let run = |words: &[&str]| {
+        let mut command = common::server::program(&dir);
+        command.args(words).env("THREADQ_API_TOKEN_FILE", token);
+        command.env("THREADQ_SERVER", format!("http://{}", server.addr()));
+        common::server::finish(command)
+    };
+    let check: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+    assert_eq!(run(&check).code, Some(0));
+    // With the token from the same file the other commands work too.
+    assert_eq!(run(&["stats"]).code, Some(0));
+    let submitted = run(&["enqueue", "echo", "--wait"]);
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+
+    redis.kill9();
+    eventually(LIMIT, "the server is not ready", || run(&["health", "--ready"]).code == Some(1));
+    let done = run(&check);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "ok\n"));
+    let addr = server.addr();
+    server.kill9();
+    let mut command = common::server::program(&dir);
+    command.args(&check).env("THREADQ_SERVER", format!("http://{addr}"));
+    assert_eq!(common::server::finish(command).code, Some(1));
+}

@@ -34,6 +34,8 @@ pub(super) struct Command {
 pub(super) enum Run {
     /// Asks a server.
     Client(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
+    /// Asks a server for what needs no token.
+    Probe(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
     /// Needs nothing.
     Alone(fn(&Args, &mut Console) -> Result<ExitCode, Error>),
     /// Has the settings of a server as flags too, and takes its command line apart itself.
@@ -72,7 +74,7 @@ impl Command {
 
     /// Its own flags and those that come with its kind of command, without settings.
     fn own_flags(&self) -> impl Iterator<Item = Flag> {
-        let server = matches!(self.run, Run::Client(_)).then_some(SERVER);
+        let server = matches!(self.run, Run::Client(_) | Run::Probe(_)).then_some(SERVER);
         self.flags.iter().copied().chain(server).chain([HELP])
     }
 

@@ -91,7 +91,9 @@ impl<R: BufRead> Batches<R> {
                 return Err(wrong("is longer than 64 MiB, the most that a server takes".to_owned()));
             }
             self.read += length;
-            let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is no UTF-8".to_owned()))?.trim();
+            let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is no UTF-8".to_owned()))?;
+            // Some editors write a byte order mark at the start of a file.
+            let text = if line == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text }.trim();
             if text.is_empty() {
                 continue;
             }
@@ -305,6 +307,24 @@ mod tests {
         let expected = r#"{"jobs":[{"type": "a", "payload": 1.00000000000000000000001},{"type": "b"}]}"#;
         assert_eq!(request.body, expected);
         assert!(request.header("idempotency-key").unwrap().ends_with("-1"));
+    }
+
+    #[test]
+    fn one_byte_order_mark_in_front_of_the_first_line_is_skipped() {
+        let server = FakeServer::start(&[(202, r#"{"job_ids": [17]}"#); 4]);
+        let job = "{\"type\": \"a\"}";
+        let read = |text: String| server.run_with_stdin(&["enqueue", "--file", "-"], text.as_bytes()).code;
+        for text in [format!("\u{feff}{job}\n"), format!("\u{feff}\r\n{job}\r\n"), format!("\u{feff} {job}")]
+        {
+            assert_eq!(read(text.clone()), 0, "{text:?}");
+            assert_eq!(server.request().body, format!("{{\"jobs\":[{job}]}}"), "{text:?}");
+        }
+        for text in [format!("\u{feff}\u{feff}{job}\n"), format!("\n\u{feff}{job}\n")] {
+            assert_ne!(read(text.clone()), 0, "{text:?}");
+        }
+        let file = Jobs::new("mark", &format!("\u{feff}{job}\n"));
+        assert_eq!(file.enqueue(&server, &[]).code, 0);
+        assert_eq!(read("\u{feff}".to_owned()), read(String::new()), "nothing but the mark is an empty file");
     }
 
     #[test]

@@ -5,24 +5,42 @@ use super::error::Error;
 use crate::client::DEFAULT_SERVER;
 // Below the typed client: a command shows the JSON as it came.
 pub(super) use crate::client::{Answer, Transport as Client, Unserved};
+use crate::config::token_in_file;
 use crate::http_url::shown;
 
-/// The way to the server that `--server` or the environment names.
+/// The way to the server that `--server` or the environment names, with the token that the environment gives.
 pub(super) fn connect(server: Option<&str>, console: &Console) -> Result<Client, Error> {
+    let client = connect_without_token(server, console)?;
+    let wrong = |name: &str, why: &str| Error::Usage(format!("{name}: {why}"));
+    let (name, token) = match (console.env("THREADQ_API_TOKEN"), console.env("THREADQ_API_TOKEN_FILE")) {
+        // As `serve` does: which of them would win is not obvious.
+        (Some(_), Some(_)) => {
+            return Err(wrong(
+                "THREADQ_API_TOKEN_FILE",
+                "is given beside THREADQ_API_TOKEN; one of the two is allowed",
+            ));
+        }
+        (Some(token), None) => ("THREADQ_API_TOKEN", token),
+        (None, Some(file)) => {
+            let name = "THREADQ_API_TOKEN_FILE";
+            let token =
+                token_in_file(&file).map_err(|why| wrong(name, &format!("the file {file:?} {why}")))?;
+            (name, token.expose().to_owned())
+        }
+        (None, None) => return Ok(client),
+    };
+    client.with_token(token).map_err(|allowed| wrong(name, &allowed.to_string()))
+}
+
+/// The way to the server that `--server` or the environment names.
+pub(super) fn connect_without_token(server: Option<&str>, console: &Console) -> Result<Client, Error> {
     let (source, url) = match (server, console.env("THREADQ_SERVER")) {
         (Some(url), _) => ("--server", url.to_owned()),
         (None, Some(url)) => ("THREADQ_SERVER", url),
         (None, None) => ("the default", DEFAULT_SERVER.to_owned()),
     };
     // A command asks once in a while: a connection that the server has closed meanwhile would fail it.
-    let client = Client::new(&url, 0)
-        .map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))?;
-    match console.env("THREADQ_API_TOKEN") {
-        Some(token) => {
-            client.with_token(token).map_err(|allowed| Error::Usage(format!("THREADQ_API_TOKEN: {allowed}")))
-        }
-        None => Ok(client),
-    }
+    Client::new(&url, 0).map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))
 }
 
 /// A path with those parts of a query that have a value, percent-encoded.
@@ -126,10 +144,39 @@ mod tests {
         let env = [("THREADQ_SERVER", &*server.url), ("THREADQ_API_TOKEN", "s3cret")];
         let done = run_with_env(&["stats"], &env);
         assert_eq!(done.code, 1);
-        let expected =
-            "threadq: The token is wrong (unauthorized); the token is taken from THREADQ_API_TOKEN\n";
+        let expected = "threadq: The token is wrong (unauthorized); the token is taken from THREADQ_API_TOKEN or the \
+                        file named by THREADQ_API_TOKEN_FILE\n";
         assert_eq!(done.err, expected);
         assert_eq!(server.request().header("authorization"), Some("Bearer s3cret"));
+    }
+
+    #[test]
+    fn the_token_may_come_from_a_file() {
+        let path = std::env::temp_dir().join(format!("threadq-token-{}", std::process::id()));
+        let file = path.to_str().unwrap();
+        let server = FakeServer::start(&[(200, r#"{"queues": []}"#); 4]);
+        let run = |text: &[u8], more: &[(&str, &str)]| {
+            std::fs::write(&path, text).unwrap();
+            let env = [("THREADQ_SERVER", &*server.url), ("THREADQ_API_TOKEN_FILE", file)];
+            run_with_env(&["queues"], &[&env[..], more].concat())
+        };
+        for text in ["s3cret", "s3cret\n", " s3cret \r\n", "\u{feff}s3cret\n"] {
+            let done = run(text.as_bytes(), &[("THREADQ_API_TOKEN", "")]);
+            assert_eq!(done.code, 0, "{text:?}: {}", done.err);
+            assert_eq!(server.request().header("authorization"), Some("Bearer s3cret"), "{text:?}");
+        }
+        let refused = [
+            run(b"", &[]),
+            run(b"two s3crets", &[]),
+            run(b"\xff\xfes\x003\x00", &[]),
+            run(b"s3cret", &[("THREADQ_API_TOKEN", "other")]),
+            run_with_env(&["queues"], &[("THREADQ_API_TOKEN_FILE", "/no/such/s3cret")]),
+        ];
+        for done in refused {
+            assert_eq!((done.code, done.err.lines().count()), (2, 1), "{}", done.err);
+            assert!(done.err.starts_with("threadq: THREADQ_API_TOKEN_FILE: "), "{}", done.err);
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -204,7 +204,10 @@ fn payload(source: &str, stdin: &mut dyn Read) -> Result<Box<RawValue>, Error> {
         }
         None => source.to_owned(),
     };
-    serde_json::from_str(&text).map_err(|error| {
+    let is_file = source == "-" || source.starts_with('@');
+    // Some editors write a byte order mark at the start of a file.
+    let json = if is_file { text.strip_prefix('\u{feff}').unwrap_or(&text) } else { &text };
+    serde_json::from_str(json).map_err(|error| {
         Error::Usage(format!("--payload {}: must be JSON, @FILE or - (stdin); {error}", start_of(source)))
     })
 }
@@ -345,6 +348,30 @@ mod tests {
         let server = FakeServer::start(&[SUBMITTED]);
         assert_eq!(server.run_with_stdin(&["enqueue", "a", "--payload", "-"], b"\"in\"\n").code, 0);
         assert_eq!(server.request().body, r#"{"type":"a","payload":"in"}"#);
+    }
+
+    #[test]
+    fn one_byte_order_mark_in_front_of_a_payload_is_skipped() {
+        let file = std::env::temp_dir().join(format!("threadq-payload-mark-{}.json", std::process::id()));
+        fs::write(&file, "\u{feff}[\"\u{feff}\"]").unwrap();
+        let body = body_of(&["enqueue", "a", "--payload", &format!("@{}", file.display())]);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(body, "{\"type\":\"a\",\"payload\":[\"\u{feff}\"]}");
+
+        let server = FakeServer::start(&[SUBMITTED]);
+        let from_stdin =
+            |text: &str| server.run_with_stdin(&["enqueue", "a", "--payload", "-"], text.as_bytes());
+        assert_eq!(from_stdin("\u{feff}5\r\n").code, 0);
+        assert_eq!(server.request().body, r#"{"type":"a","payload":5}"#);
+        for wrong in ["\u{feff}\u{feff}5", "\u{feff}", "5\u{feff}"] {
+            assert_eq!(from_stdin(wrong).code, 2, "{wrong:?}");
+        }
+        assert_eq!(
+            run(&["enqueue", "a", "--payload", "\u{feff}5"]).code,
+            2,
+            "a word of the command line has none"
+        );
+        assert!(server.is_idle());
     }
 
     #[test]

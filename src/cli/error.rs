@@ -66,7 +66,7 @@ fn hint(error: &client::Error) -> &'static str {
     match error {
         client::Error::Unreachable(_) => " (start one with \"threadq serve\", or name it with --server)",
         client::Error::Refused(refusal) if refusal.status == 401 && !refusal.code.is_empty() => {
-            "; the token is taken from THREADQ_API_TOKEN"
+            "; the token is taken from THREADQ_API_TOKEN or the file named by THREADQ_API_TOKEN_FILE"
         }
         _ => "",
     }

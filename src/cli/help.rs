@@ -64,7 +64,8 @@ pub(super) fn overview() -> String {
     text.push_str(
         "\nthreadq help COMMAND tells more; threadq --version prints the version.\n\
          All but serve, check and doctor ask a running server: --server URL or THREADQ_SERVER\n\
-         [default: http://127.0.0.1:8080], with the token in THREADQ_API_TOKEN if it wants one.\n\
+         [default: http://127.0.0.1:8080], with the token in THREADQ_API_TOKEN, or in the file\n\
+         named by THREADQ_API_TOKEN_FILE, if it wants one.\n\
          Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
          examples:\n  \
          threadq serve --demo\n  \

@@ -14,6 +14,7 @@ mod doctor;
 mod enqueue;
 mod error;
 mod escape;
+mod health;
 mod help;
 mod jobs;
 mod progress;
@@ -32,12 +33,12 @@ use std::process::ExitCode;
 use lexopt::Arg;
 
 use args::{Args, Command, Run};
-use client::connect;
+use client::{connect, connect_without_token};
 use console::Console;
 use error::Error;
 
 /// All commands, in the order of the help.
-static COMMANDS: [&Command; 15] = [
+static COMMANDS: [&Command; 16] = [
     &serve::SERVE,
     &serve::CHECK,
     &doctor::DOCTOR,
@@ -51,6 +52,7 @@ static COMMANDS: [&Command; 15] = [
     &stats::STATS,
     &stats::QUEUES,
     &top::TOP,
+    &health::HEALTH,
     &help::HELP,
     &help::COMPLETIONS,
 ];
@@ -122,6 +124,9 @@ fn run_command(
         Run::Client(run) => with_args(command, &mut parser, console, |args, console| {
             run(args, &connect(args.text("server"), console)?, console)
         }),
+        Run::Probe(run) => with_args(command, &mut parser, console, |args, console| {
+            run(args, &connect_without_token(args.text("server"), console)?, console)
+        }),
         Run::Alone(run) => with_args(command, &mut parser, console, run),
     }
 }
@@ -192,7 +197,7 @@ mod tests {
             for flag in command.all_flags() {
                 assert!(done.out.contains(&format!("\n  {flag} ")), "{flag}: {}", done.out);
             }
-            let asks_a_server = matches!(command.run, Run::Client(_));
+            let asks_a_server = matches!(command.run, Run::Client(_) | Run::Probe(_));
             assert_eq!(done.out.contains("--server URL"), asks_a_server, "{}", done.out);
             assert!(done.out.contains(&format!("examples:\n  threadq {}", command.name)), "{}", done.out);
             assert_eq!(run(&["help", command.name]).out, done.out);

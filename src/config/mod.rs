@@ -292,6 +292,14 @@ fn absolute_folder(folder: &Path) -> PathBuf {
     absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
+/// The token that a file holds, as `api-token-file` reads it.
+///
+/// # Errors
+/// The file cannot be read or holds no token: what is wrong with it, and what is allowed.
+pub(crate) fn token_in_file(path: &str) -> Result<Secret, String> {
+    values::token_file(path).map_err(|why| format!("{}; allowed: {}", why.problem, why.allowed))
+}
+
 /// Which of the two would win within one source is not obvious.
 fn refuse_two_tokens(source: &[Given]) -> Result<(), ConfigError> {
     let origin = |name| source.iter().find(|given| given.setting.name == name).map(|given| &given.origin);

@@ -292,6 +292,22 @@ fn other_machines_need_a_token_or_an_explicit_word() {
 }
 
 #[test]
+fn one_byte_order_mark_at_the_start_of_a_file_is_skipped() {
+    let folder = Folder::new();
+    let file = folder.file("marked.toml", "\u{feff}workers = 7\r\n");
+    assert_eq!(load(&["--config", &file], &[]).unwrap().workers, 7);
+    let token = folder.file("marked-token", "\u{feff}hunter2\r\n");
+    assert_eq!(load(&["--api-token-file", &token], &[]).unwrap().api_token.unwrap().expose(), "hunter2");
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let ca = folder.file("marked.pem", &format!("\u{feff}{pem}"));
+    assert_eq!(super::values::ca_file(&ca).unwrap(), pem);
+    let twice = folder.file("twice", "\u{feff}\u{feff}hunter2");
+    assert!(refused(load(&["--api-token-file", &twice], &[])).contains("no visible ASCII"));
+    let later = folder.file("later.toml", "\n\u{feff}workers = 7\n");
+    assert!(refused(load(&["--config", &later], &[])).contains("is no TOML"));
+}
+
+#[test]
 fn a_token_may_come_from_a_file() {
     let folder = Folder::new();
     let token = folder.file("token", "  hunter2\n");

@@ -268,7 +268,8 @@ pub(super) fn token_file(path: &str) -> Result<Secret, Invalid> {
     token(text.trim()).map_err(|why| Invalid::new(format!("holds a token that {}", why.problem), why.allowed))
 }
 
-/// Reads a file of UTF-8 of at most `limit` bytes; a path such as `/dev/zero` doesn't fill the memory.
+/// Reads a file of UTF-8 of at most `limit` bytes; a path such as `/dev/zero` doesn't fill the memory. A byte order mark
+/// at its start, as some editors write it, is no part of the text.
 ///
 /// # Errors
 /// The file cannot be read, is longer, or is not UTF-8.
@@ -278,7 +279,10 @@ pub(super) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     if text.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {limit} bytes")));
     }
-    Ok(text)
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 #[cfg(test)]
