@@ -86,7 +86,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! No trait for the queue: there is one implementation, and it is tested on a real Redis. No global state, no `unsafe`,
+//! No trait for the queue: there is one implementation, and it is tested on a real Redis. No global state but the list of the
+//! children that this process has started, whose exit statuses belong to their owners; no `unsafe`,
 //! no wait that ignores the end of the program. `redis` and `r2d2` are used in [`queue`] alone, `tiny_http` in [`api`]
 //! alone; the queue knows no handler, and handlers know no queue. The [`client`] knows the HTTP API and nothing of the server;
 //! the command line asks through it.
@@ -123,6 +124,7 @@ pub mod server;
 pub mod shutdown;
 pub mod threads;
 
+mod children;
 #[doc(hidden)]
 pub mod cli;
 pub mod duration;

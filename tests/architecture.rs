@@ -103,6 +103,7 @@ fn every_dependency_has_its_place() {
         ("toml", &["config/"]),
         ("lexopt", &["config/", "cli/"]),
         ("url", &["http_url.rs"]),
+        ("nix", &["children/", "cli/serve.rs"]),
         ("crossbeam_channel", THREADS),
     ] {
         let elsewhere = sources().into_iter().filter(|source| !source.is_in(places));

@@ -29,18 +29,6 @@ fn builder(data: &TempDir, programs: Option<&TempDir>) -> ServerBuilder {
     TestServer::builder().flag("data-dir", data.join("d").to_str().expect("text")).env("PATH", &path)
 }
 
-/// Everything that works in this folder.
-fn processes_in(dir: &TempDir) -> Vec<u32> {
-    let dir = std::fs::canonicalize(dir.path()).expect("exists");
-    let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| {
-        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-        cwd.starts_with(&dir) && signal::is_running(*pid)
-    })
-    .collect()
-}
-
 fn has_started_redis(server: &Launched) -> bool {
     server.stderr().contains("redis-server, pid ")
 }
@@ -78,7 +66,7 @@ fn a_signal_ends_the_start_while_the_private_redis_does_not_answer() {
     signal::term(starting.pid());
     let finished = starting.wait();
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(0), ""), "{finished:?}");
-    assert_eq!(processes_in(&data), Vec::<u32>::new(), "{finished:?}");
+    assert_eq!(signal::working_in(data.path()), Vec::<u32>::new(), "{finished:?}");
 }
 
 #[test]
@@ -95,7 +83,7 @@ fn a_second_signal_kills_a_private_redis_that_does_not_end() {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(begin.elapsed() < secs(8), "it did not hurry: {finished:?}");
     // A `sleep` of the script may still run for its second.
-    eventually(LIMIT, "nothing is left", || processes_in(&data).is_empty());
+    eventually(LIMIT, "nothing is left", || signal::working_in(data.path()).is_empty());
 }
 
 #[test]
@@ -153,7 +141,7 @@ fn a_start_that_fails_leaves_nothing_that_runs() {
         }
         let finished = starting.wait();
         failed += u32::from(finished.code != Some(0));
-        assert_eq!(processes_in(&data), Vec::<u32>::new(), "{what}: {finished:?}");
+        assert_eq!(signal::working_in(data.path()), Vec::<u32>::new(), "{what}: {finished:?}");
         assert!(!data.join("d/redis.sock").exists(), "{what}: {finished:?}");
         // No lock is held either.
         let next = builder(&data, None).start();

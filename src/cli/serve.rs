@@ -2,13 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::args::{Command, Run};
 use super::env;
 use super::systemd::Systemd;
+use crate::children;
 use crate::config::Config;
 use crate::logging;
 use crate::server::{Server, StartError, check as check_server};
@@ -39,6 +41,9 @@ pub(super) static CHECK: Command = Command {
     run: Run::Configured(check),
 };
 
+/// How often orphans that have ended are looked for: one system call when there are none.
+const REAP_EVERY: Duration = Duration::from_millis(500);
+
 /// Done.
 const DONE: u8 = 0;
 /// Failed while running.
@@ -50,6 +55,7 @@ fn serve(args: lexopt::Parser) -> ExitCode {
     run(args, |config| {
         // Before any thread is started: threads have the mask of the one that starts them.
         keep_ignoring_hangups()?;
+        children::inherit_orphans();
         logging::init(config.log_format, config.log_level);
         logging::log_panics();
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -74,7 +80,7 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         if let Some(systemd) = &mut systemd {
             systemd.ready(&url, server.liveness())?;
         }
-        let _ = signals.recv();
+        wait_for(&signals);
         if let Some(systemd) = systemd {
             systemd.stopping();
         }
@@ -82,6 +88,13 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         server.shut_down(&signals);
         Ok(())
     })
+}
+
+/// Waits for a signal, and takes orphans that have ended off the system's list meanwhile.
+fn wait_for(signals: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(REAP_EVERY) {
+        children::reap_orphans();
+    }
 }
 
 /// Keeps SIGHUP away where it is ignored, as under nohup: the handler that ends this program would take it too.

@@ -97,9 +97,10 @@ impl Handler for ExecHandler {
     fn handle(&self, job: &JobContext) -> Outcome {
         let mut command = self.command(job);
         let input = job.job().payload.get().as_bytes();
+        let mark = format!("THREADQ_JOB_ID={}", job.job().id);
         let patience = || if job.stop.is_hurried() { PATIENCE_IN_HURRY } else { PATIENCE };
         let patience = || self.patience.min(patience());
-        let ended = process::run(&mut command, input, LIMITS, || job.stop_reason(), patience)
+        let ended = process::run(&mut command, input, &mark, LIMITS, || job.stop_reason(), patience)
             .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
         note_output(job, &ended);
         outcome(&ended, &self.limits)

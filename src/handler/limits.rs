@@ -7,8 +7,10 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
+
+use crate::children;
 
 /// From SIGXCPU, which a program can heed, to SIGKILL, in seconds of processor time.
 const CPU_PATIENCE: u64 = 5;
@@ -77,12 +79,7 @@ impl ResourceLimits {
     fn try_out(&self, prefix: &[OsString], program: PathBuf) -> Result<(), String> {
         let Some((first, rest)) = prefix.split_first() else { return Ok(()) };
         let refused = |why: String| format!("limits: no program runs under {self}: {why}");
-        let output = Command::new(first)
-            .args(rest)
-            .arg(program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output()
+        let output = children::output(Command::new(first).args(rest).arg(program).arg("--version"))
             .map_err(|error| refused(error.to_string()))?;
         if output.status.success() {
             return Ok(());

@@ -56,6 +56,7 @@ mod process;
 mod stoppable;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 
 use std::collections::HashMap;
 use std::fmt;

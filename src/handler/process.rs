@@ -14,11 +14,16 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::StopReason;
+use super::tree::Tree;
+use crate::children::{self, Owned};
 
 /// How long the loop sleeps at most before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(100);
 /// How long output is waited for after the program's end, while another process still holds its pipes.
 const DRAIN: Duration = Duration::from_millis(100);
+/// How long killed descendants are waited for, and how long between two looks.
+const KILL_TIME: Duration = Duration::from_secs(1);
+const KILL_PAUSE: Duration = Duration::from_millis(20);
 /// As much as a pipe holds by default.
 const CHUNK: usize = 64 * 1024;
 
@@ -45,15 +50,17 @@ pub(super) struct Ended {
 
 /// Runs the program with `input` on its stdin until it ends.
 ///
-/// As soon as `stop` gives a reason, the whole group gets SIGTERM and, after the time that `patience` gives, SIGKILL. That
-/// time is asked for again and again: it may become shorter. Whatever happens, no process of the group is left when this
-/// returns or panics.
+/// As soon as `stop` gives a reason, the whole group and what else descends from the program get SIGTERM and, after the
+/// time that `patience` gives, SIGKILL. That time is asked for again and again: it may become shorter. Whatever happens, no
+/// process of the group is left when this returns or panics. `mark` is an entry `NAME=VALUE` of the program's environment by
+/// which descendants are known that outlived their parents.
 ///
 /// # Errors
 /// The program cannot be started, or the system refuses something on the way.
 pub(super) fn run(
     command: &mut Command,
     input: &[u8],
+    mark: &str,
     limits: Limits,
     stop: impl Fn() -> Option<StopReason>,
     patience: impl Fn() -> Duration,
@@ -62,33 +69,60 @@ pub(super) fn run(
     let mut pipes = Pipes::new(&mut group.child, input, limits)?;
     let exit_event = group.exit_event();
 
+    let mut tree = Tree::new(group.pid, mark);
     let mut stopping = None;
     while !group.leader_has_ended() {
         match stopping {
             None => {
                 if let Some(reason) = stop() {
+                    // Before any of them ends: its children are found by it.
+                    tree.tell();
                     group.signal(Signal::TERM);
                     stopping = Some((reason, Instant::now()));
                 }
             }
-            Some((_, told_at)) if told_at.elapsed() >= patience() => group.signal(Signal::KILL),
-            Some(_) => {}
+            Some((_, told_at)) if told_at.elapsed() >= patience() => {
+                tree.kill();
+                group.signal(Signal::KILL);
+            }
+            Some(_) => tree.tell(),
         }
         pipes.pump(exit_event.as_ref(), TICK)?;
     }
 
     // What the program wrote is in the pipes now. Others of its group may hold them open for as long as they like:
     // they get a moment to add their last words, or the rest of their time to stop.
-    let drain_until = stopping.map_or(Instant::now() + DRAIN, |(_, told_at)| told_at + patience());
-    pipes.drain(drain_until)?;
+    match stopping {
+        None => pipes.drain(Instant::now() + DRAIN)?,
+        Some((_, told_at)) => {
+            let time_left = || patience().saturating_sub(told_at.elapsed());
+            tree.tell_now();
+            while (tree.is_running() || pipes.are_open()) && !time_left().is_zero() {
+                pipes.pump(None, time_left().min(TICK))?;
+                tree.tell();
+            }
+            end_tree(&mut tree);
+        }
+    }
     let status = group.end()?;
     let (stdout, stderr) = (pipes.stdout_kept, pipes.stderr_kept);
     Ok(Ended { status, stopped: stopping.map(|(reason, _)| reason), stdout, stderr: stderr.into_bytes() })
 }
 
+/// Kills what is left of the tree. A process that was about to start another one is why there is more than one round.
+fn end_tree(tree: &mut Tree) {
+    let give_up_at = Instant::now() + KILL_TIME;
+    tree.kill();
+    while tree.is_running() && Instant::now() < give_up_at {
+        std::thread::sleep(KILL_PAUSE);
+        tree.kill();
+    }
+}
+
 /// A running program, the leader of a process group. Dropping it kills the group and reaps the leader.
 struct Group {
     child: Child,
+    _owned: Owned,
     pid: Pid,
     reaped: bool,
 }
@@ -96,9 +130,9 @@ struct Group {
 impl Group {
     fn spawn(command: &mut Command) -> io::Result<Group> {
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn()?;
+        let (child, owned) = children::spawn(command)?;
         let pid = Pid::from_child(&child);
-        Ok(Group { child, pid, reaped: false })
+        Ok(Group { child, _owned: owned, pid, reaped: false })
     }
 
     /// Becomes readable when the leader ends. `None` where the system cannot do that: then [`TICK`] has to do.
@@ -222,10 +256,14 @@ impl<'a> Pipes<'a> {
         }
     }
 
+    fn are_open(&self) -> bool {
+        self.stdout.is_some() || self.stderr.is_some()
+    }
+
     /// Reads on until both outputs are closed or the time has come.
     fn drain(&mut self, until: Instant) -> io::Result<()> {
         self.stdin = None;
-        while self.stdout.is_some() || self.stderr.is_some() {
+        while self.are_open() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;

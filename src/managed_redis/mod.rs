@@ -32,6 +32,8 @@ use process::Process;
 use rustix::process::Signal;
 use socket::Unanswered;
 
+use crate::children::{self, Owned};
+
 /// How long to wait for something that is starting or ending in `data-dir` before giving up on it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long redis-server has to end by itself, and how long its end is waited for after it was killed.
@@ -93,6 +95,8 @@ impl RunningRedis {
 struct State {
     /// The one that was started last, also when it has ended; `None` for an adopted one, which is no child.
     child: Option<Child>,
+    /// Keeps the exit status of the child.
+    owned: Option<Owned>,
     /// Whether one was started or adopted.
     is_ours: bool,
     /// The one that runs, whoever started it. `None` if the system cannot tell.
@@ -151,6 +155,7 @@ impl ManagedRedis {
             folder,
             state: Mutex::new(State {
                 child: None,
+                owned: None,
                 is_ours: false,
                 process: None,
                 log_start: 0,
@@ -312,6 +317,7 @@ impl ManagedRedis {
         let process = self.pid().and_then(|pid| Process::holding(pid, &lock));
         let mut state = self.state();
         state.child = None;
+        state.owned = None;
         state.is_ours = true;
         state.process = process;
         drop(state);
@@ -345,12 +351,14 @@ impl ManagedRedis {
         if state.stopping {
             return Ok(());
         }
-        let child =
-            command.spawn().map_err(|source| StartError::Spawn { program: self.program.clone(), source })?;
+        let (child, owned) = children::spawn(&mut command)
+            .map_err(|source| StartError::Spawn { program: self.program.clone(), source })?;
         log::info!("started {}, pid {}", self.program.display(), child.id());
         state.is_ours = true;
         state.process = Process::open(child.id());
+        // The earlier one has ended, and was waited for when that was noticed.
         state.child = Some(child);
+        state.owned = Some(owned);
         state.log_start = log_start;
         Ok(())
     }

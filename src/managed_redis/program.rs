@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::StartError;
+use crate::children;
 
 /// The programs that can be the private Redis, the first one found on PATH is taken.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -27,10 +28,7 @@ fn is_program(path: &Path) -> bool {
 /// The program's version, if it is new enough. Asked before it runs, since an old one refuses its arguments without
 /// saying that its age is the reason.
 pub(super) fn check_version(program: &Path) -> Result<String, StartError> {
-    let output = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
+    let output = children::output(Command::new(program).arg("--version"))
         .map_err(|source| StartError::Spawn { program: program.to_owned(), source })?;
     new_enough(&String::from_utf8_lossy(&output.stdout))
 }

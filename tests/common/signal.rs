@@ -32,6 +32,38 @@ pub fn cont(pid: u32) {
     send(pid, Signal::CONT);
 }
 
+/// State and parent of a process.
+fn state(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The processes whose working folder lies in this one, zombies aside.
+pub fn working_in(dir: &std::path::Path) -> Vec<u32> {
+    let dir = std::fs::canonicalize(dir).expect("a folder");
+    let works_there = |pid: &u32| {
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        cwd.starts_with(&dir) && is_running(*pid)
+    };
+    processes().filter(works_there).collect()
+}
+
+/// The children of a process.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    processes().filter(|pid| state(*pid).is_some_and(|(_, its_parent)| its_parent == parent)).collect()
+}
+
+/// The children of a process that have ended and were not waited for.
+pub fn zombies_of(parent: u32) -> Vec<u32> {
+    processes().filter(|pid| state(*pid) == Some(('Z', parent))).collect()
+}
+
 /// Whether a process with this id is there and is no zombie.
 pub fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
