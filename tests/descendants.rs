@@ -76,7 +76,9 @@ fn a_program_that_times_out_or_is_shut_down_ends_with_all_that_it_started() {
 #[test]
 fn what_a_program_leaves_in_another_session_when_it_ends_by_itself_goes_on() {
     let redis = TestRedis::start();
-    let config = exec("leaves", &["sh", "-c", "(setsid sleep 1000 > /dev/null 2>&1 &); echo done"]);
+    let script = "(setsid sh -c 'echo x > begun; exec sleep 1000' > /dev/null 2>&1 &); \
+                  until [ -e begun ]; do sleep 0.05; done; echo done";
+    let config = exec("leaves", &["sh", "-c", script]);
     let server = TestServer::builder().redis(&redis).config(&config).start();
     assert_eq!(server.complete("leaves", json!({}))["result"], "done");
     eventually(LIMIT, "it has started", || programs_of(&server).len() == 1);
