@@ -233,3 +233,61 @@ fn the_examples_for_prometheus_and_grafana_ask_for_what_is_there() {
     let missing: Vec<_> = families.filter(|name| !shown.contains(*name)).collect();
     assert!(missing.is_empty(), "on no panel: {missing:?}");
 }
+
+#[test]
+fn a_job_whose_record_is_broken_counts_as_a_dead_letter() {
+    let redis = TestRedis::start();
+    let front = TestServer::observer(&redis);
+    let ids = front.submit_batch(&vec![json!({"type": "echo"}); 3]);
+    redis.query::<i64>(&["HSET", &format!("{{threadq}}:job:{}", ids[0]), "payload", "{no json"]);
+    redis.query::<i64>(&["HDEL", &format!("{{threadq}}:job:{}", ids[1]), "type"]);
+    let back = TestServer::builder().redis(&redis).flag("workers", "1").start();
+    back.wait_for_status(ids[2], "completed");
+    let failed = |kind: &str| back.metric(&format!("threadq_jobs_failed_total{{type=\"{kind}\"}}"));
+    eventually(LIMIT, "both are counted", || failed("echo") == 1.0 && failed("unknown") == 1.0);
+    for id in &ids[..2] {
+        let log = back.log_text();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&format!("job={id} "))).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(lines[0].contains("failed for good: the job's record is broken: "), "{log}");
+    }
+    // Nothing of it is left in hand.
+    let later = back.submit_batch(&vec![json!({"type": "echo"}); 10]);
+    for id in later {
+        back.wait_for_status(id, "completed");
+    }
+}
+
+#[test]
+fn busy_is_exact_for_the_server_that_answers_and_fresh_for_others() {
+    let redis = TestRedis::start();
+    // Alone and idle, so that its heartbeat sleeps long when the jobs come.
+    let busy_one = TestServer::builder().redis(&redis).flag("workers", "8").start();
+    busy_one.wait_until_ready();
+    let own = busy_one.server_id();
+    let busy = |of: &TestServer| {
+        let stats = of.get("/stats").expect(200).json();
+        let servers = stats["servers"].as_array().expect("servers").clone();
+        servers.iter().find(|server| server["id"] == own.as_str()).and_then(|server| server["busy"].as_u64())
+    };
+    let in_redis = || redis.query::<Option<u64>>(&["HGET", &format!("{{threadq}}:server:{own}"), "busy"]);
+    // Two seconds without a job, and without a beat that would be due in any case.
+    std::thread::sleep(secs(5));
+    let ids = busy_one.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 600_000}}); 8]);
+    for id in &ids {
+        busy_one.wait_for_status(*id, "processing");
+    }
+    assert_eq!(busy(&busy_one), Some(8), "exact at once");
+    let took = eventually(LIMIT, "others see it", || in_redis() == Some(8));
+    assert!(took < secs(20), "{took:?}");
+    let other = TestServer::observer(&redis);
+    assert_eq!(busy(&other), Some(8));
+    for id in &ids {
+        busy_one.act(&format!("/jobs/{id}/cancel"));
+    }
+    eventually(LIMIT, "none is busy", || busy(&busy_one) == Some(0));
+    eventually(LIMIT, "others see it", || busy(&other) == Some(0));
+    let workers = busy_one.get("/stats/workers").expect(200).json();
+    let shown = workers["servers"].as_array().and_then(|s| s.iter().find(|s| s["id"] == own.as_str()));
+    assert_eq!(shown.map(|server| &server["threads"]), Some(&json!([])), "told without waiting for a beat");
+}

@@ -49,7 +49,7 @@ impl Api {
         let counts: BTreeMap<&str, u64> =
             stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
         let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
-        let servers: Vec<Value> = stats.servers.iter().map(server_json).collect();
+        let servers: Vec<Value> = stats.servers.iter().map(|server| self.server_json(server)).collect();
         Ok(Reply::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
     }
 
@@ -93,12 +93,15 @@ impl Api {
         Ok(Reply::json(200, &json!({ "minutes": minutes })))
     }
 
-    /// What the worker threads of all servers do now. A server that was not looked at lately tells it only with its next
-    /// beat.
+    /// What the worker threads of all servers do now. Another server that was not looked at lately tells it only with its
+    /// next beat.
     pub(super) fn workers(&self) -> Answer {
         let servers = self.queue.workers()?.into_iter().map(|(server, told)| {
-            let threads: Option<Vec<Activity>> = told.and_then(|told| serde_json::from_str(&told).ok());
-            let mut server = server_json(&server);
+            let threads: Option<Vec<Activity>> = match self.is_own(&server) {
+                true => Some(self.in_hand.activity()),
+                false => told.and_then(|told| serde_json::from_str(&told).ok()),
+            };
+            let mut server = self.server_json(&server);
             server["threads"] = json!(threads);
             server
         });
@@ -134,6 +137,25 @@ impl Api {
         Ok(Reply { status: 200, content_type, headers: Vec::new(), body: out.into_bytes() })
     }
 
+    /// A server. Redis knows of its last beat how many workers are busy; of this server they are counted now.
+    fn server_json(&self, server: &ServerInfo) -> Value {
+        let (workers, busy) = match self.is_own(server) {
+            true => (self.in_hand.workers() as u64, self.in_hand.busy() as u64),
+            false => (server.workers, server.busy),
+        };
+        json!({
+            "id": server.id,
+            "started_at": rfc3339(server.started_at_ms),
+            "workers": workers,
+            "busy": busy,
+            "beat_age_ms": server.beat_age_ms,
+        })
+    }
+
+    fn is_own(&self, server: &ServerInfo) -> bool {
+        self.identity.current().as_str() == server.id
+    }
+
     /// Whether jobs can be submitted and taken.
     pub(super) fn ready(&self) -> Answer {
         self.queue.check_ready()?;
@@ -143,16 +165,6 @@ impl Api {
         }
         Ok(Reply::json(200, &json!({ "status": "ready" })))
     }
-}
-
-fn server_json(server: &ServerInfo) -> Value {
-    json!({
-        "id": server.id,
-        "started_at": rfc3339(server.started_at_ms),
-        "workers": server.workers,
-        "busy": server.busy,
-        "beat_age_ms": server.beat_age_ms,
-    })
 }
 
 fn queue_json(queue: &QueueInfo) -> Value {
