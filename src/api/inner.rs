@@ -5,7 +5,6 @@
 //! connections that are still open, and end.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
@@ -59,9 +58,7 @@ impl Inner {
         }
         threads::ask_for(TINY_HTTP_THREADS + THREADS).map_err(|(_, error)| error)?;
         let (listener, door) = Door::open()?;
-        let server = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)))
-            .map_err(|_| io::Error::other("tiny_http panicked"))?
-            .map_err(|error| io::Error::other(error.to_string()))?;
+        let server = start_tiny_http(listener)?;
         let server = Arc::new(TinyHttp { server, door });
         state.current = Some(server.clone());
         for number in 0..THREADS {
@@ -99,4 +96,13 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts tiny_http on a listener. It names none of its threads: so they get the name of the thread that starts it.
+fn start_tiny_http(listener: impl Into<tiny_http::Listener> + Send + 'static) -> io::Result<tiny_http::Server> {
+    let starter = Builder::new().name("tiny_http".to_owned());
+    let started = starter.spawn(move || tiny_http::Server::from_listener(listener, None))?.join();
+    started
+        .map_err(|_| io::Error::other("tiny_http panicked"))?
+        .map_err(|error| io::Error::other(error.to_string()))
 }

@@ -34,6 +34,8 @@ const DEATHS: usize = 3;
 const LEAST: Duration = Duration::from_millis(200);
 /// How long a connection is idle before it is tried out with what cannot be repeated.
 const SILENT: Duration = Duration::from_secs(5);
+/// Threads that make connections.
+const CONNECTING_THREADS: usize = 3;
 /// While Redis is away one call in this time tries again, and all others fail at once.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// How often a call has its script loaded.
@@ -313,12 +315,19 @@ impl Link {
     pub(super) fn new(target: Target, connections: u32, blocking_connections: u32, block: Duration) -> Link {
         let health = Arc::new(Health::default());
         let target = Arc::new(target);
+        // One for both pools, so that its threads are half as many and their names differ.
+        let connecting = scheduled_thread_pool::ScheduledThreadPool::builder()
+            .num_threads(CONNECTING_THREADS)
+            .thread_name_pattern("redis-connect-{}")
+            .build();
+        let connecting = Arc::new(connecting);
         let pool = |size: u32, blocks: bool, read_timeout: Duration| {
             let manager = Manager { target: target.clone(), blocks, read_timeout, health: health.clone() };
             r2d2::Pool::builder()
                 .max_size(size)
                 .min_idle(Some(0))
                 .connection_timeout(GET)
+                .thread_pool(connecting.clone())
                 .build_unchecked(manager)
         };
         let commands = pool(connections, false, ANSWER);
