@@ -345,7 +345,8 @@ fn a_suspect_that_is_gone_leaves_room_for_another() {
     let a = place.server();
     place.raw(&["LPUSH T:work_queue:first:suspects 77"]);
     let suspect = place.submit_suspect_in("second", MAX_CRASHES - 1);
-    let shares = ["first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 1 });
+    // For one worker.
+    let shares = [("first", 1), ("second", 0)].map(|(queue, jobs)| Share { queue: queue.to_owned(), jobs });
     let taken = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
     assert_eq!(ids(&taken.jobs), [suspect]);
     assert_sound(&place);
