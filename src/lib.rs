@@ -81,8 +81,8 @@
 //!   can run twice.
 //! - Jobs that were running when their server died are charged with a crash, and run again at once, side by side. A job on
 //!   its last chance (one more crash is `max-crashes`) is a suspect: it waits apart, a server empties itself for it, and it
-//!   runs there alone; if that server dies, it alone is charged. So a job that kills servers is found, and no other job
-//!   fails for what it did.
+//!   runs there alone; if that server dies, it alone is charged, and fails. A job that did not run alone does not fail for a
+//!   crash (but with `max-crashes` 1). So a job that kills servers is found, and no other job fails for what it did.
 //!
 //! # What is deliberately absent
 //!

@@ -271,14 +271,16 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "the server is fenced", "  call('HSET', SERVERS, server, beat)" => "";
     "reclaim": "only what the server ran itself",
         "return job[1] == 'processing' and job[2] == server end" => "return job[1] == 'processing' end";
-    "reclaim": "only a suspect that ran is blamed",
-        "if is_running(job) and is_last_chance(job[3], max_crashes) then" => "if is_last_chance(job[3], max_crashes) then";
-    "reclaim": "only a suspect is blamed alone",
-        "if is_running(job) and is_last_chance(job[3], max_crashes) then" => "if is_running(job) then";
-    "reclaim": "a suspect is blamed alone", "(not suspect or suspect == id)" => "true";
+    "reclaim": "only what ran was alone",
+        "if is_running(job) and not running[id] then" => "if not running[id] then";
+    "reclaim": "a job that stands twice is no other one", "if is_running(job) and not running[id] then" => "if is_running(job) then";
+    "reclaim": "only a job that ran alone fails", "not next(running) and is_last_chance" => "is_last_chance";
+    "reclaim": "only a job on its last chance fails",
+        "not next(running) and is_last_chance(job[3], max_crashes) and id" => "not next(running) and id";
+    "reclaim": "a job on its last chance fails", "    if alone then beat" => "    if false then beat";
     "reclaim": "who is to blame is decided once", "if string.sub(beat, 1, 1) ~= 'D' then" => "if true then";
-    "reclaim": "leaving charges nobody", "if running and mode == 'crash' and" => "if running and";
-    "reclaim": "only what ran is charged", "if running and mode == 'crash' and" => "if mode == 'crash' and";
+    "reclaim": "leaving charges nobody", "    if running and mode == 'crash' then" => "    if running then";
+    "reclaim": "only what ran is charged", "    if running and mode == 'crash' then" => "    if mode == 'crash' then";
     "reclaim": "an entry that stands twice is handled once", "  handled[id] = true" => "";
     "reclaim": "a stop that was asked for is carried out", "elseif running and job[6] then" => "elseif false then";
     "reclaim": "only what lives goes back", "elseif running or job[1] == 'queued' then" => "elseif job[1] then";
@@ -286,7 +288,8 @@ const GUARDS: &[Guard] = guards! {
         "      call('HSET', JOB .. id, 'status', 'queued')" => "";
     "reclaim": "what goes back is nobody's", "    call('HDEL', JOB .. id, 'server')\n    if not fails" => "    if not fails";
     "reclaim": "an id without a job is noted", "elseif not job[1] then" => "elseif false then";
-    "reclaim": "crashes are bounded", "fails = crashes >= max_crashes" => "fails = false";
+    "reclaim": "crashes are bounded", "fails = suspect == id or max_crashes == 1" => "fails = max_crashes == 1";
+    "reclaim": "where one crash is allowed every job fails", "fails = suspect == id or max_crashes == 1" => "fails = suspect == id";
     "reclaim": "what its servers died of too often fails", "      if fails then" => "      if false then";
     "reclaim": "what has failed does not go back", "    if not fails then" => "    if true then";
     "reclaim": "a crash is counted", "call('HSET', JOB .. id, 'crashes', digits(crashes))" => "";

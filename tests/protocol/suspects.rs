@@ -222,18 +222,51 @@ fn large_jobs_among_the_suspects_are_not_taken_all_at_once() {
 fn a_job_on_its_last_chance_is_charged_alone() {
     let place = Place::new();
     let a = place.server();
-    // The answer of this take is lost, so that they run by what Redis holds, and not by what the server knows.
-    let bystanders = [place.submit_crashed(1), place.submit()];
-    assert_eq!(place.take(&a, 8).len(), 2);
     let suspect = place.submit_suspect();
-    assert_eq!(ids(&place.take(&a, 8)), [suspect]);
     let waiting = place.submit();
+    assert_eq!(ids(&place.take(&a, 8)), [suspect]);
     place.fetch(&a);
+    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (4, 1));
+    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (2, 1));
     assert_eq!((place.job(suspect).crashes, place.status(suspect)), (MAX_CRASHES, Status::Failed));
-    assert_eq!([bystanders[0], bystanders[1], waiting].map(|id| place.job(id).crashes), [1, 0, 0]);
+    assert_eq!((place.job(waiting).crashes, place.status(waiting)), (0, Status::Queued));
     assert_sound(&place);
+}
+
+#[test]
+fn a_last_chance_that_was_not_alone_is_given_again() {
+    let place = Place::new();
+    for first_in_the_list in [true, false] {
+        let a = place.server();
+        // The answer of one of these takes came so late that the server had made the other one.
+        let suspect = place.submit_suspect();
+        let other = if first_in_the_list {
+            assert_eq!(ids(&place.take(&a, 8)), [suspect]);
+            let other = place.submit();
+            assert_eq!(ids(&place.take(&a, 8)), [other]);
+            other
+        } else {
+            let other = place.submit();
+            assert_eq!(ids(&place.try_take(&a, 8, Suspects::None, None).unwrap().jobs), [other]);
+            assert_eq!(ids(&place.take(&a, 8)), [suspect]);
+            other
+        };
+        assert_eq!(place.dies(&a).charged.len(), 2);
+        assert_eq!([suspect, other].map(|id| place.job(id).crashes), [MAX_CRASHES, 1]);
+        assert_eq!([suspect, other].map(|id| place.status(id)), [Status::Queued; 2]);
+        assert_sound(&place);
+        // Alone it fails.
+        let b = place.server();
+        assert_eq!(ids(&place.try_take(&b, 8, Suspects::None, None).unwrap().jobs), [other]);
+        let c = place.server();
+        assert_eq!(ids(&place.take(&c, 8)), [suspect]);
+        assert!(place.dies(&c).charged[0].has_failed);
+        assert_eq!(place.job(suspect).crashes, MAX_CRASHES + 1);
+        place.queue.leave(&b).unwrap();
+        place.cancel(other);
+        assert_sound(&place);
+    }
 }
 
 #[test]
@@ -251,43 +284,43 @@ fn a_suspect_that_does_not_run_is_not_charged() {
     assert_sound(&place);
 }
 
-/// A server that runs a job on its last chance, and 230 others by what Redis holds.
+/// A server that runs by what Redis holds a job on its last chance and 200 others, which are the first step of taking over.
 fn crowded(place: &Place, server: &ServerId) -> (JobId, Vec<JobId>) {
     let suspect = place.submit_suspect();
     assert_eq!(ids(&place.take(server, 1)), [suspect]);
-    let bystanders = place.submit_many(230);
-    assert_eq!(place.take(server, 230).len(), 230);
-    (suspect, bystanders)
+    let others = place.submit_many(200);
+    assert_eq!(place.take(server, 200).len(), 200);
+    (suspect, others)
 }
 
 #[test]
-fn who_is_charged_is_decided_once_however_many_steps_it_takes() {
+fn whether_one_ran_alone_is_decided_once_however_many_steps_it_takes() {
     let place = Place::new();
     let a = place.server();
-    let (suspect, bystanders) = crowded(&place, &a);
+    let (suspect, others) = crowded(&place, &a);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (231, 1));
-    assert_eq!(place.job(suspect).crashes, MAX_CRASHES);
+    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (201, 201));
+    assert_eq!(place.status(suspect), Status::Queued, "it did not run alone");
     let b = place.server();
-    assert_eq!(ids(&place.take(&b, 300)), bystanders);
+    assert_eq!(ids(&place.try_take(&b, 300, Suspects::None, None).unwrap().jobs), others);
 }
 
 #[test]
 fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     let place = Place::new();
     let a = place.server();
-    let (suspect, bystanders) = crowded(&place, &a);
+    let (suspect, others) = crowded(&place, &a);
     // The request of its second step is lost, and nobody sends it again.
     let reaper = place.another_queue();
     let observed = place.beat_value(&a).unwrap();
     place.wire.lose("reclaim", crate::wire::Loses::Answer);
     assert!(reaper.reclaim(a.as_str(), &observed, MAX_CRASHES).is_err());
-    assert_eq!(place.list(&in_progress(&a)).len(), 31);
+    assert_eq!(place.list(&in_progress(&a)), [suspect.to_string()]);
     assert_sound(&place);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (31, 1));
-    assert_eq!(place.job(suspect).crashes, MAX_CRASHES);
-    assert!(bystanders.iter().all(|id| place.job(*id).crashes == 0));
+    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (1, 1));
+    assert_eq!((place.job(suspect).crashes, place.status(suspect)), (MAX_CRASHES, Status::Queued));
+    assert!(others.iter().all(|id| place.job(*id).crashes == 1));
     assert_sound(&place);
 }
 

@@ -11,17 +11,20 @@ local at, list = digits(now_ms()), IN_PROGRESS .. server
 
 local function is_running(job) return job[1] == 'processing' and job[2] == server end
 
--- Who is charged with the crash is decided once: the job on its last chance (suspect) that ran, or else everything that ran.
+-- All jobs that ran are charged with the crash. One on its last chance ran alone; if, after a lost answer, it did not, it must
+-- not fail for what another one may have done. Whether one ran alone (the suspect) is decided once.
 if string.sub(beat, 1, 1) ~= 'D' then
   beat = 'D' .. at
   if mode == 'crash' then
+    local running, alone = {}, false
     for _, id in ipairs(call('LRANGE', list, 0, -1)) do
       local job = read(id, 'status', 'server', 'crashes')
-      if is_running(job) and is_last_chance(job[3], max_crashes) then
-        beat = beat .. ':' .. id
-        break
+      if is_running(job) and not running[id] then
+        alone = not next(running) and is_last_chance(job[3], max_crashes) and id
+        running[id] = true
       end
     end
+    if alone then beat = beat .. ':' .. alone end
   end
   call('HSET', SERVERS, server, beat)
 end
@@ -39,9 +42,9 @@ for _, id in ipairs(ids) do
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
   elseif running or job[1] == 'queued' then
-    if running and mode == 'crash' and (not suspect or suspect == id) then
+    if running and mode == 'crash' then
       crashes = crashes + 1
-      fails = crashes >= max_crashes
+      fails = suspect == id or max_crashes == 1
       call('HSET', JOB .. id, 'crashes', digits(crashes))
       local attempt = (tonumber(job[8]) or 0) + 1
       told[#told + 1] = {id, kind, attempt, crashes, fails and 1 or 0}

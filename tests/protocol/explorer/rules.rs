@@ -184,20 +184,22 @@ fn put_back(job: Option<&mut JobView>, charged: bool) {
 }
 
 fn take_over(jobs: &mut BTreeMap<String, JobView>, before: &View, dead: &str, limits: Limits) {
-    // The one on its last chance is to blame, if there is one; as it was when the server was declared dead.
-    let blamed = match before.beats[dead].strip_prefix('D') {
+    // Only one on its last chance that ran alone fails for it; as it was when the server was declared dead.
+    let alone = match before.beats[dead].strip_prefix('D') {
         Some(died) => died.split_once(':').map(|(_, id)| id.to_owned()),
-        None => before
-            .running(dead)
-            .find(|id| is_last_chance(before.jobs[*id].crashes, limits.max_crashes))
-            .map(str::to_owned),
+        None => {
+            let running: BTreeSet<&str> = before.running(dead).collect();
+            let last_chance = |id: &&&str| is_last_chance(before.jobs[**id].crashes, limits.max_crashes);
+            running.iter().find(|_| running.len() == 1).filter(last_chance).map(|id| (*id).to_owned())
+        }
     };
     for id in before.list(&in_progress(dead)).iter().take(limits.step) {
         if before.is_running(id, dead) {
-            put_back(jobs.get_mut(id), blamed.as_ref().is_none_or(|blamed| blamed == id));
-            let job = jobs.get_mut(id).filter(|job| job.crashes >= limits.max_crashes);
-            job.into_iter()
-                .filter(|job| job.status == Status::Queued)
+            put_back(jobs.get_mut(id), true);
+            let fails = limits.max_crashes == 1 || alone.as_ref() == Some(id);
+            jobs.get_mut(id)
+                .filter(|job| fails && job.status == Status::Queued)
+                .into_iter()
                 .for_each(|job| job.status = Status::Failed);
         }
     }
