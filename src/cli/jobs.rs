@@ -11,7 +11,7 @@ use super::error::Error;
 use super::escape::escape;
 use super::style::of_status;
 use super::table::{Column, cut, whole};
-use crate::client::Job;
+use crate::client::{AttemptError, Job};
 use crate::job::{JobId, Status};
 
 pub(super) static JOBS: Command = Command {
@@ -179,9 +179,17 @@ fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     if let Some(result) = &job.result {
         block(out, "result", result.get())?;
     }
-    for error in &job.errors {
-        let name = format!("error {}", error.attempt);
-        block(out, &name, &format!("{}\n{}", error.at, error.message))?;
+    let (mut last, mut is_again) = (0, false);
+    for AttemptError { attempt, at, message } in &job.errors {
+        // A death of the server is no failed attempt, and attempts count from 1 again after a person's retry.
+        let is_crash = message.starts_with("its server died");
+        if !is_crash {
+            is_again |= *attempt <= last;
+            last = *attempt;
+        }
+        let name = if is_crash { "crash".to_owned() } else { format!("error {attempt}") };
+        let retried = if is_again && !is_crash { ", after a retry" } else { "" };
+        block(out, &name, &format!("{at}{retried}\n{message}"))?;
     }
     Ok(())
 }
@@ -316,6 +324,35 @@ error 1     2026-11-24T08:00:02.000Z
 ";
         assert_eq!((done.code, done.out.as_str()), (0, expected));
         assert_eq!(server.request().line, "GET /jobs/17");
+    }
+
+    #[test]
+    fn crashes_and_attempts_after_a_retry_are_told_apart() {
+        let error = |attempt: u32, message: &str| {
+            format!(
+                r#"{{"attempt": {attempt}, "at": "2026-11-24T08:00:0{attempt}.000Z", "message": "{message}"}}"#
+            )
+        };
+        let errors = [
+            error(1, "its server died while this job was running"),
+            error(1, "a"),
+            error(2, "b"),
+            error(1, "c"),
+        ];
+        let entry = r#"{"attempt": 1, "at": "2026-11-24T08:00:02.000Z", "message": "disk\nfull"}"#;
+        let server = FakeServer::start(&[(200, &job(17, "failed").replace(entry, &errors.join(", ")))]);
+        let out = server.run(&["show", "17"]).out;
+        let expected = "\
+crash       2026-11-24T08:00:01.000Z
+            its server died while this job was running
+error 1     2026-11-24T08:00:01.000Z
+            a
+error 2     2026-11-24T08:00:02.000Z
+            b
+error 1     2026-11-24T08:00:01.000Z, after a retry
+            c
+";
+        assert!(out.ends_with(expected), "{out}");
     }
 
     #[test]

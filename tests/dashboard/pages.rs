@@ -137,6 +137,10 @@ fn a_jobs_page_tells_its_whole_story() {
         "payload, last, and each"
     );
 
+    server.act(&format!("/jobs/{failed}/retry")).expect(202);
+    browser.wait_for_text("Attempt 3 failed, after a retry");
+    browser.wait_for_text("2, after a retry");
+
     let parked = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000, "unique_key": "k-1"}));
     browser.go(&server, &format!("/jobs/{parked}"));
     for part in ["Due", "in 59 min", "k-1"] {

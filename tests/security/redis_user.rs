@@ -71,7 +71,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
         .clone();
     eventually("the server has died", || std::net::TcpStream::connect(server.addr()).is_err());
     let next = Server::start(&flags, &[("THREADQ_REDIS_URL", &url)]);
-    let job = next.json("GET", &format!("/jobs/{crashed}?wait=30s"), "");
+    let job = next.end_of(crashed.as_u64().unwrap());
     assert_eq!((&job["status"], &job["crashes"]), (&"completed".into(), &1.into()), "{job}");
     let (status, log) = next.stop();
     assert!(status.success(), "{log}");
@@ -89,7 +89,9 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
         .filter(|(name, _)| name.trim_matches('"').ends_with("object"))
         .map(|(_, value)| *value)
         .collect();
-    assert!(denied_commands.iter().all(|command| command.contains("config")), "{denied}");
+    // From 7.2 on Redis also notes that the client could not tell its name, which nothing needs.
+    let is_harmless = |command: &&str| command.contains("config") || command.contains("client|setinfo");
+    assert!(denied_commands.iter().all(is_harmless), "{denied}");
 }
 
 #[test]

@@ -613,7 +613,7 @@ const queues = {
   read: () => api("GET", "/queues"),
   render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["Servers", "n wide"], ["State", "state"], ["Action", "act"]], queues.map((queue) => [
     el("span", { class: "mono" }, queue.name),
-    number(queue.queued),
+    [number(queue.queued), queue.oldest_ms != null && el("span", { class: "narrow" }, duration(queue.oldest_ms))],
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
     number(queue.servers),
     queueState(queue),
@@ -643,7 +643,7 @@ const jobs = {
     learnTypes(jobs);
     if (!jobs.length && (before || page > lastPage(total))) return noSuchPage("/jobs", filter, list);
     const rows = jobs.map((job) => [
-      jobLink(job.id), job.type, job.queue, status(job.status), attempts(job), time(job.created_at),
+      jobLink(job.id), [job.type, el("span", { class: "narrow" }, time(job.created_at))], job.queue, status(job.status), attempts(job), time(job.created_at),
       el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
       // Of jobs that go on by themselves as many leave the list as come.
@@ -690,7 +690,8 @@ const job = {
       job.status === "completed" && json("result", "Result"),
       job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of its attempts"),
         table("Errors", [["Attempt", "n"], ["When", "n wide"], ["Error", "rest"]],
-          job.errors.map((error) => [error.attempt, time(error.at), el("span", { class: "message" }, error.message)]), "")),
+          story(job.errors).map(({ error, isCrash, isAgain }) => [isCrash ? "crash" : isAgain ? `${error.attempt}, after a retry` : error.attempt,
+            time(error.at), el("span", { class: "message" }, error.message)]), "")),
     ];
   },
 };
@@ -701,10 +702,26 @@ const mark = (job) => job && JSON.stringify([job.status, job.attempts, job.crash
 /** So much of a payload or result is shown: more would make the browser slow. */
 const LONGEST_TEXT = 100_000;
 
+/** The errors of a job, told apart: a death of its server is no failed attempt, and attempts count from 1 again after a
+ *  person has sent the job back. */
+function story(errors) {
+  let last = 0, isAgain = false;
+  return errors.map((error) => {
+    const isCrash = error.message.startsWith("its server died");
+    if (!isCrash) {
+      isAgain ||= error.attempt <= last;
+      last = error.attempt;
+    }
+    return { error, isCrash, isAgain };
+  });
+}
+
 /** What happened to a job and what will, in its order. */
 function timeline(job) {
   const steps = [["Submitted", job.created_at, ""]];
-  for (const error of job.errors) steps.push([`Attempt ${error.attempt} failed`, error.at, "failed"]);
+  for (const { error, isCrash, isAgain } of story(job.errors)) {
+    steps.push([isCrash ? "Its server died" : `Attempt ${error.attempt} failed${isAgain ? ", after a retry" : ""}`, error.at, "failed"]);
+  }
   if (job.started_at) steps.push([job.status === "processing" ? "Started, runs now" : "Last start", job.started_at, "processing"]);
   if (job.finished_at) steps.push([{ completed: "Completed", failed: "Failed for good", cancelled: "Cancelled" }[job.status] ?? "Ended", job.finished_at, job.status]);
   if (job.scheduled_at && ["scheduled", "retrying"].includes(job.status)) steps.push([job.status === "retrying" ? "Next attempt" : "Due", job.scheduled_at, job.status]);
@@ -731,7 +748,7 @@ const dead = {
     const rows = jobs.map((job) => [
       el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), disabled: job.status !== "failed", "aria-label": `Select job ${job.id}` }),
       jobLink(job.id), job.type, attempts(job), time(job.finished_at),
-      [el("span", { class: "narrow" }, job.type), job.status === "failed" ? el("span", { class: "line" }, job.last_error ?? "") : status(job.status)]]);
+      [el("span", { class: "narrow" }, job.type, ", ", time(job.finished_at)), job.status === "failed" ? el("span", { class: "line" }, job.last_error ?? "") : status(job.status)]]);
     return [
       el("p", { class: "acts bar" },
         button(`Retry selected (${number(selected.size)})`, "retry-some", {}, { disabled: selected.size === 0 }),
