@@ -12,6 +12,8 @@ pub(crate) struct Process {
     pub pid: i32,
     /// The id of its parent.
     pub parent: i32,
+    /// The id of its process group.
+    pub group: i32,
     /// When it was started, in ticks since the system's start: with the id it names one process for good.
     pub started: u64,
     /// Whether it has ended and only waits to be taken off the list.
@@ -47,6 +49,7 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
     Some(Process {
         pid,
         parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
         has_ended,
     })
@@ -58,8 +61,8 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_confuses_nothing() {
-        let rest = "1 9 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
-        let wanted = Process { pid: 9, parent: 1, started: 4711, has_ended: false };
+        let rest = "1 8 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
+        let wanted = Process { pid: 9, parent: 1, group: 8, started: 4711, has_ended: false };
         assert_eq!(parse(9, &format!("9 (a) Z (b) S {rest}")), Some(wanted));
         assert_eq!(parse(9, &format!("9 (x) Z {rest}")), Some(Process { has_ended: true, ..wanted }));
         assert_eq!(parse(9, "9 (x) S 1"), None);

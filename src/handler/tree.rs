@@ -33,7 +33,7 @@ impl<'a> Tree<'a> {
         Tree { leader, mark, found: BTreeMap::new(), running: 0, looked: None }
     }
 
-    /// Looks for descendants, if the last look was long ago, and tells those that are new to stop.
+    /// Looks for descendants, if the last look was long ago, and tells those that are new and in other groups to stop.
     pub(super) fn tell(&mut self) {
         if self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             self.look();
@@ -45,7 +45,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Looks for descendants now, and tells those that are new to stop.
+    /// The same, however long ago the last look was.
     pub(super) fn tell_now(&mut self) {
         self.looked = None;
         self.tell();
@@ -87,7 +87,9 @@ impl<'a> Tree<'a> {
             queue.extend(children.get(&process.pid).into_iter().flatten());
             if !process.has_ended {
                 running += 1;
-                self.found.entry((process.pid, process.started)).or_insert(false);
+                // One in the program's group gets the signal of the group, and a second one could cut its end short.
+                let is_told = process.group == self.leader;
+                self.found.entry((process.pid, process.started)).or_insert(is_told);
             }
         }
         self.running = running;
