@@ -1,9 +1,10 @@
 //! The committer: writes outcomes to Redis, as many at a time as have come together.
 //!
-//! It is also where outcomes wait while Redis is away. That is bounded: a job stays in hand until its outcome is written,
-//! and no more are taken than there is room for.
+//! It is also where outcomes wait while Redis is away. That is bounded: each outcome is of a job in hand, a job stays in
+//! hand until its outcome is written, and no more are taken than there is room for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -40,8 +41,12 @@ pub struct Committer {
     pub scheduler: Scheduler,
     /// Counts them.
     pub metrics: Arc<Metrics>,
-    /// Ends the waiting for a Redis that is away.
+    /// How many jobs went back to their queues because they were not run, or not to their end.
+    pub given_back: Arc<AtomicUsize>,
+    /// Limits the waiting for a Redis that is away.
     pub shutdown: Shutdown,
+    /// Ends it.
+    pub end: Shutdown,
 }
 
 impl Committer {
@@ -56,6 +61,7 @@ impl Committer {
                 group.push(next);
             }
             let answers = self.write(&group);
+            self.count_given_back(&group, &answers);
             let jobs = self.in_hand.remove(group.iter().map(|settlement| settlement.lease.attempt_id()));
             for ((settlement, job), settled) in group.iter().zip(jobs).zip(answers) {
                 if let (Some(job), Some(settled)) = (job, settled) {
@@ -63,6 +69,16 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Before they are removed from those in hand: a stop that finds nothing in hand reads the number.
+    fn count_given_back(&self, group: &[Settlement], answers: &[Option<Settled>]) {
+        let went_back = |(settlement, settled): &(&Settlement, &Option<Settled>)| {
+            matches!(settlement.verdict, Verdict::Release)
+                && matches!(settled, Some(Settled::Now(Status::Queued) | Settled::Repeated))
+        };
+        let number = group.iter().zip(answers).filter(went_back).count();
+        self.given_back.fetch_add(number, Ordering::Relaxed);
     }
 
     /// Writes a group, however long Redis is away; `None` for what could not be written.
@@ -81,10 +97,9 @@ impl Committer {
                 Err(_) => {
                     if self.shutdown.wait(AWAY_PAUSE) {
                         let until = *last_tries.get_or_insert(Instant::now() + LAST_TRIES);
-                        if Instant::now() > until {
+                        if Instant::now() > until || self.end.wait(AWAY_PAUSE) {
                             return group.iter().map(|_| None).collect();
                         }
-                        std::thread::sleep(AWAY_PAUSE);
                     }
                 }
             }

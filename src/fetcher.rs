@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::about::{About, log_about};
 use crate::complaint::Complaint;
 use crate::handler::StopSignal;
+use crate::heartbeat::EarlyBeat;
 use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::{Job, Status};
 use crate::metrics::Metrics;
-use crate::queue::{BLOCK, Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
+use crate::queue::{BLOCK, Broken, Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
 use crate::shutdown::Shutdown;
 
 /// A job on its way to a worker.
@@ -31,12 +31,17 @@ const SLEPT_THROUGH_MARGIN: Duration = Duration::from_millis(100);
 /// The longest pause between tries while Redis is away; the first is a tenth of it.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 
+/// So many bytes of a thread's name the system keeps.
+const LONGEST_THREAD_NAME: usize = 15;
+
 /// What all fetchers share.
 pub struct Fetchers {
     /// Where jobs come from.
     pub queue: Arc<Queue>,
     /// Under which name.
     pub identity: Arc<Identity>,
+    /// Learns of jobs and of refusals.
+    pub early_beat: EarlyBeat,
     /// What limits the taking.
     pub in_hand: Arc<InHand>,
     /// To the workers.
@@ -53,6 +58,26 @@ pub struct Fetchers {
     pub shutdown: Shutdown,
 }
 
+/// The names of the threads that take from these queues, each different: of the system's 15 characters as many of the
+/// queue's name as there is room for, and where that is not all of it also the queue's number.
+pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
+    const PREFIX: &str = "fetch-";
+    let names = queues.iter().enumerate().map(|(number, queue)| {
+        let name = |fetcher: usize| {
+            // No queue has such characters in its name.
+            let suffix = if fetchers > 1 { format!("/{fetcher}") } else { String::new() };
+            let room = LONGEST_THREAD_NAME - PREFIX.len() - suffix.len();
+            if queue.len() <= room {
+                return format!("{PREFIX}{queue}{suffix}");
+            }
+            let number = format!("~{number}");
+            format!("{PREFIX}{}{number}{suffix}", &queue[..room - number.len()])
+        };
+        (0..fetchers).map(name).collect()
+    });
+    names.collect()
+}
+
 /// What a take brought.
 enum Took {
     /// As many as there was room for: there may be more.
@@ -61,6 +86,8 @@ enum Took {
     Less,
     /// This fetcher's queue is paused.
     Paused,
+    /// Nothing: Redis does not know this server (yet, or any more). The heartbeat enters it.
+    Refused,
 }
 
 impl Fetchers {
@@ -106,7 +133,7 @@ impl Fetchers {
                     }
                 }
             };
-            if took.is_ok() {
+            if !matches!(took, Err(_) | Ok(Took::Refused)) {
                 pause = Pause::default();
             }
             // A take is one thing and the wait in BRPOPLPUSH another: only the two together show that it works.
@@ -118,6 +145,11 @@ impl Fetchers {
                 Ok(Took::Less) => false,
                 Ok(Took::Paused) => {
                     self.shutdown.wait(PAUSED_LOOK);
+                    true
+                }
+                Ok(Took::Refused) => {
+                    self.early_beat.refused();
+                    self.shutdown.wait(pause.next());
                     true
                 }
                 // A take is allowed where BRPOPLPUSH is not.
@@ -170,10 +202,7 @@ impl Fetchers {
         let shares = weights.split(room.jobs);
         let taken = self.queue.take(&server, &shares, room.suspects, self.max_crashes, fetched.as_ref())?;
         *fetched = None;
-        let Ok(taken) = taken else {
-            self.identity.rejoin(&server, &self.queue, &self.in_hand)?;
-            return Ok(Took::All);
-        };
+        let Ok(taken) = taken else { return Ok(Took::Refused) };
         let number = taken.jobs.len() + taken.broken.len();
         // Jobs on their last chance wake no fetcher: whoever met one comes again when that one has run.
         let mut meets_suspects = taken.wants_empty_server || room.suspects == Suspects::None;
@@ -186,10 +215,13 @@ impl Fetchers {
             // The channel holds as many as there is ever room for, and the workers end after the fetchers.
             let _ = self.workers.send((job, stop));
         }
-        for (lease, reason) in taken.broken {
-            log_about!(error, About::job(lease.id()).on(server.as_str()), "its record is broken: {reason}");
+        for Broken { lease, job, reason } in taken.broken {
+            self.in_hand.add_broken(&lease, &Arc::new(job));
             let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
             let _ = self.committer.send(Settlement { lease, verdict });
+        }
+        if number > 0 {
+            self.early_beat.job_taken();
         }
         self.in_hand.took(room, taken.wants_empty_server);
         Ok(if taken.paused.iter().any(|paused| paused == queue) && number == 0 {
@@ -315,6 +347,23 @@ mod tests {
                 assert!((got - fair).abs() <= weights.len() as f64, "{weights:?}: {got} of {fair}");
             }
         }
+    }
+
+    #[test]
+    fn every_fetcher_has_a_name_of_its_own() {
+        let queues = ["default", "a", "reports.eu-north", "reports.eu-south", "a.1"].map(str::to_owned);
+        for fetchers in [1, 16] {
+            let names: Vec<String> = thread_names(&queues, fetchers).concat();
+            assert_eq!(names.len(), queues.len() * fetchers);
+            assert!(names.iter().all(|name| name.len() <= LONGEST_THREAD_NAME), "{names:?}");
+            assert_eq!(
+                names.iter().collect::<std::collections::HashSet<_>>().len(),
+                names.len(),
+                "{names:?}"
+            );
+        }
+        assert_eq!(thread_names(&queues, 1).concat()[..3], ["fetch-default", "fetch-a", "fetch-reports~2"]);
+        assert_eq!(thread_names(&queues, 2)[2], ["fetch-repor~2/0", "fetch-repor~2/1"]);
     }
 
     #[test]

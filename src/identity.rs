@@ -1,53 +1,102 @@
-//! The name under which this server works, and how it gets a new one.
+//! The name under which this server works, how it is entered in Redis, and how it gets a new one.
 //!
 //! A server that was held to be dead (it was frozen, or cut off) is fenced for good under its old name. It lets go of
 //! what it has, takes a new name and goes on.
+//!
+//! Every thread may read the name. Only the heartbeat changes it, since it owns the [`Membership`]: so no thread waits for
+//! another one's call to Redis, and a name is entered only once.
 
-use std::sync::{Mutex, PoisonError};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::handler::StopReason;
 use crate::inhand::InHand;
 use crate::queue::{Error, Queue, Result, ServerId};
 
-/// The server's current name.
+/// The server's current name, and whether Redis accepts its heartbeats.
 pub struct Identity {
     state: Mutex<State>,
-    workers: usize,
-    queues: Vec<String>,
 }
 
 struct State {
     id: ServerId,
-    /// Whether it may be known in Redis: a registration whose answer was lost counts too.
-    used: bool,
+    /// When Redis last accepted a heartbeat under this name.
+    accepted: Option<Instant>,
+    /// Why it did not accept the last one, or could not be asked.
+    refusal: Option<String>,
 }
 
 impl Identity {
-    /// A new name, which is not entered in Redis yet, for a server with so many workers that takes from these queues.
-    pub fn new(workers: usize, queues: Vec<String>) -> Identity {
-        Identity { state: Mutex::new(State { id: ServerId::generate(), used: false }), workers, queues }
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name.
     pub fn current(&self) -> ServerId {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).id.clone()
+        self.state().id.clone()
     }
 
-    /// Enters the server in Redis, after it was refused there under the name `refused`: at the first time under that
-    /// name, later under a new one. Several threads may notice a refusal; only the first one acts.
-    pub fn rejoin(&self, refused: &ServerId, queue: &Queue, in_hand: &InHand) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.id != *refused {
-            return Ok(());
-        }
+    /// How long ago Redis last accepted a heartbeat under the current name. `None`: none yet, so that this server cannot
+    /// take jobs.
+    pub fn beat_age(&self) -> Option<Duration> {
+        self.state().accepted.map(|at| at.elapsed())
+    }
+
+    /// Why the last heartbeat was not accepted, or why this server could not be entered in Redis. `None` if it was.
+    pub fn refusal(&self) -> Option<String> {
+        self.state().refusal.clone()
+    }
+
+    /// Redis has accepted a heartbeat.
+    pub(crate) fn was_accepted(&self) {
+        let mut state = self.state();
+        state.accepted = Some(Instant::now());
+        state.refusal = None;
+    }
+
+    /// Redis has not accepted a heartbeat, or could not be asked.
+    pub(crate) fn was_refused(&self, reason: &dyn Display) {
+        self.state().refusal = Some(reason.to_string());
+    }
+}
+
+/// The right to enter this server in Redis, and to change its name. There is one, and the heartbeat owns it.
+pub struct Membership {
+    identity: Arc<Identity>,
+    /// Whether the name may be known in Redis: a registration whose answer was lost counts too.
+    is_used: bool,
+    workers: usize,
+    queues: Vec<String>,
+}
+
+impl Membership {
+    /// A new name, which is not entered in Redis yet, for a server with so many workers that takes from these queues.
+    pub fn new(workers: usize, queues: Vec<String>) -> Membership {
+        let state = State { id: ServerId::generate(), accepted: None, refusal: None };
+        let identity = Arc::new(Identity { state: Mutex::new(state) });
+        Membership { identity, is_used: false, workers, queues }
+    }
+
+    /// The name, as all threads see it.
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.clone()
+    }
+
+    /// Enters the server in Redis, after it was refused there: at the first time under its name, later under a new one.
+    ///
+    /// # Errors
+    /// As of the queue; [`Error::Unavailable`] for a Redis that is too old.
+    pub fn join(&mut self, queue: &Queue, in_hand: &InHand) -> Result<()> {
         let info = queue.redis_info()?;
         if !info.is_supported() {
             let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);
             return Err(Error::Unavailable(reason));
         }
-        if state.used {
-            // Asked before another thread has entered this very name: that one is right by now.
-            if queue.is_entered(refused)? {
+        let refused = self.identity.current();
+        if self.is_used {
+            // The answer to its registration was lost.
+            if queue.is_entered(&refused)? {
                 return Ok(());
             }
             let id = ServerId::generate();
@@ -57,10 +106,10 @@ impl Identity {
                  lets go of its jobs and goes on as {id}"
             );
             in_hand.stop_all(StopReason::TakenOver);
-            state.id = id;
+            *self.identity.state() = State { id, accepted: None, refusal: None };
         }
         // Before the answer is known: a name that is entered a second time would no longer be fenced.
-        state.used = true;
-        queue.register(&state.id, self.workers, &self.queues)
+        self.is_used = true;
+        queue.register(&self.identity.current(), self.workers, &self.queues)
     }
 }

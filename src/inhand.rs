@@ -231,6 +231,20 @@ impl InHand {
         stop
     }
 
+    /// A job was taken that cannot be run, and whose lease is on its way to the committer: it needs no worker, and counts
+    /// until its failure is written.
+    pub fn add_broken(&self, lease: &Lease, job: &Arc<Job>) {
+        let entry = Entry {
+            lease: None,
+            stop: StopSignal::default(),
+            deadline: None,
+            occupies_worker: false,
+            began: None,
+            job: job.clone(),
+        };
+        self.state().entries.insert(lease.attempt_id(), entry);
+    }
+
     /// A take that had this room was made, and what it brought was added. `wants_empty`: a job on its last chance waits, so
     /// nothing more may be taken until nothing is in hand.
     pub fn took(&self, room: Room, wants_empty: bool) {

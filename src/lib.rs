@@ -54,17 +54,23 @@
 //! committer ─ Queue::settle, in groups ─────────────────────────► completed | retrying | dlq_queue | back
 //! ```
 //!
-//! Beside it: the [heartbeat](heartbeat::Heartbeat) says that this server lives, takes over what dead servers left and
-//! finds jobs whose hand-over was lost, writes the [figures](history) of the dashboard, and tells what workers do while
-//! somebody looks; the [scheduler](scheduler::Scheduler) moves jobs whose time has come into their queues; the janitor
-//! forgets old ones; the watchdog stops attempts that take too long. Whether all this goes on, [`liveness`] finds out from
-//! outside; the program tells systemd.
+//! Beside it: the [heartbeat](heartbeat::Heartbeat) says that this server lives, and does nothing else, so that nothing
+//! can delay it; the [reaper] takes over what dead servers left and finds jobs whose hand-over was lost; the [reporter]
+//! writes the figures of the dashboard, and tells what workers do while somebody looks; the
+//! [scheduler](scheduler::Scheduler) moves jobs whose time has come into their queues; the [janitor] forgets old ones; the
+//! watchdog stops attempts that take too long. Whether all this goes on, [`liveness`] finds out from outside; the program
+//! tells systemd.
 //!
 //! # Threads
 //!
 //! All are started in [`server`] (the gate's, one per connection, in [`api::gate`]; `systemd` in the program, if systemd
-//! watches it), and all have names, so that `top -H` and gdb tell what each does: `fetcher-N`, `worker-N`, `committer`,
-//! `watchdog`, `heartbeat`, `scheduler`, `janitor`, `api-N`, `api-waits`, `gate`, `conn-N`, `redis-watch`, `systemd`.
+//! watches it), and all have names, so that `top -H` and gdb tell what each does: `fetch-QUEUE`, `worker-N`, `committer`,
+//! `watchdog`, `heartbeat`, `reaper`, `reporter`, `scheduler`, `janitor`, `api-N`, `api-waits`, `gate`, `conn-N`,
+//! `redis-connect-N` (make connections), `redis-watch`, `systemd`, and `tiny_http` for all of that library's.
+//!
+//! Channels are bounded: to the workers there is room for as many jobs as there are workers, to the committer for as many
+//! outcomes as jobs may be in hand, so that whoever sends to them never waits; what a beat has found waits for reaper and
+//! reporter one at a time. No lock is held during a call to Redis, or while another lock is waited for.
 //!
 //! # What holds everything together
 //!
@@ -87,8 +93,9 @@
 //! # What is deliberately absent
 //!
 //! No trait for the queue: there is one implementation, and it is tested on a real Redis. No global state but the list of the
-//! children that this process has started, whose exit statuses belong to their owners; no `unsafe`,
-//! no wait that ignores the end of the program. `redis` and `r2d2` are used in [`queue`] alone, `tiny_http` in [`api`]
+//! children that this process has started, whose exit statuses belong to their owners; no `unsafe`.
+//! No wait of the engine ignores the end of the program: each is ended by it, or is a call to Redis, which takes 3 s at
+//! most (a fetcher's, which may block for longer, is freed). `redis` and `r2d2` are used in [`queue`] alone, `tiny_http` in [`api`]
 //! alone; the queue knows no handler, and handlers know no queue. The [`client`] knows the HTTP API and nothing of the server;
 //! the command line asks through it.
 
@@ -106,11 +113,12 @@ pub mod committer;
 pub mod complaint;
 pub mod fetcher;
 pub mod heartbeat;
-pub mod history;
 pub mod identity;
 pub mod inhand;
 pub mod janitor;
 pub mod liveness;
+pub mod reaper;
+pub mod reporter;
 pub mod scheduler;
 pub mod submitter;
 pub mod worker;

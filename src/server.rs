@@ -6,22 +6,23 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 
 use crate::api::{self, Api};
 use crate::committer::Committer;
 use crate::config::{Config, Run};
-use crate::fetcher::{Fetchers, Weights};
+use crate::fetcher::{self, Fetchers, Weights};
 use crate::handler::exec::ExecHandler;
 use crate::handler::http::HttpHandler;
 use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
-use crate::heartbeat::Heartbeat;
-use crate::identity::Identity;
+use crate::heartbeat::{EarlyBeat, Heartbeat};
+use crate::identity::{Identity, Membership};
 use crate::inhand::{InHand, STOP_GRACE};
 use crate::janitor::{Retention, run_janitor};
 use crate::job::Failure;
@@ -29,6 +30,8 @@ use crate::liveness::{Liveness, Pulse};
 use crate::managed_redis::{self, ManagedRedis};
 use crate::metrics::Metrics;
 use crate::queue::{self, Queue, Reclaimed};
+use crate::reaper::Reaper;
+use crate::reporter::Reporter;
 use crate::scheduler::Scheduler;
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::submitter::Submitter;
@@ -42,6 +45,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Threads besides workers and fetchers: the pools of connections to Redis, the API with tiny_http, the upkeep, and a few for
 /// the first clients.
 const FURTHER_THREADS: usize = 48;
+/// A shorter lease can end while one call to a slow Redis is under way: it may take 1 s for the connection and 1.8 s for
+/// the answer.
+const SHORT_LEASE: Duration = Duration::from_secs(5);
 /// Connections to Redis besides the fetchers' and one per worker that sleeps short backoffs.
 const CONNECTIONS: u32 = 16;
 
@@ -267,7 +273,9 @@ pub struct Server {
     drain_timeout: Duration,
     /// Ends whoever takes or moves jobs.
     stop: Trigger,
-    membership: Membership,
+    entry: RedisEntry,
+    /// How many jobs the committer has given back.
+    given_back: Arc<AtomicUsize>,
     pulse: Pulse,
     fetchers: Vec<JoinHandle<()>>,
     redis: Option<PrivateRedis>,
@@ -310,27 +318,29 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// The entry of this server in Redis, and the heartbeat that keeps it. Dropping this takes the entry back.
-struct Membership {
+/// The entry of this server in Redis, and the threads that keep it. Dropping this takes the entry back.
+struct RedisEntry {
     queue: Arc<Queue>,
     identity: Arc<Identity>,
     /// Ends the heartbeat.
     end: Option<Trigger>,
     heartbeat: Option<JoinHandle<()>>,
+    reporter: Option<JoinHandle<()>>,
 }
 
-impl Membership {
+impl RedisEntry {
     /// Ends the heartbeat, and gives what this server still has in hand back to the queues.
     fn leave(&mut self) -> Result<Option<Reclaimed>, queue::Error> {
         self.end = None;
         let Some(heartbeat) = self.heartbeat.take() else { return Ok(None) };
         // A beat after the end would enter this server again.
         let _ = heartbeat.join();
+        let _ = self.reporter.take().map(JoinHandle::join);
         self.queue.leave(&self.identity.current())
     }
 }
 
-impl Drop for Membership {
+impl Drop for RedisEntry {
     fn drop(&mut self) {
         let _ = self.leave();
     }
@@ -367,10 +377,19 @@ impl Server {
         if handlers.kinds().next().is_none() {
             log::warn!("{NO_HANDLERS}");
         }
+        if config.lease_timeout < SHORT_LEASE {
+            let lease = config.lease_timeout;
+            log::warn!(
+                "lease-timeout is {lease:?}: while Redis takes long to answer, this server can be held to be dead; at \
+                 least {SHORT_LEASE:?} is safer"
+            );
+        }
+
         let handlers = Arc::new(handlers);
         let metrics = Arc::new(Metrics::new(handlers.kinds()));
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
-        let identity = Arc::new(Identity::new(config.workers, queue_names.clone()));
+        let membership = Membership::new(config.workers, queue_names.clone());
+        let identity = membership.identity();
         let in_hand = Arc::new(InHand::new(config.workers));
         let scheduler = Scheduler::default();
         let (stop, stopping) = shutdown::channel();
@@ -378,7 +397,9 @@ impl Server {
 
         // As many as may be taken: a fetcher never waits here.
         let (to_workers, jobs) = bounded(config.workers);
-        let (to_committer, outcomes) = unbounded();
+        // One outcome for each job in hand: whoever sends never waits.
+        let (to_committer, outcomes) = bounded(2 * config.workers);
+        let given_back = Arc::new(AtomicUsize::new(0));
         let workers = Arc::new(Workers {
             jobs,
             committer: to_committer.clone(),
@@ -401,28 +422,54 @@ impl Server {
             in_hand: in_hand.clone(),
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
+            given_back: given_back.clone(),
             shutdown: stopping.clone(),
+            end: ending.clone(),
         };
         spawn("committer", move || committer.run())?;
         let pulse = Pulse::default();
-        let heartbeat = Heartbeat {
+        // The news of one beat may wait for a thread that is still busy with those of another.
+        let (to_reaper, findings) = bounded(1);
+        let reaper = Reaper {
             queue: queue.clone(),
             identity: identity.clone(),
             in_hand: in_hand.clone(),
+            metrics: metrics.clone(),
+            max_crashes: config.max_crashes,
+            findings,
+            shutdown: ending.clone(),
+        };
+        spawn("reaper", move || reaper.run())?;
+        let (to_reporter, looks) = bounded(1);
+        let reporter = Reporter {
+            queue: queue.clone(),
+            identity: identity.clone(),
+            in_hand: in_hand.clone(),
+            metrics: metrics.clone(),
+            looks,
+        };
+        let reporter = spawn("reporter", move || reporter.run())?;
+        let early_beat = EarlyBeat::default();
+        let heartbeat = Heartbeat {
+            queue: queue.clone(),
+            membership,
+            in_hand: in_hand.clone(),
             queues: queue_names.clone(),
             scheduler: scheduler.clone(),
-            metrics: metrics.clone(),
+            reaper: to_reaper,
+            reporter: to_reporter,
             lease_timeout: config.lease_timeout,
-            max_crashes: config.max_crashes,
+            early: early_beat.clone(),
             pulse: pulse.clone(),
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
-        let membership = Membership {
+        let entry = RedisEntry {
             queue: queue.clone(),
             identity: identity.clone(),
             end: Some(end),
             heartbeat: Some(heartbeat),
+            reporter: Some(reporter),
         };
         let (own, workers) = (identity.current(), config.workers);
         log::info!(server = own.as_str(); "server={own}: starts, with {workers} workers");
@@ -432,7 +479,7 @@ impl Server {
             max_connections: config.max_connections,
             token: config.api_token.clone(),
             any_host: config.insecure_no_token,
-            queues: queue_names,
+            queues: queue_names.clone(),
         };
         let api = Api {
             queue: queue.clone(),
@@ -446,9 +493,10 @@ impl Server {
         };
         let api = api::start(api, listener)?;
         // Last, so that a job that ends the process does not do so before anybody was answered.
-        let fetchers = Arc::new(Fetchers {
+        let shared = Arc::new(Fetchers {
             queue: queue.clone(),
             identity: identity.clone(),
+            early_beat,
             in_hand: in_hand.clone(),
             workers: to_workers,
             committer: to_committer,
@@ -459,10 +507,12 @@ impl Server {
             metrics,
             shutdown: stopping,
         });
-        let fetchers = (config.queues.iter().enumerate())
-            .map(|(number, queue)| {
-                let (fetchers, queue) = (fetchers.clone(), queue.name.clone());
-                spawn(&format!("fetcher-{number}"), move || fetchers.run(&queue))
+        let names = fetcher::thread_names(&queue_names, 1);
+        let fetchers = queue_names.iter().zip(names.concat());
+        let fetchers = fetchers
+            .map(|(queue, name)| {
+                let (shared, queue) = (shared.clone(), queue.clone());
+                spawn(&name, move || shared.run(&queue))
             })
             .collect::<Result<_, _>>();
         let fetchers = match fetchers {
@@ -473,7 +523,7 @@ impl Server {
             }
         };
         let drain_timeout = config.drain_timeout;
-        Ok(Server { api, queue, in_hand, drain_timeout, stop, membership, pulse, fetchers, redis })
+        Ok(Server { api, queue, in_hand, drain_timeout, stop, entry, given_back, pulse, fetchers, redis })
     }
 
     /// Where the API listens.
@@ -502,6 +552,7 @@ impl Server {
         let api = spawn("api-stop", move || api.stop());
         self.in_hand.close();
         drop(self.stop);
+        let given_back_before = self.given_back.load(Ordering::Relaxed);
         let mut hurried = false;
         while !self.fetchers.iter().all(JoinHandle::is_finished) {
             // Again each time: one may have been on its way into the blocking command.
@@ -530,9 +581,10 @@ impl Server {
                 }
             }
         }
-        match self.membership.leave() {
+        match self.entry.leave() {
             Ok(left) => {
-                let moved = left.map_or(0, |left| left.moved);
+                let given_back = self.given_back.load(Ordering::Relaxed) - given_back_before;
+                let moved = given_back + left.map_or(0, |left| left.moved);
                 log::info!("stopped; {moved} jobs went back to their queues");
             }
             Err(error) => {

@@ -1,4 +1,5 @@
-//! The signal to stop, as every thread sees it: no wait in this program ignores it.
+//! The signal to stop, as every thread of the engine sees it: its waits end with it, or are calls to Redis, whose time is
+//! limited.
 
 use std::time::Duration;
 

@@ -86,6 +86,8 @@ fn every_dependency_has_its_place() {
         "worker.rs",
         "committer.rs",
         "heartbeat.rs",
+        "reaper.rs",
+        "reporter.rs",
         "scheduler.rs",
         "server.rs",
         "shutdown.rs",
@@ -95,6 +97,7 @@ fn every_dependency_has_its_place() {
         ("redis", &["queue/"][..]),
         ("r2d2", &["queue/"]),
         ("rustls", &["queue/tls.rs", "queue/wire.rs"]),
+        ("scheduled_thread_pool", &["queue/"]),
         ("tiny_http", &["api/"]),
         ("httparse", &["api/gate/"]),
         ("ureq", &["handler/", "client/", "early_answer.rs"]),
@@ -120,6 +123,8 @@ fn forbidden(source: &Source) -> &'static [&'static str] {
         "fetcher",
         "committer",
         "heartbeat",
+        "reaper",
+        "reporter",
         "janitor",
         "scheduler",
         "inhand",
@@ -151,6 +156,8 @@ fn forbidden(source: &Source) -> &'static [&'static str] {
             "fetcher",
             "committer",
             "heartbeat",
+            "reaper",
+            "reporter",
             "janitor",
             "scheduler",
             "inhand",
@@ -160,8 +167,8 @@ fn forbidden(source: &Source) -> &'static [&'static str] {
         "managed_redis" => {
             &["api", "cli", "config", "queue", "handler", "job", "metrics", "worker", "fetcher"]
         }
-        "worker" | "fetcher" | "committer" | "heartbeat" | "janitor" | "scheduler" | "history" | "inhand"
-        | "identity" | "metrics" => &["api", "cli", "config", "managed_redis"],
+        "worker" | "fetcher" | "committer" | "heartbeat" | "reaper" | "reporter" | "janitor"
+        | "scheduler" | "inhand" | "identity" | "metrics" => &["api", "cli", "config", "managed_redis"],
         "api" => &["cli", "worker", "fetcher", "committer", "managed_redis"],
         "cli" if source.path != "cli/serve.rs" => ENGINE,
         _ => &[],

@@ -58,6 +58,9 @@ fn a_job_that_outlasts_the_drain_goes_back_without_charge() {
         assert_eq!((&job["attempts"], &job["crashes"]), (&json!(0), &json!(0)), "{job:#}");
         assert_eq!(job["errors"], json!([]), "{job:#}");
     }
+    // Those that stopped when they were told, and the one that hangs.
+    let log = server.log_text();
+    assert!(log.contains("stopped; 3 jobs went back to their queues"), "{log}");
     assert_eq!(redis.list_len("{threadq}:work_queue:default"), 3);
     assert!(redis.keys("{threadq}:in_progress_queue:*").is_empty());
 }

@@ -107,7 +107,9 @@ impl Waiting {
             if closed {
                 return;
             }
-            std::thread::sleep(LOOK);
+            let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = |list: &mut List| !list.closed;
+            drop(self.added.wait_timeout_while(list, LOOK, open).unwrap_or_else(PoisonError::into_inner));
         }
     }
 }

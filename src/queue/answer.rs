@@ -14,8 +14,8 @@ use super::error::{Error, Result};
 use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
-    Beat, Cancelled, Changed, Charged, Fenced, Lease, Reclaimed, Refused, ServerId, Settled, Submitted,
-    Taken, first,
+    Beat, Broken, Cancelled, Changed, Charged, Fenced, Lease, Reclaimed, Refused, ServerId, Settled,
+    Submitted, Taken, first,
 };
 
 /// What submissions of so many jobs each came to.
@@ -74,15 +74,23 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
     for record in answer {
         let mut fields = packed(record)?;
         let id = id(&fields.pop().unwrap_or(Value::Nil))?;
-        match to_job(id, fields) {
-            Ok(mut job) => {
-                job.status = Status::Processing;
-                job.starts += 1;
-                job.started_at_ms = Some(taken.now_ms);
-                job.server = Some(server.to_string());
-                taken.jobs.push((Lease { id, token: job.starts }, job));
+        let (mut job, broken) = match to_job(id, fields) {
+            Ok(job) => (job, None),
+            Err(broken) => (*broken.job, Some(broken.reason)),
+        };
+        job.status = Status::Processing;
+        job.starts += 1;
+        job.started_at_ms = Some(taken.now_ms);
+        job.server = Some(server.to_string());
+        let lease = Lease { id, token: job.starts };
+        match broken {
+            None => taken.jobs.push((lease, job)),
+            Some(reason) => {
+                if job.unreadable.contains(&"type") {
+                    "unknown".clone_into(&mut job.kind);
+                }
+                taken.broken.push(Broken { lease, job, reason });
             }
-            Err(broken) => taken.broken.push((Lease { id, token: broken.job.starts + 1 }, broken.reason)),
         }
     }
     Ok(Ok(taken))

@@ -24,7 +24,7 @@ pub fn check(data: &[u8]) {
             .jobs
             .iter()
             .map(|(lease, job)| (lease, job.id))
-            .chain(taken.broken.iter().map(|(lease, _)| (lease, lease.id)));
+            .chain(taken.broken.iter().map(|broken| (&broken.lease, broken.lease.id)));
         for (lease, id) in leases {
             assert_eq!(lease.id, id);
             assert!(lease.token >= 1, "every start has a token of its own");

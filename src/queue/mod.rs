@@ -225,13 +225,24 @@ pub struct Fetched {
     pub queue: String,
 }
 
+/// A job that was started though its record cannot be read.
+#[derive(Debug)]
+pub struct Broken {
+    /// The right to fail it.
+    pub lease: Lease,
+    /// What could be read of it; a type that could not is `unknown`.
+    pub job: Job,
+    /// What could not be read.
+    pub reason: String,
+}
+
 /// What a take came to.
 #[derive(Debug, Default)]
 pub struct Taken {
     /// Started: each is to be run and settled.
     pub jobs: Vec<(Lease, Job)>,
-    /// Started, but unreadable: to be failed, with the reason.
-    pub broken: Vec<(Lease, String)>,
+    /// Started, but unreadable: to be failed.
+    pub broken: Vec<Broken>,
     /// All paused queues.
     pub paused: Vec<String>,
     /// Redis's time of the start in ms since 1970.
@@ -519,12 +530,23 @@ impl Queue {
     /// Declares a server dead whose beat still is what was observed, and takes over what it had in progress.
     /// `None` where it has beaten after all.
     pub fn reclaim(&self, server: &str, observed: &str, max_crashes: u32) -> Result<Option<Reclaimed>> {
-        self.take_over(server, observed, max_crashes, "crash")
+        self.reclaim_until(server, observed, max_crashes, || false)
+    }
+
+    /// As [`Queue::reclaim`], but ends early once `ends` says so: whoever takes it over next goes on from there.
+    pub fn reclaim_until(
+        &self,
+        server: &str,
+        observed: &str,
+        max_crashes: u32,
+        ends: impl Fn() -> bool,
+    ) -> Result<Option<Reclaimed>> {
+        self.take_over(server, observed, max_crashes, "crash", ends)
     }
 
     /// The orderly end of a server: what it has left goes back to the queue, nothing charged.
     pub fn leave(&self, server: &ServerId) -> Result<Option<Reclaimed>> {
-        self.take_over(server.as_str(), "", 1, "leave")
+        self.take_over(server.as_str(), "", 1, "leave", || false)
     }
 
     fn take_over(
@@ -533,6 +555,7 @@ impl Queue {
         observed: &str,
         max_crashes: u32,
         mode: &str,
+        ends: impl Fn() -> bool,
     ) -> Result<Option<Reclaimed>> {
         let mut total = Reclaimed::default();
         let mut observed = observed.to_owned();
@@ -544,7 +567,7 @@ impl Queue {
             };
             total.moved += step.done.moved;
             total.charged.extend(step.done.charged);
-            if step.left == 0 {
+            if step.left == 0 || ends() {
                 return Ok(Some(total));
             }
             observed = step.beat;

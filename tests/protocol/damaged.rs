@@ -42,7 +42,7 @@ fn with_each_damage(work: impl Fn(&Place, &ServerId, &dyn Fn(JobId))) {
 
 /// Completes what can be run, and buries what cannot be read.
 fn settle_all(place: &Place, server: &ServerId, taken: Taken) {
-    let mut settlements: Vec<_> = taken.broken.into_iter().map(|(lease, _)| buried(lease)).collect();
+    let mut settlements: Vec<_> = taken.broken.into_iter().map(|broken| buried(broken.lease)).collect();
     settlements.extend(taken.jobs.into_iter().map(|(lease, _)| completed(lease)));
     for settled in place.queue.settle(server, &settlements).unwrap() {
         assert!(matches!(settled, Settled::Now(Status::Completed | Status::Failed)), "{settled:?}");

@@ -269,9 +269,11 @@ fn a_job_whose_record_cannot_be_read_is_handed_out_to_be_failed() {
     let _: i64 = place.redis("HSET", &format!("job:{bad}"), &["payload", "{no json"]);
     let mut taken = place.try_take(&a, 2, Suspects::Any, None).unwrap();
     assert_eq!(ids(&taken.jobs), [good]);
-    let (lease, reason) = taken.broken.remove(0);
-    assert!(reason.contains("payload"), "{reason}");
-    assert_eq!(place.settle(&a, &buried(lease)), Settled::Now(Status::Failed));
+    let broken = taken.broken.remove(0);
+    assert!(broken.reason.contains("payload"), "{}", broken.reason);
+    assert_eq!((broken.job.id, broken.job.kind.as_str()), (bad, "t"), "what can be read is there");
+    assert_eq!(broken.job.attempt_id(), broken.lease.attempt_id());
+    assert_eq!(place.settle(&a, &buried(broken.lease)), Settled::Now(Status::Failed));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::identity::Identity;
+use threadq::identity::Membership;
 use threadq::inhand::InHand;
 use threadq::job::Status;
 use threadq::queue::{Fenced, Settled, Suspects};
@@ -287,19 +287,18 @@ fn a_heartbeat_brings_what_its_server_should_know() {
 }
 
 #[test]
-fn two_threads_that_were_refused_before_the_start_enter_one_name() {
+fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     let place = Place::new();
-    let identity = Identity::new(8, vec![]);
+    let mut membership = Membership::new(8, vec![]);
+    let identity = membership.identity();
     let in_hand = InHand::new(8);
     let refused = identity.current();
-    for _ in 0..2 {
-        assert_eq!(place.queue.beat(&refused, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
-    }
-    identity.rejoin(&refused, &place.queue, &in_hand).unwrap();
-    // The second one hears of its refusal only now. What was taken under this name meanwhile must stay this server's.
-    identity.rejoin(&refused, &place.queue, &in_hand).unwrap();
+    assert_eq!(place.queue.beat(&refused, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
+    membership.join(&place.queue, &in_hand).unwrap();
+    // What was taken under this name meanwhile must stay this server's.
+    membership.join(&place.queue, &in_hand).unwrap();
     assert_eq!(identity.current(), refused);
     place.dies(&refused);
-    identity.rejoin(&refused, &place.queue, &in_hand).unwrap();
+    membership.join(&place.queue, &in_hand).unwrap();
     assert_ne!(identity.current(), refused);
 }

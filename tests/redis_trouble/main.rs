@@ -21,6 +21,8 @@
 //! | flushed, or back without its data | 202 | served | 200 | are gone | its new name, once | `loss.rs` |
 //! | older than 7.0 | exit 2; if it comes while the server runs 503 | | | | refuses | `wire.rs` |
 //!
+//! `lease.rs` holds that a slow Redis costs no server its lease while it takes over another one's jobs.
+//!
 //! A 503 comes within 3 s and with `Retry-After`; `/healthz` answers 200 all the time. `idle.rs` holds what all that may
 //! cost: no processor time, and no more jobs in hand than twice the workers.
 
@@ -34,6 +36,7 @@ mod closed;
 mod failover;
 mod full;
 mod idle;
+mod lease;
 mod loss;
 mod proxy;
 mod scene;

@@ -173,3 +173,43 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
     server.wait_for_status(id, "cancelled");
     audit(&redis, &server, &[id]);
 }
+
+#[test]
+fn every_thread_has_a_name_that_says_what_it_does() {
+    // On a private Redis, so that its threads are there too.
+    let queues = "default,mail,a-queue-with-a-long-name,a-queue-with-a-long-nose";
+    let server = TestServer::builder().flag("queues", queues).flag("workers", "12").start();
+    server.wait_until_ready();
+    server.complete("echo", json!({}));
+    let names = || {
+        let mut names = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs").flatten() {
+            // A thread may end between the two.
+            names
+                .extend(std::fs::read_to_string(task.path().join("comm")).map(|name| name.trim().to_owned()));
+        }
+        names.sort();
+        names
+    };
+    let names = names();
+    // Its library starts threads without names: they have that of the library.
+    let (inner, own): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| *name == "tiny_http");
+    assert!(inner.len() >= 5, "{names:?}");
+    assert!(own.windows(2).all(|pair| pair[0] != pair[1]), "two threads of one name: {names:?}");
+    let known = [
+        ["api-", "worker-", "conn-", "redis-connect-"].as_slice(),
+        &["threadq", "ctrl-c", "gate", "api-waits", "redis-watch"],
+        &["heartbeat", "reaper", "reporter", "scheduler", "janitor", "committer", "watchdog"],
+        &["fetch-default", "fetch-mail", "fetch-a-queue~2", "fetch-a-queue~3"],
+    ]
+    .concat();
+    let is_known = |name: &str| {
+        known.iter().any(|known| if known.ends_with('-') { name.starts_with(known) } else { name == *known })
+    };
+    let unknown: Vec<_> = own.iter().filter(|name| !is_known(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    for known in known.iter().filter(|known| !["conn-"].contains(known)) {
+        let there = own.iter().any(|name| name == known || known.ends_with('-') && name.starts_with(known));
+        assert!(there, "no thread {known}: {names:?}");
+    }
+}
