@@ -1,10 +1,14 @@
 //! Fetchers: bring jobs from Redis to the workers.
 //!
-//! A fetcher sits in BRPOPLPUSH on one empty queue; that is what wakes it. Once awake it takes and starts as many jobs
-//! as there are free workers in one round trip, from all queues by their weights, until nothing is left. It takes
-//! nothing while no worker is free: what a busy server held back, another one could run. It knows no handler.
+//! The first fetcher of a queue sits in BRPOPLPUSH while the queue is empty; that is what wakes it. Once awake it takes and
+//! starts as many jobs as there are free workers in one round trip, from all queues by their weights, until nothing is
+//! left. It takes nothing while no worker is free: what a busy server held back, another one could run. It knows no
+//! handler.
+//!
+//! Further fetchers of a queue (the setting `fetchers`) take too as soon as a worker is free, while a round trip of another
+//! fetcher is still under way. They wait without a command to Redis while there is nothing to take.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -16,8 +20,9 @@ use crate::identity::Identity;
 use crate::inhand::InHand;
 use crate::job::{Job, Status};
 use crate::metrics::Metrics;
-use crate::queue::{BLOCK, Broken, Error, Fetched, Queue, Settlement, Share, Suspects, Verdict};
+use crate::queue::{BLOCK, Broken, Error, Fetched, Queue, Settlement, Suspects, Verdict};
 use crate::shutdown::Shutdown;
+use crate::turns::Turns;
 
 /// A job on its way to a worker.
 pub type Handed = (Arc<Job>, StopSignal);
@@ -48,8 +53,8 @@ pub struct Fetchers {
     pub workers: Sender<Handed>,
     /// To the committer, for what cannot even be read.
     pub committer: Sender<Settlement>,
-    /// One take at a time; so that jobs start in the order of their queue, and weights count over all takes.
-    pub weights: Mutex<Weights>,
+    /// Which take may cover which queues.
+    pub turns: Arc<Turns>,
     /// How often a job may crash its server.
     pub max_crashes: u32,
     /// Counts how long jobs waited.
@@ -91,7 +96,7 @@ enum Took {
 }
 
 impl Fetchers {
-    /// The loop of one fetcher, which wakes for jobs in `queue`.
+    /// The loop of the first fetcher of a queue, which wakes for jobs in it.
     pub fn run(&self, queue: &str) {
         let mut pause = Pause::default();
         let mut complaint = Complaint::default();
@@ -112,27 +117,34 @@ impl Fetchers {
                 }
             }
             let took = if more || fetched.is_some() {
-                self.take(queue, &mut fetched)
+                self.take(queue, true, &mut fetched)
             } else {
-                self.weights().set_sleeping(queue, true);
+                self.turns.sleep(queue);
                 let asleep = Instant::now();
                 match self.queue.fetch(&self.identity.current(), queue) {
                     Ok(None) if asleep.elapsed() + SLEPT_THROUGH_MARGIN >= BLOCK => {
-                        self.weights().set_sleeping(queue, false);
+                        self.turns.wake(queue);
                         Ok(Took::Less)
                     }
                     // With nothing, but woken: there may be something that BRPOPLPUSH does not see.
                     Ok(brought) => {
                         fetched = brought;
-                        self.take(queue, &mut fetched)
+                        self.take(queue, true, &mut fetched)
                     }
                     Err(error) => {
-                        self.weights().set_sleeping(queue, false);
                         is_stranded = matches!(error, Error::Unavailable(_));
+                        // What may be stranded is the first of its queue: until then no other fetcher may take from it.
+                        if !is_stranded {
+                            self.turns.wake(queue);
+                        }
                         Err(error)
                     }
                 }
             };
+            if took.is_err() && fetched.is_some() {
+                // It is the first of its queue: until Redis was told of it no other fetcher may take from there.
+                self.turns.sleep(queue);
+            }
             if !matches!(took, Err(_) | Ok(Took::Refused)) {
                 pause = Pause::default();
             }
@@ -168,8 +180,18 @@ impl Fetchers {
         }
     }
 
-    fn weights(&self) -> MutexGuard<'_, Weights> {
-        self.weights.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The loop of a further fetcher of a queue.
+    pub fn help(&self, queue: &str) {
+        let mut pause = Pause::default();
+        while self.turns.wait_for_more(queue) && self.in_hand.wait_for_room().is_some() {
+            match self.take(queue, false, &mut None) {
+                Ok(Took::All | Took::Less | Took::Paused) => pause = Pause::default(),
+                // The first fetcher of the queue says what is wrong.
+                Ok(Took::Refused) | Err(_) => {
+                    self.shutdown.wait(pause.next());
+                }
+            }
+        }
     }
 
     /// A job of this queue that BRPOPLPUSH moved into this server's list while its connection died. It need not wait until
@@ -191,15 +213,15 @@ impl Fetchers {
     }
 
     /// Takes what there is room for and hands it to the workers. What was fetched is no more once Redis was told of it.
-    fn take(&self, queue: &str, fetched: &mut Option<Fetched>) -> Result<Took, Error> {
-        let mut weights = self.weights();
-        weights.set_sleeping(queue, false);
-        let room = self.in_hand.room();
+    fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Fetched>) -> Result<Took, Error> {
+        let turn = self.turns.begin(queue, is_first);
+        let reserved = self.in_hand.reserve(fetched.is_some());
+        let room = reserved.room();
         if room.jobs == 0 && fetched.is_none() {
             return Ok(Took::All);
         }
         let server = self.identity.current();
-        let shares = weights.split(room.jobs);
+        let shares = turn.split(room.jobs);
         let taken = self.queue.take(&server, &shares, room.suspects, self.max_crashes, fetched.as_ref())?;
         *fetched = None;
         let Ok(taken) = taken else { return Ok(Took::Refused) };
@@ -224,71 +246,13 @@ impl Fetchers {
             self.early_beat.job_taken();
         }
         self.in_hand.took(room, taken.wants_empty_server);
-        Ok(if taken.paused.iter().any(|paused| paused == queue) && number == 0 {
-            Took::Paused
-        } else if number < room.jobs && !meets_suspects {
-            Took::Less
-        } else {
-            Took::All
+        let is_full = number >= room.jobs || meets_suspects;
+        turn.brought(is_full, &taken.paused);
+        Ok(match taken.paused.iter().any(|paused| paused == queue) {
+            true if number == 0 => Took::Paused,
+            _ if is_full => Took::All,
+            _ => Took::Less,
         })
-    }
-}
-
-/// Shares out the workers among the queues: over time each queue gets its weight's part, whether a take has room for
-/// one job or for all (smooth weighted round robin).
-pub struct Weights {
-    queues: Vec<Weight>,
-}
-
-struct Weight {
-    queue: String,
-    weight: i64,
-    credit: i64,
-    /// Its fetcher sits in BRPOPLPUSH, and may have a job in hand that nobody knows of yet: only that fetcher may take
-    /// from it now, or a later job would start before that one.
-    sleeping: bool,
-}
-
-impl Weights {
-    /// Queues and their weights, each at least 1.
-    pub fn new(queues: impl IntoIterator<Item = (String, u32)>) -> Weights {
-        let mut queues: Vec<Weight> = queues
-            .into_iter()
-            .map(|(queue, weight)| Weight { queue, weight: weight.into(), credit: 0, sleeping: false })
-            .collect();
-        // What one queue does not use goes to the others, the heaviest first.
-        queues.sort_by_key(|queue| -queue.weight);
-        Weights { queues }
-    }
-
-    fn set_sleeping(&mut self, queue: &str, sleeping: bool) {
-        self.queues
-            .iter_mut()
-            .filter(|other| other.queue == queue)
-            .for_each(|queue| queue.sleeping = sleeping);
-    }
-
-    /// How many of the next `jobs` jobs should come from each queue.
-    fn split(&mut self, jobs: usize) -> Vec<Share> {
-        let mut awake: Vec<&mut Weight> = self.queues.iter_mut().filter(|queue| !queue.sleeping).collect();
-        let mut shares: Vec<Share> =
-            awake.iter().map(|queue| Share { queue: queue.queue.clone(), jobs: 0 }).collect();
-        if let [share] = shares.as_mut_slice() {
-            share.jobs = jobs;
-            return shares;
-        }
-        let total: i64 = awake.iter().map(|queue| queue.weight).sum();
-        for _ in 0..jobs {
-            for queue in &mut awake {
-                queue.credit += queue.weight;
-            }
-            let next = (0..awake.len()).max_by_key(|i| (awake[*i].credit, std::cmp::Reverse(*i)));
-            if let Some(next) = next {
-                awake[next].credit -= total;
-                shares[next].jobs += 1;
-            }
-        }
-        shares
     }
 }
 
@@ -309,45 +273,6 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn split(weights: &mut Weights, jobs: usize) -> Vec<usize> {
-        weights.split(jobs).into_iter().map(|share| share.jobs).collect()
-    }
-
-    #[test]
-    fn one_job_at_a_time_is_shared_out_like_many() {
-        let queues = || Weights::new([("low".to_owned(), 1), ("high".to_owned(), 3)]);
-        let mut weights = queues();
-        let singles = (0..40)
-            .map(|_| split(&mut weights, 1))
-            .fold([0, 0], |sum, share| [sum[0] + share[0], sum[1] + share[1]]);
-        assert_eq!(singles, [30, 10]);
-        assert_eq!(split(&mut queues(), 40), [30, 10]);
-    }
-
-    #[test]
-    fn shares_follow_the_weights_whatever_the_sizes_of_the_takes() {
-        let mut random = fastrand::Rng::with_seed(11);
-        for _ in 0..50 {
-            let weights: Vec<u32> = (0..random.usize(2..6)).map(|_| random.u32(1..10)).collect();
-            let total: u32 = weights.iter().sum();
-            let names = |n: usize| format!("queue {n}");
-            let mut split = Weights::new(weights.iter().enumerate().map(|(n, weight)| (names(n), *weight)));
-            let (mut all, mut given) = (0, std::collections::HashMap::<String, usize>::new());
-            for _ in 0..200 {
-                let jobs = random.usize(..8);
-                let shares = split.split(jobs);
-                assert_eq!(shares.iter().map(|share| share.jobs).sum::<usize>(), jobs);
-                all += jobs;
-                shares.into_iter().for_each(|share| *given.entry(share.queue).or_default() += share.jobs);
-            }
-            for (n, weight) in weights.iter().enumerate() {
-                let fair = all as f64 * f64::from(*weight) / f64::from(total);
-                let got = given[&names(n)] as f64;
-                assert!((got - fair).abs() <= weights.len() as f64, "{weights:?}: {got} of {fair}");
-            }
-        }
-    }
 
     #[test]
     fn every_fetcher_has_a_name_of_its_own() {
@@ -372,23 +297,5 @@ mod tests {
         let pauses: Vec<Duration> = (0..50).map(|_| pause.next()).collect();
         assert!(pauses[0] <= AWAY_PAUSE / 5, "{:?}", pauses[0]);
         assert!(pauses[9] > pauses[0] && pauses.iter().all(|pause| *pause <= AWAY_PAUSE), "{pauses:?}");
-    }
-
-    #[test]
-    fn a_queue_whose_fetcher_sleeps_is_left_to_it() {
-        let mut weights = Weights::new([("low".to_owned(), 1), ("high".to_owned(), 3)]);
-        weights.set_sleeping("high", true);
-        let shares = weights.split(4);
-        assert_eq!(
-            shares.iter().map(|share| (share.queue.as_str(), share.jobs)).collect::<Vec<_>>(),
-            [("low", 4)]
-        );
-        weights.set_sleeping("high", false);
-        assert_eq!(split(&mut weights, 4), [3, 1]);
-    }
-
-    #[test]
-    fn a_single_queue_gets_everything() {
-        assert_eq!(split(&mut Weights::new([("default".to_owned(), 7)]), 30), [30]);
     }
 }

@@ -126,6 +126,10 @@ struct State {
     wants_empty: bool,
     /// A job on its last chance has run: before the next one it is the turn of the other jobs, once.
     others_turn: bool,
+    /// How many jobs the takes under way may bring.
+    reserved: usize,
+    /// A take is under way that may bring a job on its last chance: nothing else may be taken beside it.
+    is_exclusive: bool,
     closed: bool,
     /// Threads that wait for room. Nobody is woken in vain: a wake-up costs a system call, and jobs end often.
     waiting: usize,
@@ -143,13 +147,13 @@ impl State {
     }
 
     fn room(&self) -> Room {
-        let empty = self.entries.is_empty();
-        if self.closed || self.suspect.is_some() || (self.wants_empty && !empty) {
+        let empty = self.entries.is_empty() && self.reserved == 0;
+        if self.closed || self.suspect.is_some() || self.is_exclusive || (self.wants_empty && !empty) {
             return Room { jobs: 0, suspects: Suspects::None };
         }
         // Free workers; and outcomes that wait to be written may be as many again, so that writing and running overlap.
-        let free = self.workers.saturating_sub(self.unfinished);
-        let slack = (2 * self.workers).saturating_sub(self.entries.len());
+        let free = self.workers.saturating_sub(self.unfinished + self.reserved);
+        let slack = (2 * self.workers).saturating_sub(self.entries.len() + self.reserved);
         let suspects = match empty {
             _ if self.others_turn => Suspects::None,
             true => Suspects::Any,
@@ -165,8 +169,35 @@ pub struct InHand {
     state: Mutex<State>,
     /// Room was made, or taking ended.
     room_made: Condvar,
+    /// A take has ended.
+    take_ended: Condvar,
     /// A deadline was set that may be the next one.
     deadline_set: Condvar,
+}
+
+/// The room that one take may fill. Dropped after the jobs that it has brought were added.
+pub struct Reservation<'a> {
+    in_hand: &'a InHand,
+    room: Room,
+}
+
+impl Reservation<'_> {
+    /// What may be taken.
+    pub fn room(&self) -> Room {
+        self.room
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut state = self.in_hand.state();
+        state.reserved -= self.room.jobs;
+        if self.room.suspects == Suspects::Any {
+            state.is_exclusive = false;
+        }
+        self.in_hand.take_ended.notify_all();
+        self.in_hand.tell_room(state);
+    }
 }
 
 impl InHand {
@@ -195,9 +226,23 @@ impl InHand {
         (!state.closed).then(|| state.room())
     }
 
+    /// Reserves all the room that there is, for a take. One that `has_fetched` a job already waits for other takes rather
+    /// than for a worker: if these leave no room, that job goes back to its queue.
+    pub fn reserve(&self, has_fetched: bool) -> Reservation<'_> {
+        let waits =
+            |state: &mut State| has_fetched && !state.closed && state.reserved > 0 && state.room().jobs == 0;
+        let mut state =
+            self.take_ended.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner);
+        let room = state.room();
+        state.reserved += room.jobs;
+        state.is_exclusive |= room.suspects == Suspects::Any;
+        Reservation { in_hand: self, room }
+    }
+
     /// Ends taking for good.
     pub fn close(&self) {
         self.state().closed = true;
+        self.take_ended.notify_all();
         self.room_made.notify_all();
         self.deadline_set.notify_all();
     }
@@ -516,6 +561,50 @@ mod tests {
             in_hand.remove(left);
             assert_eq!(in_hand.room().jobs, workers, "nothing is used up for good");
         }
+    }
+
+    #[test]
+    fn takes_under_way_share_the_room() {
+        let in_hand = InHand::new(4);
+        let good = nth(1, 1, 0);
+        add(&in_hand, &good);
+        let first = in_hand.reserve(false);
+        assert_eq!(first.room(), Room { jobs: 3, suspects: Suspects::NotYet });
+        assert_eq!(in_hand.reserve(false).room().jobs, 0);
+        // It brings two.
+        add(&in_hand, &nth(2, 1, 0));
+        add(&in_hand, &nth(3, 1, 0));
+        assert_eq!(in_hand.room().jobs, 0, "until it has ended");
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| in_hand.reserve(true).room().jobs);
+            drop(first);
+            assert_eq!(waits.join().unwrap(), 1, "one that has a job already waits for the end of the other");
+        });
+        assert_eq!(in_hand.room().jobs, 1);
+        add(&in_hand, &nth(4, 1, 0));
+        assert_eq!(in_hand.reserve(true).room().jobs, 0, "all workers are busy: it does not wait for them");
+    }
+
+    #[test]
+    fn nothing_is_taken_beside_a_take_that_may_bring_a_last_chance() {
+        let in_hand = InHand::new(4);
+        let first = in_hand.reserve(false);
+        assert_eq!(first.room(), Room { jobs: 4, suspects: Suspects::Any });
+        assert_eq!(in_hand.reserve(false).room(), Room { jobs: 0, suspects: Suspects::None });
+        add(&in_hand, &nth(1, 1, MAX_CRASHES - 1));
+        drop(first);
+        assert_eq!(in_hand.room().jobs, 0);
+        in_hand.remove([nth(1, 1, 0).attempt_id()]);
+        in_hand.took(in_hand.room(), false);
+        assert_eq!(in_hand.reserve(false).room().suspects, Suspects::Any);
+        // Where it brings nothing others may take again, and one that waits ends with taking.
+        let first = in_hand.reserve(false);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| in_hand.reserve(true).room().jobs);
+            in_hand.close();
+            assert_eq!(waits.join().unwrap(), 0);
+        });
+        drop(first);
     }
 
     #[test]

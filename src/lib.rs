@@ -45,7 +45,7 @@
 //! ```text
 //! POST /jobs ─ api ─ submitter ─ Queue::submit_all, in groups ► work_queue:<queue>        (Redis)
 //!                                                                │ BRPOPLPUSH wakes, a take starts as many
-//! fetcher ◄──────────────────────────────────────────────────────┘ jobs as there are free workers
+//! fetchers ◄─────────────────────────────────────────────────────┘ jobs as there are free workers
 //!    │ bounded channel                                           in_progress_queue:<server>
 //!    ▼
 //! worker ─ catch_unwind around the handler ─ verdict
@@ -59,12 +59,13 @@
 //! writes the figures of the dashboard, and tells what workers do while somebody looks; the
 //! [scheduler](scheduler::Scheduler) moves jobs whose time has come into their queues; the [janitor] forgets old ones; the
 //! watchdog stops attempts that take too long. Whether all this goes on, [`liveness`] finds out from outside; the program
-//! tells systemd.
+//! tells systemd. Several fetchers agree in [`turns`] who takes from which queue.
 //!
 //! # Threads
 //!
 //! All are started in [`server`] (the gate's, one per connection, in [`api::gate`]; `systemd` in the program, if systemd
-//! watches it), and all have names, so that `top -H` and gdb tell what each does: `fetch-QUEUE`, `worker-N`, `committer`,
+//! watches it), and all have names, so that `top -H` and gdb tell what each does: `fetch-QUEUE` (`fetch-QUEUE/N` with
+//! more than one per queue), `worker-N`, `committer`,
 //! `watchdog`, `heartbeat`, `reaper`, `reporter`, `scheduler`, `janitor`, `api-N`, `api-waits`, `gate`, `conn-N`,
 //! `redis-connect-N` (make connections), `redis-watch`, `systemd`, and `tiny_http` for all of that library's.
 //!
@@ -131,6 +132,7 @@ pub mod metrics;
 pub mod server;
 pub mod shutdown;
 pub mod threads;
+pub mod turns;
 
 mod children;
 #[doc(hidden)]

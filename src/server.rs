@@ -6,8 +6,8 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::api::{self, Api};
 use crate::committer::Committer;
 use crate::config::{Config, Run};
-use crate::fetcher::{self, Fetchers, Weights};
+use crate::fetcher::{self, Fetchers};
 use crate::handler::exec::ExecHandler;
 use crate::handler::http::HttpHandler;
 use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
@@ -36,6 +36,7 @@ use crate::scheduler::Scheduler;
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::submitter::Submitter;
 use crate::threads;
+use crate::turns::Turns;
 use crate::worker::{Workers, catch_handler_panics};
 
 /// How long attempts that were told to hurry have for it; exec handlers need half a second to kill their programs.
@@ -48,7 +49,7 @@ const FURTHER_THREADS: usize = 48;
 /// A shorter lease can end while one call to a slow Redis is under way: it may take 1 s for the connection and 1.8 s for
 /// the answer.
 const SHORT_LEASE: Duration = Duration::from_secs(5);
-/// Connections to Redis besides the fetchers' and one per worker that sleeps short backoffs.
+/// Connections to Redis besides one per fetcher that takes, and one per worker that sleeps short backoffs.
 const CONNECTIONS: u32 = 16;
 
 /// Why a server did not start.
@@ -232,15 +233,15 @@ fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
         url: url.to_owned(),
         ca: config.redis_ca.clone(),
         namespace: config.namespace.clone(),
-        connections: CONNECTIONS + config.workers as u32,
-        fetchers: fetcher_count(config) as u32,
+        connections: CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
+        // Only the first one of each queue sits in a blocking command.
+        fetchers: config.queues.len() as u32,
     };
     Queue::new(&settings).map_err(StartError::Configuration)
 }
 
-/// One for each queue, whatever more is asked for: two that sleep on one queue would start its jobs out of order.
 fn fetcher_count(config: &Config) -> usize {
-    config.queues.len()
+    config.queues.len() * config.fetchers
 }
 
 /// What is wrong with a Redis, as far as one can live with it.
@@ -278,6 +279,7 @@ pub struct Server {
     given_back: Arc<AtomicUsize>,
     pulse: Pulse,
     fetchers: Vec<JoinHandle<()>>,
+    turns: Arc<Turns>,
     redis: Option<PrivateRedis>,
 }
 
@@ -493,6 +495,8 @@ impl Server {
         };
         let api = api::start(api, listener)?;
         // Last, so that a job that ends the process does not do so before anybody was answered.
+        let weights = config.queues.iter().map(|queue| (queue.name.clone(), queue.weight));
+        let turns = Arc::new(Turns::new(weights, config.fetchers));
         let shared = Arc::new(Fetchers {
             queue: queue.clone(),
             identity: identity.clone(),
@@ -500,30 +504,31 @@ impl Server {
             in_hand: in_hand.clone(),
             workers: to_workers,
             committer: to_committer,
-            weights: Mutex::new(Weights::new(
-                config.queues.iter().map(|queue| (queue.name.clone(), queue.weight)),
-            )),
+            turns: turns.clone(),
             max_crashes: config.max_crashes,
             metrics,
             shutdown: stopping,
         });
-        let names = fetcher::thread_names(&queue_names, 1);
-        let fetchers = queue_names.iter().zip(names.concat());
-        let fetchers = fetchers
-            .map(|(queue, name)| {
+        let mut fetchers = Vec::new();
+        for (queue, names) in queue_names.iter().zip(fetcher::thread_names(&queue_names, config.fetchers)) {
+            for (number, name) in names.iter().enumerate() {
                 let (shared, queue) = (shared.clone(), queue.clone());
-                spawn(&name, move || shared.run(&queue))
-            })
-            .collect::<Result<_, _>>();
-        let fetchers = match fetchers {
-            Ok(fetchers) => fetchers,
-            Err(error) => {
-                api.stop();
-                return Err(io::Error::into(error));
+                let spawned = spawn(name, move || match number {
+                    0 => shared.run(&queue),
+                    _ => shared.help(&queue),
+                });
+                match spawned {
+                    Ok(fetcher) => fetchers.push(fetcher),
+                    Err(error) => {
+                        turns.close();
+                        api.stop();
+                        return Err(io::Error::into(error));
+                    }
+                }
             }
-        };
+        }
         let drain_timeout = config.drain_timeout;
-        Ok(Server { api, queue, in_hand, drain_timeout, stop, entry, given_back, pulse, fetchers, redis })
+        Ok(Server { api, queue, in_hand, drain_timeout, stop, entry, given_back, pulse, fetchers, turns, redis })
     }
 
     /// Where the API listens.
@@ -551,6 +556,7 @@ impl Server {
         let api = self.api;
         let api = spawn("api-stop", move || api.stop());
         self.in_hand.close();
+        self.turns.close();
         drop(self.stop);
         let given_back_before = self.given_back.load(Ordering::Relaxed);
         let mut hurried = false;

@@ -52,8 +52,8 @@ pub struct Config {
     pub queues: Vec<QueueShare>,
     /// Threads that run jobs: 1 to 1,000. Defaults to 30.
     pub workers: usize,
-    /// Threads that take jobs from Redis: 1 to 64. Defaults to 1, which takes as many jobs in one round trip as there
-    /// are free workers.
+    /// Threads that take jobs from Redis, for each queue: 1 to 16. Defaults to 1, with which jobs of a queue start in the
+    /// order of their submission; more overlap the round trips to a distant Redis, and that order is only about kept.
     pub fetchers: usize,
     /// How long running jobs may take to end when the server stops. Defaults to 25 s.
     pub drain_timeout: Duration,

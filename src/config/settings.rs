@@ -136,8 +136,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "fetchers",
         "N",
         "1",
-        "threads that take jobs from Redis, 1 to 64; one for each queue is started",
-        |config, text| put(&mut config.fetchers, values::number(text, 1..=64)),
+        "threads that take jobs, for each queue, 1 to 16; with 1 jobs of a queue start in order",
+        |config, text| put(&mut config.fetchers, values::number(text, 1..=16)),
     ),
     Setting::new(
         "drain-timeout",

@@ -163,7 +163,7 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
             vec!["0", "1001", "-1", "3.5", "many", "99999999999999999999"],
             "a whole number from 1 to 1000",
         ),
-        ("fetchers", vec!["0", "65"], "a whole number from 1 to 64"),
+        ("fetchers", vec!["0", "17"], "a whole number from 1 to 16"),
         ("drain-timeout", vec!["5", "-5s", "3651d", "1h30m"], "0s to 3650d"),
         ("lease-timeout", vec!["0", "999ms", "1 s", "99999999999999999999d"], "1s to 3650d"),
         ("max-connections", vec!["0", "65537"], "a whole number from 1 to 65536"),
