@@ -520,6 +520,7 @@ impl Server {
                 match spawned {
                     Ok(fetcher) => fetchers.push(fetcher),
                     Err(error) => {
+                        in_hand.close();
                         turns.close();
                         api.stop();
                         return Err(io::Error::into(error));
@@ -528,7 +529,19 @@ impl Server {
             }
         }
         let drain_timeout = config.drain_timeout;
-        Ok(Server { api, queue, in_hand, drain_timeout, stop, entry, given_back, pulse, fetchers, turns, redis })
+        Ok(Server {
+            api,
+            queue,
+            in_hand,
+            drain_timeout,
+            stop,
+            entry,
+            given_back,
+            pulse,
+            fetchers,
+            turns,
+            redis,
+        })
     }
 
     /// Where the API listens.
@@ -670,7 +683,7 @@ mod tests {
         let data_dir = dir.path().join("data");
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = Config { listen, data_dir, ..Config::default() };
-        let (signal, signals) = unbounded();
+        let (signal, signals) = bounded(1);
         signal.send(()).unwrap();
         let started = Server::builder().config(config.clone()).start_unless(&signals);
         assert!(matches!(started, Err(StartError::Stopped)));

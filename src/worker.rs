@@ -98,7 +98,7 @@ impl Workers {
                 self.settle(lease, verdict);
                 return true;
             };
-            match self.start_again(&mut lease, &job, error) {
+            match self.start_again(&mut lease, &job, error, delay) {
                 Some(Settled::Now(Status::Processing)) => {
                     let mut next = Job::clone(&job);
                     next.attempts += 1;
@@ -107,6 +107,10 @@ impl Workers {
                     job = Arc::new(next);
                     self.in_hand.resume(ended, lease, &job);
                     self.shutdown.wait(delay);
+                    if self.queue.is_paused(&job.queue).unwrap_or(false) {
+                        self.let_go(&job);
+                        return true;
+                    }
                 }
                 Some(_) => {
                     self.in_hand.remove([job.attempt_id()]);
@@ -163,13 +167,17 @@ impl Workers {
     }
 
     /// Records the failure and keeps the job for its next attempt; `None` where Redis could not be asked.
-    fn start_again(&self, lease: &mut Lease, job: &Job, error: &str) -> Option<Settled> {
-        let settled = self.queue.start_again(&self.identity.current(), lease, error).ok()?;
+    fn start_again(&self, lease: &mut Lease, job: &Job, error: &str, delay: Duration) -> Option<Settled> {
+        let settled = self.queue.start_again(&self.identity.current(), lease, error, delay).ok()?;
         let about = About::attempt(job);
         match settled {
             Settled::Now(Status::Processing) => {
                 self.metrics.retried(&job.kind);
                 log_about!(warn, about, "failed, again at once: {error}");
+            }
+            Settled::Now(Status::Retrying) => {
+                self.metrics.retried(&job.kind);
+                log_about!(warn, about, "failed, again once its queue goes on: {error}");
             }
             Settled::Now(status) => log_about!(info, about, "failed, and is {status} now: {error}"),
             Settled::Stale | Settled::Repeated => {
@@ -179,7 +187,7 @@ impl Workers {
         Some(settled)
     }
 
-    /// A job that must not be started any more: it goes back, unless it was taken over already.
+    /// A job that must not be started any more, or whose queue is paused: it goes back, unless it was taken over already.
     fn let_go(&self, job: &Job) {
         if let Some(lease) = self.in_hand.end(job.attempt_id(), false) {
             self.settle(lease, Verdict::Release);

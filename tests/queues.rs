@@ -180,3 +180,42 @@ fn scheduled_jobs_come_into_a_full_queue_when_they_are_due() {
         server.wait_for_status(id, "queued");
     }
 }
+
+/// Fails jobs until the queue is paused; asserts that no attempt begins from then on, and that they go on when it is resumed.
+fn a_pause_ends_retries(inline_backoff: &str, backoff: &str) {
+    let redis = TestRedis::start();
+    let config = format!(
+        "[handlers.fail]\nmax_attempts = 100\nbackoff = {{ base = \"{backoff}\", cap = \"{backoff}\" }}\n"
+    );
+    let server =
+        TestServer::builder().redis(&redis).config(&config).flag("inline-backoff", inline_backoff).start();
+    let ids = server.submit_batch(&vec![json!({"type": "fail"}); 16]);
+    let attempts =
+        || ids.iter().map(|id| server.job(*id)["attempts"].as_u64().unwrap_or(0)).collect::<Vec<_>>();
+    eventually(LIMIT, "all have failed", || attempts().iter().all(|attempts| *attempts > 0));
+    server.act("/queues/default/pause").expect(200);
+    let paused_at = now_ms();
+    eventually(LIMIT, "all wait in the queue", || ids.iter().all(|id| server.job(*id)["status"] == "queued"));
+    for id in &ids {
+        let job = server.job(*id);
+        let last = job["errors"].as_array().and_then(|errors| errors.last()).expect("it has failed");
+        // What ran at the pause may end.
+        assert!(time_ms(&last["at"]) <= paused_at + 500, "an attempt began after the pause: {job:#}");
+        assert_eq!(job["crashes"], 0, "{job:#}");
+    }
+    let before = attempts();
+    holds_for(ms(1500), "no attempt is used up", || attempts() == before);
+    server.act("/queues/default/resume").expect(200);
+    eventually(LIMIT, "they go on", || attempts().iter().zip(&before).all(|(now, before)| now > before));
+    for id in &ids {
+        server.act(&format!("/jobs/{id}/cancel"));
+    }
+}
+
+#[test]
+fn a_paused_queue_holds_jobs_between_two_attempts() {
+    // In short backoffs, in long ones on the worker's thread, and parked in Redis.
+    for (inline_backoff, backoff) in [("200ms", "40ms"), ("30s", "5s"), ("0", "300ms")] {
+        a_pause_ends_retries(inline_backoff, backoff);
+    }
+}

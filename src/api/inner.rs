@@ -99,7 +99,9 @@ impl Inner {
 }
 
 /// Starts tiny_http on a listener. It names none of its threads: so they get the name of the thread that starts it.
-fn start_tiny_http(listener: impl Into<tiny_http::Listener> + Send + 'static) -> io::Result<tiny_http::Server> {
+fn start_tiny_http(
+    listener: impl Into<tiny_http::Listener> + Send + 'static,
+) -> io::Result<tiny_http::Server> {
     let starter = Builder::new().name("tiny_http".to_owned());
     let started = starter.spawn(move || tiny_http::Server::from_listener(listener, None))?.join();
     started

@@ -458,14 +458,21 @@ impl Queue {
     }
 
     /// Settles a failed attempt and starts the next one under the same lease, for a backoff that is slept by the worker.
-    /// Anything but `Now(Processing)` ends the lease.
+    /// Anything but `Now(Processing)` ends the lease. While the queue is paused the job is parked for `delay` instead: after
+    /// that it waits in the queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`] leaves open whether it was done.
-    pub fn start_again(&self, server: &ServerId, lease: &mut Lease, error: &str) -> Result<Settled> {
+    pub fn start_again(
+        &self,
+        server: &ServerId,
+        lease: &mut Lease,
+        error: &str,
+        delay: Duration,
+    ) -> Result<Settled> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
-        call.arg("again").arg(record::error_text(error)).arg(0);
+        call.arg("again").arg(record::error_text(error)).arg(delay.as_millis() as u64);
         // Unlike the others: what was done is refused the second time, since the lease has a new token by then.
         let Atomic { script, access, .. } = &self.scripts.settle;
         let settled = answer::settled(self.link.run_script(*access, Repeat::Never, script, &call)?)?;
@@ -624,6 +631,13 @@ impl Queue {
         let mut call = self.scripts.pause.call();
         call.arg(queue).arg(u8::from(paused)).arg(PARKED_LOOK);
         Ok(record::int(&self.run(&self.scripts.pause, &call)?)? == 1)
+    }
+
+    /// Whether the jobs of a queue are held back.
+    pub fn is_paused(&self, queue: &str) -> Result<bool> {
+        let mut command = redis::cmd("SISMEMBER");
+        command.arg(format!("{}{}", self.prefix, keys::PAUSED)).arg(queue);
+        self.link.query(&command)
     }
 
     /// Adds to the figures of this minute, for charts.

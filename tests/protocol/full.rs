@@ -28,7 +28,10 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert_eq!(place.try_take(&b, 1, Suspects::Any, Some(&of_b)).unwrap().jobs.len(), 1);
     let mut leases = place.take(&a, 7).into_iter().map(|(lease, _)| lease);
     let mut again = leases.next().unwrap();
-    assert_eq!(place.queue.start_again(&a, &mut again, "no").unwrap(), Settled::Now(Status::Processing));
+    assert_eq!(
+        place.queue.start_again(&a, &mut again, "no", Duration::ZERO).unwrap(),
+        Settled::Now(Status::Processing)
+    );
     assert_eq!(place.settle(&a, &completed(again)), Settled::Now(Status::Completed));
     assert_eq!(place.settle(&a, &retried(leases.next().unwrap())), Settled::Now(Status::Retrying));
     assert_eq!(place.settle(&a, &buried(leases.next().unwrap())), Settled::Now(Status::Failed));

@@ -236,7 +236,10 @@ const GUARDS: &[Guard] = guards! {
     "settle": "errors are kept", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if false then";
     "settle": "a release is no error", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if true then";
     "settle": "a release goes back", "elseif what == 'release' then" => "elseif false then";
-    "settle": "a retry is parked", "elseif what == 'retry' then" => "elseif false then";
+    "settle": "a retry is parked", "elseif what == 'retry' or is_paused(id) then" => "elseif is_paused(id) then";
+    "settle": "a paused queue holds a short backoff", " or is_paused(id) then" => " then";
+    "settle": "only a paused queue holds it", ") == 1\nend\n\nlocal function settle" => ") ~= 2\nend\n\nlocal function settle";
+    "settle": "a job without a queue is of the default one", "read(id, 'queue')[1] or DEFAULT_QUEUE" => "read(id, 'queue')[1] or ''";
     "settle": "what completed has a result", "if to == 'completed' then" => "if false then";
     "settle": "what ends is ended", "elseif is_final(to) then" => "elseif false then";
     "settle": "what starts again goes on", "elseif to == 'processing' then" => "elseif false then";

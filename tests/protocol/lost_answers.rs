@@ -1,5 +1,7 @@
 //! What a call leaves behind whose answer, or whose request, is lost on the way.
 
+use std::time::Duration;
+
 use std::cell::RefCell;
 
 use threadq::identity::Membership;
@@ -157,7 +159,7 @@ fn a_lost_start_again_leaves_nobody_with_the_attempt() {
     let a = place.server();
     let id = place.submit();
     let mut lease = place.take_one(&a);
-    broken(&place, "settle", Loses::Answer, |queue| queue.start_again(&a, &mut lease, "no"));
+    broken(&place, "settle", Loses::Answer, |queue| queue.start_again(&a, &mut lease, "no", Duration::ZERO));
     // The worker cannot know: it sends the failure by the committer. The next attempt has begun in Redis.
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Stale);
     let job = place.job(id);
@@ -176,7 +178,7 @@ fn a_start_again_that_never_arrived_is_settled_by_the_committer() {
     let a = place.server();
     let id = place.submit();
     let mut lease = place.take_one(&a);
-    broken(&place, "settle", Loses::Request, |queue| queue.start_again(&a, &mut lease, "no"));
+    broken(&place, "settle", Loses::Request, |queue| queue.start_again(&a, &mut lease, "no", Duration::ZERO));
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Retrying));
     assert_eq!(place.job(id).attempts, 1);
     assert_sound(&place);

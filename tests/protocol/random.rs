@@ -3,6 +3,8 @@
 //!
 //! `THREADQ_SEEDS` and `THREADQ_STEPS` make it longer; a failure names its seed (`THREADQ_SEED` runs only that one).
 
+use std::time::Duration;
+
 use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
@@ -193,7 +195,8 @@ impl World {
 
     fn start_again(&mut self, who: usize) {
         let Some(mut lease) = self.workers[who].leases.pop() else { return };
-        let settled = self.place.queue.start_again(&self.workers[who].id, &mut lease, "no").unwrap();
+        let settled =
+            self.place.queue.start_again(&self.workers[who].id, &mut lease, "no", Duration::ZERO).unwrap();
         match settled {
             Settled::Now(Status::Processing) if self.random.bool() => self.workers[who].leases.push(lease),
             Settled::Now(status) if status.is_final() => self.end(lease.id()),

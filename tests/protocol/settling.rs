@@ -206,7 +206,7 @@ fn only_the_last_ten_errors_are_kept() {
     let id = place.submit_with(|job| job.max_attempts = 100);
     let mut lease = place.take_one(&a);
     for n in 1..=13 {
-        place.queue.start_again(&a, &mut lease, &format!("line\nbreak {n}")).unwrap();
+        place.queue.start_again(&a, &mut lease, &format!("line\nbreak {n}"), Duration::ZERO).unwrap();
     }
     let errors = place.job(id).errors;
     let attempts: Vec<u32> = errors.iter().map(|error| error.attempt).collect();
@@ -220,7 +220,10 @@ fn an_attempt_that_starts_again_has_a_new_token_and_stays_where_it_is() {
     let a = place.server();
     let id = place.submit();
     let mut lease = place.take_one(&a);
-    assert_eq!(place.queue.start_again(&a, &mut lease, "no").unwrap(), Settled::Now(Status::Processing));
+    assert_eq!(
+        place.queue.start_again(&a, &mut lease, "no", Duration::ZERO).unwrap(),
+        Settled::Now(Status::Processing)
+    );
     let job = place.job(id);
     assert_eq!((job.attempts, job.starts, job.status), (1, 2, Status::Processing));
     assert_eq!(place.handles(id), [in_progress(&a)]);
@@ -236,7 +239,10 @@ fn the_last_attempt_does_not_start_again() {
     let a = place.server();
     let id = place.submit_with(|job| job.max_attempts = 1);
     let mut lease = place.take_one(&a);
-    assert_eq!(place.queue.start_again(&a, &mut lease, "no").unwrap(), Settled::Now(Status::Failed));
+    assert_eq!(
+        place.queue.start_again(&a, &mut lease, "no", Duration::ZERO).unwrap(),
+        Settled::Now(Status::Failed)
+    );
     assert_eq!(place.handles(id), ["dlq_queue"]);
     assert_sound(&place);
 }
@@ -248,9 +254,9 @@ fn a_late_attempt_does_not_start_again() {
     let id = place.submit();
     let mut late = place.take_one(&a);
     place.dies(&a);
-    assert_eq!(place.queue.start_again(&a, &mut late, "no").unwrap(), Settled::Stale);
+    assert_eq!(place.queue.start_again(&a, &mut late, "no", Duration::ZERO).unwrap(), Settled::Stale);
     let _lease = place.take_one(&b);
-    assert_eq!(place.queue.start_again(&a, &mut late, "no").unwrap(), Settled::Stale);
+    assert_eq!(place.queue.start_again(&a, &mut late, "no", Duration::ZERO).unwrap(), Settled::Stale);
     assert_eq!(place.job(id).attempts, 0);
     assert_sound(&place);
 }
@@ -271,7 +277,10 @@ fn a_job_that_was_asked_to_stop_is_cancelled_however_it_fails() {
     let id = place.submit();
     let mut lease = place.take_one(&a);
     place.cancel(id);
-    assert_eq!(place.queue.start_again(&a, &mut lease, "no").unwrap(), Settled::Now(Status::Cancelled));
+    assert_eq!(
+        place.queue.start_again(&a, &mut lease, "no", Duration::ZERO).unwrap(),
+        Settled::Now(Status::Cancelled)
+    );
     assert_sound(&place);
 }
 
@@ -306,5 +315,40 @@ fn a_release_is_no_error() {
     place.settle(&a, &released(place.take_one(&a)));
     let errors: Option<String> = place.redis("HGET", &format!("job:{id}"), &["errors"]);
     assert_eq!(errors, None);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_paused_queue_holds_what_would_start_again() {
+    let place = Place::new();
+    let a = place.server();
+    let delay = Duration::from_secs(3600);
+    for has_queue in [true, false] {
+        let id = place.submit();
+        let mut lease = place.take_one(&a);
+        if !has_queue {
+            let _: i64 = place.redis("HDEL", &format!("job:{id}"), &["queue"]);
+        }
+        place.queue.set_paused("other", true).unwrap();
+        let again = |lease: &mut _| place.queue.start_again(&a, lease, "no", delay).unwrap();
+        assert_eq!(again(&mut lease), Settled::Now(Status::Processing), "another queue is paused");
+        assert!(!place.queue.is_paused("default").unwrap());
+        place.queue.set_paused("default", true).unwrap();
+        assert!(place.queue.is_paused("default").unwrap());
+        assert_eq!(again(&mut lease), Settled::Now(Status::Retrying));
+        assert_eq!((place.job(id).attempts, place.handles(id)), (2, vec!["scheduled".to_owned()]));
+        assert_eq!(again(&mut lease), Settled::Repeated, "its lease has ended");
+        assert_eq!(place.queue.promote().unwrap().0, 0, "after its backoff");
+        place.make_due(id);
+        assert_eq!(place.queue.promote().unwrap().0, 1);
+        assert!(place.take(&a, 1).is_empty());
+        assert_eq!(
+            (place.status(id), place.handles(id)),
+            (Status::Queued, vec!["work_queue:default".to_owned()])
+        );
+        place.queue.set_paused("default", false).unwrap();
+        let lease = place.take_one(&a);
+        assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
+    }
     assert_sound(&place);
 }

@@ -1,7 +1,8 @@
 -- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | processing.
 -- ARGV: server, then per attempt: id, fencing token (starts), what, text, delay ms
 --       what: complete (text: result) | retry, again, fail (text: error) | release (back to the queue, nothing charged)
---       `again` keeps the job for its next attempt: the backoff was slept on the worker's thread
+--       `again` keeps the job for its next attempt, whose backoff is slept on the worker's thread; in a paused queue it is
+--       as retry
 -- Returns: per attempt a word: the new status | 'stale': the job is someone else's | 'repeated': done before
 -- Protects from: a late answer of a server that was held to be dead; the same answer sent twice after a lost reply.
 local server, now = ARGV[1], now_ms()
@@ -9,6 +10,10 @@ local list, at, answers = IN_PROGRESS .. server, digits(now), {}
 local has_cancels = call('EXISTS', CANCELS .. server) == 1
 -- Completed jobs, most of all, change the index together: ids by type, and with their time.
 local completed, done = {}, {}
+
+local function is_paused(id)
+  return call('SISMEMBER', PAUSED, read(id, 'queue')[1] or DEFAULT_QUEUE) == 1
+end
 
 local function settle(id, token, what, text, delay)
   local job = read(id, 'status', 'server', 'starts', 'type', 'attempts', 'unique_key')
@@ -28,7 +33,7 @@ local function settle(id, token, what, text, delay)
     to = 'queued'
   elseif what == 'fail' or attempts >= (tonumber(read(id, 'max_attempts')[1] or DEFAULT_MAX_ATTEMPTS) or 0) then
     to = 'failed'
-  elseif what == 'retry' then
+  elseif what == 'retry' or is_paused(id) then
     to = 'retrying'
   else
     to = 'processing'

@@ -282,8 +282,10 @@ impl Real {
     pub fn start_again(&mut self, name: Name, job: Job, token: u64) -> Result<(Settled, u64), String> {
         self.once(format!("again {name} {job} {token}"), |real| {
             let mut lease = real.lease(job, token, 0).0;
-            let settled =
-                real.queue.start_again(real.name(name), &mut lease, "no").map_err(|e| e.to_string())?;
+            let settled = real
+                .queue
+                .start_again(real.name(name), &mut lease, "no", Duration::ZERO)
+                .map_err(|e| e.to_string())?;
             Ok((settled, lease.attempt_id().start))
         })
     }
