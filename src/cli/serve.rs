@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::args::{Command, Run};
@@ -59,9 +59,10 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         logging::init(config.log_format, config.log_level);
         logging::log_panics();
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let (signal, signals) = unbounded();
+        // The first one stops, the second one hurries; further ones say no more.
+        let (signal, signals) = bounded(2);
         let handler = move || {
-            let _ = signal.send(());
+            let _ = signal.try_send(());
         };
         ctrlc::set_handler(handler)
             .map_err(|error| StartError::Failed(format!("no signal handler: {error}")))?;
