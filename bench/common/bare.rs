@@ -39,6 +39,14 @@ impl Bare {
         }
     }
 
+    /// Submits so many jobs like this one.
+    pub fn fill_with(&self, jobs: usize, job: &NewJob) {
+        const STEP: usize = 500;
+        for at in (0..jobs).step_by(STEP) {
+            self.submit(&vec![job.clone(); STEP.min(jobs - at)]);
+        }
+    }
+
     /// Submits jobs over 8 connections, so many per call. Jobs per second.
     pub fn enqueue(&self, jobs: usize, payload_bytes: usize, per_call: usize) -> f64 {
         let group = vec![echo(payload_bytes, "default"); per_call];

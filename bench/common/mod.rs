@@ -4,6 +4,7 @@
 
 pub mod bare;
 pub mod client;
+pub mod distant;
 pub mod drain;
 pub mod figures;
 pub mod flags;

@@ -30,9 +30,14 @@ impl Redis {
         Ok(redis)
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("redis.sock")
+    }
+
     /// What `--redis-url` takes.
     pub fn url(&self) -> String {
-        format!("unix://{}", self.folder.join("redis.sock").display())
+        format!("unix://{}", self.socket().display())
     }
 
     /// A connection of the rig's own.
