@@ -67,6 +67,48 @@ fn a_private_redis_that_dies_is_started_again() {
 }
 
 #[test]
+fn a_private_redis_is_reached_though_the_file_of_its_socket_was_removed() {
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
+    let dir = data.join("d");
+    let mut server = TestServer::builder().flag("data-dir", dir.to_str().expect("text")).start();
+    server.complete("echo", json!(1));
+    let socket = dir.join("redis.sock");
+    let mut admin = std::os::unix::net::UnixStream::connect(&socket).expect("connects");
+    std::fs::remove_file(&socket).expect("removed");
+    eventually(LIMIT, "the log says so", || server.log_text().contains("redis.sock in "));
+    // The server has to open every connection anew.
+    let mut close_all = || {
+        use std::io::{Read, Write};
+        admin.write_all(b"CLIENT KILL TYPE normal SKIPME yes\r\n").expect("sent");
+        let count = admin.read(&mut [0; 100]).expect("an answer");
+        assert!(count > 2);
+    };
+    for number in 0..3 {
+        close_all();
+        server.wait_until_ready();
+        let id = until_some(LIMIT, "a job is taken in", || {
+            let key = format!("k-{number}");
+            let job = json!({"type": "echo", "payload": number});
+            let reply = server.try_post("/jobs", &[("Idempotency-Key", &key)], &job).ok()?;
+            reply.json()["job_id"].as_u64()
+        });
+        server.wait_for_status(id, "completed");
+    }
+    assert_eq!(server.log_text().matches("redis.sock in ").count(), 1, "once is enough");
+    // A redis-server that is started again makes a new file, and is found.
+    for pid in redis_servers_in(data.path()) {
+        signal::kill9(pid);
+    }
+    eventually(LIMIT, "there is a new one", || socket.exists());
+    server.wait_until_ready();
+    server.complete("echo", json!(2));
+    std::fs::remove_file(&socket).expect("removed");
+    assert_eq!(server.stop(secs(60)), Some(0), "{}", server.log_tail());
+    assert_eq!(redis_servers_in(data.path()), [0; 0], "its redis-server has ended with it");
+}
+
+#[test]
 fn a_second_server_on_the_same_data_dir_is_refused_or_shares_the_redis() {
     let data = TempDir::new();
     let _cleanup = Cleanup(data.path().to_owned());

@@ -2,10 +2,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// Open as long as this lives, for [`Folder::socket`].
     handle: File,
+    /// The socket's file, see [`Folder::hold_socket`].
+    held: Mutex<Option<OwnedFd>>,
 }
 
 impl Folder {
@@ -48,7 +52,7 @@ impl Folder {
         // Redis would let everyone read its files. A folder that it finds it leaves as it is.
         DirBuilder::new().recursive(true).mode(0o700).create(path.join("appendonlydir"))?;
         let handle = File::open(&path)?;
-        Ok(Folder { path, handle })
+        Ok(Folder { path, handle, held: Mutex::default() })
     }
 
     /// Opens the folder if it is there, and changes nothing.
@@ -58,12 +62,66 @@ impl Folder {
             path => path?,
         };
         let handle = File::open(&path)?;
-        Ok(Some(Folder { path, handle }))
+        Ok(Some(Folder { path, handle, held: Mutex::default() }))
     }
 
     /// The address of the socket for a Redis client. Valid as long as this lives.
     pub(super) fn url(&self) -> String {
-        format!("redis+unix://{}", percent_encode(self.socket().as_os_str().as_bytes()))
+        let path = self.held().as_ref().map_or_else(|| self.socket(), path_of);
+        format!("redis+unix://{}", percent_encode(path.as_os_str().as_bytes()))
+    }
+
+    /// Opens the file of the socket, through which [`Folder::url`] leads from then on: to the redis-server that listens
+    /// now, also once its file was removed. To be called again when another one listens: the address stays the same.
+    #[cfg(target_os = "linux")]
+    pub(super) fn hold_socket(&self) -> io::Result<()> {
+        use rustix::fs::{Mode, OFlags, openat};
+        use rustix::io::{DupFlags, dup3};
+
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let new = openat(&self.handle, "redis.sock", flags, Mode::empty())?;
+        // Some sandboxes lead nobody this way.
+        UnixStream::connect(path_of(&new))?;
+        match &mut *self.held() {
+            // The number is part of the address.
+            Some(held) => dup3(&new, held, DupFlags::CLOEXEC)?,
+            none => *none = Some(new),
+        }
+        Ok(())
+    }
+
+    /// Elsewhere no handle leads to a socket.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn hold_socket(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Keeps [`Folder::url`] up with a redis-server that was started again. Whether the file of the socket was removed,
+    /// though redis-server still listens.
+    pub(super) fn follow_socket(&self) -> bool {
+        use rustix::fs::{AtFlags, fstat, statat};
+
+        let file = statat(&self.handle, "redis.sock", AtFlags::SYMLINK_NOFOLLOW);
+        let held = self.held();
+        let Some((Ok(known), path)) = held.as_ref().map(|held| (fstat(held), path_of(held))) else {
+            return false;
+        };
+        drop(held);
+        match file {
+            Ok(file) if (file.st_dev, file.st_ino) == (known.st_dev, known.st_ino) => false,
+            Ok(_) => {
+                if UnixStream::connect(path).is_err() {
+                    // It may not listen yet: the next look finds it.
+                    let _ = self.hold_socket();
+                }
+                false
+            }
+            Err(_) => UnixStream::connect(path).is_ok(),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The path to connect to. Where the real one is too long for a socket address, the kernel's name for the open
@@ -135,6 +193,11 @@ impl Folder {
             }
         }
     }
+}
+
+/// The kernel's name for an open file.
+fn path_of(handle: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()))
 }
 
 /// A path as it stands in a URL.

@@ -171,6 +171,9 @@ impl ManagedRedis {
             }
             return Err(error);
         }
+        if let Err(error) = redis.folder.hold_socket() {
+            log::debug!("the file redis.sock is needed for each connection: {error}");
+        }
         log::info!(
             "private redis-server {version} is ready, pid {}, data in {}",
             redis.pid().unwrap_or_default(),
@@ -205,8 +208,18 @@ impl ManagedRedis {
     pub fn watch(&self) {
         let mut pause = FIRST_PAUSE;
         let mut started = Instant::now();
+        let mut was_removed = false;
         while !self.wait_for_stop(LOOK_EVERY) {
             if self.is_running() {
+                let is_removed = self.folder.follow_socket();
+                if is_removed && !was_removed {
+                    log::warn!(
+                        "redis.sock in {} was removed: this server goes on, but threadq doctor, and the next server if \
+                         this one is killed, do not find its redis-server; stop this server and start it again to mend that",
+                        self.folder.path.display()
+                    );
+                }
+                was_removed = is_removed;
                 continue;
             }
             if started.elapsed() > WAS_WELL {
