@@ -31,7 +31,7 @@ fn main() {
     }
     let server = builder.start();
     for _ in 0..25 {
-        server.submit_job(json!({"type": "echo", "queue": "nobody", "payload": "x".repeat(20_000)}));
+        server.submit_job(json!({"type": "echo", "queue": "nobody", "payload": "x".repeat(16_000)}));
     }
     let held = || (threads(server.pid()), descriptors(server.pid()).len());
     let before = held();

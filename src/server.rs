@@ -491,6 +491,7 @@ impl Server {
             handlers,
             scheduler,
             metrics: metrics.clone(),
+            listings: api::Turns::default(),
             settings,
         };
         let api = api::start(api, listener)?;

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 
 use crate::handler::StopReason;
 use crate::job::{Job, JobId, NewJob};
-use crate::queue::{Cancelled, Changed, Filter, Idempotency, Page, Position, Refused, Submitted};
+use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
 use crate::submitter::Submission;
 
+use super::listing::about_bytes;
 use super::query::Query;
 use super::reply::{Answer, Reply};
 use super::{Api, Request, body};
@@ -84,23 +85,10 @@ impl Api {
         self.list(&query, Filter { status: query.status()?, kind: query.job_type()? })
     }
 
-    /// One page of the jobs that match, as every listing answers.
-    pub(super) fn list(&self, query: &Query, filter: Filter) -> Answer {
-        query.not_both("page", "before")?;
-        // Deeper pages than there can be jobs are still answered: they are empty.
-        let page = query.number("page", 1, 1, u32::MAX.into())?;
-        let limit = query.number("limit", 10, 1, 100)?;
-        let (page, from) = match query.id("before")? {
-            Some(id) => (None, Position::Before(id)),
-            None => (Some(page), Position::Offset((page - 1) * limit)),
-        };
-        let Page { jobs, total, next } = self.queue.list(&filter, from, limit)?;
-        Ok(Reply::json(200, &Listing { jobs: &jobs, page, limit, total, next }))
-    }
-
     /// The job as it is now, or 404.
     pub(super) fn show(&self, id: JobId) -> Answer {
-        Ok(Reply::json(200, &self.job(id)?))
+        let job = self.job(id)?;
+        Ok(Reply::large_json(200, &job, about_bytes(&job)))
     }
 
     fn job(&self, id: JobId) -> Result<Job, Reply> {
@@ -141,18 +129,6 @@ impl Api {
             Some(_) => Err(wrong_status("deleted", "it has not ended")),
         }
     }
-}
-
-/// A page of jobs.
-#[derive(serde::Serialize)]
-struct Listing<'a> {
-    jobs: &'a [Job],
-    /// Left out where the page was asked for by an id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    page: Option<u64>,
-    limit: u64,
-    total: u64,
-    next: Option<JobId>,
 }
 
 fn submission_reply(submitted: &Submitted, answer: &serde_json::Value, unserved: String) -> Reply {

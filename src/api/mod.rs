@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 pub mod gate;
 mod inner;
 mod jobs;
+mod listing;
 mod query;
 mod reply;
 mod route;
@@ -41,6 +42,7 @@ use crate::submitter::Submitter;
 
 use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};
 use inner::{Inner, THREADS};
+pub use listing::Turns;
 use query::Query;
 use reply::{Answer, Reply};
 use route::{Route, Shape};
@@ -85,6 +87,8 @@ pub struct Api {
     pub scheduler: Scheduler,
     /// Counts requests.
     pub metrics: Arc<Metrics>,
+    /// Pages that are made now.
+    pub listings: Turns,
     /// The rest.
     pub settings: Settings,
 }
@@ -176,8 +180,8 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         max_body: api.settings.max_body,
         request_time: Duration::from_secs(10),
         idle_time: Duration::from_secs(60),
-        // A page of 100 jobs with the largest payloads must fit, with results and errors.
-        max_buffered: (64 << 20).max(128 * api.settings.max_body),
+        // Eight pages of a listing, or at least a few of the largest jobs.
+        max_buffered: (32 << 20).max(4 * api.settings.max_body),
     };
     let api = Arc::new(api);
     let waiting = Arc::new(Waiting::new(room.parked));

@@ -122,13 +122,13 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::buffer::Budget;
+    use super::super::buffer::{Account, Budget};
     use super::*;
 
     /// Decodes with `step` bytes at a time: the body and what is left behind it.
     fn decode(raw: &[u8], max_body: usize, step: usize) -> Result<(Vec<u8>, usize), Refusal> {
         let mut decoder = Decoder::new(max_body);
-        let mut body = Buffer::new(&Budget::new(1 << 20));
+        let mut body = Buffer::new(&Account::new(&Budget::new(1 << 20)));
         let mut at = 0;
         while at < raw.len() && !decoder.is_done() {
             at += decoder.feed(&raw[at..raw.len().min(at + step)], &mut body)?;

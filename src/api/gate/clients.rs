@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::buffer::{Account, Budget};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long a newcomer waits for a place, and all behind it too. The thread of a connection that was sent away sits in
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a connection is let wait for its client at least. A new one needs that to say what it came for.
 const GRACE: Duration = Duration::from_millis(20);
+
+/// How long a connection is let wait for its client at least when others need the memory that it has taken.
+const MEMORY_GRACE: Duration = Duration::from_secs(1);
 
 /// Says that the client has closed at least its sending half. Elsewhere only a connection closed on both sides shows.
 #[cfg(target_os = "linux")]
@@ -43,6 +47,8 @@ pub(super) struct Client {
     /// Its number, never given twice.
     pub id: u64,
     pub stream: TcpStream,
+    /// What its buffers have taken.
+    pub account: Arc<Account>,
     /// The phase in the lowest three bits, above them the time (in ms since the table's start) when it began.
     /// One word, so that a connection can change phase without a lock, and cannot be sent away in between.
     state: AtomicU64,
@@ -125,6 +131,7 @@ fn phase(state: u64) -> Phase {
 pub(super) struct Clients {
     started: Instant,
     max: usize,
+    budget: Arc<Budget>,
     table: Mutex<Table>,
     left: Condvar,
 }
@@ -136,8 +143,8 @@ struct Table {
 }
 
 impl Clients {
-    pub fn new(max: usize) -> Clients {
-        Clients { started: Instant::now(), max, table: Mutex::default(), left: Condvar::new() }
+    pub fn new(max: usize, budget: Arc<Budget>) -> Clients {
+        Clients { started: Instant::now(), max, budget, table: Mutex::default(), left: Condvar::new() }
     }
 
     /// Takes in a new connection. When the table is full, the one that has been waiting longest, for its client, makes
@@ -157,7 +164,8 @@ impl Clients {
         }
         let id = table.next_id;
         table.next_id += 1;
-        let client = Arc::new(Client { id, stream, state: AtomicU64::new(self.state_now(Phase::Idle)) });
+        let state = AtomicU64::new(self.state_now(Phase::Idle));
+        let client = Arc::new(Client { id, stream, account: Account::new(&self.budget), state });
         table.clients.insert(id, client.clone());
         Ok(client)
     }
@@ -202,6 +210,28 @@ impl Clients {
     #[cfg(test)]
     pub fn count(&self) -> usize {
         self.table().clients.len()
+    }
+
+    /// Sends the one away that waits longest for its client, of those that have taken memory which others need; unless one
+    /// of them is on its way out already. Nobody is sent away for a short wait.
+    pub fn free_memory(&self) {
+        let table = self.table();
+        let holders = || {
+            let states = table.clients.values().map(|client| (client.state.load(SeqCst), client));
+            states.filter(|(_, client)| client.account.taken() > 0)
+        };
+        if holders().any(|(state, _)| phase(state) == Phase::Evicted) {
+            return;
+        }
+        // A client that had to wait for the memory itself has its time from then on.
+        let latest = self.state_at(self.started.elapsed().saturating_sub(MEMORY_GRACE), Phase::Idle);
+        let waits = |(state, client): &(u64, &Arc<Client>)| {
+            let is_for_client = matches!(phase(*state), Phase::Reading | Phase::Sending);
+            is_for_client && *state < latest && client.account.taken_for() > MEMORY_GRACE
+        };
+        if let Some((state, client)) = holders().filter(waits).min_by_key(|(state, _)| *state) {
+            client.evict(state);
+        }
     }
 
     /// Sends the one away that waits longest for its client, unless one is on its way out already. If all are at work

@@ -20,8 +20,9 @@ use super::upstream::{Outgoing, is_timeout};
 const SLICES: u32 = 8;
 /// Writes return at least this often. A client that lets one wait for so long is slow, and may be sent away.
 const WRITE_SLICE: Duration = Duration::from_millis(100);
-/// A client that takes this much of an answer within `request_time` gets as much time again.
-const PROGRESS: usize = 64 << 10;
+/// A client that takes this much of an answer within `request_time` gets as much time again: one that is slower, however
+/// steadily it reads, is closed.
+const PROGRESS: usize = 1 << 20;
 /// How long and how much is read from a client after the last answer, so that it sees the answer: closing a socket
 /// with unread bytes resets the connection, which discards what is on its way.
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -49,9 +50,9 @@ pub(super) fn serve(client: &Arc<Client>, gate: &Shared) {
         client,
         gate,
         socket: Socket { client, gate, deadline: Instant::now(), read_timeout: None },
-        input: Buffer::new(&gate.budget),
+        input: Buffer::new(&client.account),
         forward: Vec::with_capacity(512),
-        answer: Buffer::new(&gate.budget),
+        answer: Buffer::new(&client.account),
         is_head: false,
     };
     match connection.run() {
@@ -202,20 +203,27 @@ impl Connection<'_> {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
             self.write_all(go_on)?;
         }
-        let (max_body, budget) = (self.gate.limits.max_body, &self.gate.budget);
-        incoming::read_body(&mut self.socket, &mut self.input, head.framing, max_body, budget)
+        let (max_body, account) = (self.gate.limits.max_body, &self.client.account);
+        incoming::read_body(&mut self.socket, &mut self.input, head.framing, max_body, account)
     }
 
     /// Has tiny_http answer the request. Gives the length of the answer's head.
-    fn exchange(&mut self, head: &Head, decoded: Option<Buffer>) -> Result<usize, End> {
-        let in_input = match head.framing {
+    fn exchange(&mut self, head: &Head, mut decoded: Option<Buffer>) -> Result<usize, End> {
+        let mut in_input = match head.framing {
             Framing::Length(length) => length,
             Framing::None | Framing::Chunked => 0,
         };
         // The body of a GET means nothing, so the API does not read it before it answers. A long answer would then
-        // wait for the gate to take it, and the gate for tiny_http to take the body.
+        // wait for the gate to take it, and the gate for tiny_http to take the body. Nor may such a body keep memory
+        // while the answer waits for some.
+        let has_body = head.framing != Framing::None && !head.is_safe;
+        if !has_body {
+            decoded = None;
+            self.input.consume(std::mem::take(&mut in_input));
+            self.input.shrink();
+        }
         let body = match &decoded {
-            _ if head.framing == Framing::None || head.is_safe => None,
+            _ if !has_body => None,
             Some(decoded) => Some(decoded.data()),
             None => Some(&self.input.data()[..in_input]),
         };

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::buffer::{Budget, Buffer};
+use super::buffer::{Account, Buffer};
 use super::chunked::Decoder;
 use super::head::{self, Framing, Head, Scanner};
 use super::refusal::Refusal;
@@ -62,7 +62,7 @@ pub(super) fn read_body<S: Source>(
     input: &mut Buffer,
     framing: Framing,
     max_body: usize,
-    budget: &Arc<Budget>,
+    account: &Arc<Account>,
 ) -> Result<Option<Buffer>, S::Error> {
     match framing {
         Framing::None => Ok(None),
@@ -74,7 +74,7 @@ pub(super) fn read_body<S: Source>(
         }
         Framing::Chunked => {
             let mut decoder = Decoder::new(max_body);
-            let mut decoded = Buffer::new(budget);
+            let mut decoded = Buffer::for_up_to(account, max_body);
             loop {
                 let count = decoder.feed(input.data(), &mut decoded)?;
                 input.consume(count);

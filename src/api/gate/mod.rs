@@ -78,13 +78,13 @@ pub struct Limits {
     pub max_connections: usize,
     /// The longest body of a request, in bytes. Default 1 MiB.
     pub max_body: usize,
-    /// For a client to send a whole request (from its first byte to its last), and again to take an answer (or
-    /// 64 KiB of a long one). Default 10 s.
+    /// For a client to send a whole request (from its first byte to its last), and again to take an answer (or each
+    /// 1 MiB of a long one). Default 10 s.
     pub request_time: Duration,
     /// How long a connection may be idle between two requests. Default 60 s.
     pub idle_time: Duration,
-    /// The bytes that all buffered requests and answers together may take, the first 16 KiB of each not counted.
-    /// Default 64 MiB.
+    /// The bytes that all buffered requests and answers together may take, the first 16 KiB of each not counted. Where
+    /// they are short, the client that keeps the server waiting longest is sent away. Default 32 MiB.
     pub max_buffered: usize,
 }
 
@@ -95,7 +95,7 @@ impl Default for Limits {
             max_body: 1 << 20,
             request_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),
-            max_buffered: 64 << 20,
+            max_buffered: 32 << 20,
         }
     }
 }
@@ -104,8 +104,7 @@ impl Default for Limits {
 struct Shared {
     limits: Limits,
     upstreams: Arc<Upstreams>,
-    clients: Clients,
-    budget: Arc<Budget>,
+    clients: Arc<Clients>,
     stopping: AtomicBool,
 }
 
@@ -137,13 +136,18 @@ impl Gate {
         // Accepted sockets inherit both. Without the first an answer of two segments waits 40 ms for the client's ACK.
         waker.set_nodelay(true)?;
         rustix::net::sockopt::set_socket_send_buffer_size(&waker, SEND_BUFFER)?;
-        let shared = Arc::new(Shared {
-            budget: Budget::new(limits.max_buffered),
-            clients: Clients::new(limits.max_connections.max(1)),
-            limits,
-            upstreams,
-            stopping: AtomicBool::new(false),
+        let budget = Budget::new(limits.max_buffered);
+        let clients = Arc::new(Clients::new(limits.max_connections.max(1), budget.clone()));
+        budget.make_room_by({
+            // They have the budget too.
+            let clients = Arc::downgrade(&clients);
+            move || {
+                if let Some(clients) = clients.upgrade() {
+                    clients.free_memory();
+                }
+            }
         });
+        let shared = Arc::new(Shared { clients, limits, upstreams, stopping: AtomicBool::new(false) });
         let accept_thread = {
             let shared = shared.clone();
             thread::Builder::new().name("gate".into()).spawn(move || accept_loop(&listener, &shared))?

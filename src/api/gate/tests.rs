@@ -360,7 +360,7 @@ fn a_client_that_never_reads_a_large_answer_holds_up_nobody() {
 
 #[test]
 fn a_slow_reader_that_makes_progress_gets_a_large_answer() {
-    let server = Server::start(quick(400));
+    let server = Server::start(quick(2000));
     let mut client = server.client();
     client.send("GET /big?20000000 HTTP/1.1\r\nHost: h\r\n\r\n");
     let started = Instant::now();
@@ -370,9 +370,46 @@ fn a_slow_reader_that_makes_progress_gets_a_large_answer() {
         let count = client.0.read(&mut piece).unwrap();
         assert!(count > 0, "dropped after {taken} bytes");
         taken += count;
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(100));
     }
-    assert!(started.elapsed() > Duration::from_millis(800), "too fast to show anything");
+    assert!(started.elapsed() > Duration::from_millis(4000), "too fast to show anything");
+}
+
+#[test]
+fn a_reader_that_is_steady_and_too_slow_is_closed() {
+    let server = Server::start(quick(1000));
+    let mut client = server.client();
+    client.send("GET /big?20000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    // 640 KiB in the time in which it must take 1 MiB.
+    let mut piece = vec![0; 32 << 10];
+    eventually("its thread ends", || {
+        thread::sleep(Duration::from_millis(50));
+        let _ = client.0.read(&mut piece);
+        server.connections() == 0
+    });
+}
+
+/// So many clients ask for a large answer, of which the budget holds one, and take nothing of it.
+fn hoarders(server: &Server, number: usize) -> Vec<Client> {
+    let mut hoarders: Vec<Client> = (0..number).map(|_| server.client()).collect();
+    for client in &mut hoarders {
+        client.send("GET /big?3000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    eventually("all are at work", || server.api.seen.load(SeqCst) >= number);
+    hoarders
+}
+
+#[test]
+fn clients_that_take_no_answers_do_not_keep_large_ones_from_others() {
+    // They have a minute, but not where others need the memory.
+    let server = Server::start(Limits { max_buffered: 3_000_000, ..quick(60_000) });
+    let hoarders = hoarders(&server, 4);
+    for _ in 0..3 {
+        let answer = server.client().get("/big?3000000");
+        assert_eq!((answer.status, answer.body.len()), (200, 3_000_000));
+    }
+    eventually("the hoarders have gone", || server.connections() == 0);
+    drop(hoarders);
 }
 
 #[test]
@@ -569,20 +606,39 @@ fn a_parked_request_gives_its_place_to_others() {
 }
 
 #[test]
-fn bodies_beyond_the_budget_are_refused_and_small_ones_are_not() {
-    let server = Server::start(Limits { max_buffered: 100_000, ..Limits::default() });
-    let mut hoarder = server.client();
-    hoarder.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n");
-    hoarder.send(vec![b'x'; 99_000]);
-    eventually("another large body is refused", || {
-        let mut client = server.client();
-        client.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 90000\r\n\r\n");
-        client.send(vec![b'x'; 90_000]);
-        client.answer().unwrap().status == 503
-    });
+fn bodies_beyond_the_budget_wait_for_those_at_work_and_small_ones_do_not() {
+    let server = Server::start(Limits { max_buffered: 100_000, ..quick(60_000) });
+    // A client whose request is at work is not sent away.
+    let mut holder = server.client();
+    holder.send("POST /hold HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n");
+    holder.send(vec![b'x'; 100_000]);
+    eventually("it is at work", || server.api.waiting.load(SeqCst) == 1);
+    let mut other = server.client();
+    other.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 90000\r\n\r\n");
+    other.send(vec![b'x'; 90_000]);
     assert_eq!(server.client().post("/echo", &[b'x'; 10_000]).status, 200);
-    drop(hoarder);
-    eventually("the memory is given back", || server.client().post("/echo", &[b'x'; 20_000]).status == 200);
+    // In the end it is refused.
+    assert_eq!(other.answer().unwrap().status, 503);
+    server.api.open_door();
+    assert_eq!(holder.answer().unwrap().body, b"held");
+    assert_eq!(server.client().post("/", &[b'x'; 90_000]).status, 200);
+}
+
+#[test]
+fn clients_that_announce_large_bodies_and_do_not_send_them_make_room() {
+    let server = Server::start(Limits { max_buffered: 100_000, ..quick(60_000) });
+    let mut hoarders: Vec<Client> = (0..3).map(|_| server.client()).collect();
+    for (client, framing) in hoarders.iter_mut().zip([
+        "Content-Length: 100000",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 100000",
+    ]) {
+        client.send(format!("POST /echo HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\nC350\r\n"));
+        client.send(vec![b'x'; 20_000]);
+    }
+    for _ in 0..3 {
+        assert_eq!(server.client().post("/", &[b'x'; 90_000]).status, 200);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod strict;
 use std::sync::Arc;
 
 use super::HELLO_PATH;
-use super::buffer::{Budget, Buffer};
+use super::buffer::{Account, Budget, Buffer};
 use super::head::{Framing, MAX_HEAD};
 use super::incoming::{self, MAX_EMPTY_LINES, Source};
 use super::refusal::Refusal;
@@ -128,12 +128,13 @@ pub fn check(data: &[u8]) {
 fn run(stream: &[u8], sizes: Sizes, budget: usize) -> Outcome {
     let budget = Budget::new(budget);
     let before = budget.left();
+    let account = Account::new(&budget);
     let mut requests = Vec::new();
     let end = {
         let mut source = Pieces { rest: stream, sizes };
-        let mut input = Buffer::new(&budget);
+        let mut input = Buffer::new(&account);
         loop {
-            match take(&mut source, &mut input, &budget) {
+            match take(&mut source, &mut input, &account) {
                 Ok(request) => {
                     let end = stream.len() - source.rest.len() - input.data().len();
                     let goes_on = request.keep_alive;
@@ -150,10 +151,10 @@ fn run(stream: &[u8], sizes: Sizes, budget: usize) -> Outcome {
     Outcome { requests, end }
 }
 
-fn take(source: &mut Pieces, input: &mut Buffer, budget: &Arc<Budget>) -> Result<Taken, End> {
+fn take(source: &mut Pieces, input: &mut Buffer, account: &Arc<Account>) -> Result<Taken, End> {
     let mut forward = Vec::new();
     let head = incoming::read_head(source, input, MAX_BODY, &mut forward)?;
-    let decoded = incoming::read_body(source, input, head.framing, MAX_BODY, budget)?;
+    let decoded = incoming::read_body(source, input, head.framing, MAX_BODY, account)?;
     let body = match head.framing {
         Framing::None => None,
         Framing::Length(length) => Some(input.data()[..length].to_vec()),
