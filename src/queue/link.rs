@@ -40,6 +40,9 @@ const CONNECTING_THREADS: usize = 3;
 const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// How often a call has its script loaded.
 const LOADINGS: usize = 3;
+/// A connection that has read a longer text than this, in bytes, is not kept: the client reads into a buffer that grows
+/// to twice the longest text and never shrinks, and there are as many connections as threads.
+const LARGEST_KEPT: usize = 64 << 10;
 /// A refusal is over when none was met for so long: at the brim of `maxmemory`, or for a user who lacks one right, what
 /// is accepted and what is refused alternate.
 const CALM: Duration = Duration::from_secs(1);
@@ -388,6 +391,8 @@ impl Link {
                 script.load(&mut connection.wire)?;
                 answer = call.query(&mut connection.wire);
             }
+            // For the size of its buffer: the next call makes a new connection.
+            connection.broken = answer.as_ref().is_ok_and(|answer| longest_text(answer) > LARGEST_KEPT);
             answer
         })
     }
@@ -542,5 +547,14 @@ impl Link {
                 }
             },
         }
+    }
+}
+
+/// The bytes of the longest text in an answer.
+fn longest_text(answer: &Value) -> usize {
+    match answer {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::Array(values) => values.iter().map(longest_text).max().unwrap_or(0),
+        _ => 0,
     }
 }
