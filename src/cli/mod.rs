@@ -3,6 +3,7 @@
 //! Each command is a `Command` in the file of its group, listed in `COMMANDS`: the help, the completions and the parsing
 //! are made from it. Most commands talk to the HTTP API of a running server and know nothing of Redis.
 
+mod allocator;
 mod answers;
 mod args;
 mod bulk;

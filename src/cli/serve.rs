@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use nix::sys::signal::{SigSet, Signal};
 
+use super::allocator;
 use super::args::{Command, Run};
 use super::env;
 use super::systemd::Systemd;
@@ -52,6 +53,7 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
 fn serve(args: lexopt::Parser) -> ExitCode {
+    allocator::settle();
     run(args, |config| {
         // Before any thread is started: threads have the mask of the one that starts them.
         keep_ignoring_hangups()?;

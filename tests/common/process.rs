@@ -16,10 +16,19 @@ pub fn descriptors(pid: u32) -> Vec<u64> {
     numbers
 }
 
+/// The memory that it uses now, in MB.
+pub fn memory(pid: u32) -> u64 {
+    megabytes(pid, "VmRSS:")
+}
+
 /// The most memory that it ever used, in MB.
 pub fn peak_memory(pid: u32) -> u64 {
+    megabytes(pid, "VmHWM:")
+}
+
+fn megabytes(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
 }

@@ -1,8 +1,35 @@
-//! A server that runs out of memory dies at once, and others go on with its jobs.
+//! A server that runs out of memory dies at once, and others go on with its jobs. What a burst has taken is given back.
 
 use std::process::Command;
 
+use super::common::process::{memory, peak_memory};
 use super::common::*;
+
+/// In MB. A release is to be within 8; a debug build has more pages of code.
+const MOST_ABOVE_IDLE: u64 = 12;
+
+#[test]
+fn eight_listings_of_large_jobs_cost_little_and_the_memory_comes_back() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    server.complete("echo", json!(1));
+    let idle = memory(server.pid());
+    let payload = json!("x".repeat(900_000));
+    for _ in 0..100 {
+        server.submit("echo", payload.clone());
+    }
+    eventually(LIMIT, "all are done", || server.count("completed") == 101);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let page = server.get("/jobs?limit=100").expect(200);
+                assert!(page.text().len() < 4 << 20);
+            });
+        }
+    });
+    assert!(peak_memory(server.pid()) < 100, "{} MB at most", peak_memory(server.pid()));
+    eventually(LIMIT, "the memory comes back", || memory(server.pid()) <= idle + MOST_ABOVE_IDLE);
+}
 
 #[test]
 fn a_server_without_memory_dies_and_its_jobs_are_taken_over() {
