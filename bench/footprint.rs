@@ -1,6 +1,9 @@
 //! What the program takes: disk, memory, threads, and of Redis.
 
 mod common;
+#[path = "../tests/common/crowd.rs"]
+#[allow(dead_code)]
+mod crowd;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use common::client::{load, submissions};
 use common::drain;
-use common::process::{Usage, usage};
-use common::{Bare, BenchRedis, Rounds, Server, flag, flags, payload, print_setup, server};
+use common::process::{Usage, reset_peak, usage};
+use common::{Bare, BenchRedis, Client, Rounds, Server, client, flag, flags, payload, print_setup, server};
 
 const HELP: &str = "\
 usage: cargo bench --bench footprint -- [flags]
 
 Prints a table: the program's size, memory, threads, wake-ups and CPU while idle, its memory while busy, what Redis holds
-and does per job, and how long the program takes to start. What is measured is built like the other benches, not like a
+and does per job, how long the program takes to start, and its memory at the worst that clients can do: the most of each phase,
+and what is left of it 15 s later. What is measured is built like the other benches, not like a
 release: for the figures of a release, `cargo build --release` and --program target/release/threadq.
 
   --jobs N         `echo` jobs that are submitted and drained [100000]
@@ -23,6 +27,9 @@ release: for the figures of a release, `cargo build --release` and --program tar
   --workers N      [30]
   --seconds N      of idleness [20]
   --starts N       how often it is started [10]
+  --clients N      how many send large bodies, or ask for large pages, at once [512]
+  --hour SECONDS   how long one job a second is submitted [60]
+  --only-worst     only the phases of the worst
   --commands N     so many of Redis's commands are listed [12]
   --aof WORD       Redis's append-only file: off, everysec or always [off]
   --program FILE   the threadq to measure [the one built with this bench]
@@ -33,10 +40,69 @@ fn main() {
     let mut redis = BenchRedis::start("footprint");
     print_setup();
     println!("program: {}", server::program().display());
-    row("binary, stripped", format!("{:.2} MB", stripped_size() as f64 / 1e6));
-    start(&redis);
-    idle(&mut redis);
-    per_job(&mut redis);
+    row("binary, stripped (limit 4.7 MB)", format!("{:.2} MB", stripped_size() as f64 / 1e6));
+    if !flags::is_set("only-worst") {
+        start(&redis);
+        idle(&mut redis);
+        per_job(&mut redis);
+    }
+    worst(&mut redis);
+}
+
+/// How long after a burst the memory is to be back.
+const BACK_AFTER: Duration = Duration::from_secs(15);
+
+/// The phases of the worst that clients can do, one after the other on one server.
+fn worst(redis: &mut BenchRedis) {
+    redis.empty();
+    let server = server(redis);
+    load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
+    std::thread::sleep(Duration::from_secs(3));
+    let idle = usage(server.pid()).rss_kb;
+    row("RSS before the worst (limit 7 MB)", mb(idle));
+    let (mut most, mut left) = (0, 0);
+    let mut phase = |what: &str, work: &dyn Fn() -> String| {
+        reset_peak(server.pid());
+        let done = work();
+        let peak = usage(server.pid()).peak_rss_kb;
+        std::thread::sleep(BACK_AFTER);
+        let after = usage(server.pid()).rss_kb;
+        row(what, format!("{} at most, {} after 15 s; {done}", mb(peak), mb(after)));
+        (most, left) = (most.max(peak), left.max(after.saturating_sub(idle)));
+    };
+    let (addr, clients) = (server.addr(), flag("clients", 512));
+    let body = |bytes| {
+        client::request("POST", "/jobs", &format!(r#"{{"type":"echo","payload":{}}}"#, payload(bytes)))
+    };
+    phase("100 bodies of 900 kB, 8 clients", &|| client::rush(addr, 8, 13, &body(900_000)));
+    phase("eight listings of these at once", &|| {
+        client::rush(addr, 8, 1, &client::request("GET", "/jobs?limit=100", ""))
+    });
+    phase("bodies of 1 MB, all clients at once", &|| client::rush(addr, clients, 1, &body(1_000_000)));
+    client::rush(addr, 8, 15, &body(16_000));
+    phase("pages of 3 MB, all clients at once", &|| {
+        client::rush(addr, clients, 1, &client::request("GET", "/jobs?limit=100", ""))
+    });
+    phase("a crowd of hostile clients", &|| {
+        let part = clients / 4;
+        let sizes = crowd::Sizes { idle: part, slow_heads: part, slow_bodies: part, never_reading: part };
+        let mut crowd = crowd::Crowd::gather(addr, sizes);
+        while crowd.go_on() > 0 {
+            std::thread::sleep(crowd::ROUND);
+        }
+        format!("the slow ones gone after {:.0} s", crowd.longest_stay().as_secs_f64())
+    });
+    phase("one job a second", &|| {
+        let mut client = Client::new(addr);
+        let seconds: u64 = flag("hour", 60);
+        for _ in 0..seconds {
+            client.send(body(100).as_bytes());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        format!("for {seconds} s")
+    });
+    row("RSS at the worst, at most (limit 150 MB)", mb(most));
+    row("RSS above idle 15 s after a burst (limit 8 MB)", mb(left));
 }
 
 fn row(what: &str, figure: impl std::fmt::Display) {
@@ -79,12 +145,12 @@ fn idle(redis: &mut BenchRedis) {
     let (before, commands) = (usage(server.pid()), Snapshot::take(redis));
     std::thread::sleep(Duration::from_secs_f64(seconds));
     let after = usage(server.pid());
-    row("RSS idle", mb(after.rss_kb));
+    row("RSS idle (limit 7 MB)", mb(after.rss_kb));
     row("threads", after.threads);
     row("wake-ups idle", format!("{:.2} /s", (after.wakeups - before.wakeups) as f64 / seconds));
     let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9 / seconds * 100.0;
     row("CPU idle", format!("{cpu:.3} % of a core"));
-    commands.print(redis, seconds, "idle, per second");
+    commands.print(redis, seconds, "idle, per second (limit 3 round trips)");
 }
 
 fn mb(kb: u64) -> String {
@@ -121,7 +187,7 @@ fn per_job(redis: &mut BenchRedis) {
     drain::end_ms(redis, 0, jobs + 1);
     before.print(redis, jobs as f64, &format!("drain of {jobs} jobs, per job"));
     let last: &Usage = busy.last().expect("it takes longer than a look");
-    row("RSS busy with the drain, at most", mb(last.peak_rss_kb));
+    row("RSS busy with the drain, at most (limit 16 MB)", mb(last.peak_rss_kb));
     server.stop();
     let kept = redis.info("used_memory") - memory;
     row(&format!("Redis memory per kept job of {bytes} bytes"), each(kept));

@@ -107,6 +107,37 @@ pub fn load(addr: SocketAddr, clients: usize, number: usize, requests: &[String]
     })
 }
 
+/// So many clients send the same request so often each, all at once, and read the answers. Tells how many got which
+/// status; 0 is a connection that was closed without one.
+pub fn rush(addr: SocketAddr, clients: usize, each: usize, request: &str) -> String {
+    let ask = || -> std::io::Result<u16> {
+        let mut stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let last = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        stream.write_all(last.as_bytes())?;
+        let (mut begin, mut piece) = (Vec::new(), [0; 64 * 1024]);
+        loop {
+            match stream.read(&mut piece)? {
+                0 => break,
+                count if begin.len() < 12 => begin.extend_from_slice(&piece[..count.min(12)]),
+                _ => {}
+            }
+        }
+        Ok(begin.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok()).unwrap_or(0))
+    };
+    let mut counts = std::collections::BTreeMap::new();
+    std::thread::scope(|scope| {
+        let run = || (0..each).map(|_| ask().unwrap_or(0)).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(run)).collect();
+        for status in threads.into_iter().flat_map(|thread| thread.join().expect("a client")) {
+            *counts.entry(status).or_insert(0) += 1;
+        }
+    });
+    let counts: Vec<String> =
+        counts.iter().map(|(status, count)| format!("{count} times {status}")).collect();
+    counts.join(", ")
+}
+
 /// The requests of `echo` jobs with this payload, one for each queue: single ones, or in batches.
 pub fn submissions(payload: &str, queues: &[String], batch: Option<usize>) -> Vec<String> {
     let requests = queues.iter().map(|queue| {

@@ -33,6 +33,12 @@ pub fn usage(pid: u32) -> Usage {
     }
 }
 
+/// Begins the largest RSS anew.
+pub fn reset_peak(pid: u32) {
+    // Older kernels have no such reset: then the peak is that of the whole run.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 fn number(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.split_whitespace().next()?.parse().ok()
