@@ -260,6 +260,31 @@ fn check_says_whether_all_is_well() {
 }
 
 #[test]
+fn a_program_that_cannot_be_executed_is_refused_by_check_and_at_the_start() {
+    use std::os::unix::fs::PermissionsExt;
+    let redis = TestRedis::start();
+    let dir = TempDir::new();
+    for (script, part) in [
+        ("#!/bin/sh\r\necho\r\n", "carriage return"),
+        ("#!/nowhere/python9\n", "/nowhere/python9"),
+        ("#!/usr/bin/env python9\n", "python9"),
+        ("#!python9\n", "python9"),
+        ("", "is empty"),
+        ("echo hello\n", "#!"),
+        ("\u{7f}ELF", "cut off"),
+    ] {
+        let file = dir.write("encode", script);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let config = dir.write("jobs.toml", "[handlers.encode]\nexec = [\"./encode\"]\n");
+        for command in ["check", "serve"] {
+            let finished = TestServer::builder().redis(&redis).config_file(config.clone()).run(command);
+            assert_refused(&finished, "handlers.\"encode\"");
+            assert!(finished.stderr.contains(part), "{finished:?}");
+        }
+    }
+}
+
+#[test]
 fn a_policy_that_drops_keys_is_warned_of() {
     let redis = TestRedis::start();
     redis.query::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);

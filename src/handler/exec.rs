@@ -5,14 +5,12 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
-
+use super::executable::{Place, check_file, check_format};
 use super::limits::ResourceLimits;
 use super::output::{READ_LIMIT, message_with_end, result_from_output};
 use super::process::{self, Ended, Limits};
@@ -48,7 +46,7 @@ impl ExecHandler {
     /// A program with a `/` in it is looked for from `config_dir`, any other on PATH, once and for all here.
     ///
     /// # Errors
-    /// A sentence: the command is empty, or its program is not an executable file.
+    /// A sentence: the command is empty, or its program is no file that the system can execute: it may lack its interpreter.
     pub fn new(command: &[String], config_dir: &Path) -> Result<ExecHandler, String> {
         let [name, args @ ..] = command else {
             return Err("exec needs at least the program's name".to_owned());
@@ -57,6 +55,8 @@ impl ExecHandler {
         let dir = if config_dir.as_os_str().is_empty() { Path::new(".") } else { config_dir };
         let dir = absolute(dir).map_err(|error| format!("the folder of the configuration: {error}"))?;
         let program = if name.contains('/') { check_program(dir.join(name))? } else { find_on_path(name)? };
+        check_format(&program, &Place { dir: &dir, find: &find_on_path })
+            .map_err(|problem| format!("the program {} {problem}", program.display()))?;
         if args.iter().any(|arg| arg.contains('\0')) {
             return Err(format!("an argument of \"{name}\" has a NUL character in it"));
         }
@@ -121,16 +121,10 @@ fn note_output(job: &JobContext, ended: &Ended) {
 
 /// The program at this path, if it is one.
 fn check_program(path: PathBuf) -> Result<PathBuf, String> {
-    let problem = match path.metadata() {
-        Ok(meta) if !meta.is_file() => "is not a file".to_owned(),
-        Ok(_) => match access(&path, Access::EXEC_OK) {
-            Ok(()) => return Ok(path),
-            Err(_) => "is not executable".to_owned(),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
-        Err(error) => format!("cannot be looked at: {error}"),
-    };
-    Err(format!("the program {} {problem}", path.display()))
+    match check_file(&path) {
+        Ok(()) => Ok(path),
+        Err(problem) => Err(format!("the program {} {problem}", path.display())),
+    }
 }
 
 /// Relative folders on PATH don't count: they would mean another program wherever the server is started.

@@ -49,6 +49,7 @@
 
 pub mod demo;
 pub mod exec;
+mod executable;
 pub mod http;
 pub mod limits;
 pub(crate) mod output;
