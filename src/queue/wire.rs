@@ -141,7 +141,7 @@ impl Wire {
         let stream = match &target.tls {
             None => Stream::Plain(socket),
             Some(tls) => {
-                step("the TLS handshake takes too long");
+                step("the TLS handshake takes too long; if it speaks no TLS, the URL begins with redis://");
                 secure(tls, socket, &limit)?
             }
         };
