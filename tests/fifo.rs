@@ -96,3 +96,55 @@ fn an_id_stays_above_all_earlier_ones_when_the_clock_lies_behind() {
     assert!(batch.windows(2).all(|w| w[0] < w[1]), "{batch:?}");
     assert!(next > batch[999], "{next} after {}", batch[999]);
 }
+
+#[test]
+fn jobs_of_each_of_several_queues_start_in_order() {
+    let redis = TestRedis::start();
+    let front = TestServer::observer(&redis);
+    let queues = ["a", "b", "c"];
+    let jobs: Vec<Value> = (0..300).map(|n| json!({"type": "echo", "queue": queues[n % 3]})).collect();
+    let mut ids = front.submit_batch(&jobs);
+    let server = TestServer::builder().redis(&redis).flag("queues", "a=3,b,c=2").flag("workers", "6").start();
+    // While those are taken, others come to queues that are empty by then.
+    for round in 0..10 {
+        ids.extend(front.submit_batch(&jobs[..3 * (round + 1)]));
+    }
+    let ended: Vec<Value> = ids.iter().map(|id| server.wait_for_status(*id, "completed")).collect();
+    for queue in queues {
+        let of_queue = ended.iter().filter(|job| job["queue"] == queue);
+        let starts: Vec<u64> = of_queue.map(|job| time_ms(&job["started_at"])).collect();
+        assert!(starts.len() > 100 && starts.is_sorted(), "{queue}: started_at by id: {starts:?}");
+    }
+}
+
+#[test]
+fn several_fetchers_run_every_job_once_and_end_at_a_stop() {
+    let redis = TestRedis::start();
+    let mut server = TestServer::builder()
+        .redis(&redis)
+        .flag("queues", "default=3,other")
+        .flag("workers", "6")
+        .flag("fetchers", "4")
+        .config("[handlers.note]\nexec = [\"/bin/sh\", \"-c\", \"echo $THREADQ_JOB_ID >> ran\"]\n")
+        .start();
+    let observer = TestServer::observer(&redis);
+    let mut ids = Vec::new();
+    for round in 0..6 {
+        let queues = ["default", "other"];
+        let job = |n: usize| json!({"type": "note", "queue": queues[n % 2]});
+        ids.extend(observer.submit_batch(&(0..30).map(job).collect::<Vec<_>>()));
+        // Now and then the queues are empty, so that all fetchers go to sleep and are woken again.
+        if round % 2 == 1 {
+            wait_until_quiet(&observer, LIMIT);
+        }
+    }
+    for id in &ids {
+        let job = observer.wait_for_status(*id, "completed");
+        assert_eq!((&job["attempts"], &job["crashes"]), (&json!(1), &json!(0)), "{job:#}");
+    }
+    let ran: BTreeSet<u64> = server.dir().read("ran").lines().map(|l| l.parse().expect("an id")).collect();
+    assert_eq!(server.dir().read("ran").lines().count(), ids.len(), "none ran twice");
+    assert_eq!(ran, ids.iter().copied().collect());
+    assert_eq!(server.stop(secs(20)), Some(0), "{}", server.log_tail());
+    audit(&redis, &observer, &ids);
+}

@@ -5,13 +5,21 @@ use common::*;
 
 /// A server that is restarted whenever it dies, and one that runs no job and outlives it.
 fn guarded(redis: &TestRedis, workers: &str) -> (TestServer, Supervisor) {
+    guarded_with(redis, workers, "1")
+}
+
+fn guarded_with(redis: &TestRedis, workers: &str, fetchers: &str) -> (TestServer, Supervisor) {
     let observer = TestServer::builder()
         .redis(redis)
         .flag("lease-timeout", "1s")
         .flag("queues", "nobody")
         .flag("workers", "1")
         .start();
-    let server = TestServer::builder().redis(redis).flag("lease-timeout", "1s").flag("workers", workers);
+    let server = TestServer::builder()
+        .redis(redis)
+        .flag("lease-timeout", "1s")
+        .flag("workers", workers)
+        .flag("fetchers", fetchers);
     (observer, Supervisor::start(server))
 }
 
@@ -25,8 +33,17 @@ fn assert_all_completed(observer: &TestServer, good: &[u64], limit: Duration) {
 
 #[test]
 fn a_job_that_kills_its_server_is_buried_and_every_good_one_completes() {
+    buries_the_bad_and_completes_the_good("1");
+}
+
+#[test]
+fn a_job_that_kills_its_server_is_buried_beside_several_fetchers_too() {
+    buries_the_bad_and_completes_the_good("4");
+}
+
+fn buries_the_bad_and_completes_the_good(fetchers: &str) {
     let redis = TestRedis::start();
-    let (observer, supervisor) = guarded(&redis, "4");
+    let (observer, supervisor) = guarded_with(&redis, "4", fetchers);
     let mut good = observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 50}}); 10]);
     let mut bad = vec![observer.submit("exit", json!({}))];
     good.extend(observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 300}}); 10]));

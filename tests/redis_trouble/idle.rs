@@ -52,6 +52,14 @@ fn an_absence_costs_hardly_any_processor_time() {
 
 #[test]
 fn outcomes_that_cannot_be_written_stop_the_taking_at_twice_the_workers() {
+    std::thread::scope(|scope| {
+        for fetchers in ["1", "8"] {
+            scope.spawn(|| takes_at_most_twice_the_workers(fetchers));
+        }
+    });
+}
+
+fn takes_at_most_twice_the_workers(fetchers: &str) {
     const WORKERS: usize = 3;
     let redis = TestRedis::start();
     let proxy = Proxy::to(&redis);
@@ -60,6 +68,7 @@ fn outcomes_that_cannot_be_written_stop_the_taking_at_twice_the_workers() {
         .flag("redis-url", &proxy.url())
         .config(config)
         .flag("workers", &WORKERS.to_string())
+        .flag("fetchers", fetchers)
         .start();
     server.wait_until_ready();
     let in_progress = format!("{{threadq}}:in_progress_queue:{}", server.server_id());
