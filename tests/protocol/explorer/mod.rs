@@ -49,6 +49,9 @@ pub struct Scenario {
     allowed: fn(&Step) -> bool,
     /// A BRPOPLPUSH may be carried out after its server was paused or has crashed.
     late_wakes: bool,
+    /// The answer to a take may arrive after its jobs were put back, as on a server that was frozen in between: it waits
+    /// less than 2 s for the answer, and puts back what it does not know of after 6 s.
+    late_answers: bool,
     /// Who takes over handles one entry at a time, and may be interrupted between two of them.
     small_steps: bool,
     /// How often a person cancels, and sends back.
@@ -74,6 +77,7 @@ const PLAIN: Scenario = Scenario {
     faults: 1,
     allowed: |_| true,
     late_wakes: true,
+    late_answers: true,
     small_steps: false,
     cancels: 0,
     returns: 0,
@@ -132,9 +136,11 @@ const PEOPLE: Scenario = Scenario {
     ..PLAIN
 };
 
-/// A job that kills every server beside one that does not.
+/// A job that kills every server beside one that does not. Redis knows of everything that runs: a job that was put back and
+/// runs all the same could bring down a server on which another one has its last chance.
 const POISON: Scenario = Scenario {
     name: "poison",
+    late_answers: false,
     poison: Some(0),
     max_crashes: 2,
     late_wakes: false,

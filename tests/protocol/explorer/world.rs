@@ -268,6 +268,9 @@ impl World {
             Step::Recover(slot) => {
                 let process = &mut self.processes[slot];
                 let unknown = std::mem::take(&mut process.unknown);
+                if !scenario.late_answers {
+                    process.hands.retain(|attempt| attempt.is_here() || !unknown.contains(&attempt.job));
+                }
                 real.recover(process.name, &unknown)?;
                 let server = real.name(process.name).to_string();
                 return Ok(Effect::Recovered { server, entries: unknown.into_iter().map(id).collect() });
