@@ -48,6 +48,29 @@ impl Identity {
         self.state().refusal.clone()
     }
 
+    /// Whether no heartbeat was accepted or refused yet.
+    pub(crate) fn is_new(&self) -> bool {
+        let state = self.state();
+        state.accepted.is_none() && state.refusal.is_none()
+    }
+
+    /// Whether this server is registered in Redis and its heartbeat goes on: the last one was accepted less than a lease
+    /// ago.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong, with the reason.
+    pub fn check_beat(&self, lease_timeout: Duration) -> std::result::Result<(), String> {
+        let what = match self.beat_age() {
+            Some(age) if age < lease_timeout => return Ok(()),
+            Some(age) => format!("the heartbeat of this server was last accepted {} s ago", age.as_secs()),
+            None => "this server is not registered in Redis yet".to_owned(),
+        };
+        Err(match self.refusal() {
+            Some(reason) => format!("{what}: {reason}"),
+            None => what,
+        })
+    }
+
     /// Redis has accepted a heartbeat.
     pub(crate) fn was_accepted(&self) {
         let mut state = self.state();
@@ -111,5 +134,28 @@ impl Membership {
         // Before the answer is known: a name that is entered a second time would no longer be fenced.
         self.is_used = true;
         queue.register(&self.identity.current(), self.workers, &self.queues)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_ready_from_its_first_beat_until_a_lease_without_one() {
+        let identity = Membership::new(1, Vec::new()).identity();
+        let lease = Duration::from_secs(3600);
+        assert!(identity.is_new());
+        assert_eq!(identity.check_beat(lease).unwrap_err(), "this server is not registered in Redis yet");
+        identity.was_refused(&"no right");
+        let reason = "this server is not registered in Redis yet: no right";
+        assert_eq!(identity.check_beat(lease).unwrap_err(), reason);
+        identity.was_accepted();
+        assert_eq!(identity.check_beat(lease), Ok(()));
+        // One that fails is no harm within the lease.
+        identity.was_refused(&"away");
+        assert_eq!(identity.check_beat(lease), Ok(()));
+        let reason = "the heartbeat of this server was last accepted 0 s ago: away";
+        assert_eq!(identity.check_beat(Duration::ZERO).unwrap_err(), reason);
     }
 }

@@ -29,6 +29,8 @@ pub fn run_janitor(queue: &Queue, metrics: &Metrics, retention: Retention, shutd
             continue;
         }
         (looked, seen) = (Instant::now(), totals);
+        // The log has what comes of it: rights may be taken away from a server that has nothing to do.
+        let _ = queue.check_ready();
         for (failed, (keep_for, keep)) in [(false, retention.completed), (true, retention.failed)] {
             while !shutdown.is_requested() && matches!(queue.purge(failed, keep_for, keep), Ok(true)) {}
         }

@@ -37,6 +37,10 @@ impl Reporter {
             if is_watched {
                 self.tell();
             }
+            // That it is over is found out as soon as the right is there, whether anybody asks or not.
+            if self.queue.lacks_rights() {
+                let _ = self.queue.check_ready();
+            }
             history.write_sometimes(&self.metrics, &self.queue);
         }
         history.write(&self.metrics, &self.queue);

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
@@ -41,6 +42,8 @@ use crate::worker::{Workers, catch_handler_panics};
 
 /// How long attempts that were told to hurry have for it; exec handlers need half a second to kill their programs.
 const LAST_GRACE: Duration = Duration::from_secs(1);
+/// How long a start waits for the first beat to be accepted: in order, and when Redis answers, that takes milliseconds.
+const FIRST_BEAT: Duration = Duration::from_millis(500);
 /// How often a stop looks whether everything has ended.
 const LOOK: Duration = Duration::from_millis(20);
 /// Threads besides workers and fetchers: the pools of connections to Redis, the API with tiny_http, the upkeep, and a few for
@@ -208,13 +211,46 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     let Some(url) = &config.redis_url else {
         lines.push("redis: a private one".to_owned());
         ManagedRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
+        check_data_dir(&config.data_dir)?;
         return Ok(lines);
     };
     let queue = connect(config, url.expose())?;
     let info = queue.redis_info().map_err(|error| StartError::Failed(format!("redis-url: {error}")))?;
     lines.push(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
-    lines.extend(judge_redis(&info)?);
+    lines.extend(judge_redis(&info)?.into_iter().map(|warning| format!("warning: {warning}")));
+    if info.is_replica {
+        let reason = "redis-url: this is a replica, which takes no writes; allowed is its master";
+        return Err(StartError::Configuration(reason.to_owned()));
+    }
+    let tried = queue.check_ready().and_then(|()| queue.try_to_fetch());
+    tried.map_err(|error| match error {
+        queue::Error::Denied(reason) => StartError::Configuration(format!("redis-url: {reason}")),
+        error => StartError::Failed(format!("redis-url: {error}")),
+    })?;
+    if let Ok(Some(lack)) = queue.check_further_rights() {
+        lines.push(format!("warning: looking at jobs or changing them by hand will fail: {lack}"));
+    }
     Ok(lines)
+}
+
+/// Finds out whether the private Redis could write its data there, and leaves nothing behind.
+fn check_data_dir(data_dir: &Path) -> Result<(), StartError> {
+    let wrong = |reason: String| StartError::Configuration(format!("data-dir: {reason}"));
+    let is_there = |folder: &&Path| folder.symlink_metadata().is_ok();
+    let whole = std::path::absolute(data_dir).map_err(|error| wrong(error.to_string()))?;
+    let Some(folder) = whole.ancestors().find(is_there) else { return Ok(()) };
+    if !folder.is_dir() {
+        return Err(wrong(format!(
+            "{} is no folder; allowed is a folder that this user can write to",
+            folder.display()
+        )));
+    }
+    // The only sure way: a system call that asks for permission knows nothing of quotas and of odd file systems.
+    let probe = folder.join(format!(".threadq-check-{}", std::process::id()));
+    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).map_err(|error| {
+        let folder = folder.display();
+        wrong(format!("cannot write to {folder}: {error}; allowed is a folder that this user can write to"))
+    })
 }
 
 /// Finds out whether the system has threads for all of this, and says so in one sentence if not.
@@ -251,6 +287,11 @@ fn judge_redis(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
             "redis-url: this is {} {}; allowed is Redis from 7.0 or Valkey from 7.2",
             info.product, info.version
         )));
+    }
+    if info.mode == "sentinel" {
+        let reason =
+            "redis-url: this is a Sentinel, which keeps no jobs; allowed is the Redis that it watches";
+        return Err(StartError::Configuration(reason.to_owned()));
     }
     let mut warnings = Vec::new();
     if info.maxmemory_policy != "noeviction" && info.maxmemory_policy != "unknown" {
@@ -371,7 +412,11 @@ impl Server {
         };
         let queue = Arc::new(connect(&config, &url)?);
         match queue.redis_info() {
-            Ok(info) => judge_redis(&info)?.iter().for_each(|warning| log::warn!("{warning}")),
+            Ok(info) => {
+                judge_redis(&info)?.iter().for_each(|warning| log::warn!("{warning}"));
+                // What is lacking may be granted later: the log and /readyz have it until then.
+                let _ = queue.check_ready();
+            }
             Err(error) => log::warn!("started without Redis: {error}"),
         }
         go_on()?;
@@ -480,6 +525,7 @@ impl Server {
             max_body: config.max_body,
             max_connections: config.max_connections,
             token: config.api_token.clone(),
+            lease_timeout: config.lease_timeout,
             any_host: config.insecure_no_token,
             queues: queue_names.clone(),
         };
@@ -494,6 +540,11 @@ impl Server {
             listings: api::Turns::default(),
             settings,
         };
+        // Whoever hears that the server listens may ask at once whether it is ready.
+        let begun = Instant::now();
+        while identity.is_new() && begun.elapsed() < FIRST_BEAT {
+            std::thread::sleep(LOOK / 10);
+        }
         let api = api::start(api, listener)?;
         // Last, so that a job that ends the process does not do so before anybody was answered.
         let weights = config.queues.iter().map(|queue| (queue.name.clone(), queue.weight));

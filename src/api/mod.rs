@@ -65,6 +65,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// What requests must carry as a bearer token.
     pub token: Option<Secret>,
+    /// How old the last heartbeat may be.
+    pub lease_timeout: Duration,
     /// Whether any `Host` is taken where there is no token.
     pub any_host: bool,
     /// The queues that this server takes from.

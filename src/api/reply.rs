@@ -86,7 +86,10 @@ impl Reply {
 impl From<queue::Error> for Reply {
     fn from(error: queue::Error) -> Reply {
         match error {
-            queue::Error::Unavailable(_) | queue::Error::Busy(_) | queue::Error::Full => {
+            queue::Error::Unavailable(_)
+            | queue::Error::Denied(_)
+            | queue::Error::Busy(_)
+            | queue::Error::Full => {
                 Reply::error(503, "store_unavailable", error.to_string()).with("Retry-After", "1")
             }
             queue::Error::Protocol(_) => {

@@ -159,6 +159,9 @@ impl Api {
     /// Whether jobs can be submitted and taken.
     pub(super) fn ready(&self) -> Answer {
         self.queue.check_ready()?;
+        if let Err(reason) = self.identity.check_beat(self.settings.lease_timeout) {
+            return Err(Reply::error(503, "not_registered", reason).with("Retry-After", "1"));
+        }
         if self.in_hand.workers() == 0 {
             let sentence = "every worker thread hangs in a handler that does not return";
             return Err(Reply::error(503, "no_workers", sentence).with("Retry-After", "10"));

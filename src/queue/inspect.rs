@@ -1,11 +1,15 @@
 //! What can be read of the queue. Nothing here changes a job.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+use redis::Value;
 
 use crate::job::{Job, JobId, Status};
 
-use super::error::Result;
-use super::{Queue, WATCHED_LIFE, answer};
+use super::error::{Error, Result};
+use super::link::Access;
+use super::rights::Right;
+use super::{Queue, WATCHED_LIFE, answer, keys, record};
 
 /// Which jobs a listing shows.
 #[derive(Clone, Debug, Default)]
@@ -89,10 +93,14 @@ pub struct Minute {
 pub struct RedisInfo {
     /// `Redis` or `Valkey`.
     pub product: &'static str,
-    /// As it gives it.
+    /// As it gives it; `unknown` where it may not be asked.
     pub version: String,
-    /// The first two numbers of it.
+    /// The first two numbers of it; zeros where it is unknown.
     pub major_minor: (u32, u32),
+    /// What it is: `standalone`, `cluster`, `sentinel`; `unknown` where it may not be asked.
+    pub mode: String,
+    /// Whether it is a replica, as far as is known.
+    pub is_replica: bool,
     /// What it does at `maxmemory`.
     pub maxmemory_policy: String,
     /// Whether it keeps anything on disk, where it tells.
@@ -100,9 +108,10 @@ pub struct RedisInfo {
 }
 
 impl RedisInfo {
-    /// Whether the queue's scripts run on it: Redis from 7.0, Valkey from 7.2.
+    /// Whether the queue's scripts run on it: Redis from 7.0, Valkey from 7.2. One that does not tell its version may.
     pub fn is_supported(&self) -> bool {
-        self.major_minor >= if self.product == "Valkey" { (7, 2) } else { (7, 0) }
+        self.version == "unknown"
+            || self.major_minor >= if self.product == "Valkey" { (7, 2) } else { (7, 0) }
     }
 }
 
@@ -170,33 +179,84 @@ impl Queue {
         answer::history(self.run(&self.scripts.history, &call)?)
     }
 
-    /// Whether a job could be submitted now.
+    /// Whether jobs can be submitted, taken and settled now, as far as Redis is concerned. The log has the reason if not,
+    /// and when that is over.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] with all that the user of Redis may not do, though it must; as every call otherwise.
     pub fn check_ready(&self) -> Result<()> {
-        self.run(&self.scripts.ready, &self.scripts.ready.call()).map(|_| ())
+        let lacking = self.lacking(&self.needed_rights)?;
+        if lacking.is_empty() {
+            self.link.lacks_nothing();
+            return Ok(());
+        }
+        let reason = self.lack(&lacking);
+        self.link.note_lack(&reason);
+        Err(Error::Denied(reason))
+    }
+
+    /// What the user of Redis may not do of what looking at jobs and changing them by hand needs: a sentence, if there is
+    /// something.
+    pub fn check_further_rights(&self) -> Result<Option<String>> {
+        let rights = self.scripts.further_rights().into_iter().collect::<BTreeSet<_>>();
+        let rights: Vec<String> = rights.into_iter().flat_map(|(command, key)| [command, key]).collect();
+        let lacking = self.lacking(&rights)?;
+        Ok((!lacking.is_empty()).then(|| self.lack(&lacking)))
+    }
+
+    /// Tries BRPOPLPUSH as fetchers use it, on queues that no job is ever in.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn try_to_fetch(&self) -> Result<()> {
+        let mut command = redis::cmd("BRPOPLPUSH");
+        // A name that is none of a queue, since it is empty.
+        command.arg(format!("{}{}", self.prefix, keys::WORK));
+        command.arg(format!("{}{}", self.prefix, keys::IN_PROGRESS)).arg("0.01");
+        self.explained(self.link.query_blocking::<Value>(&command), Access::Add).map(|_| ())
+    }
+
+    /// Those of these rights that the user of Redis lacks.
+    fn lacking(&self, rights: &[String]) -> Result<Vec<Right>> {
+        let mut call = self.scripts.ready.call();
+        call.arg(rights);
+        let lacking = record::array(self.run(&self.scripts.ready, &call)?)?;
+        let texts = lacking.iter().map(record::text).collect::<Result<Vec<String>>>()?;
+        Ok(texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+    }
+
+    /// Whether a server has lacked a right since it was last looked at.
+    pub fn lacks_rights(&self) -> bool {
+        self.link.lacks_rights()
     }
 
     /// What kind of Redis this is.
     pub fn redis_info(&self) -> Result<RedisInfo> {
-        let info: String = self.link.query(&redis::cmd("INFO"))?;
+        // Managed services forbid INFO and CONFIG; then nothing is claimed.
+        let info: String = match self.link.query(&redis::cmd("INFO")) {
+            Err(Error::Denied(_)) => String::new(),
+            info => info?,
+        };
         let value = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
         let (product, version) = match value("valkey_version") {
             Some(version) => ("Valkey", version),
-            None => ("Redis", value("redis_version").unwrap_or("0")),
+            None => ("Redis", value("redis_version").unwrap_or("unknown")),
         };
         let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
         let appends = value("aof_enabled") == Some("1");
         let mut save = redis::cmd("CONFIG");
         save.arg("GET").arg("save");
-        // Managed services forbid CONFIG; then nothing is claimed.
         let snapshots = self.link.query::<Vec<String>>(&save).ok();
         let snapshots = snapshots.and_then(|pair| pair.get(1).map(|rule| !rule.is_empty()));
         Ok(RedisInfo {
             product,
             version: version.to_owned(),
             major_minor: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
+            mode: value("redis_mode").or(value("server_mode")).unwrap_or("unknown").to_owned(),
+            is_replica: value("role") == Some("slave"),
             maxmemory_policy: value("maxmemory_policy").unwrap_or("unknown").to_owned(),
             persistent: if appends { Some(true) } else { snapshots },
         })

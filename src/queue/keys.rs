@@ -60,10 +60,9 @@ pub(super) fn prefix(namespace: &str) -> String {
     format!("{{{namespace}}}:")
 }
 
-/// The lines of Lua that give the scripts these names, and what a field has that a record leaves out.
-pub(super) fn as_lua(namespace: &str) -> String {
-    let prefix = prefix(namespace);
-    let keys = [
+/// The names by which scripts call the keys, each with the key, or with what all keys of its kind begin with.
+pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [
         ("JOB", JOB),
         ("WORK", WORK),
         ("IN_PROGRESS", IN_PROGRESS),
@@ -85,9 +84,14 @@ pub(super) fn as_lua(namespace: &str) -> String {
         ("ACTIVITY", ACTIVITY),
         ("WATCHED", WATCHED),
         ("SET_ASIDE", SET_ASIDE),
-    ];
-    let mut lua: String =
-        keys.iter().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
+    ]
+    .into_iter()
+}
+
+/// The lines of Lua that give the scripts these names, and what a field has that a record leaves out.
+pub(super) fn as_lua(namespace: &str) -> String {
+    let prefix = prefix(namespace);
+    let mut lua: String = names().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
     lua.push_str(&format!("local PREFIX = '{prefix}'\n"));
     lua.push_str(&format!("local SUSPECTS = '{SUSPECTS}'\nlocal READY = '{READY}'\n"));
     lua.push_str(&format!("local DEFAULT_QUEUE = '{DEFAULT_QUEUE}'\n"));

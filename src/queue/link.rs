@@ -28,6 +28,8 @@ const ANSWER: Duration = Duration::from_millis(1_800);
 /// What an answer may take longer than the command blocks. It must be longer: with a shorter limit Redis still moves
 /// the next job after the client has gone, and the job is stranded.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
+/// How often the log says that a right is lacking, while it is.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How many connections may die under one call before that counts as an absence of Redis.
 const DEATHS: usize = 3;
 /// The least time for making a fresh connection after another one was lost.
@@ -140,12 +142,22 @@ struct State {
     away: Option<(Instant, String)>,
     /// While Redis is there and refuses to write.
     refusing: Option<Spell>,
+    /// While the user of Redis lacks a right.
+    lacking: Option<Lack>,
     /// While Redis has reached its `maxmemory`.
     full: Option<Spell>,
     /// The last try while it is away.
     probed: Option<Instant>,
     /// The last answer to anything.
     answered: Option<Instant>,
+}
+
+/// What the user of Redis is not allowed.
+struct Lack {
+    reason: String,
+    since: Instant,
+    /// When the log said it last.
+    said: Instant,
 }
 
 /// A time in which Redis refused something.
@@ -229,6 +241,39 @@ impl Health {
         }
     }
 
+    /// The user of Redis lacks a right. The log says it at once, and from time to time as long as it lasts.
+    fn note_lack(&self, reason: &str) {
+        let mut state = self.state();
+        state.reached();
+        let now = Instant::now();
+        let is_new = match &mut state.lacking {
+            None => {
+                state.lacking = Some(Lack { reason: reason.to_owned(), since: now, said: now });
+                true
+            }
+            // A call meets one lack, and the whole check tells all of them.
+            Some(lack) if lack.reason.len() < reason.len() || lack.said.elapsed() >= SAY_AGAIN => {
+                lack.said = now;
+                reason.clone_into(&mut lack.reason);
+                true
+            }
+            Some(_) => false,
+        };
+        if is_new {
+            log::error!("Redis refuses what jobs need: {reason}");
+        }
+    }
+
+    /// The user of Redis has all rights that jobs need.
+    fn lacks_nothing(&self) {
+        if let Some(lack) = self.state().lacking.take() {
+            log::info!(
+                "Redis allows again what jobs need, after {:.1} s",
+                lack.since.elapsed().as_secs_f64()
+            );
+        }
+    }
+
     /// Redis takes nothing new.
     fn was_full(&self) {
         let mut state = self.state();
@@ -238,7 +283,12 @@ impl Health {
         }
     }
 
-    fn answered(&self, access: Access) {
+    /// An answer came over a connection of this generation.
+    fn answered(&self, access: Access, generation: u64) {
+        // A late one of a connection from before an outage does not show that it is over.
+        if generation != self.generation() {
+            return;
+        }
         let mut state = self.state();
         state.reached();
         if access != Access::Read
@@ -397,6 +447,21 @@ impl Link {
         })
     }
 
+    /// Notes that the user of Redis lacks a right.
+    pub(super) fn note_lack(&self, reason: &str) {
+        self.health.note_lack(reason);
+    }
+
+    /// Notes that the user of Redis has all rights that jobs need.
+    pub(super) fn lacks_nothing(&self) {
+        self.health.lacks_nothing();
+    }
+
+    /// Whether the user of Redis lacked a right when that was last looked at.
+    pub(super) fn lacks_rights(&self) -> bool {
+        self.health.state().lacking.is_some()
+    }
+
     /// Whether Redis could not be reached when it was last tried.
     pub(super) fn is_away(&self) -> bool {
         self.health.is_away()
@@ -435,13 +500,13 @@ impl Link {
                 .and_then(|value| limits(&connection, connection.read_timeout).map(|()| value));
             let error = match answer {
                 Ok(value) => {
-                    self.health.answered(access);
+                    self.health.answered(access, connection.generation);
                     return Ok(value);
                 }
                 Err(error) => error,
             };
             if !may_have_died || error.kind() != ErrorKind::Io {
-                return Err(self.classify(&mut connection, access, begun, &error));
+                return Err(self.classify(&mut connection, begun, &error));
             }
             deaths += 1;
             let may_repeat = !error.is_timeout() && (repeat == Repeat::Safe || !connection.wire.was_sent());
@@ -482,13 +547,7 @@ impl Link {
     }
 
     /// What a failed command means for its connection, for the others, and for the caller.
-    fn classify(
-        &self,
-        connection: &mut Connection,
-        access: Access,
-        begun: Instant,
-        error: &RedisError,
-    ) -> Error {
+    fn classify(&self, connection: &mut Connection, begun: Instant, error: &RedisError) -> Error {
         let text = describe(error);
         match error.kind() {
             ErrorKind::Io => {
@@ -515,13 +574,21 @@ impl Link {
                 }
                 // Forgotten again and again.
                 Some("NOSCRIPT") => Error::Unavailable(text),
-                // A user without the right to look at something (CONFIG) may have all that jobs need.
-                Some("NOPERM") if access == Access::Read => Error::Unavailable(text),
+                Some("NOPERM") => Error::Denied(text),
+                // A command that was taken away by another name, or what is no place for jobs: a Sentinel.
+                _ if text.contains("unknown command") || text.contains("Invalid command passed") => {
+                    Error::Denied(text)
+                }
+                Some("MOVED" | "ASK") => {
+                    let reason = format!("this node of a Redis Cluster holds other keys ({text})");
+                    self.health.refused(&reason);
+                    Error::Unavailable(reason)
+                }
                 Some("MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN") => {
                     self.health.refused(&text);
                     Error::Unavailable(text)
                 }
-                Some("UNBLOCKED" | "NOAUTH" | "NOPERM") => {
+                Some("UNBLOCKED" | "NOAUTH") => {
                     connection.broken = true;
                     self.health.refused(&text);
                     Error::Unavailable(text)

@@ -15,10 +15,12 @@ mod inspect;
 mod keys;
 mod link;
 mod record;
+mod rights;
 mod scripts;
 mod tls;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
 pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Minute, Page, Position, QueueInfo, RedisInfo, ServerInfo, Stats};
-use link::{Link, Repeat};
+use link::{Access, Link, Repeat};
 use scripts::{Atomic, Scripts};
 
 /// How long a fetcher's BRPOPLPUSH waits: short enough to notice a lost connection soon, long enough to cost nothing.
@@ -327,6 +329,10 @@ pub struct Queue {
     link: Link,
     scripts: Scripts,
     prefix: String,
+    namespace: String,
+    user: Option<String>,
+    /// What the user of Redis must be allowed to do, as the arguments of the script that asks.
+    needed_rights: Vec<String>,
 }
 
 impl Queue {
@@ -336,10 +342,22 @@ impl Queue {
     /// A sentence that begins with the setting that is wrong: the URL is none, or the authorities are none.
     pub fn new(settings: &Settings) -> std::result::Result<Queue, String> {
         let target = client::target(&settings.url, settings.ca.as_deref())?;
+        let prefix = keys::prefix(&settings.namespace);
+        let scripts = Scripts::new(&settings.namespace);
+        let mut needed: BTreeSet<_> = scripts.needed_rights().into_iter().collect();
+        needed.extend([
+            ("SCRIPT|LOAD".to_owned(), prefix.clone()),
+            ("BRPOPLPUSH".to_owned(), format!("{prefix}{}", keys::WORK)),
+            ("LRANGE".to_owned(), format!("{prefix}{}", keys::IN_PROGRESS)),
+            ("HGET".to_owned(), format!("{prefix}{}", keys::SERVERS)),
+        ]);
         Ok(Queue {
+            user: target.user.clone(),
             link: Link::new(target, settings.connections, settings.fetchers, BLOCK),
-            scripts: Scripts::new(&settings.namespace),
-            prefix: keys::prefix(&settings.namespace),
+            scripts,
+            prefix,
+            namespace: settings.namespace.clone(),
+            needed_rights: needed.into_iter().flat_map(|(command, key)| [command, key]).collect(),
         })
     }
 
@@ -395,7 +413,7 @@ impl Queue {
             .arg(format!("{}{}{queue}", self.prefix, keys::WORK))
             .arg(self.in_progress(server))
             .arg(BLOCK.as_secs());
-        match self.link.query_blocking(&command)? {
+        match self.explained(self.link.query_blocking(&command), Access::Add)? {
             Value::Nil => Ok(None),
             entry => Ok(Some(Fetched { entry: record::bytes(entry)?, queue: queue.to_owned() })),
         }
@@ -475,7 +493,8 @@ impl Queue {
         call.arg("again").arg(record::error_text(error)).arg(delay.as_millis() as u64);
         // Unlike the others: what was done is refused the second time, since the lease has a new token by then.
         let Atomic { script, access, .. } = &self.scripts.settle;
-        let settled = answer::settled(self.link.run_script(*access, Repeat::Never, script, &call)?)?;
+        let answer = self.link.run_script(*access, Repeat::Never, script, &call);
+        let settled = answer::settled(self.explained(answer, *access)?)?;
         let settled = settled.first().copied().unwrap_or(Settled::Stale);
         if settled == Settled::Now(Status::Processing) {
             lease.token += 1;
@@ -662,7 +681,29 @@ impl Queue {
     }
 
     fn run(&self, script: &Atomic, call: &Cmd) -> Result<Value> {
-        self.link.run_script(script.access, script.repeat, &script.script, call)
+        self.explained(
+            self.link.run_script(script.access, script.repeat, &script.script, call),
+            script.access,
+        )
+    }
+
+    /// Says with a refusal what would grant the right that is lacking.
+    fn explained<T>(&self, answer: Result<T>, access: Access) -> Result<T> {
+        answer.map_err(|error| match error {
+            Error::Denied(text) => {
+                let lacking = rights::of_error(&text);
+                let reason = lacking.map_or(text, |right| self.lack(&[right]));
+                if access != Access::Read {
+                    self.link.note_lack(&reason);
+                }
+                Error::Denied(reason)
+            }
+            error => error,
+        })
+    }
+
+    fn lack(&self, rights: &[rights::Right]) -> String {
+        rights::sentence(rights, self.user.as_deref(), &self.namespace)
     }
 }
 

@@ -4,6 +4,7 @@ use redis::{Cmd, Script};
 
 use super::keys;
 use super::link::{Access, Repeat};
+use super::rights::{self, Right};
 
 /// One script, ready to be called.
 pub(super) struct Atomic {
@@ -11,6 +12,8 @@ pub(super) struct Atomic {
     pub(super) access: Access,
     /// What it may be if its answer was lost.
     pub(super) repeat: Repeat,
+    /// What the user of Redis must be allowed to do for it.
+    pub(super) rights: Vec<Right>,
     /// Names the slot to a Redis Cluster; the scripts know all keys themselves.
     slot: String,
 }
@@ -76,9 +79,15 @@ impl Scripts {
                 NOT_WHEN_FULL => Access::Add,
                 _ => Access::Write,
             };
-            let script = Script::new(&format!("{flags}\n{keys}{common}{body}"));
+            let rights = rights::of_script(common, body, namespace);
+            // What changes nothing may stop anywhere.
+            let permit = match access {
+                Access::Read => String::new(),
+                _ => include_str!("lua/permit.lua").to_owned() + &rights::check_in_lua(&rights),
+            };
+            let script = Script::new(&format!("{flags}\n{keys}{common}{permit}{body}"));
             let repeat = if access == Access::Read { Repeat::Safe } else { Repeat::Never };
-            Atomic { script, access, repeat, slot: slot.clone() }
+            Atomic { script, access, repeat, rights, slot: slot.clone() }
         };
         // What does the same a second time, or nothing.
         let repeatable = |flags: &str, body: &str| Atomic { repeat: Repeat::Safe, ..script(flags, body) };
@@ -119,5 +128,43 @@ impl Scripts {
             look: doctors(READ_ONLY, include_str!("lua/mend.lua")),
             mend: doctors(ALWAYS, include_str!("lua/mend.lua")),
         }
+    }
+    /// What the user of Redis must be allowed to do for a job's whole way: to be submitted, taken and settled, by a server
+    /// that registers and beats.
+    pub(super) fn needed_rights(&self) -> Vec<Right> {
+        let scripts = [
+            &self.enqueue,
+            &self.take,
+            &self.settle,
+            &self.promote,
+            &self.recover,
+            &self.register,
+            &self.beat,
+            &self.reclaim,
+        ];
+        scripts.iter().flat_map(|script| script.rights.iter().cloned()).collect()
+    }
+
+    /// The same for what people do with jobs besides, and for looking at them.
+    pub(super) fn further_rights(&self) -> Vec<Right> {
+        let scripts = [
+            &self.cancel,
+            &self.retry,
+            &self.delete,
+            &self.purge,
+            &self.prune,
+            &self.pause,
+            &self.get,
+            &self.statuses,
+            &self.list,
+            &self.dead_ids,
+            &self.queues,
+            &self.stats,
+            &self.note_history,
+            &self.history,
+            &self.workers,
+            &self.tell,
+        ];
+        scripts.iter().flat_map(|script| script.rights.iter().cloned()).collect()
     }
 }

@@ -212,6 +212,10 @@ impl Wire {
         if self.stream.is_encrypted() {
             return Ok(());
         }
+        let hint = match self.socket() {
+            Socket::Tcp(_) => "; if it asks for TLS, the URL begins with rediss://",
+            Socket::Unix(_) => "",
+        };
         let mut first = [0];
         let read = loop {
             match recv(self.socket(), &mut first[..], RecvFlags::PEEK) {
@@ -220,10 +224,7 @@ impl Wire {
             }
         };
         match read {
-            Ok(0) => Err(ConnectError(
-                "it closed the connection before it answered; if it asks for TLS, the URL begins with rediss://"
-                    .to_owned(),
-            )),
+            Ok(0) => Err(ConnectError(format!("it closed the connection before it answered{hint}"))),
             Ok(_) if matches!(first[0], TLS_ALERT | TLS_HANDSHAKE) => {
                 Err(ConnectError("it speaks TLS: the URL has to begin with rediss://".to_owned()))
             }
@@ -231,9 +232,9 @@ impl Wire {
                 Err(ConnectError("what answers there is not a Redis".to_owned()))
             }
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(ConnectError(format!(
-                "{error}, before it answered; if it asks for TLS, the URL begins with rediss://"
-            ))),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                Err(ConnectError(format!("{error}, before it answered{hint}")))
+            }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Err(ConnectError(NO_ANSWER.to_owned()))
             }

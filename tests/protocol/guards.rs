@@ -52,6 +52,7 @@ macro_rules! scripts {
 
 const SCRIPTS: &[(&str, &str)] = scripts![
     "common",
+    "permit",
     "enqueue",
     "take",
     "settle",
@@ -123,6 +124,13 @@ const GUARDS: &[Guard] = guards! {
     "common": "ready and running jobs share an index",
         "if status == 'queued' or status == 'processing' then return READY end" => "";
     "common": "the gap that a repair has left is no lost job", "if id == '0' then return end" => "";
+    "permit": "a right to a key is told from one to a command", "if may(command, SERVERS, SERVERS, SERVERS) then" => "if false then";
+    "permit": "a command that is refused is told from a key", "if may(command, SERVERS, SERVERS, SERVERS) then" => "if true then";
+    "ready": "a lack is noticed", "if not is_known or not is_allowed then" => "if false then";
+    "ready": "a command that is refused is no key that is refused",
+        "is_for_key and '' or ARGV[i]" => "''";
+    "ready": "a key that is refused is no command that is refused",
+        "is_for_key and '' or ARGV[i]" => "ARGV[i]";
     // Submission.
     "enqueue": "a repeated request is replayed", "    if answer then" => "    if false then";
     "enqueue": "a key is for one request", "if print ~= fingerprint then return {'mismatch'} end" => "";
@@ -563,7 +571,8 @@ const NUMBERS_ARE_TEXTS: &str = r"local redis = (function(real)
       return run(...)
     end
   end
-  return {call = strict(real.call), pcall = strict(real.pcall), sha1hex = real.sha1hex}
+  return {call = strict(real.call), pcall = strict(real.pcall), sha1hex = real.sha1hex,
+    error_reply = real.error_reply, acl_check_cmd = real.acl_check_cmd}
 end)(redis)
 ";
 

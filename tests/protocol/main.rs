@@ -20,6 +20,7 @@ mod random;
 mod redis_server;
 #[path = "../common/resp.rs"]
 mod resp;
+mod rights;
 mod settling;
 mod sound;
 mod starting;

@@ -64,5 +64,10 @@ fn a_user_without_rights() {
     scene.running_jobs_end();
     admin.says("ACL SETUSER threadq +@all");
     scene.all_is_well_again(false);
-    scene.assert_said(&["ERROR Redis refuses to write: NOPERM", "INFO  Redis writes again after "]);
+    let said = scene.said();
+    let (lacks, rest): (Vec<&String>, Vec<&String>) =
+        said.iter().partition(|line| line.contains("ERROR Redis refuses what jobs need: NOPERM"));
+    // The first lack that was met, and one that names more.
+    assert!((1..=3).contains(&lacks.len()), "{said:#?}");
+    assert!(rest.iter().all(|line| line.contains("Redis allows again what jobs need")), "{said:#?}");
 }

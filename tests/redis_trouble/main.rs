@@ -8,7 +8,8 @@
 //! | loads its data | 503 | 503 | 503 | the same | away, back | `away.rs` |
 //! | another password | 503 | 503 | 503 | the same | away, back | `access.rs` |
 //! | a password where there was none | 503 | 503 | 503 | the same | refuses, writes again | `access.rs` |
-//! | the user has no rights any more | 503 | 503 | 503 | the same | refuses, writes again | `access.rs` |
+//! | the user has no rights any more | 503 | 503 | 503 | the same | refuses, allows again | `access.rs` |
+//! | the user lacks one right | 503 or 202, whole or not at all | served | 503 | as far as they may | the same | `rights.rs` |
 //! | read-only after a failover | 503 | served | 503 | the same | refuses, writes again | `failover.rs` |
 //! | its disk is full (AOF, everysec) | 503 | served | 503 | the same | refuses, writes again | `full.rs` |
 //! | its disk is full (AOF, always) | as killed: Redis ends itself | | | | | `full.rs` |
@@ -39,5 +40,6 @@ mod idle;
 mod lease;
 mod loss;
 mod proxy;
+mod rights;
 mod scene;
 mod wire;

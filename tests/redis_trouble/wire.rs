@@ -2,10 +2,10 @@
 
 use super::common::*;
 use super::proxy::{Does, Proxy};
-use super::scene::{Scene, assert_away};
+use super::scene::{Scene, assert_away, durable_redis};
 
 fn over_a_wire() -> (Proxy, Scene) {
-    let redis = TestRedis::start();
+    let redis = durable_redis();
     let proxy = Proxy::to(&redis);
     let scene = Scene::on(redis, &proxy.url());
     (proxy, scene)

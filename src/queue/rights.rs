@@ -1,0 +1,158 @@
+//! What a user of Redis must be allowed to do: read from the scripts themselves, so that nothing can be forgotten.
+
+use std::collections::BTreeSet;
+
+use super::keys;
+
+/// A command, as `SET` or `SCRIPT|LOAD`, and a key that it is used on.
+pub(super) type Right = (String, String);
+
+/// Commands that name no key.
+const WITHOUT_KEY: &[&str] = &["TIME"];
+
+/// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `library` are the
+/// functions in front of it; those that it does not call do not count.
+pub(super) fn of_script(library: &str, body: &str, namespace: &str) -> Vec<Right> {
+    let text = with_called_functions(library, body);
+    let commands = commands(&text);
+    let prefix = keys::prefix(namespace);
+    let keys: Vec<String> = keys::names()
+        .filter(|(name, _)| words(&text).any(|word| word == *name))
+        .map(|(_, key)| format!("{prefix}{key}"))
+        .collect();
+    let keys = if keys.is_empty() { vec![prefix + keys::SERVERS] } else { keys };
+    let (bare, keyed): (Vec<&str>, Vec<&str>) =
+        commands.iter().partition(|command| WITHOUT_KEY.contains(command));
+    let bare = bare.into_iter().map(|command| (command.to_owned(), keys[0].clone()));
+    let number = if keyed.is_empty() { 0 } else { keyed.len().max(keys.len()) };
+    let keyed = (0..number).map(|i| (keyed[i % keyed.len()].to_owned(), keys[i % keys.len()].clone()));
+    bare.chain(keyed).collect()
+}
+
+/// The lines of Lua that end a script at its beginning where one of these rights is lacking.
+pub(super) fn check_in_lua(rights: &[Right]) -> String {
+    let line = |(command, key): &Right| {
+        format!(
+            "if not may('{command}', '{key}', '{key}', '{key}') then return refusal('{command}', '{key}') end\n"
+        )
+    };
+    rights.iter().map(line).collect()
+}
+
+/// A script with those of the functions in front of it that it calls, and that these call.
+fn with_called_functions(library: &str, body: &str) -> String {
+    let mut text = body.to_owned();
+    let mut rest: Vec<&str> = library.split("\nlocal function ").skip(1).collect();
+    loop {
+        let (called, others): (Vec<&str>, Vec<&str>) = rest.iter().partition(|function| {
+            let name = function.split('(').next().unwrap_or_default();
+            words(&text).any(|word| word == name)
+        });
+        if called.is_empty() {
+            return text;
+        }
+        called.iter().for_each(|function| text.push_str(function));
+        rest = others;
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
+/// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`, `try`.
+fn commands(text: &str) -> BTreeSet<&str> {
+    let calls = text.match_indices("call(").chain(text.match_indices("try("));
+    let arguments = calls.filter_map(|(at, call)| {
+        let argument = &text[at + call.len()..];
+        argument.split([',', ')']).next()
+    });
+    arguments
+        .flat_map(|argument| argument.split('\'').skip(1).step_by(2))
+        .filter(|word| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase()))
+        .collect()
+}
+
+/// How a lack of rights is said: what is missing, and the words that grant it to this user.
+pub(super) fn sentence(lacking: &[Right], user: Option<&str>, namespace: &str) -> String {
+    let commands: BTreeSet<String> = lacking
+        .iter()
+        .map(|(command, _)| command.to_lowercase())
+        .filter(|command| !command.is_empty())
+        .collect();
+    let has_keys = lacking.iter().any(|(command, _)| command.is_empty());
+    let pattern = format!("~{}*", keys::prefix(namespace));
+    let (mut what, mut grants) = (Vec::new(), Vec::new());
+    if !commands.is_empty() {
+        let list: Vec<&str> = commands.iter().map(String::as_str).collect();
+        what.push(format!("may not run {}", list.join(", ")));
+        grants.extend(commands.iter().map(|command| format!("+{command}")));
+    }
+    if has_keys {
+        what.push(format!("may not use the keys {}*", keys::prefix(namespace)));
+        grants.push(pattern);
+    }
+    let user = user.unwrap_or("default");
+    let words: Vec<String> = std::iter::once(format!("ACL SETUSER {user}")).chain(grants).collect();
+    format!("NOPERM the Redis user {user:?} {}; grant it with: {}", what.join(" and "), words.join(" "))
+}
+
+/// What an error of Redis says is lacking; `None` where it does not say it.
+pub(super) fn of_error(text: &str) -> Option<Right> {
+    if text.contains("access") && text.contains("key") {
+        return Some((String::new(), String::new()));
+    }
+    // "... no permissions to run the 'script|load' command", in some versions "... or its subcommand".
+    let command = text.split_once("run the '")?.1.split('\'').next()?;
+    Some((command.to_owned(), String::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_found_in_the_text_of_a_script() {
+        let library = "\nlocal function a(x)\n  try_call('HGET', JOB .. x)\nend\n\
+                       \nlocal function b(x)\n  a(x)\n  call(x and 'SADD' or 'SREM', PAUSED, 'LIMIT')\nend\n\
+                       \nlocal function c()\n  call('DEL', DONE)\nend\n";
+        let rights = |body| {
+            let rights = of_script(library, body, "n");
+            rights.into_iter().map(|(command, key)| format!("{command} {key}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            rights("return b(call('TIME'))"),
+            ["TIME {n}:job:", "HGET {n}:job:", "SADD {n}:paused", "SREM {n}:job:"]
+        );
+        assert_eq!(rights("call('SET', LAST_ID, QUEUES)"), ["SET {n}:queues", "SET {n}:last_id"]);
+        assert_eq!(rights("return 1"), [""; 0]);
+    }
+
+    #[test]
+    fn a_lack_is_said_with_the_words_that_grant_it() {
+        let lacking = [("SET".to_owned(), "k".to_owned()), ("SCRIPT|LOAD".to_owned(), "k".to_owned())];
+        assert_eq!(
+            sentence(&lacking, Some("ann"), "n"),
+            "NOPERM the Redis user \"ann\" may not run script|load, set; grant it with: ACL SETUSER ann +script|load +set"
+        );
+        let keys = [(String::new(), "k".to_owned())];
+        assert_eq!(
+            sentence(&keys, None, "n"),
+            "NOPERM the Redis user \"default\" may not use the keys {n}:*; grant it with: ACL SETUSER default ~{n}:*"
+        );
+    }
+
+    #[test]
+    fn redis_says_what_is_lacking_in_several_words() {
+        for (text, command) in [
+            ("NOPERM this user has no permissions to run the 'evalsha' command", "evalsha"),
+            ("NOPERM User threadq has no permissions to run the 'script|load' command", "script|load"),
+            ("NOPERM this user has no permissions to run the 'info' command or its subcommand", "info"),
+            ("NOPERM this user has no permissions to access one of the keys used as arguments", ""),
+            ("NOPERM No permissions to access a key", ""),
+        ] {
+            assert_eq!(of_error(text).unwrap().0, command, "{text}");
+        }
+        assert_eq!(of_error("NOPERM for another reason"), None);
+    }
+}
