@@ -246,7 +246,7 @@ impl Fetchers {
             self.early_beat.job_taken();
         }
         self.in_hand.took(room, taken.wants_empty_server);
-        let is_full = number >= room.jobs || meets_suspects;
+        let is_full = number >= room.jobs || meets_suspects || taken.has_more;
         turn.brought(is_full, &taken.paused);
         Ok(match taken.paused.iter().any(|paused| paused == queue) {
             true if number == 0 => Took::Paused,

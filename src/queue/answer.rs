@@ -69,6 +69,7 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
         now_ms: count(&next()?)?,
         wants_empty_server: int(&next()?)? == 1,
         paused: array(next()?)?.iter().map(text).collect::<Result<_>>()?,
+        has_more: int(&next()?)? == 1,
         ..Taken::default()
     };
     for record in answer {

@@ -11,6 +11,9 @@ pub(super) const WORK: &str = "work_queue:";
 /// `work_queue:<queue>:suspects`, list of ids: ready jobs on their last chance. Each waits for a server on which nothing
 /// else runs, so they must not stand in the way of the others. A take moves them here from the list above.
 pub(super) const SUSPECTS: &str = ":suspects";
+/// `tombstones:<queue>`, hash, id → number, and `all` → their sum: entries of the two lists above that stand there for no job
+/// any more, since it would take too long to find them in a long list. A take drops those that it meets.
+pub(super) const TOMBSTONES: &str = "tombstones:";
 /// `in_progress_queue:<server>`, list of ids: what a server has taken and not settled, newest first.
 pub(super) const IN_PROGRESS: &str = "in_progress_queue:";
 /// `scheduled`, sorted set, due ms → id: jobs that wait for their time or out their backoff.
@@ -65,6 +68,7 @@ pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         ("JOB", JOB),
         ("WORK", WORK),
+        ("TOMBSTONES", TOMBSTONES),
         ("IN_PROGRESS", IN_PROGRESS),
         ("SCHEDULED", SCHEDULED),
         ("DLQ", DLQ),
@@ -105,6 +109,7 @@ pub(super) fn right_type(name: &str) -> Option<&'static str> {
     let prefixes = [
         (JOB, "hash"),
         (WORK, "list"),
+        (TOMBSTONES, "hash"),
         (IN_PROGRESS, "list"),
         (INDEX, "zset"),
         (SERVER, "hash"),

@@ -247,6 +247,8 @@ pub struct Taken {
     pub broken: Vec<Broken>,
     /// All paused queues.
     pub paused: Vec<String>,
+    /// There may be more than what was taken: there were many entries without a job, or large jobs, for one step.
+    pub has_more: bool,
     /// Redis's time of the start in ms since 1970.
     pub now_ms: u64,
     /// A job on its last chance waits, and this server is the one that takes nothing more until it is empty.

@@ -123,6 +123,9 @@ const GUARDS: &[Guard] = guards! {
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, at, id)" => "DONE, at, id)";
     "common": "ready and running jobs share an index",
         "if status == 'queued' or status == 'processing' then return READY end" => "";
+    "common": "only what was left is forgotten", "if number < 1 then return false end" => "";
+    "common": "an entry may be left twice", "if number == 1 then call('HDEL', key, id) else" => "if true then call('HDEL', key, id) else";
+    "common": "the last one goes with its count", "if call('HINCRBY', key, 'all', -1) < 1 then call('DEL', key) end" => "call('HINCRBY', key, 'all', -1)";
     "common": "the gap that a repair has left is no lost job", "if id == '0' then return end" => "";
     "permit": "a right to a key is told from one to a command", "if may(command, SERVERS, SERVERS, SERVERS) then" => "if false then";
     "permit": "a command that is refused is told from a key", "if may(command, SERVERS, SERVERS, SERVERS) then" => "if true then";
@@ -143,7 +146,9 @@ const GUARDS: &[Guard] = guards! {
         "if status and not is_final(status) then" => "if not is_final(status) then";
     "enqueue": "a holder that has ended holds nothing",
         "if status and not is_final(status) then" => "if status then";
-    "enqueue": "a queue has a limit", "if length(queue) + number > max_length then return {'full', queue} end" => "";
+    "enqueue": "a queue has a limit", "if over > 0 and over > math.min(entries_left(queue), max_length) then return {'full', queue} end" => "";
+    "enqueue": "entries without a job take no room", "math.min(entries_left(queue), max_length)" => "0";
+    "enqueue": "a list with many entries without a job is bounded", "math.min(entries_left(queue), max_length)" => "entries_left(queue)";
     "enqueue": "suspects count against the limit", " + call('LLEN', WORK .. queue .. SUSPECTS)" => "";
     "enqueue": "only ready jobs count against the limit",
         "    if not due[i] or due[i] <= now then" => "    ready[queue] = (ready[queue] or 0) + 1\n    if not due[i] or due[i] <= now then";
@@ -161,16 +166,27 @@ const GUARDS: &[Guard] = guards! {
     "take": "only what stands in the own list is started",
         "if fetched ~= '' and call('LPOS', list, fetched) then" => "if fetched ~= '' then";
     "take": "only a queued job is started", "  if status ~= 'queued' then" => "  if not status then";
-    "take": "what is not started leaves the list", "then call('LREM', list, 1, id) end" => "then end";
+    "take": "what is not started leaves the list",
+        "  call('LREM', list, 1, id)\n  if not forget_entry" => "  if not forget_entry";
     "take": "what runs here keeps its entry",
-        "if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then" => "if true then";
+        "if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then return end" => "";
     "take": "what runs here has one entry",
-        "if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then" => "if not runs_here then";
+        "if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then" => "if runs_here then";
     "take": "what runs elsewhere is no entry of this list",
         "status == 'processing' and owner == server" => "status == 'processing'";
+    "take": "an entry that was left is counted no more", "if not forget_entry(queue, id) and not status then" => "if not status then";
+    "take": "an entry that was left is no lost job",
+        "if not forget_entry(queue, id) and not status then" => "forget_entry(queue, id)\n  if not status then";
+    "take": "behind entries without a job there may be one", "    number = drops - dropped_before" => "    number = 0";
+    "take": "so many entries are dropped in one step", "not is_paused[queue] and drops < MAX_DROPS do" => "not is_paused[queue] do";
+    "take": "so many entries are dropped of the suspects", "bytes < MAX_BYTES and drops < MAX_DROPS do" => "bytes < MAX_BYTES do";
+    "take": "the end of a step is told", "if drops >= MAX_DROPS then taken[5] = 1 end" => "";
+    "take": "the end of a step is told where jobs are large", "left, taken[5] = 0, 1" => "left = 0";
+    "take": "large records of dropped entries count",
+        "for i = 2, fields.err and 0 or #fields, 2 do bytes = bytes + #fields[i] end" => "";
     "take": "only a queued job is put back", "    if job[1] == 'queued' then" => "    if job[1] then";
-    "take": "an id without a job is noted", "if not status then note_lost(id, at) end" => "";
-    "take": "only an id without a job is noted", "if not status then note_lost(id, at) end" => "note_lost(id, at)";
+    "take": "an id without a job is noted", "and not status then note_lost(id, at) end" => "and false then end";
+    "take": "only an id without a job is noted", "and not status then note_lost(id, at) end" => "then note_lost(id, at) end";
     "take": "a key that is no hash does not stop a take",
         "try_call('HGETALL', JOB .. id)" => "call('HGETALL', JOB .. id)";
     "take": "an entry that is no id is not started", "if not fields.err and is_id(id) then" => "if not fields.err then";
@@ -180,22 +196,22 @@ const GUARDS: &[Guard] = guards! {
     "take": "what was fetched uses up a worker", "if start(fetched, fetched_from) then left = left - 1 end" => "start(fetched, fetched_from)";
     "take": "what was fetched may be on its last chance",
         "if start(fetched, fetched_from) then left = left - 1 end" => "if start(fetched) then left = left - 1 end";
-    "take": "a last chance in an ordinary list is put aside", "  if queue and is_last_chance(crashes, max_crashes) then" => "  if false then";
+    "take": "a last chance in an ordinary list is put aside", "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if false then";
     "take": "a suspect whose turn has come starts",
-        "  if queue and is_last_chance(crashes, max_crashes) then" => "  queue = queue or DEFAULT_QUEUE\n  if is_last_chance(crashes, max_crashes) then";
+        "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if is_last_chance(crashes, max_crashes) then";
     "take": "what is put aside leaves the list", "    call('LREM', list, 1, id)\n    call('LPUSH', fill_list" => "    call('LPUSH', fill_list";
     "take": "what is put aside brings its queue's name back", "fill_list(queue) .. SUSPECTS" => "WORK .. queue .. SUSPECTS";
     "take": "suspects that were put aside wait in their order", "    call('LPUSH', fill_list(queue)" => "    call('RPUSH', fill_list(queue)";
     "take": "what is put back leaves the list", "      call('LREM', list, 1, fetched)" => "";
     "take": "the turn of the others is theirs", "if suspects ~= 'none' then" => "if true then";
-    "take": "no suspect without a free worker", "while left > 0 and bytes < MAX_BYTES do" => "while bytes < MAX_BYTES do";
+    "take": "no suspect without a free worker", "while left > 0 and bytes < MAX_BYTES and" => "while bytes < MAX_BYTES and";
     "take": "large jobs among the suspects are not taken all at once",
-        "while left > 0 and bytes < MAX_BYTES do" => "while left > 0 do";
+        "while left > 0 and bytes < MAX_BYTES and" => "while left > 0 and";
     "take": "suspects of a paused queue wait",
         "if not is_paused[ARGV[i]] and take_suspects(ARGV[i])" => "if take_suspects(ARGV[i])";
     "take": "the last chance is known", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "false";
     "take": "a suspect that is none is one like any other", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "true";
-    "take": "the last chance waits for an empty server", "(suspects ~= 'empty' or #taken > 4)" => "#taken > 4";
+    "take": "the last chance waits for an empty server", "(suspects ~= 'empty' or #taken > HEAD)" => "#taken > HEAD";
     "take": "one server empties itself for the last chance",
         "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
     "take": "the chosen server stays chosen", "chosen ~= server and is_registered(chosen)" => "is_registered(chosen)";
@@ -203,7 +219,7 @@ const GUARDS: &[Guard] = guards! {
     "take": "where no suspect waits nobody is chosen", "call('DEL', LAST_CHANCE .. queue) end" => "end";
     "take": "while suspects wait the chosen server stays the one",
         "if call('EXISTS', waiting) == 0 then" => "if true then";
-    "take": "the last chance is not beside what was fetched", "(suspects ~= 'empty' or #taken > 4)" => "suspects ~= 'empty'";
+    "take": "the last chance is not beside what was fetched", "(suspects ~= 'empty' or #taken > HEAD)" => "suspects ~= 'empty'";
     "take": "nothing starts beside the last chance", "      if alone then return true end" => "";
     "take": "nothing else starts beside the last chance", "and take_suspects(ARGV[i]) then return taken end" => "and take_suspects(ARGV[i]) then end";
     "take": "a suspect that was found here starts at once", "if suspects ~= 'none' and take_suspects(queue) then return taken end" => "";
@@ -214,17 +230,17 @@ const GUARDS: &[Guard] = guards! {
     "take": "large jobs are not taken all at once", "    if bytes >= MAX_BYTES then" => "    if false then";
     "take": "what is too much goes back in its order", "for back = #ids, i, -1 do" => "for back = i, #ids do";
     "take": "nothing starts in a paused queue",
-        "if number <= 0 or is_paused[queue] then return end" => "if number <= 0 then return end";
+        "while number > 0 and not is_paused[queue] and" => "while number > 0 and";
     "take": "a share is not exceeded", "math.min(left, tonumber(ARGV[i + 1]))" => "left";
     "take": "what is left is filled up", "for i = 6, #ARGV, 2 do take(ARGV[i], left) end" => "";
     "take": "paused queues are known", "if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then" => "if false then";
     "take": "without a suspect none is taken", "if not id then return false end" => "";
     "take": "who makes no room goes on", "if makes_room(queue) then taken[3] = 1 end" => "taken[3] = 1";
     "take": "a suspect that is not started leaves room for another",
-        "    if start(id) then\n" => "    start(id)\n    if true then\n";
+        "    if start(id, queue, true) then\n" => "    start(id, queue, true)\n    if true then\n";
     "take": "an empty queue gives nothing", "if not ids then return end" => "";
     "take": "what is not started uses up no worker",
-        "if start(ids[i], queue) then left = left - 1 end" => "start(ids[i], queue)\n    left = left - 1";
+        "if start(ids[i], queue) then left = left - 1 end" => "start(ids[i], queue)\n      left = left - 1";
     // Settling.
     "settle": "the server must be the owner", "if job[2] ~= server or job[3] ~= token then return" => "if job[3] ~= token then return";
     "settle": "the token must be the attempt's", "if job[2] ~= server or job[3] ~= token then return" => "if job[2] ~= server then return";
@@ -259,7 +275,9 @@ const GUARDS: &[Guard] = guards! {
         "local running = job[1] == 'processing' and job[2] == server" => "local running = job[1] == 'processing'";
     "recover": "only what lives", "elseif running or job[1] == 'queued' then" => "elseif job[1] then";
     "recover": "a stop that was asked for is carried out", "if running and job[4] then" => "if false then";
-    "recover": "an id without a job is noted", "elseif not job[1] then" => "elseif false then";
+    "recover": "an id without a job is noted", "and not job[1] then" => "and false then";
+    "recover": "only an id without a job is noted", " and not job[1] then" => " then";
+    "recover": "an entry that was left is no lost job", "elseif not forget_entry(job[3], id) and not" => "elseif not";
     "recover": "what goes back is queued", "call('HSET', JOB .. id, 'status', 'queued')" => "";
     "recover": "what goes back is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
     // Heartbeat.
@@ -298,7 +316,10 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "what goes back is queued",
         "      call('HSET', JOB .. id, 'status', 'queued')" => "";
     "reclaim": "what goes back is nobody's", "    call('HDEL', JOB .. id, 'server')\n    if not fails" => "    if not fails";
-    "reclaim": "an id without a job is noted", "elseif not job[1] then" => "elseif false then";
+    "reclaim": "an id without a job is noted", "and not job[1] then" => "and false then";
+    "reclaim": "only an id without a job is noted", " and not job[1] then" => " then";
+    "reclaim": "an entry that was left is counted no more", "elseif not forget_entry(job[4], id) and not" => "elseif not";
+    "reclaim": "a second entry that was left is counted no more", "  if handled[id] then\n    forget_entry(job[4], id)" => "  if handled[id] then";
     "reclaim": "crashes are bounded", "fails = suspect == id or max_crashes == 1" => "fails = max_crashes == 1";
     "reclaim": "where one crash is allowed every job fails", "fails = suspect == id or max_crashes == 1" => "fails = suspect == id";
     "reclaim": "what its servers died of too often fails", "      if fails then" => "      if false then";
@@ -319,8 +340,15 @@ const GUARDS: &[Guard] = guards! {
     "cancel": "a running job is only asked", "if status == 'processing' then" => "if false then";
     "cancel": "a queued job is looked for in its queue", "if status == 'queued' then" => "if false then";
     "cancel": "its server is told", "call('SADD', CANCELS .. job[2], id)" => "";
-    "cancel": "a queued job leaves its queue", "call('LREM', list, -1, id) end" => "end";
-    "cancel": "a suspect leaves the suspects", "if not job[5] or call('LREM', list .. SUSPECTS, -1, id) == 0 then" => "if true then";
+    "cancel": "a queued job leaves its queue", "return call('LREM', list, -1, id) == 1 end" => "return false end";
+    "cancel": "a suspect leaves the suspects", "not (job[5] and take_out(list .. SUSPECTS)) and" => "";
+    "cancel": "a long list is not searched", "if call('LLEN', list) <= SHORT then" => "if true then";
+    "cancel": "what is left in a long list is counted", "and is_long then leave_entry(job[4], id) end" => "then end";
+    "cancel": "nothing is left in a short list", "and is_long then leave_entry(job[4], id) end" => "then leave_entry(job[4], id) end";
+    "cancel": "what was left comes out at the end of the list", "for _ = 1, is_long and 8 or 0 do" => "for _ = 1, 0 do";
+    "cancel": "the end of a list may be near", "  if not last or read(last" => "  if read(last";
+    "cancel": "a queued job at the end of the list stays", "read(last, 'status')[1] == 'queued' or not forget" => "not forget";
+    "cancel": "what is no left entry stays", " or not forget_entry(job[4], last) then break end" => " then break end";
     "cancel": "a parked job is parked no more", "call('ZREM', SCHEDULED, id)" => "";
     "retry": "an unknown job is not made", "if not status then" => "if false then";
     "retry": "only failed and cancelled jobs", "(status ~= 'failed' and status ~= 'cancelled') or" => "";
@@ -337,6 +365,7 @@ const GUARDS: &[Guard] = guards! {
     "delete": "only those of the wanted status", " or (wanted ~= '' and status ~= wanted)" => "";
     "delete": "it leaves the index", "index_remove({id}, job[2], status)" => "";
     "delete": "it leaves the sorted set", "call('ZREM', status == 'failed' and DLQ or DONE, id)" => "";
+    "prune": "what is counted goes with the last entry", "    call('DEL', TOMBSTONES .. queue)\n" => "";
     "prune": "a queue that holds jobs keeps its name",
         "if call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) == 0 then" => "if true then";
     "purge": "only what has ended", "if job[1] and is_final(job[1]) then" => "if job[1] then";
@@ -382,6 +411,8 @@ const GUARDS: &[Guard] = guards! {
     "list": "the status is filtered for", "elseif status ~= '' then" => "elseif false then";
     "queues": "a queue is shown once", "if seen[queue] then return end" => "";
     "queues": "an entry that is no id has no age", " and tonumber(ids[i]) then" => " then";
+    "queues": "entries that were left are not counted", " - entries_left(queue))" => ")";
+    "queues": "there are never fewer jobs than none", "math.max(0, call('LLEN', list)" => "(call('LLEN', list)";
     "queues": "an entry without a queued job has no age", "if job[1] == 'queued' and" => "if";
     "queues": "an age counts from when a job became ready again", ", tonumber(job[3]) or 0)" => ")";
     "queues": "an age counts from the end of a delay", "tonumber(job[2]) or 0, " => "";
@@ -492,7 +523,12 @@ const GUARDS: &[Guard] = guards! {
     "mend": "only a queued job goes to its queue", "if rest(key, WORK) and job[1] == 'queued'" => "if rest(key, WORK)";
     "mend": "a job that stands in its queue is not put there again", " and not is_listed(id, job[2] or 'default') then" => " then";
     "mend": "an entry is counted once", "if not known[key .. ' ' .. place] then" => "if true then";
-    "mend": "what stands once is left", "if #found < 2 or (job" => "if (job";
+    "mend": "what stands once is left", "if too_many < 1 or (job" => "if (job";
+    "mend": "an entry that was left is not one too many", "#found - 1 - number_left(job[3] or DEFAULT_QUEUE, id)" => "#found - 1";
+    "mend": "a gap is counted", "  elseif queue_of(key) then\n    leave_entry(queue_of(key), GAP)" => "";
+    "mend": "a gap in the list of a server is not counted", "  elseif queue_of(key) then\n" => "  else\n";
+    "judge": "an entry that was left is no fault", "if queue and number_left(queue, id) > 0 then return nil end" => "";
+    "judge": "only lists of ready jobs have entries that were left", "if queue and number_left" => "if number_left";
     "mend": "what has ended needs no entry", " or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end" => " then return end";
     "mend": "the entry that a job needs is kept", "if (a[1] == home) ~= (b[1] == home) then return a[1] == home end" => "";
     "mend": "the foremost entry is kept", "return a[2] > b[2]" => "return a[2] < b[2]";
@@ -531,6 +567,7 @@ macro_rules! no_guards {
 const NO_GUARDS: &[NoGuard] = no_guards! {
     "common": "if fields.err then return {} end" => "an error has none of the fields either; that it is one is a guard";
     "common": "if indexed(from) ~= indexed(to) then" => "without it an entry is taken out and put in again";
+    "enqueue": "if over > 0 and" => "saves a command where there is room";
     "enqueue": "if key ~= '' then" => "stands there twice, and either of them is enough";
     "enqueue": "if key ~= '' then kept[key]" => "the same";
     "enqueue": "if delay ~= '' then due[i] =" => "reads an argument";

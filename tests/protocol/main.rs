@@ -13,6 +13,7 @@ mod explorer;
 mod full;
 mod guards;
 mod listing;
+mod long_lists;
 mod lost_answers;
 mod mending;
 mod place;

@@ -13,6 +13,7 @@ use threadq::queue::{
     Share, Submitted, Suspects, Taken, Verdict,
 };
 
+use crate::guards::Change;
 use crate::redis_server::RedisServer;
 use crate::wire::Wire;
 
@@ -38,10 +39,19 @@ impl Place {
         Place::on(Arc::new(RedisServer::start()))
     }
 
+    /// Where every list with an entry counts as a long one.
+    pub fn of_long_lists() -> Place {
+        Place::changed(RedisServer::shared(), vec![long_lists()])
+    }
+
     fn on(redis: Arc<RedisServer>) -> Place {
+        Place::changed(redis, Vec::new())
+    }
+
+    fn changed(redis: Arc<RedisServer>, changes: Vec<Change>) -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let wire = Wire::new(redis.socket_of(&namespace), redis.socket());
+        let wire = Wire::changing(redis.socket_of(&namespace), redis.socket(), changes);
         let connection = RefCell::new(redis.connect().unwrap());
         let queue = open_queue(wire.url(), &namespace);
         Place { queue, wire, connection, namespace, shared: redis }
@@ -250,6 +260,11 @@ impl Place {
         handles.sort();
         handles
     }
+}
+
+/// Scripts take every list with an entry for a long one, which they do not search.
+pub fn long_lists() -> Change {
+    Change::new("common", "local SHORT = 2048", "local SHORT = 0")
 }
 
 pub fn open_queue(url: String, namespace: &str) -> Queue {

@@ -44,11 +44,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(path: PathBuf, redis: PathBuf) -> Wire {
-        Wire::changing(path, redis, Vec::new())
-    }
-
-    /// One on which scripts are changed besides.
+    /// One on which these changes of scripts are made.
     pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> Wire {
         let changes = Arc::new(changes);
         let listener = UnixListener::bind(&path).unwrap();

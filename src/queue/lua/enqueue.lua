@@ -49,7 +49,9 @@ local function submit(start, count, key, fingerprint)
     end
   end
   for queue, number in pairs(ready) do
-    if length(queue) + number > max_length then return {'full', queue} end
+    local over = length(queue) + number - max_length
+    -- Entries without a job take no room, but for a list that has grown by as many as there may be jobs.
+    if over > 0 and over > math.min(entries_left(queue), max_length) then return {'full', queue} end
   end
   for queue, number in pairs(ready) do lengths[queue] = lengths[queue] + number end
 

@@ -1,9 +1,7 @@
 -- What the doctor's scripts share: what fits, and what does not. scripts.rs puts it behind common.lua.
 -- Keys are given in full. A key of the wrong type counts as empty: whatever a stranger's hand has left must not stop a look.
 
--- Up to this length a list is looked at as a whole. Of a longer one so many entries at its ends, or around a place: all
--- of a list of 1,000,000 would hold up Redis for 100 ms.
-local SHORT = 2048
+-- Up to the length SHORT a list is looked at as a whole; of a longer one so many entries at its ends, or around a place.
 -- What stands in place of an entry that was taken out of the middle of a long list, where to close the gap would take as
 -- long. Nobody's id; whoever meets it drops it.
 local GAP = '0'
@@ -23,6 +21,15 @@ local function rest(key, start)
 end
 
 local function is_list(key) return rest(key, WORK) or rest(key, IN_PROGRESS) end
+
+-- The queue of a list of ready jobs, or false.
+local function queue_of(key)
+  local name = rest(key, WORK)
+  return name and (string.match(name, '^(.*)' .. SUSPECTS .. '$') or name)
+end
+
+-- How many entries with this id were left in the lists of a queue.
+local function number_left(queue, id) return tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0 end
 
 -- The ids in a list, each with its places (from the left, 0 first). Of a long list those at both ends, where whatever moves
 -- goes in. Read once per call; `spent` counts the entries.
@@ -68,6 +75,8 @@ local function entry_fault(key, id)
   local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
   local status = job[1]
   if id == GAP and is_list(key) then return nil end
+  local queue = queue_of(key)
+  if queue and number_left(queue, id) > 0 then return nil end
   local index, cancels = rest(key, INDEX), rest(key, CANCELS)
   if index then
     local word, kind = string.match(index, '^([^:]*):?(.*)$')

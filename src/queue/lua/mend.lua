@@ -36,6 +36,8 @@ local function take_out(key, place)
     call('LREM', key, 1, GAP)
   elseif length - place <= SHORT then
     call('LREM', key, -1, GAP)
+  elseif queue_of(key) then
+    leave_entry(queue_of(key), GAP)
   end
   lists[key] = nil
 end
@@ -148,7 +150,8 @@ function look.doubled(_, id, hint)
       end
     end
   end
-  if #found < 2 or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end
+  local too_many = #found - 1 - number_left(job[3] or DEFAULT_QUEUE, id)
+  if too_many < 1 or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end
   return '', function()
     -- Kept is the entry that the job needs: in its server's list, or foremost in its queue. The rest from the right to
     -- the left, so that the places of those to come stay right.
@@ -158,8 +161,8 @@ function look.doubled(_, id, hint)
       if a[1] ~= b[1] then return a[1] < b[1] end
       return a[2] > b[2]
     end)
-    for i = 2, #found do take_out(found[i][1], found[i][2]) end
-    return (#found - 1) .. ' taken out'
+    for i = #found - too_many + 1, #found do take_out(found[i][1], found[i][2]) end
+    return too_many .. ' taken out'
   end
 end
 

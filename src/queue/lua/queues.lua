@@ -40,7 +40,9 @@ local function add(queue)
   if seen[queue] then return end
   seen[queue] = true
   local list = WORK .. queue
-  answers[#answers + 1] = {queue, call('LLEN', list) + call('LLEN', list .. SUSPECTS), call('SISMEMBER', PAUSED, queue),
+  -- Of the entries that were left some may be in the hands of fetchers.
+  local queued = math.max(0, call('LLEN', list) + call('LLEN', list .. SUSPECTS) - entries_left(queue))
+  answers[#answers + 1] = {queue, queued, call('SISMEMBER', PAUSED, queue),
     math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0}
 end
 for _, queue in ipairs(ARGV) do add(queue) end

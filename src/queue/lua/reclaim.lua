@@ -36,7 +36,7 @@ for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts')
   local running, kind, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   if handled[id] then
-    running = false
+    forget_entry(job[4], id)
   elseif running and job[6] then
     finish(id, kind, 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
@@ -59,7 +59,7 @@ for _, id in ipairs(ids) do
       call('RPUSH', fill_list(job[4]), id)
     end
     moved = moved + 1
-  elseif not job[1] then
+  elseif not forget_entry(job[4], id) and not job[1] then
     note_lost(id, at)
   end
   handled[id] = true

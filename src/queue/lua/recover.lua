@@ -20,7 +20,7 @@ for i = 2, #ARGV do
       call('HDEL', JOB .. id, 'server')
       call('RPUSH', fill_list(job[3]), id)
       moved = moved + 1
-    elseif not job[1] then
+    elseif not forget_entry(job[3], id) and not job[1] then
       note_lost(id, at)
     end
   end

@@ -3,7 +3,8 @@
 --       then per queue, in the order to fill up from: name, share of this take
 --       suspects, the jobs on their last chance: none: it is the turn of the other jobs | busy: jobs run here, so that no
 --       suspect can start, but the server may be chosen to empty itself | empty: nothing runs here
--- Returns: {'fenced'} | {'taken', now ms, 1 if this server is to empty itself, [paused ones of the queues], job, ..},
+-- Returns: {'fenced'} | {'taken', now ms, 1 if this server is to empty itself, [paused ones of the queues],
+--          1 if the step has ended before its time, so that there may be more, job, ..},
 --          a job being [field, value, .., id] as it was before the start, packed (MessagePack) into one text: both Redis
 --          and its client take far longer for an array
 -- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
@@ -20,7 +21,8 @@ for i = 6, #ARGV, 2 do
     is_paused[ARGV[i]] = true
   end
 end
-local taken = {'taken', now, 0, paused}
+local taken = {'taken', now, 0, paused, 0}
+local HEAD = #taken
 
 -- An entry that can be an id, or a token that can be counted on: 1 to 2^53 - 1 in plain digits.
 local function is_id(entry)
@@ -29,20 +31,24 @@ end
 
 -- Large jobs are not taken all at once: an answer that takes longer than the server waits for it is a lost one.
 local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
+-- Nor are more entries without a job dropped in one step.
+local MAX_DROPS, drops = 500, 0
 
 -- Takes what is not to be started out of the list. A job that runs here keeps one entry: without it nobody would find it
 -- when this server dies.
-local function drop(id, status, owner)
+local function drop(id, status, owner, queue)
+  drops = drops + 1
   local runs_here = status == 'processing' and owner == server
-  if not runs_here or #call('LPOS', list, id, 'COUNT', 2) > 1 then call('LREM', list, 1, id) end
-  if not status then note_lost(id, at) end
+  if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then return end
+  call('LREM', list, 1, id)
+  if not forget_entry(queue, id) and not status then note_lost(id, at) end
 end
 
 -- Queues of which a job was found to be on its last chance.
 local found = {}
 
 -- Starts a job. One on its last chance that comes from an ordinary list goes to the suspects of that queue instead.
-local function start(id, queue)
+local function start(id, queue, is_suspect)
   local status, starts, owner, crashes
   local fields = try_call('HGETALL', JOB .. id)
   if not fields.err and is_id(id) then
@@ -55,10 +61,11 @@ local function start(id, queue)
     end
   end
   if status ~= 'queued' then
-    drop(id, status, owner)
+    for i = 2, fields.err and 0 or #fields, 2 do bytes = bytes + #fields[i] end
+    drop(id, status, owner, queue)
     return false
   end
-  if queue and is_last_chance(crashes, max_crashes) then
+  if not is_suspect and is_last_chance(crashes, max_crashes) then
     call('LREM', list, 1, id)
     call('LPUSH', fill_list(queue) .. SUSPECTS, id)
     found[queue] = true
@@ -86,7 +93,7 @@ if fetched ~= '' and call('LPOS', list, fetched) then
       call('LREM', list, 1, fetched)
       call('RPUSH', WORK .. fetched_from, fetched)
     else
-      drop(fetched, job[1], job[2])
+      drop(fetched, job[1], job[2], fetched_from)
     end
   end
 end
@@ -104,16 +111,16 @@ end
 -- among them (a list of version 0.4, or more crashes are allowed by now) is one like any other.
 local function take_suspects(queue)
   local waiting = WORK .. queue .. SUSPECTS
-  while left > 0 and bytes < MAX_BYTES do
+  while left > 0 and bytes < MAX_BYTES and drops < MAX_DROPS do
     local id = call('LINDEX', waiting, -1)
     if not id then return false end
     local alone = is_last_chance(read(id, 'crashes')[1], max_crashes)
-    if alone and (suspects ~= 'empty' or #taken > 4) then
+    if alone and (suspects ~= 'empty' or #taken > HEAD) then
       if makes_room(queue) then taken[3] = 1 end
       return false
     end
     call('LPUSH', list, call('RPOP', waiting))
-    if start(id) then
+    if start(id, queue, true) then
       if call('EXISTS', waiting) == 0 then call('DEL', LAST_CHANCE .. queue) end
       if alone then return true end
       left = left - 1
@@ -127,25 +134,29 @@ if suspects ~= 'none' then
 end
 if taken[3] == 1 then return taken end
 
+-- As many again are taken as were dropped: behind 1,000,000 jobs that were cancelled one may wait.
 local function take(queue, number)
-  if number <= 0 or is_paused[queue] then return end
-  local ids = call('RPOP', WORK .. queue, digits(number))
-  if not ids then return end
-  call('LPUSH', list, unpack(ids))
-  for i = 1, #ids do
-    if bytes >= MAX_BYTES then
-      for back = #ids, i, -1 do
-        call('LREM', list, 1, ids[back])
-        call('RPUSH', WORK .. queue, ids[back])
+  while number > 0 and not is_paused[queue] and drops < MAX_DROPS do
+    local ids, dropped_before = call('RPOP', WORK .. queue, digits(number)), drops
+    if not ids then return end
+    call('LPUSH', list, unpack(ids))
+    for i = 1, #ids do
+      if bytes >= MAX_BYTES then
+        for back = #ids, i, -1 do
+          call('LREM', list, 1, ids[back])
+          call('RPUSH', WORK .. queue, ids[back])
+        end
+        left, taken[5] = 0, 1
+        return
       end
-      left = 0
-      return
+      if start(ids[i], queue) then left = left - 1 end
     end
-    if start(ids[i], queue) then left = left - 1 end
+    number = drops - dropped_before
   end
 end
 for i = 6, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
 for i = 6, #ARGV, 2 do take(ARGV[i], left) end
+if drops >= MAX_DROPS then taken[5] = 1 end
 for queue in pairs(found) do
   if suspects ~= 'none' and take_suspects(queue) then return taken end
 end

@@ -22,6 +22,7 @@ mod world;
 use threadq::job::Status;
 
 use crate::guards::{Change, Guard};
+use crate::place::long_lists;
 use rules::Limits;
 use search::{Violation, explore};
 use step::{Job, Step, What};
@@ -54,6 +55,8 @@ pub struct Scenario {
     late_answers: bool,
     /// Who takes over handles one entry at a time, and may be interrupted between two of them.
     small_steps: bool,
+    /// Every list counts as a long one: who is cancelled leaves an entry there.
+    long_lists: bool,
     /// How often a person cancels, and sends back.
     cancels: u32,
     returns: u32,
@@ -79,6 +82,7 @@ const PLAIN: Scenario = Scenario {
     late_wakes: true,
     late_answers: true,
     small_steps: false,
+    long_lists: false,
     cancels: 0,
     returns: 0,
     leaves: 0,
@@ -96,14 +100,17 @@ impl Scenario {
     }
 
     fn changes(&self) -> Vec<Change> {
-        if !self.small_steps {
-            return Vec::new();
+        let mut changes = Vec::new();
+        if self.small_steps {
+            // One entry, and nothing said of those that are left: as if the reaper ended there.
+            changes.push(Change::new("reclaim", "tonumber(ARGV[5])", "1"));
+            let told = "return {'reclaimed', moved, left,";
+            changes.push(Change::new("reclaim", told, "return {'reclaimed', moved, 0,"));
         }
-        // One entry, and nothing said of those that are left: as if the reaper ended there.
-        vec![
-            Change::new("reclaim", "tonumber(ARGV[5])", "1"),
-            Change::new("reclaim", "return {'reclaimed', moved, left,", "return {'reclaimed', moved, 0,"),
-        ]
+        if self.long_lists {
+            changes.push(long_lists());
+        }
+        changes
     }
 }
 
@@ -134,6 +141,17 @@ const PEOPLE: Scenario = Scenario {
     cancels: 1,
     returns: 1,
     ..PLAIN
+};
+
+/// The same, and who was cancelled leaves an entry in its queue.
+const PEOPLE_AND_LONG_LISTS: Scenario = Scenario {
+    name: "people and long lists",
+    long_lists: true,
+    cancels: 2,
+    returns: 2,
+    allowed: |fault| matches!(fault, Step::Crash(_)),
+    verdicts: &[What::Complete],
+    ..PEOPLE
 };
 
 /// A job that kills every server beside one that does not. Redis knows of everything that runs: a job that was put back and
@@ -195,6 +213,11 @@ fn whatever_fails_attempts_are_counted_and_bounded() {
 #[test]
 fn whenever_a_person_intervenes() {
     holds(PEOPLE);
+}
+
+#[test]
+fn whenever_a_person_intervenes_in_a_long_queue() {
+    holds(PEOPLE_AND_LONG_LISTS);
 }
 
 #[test]
