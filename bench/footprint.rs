@@ -79,6 +79,9 @@ fn worst(redis: &mut BenchRedis) {
         client::rush(addr, 8, 1, &client::request("GET", "/jobs?limit=100", ""))
     });
     phase("bodies of 1 MB, all clients at once", &|| client::rush(addr, clients, 1, &body(1_000_000)));
+    // They stay queued: the hostile clients ask for queued jobs.
+    let waiting = format!(r#"{{"type":"echo","queue":"nobody","payload":{}}}"#, payload(16_000));
+    client::rush(addr, 8, 15, &client::request("POST", "/jobs", &waiting));
     client::rush(addr, 8, 15, &body(16_000));
     phase("pages of 3 MB, all clients at once", &|| {
         client::rush(addr, clients, 1, &client::request("GET", "/jobs?limit=100", ""))

@@ -9,10 +9,11 @@
 
 /// What the C library reads.
 const VARIABLE: &str = "GLIBC_TUNABLES";
-/// One heap. A text of more than 8 KiB gets pages of its own, which the system has back at once. The heap gives back what is
-/// free at its end from 64 KiB on. Of the stacks of threads that have ended 1 MiB is kept.
-const SETTINGS: &str = "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=8192:glibc.malloc.trim_threshold=65536:\
-                        glibc.pthread.stack_cache_size=1048576";
+/// One heap. A text of more than 4 KiB gets pages of its own, which the system has back at once. The heap takes no more than
+/// it needs, and gives back what is free at its end from 64 KiB on. Of the stacks of threads that have ended 256 KiB are
+/// kept.
+const SETTINGS: &str = "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4096:glibc.malloc.trim_threshold=65536:\
+                        glibc.malloc.top_pad=0:glibc.pthread.stack_cache_size=262144";
 
 /// Executes the program again with these settings, unless the environment has settings of the operator's own. Returns
 /// where that is so, or where the program cannot be executed: then it works as it is, with more memory.
