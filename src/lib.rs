@@ -106,6 +106,7 @@ compile_error!("threadq catches the panics of handlers: build it with panic = \"
 pub mod job;
 
 pub mod about;
+pub mod authorities;
 pub mod backoff;
 pub mod handler;
 pub mod queue;

@@ -185,7 +185,9 @@ fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, S
                     .map_err(wrong)?;
                 handlers.insert(&entry.kind, handler);
             }
-            Some(Run::Http(url)) => handlers.insert(&entry.kind, HttpHandler::new(url).map_err(wrong)?),
+            Some(Run::Http(url)) => {
+                handlers.insert(&entry.kind, HttpHandler::trusting(url, config.ca.as_ref()).map_err(wrong)?)
+            }
             None if handlers.get(&entry.kind).is_none() => {
                 return Err(wrong("needs exec or http: there is no other handler of this type".to_owned()));
             }
@@ -267,7 +269,7 @@ fn check_threads(config: &Config) -> Result<(), StartError> {
 fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
     let settings = queue::Settings {
         url: url.to_owned(),
-        ca: config.redis_ca.clone(),
+        ca: config.redis_ca.clone().or_else(|| config.ca.clone()),
         namespace: config.namespace.clone(),
         connections: CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
         // Only the first one of each queue sits in a blocking command.

@@ -96,11 +96,11 @@ fn every_dependency_has_its_place() {
     for (name, places) in [
         ("redis", &["queue/"][..]),
         ("r2d2", &["queue/"]),
-        ("rustls", &["queue/tls.rs", "queue/wire.rs"]),
+        ("rustls", &["queue/tls.rs", "queue/wire.rs", "authorities.rs"]),
         ("scheduled_thread_pool", &["queue/"]),
         ("tiny_http", &["api/"]),
         ("httparse", &["api/gate/"]),
-        ("ureq", &["handler/", "client/", "early_answer.rs"]),
+        ("ureq", &["handler/", "client/", "early_answer.rs", "authorities.rs"]),
         ("ctrlc", &["cli/serve.rs", "cli/top.rs"]),
         ("simplelog", &["logging.rs"]),
         ("toml", &["config/"]),

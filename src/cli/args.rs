@@ -22,7 +22,7 @@ pub(super) struct Command {
     pub words: &'static str,
     /// What it does, in a line or a few.
     pub about: &'static str,
-    /// Its own flags; `--server` and `--help` come with every command.
+    /// Its own flags; `--server`, `--ca-file` and `--help` come with every command that asks one.
     pub flags: &'static [Flag],
     /// What follows `threadq ` in an example.
     pub examples: &'static [&'static str],
@@ -63,6 +63,13 @@ const SERVER: Flag = Flag {
     help: "the server to ask [env: THREADQ_SERVER; default: http://127.0.0.1:8080]",
 };
 
+/// Of the same commands.
+const CA_FILE: Flag = Flag {
+    name: "ca-file",
+    value: "FILE",
+    help: "authorities (PEM) to trust with https:// [env: THREADQ_CA_FILE, SSL_CERT_FILE]",
+};
+
 /// Of every command.
 const HELP: Flag = Flag { name: "help", value: "", help: "print this help" };
 
@@ -74,7 +81,8 @@ impl Command {
 
     /// Its own flags and those that come with its kind of command, without settings.
     fn own_flags(&self) -> impl Iterator<Item = Flag> {
-        let server = matches!(self.run, Run::Client(_) | Run::Probe(_)).then_some(SERVER);
+        let asks = matches!(self.run, Run::Client(_) | Run::Probe(_));
+        let server = asks.then_some([SERVER, CA_FILE]).into_iter().flatten();
         self.flags.iter().copied().chain(server).chain([HELP])
     }
 
@@ -300,7 +308,7 @@ mod tests {
 
     #[test]
     fn wrong_usage_names_the_flag_and_what_is_allowed() {
-        let unknown = "paint has no flag --colour; it has --coats, --json, --server, --help";
+        let unknown = "paint has no flag --colour; it has --coats, --json, --server, --ca-file, --help";
         assert_eq!(complaint(&["--colour", "red"]), unknown);
         assert_eq!(complaint(&["--coats"]), "--coats needs a value: --coats N");
         assert_eq!(complaint(&["--json", "--json"]), "--json is given twice; once is allowed");
@@ -319,8 +327,8 @@ mod tests {
     fn help_shows_usage_flags_and_examples() {
         let help = COMMAND.help();
         assert!(help.starts_with("usage: threadq paint WALL [flags]\n\nPaints a wall.\n"), "{help}");
-        assert!(help.contains("\n  --coats N     how many\n"), "{help}");
-        assert!(help.contains("\n  --server URL  the server"), "{help}");
+        assert!(help.contains("\n  --coats N       how many\n"), "{help}");
+        assert!(help.contains("\n  --server URL    the server"), "{help}");
         assert!(help.ends_with("  threadq paint north --coats 2\n"), "{help}");
     }
 }

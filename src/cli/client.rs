@@ -1,7 +1,10 @@
 //! The server that a command talks to, as the flags and the environment name it, and the paths to ask it for.
 
+use std::path::Path;
+
 use super::console::Console;
 use super::error::Error;
+use crate::authorities::{self, Authorities};
 use crate::client::DEFAULT_SERVER;
 // Below the typed client: a command shows the JSON as it came.
 pub(super) use crate::client::{Answer, Transport as Client, Unserved};
@@ -9,8 +12,12 @@ use crate::config::token_in_file;
 use crate::http_url::shown;
 
 /// The way to the server that `--server` or the environment names, with the token that the environment gives.
-pub(super) fn connect(server: Option<&str>, console: &Console) -> Result<Client, Error> {
-    let client = connect_without_token(server, console)?;
+pub(super) fn connect(
+    server: Option<&str>,
+    ca_file: Option<&str>,
+    console: &Console,
+) -> Result<Client, Error> {
+    let client = connect_without_token(server, ca_file, console)?;
     let wrong = |name: &str, why: &str| Error::Usage(format!("{name}: {why}"));
     let (name, token) = match (console.env("THREADQ_API_TOKEN"), console.env("THREADQ_API_TOKEN_FILE")) {
         // As `serve` does: which of them would win is not obvious.
@@ -33,14 +40,32 @@ pub(super) fn connect(server: Option<&str>, console: &Console) -> Result<Client,
 }
 
 /// The way to the server that `--server` or the environment names.
-pub(super) fn connect_without_token(server: Option<&str>, console: &Console) -> Result<Client, Error> {
+pub(super) fn connect_without_token(
+    server: Option<&str>,
+    ca_file: Option<&str>,
+    console: &Console,
+) -> Result<Client, Error> {
     let (source, url) = match (server, console.env("THREADQ_SERVER")) {
         (Some(url), _) => ("--server", url.to_owned()),
         (None, Some(url)) => ("THREADQ_SERVER", url),
         (None, None) => ("the default", DEFAULT_SERVER.to_owned()),
     };
     // A command asks once in a while: a connection that the server has closed meanwhile would fail it.
-    Client::new(&url, 0).map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))
+    let client = Client::new(&url, 0)
+        .map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))?;
+    let environment = ["THREADQ_CA_FILE", authorities::ENVIRONMENT];
+    let mut named = ca_file
+        .map(|file| ("--ca-file", file.to_owned()))
+        .into_iter()
+        .chain(environment.into_iter().filter_map(|name| Some((name, console.env(name)?))));
+    match named.next() {
+        Some((source, file)) if client.is_https() => {
+            let authorities = Authorities::from_file(Path::new(&file))
+                .map_err(|why| Error::Usage(format!("{source}: the file {file:?} {why}")))?;
+            Ok(client.trusting(&authorities))
+        }
+        _ => Ok(client),
+    }
 }
 
 /// A path with those parts of a query that have a value, percent-encoded.

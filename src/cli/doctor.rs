@@ -145,7 +145,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         (None, Some(redis)) => (redis.url(), "data-dir"),
         (None, None) => (String::new(), "redis-url"),
     };
-    let (namespace, ca) = (config.namespace.clone(), config.redis_ca.clone());
+    let (namespace, ca) = (config.namespace.clone(), config.redis_ca.clone().or_else(|| config.ca.clone()));
     let queue =
         Queue::new(&Settings { url, ca, namespace, connections: 1, fetchers: 1 }).map_err(Stopped::Usage)?;
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));

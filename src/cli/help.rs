@@ -65,7 +65,8 @@ pub(super) fn overview() -> String {
         "\nthreadq help COMMAND tells more; threadq --version prints the version.\n\
          All but serve, check and doctor ask a running server: --server URL or THREADQ_SERVER\n\
          [default: http://127.0.0.1:8080], with the token in THREADQ_API_TOKEN, or in the file\n\
-         named by THREADQ_API_TOKEN_FILE, if it wants one.\n\
+         named by THREADQ_API_TOKEN_FILE, if it wants one. The authorities for an https URL are in the\n\
+         file of --ca-file, THREADQ_CA_FILE or SSL_CERT_FILE, where one is named.\n\
          Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
          examples:\n  \
          threadq serve --demo\n  \

@@ -123,10 +123,10 @@ fn run_command(
             Ok(run(parser))
         }
         Run::Client(run) => with_args(command, &mut parser, console, |args, console| {
-            run(args, &connect(args.text("server"), console)?, console)
+            run(args, &connect(args.text("server"), args.text("ca-file"), console)?, console)
         }),
         Run::Probe(run) => with_args(command, &mut parser, console, |args, console| {
-            run(args, &connect_without_token(args.text("server"), console)?, console)
+            run(args, &connect_without_token(args.text("server"), args.text("ca-file"), console)?, console)
         }),
         Run::Alone(run) => with_args(command, &mut parser, console, run),
     }

@@ -36,7 +36,7 @@ pub(super) static SERVE: Command = Command {
 pub(super) static CHECK: Command = Command {
     name: "check",
     words: "",
-    about: "Checks the configuration, the handlers, and whether Redis lets this user do what jobs need.\n\
+    about: "Checks the configuration, the handlers, and what Redis allows this user.\n\
             Starts nothing and changes nothing.",
     flags: &[],
     examples: &["check --config threadq.toml"],

@@ -23,6 +23,7 @@ mod transport;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ pub use self::listing::{Listing, Page};
 pub(crate) use self::repeat::repeat;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport, Unserved};
+use crate::authorities::{self, Authorities};
 use crate::http_url::shown;
 use crate::job::JobId;
 
@@ -78,16 +80,30 @@ impl Client {
     /// A client of the server at this URL, such as `http://127.0.0.1:8080`; a path is put in front of the API's own. A user
     /// and a password in it, percent-encoded where need be, become Basic authentication.
     ///
-    /// Asks nothing yet.
+    /// Asks nothing yet. An `https://` server must have its certificate from an authority that the web trusts; where the
+    /// environment variable `SSL_CERT_FILE` names a file, from one of those in that file. See also [`Client::trusting`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a URL that cannot be one of a server; the error names the part that is wrong.
+    /// [`Error::Invalid`] for a URL that cannot be one of a server; the error names the part that is wrong. The same for an
+    /// `SSL_CERT_FILE` that holds no authorities.
     pub fn new(url: &str) -> Result<Client, Error> {
         let mut transport = Transport::new(url, KEPT_CONNECTIONS)
             .map_err(|problem| Error::Invalid(format!("the URL {} {problem}", shown(url))))?;
         transport.connect_timeout = TIMEOUT;
         transport.silence_timeout = TIMEOUT;
+        if let (true, Some(file)) = (transport.is_https(), std::env::var_os(authorities::ENVIRONMENT)) {
+            let read = Authorities::from_file(Path::new(&file));
+            let wrong =
+                |why| Error::Invalid(format!("{}: the file {file:?} {why}", authorities::ENVIRONMENT));
+            transport = transport.trusting(&read.map_err(wrong)?);
+        }
         Ok(Client { transport, patience: PATIENCE })
+    }
+
+    /// Trusts these authorities for `https://`, in place of those that the web trusts.
+    pub fn trusting(mut self, authorities: &Authorities) -> Client {
+        self.transport = self.transport.trusting(authorities);
+        self
     }
 
     /// Shows this token to the server: what is `api-token` there.

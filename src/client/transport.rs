@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Timeout};
 
 use super::error::{Error, Refusal};
+use crate::authorities::Authorities;
 use crate::early_answer::EarlyAnswerConnector;
 use crate::http_url::HttpUrl;
 use crate::job::JobId;
@@ -35,6 +36,7 @@ const MAX_ANSWER_BYTES: u64 = 512 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Transport {
     agent: Agent,
+    kept_connections: usize,
     /// Without user and password, and without a slash at its end.
     base: String,
     /// The value of the header `Authorization`.
@@ -115,12 +117,23 @@ impl Transport {
             return Err(wrong("has a query"));
         }
         Ok(Transport {
-            agent: agent(kept_connections),
+            agent: agent(kept_connections, None),
+            kept_connections,
             base: url.as_str().trim_end_matches('/').to_owned(),
             authorization: url.authorization().map(str::to_owned),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
         })
+    }
+
+    /// Trusts these authorities, in place of those that the web trusts.
+    pub(crate) fn trusting(self, authorities: &Authorities) -> Transport {
+        Transport { agent: agent(self.kept_connections, Some(authorities)), ..self }
+    }
+
+    /// Whether it goes by TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.base.starts_with("https://")
     }
 
     /// Shows this token to the server. The error is a clause that says what is allowed, without the token.
@@ -233,7 +246,7 @@ impl Transport {
     }
 }
 
-fn agent(kept_connections: usize) -> Agent {
+fn agent(kept_connections: usize, authorities: Option<&Authorities>) -> Agent {
     let config = Agent::config_builder()
         // Jobs and tokens go to the server that was named, through nobody else.
         .proxy(None)
@@ -244,8 +257,12 @@ fn agent(kept_connections: usize) -> Agent {
         .max_idle_connections_per_host(kept_connections)
         // Far below the minute after which a server closes one.
         .max_idle_age(KEPT_TIME)
-        .user_agent(concat!("threadq/", env!("CARGO_PKG_VERSION")))
-        .build();
+        .user_agent(concat!("threadq/", env!("CARGO_PKG_VERSION")));
+    #[cfg(feature = "tls")]
+    let config = config.tls_config(Authorities::for_http(authorities));
+    #[cfg(not(feature = "tls"))]
+    let _ = authorities;
+    let config = config.build();
     let connector = ().chain(TcpConnector::default()).chain(EarlyAnswerConnector);
     #[cfg(feature = "tls")]
     let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());

@@ -25,6 +25,7 @@ pub use self::secret::Secret;
 pub use self::settings::{help_settings, setting_flags};
 use self::sources::Given;
 use self::values::Invalid;
+use crate::authorities::{self, Authorities};
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
@@ -39,9 +40,10 @@ pub struct Config {
     /// The Redis to use: `redis://`, `rediss://` (with the feature `tls`), `redis+unix://` or `unix://`. Defaults to
     /// none: a private one is started.
     pub redis_url: Option<Secret>,
-    /// Certificates in PEM: a `rediss://` server must have its own from one of these authorities. Defaults to none: from
-    /// one that the web trusts.
-    pub redis_ca: Option<String>,
+    /// The authorities for every TLS connection: of http handlers and to Redis. Defaults to none: those that the web trusts.
+    pub ca: Option<Authorities>,
+    /// The authorities for a `rediss://` server, in place of `ca`. Defaults to none.
+    pub redis_ca: Option<Authorities>,
     /// Where the private Redis keeps its data, relative to the working directory. Defaults to `./threadq-data`.
     pub data_dir: PathBuf,
     /// How often the private Redis writes through to the disk. Defaults to every second.
@@ -171,6 +173,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             redis_url: None,
+            ca: None,
             redis_ca: None,
             data_dir: PathBuf::from("./threadq-data"),
             fsync: Fsync::EverySec,
@@ -238,8 +241,32 @@ impl Config {
         config.apply(sources::environment(env))?;
         config.warnings.extend(exposure::of_flags(&flags.given));
         config.apply(flags.given)?;
+        config.take_authorities_of_system(env)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Where no setting names authorities, those that the environment names for all programs. A program that uses no TLS
+    /// does not care whether they can be read.
+    fn take_authorities_of_system(
+        &mut self,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        let has_https =
+            self.handlers.iter().any(|handler| matches!(&handler.run, Some(Run::Http(url)) if is_https(url)));
+        let is_needed = has_https || (self.redis_has_tls() && self.redis_ca.is_none());
+        if let (None, true, Some(file)) = (&self.ca, is_needed, env(authorities::ENVIRONMENT)) {
+            let origin = sources::env_origin(authorities::ENVIRONMENT);
+            let read = values::ca_file(&file);
+            self.ca = Some(read.map_err(|why| ConfigError::new("ca-file", &origin, &quoted(&file), why))?);
+        }
+        Ok(())
+    }
+
+    fn redis_has_tls(&self) -> bool {
+        let is_tls =
+            |url: &Secret| url.expose().get(..9).is_some_and(|start| start.eq_ignore_ascii_case("rediss://"));
+        self.redis_url.as_ref().is_some_and(is_tls)
     }
 
     /// Puts what one source gives over what is there.
@@ -261,8 +288,7 @@ impl Config {
     /// Other machines could send requests, no token is asked of them, and nobody said that this is meant. Or there is a
     /// certificate authority for Redis and no TLS.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let has_tls = self.redis_url.as_ref().is_some_and(|url| url.expose().starts_with("rediss://"));
-        if self.redis_ca.is_some() && !has_tls {
+        if self.redis_ca.is_some() && !self.redis_has_tls() {
             let why = Invalid::new("is given, but Redis is not reached by TLS", "a redis-url with rediss://");
             return Err(ConfigError::new("redis-ca-file", "with the other settings", "it", why));
         }
@@ -276,6 +302,10 @@ impl Config {
         );
         Err(ConfigError::new("listen", "with the other settings", &self.listen.to_string(), why))
     }
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
 }
 
 /// The path of the file, and where it was found.

@@ -96,12 +96,15 @@ pub(super) static SETTINGS: &[Setting] = &[
     .or_env("REDIS_URL", set_redis_url)
     .secret(),
     Setting::new(
-        "redis-ca-file",
+        "ca-file",
         "FILE",
         "",
-        "authorities (PEM) to trust with rediss:// in place of those of the web",
-        |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
+        "authorities (PEM) for every TLS connection, in place of those of the web (also: SSL_CERT_FILE)",
+        |config, text| put(&mut config.ca, values::ca_file(text).map(Some)),
     ),
+    Setting::new("redis-ca-file", "FILE", "", "the same for rediss:// alone", |config, text| {
+        put(&mut config.redis_ca, values::ca_file(text).map(Some))
+    }),
     Setting::new(
         "data-dir",
         "DIR",

@@ -153,7 +153,8 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
             ],
             "[[USER]",
         ),
-        ("redis-ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "certificates in PEM"),
+        ("ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "authorities in PEM"),
+        ("redis-ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "authorities in PEM"),
         ("data-dir", vec![""], "the path of a folder"),
         ("fsync", vec!["never", "ALWAYS"], "everysec, always"),
         ("namespace", vec!["a b", "{x}", "é"], "1 to 64 of A-Z"),
@@ -298,13 +299,26 @@ fn one_byte_order_mark_at_the_start_of_a_file_is_skipped() {
     assert_eq!(load(&["--config", &file], &[]).unwrap().workers, 7);
     let token = folder.file("marked-token", "\u{feff}hunter2\r\n");
     assert_eq!(load(&["--api-token-file", &token], &[]).unwrap().api_token.unwrap().expose(), "hunter2");
-    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let ca = folder.file("marked.pem", &format!("\u{feff}{pem}"));
-    assert_eq!(super::values::ca_file(&ca).unwrap(), pem);
     let twice = folder.file("twice", "\u{feff}\u{feff}hunter2");
     assert!(refused(load(&["--api-token-file", &twice], &[])).contains("no visible ASCII"));
     let later = folder.file("later.toml", "\n\u{feff}workers = 7\n");
     assert!(refused(load(&["--config", &later], &[])).contains("is no TOML"));
+}
+
+#[test]
+fn authorities_of_the_environment_count_only_where_tls_is_used() {
+    let folder = Folder::new();
+    let broken = folder.file("broken.pem", "hello");
+    let env = [("SSL_CERT_FILE", broken.as_str())];
+    assert!(load(&["--redis-url", "redis://h"], &env).unwrap().ca.is_none());
+    let https = folder.file("https.toml", "[handlers.x]\nhttp = 'https://h/'\n");
+    for flags in [["--redis-url", "rediss://h"], ["--config", &https]] {
+        let line = refused(load(&flags, &env));
+        assert!(line.starts_with("ca-file (environment variable SSL_CERT_FILE): "), "{line}");
+        assert!(line.contains("broken.pem") && line.contains("holds no certificate"), "{line}");
+    }
+    let line = refused(load(&["--ca-file", &broken], &[]));
+    assert!(line.starts_with("ca-file (flag --ca-file): ") && line.contains("broken.pem"), "{line}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{QueueShare, Secret};
+use crate::authorities::Authorities;
 use crate::http_url::{self, HttpUrl};
 use crate::job;
 
@@ -25,8 +26,6 @@ const DURATION_UNITS: [(&str, u64); 5] =
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 /// A token has to fit into a request's head, of which 16 KiB are read.
 const MAX_TOKEN: usize = 1024;
-/// All authorities that the web trusts take 220 KiB.
-const MAX_CA_FILE: u64 = 1 << 20;
 
 /// Why a text is no value: completes a sentence that starts with the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -226,15 +225,10 @@ pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
     Err(Invalid::new(problem, allowed))
 }
 
-/// The certificates that a file holds, in PEM. Whether they are well-formed is left to the one who connects.
-pub(super) fn ca_file(path: &str) -> Result<String, Invalid> {
-    let refuse = |problem: String| Invalid::new(problem, "a file with certificates in PEM");
-    let text = read_text(Path::new(path), MAX_CA_FILE)
-        .map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    match text.contains("-----BEGIN CERTIFICATE-----") {
-        true => Ok(text),
-        false => Err(refuse("holds no certificate".to_owned())),
-    }
+/// The authorities whose certificates a file holds.
+pub(super) fn ca_file(path: &str) -> Result<Authorities, Invalid> {
+    let allowed = "a file with certificates of authorities in PEM";
+    Authorities::from_file(Path::new(path)).map_err(|problem| Invalid::new(problem, allowed))
 }
 
 /// The URL of an HTTP endpoint.

@@ -18,6 +18,7 @@ use ureq::{Agent, Body};
 use super::output::{READ_LIMIT, message_with_start, result_from_output};
 use super::stoppable;
 use super::{Handler, JobContext};
+use crate::authorities::Authorities;
 use crate::http_url::HttpUrl;
 use crate::job::{Failure, Outcome};
 
@@ -56,10 +57,19 @@ impl HttpHandler {
     /// # Errors
     /// A sentence that names the part that is wrong.
     pub fn new(url: &str) -> Result<HttpHandler, String> {
+        HttpHandler::trusting(url, None)
+    }
+
+    /// The same, and an `https://` server must have its certificate from one of these authorities, in place of those that
+    /// the web trusts.
+    ///
+    /// # Errors
+    /// As [`HttpHandler::new`].
+    pub fn trusting(url: &str, authorities: Option<&Authorities>) -> Result<HttpHandler, String> {
         // A URL may hold a secret, so it is not shown.
         let url = HttpUrl::parse(url).map_err(|problem| format!("http: it {problem}"))?;
         let uri = url.as_str().parse().map_err(|error| format!("http: it is no URL: {error}"))?;
-        Ok(HttpHandler { url, uri, agent: agent() })
+        Ok(HttpHandler { url, uri, agent: agent(authorities) })
     }
 
     /// Sends the job and reads the head of the answer.
@@ -112,7 +122,7 @@ impl Handler for HttpHandler {
     }
 }
 
-fn agent() -> Agent {
+fn agent(authorities: Option<&Authorities>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -127,9 +137,12 @@ fn agent() -> Agent {
         .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
         .input_buffer_size(BUFFER)
         .output_buffer_size(BUFFER)
-        .max_response_header_size(MAX_RESPONSE_HEADER)
-        .build();
-    stoppable::agent(config)
+        .max_response_header_size(MAX_RESPONSE_HEADER);
+    #[cfg(feature = "tls")]
+    let config = config.tls_config(Authorities::for_http(authorities));
+    #[cfg(not(feature = "tls"))]
+    let _ = authorities;
+    stoppable::agent(config.build())
 }
 
 /// The failure that an answer other than 2xx stands for.

@@ -4,13 +4,14 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
 use super::tls::Tls;
 use super::wire::{Place, Target};
+use crate::authorities::Authorities;
 
-/// What this URL says. With `ca`, certificates in PEM, a `rediss://` server must have a certificate of one of these
+/// What this URL says. With `ca` a `rediss://` server must have a certificate of one of these
 /// authorities; otherwise of one that the web trusts. That is checked in any case.
 ///
 /// # Errors
 /// A sentence that begins with the setting that is wrong, and shows nothing of the URL: it may hold a password.
-pub(super) fn target(url: &str, ca: Option<&str>) -> Result<Target, String> {
+pub(super) fn target(url: &str, ca: Option<&Authorities>) -> Result<Target, String> {
     let wrong_url =
         |why: &dyn std::fmt::Display| format!("redis-url: it cannot be read as the URL of a Redis: {why}");
     let info: ConnectionInfo = url.into_connection_info().map_err(|error: RedisError| wrong_url(&error))?;

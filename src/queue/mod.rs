@@ -27,6 +27,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use serde_json::value::RawValue;
 
+use crate::authorities::Authorities;
 use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 
 pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
@@ -58,9 +59,9 @@ const ACTIVITY_LIFE: Duration = Duration::from_secs(4);
 pub struct Settings {
     /// `redis://`, `redis+unix://`, or with the feature `tls` `rediss://`.
     pub url: String,
-    /// For `rediss://`: the authorities, in PEM, of which one must have signed the server's certificate. `None`: those
-    /// that the web trusts.
-    pub ca: Option<String>,
+    /// For `rediss://`: the authorities of which one must have signed the server's certificate. `None`: those that the web
+    /// trusts.
+    pub ca: Option<Authorities>,
     /// Goes in front of every key.
     pub namespace: String,
     /// How many commands run at a time, besides the fetchers' blocking ones.
@@ -343,7 +344,7 @@ impl Queue {
     /// # Errors
     /// A sentence that begins with the setting that is wrong: the URL is none, or the authorities are none.
     pub fn new(settings: &Settings) -> std::result::Result<Queue, String> {
-        let target = client::target(&settings.url, settings.ca.as_deref())?;
+        let target = client::target(&settings.url, settings.ca.as_ref())?;
         let prefix = keys::prefix(&settings.namespace);
         let scripts = Scripts::new(&settings.namespace);
         let mut needed: BTreeSet<_> = scripts.needed_rights().into_iter().collect();

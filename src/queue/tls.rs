@@ -11,7 +11,7 @@ pub(super) enum Tls {}
 impl Tls {
     /// # Errors
     /// Always.
-    pub(super) fn new(_: &str, _: Option<&str>) -> Result<Tls, String> {
+    pub(super) fn new(_: &str, _: Option<&super::Authorities>) -> Result<Tls, String> {
         Err("redis-url: it asks for TLS, and this program was built without the feature tls".to_owned())
     }
 }
@@ -20,11 +20,11 @@ impl Tls {
 mod with {
     use std::sync::Arc;
 
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::super::wire::ConnectError;
+    use crate::authorities::Authorities;
 
     /// How TLS is spoken with one host.
     pub(in super::super) struct Tls {
@@ -33,29 +33,18 @@ mod with {
     }
 
     impl Tls {
-        /// With `ca`, certificates in PEM, the host must have a certificate of one of these authorities; otherwise of one
+        /// With `ca` the host must have a certificate of one of these authorities; otherwise of one
         /// that the web trusts.
         ///
         /// # Errors
         /// A sentence that begins with the setting that is wrong.
-        pub(in super::super) fn new(host: &str, ca: Option<&str>) -> Result<Tls, String> {
+        pub(in super::super) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, String> {
             let host = ServerName::try_from(host.to_owned())
                 .map_err(|_| "redis-url: its host cannot be the name in a certificate".to_owned())?;
-            let mut roots = RootCertStore::empty();
-            match ca {
-                None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-                Some(pem) => {
-                    let no_authority = |why: &dyn std::fmt::Display| {
-                        format!(
-                            "the authorities for Redis (redis-ca-file or ca-file): it holds no certificates: {why}"
-                        )
-                    };
-                    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                        let certificate = certificate.map_err(|error| no_authority(&error))?;
-                        roots.add(certificate).map_err(|error| no_authority(&error))?;
-                    }
-                }
-            }
+            let roots = match ca {
+                None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+                Some(ca) => ca.roots().map_err(|why| format!("the authorities for Redis: the file {why}"))?,
+            };
             // Named, since a program that uses the library may be built with another provider besides.
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config = ClientConfig::builder_with_provider(provider)

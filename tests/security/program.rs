@@ -198,6 +198,11 @@ impl Server {
         serde_json::from_str(&answer).unwrap_or(Value::Null)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.addr.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     /// Submits a job and waits for its end.
     pub fn run(&self, job: &str) -> Value {
         let id = self.json("POST", "/jobs", job)["job_id"].as_u64().unwrap();

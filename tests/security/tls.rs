@@ -145,17 +145,146 @@ fn a_certificate_for_another_host_is_refused() {
     assert!(error.contains("not valid for name"), "{error}");
 }
 
+/// A proxy that takes TLS with the certificate of a folder and passes on what comes, or answers each request itself.
+struct TlsServer {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl TlsServer {
+    /// `backend` is a port, or empty.
+    fn start(folder: &Folder, backend: &str) -> TlsServer {
+        const SCRIPT: &str = r#"
+import socket, ssl, sys, threading
+folder, backend = sys.argv[1], sys.argv[2]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(folder + '/redis.pem', folder + '/redis.key')
+listener = socket.create_server(('127.0.0.1', 0))
+print(listener.getsockname()[1], flush=True)
+def carry(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+    except OSError:
+        pass
+    b.close()
+def serve(plain):
+    try:
+        client = context.wrap_socket(plain, server_side=True)
+        if not backend:
+            data = b''
+            while b'\r\n\r\n' not in data or data.count(b'{') != data.count(b'}') or not data.endswith(b'}'):
+                data += client.recv(65536)
+            client.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n"safe"')
+            client.close()
+            return
+        server = socket.create_connection(('127.0.0.1', int(backend)))
+        threading.Thread(target=carry, args=(server, client), daemon=True).start()
+        carry(client, server)
+    except OSError:
+        plain.close()
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+        use std::io::{BufRead, BufReader};
+        let mut process = Command::new("python3")
+            .args(["-c", SCRIPT])
+            .arg(folder.path())
+            .arg(backend)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("python3 is on PATH");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        TlsServer { process, port: line.trim().parse().unwrap() }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn one_file_of_authorities_is_for_every_connection() {
+    let folder = Folder::new();
+    make_certificates(&folder, "IP:127.0.0.1");
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let stranger = Folder::new();
+    make_certificates(&stranger, "IP:127.0.0.1");
+    let other_ca = stranger.path().join("ca.pem").to_str().unwrap().to_owned();
+    let redis = redis_with_tls(&folder);
+    let url = format!("rediss://:s3cret@127.0.0.1:{}", redis.port);
+    let web = TlsServer::start(&folder, "");
+    let config = format!("[handlers.web]\nhttp = 'https://127.0.0.1:{}/'\nmax_attempts = 1\n", web.port);
+    let config = folder.file("threadq.toml", &config);
+    let flags = ["--config", config.as_str()];
+    let web_of = |server: &Server| server.run(r#"{"type": "web"}"#);
+
+    // By the setting, by the system's variable, and by a setting for Redis alone beside another one.
+    for more in [
+        &[("THREADQ_CA_FILE", ca.as_str())][..],
+        &[("SSL_CERT_FILE", &ca)],
+        &[("THREADQ_CA_FILE", &ca), ("SSL_CERT_FILE", &other_ca)],
+    ] {
+        let server = Server::start(&flags, &[&[("THREADQ_REDIS_URL", url.as_str())], more].concat());
+        assert_eq!(web_of(&server)["result"], "safe", "{more:?}");
+    }
+    let env = [
+        ("THREADQ_REDIS_URL", url.as_str()),
+        ("THREADQ_REDIS_CA_FILE", ca.as_str()),
+        ("THREADQ_CA_FILE", other_ca.as_str()),
+    ];
+    let server = Server::start(&flags, &env);
+    let error = web_of(&server)["last_error"].as_str().unwrap().to_owned();
+    assert!(error.contains("certificate"), "{error}");
+
+    // The command line, through a proxy with TLS.
+    let proxy = TlsServer::start(&folder, &server.port().to_string());
+    let https = format!("https://127.0.0.1:{}", proxy.port);
+    let stats = |flags: &[&str], env: &[(&str, &str)]| {
+        let words = [&["stats", "--server", &https], flags].concat();
+        let output = threadq(&words).envs(env.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (flags, env) in [
+        (&["--ca-file", ca.as_str()][..], &[("THREADQ_CA_FILE", other_ca.as_str())][..]),
+        (&[], &[("THREADQ_CA_FILE", ca.as_str()), ("SSL_CERT_FILE", &other_ca)]),
+        (&[], &[("SSL_CERT_FILE", &ca)]),
+    ] {
+        assert_eq!(stats(flags, env), (Some(0), String::new()), "{flags:?} {env:?}");
+    }
+    for flags in [&[][..], &["--ca-file", &other_ca]] {
+        let (code, error) = stats(flags, &[]);
+        assert!(code == Some(1) && error.contains("certificate"), "{error}");
+    }
+    let (code, error) = stats(&["--ca-file", "/no/such.pem"], &[]);
+    assert!(code == Some(2) && error.contains("--ca-file") && error.contains("/no/such.pem"), "{error}");
+
+    // A program's client.
+    let authorities = threadq::authorities::Authorities::from_file(std::path::Path::new(&ca)).unwrap();
+    let client = threadq::client::Client::new(&https).unwrap().patience(std::time::Duration::ZERO);
+    let job = threadq::client::Submission::new("web");
+    assert!(client.submit(&job).unwrap_err().to_string().contains("certificate"));
+    client.trusting(&authorities).submit(&job).unwrap();
+}
+
 #[test]
 fn an_authority_that_is_none_is_refused_at_start() {
     let folder = Folder::new();
-    let no_pem = folder.file("ca.pem", "hello");
+    make_certificates(&folder, "IP:127.0.0.1");
+    let right = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let no_pem = folder.file("no.pem", "hello");
     let broken = folder.file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let missing = folder.path().join("none").to_str().unwrap().to_owned();
     for (url, ca, part) in [
         ("rediss://h", &no_pem, "holds no certificate"),
-        ("rediss://h", &broken, "holds no certificates"),
+        ("rediss://h", &broken, "holds a certificate that cannot be read, number 1"),
         ("rediss://h", &missing, "cannot be read"),
-        ("redis://h", &broken, "not reached by TLS"),
+        ("redis://h", &right, "not reached by TLS"),
     ] {
         let output = threadq(&["check", "--redis-ca-file", ca, "--redis-url", url]).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
