@@ -113,18 +113,28 @@ impl Browser {
 
     /// What an expression on the page gives.
     pub fn run(&self, expression: &str) -> Value {
-        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.ask("Runtime.evaluate", params);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
+        self.evaluate(expression).unwrap_or_else(|answer| panic!("{expression}: {answer}"))
     }
 
+    /// The same; the error is an exception on the page.
+    fn evaluate(&self, expression: &str) -> Result<Value, Value> {
+        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.ask("Runtime.evaluate", params);
+        if answer["exceptionDetails"].is_null() { Ok(answer["result"]["value"].clone()) } else { Err(answer) }
+    }
+
+    /// Waits until an expression is true. While it fails, an element that it names is not there yet.
     #[track_caller]
     pub fn wait_until(&self, what: &str, expression: &str) {
         let begin = Instant::now();
-        while self.run(expression) != true {
+        loop {
+            let result = self.evaluate(expression);
+            if result.as_ref().is_ok_and(|value| *value == true) {
+                return;
+            }
             let text = self.run("document.body?.innerText");
-            assert!(begin.elapsed() < LIMIT, "{what}: {expression}\n{}", text.as_str().unwrap_or("no text"));
+            let text = text.as_str().unwrap_or("no text");
+            assert!(begin.elapsed() < LIMIT, "{what}: {expression}: {result:?}\n{text}");
             std::thread::sleep(ms(20));
         }
     }

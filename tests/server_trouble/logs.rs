@@ -110,7 +110,7 @@ fn every_line_in_json_is_an_object_and_every_failed_attempt_is_found_by_its_job(
     let output = "stderr: a line\nanother \u{fffd}\u{1b}[2J\u{2028}";
     assert_told(&log, "info", about(chatty, "chatty", 1), output.trim_end());
     assert_told(&log, "error", about(failing, "failing", 1), "exit code 65: no\ndisk \u{fffd}");
-    assert_told(&log, "info", about(slow, "slow", 1), "stderr: so far");
+    assert_told(&log, "error", about(slow, "slow", 1), "timed out: so far");
     assert_told(&log, "error", about(slow, "slow", 1), "timed out");
     assert_told(&log, "error", about(unknown, EVIL_TYPE, 1), "no handler");
     assert_told(&log, "error", about(hangs, "hang", 1), "does not stop");
