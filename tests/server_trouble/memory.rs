@@ -51,19 +51,19 @@ fn a_server_without_memory_dies_and_its_jobs_are_taken_over() {
     assert!(server.log_text().contains("memory allocation of"), "{}", server.log_tail());
 
     let other = builder.start();
-    let all = [running, vec![large]].concat();
-    for id in &all {
+    for id in &running {
         let job = other.wait_for(*id, LIMIT, "been taken over", |job| job["crashes"] == 1);
         assert_eq!(job["errors"], json!([]), "a crash is no attempt: {}", api::show(&job));
     }
-    // After a crash they run one at a time, the oldest first; these two would take a minute each.
-    for id in &all[..2] {
+    // Whether the large job had started when the server died, or the server died of another request for memory, is open.
+    let job = other.wait_for_status(large, "completed");
+    assert_eq!(job["attempts"], 1, "{}", api::show(&job));
+    for id in &running {
         other.wait_for_status(*id, "processing");
         other.act(&format!("/jobs/{id}/cancel")).expect(202);
         other.wait_for_status(*id, "cancelled");
     }
-    let job = other.wait_for_status(large, "completed");
-    assert_eq!(job["attempts"], 1, "{}", api::show(&job));
+    let all = [running, vec![large]].concat();
     let after = other.submit("echo", json!({}));
     assert_eq!(other.wait_for_status(after, "completed")["crashes"], 0);
     audit(&redis, &other, &[all, vec![after]].concat());
