@@ -404,9 +404,20 @@ impl Serialize for AttemptError {
             attempt: u32,
             at: Time,
             message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            start: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kind: Option<ErrorKind>,
         }
 
-        Shown { attempt: self.attempt, at: Time(self.at_ms), message: &self.message }.serialize(serializer)
+        Shown {
+            attempt: self.attempt,
+            at: Time(self.at_ms),
+            message: &self.message,
+            start: self.start.filter(|start| *start != u64::from(self.attempt)),
+            kind: Some(self.kind).filter(|kind| *kind != ErrorKind::Error),
+        }
+        .serialize(serializer)
     }
 }
 
@@ -431,11 +442,27 @@ pub fn rfc3339(ms: u64) -> String {
     time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_else(|| END.to_owned())
 }
 
+/// What ended an attempt without a result.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorKind {
+    /// It failed.
+    #[default]
+    Error,
+    /// Its server died while it ran. It is not counted as an attempt: the next one has the same number.
+    Crash,
+}
+
 /// Why an attempt failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptError {
-    /// Which attempt, from 1.
+    /// Which attempt, from 1. Attempts count from 1 again after a person has sent the job back.
     pub attempt: u32,
+    /// Which start of the job, from 1; no two attempts share it. `None` for an error that version 0.4 has stored. Shown where
+    /// it differs from `attempt`.
+    pub start: Option<u64>,
+    /// Whether it failed or its server died.
+    pub kind: ErrorKind,
     /// When, in ms since 1970.
     pub at_ms: u64,
     /// At most [`MAX_ERROR_CHARS`] characters.
@@ -528,7 +555,13 @@ mod tests {
             status: Status::Failed,
             attempts: 1,
             finished_at_ms: Some(1_764_000_001_050),
-            errors: vec![AttemptError { attempt: 1, at_ms: 1_764_000_001_007, message: "no".to_owned() }],
+            errors: vec![AttemptError {
+                attempt: 1,
+                start: Some(3),
+                kind: ErrorKind::Error,
+                at_ms: 1_764_000_001_007,
+                message: "no".to_owned(),
+            }],
             result: Some(RawValue::from_string("[1.0]".to_owned()).unwrap()),
             server: Some("host-1".to_owned()),
             ..job("1e400")
@@ -537,7 +570,7 @@ mod tests {
         for part in [
             r#""payload":1e400"#,
             r#""finished_at":"2025-11-24T16:00:01.050Z","last_error":"no","#,
-            r#""errors":[{"attempt":1,"at":"2025-11-24T16:00:01.007Z","message":"no"}],"result":[1.0]"#,
+            r#""errors":[{"attempt":1,"at":"2025-11-24T16:00:01.007Z","message":"no","start":3}],"result":[1.0]"#,
             r#""server":"host-1"}"#,
         ] {
             assert!(shown.contains(part), "{part} is not in {shown}");

@@ -12,7 +12,7 @@ use super::escape::escape;
 use super::style::of_status;
 use super::table::{Column, cut, whole};
 use crate::client::{AttemptError, Job};
-use crate::job::{JobId, Status};
+use crate::job::{ErrorKind, JobId, Status};
 
 pub(super) static JOBS: Command = Command {
     name: "jobs",
@@ -180,9 +180,9 @@ fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
         block(out, "result", result.get())?;
     }
     let (mut last, mut is_again) = (0, false);
-    for AttemptError { attempt, at, message } in &job.errors {
+    for AttemptError { attempt, kind, at, message, .. } in &job.errors {
         // A death of the server is no failed attempt, and attempts count from 1 again after a person's retry.
-        let is_crash = message.starts_with("its server died");
+        let is_crash = *kind == ErrorKind::Crash;
         if !is_crash {
             is_again |= *attempt <= last;
             last = *attempt;
@@ -334,7 +334,7 @@ error 1     2026-11-24T08:00:02.000Z
             )
         };
         let errors = [
-            error(1, "its server died while this job was running"),
+            error(1, "its server died while this job was running").replace("{", r#"{"kind": "crash", "#),
             error(1, "a"),
             error(2, "b"),
             error(1, "c"),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use crate::job::{JobId, Status};
+use crate::job::{ErrorKind, JobId, Status};
 
 /// A job, as it was when the server answered. Times are RFC 3339 in UTC with milliseconds, so they sort as texts.
 ///
@@ -89,8 +89,15 @@ fn null_as_queued<'de, D: Deserializer<'de>>(from: D) -> Result<Status, D::Error
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct AttemptError {
-    /// Which attempt, from 1.
+    /// Which attempt, from 1. Attempts count from 1 again after a person has sent the job back.
     pub attempt: u32,
+    /// Which start of the job, from 1, where it differs from `attempt`: after a crash or a person's retry. No two attempts
+    /// share it.
+    #[serde(default)]
+    pub start: Option<u64>,
+    /// Whether it failed or its server died.
+    #[serde(default)]
+    pub kind: ErrorKind,
     /// When.
     pub at: String,
     /// What went wrong.

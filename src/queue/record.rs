@@ -9,7 +9,9 @@
 use redis::Value;
 use serde_json::value::RawValue;
 
-use crate::job::{AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Job, JobId, Status};
+use crate::job::{
+    AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Job, JobId, Status,
+};
 
 use super::error::{Error, Result};
 
@@ -196,13 +198,20 @@ fn token(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| is_plain && *number < 1 << 53)
 }
 
-/// One line of the field `errors`: attempt, ms, message as a JSON string.
+/// One line of the field `errors`: attempt, ms, start (with a `c` behind it for a crash), message as a JSON string. Version
+/// 0.4 has written no start.
 fn to_error(line: &str) -> Option<AttemptError> {
     let mut parts = line.splitn(3, ' ');
     let attempt = parts.next()?.parse().ok()?;
     let at_ms = parts.next()?.parse().ok()?;
-    let message = serde_json::from_str(parts.next()?).ok()?;
-    Some(AttemptError { attempt, at_ms, message })
+    let rest = parts.next()?;
+    let (start, message) = if rest.starts_with('"') { ("", rest) } else { rest.split_once(' ')? };
+    let (number, kind) = match start.strip_suffix('c') {
+        Some(number) => (number, ErrorKind::Crash),
+        None => (start, ErrorKind::Error),
+    };
+    let message = serde_json::from_str(message).ok()?;
+    Some(AttemptError { attempt, start: number.parse().ok(), kind, at_ms, message })
 }
 
 /// An error message as it stands in the field `errors`, cut to what is kept.

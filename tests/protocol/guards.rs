@@ -320,6 +320,10 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "only an id without a job is noted", " and not job[1] then" => " then";
     "reclaim": "an entry that was left is counted no more", "elseif not forget_entry(job[4], id) and not" => "elseif not";
     "reclaim": "a second entry that was left is counted no more", "  if handled[id] then\n    forget_entry(job[4], id)" => "  if handled[id] then";
+    "reclaim": "what ran waits from now on", "if running then call('HSET', JOB .. id, 'ready_at', at) end" => "";
+    "reclaim": "what did not run has waited all the time", "if running then call('HSET', JOB .. id, 'ready_at', at) end"
+        => "call('HSET', JOB .. id, 'ready_at', at)";
+    "reclaim": "a crash is one of the errors", "      add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c'," => "      local _ = (";
     "reclaim": "crashes are bounded", "fails = suspect == id or max_crashes == 1" => "fails = max_crashes == 1";
     "reclaim": "where one crash is allowed every job fails", "fails = suspect == id or max_crashes == 1" => "fails = suspect == id";
     "reclaim": "what its servers died of too often fails", "      if fails then" => "      if false then";

@@ -4,11 +4,58 @@ use std::time::Duration;
 
 use threadq::identity::Membership;
 use threadq::inhand::InHand;
-use threadq::job::Status;
+use threadq::job::{ErrorKind, JobId, Status};
 use threadq::queue::{Fenced, Settled, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
+
+/// Errors as they are told: attempt, start, kind.
+fn errors(place: &Place, id: JobId) -> Vec<(u32, Option<u64>, ErrorKind)> {
+    place.job(id).errors.iter().map(|error| (error.attempt, error.start, error.kind)).collect()
+}
+
+#[test]
+fn crashes_and_attempts_before_and_after_a_retry_are_told_apart() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    place.settle(&a, &retried(place.take_one(&a)));
+    place.make_due(id);
+    place.queue.promote().unwrap();
+    let _lease = place.take_one(&a);
+    let before = place.job(id).started_at_ms.unwrap();
+    place.dies(&a);
+    let job = place.job(id);
+    let crash = job.errors.last().unwrap();
+    assert_eq!(crash.message, "its server died while this job was running");
+    assert!(crash.at_ms >= before && (job.attempts, job.crashes) == (1, 1));
+    let b = place.server();
+    place.settle(&b, &buried(place.take_one(&b)));
+    place.queue.retry(&[id], None).unwrap();
+    place.settle(&b, &buried(place.take_one(&b)));
+    let (failed, crashed) = (ErrorKind::Error, ErrorKind::Crash);
+    let expected = [(1, Some(1), failed), (2, Some(2), crashed), (2, Some(3), failed), (1, Some(4), failed)];
+    assert_eq!(errors(&place, id), expected);
+    // One that an earlier version has stored has no start.
+    let _: i64 = place.redis("HSET", &format!("job:{id}"), &["errors", "2 1764000000000 \"no 7 c\""]);
+    assert_eq!(errors(&place, id), [(2, None, failed)]);
+    assert_eq!(place.job(id).errors[0].message, "no 7 c");
+}
+
+#[test]
+fn what_ran_on_a_dead_server_waits_from_then_on_and_what_did_not_has_waited_all_the_time() {
+    let place = Place::new();
+    let a = place.server();
+    let running = place.submit();
+    let _lease = place.take_one(&a);
+    let in_hand = place.submit();
+    place.fetch(&a);
+    let before = place.job(running).ready_at_ms();
+    place.dies(&a);
+    assert!(place.job(running).ready_again_at_ms.is_some_and(|ms| ms >= before));
+    assert_eq!(place.job(in_hand).ready_again_at_ms, None);
+}
 
 #[test]
 fn a_server_that_beat_since_it_was_looked_at_is_alive() {

@@ -707,7 +707,7 @@ const LONGEST_TEXT = 100_000;
 function story(errors) {
   let last = 0, isAgain = false;
   return errors.map((error) => {
-    const isCrash = error.message.startsWith("its server died");
+    const isCrash = error.kind === "crash";
     if (!isCrash) {
       isAgain ||= error.attempt <= last;
       last = error.attempt;

@@ -108,10 +108,11 @@ local function is_last_chance(crashes, max_crashes)
   return crashes > 0 and crashes + 1 >= max_crashes
 end
 
--- The last 10 errors, one a line: attempt, ms, message as a JSON string (so that it has no line break).
-local function add_error(id, attempt, at, message)
+-- The last 10 errors, one a line: attempt, ms, the number of its start (with a c behind it for a crash), message as a JSON
+-- string (so that it has no line break). Starts are never counted from 1 again, as attempts are after a person's retry.
+local function add_error(id, attempt, at, start, message)
   local errors = call('HGET', JOB .. id, 'errors')
-  local line = digits(attempt) .. ' ' .. at .. ' ' .. message
+  local line = digits(attempt) .. ' ' .. at .. ' ' .. start .. ' ' .. message
   errors = errors and (errors .. '\n' .. line) or line
   local _, breaks = string.gsub(errors, '\n', '\n')
   for _ = 10, breaks do errors = string.sub(errors, string.find(errors, '\n', 1, true) + 1) end

@@ -33,7 +33,8 @@ local suspect = string.match(beat, ':(%d+)$')
 -- Newest first, each to the front of its queue: so the oldest ends up foremost, and all run again at once, in their order.
 local ids, handled, told, moved = call('LRANGE', list, 0, digits(limit - 1)), {}, {}, 0
 for _, id in ipairs(ids) do
-  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts')
+  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts',
+    'starts')
   local running, kind, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   if handled[id] then
     forget_entry(job[4], id)
@@ -48,14 +49,16 @@ for _, id in ipairs(ids) do
       call('HSET', JOB .. id, 'crashes', digits(crashes))
       local attempt = (tonumber(job[8]) or 0) + 1
       told[#told + 1] = {id, kind, attempt, crashes, fails and 1 or 0}
+      local times = fails and ' ' .. digits(crashes) .. ' times' or ''
+      add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c', '"its server died' .. times .. ' while this job was running"')
       if fails then
-        add_error(id, attempt, at, '"its server died ' .. digits(crashes) .. ' times while this job was running"')
         finish(id, kind, 'processing', 'failed', at, job[7])
       end
     end
     call('HDEL', JOB .. id, 'server')
     if not fails then
       call('HSET', JOB .. id, 'status', 'queued')
+      if running then call('HSET', JOB .. id, 'ready_at', at) end
       call('RPUSH', fill_list(job[4]), id)
     end
     moved = moved + 1

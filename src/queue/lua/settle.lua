@@ -23,7 +23,7 @@ local function settle(id, token, what, text, delay)
   -- Whoever cancels a job notes it in both places.
   local cancelled = has_cancels and read(id, 'cancel')[1]
   if what ~= 'release' then attempts = attempts + 1 end
-  if what == 'retry' or what == 'again' or what == 'fail' then add_error(id, attempts, at, text) end
+  if what == 'retry' or what == 'again' or what == 'fail' then add_error(id, attempts, at, token, text) end
   local to
   if what == 'complete' then
     to = 'completed'

@@ -216,6 +216,8 @@ impl Store {
                 let line = |line: &str| {
                     let mut parts: Vec<&str> = line.splitn(3, ' ').collect();
                     parts[1] = &begin;
+                    // Which start it was depends on the way here, and nothing on it.
+                    parts[2] = &parts[2][parts[2].find('"').unwrap()..];
                     parts.join(" ")
                 };
                 pair_value.lines().map(line).collect::<Vec<_>>().join("\n")
