@@ -277,6 +277,11 @@ fn deep_one_job_and_two_faults() {
 fn deep_two_jobs_and_two_stops() {
     let stops: fn(&Step) -> bool = |fault| matches!(fault, Step::Crash(_) | Step::Pause(_));
     holds(Scenario { name: "two stops", faults: 2, allowed: stops, ..PLAIN });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_two_stops_of_servers_that_take_over_in_small_steps() {
     holds(Scenario { name: "two stops, small steps", faults: 2, ..SMALL_STEPS });
 }
 

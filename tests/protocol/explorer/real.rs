@@ -183,7 +183,9 @@ impl Real {
             let mut answer = make(self);
             // A machine so busy that Redis did not answer in time says nothing about the protocol.
             for _ in 0..TRIES {
-                if !self.queue.is_away() {
+                let unavailable =
+                    answer.as_ref().is_err_and(|error| error.starts_with("Redis is unavailable"));
+                if !unavailable && !self.queue.is_away() {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(250));
