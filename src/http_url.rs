@@ -88,6 +88,25 @@ pub(crate) fn check_redis(text: &str) -> Result<(), &'static str> {
     if !database.is_empty() && !database.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("has a path that is no database number");
     }
+    check_redis_query(url.query().unwrap_or_default(), &["protocol"])
+}
+
+/// Checks the query of a Redis URL: the client passes over parameters that it does not know, so that `?db=3` behind a host
+/// would be database 0. The error is a clause about the URL.
+pub(crate) fn check_redis_query(query: &str, known: &[&str]) -> Result<(), &'static str> {
+    let mut seen = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !known.contains(&&*name) {
+            return Err("has an unknown parameter in its query");
+        }
+        if name == "db" && (value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err("has a db in its query that is not a database number");
+        }
+        if seen.contains(&name) {
+            return Err("has a parameter twice in its query");
+        }
+        seen.push(name);
+    }
     Ok(())
 }
 

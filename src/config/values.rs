@@ -214,14 +214,21 @@ pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
         }
         Some(("unix" | "redis+unix", _)) if has_gap(text) => "has a space or a control character in it",
         Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => "names no absolute path of a socket",
-        Some(("unix" | "redis+unix", _)) => return Ok(Secret::new(text)),
+        Some(("unix" | "redis+unix", rest)) => {
+            let query = rest.split_once('?').map_or("", |(_, query)| query);
+            match http_url::check_redis_query(query, &["db", "user", "pass", "protocol"]) {
+                Ok(()) => return Ok(Secret::new(text)),
+                Err(problem) => problem,
+            }
+        }
         _ => match http_url::check_redis(text) {
             Ok(()) => return Ok(Secret::new(text)),
             Err(problem) => problem,
         },
     };
     let scheme = if tls { "redis:// or rediss://" } else { "redis://" };
-    let allowed = format!("{scheme}[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH");
+    let allowed =
+        format!("{scheme}[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH[?db=DB]");
     Err(Invalid::new(problem, allowed))
 }
 
