@@ -575,6 +575,8 @@ impl Link {
                 // Forgotten again and again.
                 Some("NOSCRIPT") => Error::Unavailable(text),
                 Some("NOPERM") => Error::Denied(text),
+                // What a command inside a script gets in place of NOPERM.
+                _ if text.contains("The user executing the script") => Error::Denied(text),
                 // A command that was taken away by another name, or what is no place for jobs: a Sentinel.
                 _ if text.contains("unknown command") || text.contains("Invalid command passed") => {
                     Error::Denied(text)
