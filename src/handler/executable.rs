@@ -74,8 +74,10 @@ fn check_script(line: &[u8], place: &Place, depth: usize) -> Result<(), String> 
     if line.contains(&b'\r') {
         return Err("has a carriage return in its first line: save it with the line ends of Unix".to_owned());
     }
-    let line = line.trim_ascii();
-    let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
+    // As the system does: any other white space belongs to the name.
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let line = &line[line.iter().position(|byte| !is_blank(byte)).unwrap_or(line.len())..];
+    let end = line.iter().position(is_blank).unwrap_or(line.len());
     let (interpreter, argument) = (&line[..end], line[end..].trim_ascii());
     if interpreter.is_empty() {
         return Err("names no interpreter after the #! of its first line".to_owned());
