@@ -29,13 +29,14 @@ impl Authorities {
     /// # Errors
     /// A clause: the file cannot be read, holds no certificate, or one that is none of an authority.
     pub fn from_file(path: &Path) -> Result<Authorities, String> {
-        let mut pem = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut pem));
+        let mut pem = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut pem));
         read.map_err(|error| format!("cannot be read: {error}"))?;
         if pem.len() as u64 > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
         }
-        Authorities::from_pem(pem)
+        // Text between the certificates may be in any encoding.
+        Authorities::from_pem(String::from_utf8_lossy(&pem))
     }
 
     /// Certificates in PEM; a byte order mark, and what stands between them, are skipped.
