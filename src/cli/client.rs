@@ -39,8 +39,34 @@ pub(super) fn connect(
     client.with_token(token).map_err(|allowed| wrong(name, &allowed.to_string()))
 }
 
+/// The way to the server that `--server` or the environment names; without these to the one that `serve` would start in the
+/// same environment, as a probe in a container needs.
+pub(super) fn connect_to_probe(
+    server: Option<&str>,
+    ca_file: Option<&str>,
+    console: &Console,
+) -> Result<Client, Error> {
+    let listen = |name: &str| console.env(name).filter(|text| !text.is_empty());
+    let near = match (listen("THREADQ_LISTEN"), listen("PORT")) {
+        (Some(address), _) => address.parse::<std::net::SocketAddr>().ok().map(reachable),
+        (None, Some(port)) => Some(format!("http://127.0.0.1:{port}")),
+        (None, None) => None,
+    };
+    let near = near.filter(|_| console.env("THREADQ_SERVER").is_none());
+    connect_without_token(server.or(near.as_deref()), ca_file, console)
+}
+
+/// Where a server is reached on its own machine that listens there.
+fn reachable(mut address: std::net::SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+        address.set_ip(loopback);
+    }
+    format!("http://{address}")
+}
+
 /// The way to the server that `--server` or the environment names.
-pub(super) fn connect_without_token(
+fn connect_without_token(
     server: Option<&str>,
     ca_file: Option<&str>,
     console: &Console,

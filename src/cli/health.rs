@@ -13,7 +13,8 @@ pub(super) static HEALTH: Command = Command {
     name: "health",
     words: "",
     about: "Says whether the server lives, and exits with 1 if it does not. Needs no token.\n\
-            With --ready: whether jobs can be submitted and taken, which takes Redis too.",
+            With --ready: whether jobs can be submitted and taken, which takes Redis too.\n\
+            Without --server and THREADQ_SERVER it asks where THREADQ_LISTEN or PORT let serve listen.",
     flags: &[Flag { name: "ready", value: "", help: "ask GET /readyz in place of GET /healthz" }],
     examples: &["health", "health --ready --server http://127.0.0.1:9000"],
     run: Run::Probe(health),
@@ -52,6 +53,18 @@ mod tests {
         let done = run_with_env(&["health", "--ready"], &env);
         assert_eq!((done.code, done.out.as_str()), (0, "ready\n"));
         assert_eq!(server.request().line, "GET /readyz");
+    }
+
+    #[test]
+    fn without_a_named_server_the_one_of_the_same_environment_is_asked() {
+        let answer = (200, r#"{"status": "ok"}"#);
+        let server = FakeServer::start(&[answer, answer, answer]);
+        let port = server.url.rsplit(':').next().unwrap().to_owned();
+        let everywhere = format!("0.0.0.0:{port}");
+        assert_eq!(run_with_env(&["health"], &[("THREADQ_LISTEN", &*everywhere)]).code, 0);
+        assert_eq!(run_with_env(&["health"], &[("PORT", &*port)]).code, 0);
+        let named = [("THREADQ_SERVER", &*server.url), ("THREADQ_LISTEN", "127.0.0.1:1")];
+        assert_eq!(run_with_env(&["health"], &named).code, 0);
     }
 
     #[test]

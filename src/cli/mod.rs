@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use lexopt::Arg;
 
 use args::{Args, Command, Run};
-use client::{connect, connect_without_token};
+use client::{connect, connect_to_probe};
 use console::Console;
 use error::Error;
 
@@ -126,7 +126,7 @@ fn run_command(
             run(args, &connect(args.text("server"), args.text("ca-file"), console)?, console)
         }),
         Run::Probe(run) => with_args(command, &mut parser, console, |args, console| {
-            run(args, &connect_without_token(args.text("server"), args.text("ca-file"), console)?, console)
+            run(args, &connect_to_probe(args.text("server"), args.text("ca-file"), console)?, console)
         }),
         Run::Alone(run) => with_args(command, &mut parser, console, run),
     }
