@@ -402,15 +402,14 @@ impl ManagedRedis {
         }
     }
 
-    /// Whether there is a redis-server. Where the system cannot tell of the process, its lock and its socket do.
+    /// Whether there is a redis-server. Where the system cannot tell of the process, its lock and its socket do. Where it can,
+    /// they are not asked: after the folder was removed they may belong to another server.
     fn is_running(&self) -> bool {
-        let process_runs = self.state().process.as_ref().map(Process::is_running);
-        if process_runs == Some(true) {
-            return true;
+        if let Some(runs) = self.state().process.as_ref().map(Process::is_running) {
+            return runs;
         }
-        let lock = self.try_redis_lock();
         // Without the folder there is no place for another one.
-        let is_locked = matches!(lock, Ok(None)) || (lock.is_err() && process_runs.is_none());
+        let is_locked = matches!(self.try_redis_lock(), Ok(None) | Err(_));
         is_locked || UnixStream::connect(self.folder.socket()).is_ok()
     }
 
