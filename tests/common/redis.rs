@@ -15,6 +15,8 @@ use super::wait::{LIMIT, eventually};
 pub struct TestRedis {
     dir: TempDir,
     extra: Vec<String>,
+    /// The number of the database that is used.
+    database: u8,
     child: Mutex<Option<Child>>,
 }
 
@@ -37,7 +39,13 @@ impl TestRedis {
 
     fn not_started_with(extra: &[&str]) -> TestRedis {
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
-        TestRedis { dir: TempDir::new(), extra, child: Mutex::new(None) }
+        TestRedis { dir: TempDir::new(), extra, database: 0, child: Mutex::new(None) }
+    }
+
+    /// The same Redis, looked at in this database.
+    pub fn in_database(mut self, number: u8) -> TestRedis {
+        self.database = number;
+        self
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -45,7 +53,8 @@ impl TestRedis {
     }
 
     pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket().display())
+        let database = if self.database == 0 { String::new() } else { format!("?db={}", self.database) };
+        format!("redis+unix://{}{database}", self.socket().display())
     }
 
     /// Starts it on what is on disk, and waits until it answers.

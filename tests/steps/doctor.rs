@@ -1,4 +1,7 @@
-//! The doctor, cut off in its work: it says so, and the next one finishes it.
+//! The doctor, cut off in its work. What only looks is sent again on a fresh connection, and the doctor does all of its
+//! work. Cut off in a change, or on its very first connection, it says so, and the next one finishes its work.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use threadq::queue::ServerId;
 
@@ -13,14 +16,31 @@ const MENDED: &str = "queued in work_queue:default";
 
 /// A row for a command that changes nothing, while the stranded job is in this place.
 const fn looks(command: &'static str, place: &'static str) -> Step {
-    let play = |stage: &Stage| is_cut_off(stage, |_| true);
+    let play = |stage: &Stage| {
+        let id = damage(stage);
+        heals_at_once(stage, id, |_| true, || stage.place(id));
+    };
     Step { command, of: "the doctor looks", before: place, after: place, end: ONCE, play }
 }
 
 pub const STEPS: &[Step] = &[
-    looks("info", STRANDED),
+    Step {
+        command: "info",
+        of: "the doctor asks for the first time",
+        before: STRANDED,
+        after: STRANDED,
+        end: ONCE,
+        play: |stage| is_cut_off(stage, |_| true),
+    },
+    Step {
+        command: "info",
+        of: "the doctor looks at memory and disk",
+        before: STRANDED,
+        after: STRANDED,
+        end: ONCE,
+        play: looks_at_redis,
+    },
     looks("config get", STRANDED),
-    looks("ping", STRANDED),
     looks("time", STRANDED),
     looks("audit_servers", STRANDED),
     looks("scan", STRANDED),
@@ -68,7 +88,7 @@ pub const STEPS: &[Step] = &[
 fn doctor(stage: &Stage) -> Finished {
     let dir = TempDir::new();
     let mut command = program(&dir);
-    command.args(["doctor", "--repair", "--lease-timeout", "1s", "--redis-url", &stage.proxy.url()]);
+    command.args(["doctor", "--repair", "--lease-timeout", "1s", "--redis-url", &stage.redis_url()]);
     finish(command)
 }
 
@@ -90,6 +110,24 @@ fn heals(
     stage.all_end(&server, &[id]);
 }
 
+/// The doctor notices nothing, the next one has nothing to mend, and the job runs.
+fn heals_at_once(
+    stage: &Stage,
+    id: u64,
+    matches: impl Fn(&Call) -> bool + Send + 'static,
+    look: impl FnOnce() -> String,
+) {
+    let healed = stage.at_step_when(matches, || doctor(stage), look);
+    assert_eq!((healed.code, healed.stderr.as_str()), (Some(0), ""), "{healed:?}");
+    assert!(healed.stdout.contains("  mended: "), "{healed:?}");
+    stage.assert_sound();
+    let next = doctor(stage);
+    assert_eq!(next.code, Some(0), "{next:?}");
+    assert!(!next.stdout.contains("  mended: "), "{next:?}");
+    let server = stage.server();
+    stage.all_end(&server, &[id]);
+}
+
 /// A stranded job, and with it something for each of the doctor's scripts.
 fn damage(stage: &Stage) -> u64 {
     let id = stage.submit("note");
@@ -104,6 +142,14 @@ fn damage(stage: &Stage) -> u64 {
 fn is_cut_off(stage: &Stage, matches: impl Fn(&Call) -> bool + Send + 'static) {
     let id = damage(stage);
     heals(stage, id, matches, || stage.place(id));
+}
+
+fn looks_at_redis(stage: &Stage) {
+    let id = damage(stage);
+    // The first one is on a connection that has carried nothing yet.
+    let looks = AtomicUsize::new(0);
+    let is_later = move |_: &Call| looks.fetch_add(1, Ordering::SeqCst) > 0;
+    heals_at_once(stage, id, is_later, || stage.place(id));
 }
 
 fn sets_aside(stage: &Stage) {
@@ -130,5 +176,5 @@ fn watches(stage: &Stage) {
     let id = moved_into_the_list_of(stage, silent.as_str());
     // Its last beat was long ago.
     let _: u64 = stage.redis_says(&format!("HSET T:server:{silent} beat_at 1"));
-    heals(stage, id, |_| true, || stage.place(id));
+    heals_at_once(stage, id, |_| true, || stage.place(id));
 }

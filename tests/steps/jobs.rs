@@ -46,6 +46,14 @@ pub const STEPS: &[Step] = &[
         play: starts_again,
     },
     Step {
+        command: "sismember",
+        of: "processing -> queued, the queue was paused during the backoff",
+        before: "processing in in_progress_queue",
+        after: "processing in in_progress_queue",
+        end: TWICE,
+        play: is_held_back,
+    },
+    Step {
         command: "settle",
         of: "processing -> queued, at the end of the drain",
         before: "processing in in_progress_queue",
@@ -194,6 +202,21 @@ fn starts_again(stage: &Stage) {
         format!("{} after {attempts} attempts", sound_place(stage))
     };
     let id = stage.at_step_when(is_verdict(b"again"), || stage.submit("again"), look);
+    stage.all_end(&server, &[id]);
+}
+
+fn is_held_back(stage: &Stage) {
+    let server = stage.server_with_used_connections();
+    // An answer that was cut off is from before: the worker has to ask again.
+    let look = || {
+        let place = sound_place(stage);
+        stage.queue.set_paused("default", true).unwrap();
+        place
+    };
+    let id = stage.at_step_when(|_| true, || stage.submit("again"), look);
+    eventually(LIMIT, "it went back", || stage.place(id) == "queued in work_queue:default");
+    holds_for(ms(300), "it does not start", || stage.fate(id) == "queued: 1 runs, 1 attempts, 0 crashes");
+    stage.queue.set_paused("default", false).unwrap();
     stage.all_end(&server, &[id]);
 }
 

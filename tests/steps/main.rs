@@ -16,7 +16,7 @@ mod servers;
 mod stage;
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::thread;
 
@@ -25,6 +25,8 @@ use stage::{Stage, Step};
 
 /// Most of a play is waiting.
 const AT_A_TIME: usize = 12;
+/// How often a row is played on a machine that is too slow.
+const TRIES: usize = 6;
 
 fn table() -> impl Iterator<Item = &'static Step> {
     // Those that take longest first.
@@ -47,11 +49,7 @@ fn a_cut_at_any_command_loses_nothing_and_leaves_nothing_behind() {
         while let Some((step, cut)) = { plays.lock().unwrap().pop() } {
             let begin = common::Instant::now();
             let thread = thread::Builder::new().name(name(step, cut));
-            let play = thread.spawn(move || {
-                let stage = Stage::new(step, cut);
-                (step.play)(&stage);
-                assert_known(&stage);
-            });
+            let play = thread.spawn(move || play(step, cut));
             let is_good = play.unwrap().join().is_ok();
             println!("{:>5.1} s  {}", begin.elapsed().as_secs_f64(), name(step, cut));
             if !is_good {
@@ -66,6 +64,26 @@ fn a_cut_at_any_command_loses_nothing_and_leaves_nothing_behind() {
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Plays a row, again where the machine was too slow; a panic is a row that is wrong.
+fn play(step: &'static Step, cut: Cut) {
+    assert!((1..=TRIES).any(|this| is_played(step, cut, this == TRIES)));
+}
+
+/// Plays a row once; a panic is a row that is wrong. `false` where the play failed on a machine that took longer than the
+/// program waits for an answer: what it does then is not what the row is about.
+fn is_played(step: &'static Step, cut: Cut, is_last: bool) -> bool {
+    let stage = Stage::new(step, cut);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        (step.play)(&stage);
+        assert_known(&stage);
+    }));
+    match played {
+        Err(panic) if !is_last && stage.was_too_slow(&*panic) => false,
+        Err(panic) => resume_unwind(panic),
+        Ok(()) => true,
+    }
 }
 
 /// No command went to Redis that has no row.
@@ -117,8 +135,7 @@ fn every_command_has_a_row() {
 #[test]
 fn a_row_that_is_wrong_is_noticed() {
     const WRONG: Step = Step { after: "completed in dlq_queue", ..jobs::STEPS[0] };
-    let played =
-        |step: &'static Step| catch_unwind(AssertUnwindSafe(|| (step.play)(&Stage::new(step, Cut::After))));
+    let played = |step: &'static Step| catch_unwind(|| play(step, Cut::After));
     assert!(played(&jobs::STEPS[0]).is_ok());
     assert!(played(&WRONG).is_err());
 }

@@ -1,4 +1,7 @@
 //! What a person asks for: changes of jobs and queues, and looking at them.
+//!
+//! What is safe to send twice is sent again on a fresh connection, and the person notices nothing; of all else the answer
+//! leaves open what was done.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,13 +43,11 @@ pub const STEPS: &[Step] = &[
         after: "queued",
         end: AGAIN,
         play: |stage| {
-            sends_back(
-                stage,
-                |server, id| server.act(&format!("/jobs/{id}/retry")),
-                |reply| {
-                    reply.expect(stage.repeated(202, 409));
-                },
-            );
+            let ask = |server: &Api, id: u64| server.act(&format!("/jobs/{id}/retry"));
+            let (server, id, reply) = is_sent_back(stage, ask);
+            is_away(&reply);
+            stage.until_answered(|| ask(&server, id)).expect(stage.repeated(202, 409));
+            goes_on(stage, &server, id);
         },
     },
     Step {
@@ -55,7 +56,7 @@ pub const STEPS: &[Step] = &[
         before: "failed",
         after: "queued",
         end: AGAIN,
-        play: |stage| sends_all_back(stage, None, stage.repeated(1, 0)),
+        play: |stage| sends_all_back(stage, stage.repeated(1, 0)),
     },
     Step {
         command: "dead_ids",
@@ -63,7 +64,7 @@ pub const STEPS: &[Step] = &[
         before: "failed",
         after: "failed",
         end: AGAIN,
-        play: |stage| sends_all_back(stage, None, 1),
+        play: |stage| is_sent_back_at_once(stage, |_| json!({})),
     },
     Step {
         command: "statuses",
@@ -71,7 +72,7 @@ pub const STEPS: &[Step] = &[
         before: "failed",
         after: "failed",
         end: AGAIN,
-        play: |stage| sends_all_back(stage, Some(()), 1),
+        play: |stage| is_sent_back_at_once(stage, |id| json!({"ids": [id]})),
     },
     Step {
         command: "delete",
@@ -189,30 +190,44 @@ fn cancels_one_that_runs(stage: &Stage) {
 
 /// A server and a job that has failed there.
 fn with_a_dead_letter(stage: &Stage) -> (TestServer, u64) {
-    let server = stage.server();
+    let server = stage.server_with_used_connections();
     let id = stage.submit("bad");
     eventually(LIMIT, "it has failed", || stage.place(id) == "failed in dlq_queue");
     (server, id)
 }
 
-fn sends_back(stage: &Stage, ask: impl Fn(&Api, u64) -> Reply + Sync, repeated: impl Fn(Reply)) {
+/// Asks to send a dead letter back while the connection breaks; gives the answer. Its queue is paused, so that it does not
+/// start.
+fn is_sent_back(stage: &Stage, ask: impl Fn(&Api, u64) -> Reply + Sync) -> (TestServer, u64, Reply) {
     let (server, id) = with_a_dead_letter(stage);
-    // A fetcher that sleeps has it in hand at once; but it does not start.
+    // A fetcher that sleeps has it in hand at once.
     stage.queue.set_paused("default", true).unwrap();
     let look = || stage.place(id).split(' ').next().unwrap().to_owned();
-    is_away(&stage.at_step(|| ask(&server, id), look));
-    repeated(stage.until_answered(|| ask(&server, id)));
-    stage.queue.set_paused("default", false).unwrap();
-    stage.all_end(&server, &[id]);
+    let reply = stage.at_step(|| ask(&server, id), look);
+    (server, id, reply)
 }
 
-/// All dead letters, or those that are named.
-fn sends_all_back(stage: &Stage, named: Option<()>, retried_then: u64) {
-    let ask = |server: &Api, id: u64| {
-        let body = named.map_or(json!({}), |()| json!({"ids": [id]}));
-        server.post("/dlq/retry", &body)
-    };
-    sends_back(stage, ask, |reply| assert_eq!(reply.expect(200).json()["retried"], retried_then));
+fn goes_on(stage: &Stage, server: &Api, id: u64) {
+    stage.queue.set_paused("default", false).unwrap();
+    stage.all_end(server, &[id]);
+}
+
+/// All dead letters: the first answer leaves open whether they went back; the second request sends so many back.
+fn sends_all_back(stage: &Stage, retried_then: u64) {
+    let ask = |server: &Api, _: u64| server.post("/dlq/retry", &json!({}));
+    let (server, id, reply) = is_sent_back(stage, ask);
+    is_away(&reply);
+    let again = stage.until_answered(|| ask(&server, id));
+    assert_eq!(again.expect(200).json()["retried"], retried_then);
+    goes_on(stage, &server, id);
+}
+
+/// The dead letters that the body names go back at the first request, though the connection breaks.
+fn is_sent_back_at_once(stage: &Stage, body: impl Fn(u64) -> Value + Sync) {
+    let ask = |server: &Api, id: u64| server.post("/dlq/retry", &body(id));
+    let (server, id, reply) = is_sent_back(stage, ask);
+    assert_eq!(reply.expect(200).json()["retried"], 1);
+    goes_on(stage, &server, id);
 }
 
 fn forgets(stage: &Stage, ask: impl Fn(&Api, u64) -> Reply + Sync, repeated: impl Fn(Reply)) {
@@ -227,10 +242,10 @@ fn paused(stage: &Stage) -> String {
 }
 
 fn pauses(stage: &Stage) {
-    let server = stage.server();
-    let pause = || server.act("/queues/default/pause");
-    is_away(&stage.at_step(pause, || paused(stage)));
-    assert_eq!(stage.until_answered(pause).expect(200).json()["paused"], true);
+    let server = stage.server_with_used_connections();
+    let reply = stage.at_step(|| server.act("/queues/default/pause"), || paused(stage));
+    assert_eq!(reply.expect(200).json()["paused"], true);
+    assert_eq!(paused(stage), r#"paused: ["default"]"#);
     let id = stage.submit("note");
     holds_for(ms(300), "it does not start", || !stage.place(id).starts_with("processing"));
     stage.until_answered(|| server.act("/queues/default/resume")).expect(200);
@@ -238,12 +253,12 @@ fn pauses(stage: &Stage) {
 }
 
 fn resumes(stage: &Stage) {
-    let server = stage.server();
+    let server = stage.server_with_used_connections();
     stage.queue.set_paused("default", true).unwrap();
     let id = stage.submit("note");
-    let resume = || server.act("/queues/default/resume");
-    is_away(&stage.at_step(resume, || paused(stage)));
-    assert_eq!(stage.until_answered(resume).expect(200).json()["paused"], false);
+    let reply = stage.at_step(|| server.act("/queues/default/resume"), || paused(stage));
+    assert_eq!(reply.expect(200).json()["paused"], false);
+    assert_eq!(paused(stage), "paused: []");
     stage.all_end(&server, &[id]);
 }
 
@@ -261,12 +276,10 @@ fn waits_for_an_end(stage: &Stage) {
 }
 
 fn looks(stage: &Stage, path: &str) {
-    let server = stage.server();
+    let server = stage.server_with_used_connections();
     let id = stage.submit("note");
     eventually(LIMIT, "it ends", || stage.place(id) == "completed in done");
     let path = path.replace("ID", &id.to_string());
-    let look = || server.get(&path);
-    stage.at_step(look, || stage.place(id)).expect(503);
-    stage.until_answered(look).expect(200);
+    stage.at_step(|| server.get(&path), || stage.place(id)).expect(200);
     stage.all_end(&server, &[id]);
 }

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::resp;
 
@@ -49,6 +49,10 @@ struct State {
     armed: Option<(&'static str, Cut, Matches)>,
     /// A command was reached, and waits for the test.
     frozen: bool,
+    /// The longest time that a command waited for its answer; of those that do not block.
+    longest_answer: Duration,
+    /// Commands of this name wait until so many more have come.
+    gathering: Option<(&'static str, usize)>,
     /// Commands that are with Redis now; but not those that block there.
     under_way: usize,
     seen: BTreeSet<String>,
@@ -95,8 +99,8 @@ impl Proxy {
         proxy
     }
 
-    pub fn url(&self) -> String {
-        format!("redis://{}", self.addr)
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Stops at the next command of this name that matches.
@@ -122,9 +126,35 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// The longest time that a command waited for its answer so far, standing still included.
+    pub fn longest_answer(&self) -> Duration {
+        self.shared.state().longest_answer
+    }
+
+    /// Holds commands of this name back until so many are on their way at the same time, each on a connection of its own.
+    pub fn gather(&self, command: &'static str, number: usize) -> Crowd<'_> {
+        self.shared.state().gathering = Some((command, number));
+        Crowd(&self.shared)
+    }
+
     /// The names of all commands so far.
     pub fn seen(&self) -> BTreeSet<String> {
         self.shared.state().seen.clone()
+    }
+}
+
+/// Commands that are held back until enough of them have come.
+pub struct Crowd<'a>(&'a Shared);
+
+impl Crowd<'_> {
+    /// Whether they came in time; lets them go on in any case.
+    pub fn meets(self, limit: Duration) -> bool {
+        let state = self.0.state();
+        let wait = self.0.changed.wait_timeout_while(state, limit, |state| state.gathering.is_some());
+        let (mut state, _) = wait.unwrap();
+        let is_met = state.gathering.take().is_none();
+        self.0.changed.notify_all();
+        is_met
     }
 }
 
@@ -137,9 +167,28 @@ impl Shared {
         self.changed.wait_while(state, |state| state.frozen).unwrap()
     }
 
+    fn wait_while_gathering<'a>(
+        &self,
+        name: &str,
+        mut state: MutexGuard<'a, State>,
+    ) -> MutexGuard<'a, State> {
+        match &mut state.gathering {
+            Some((command, missing)) if *command == name => {
+                *missing -= 1;
+                if *missing == 0 {
+                    state.gathering = None;
+                }
+                self.changed.notify_all();
+                self.changed.wait_while(state, |state| state.gathering.is_some()).unwrap()
+            }
+            _ => state,
+        }
+    }
+
     /// Lets a command go to Redis, unless it is where the connection breaks.
     fn send(&self, name: &str, words: &[Vec<u8>]) -> Option<()> {
-        let mut state = self.wait_while_frozen(self.state());
+        let mut state = self.wait_while_gathering(name, self.state());
+        state = self.wait_while_frozen(state);
         state.seen.insert(name.to_owned());
         let call = Call { words, answer: b"" };
         if state.reaches(name, &call, |cut| cut == Cut::Before).is_some() {
@@ -193,6 +242,19 @@ fn blocks(name: &str) -> bool {
     name == "brpoplpush"
 }
 
+/// A command that waits for its answer.
+struct Timed<'a> {
+    shared: &'a Shared,
+    since: Instant,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.longest_answer = state.longest_answer.max(self.since.elapsed());
+    }
+}
+
 /// One command after the other, each with its answer, until one side closes or the connection is broken.
 fn carry(client: TcpStream, server: UnixStream, shared: &Shared) -> Option<()> {
     client.set_nodelay(true).ok()?;
@@ -202,6 +264,7 @@ fn carry(client: TcpStream, server: UnixStream, shared: &Shared) -> Option<()> {
     loop {
         let words = resp::read_command(&mut from_client).ok()?;
         let name = shared.name(&words);
+        let _timed = (!blocks(&name)).then(|| Timed { shared, since: Instant::now() });
         shared.send(&name, &words)?;
         let mut answer = Vec::new();
         let went = server.write_all(&resp::command(&words));

@@ -1,5 +1,8 @@
 //! A server's life: it connects, enters, beats, is fenced, finds what was lost, takes over from others, leaves.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use threadq::queue::ServerId;
 
 use crate::common::*;
@@ -21,6 +24,8 @@ const fn starts(command: &'static str, of: &'static str) -> Step {
 }
 
 pub const STEPS: &[Step] = &[
+    starts("auth", "a connection logs in"),
+    starts("select", "a connection turns to its database"),
     starts("client setinfo", "a connection is made"),
     starts("client id", "a connection for a fetcher is made"),
     starts("info", "a server looks which Redis this is"),
@@ -147,7 +152,19 @@ fn lose_a_hand_over(stage: &Stage, server: &TestServer) -> u64 {
 fn finds_what_was_lost(stage: &Stage) {
     let server = stage.builder().flag("queues", "default,late").start();
     stage.is_at_rest(&server);
-    let id = stage.at_step(|| lose_a_hand_over(stage, &server), || stage.places());
+    // A beat may also meet the job in the hand of a fetcher, before it is lost.
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let lost = is_lost.clone();
+    let lose = || {
+        let id = lose_a_hand_over(stage, &server);
+        is_lost.store(true, Ordering::SeqCst);
+        id
+    };
+    let look = || {
+        stage.assert_sound();
+        stage.places()
+    };
+    let id = stage.at_step_when(move |_| lost.load(Ordering::SeqCst), lose, look);
     stage.queue.set_paused("late", false).unwrap();
     stage.all_end(&server, &[id]);
 }

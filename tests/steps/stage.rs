@@ -1,6 +1,7 @@
 //! Where a step is played: a Redis of its own, the proxy in front of it, servers behind the proxy, and a look at what
 //! is in Redis past both.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
@@ -14,6 +15,14 @@ use crate::proxy::{Call, Cut, Proxy};
 
 /// A server that stood still for so long is a finding of the audit: at a cut everything stands still.
 const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: 3 };
+
+/// The database, so that connections have to turn to it.
+const DATABASE: u8 = 3;
+/// Clearly less than the time limits of the program: it waits 1 s for a connection and 1.8 s for an answer. After that it
+/// gives up, and does not send the command again.
+const STILL_IN_TIME: Duration = Duration::from_millis(700);
+/// More connections than threads of a server use at the same moment by chance.
+const USED_CONNECTIONS: usize = 6;
 
 /// One row of the table: a command of a transition, and what is in Redis when the connection breaks there.
 pub struct Step {
@@ -38,21 +47,31 @@ pub struct Stage {
     pub cut: Cut,
     step: &'static Step,
     dir: TempDir,
+    /// Never cut.
+    beside: Proxy,
 }
 
 impl Stage {
     pub fn new(step: &'static Step, cut: Cut) -> Stage {
-        let redis = TestRedis::start_with(&["--appendonly", "no"]);
+        let redis = TestRedis::start_with(&["--appendonly", "no"]).in_database(DATABASE);
+        // Connections log in, since there are commands for that.
+        redis.query::<()>(&["ACL", "SETUSER", "threadq", "on", ">secret", "~*", "+@all"]);
         let proxy = Proxy::new(redis.socket());
+        let beside = proxy.beside(redis.socket());
         let settings = Settings {
-            url: proxy.beside(redis.socket()).url(),
+            url: redis_url(&beside),
             ca: None,
             namespace: "threadq".to_owned(),
             connections: 4,
             fetchers: 1,
         };
         let queue = Queue::new(&settings).unwrap();
-        Stage { proxy, queue, redis, cut, step, dir: TempDir::new() }
+        Stage { proxy, queue, redis, cut, step, dir: TempDir::new(), beside }
+    }
+
+    /// The Redis behind the proxy.
+    pub fn redis_url(&self) -> String {
+        redis_url(&self.proxy)
     }
 
     /// A server with the shortest lease. Its handlers write down each run.
@@ -74,7 +93,7 @@ impl Stage {
             handler("crash", "[ $runs -gt 1 ] || kill -9 $PPID"),
         ];
         TestServer::builder()
-            .flag("redis-url", &self.proxy.url())
+            .flag("redis-url", &self.redis_url())
             .flag("lease-timeout", "1s")
             .flag("workers", "4")
             .config(&config.concat())
@@ -89,10 +108,33 @@ impl Stage {
 
     pub fn is_at_rest(&self, server: &TestServer) {
         server.wait_until_ready();
-        eventually(LIMIT, "it has entered and its fetcher sleeps", || {
-            self.live_servers() == 1
-                && self.redis.query::<String>(&["CLIENT", "LIST"]).contains("cmd=brpoplpush")
+        let begin = Instant::now();
+        loop {
+            let (servers, clients) = (self.live_servers(), self.redis.query::<String>(&["CLIENT", "LIST"]));
+            if servers == 1 && clients.contains("cmd=brpoplpush") {
+                return;
+            }
+            assert!(begin.elapsed() < LIMIT, "{servers} servers, clients:\n{clients}\n{}", server.log_text());
+            std::thread::sleep(ms(10));
+        }
+    }
+
+    /// The same, and its connections to Redis have all carried a command before: one that is cut then is no absence of
+    /// Redis, and what is safe to repeat is sent again on a fresh connection.
+    pub fn server_with_used_connections(&self) -> TestServer {
+        let server = self.server();
+        // The first one loads the script.
+        self.until_answered(|| server.get("/jobs/1")).expect(404);
+        eventually(LIMIT, "many connections are used at the same time", || {
+            let crowd = self.proxy.gather("get", USED_CONNECTIONS);
+            std::thread::scope(|scope| {
+                let asks = || scope.spawn(|| server.get("/jobs/1").status);
+                let asked: Vec<_> = (0..USED_CONNECTIONS).map(|_| asks()).collect();
+                let is_met = crowd.meets(secs(1));
+                asked.into_iter().all(|ask| ask.join().unwrap() == 404) && is_met
+            })
         });
+        server
     }
 
     /// Waits until this step is reached while `act` goes on, compares what there is then with the row, and breaks the
@@ -130,6 +172,17 @@ impl Stage {
             assert_eq!(seen.unwrap_or_else(|panic| resume_unwind(panic)), expected, "where it was cut");
             given
         })
+    }
+
+    /// Whether this machine took so long, for an answer or for the look at the cut, that the program may have given up: the
+    /// row says nothing of what it does then. `panic` is why the play failed.
+    pub fn was_too_slow(&self, panic: &(dyn Any + Send)) -> bool {
+        // The stage's own way to Redis is never cut, and no Redis is silent: only a slow machine makes it unavailable there,
+        // and lets the program say so. Who gave up earlier does not come to the step.
+        let signs = ["`Err` value: Unavailable(", "it does not answer in time", "was not reached"];
+        let text = panic.downcast_ref::<String>();
+        let has_given_up = text.is_some_and(|text| signs.iter().any(|sign| text.contains(sign)));
+        has_given_up || self.proxy.longest_answer().max(self.beside.longest_answer()) > STILL_IN_TIME
     }
 
     /// Compares the last look with the row; nothing is left behind.
@@ -261,4 +314,8 @@ impl Stage {
     pub fn repeated<T>(&self, anew: T, again: T) -> T {
         if self.cut == Cut::Before { anew } else { again }
     }
+}
+
+fn redis_url(proxy: &Proxy) -> String {
+    format!("redis://threadq:secret@{}/{DATABASE}", proxy.addr())
 }
