@@ -193,13 +193,17 @@ struct Lost {
 }
 
 impl Lost {
-    /// Those of the unknown entries that were unknown for long.
+    /// Those of the unknown entries that were unknown for long. They are to be put back now: where one of them is met again,
+    /// that is another hand-over, which has its own time.
     fn for_long(&mut self, unknown: Vec<Vec<u8>>, now: Instant) -> Vec<Vec<u8>> {
         self.seen.retain(|entry, _| unknown.contains(entry));
         for entry in &unknown {
             self.seen.entry(entry.clone()).or_insert(now);
         }
-        unknown.into_iter().filter(|entry| now.duration_since(self.seen[entry]) >= LOST_AFTER).collect()
+        let is_lost = |entry: &Vec<u8>| now.duration_since(self.seen[entry]) >= LOST_AFTER;
+        let lost: Vec<Vec<u8>> = unknown.into_iter().filter(is_lost).collect();
+        self.seen.retain(|entry, _| !lost.contains(entry));
+        lost
     }
 }
 
@@ -295,6 +299,8 @@ mod tests {
         lost.for_long(entries(&["1"]), now);
         now += Duration::from_millis(1);
         assert_eq!(lost.for_long(entries(&["2", "1"]), now), entries(&["1"]));
+        // It was put back, and stands there again: a fetcher has it in hand, or its answer is under way.
+        assert!(lost.for_long(entries(&["2", "1"]), now).is_empty());
         now += LOST_AFTER;
         assert_eq!(
             lost.for_long(entries(&["2", "1"]), now),
