@@ -350,8 +350,7 @@ const GUARDS: &[Guard] = guards! {
     "cancel": "what is left in a long list is counted", "and is_long then leave_entry(job[4], id) end" => "then end";
     "cancel": "nothing is left in a short list", "and is_long then leave_entry(job[4], id) end" => "then leave_entry(job[4], id) end";
     "cancel": "what was left comes out at the end of the list", "for _ = 1, is_long and 8 or 0 do" => "for _ = 1, 0 do";
-    "cancel": "the end of a list may be near", "  if not last or read(last" => "  if read(last";
-    "cancel": "a queued job at the end of the list stays", "read(last, 'status')[1] == 'queued' or not forget" => "not forget";
+    "cancel": "the end of a list may be near", "  if not last or not forget" => "  if not forget";
     "cancel": "what is no left entry stays", " or not forget_entry(job[4], last) then break end" => " then break end";
     "cancel": "a parked job is parked no more", "call('ZREM', SCHEDULED, id)" => "";
     "retry": "an unknown job is not made", "if not status then" => "if false then";

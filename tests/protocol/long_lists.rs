@@ -73,6 +73,16 @@ fn a_short_list_is_searched() {
 }
 
 #[test]
+fn what_was_in_the_hand_of_a_fetcher_is_not_counted_in_a_short_list() {
+    let place = Place::alone();
+    let a = place.server();
+    let ids = place.submit_many(2);
+    place.fetch(&a);
+    place.cancel(ids[0]);
+    assert_eq!((left(&place), shown(&place).queued), (0, 1));
+}
+
+#[test]
 fn a_job_that_is_cancelled_and_sent_back_again_and_again_runs_once() {
     let place = Place::of_long_lists();
     let (first, other) = (place.submit(), place.submit());
@@ -298,6 +308,7 @@ fn the_last_entry_of_a_long_list_may_be_the_one_that_is_left() {
     let id = place.submit();
     place.cancel(id);
     assert_eq!((place.list("work_queue:default").len(), left(&place)), (0, 0));
+    assert!(!place.keys().contains(&"tombstones:default".to_owned()), "{:?}", place.keys());
     assert_sound(&place);
 }
 

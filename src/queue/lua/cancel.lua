@@ -30,7 +30,7 @@ finish(id, job[3], status, 'cancelled', at, job[6])
 for _ = 1, is_long and 8 or 0 do
   local list = WORK .. (job[4] or DEFAULT_QUEUE)
   local last = call('LINDEX', list, -1)
-  if not last or read(last, 'status')[1] == 'queued' or not forget_entry(job[4], last) then break end
+  if not last or not forget_entry(job[4], last) then break end
   call('RPOP', list)
 end
 return {'cancelled'}
