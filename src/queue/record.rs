@@ -202,7 +202,8 @@ fn token(text: &str) -> Option<u64> {
 /// 0.4 has written no start.
 fn to_error(line: &str) -> Option<AttemptError> {
     let mut parts = line.splitn(3, ' ');
-    let attempt = parts.next()?.parse().ok()?;
+    // Counted on from a damaged number it may be larger than any: the message must be seen all the same.
+    let attempt = u32::try_from(parts.next()?.parse::<u64>().ok()?).unwrap_or(u32::MAX);
     let at_ms = parts.next()?.parse().ok()?;
     let rest = parts.next()?;
     let (start, message) = if rest.starts_with('"') { ("", rest) } else { rest.split_once(' ')? };
