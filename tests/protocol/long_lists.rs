@@ -77,9 +77,12 @@ fn what_was_in_the_hand_of_a_fetcher_is_not_counted_in_a_short_list() {
     let place = Place::alone();
     let a = place.server();
     let ids = place.submit_many(2);
-    place.fetch(&a);
+    let fetched = place.fetch(&a);
     place.cancel(ids[0]);
     assert_eq!((left(&place), shown(&place).queued), (0, 1));
+    // Nor is it a lost job, whoever finds it there.
+    assert_eq!(place.queue.recover(&a, &[fetched.entry]).unwrap(), 0);
+    assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 0);
 }
 
 #[test]

@@ -542,3 +542,14 @@ fn what_has_run_between_look_and_repair_is_not_put_back() {
     assert!(place.wire.was_meanwhile());
     assert_eq!(done[&Kind::Stranded].done[0], "has passed by itself");
 }
+
+#[test]
+fn a_gap_in_the_list_of_a_server_is_no_entry_of_a_queue() {
+    let place = Place::alone();
+    let a = place.resting_server();
+    let gaps = format!("PUSH T:{}{}", in_progress(&a), format!(" {GAP}").repeat(LONG));
+    place.raw(&[&format!("L{gaps}"), &format!("LPUSH T:{} 7", in_progress(&a)), &format!("L{gaps}")]);
+    let done = place.repair();
+    assert_eq!(done.keys().collect::<Vec<_>>(), [&Kind::Dangling]);
+    assert!(place.keys().iter().all(|key| !key.starts_with("tombstones:")), "{:?}", place.keys());
+}
