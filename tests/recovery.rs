@@ -95,7 +95,7 @@ fn every_accepted_job_ends_exactly_once_whatever_is_killed() {
 fn another_server_takes_over_what_a_dead_one_ran() {
     let redis = TestRedis::start();
     let mut dead = short_lease(&redis).flag("workers", "1").start();
-    let running = dead.submit("sleep", json!({"ms": 2500}));
+    let running = dead.submit("sleep", json!({"ms": 10_000}));
     let waiting = dead.submit_batch(&vec![json!({"type": "echo"}); 5]);
     dead.wait_for_status(running, "processing");
     let first_server = dead.job(running)["server"].clone();
