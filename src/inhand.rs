@@ -95,6 +95,12 @@ struct Entry {
 }
 
 impl Entry {
+    /// A job that has not begun. It needs a worker where its lease is here.
+    fn new(lease: Option<Lease>, stop: StopSignal, job: &Arc<Job>) -> Entry {
+        let occupies_worker = lease.is_some();
+        Entry { lease, stop, deadline: None, occupies_worker, began: None, job: job.clone() }
+    }
+
     fn activity(&self) -> Activity {
         let state = match (&self.began, self.deadline) {
             (None, _) => Doing::Starting,
@@ -263,15 +269,7 @@ impl InHand {
             state.suspect = Some(lease.attempt_id());
         }
         let id = lease.attempt_id();
-        let entry = Entry {
-            lease: Some(lease),
-            stop: stop.clone(),
-            deadline: None,
-            occupies_worker: true,
-            began: None,
-            job: job.clone(),
-        };
-        state.entries.insert(id, entry);
+        state.entries.insert(id, Entry::new(Some(lease), stop.clone(), job));
         state.unfinished += 1;
         stop
     }
@@ -279,15 +277,7 @@ impl InHand {
     /// A job was taken that cannot be run, and whose lease is on its way to the committer: it needs no worker, and counts
     /// until its failure is written.
     pub fn add_broken(&self, lease: &Lease, job: &Arc<Job>) {
-        let entry = Entry {
-            lease: None,
-            stop: StopSignal::default(),
-            deadline: None,
-            occupies_worker: false,
-            began: None,
-            job: job.clone(),
-        };
-        self.state().entries.insert(lease.attempt_id(), entry);
+        self.state().entries.insert(lease.attempt_id(), Entry::new(None, StopSignal::default(), job));
     }
 
     /// A take that had this room was made, and what it brought was added. `wants_empty`: a job on its last chance waits, so

@@ -1,5 +1,6 @@
 //! The server that a command talks to, as the flags and the environment name it, and the paths to ask it for.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::console::Console;
@@ -17,7 +18,7 @@ pub(super) fn connect(
     ca_file: Option<&str>,
     console: &Console,
 ) -> Result<Client, Error> {
-    let client = connect_without_token(server, ca_file, console)?;
+    let client = connect_without_token(server, default_server(), ca_file, console)?;
     let wrong = |name: &str, why: &str| Error::Usage(format!("{name}: {why}"));
     let (name, token) = match (console.env("THREADQ_API_TOKEN"), console.env("THREADQ_API_TOKEN_FILE")) {
         // As `serve` does: which of them would win is not obvious.
@@ -46,35 +47,38 @@ pub(super) fn connect_to_probe(
     ca_file: Option<&str>,
     console: &Console,
 ) -> Result<Client, Error> {
-    let listen = |name: &str| console.env(name).filter(|text| !text.is_empty());
-    let near = match (listen("THREADQ_LISTEN"), listen("PORT")) {
-        (Some(address), _) => address.parse::<std::net::SocketAddr>().ok().map(reachable),
-        (None, Some(port)) => Some(format!("http://127.0.0.1:{port}")),
+    let given = |name: &str| console.env(name).filter(|text| !text.is_empty());
+    let near = match (given("THREADQ_LISTEN"), given("PORT")) {
+        (Some(address), _) => address.parse().ok().map(|address| ("THREADQ_LISTEN", reachable(address))),
+        (None, Some(port)) => Some(("PORT", format!("http://127.0.0.1:{port}"))),
         (None, None) => None,
     };
-    let near = near.filter(|_| console.env("THREADQ_SERVER").is_none());
-    connect_without_token(server.or(near.as_deref()), ca_file, console)
+    connect_without_token(server, near.unwrap_or_else(default_server), ca_file, console)
 }
 
 /// Where a server is reached on its own machine that listens there.
-fn reachable(mut address: std::net::SocketAddr) -> String {
+fn reachable(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
-        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
-        address.set_ip(loopback);
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     format!("http://{address}")
 }
 
-/// The way to the server that `--server` or the environment names.
+fn default_server() -> (&'static str, String) {
+    ("the default", DEFAULT_SERVER.to_owned())
+}
+
+/// The way to the server that `--server` or the environment names, or else to this one, which has its source beside it.
 fn connect_without_token(
     server: Option<&str>,
+    otherwise: (&'static str, String),
     ca_file: Option<&str>,
     console: &Console,
 ) -> Result<Client, Error> {
     let (source, url) = match (server, console.env("THREADQ_SERVER")) {
         (Some(url), _) => ("--server", url.to_owned()),
         (None, Some(url)) => ("THREADQ_SERVER", url),
-        (None, None) => ("the default", DEFAULT_SERVER.to_owned()),
+        (None, None) => otherwise,
     };
     // A command asks once in a while: a connection that the server has closed meanwhile would fail it.
     let client = Client::new(&url, 0)

@@ -65,6 +65,8 @@ mod tests {
         assert_eq!(run_with_env(&["health"], &[("PORT", &*port)]).code, 0);
         let named = [("THREADQ_SERVER", &*server.url), ("THREADQ_LISTEN", "127.0.0.1:1")];
         assert_eq!(run_with_env(&["health"], &named).code, 0);
+        let wrong = run_with_env(&["health"], &[("PORT", "many")]);
+        assert!(wrong.code == 2 && wrong.err.starts_with("threadq: PORT "), "{}", wrong.err);
     }
 
     #[test]
