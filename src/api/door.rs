@@ -71,7 +71,7 @@ impl Door {
         let handle = handle?;
         listen(&socket, BACKLOG)?;
         let door = Door { path: format!("/proc/self/fd/{}", handle.as_raw_fd()).into(), _handle: handle };
-        // Some sandboxes lead nobody this way.
+        // Some sandboxes do not follow such a path: the start fails here and not at the first request.
         UnixStream::connect(door.path())?;
         Ok((UnixListener::from(socket), door))
     }
@@ -90,7 +90,8 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // tiny_http notices its end only when somebody connects, and does not know this way.
+        // The accept thread of tiny_http notices that it shall end only at the next connection, and tiny_http itself does not know
+        // this path.
         let _ = UnixStream::connect(&self.path);
         #[cfg(not(target_os = "linux"))]
         let _ = self.path.parent().map(std::fs::remove_dir_all);

@@ -80,7 +80,7 @@ impl Folder {
 
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let new = openat(&self.handle, "redis.sock", flags, Mode::empty())?;
-        // Some sandboxes lead nobody this way.
+        // Some sandboxes do not follow such a path.
         UnixStream::connect(path_of(&new))?;
         match &mut *self.held() {
             // The number is part of the address.

@@ -55,7 +55,7 @@ impl Budget {
             if now >= *give_up.get_or_insert(now + PATIENCE) {
                 return false;
             }
-            // It takes locks of its own.
+            // Closing a connection takes the lock of the table of connections: this lock must be free then.
             drop(left);
             make_room();
             left = self.given.wait_timeout(self.lock(), LOOK).unwrap_or_else(PoisonError::into_inner).0;
@@ -246,7 +246,7 @@ impl Buffer {
     }
 
     /// Grows to `size`, and is charged for `expected` if that is more: it is known to grow so far. No message is charged
-    /// for more than there is in all, lest it waits in vain.
+    /// for more than the whole budget: its thread would wait without an end.
     fn grow(&mut self, size: usize, expected: usize) -> Result<(), Refusal> {
         let charge = if size <= FREE { 0 } else { size.max(expected) - FREE };
         let more = charge.min(self.account.budget.total).saturating_sub(self.charged);

@@ -17,8 +17,8 @@
 //! * `upstream`: the connections to tiny_http.
 //! * `refusal`: the errors that the gate answers itself.
 //!
-//! It knows nothing of jobs, and few paths: [`HELLO_PATH`] and those of probes; and one header of its own, by which a
-//! request that waits finds out that its client has gone.
+//! The gate does not know jobs. It knows two kinds of paths, [`HELLO_PATH`] and those of the health probes, and adds one
+//! header, by which a waiting request learns that its client has disconnected.
 
 mod buffer;
 mod chunked;

@@ -43,7 +43,7 @@ impl Refusal {
             Refusal::NoTunnel => (
                 "405 Method Not Allowed",
                 "method_not_allowed",
-                "this server is no proxy: there is no CONNECT",
+                "this server is not a proxy: CONNECT is not supported",
             ),
             Refusal::NotFound => ("404 Not Found", "not_found", "there is nothing at this path"),
             Refusal::Timeout => {

@@ -4,7 +4,7 @@
 //! - absolute form, `http://HOST/jobs`, as programs send it that believe to talk to a proxy: path and query go on, and
 //!   HOST takes the place of the header `Host`, which counts for nothing then (RFC 9112, 3.2.2).
 //! - asterisk form, `OPTIONS *`: goes on as it is.
-//! - authority form, `CONNECT host:443`: this is no proxy, so it is refused.
+//! - authority form, `CONNECT host:443`: this server is not a proxy, so CONNECT is refused.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
