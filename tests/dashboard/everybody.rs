@@ -158,7 +158,10 @@ fn a_screen_reader_is_told_what_everything_is() {
     browser.press("Enter");
     browser.wait_until("it is open", "document.querySelector('figure details').open");
     let table = ("table".to_owned(), "Jobs ended per minute".to_owned());
-    assert!(browser.everything().contains(&table), "{:?}", browser.everything());
+    // The browser tells assistive technology a moment after it has drawn.
+    eventually(LIMIT, "the open table is in the accessibility tree", || {
+        browser.everything().contains(&table)
+    });
     browser.tab_to("region", "Jobs ended per minute, minute by minute");
     let sums = "[1, 2].map((column) => [...document.querySelectorAll('figure table')[0].tBodies[0].rows]
         .reduce((sum, row) => sum + Number(row.cells[column].innerText), 0)).join()";
