@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Folder, flag};
-use threadq::api::gate::{Gate, HELLO_PATH, Limits, Upstreams};
+use threadq::internals::gate::{Gate, Limits, PROBE_PATH, Upstreams};
 
 const HANDLERS: usize = 8;
 
@@ -62,7 +62,7 @@ fn main() {
 
 fn answer_all(server: &tiny_http::Server) {
     while let Ok(mut request) = server.recv() {
-        if request.url() == HELLO_PATH {
+        if request.url() == PROBE_PATH {
             let _ = request.respond(tiny_http::Response::empty(204));
             continue;
         }

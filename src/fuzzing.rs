@@ -5,8 +5,8 @@
 //! parts. The tests here feed them what the fuzzers have found worth keeping, so that every run of the tests replays it.
 
 pub use crate::api::fuzzing::check as bodies;
-pub use crate::api::gate::fuzzing::check as requests;
 pub use crate::config::fuzzing::check as config;
+pub use crate::gate::fuzzing::check as requests;
 pub use crate::queue::fuzzing::check as answers;
 
 #[cfg(test)]

@@ -54,16 +54,16 @@
 //! committer ─ Queue::settle, in groups ─────────────────────────► completed | retrying | dlq_queue | back
 //! ```
 //!
-//! Beside it: the [heartbeat](heartbeat::Heartbeat) says that this server lives, and does nothing else, so that nothing
-//! can delay it; the [reaper] takes over what dead servers left and finds jobs whose hand-over was lost; the [reporter]
+//! Beside it: the heartbeat says that this server lives, and does nothing else, so that nothing
+//! can delay it; the reaper takes over what dead servers left and finds jobs whose hand-over was lost; the reporter
 //! writes the figures of the dashboard, and tells what workers do while somebody looks; the
-//! [scheduler](scheduler::Scheduler) moves jobs whose time has come into their queues; the [janitor] forgets old ones; the
-//! watchdog stops attempts that take too long. Whether all this goes on, [`liveness`] finds out from outside; the program
-//! tells systemd. Several fetchers agree in [`turns`] who takes from which queue.
+//! scheduler moves jobs whose time has come into their queues; the janitor forgets old ones; the
+//! watchdog stops attempts that take too long. Whether all this goes on, `liveness` finds out from outside; the program
+//! tells systemd. Several fetchers agree in `turns` who takes from which queue.
 //!
 //! # Threads
 //!
-//! All are started in [`server`] (the gate's, one per connection, in [`api::gate`]; `systemd` in the program, if systemd
+//! All are started in `server` (the gate's, one per connection, in `gate`; `systemd` in the program, if systemd
 //! watches it), and all have names, so that `top -H` and gdb tell what each does: `fetch-QUEUE` (`fetch-QUEUE/N` with
 //! more than one per queue), `worker-N`, `committer`,
 //! `watchdog`, `heartbeat`, `reaper`, `reporter`, `scheduler`, `janitor`, `api-N`, `api-waits`, `gate`, `conn-N`,
@@ -77,14 +77,14 @@
 //!
 //! - The job's hash in Redis is the truth; entries in lists and sorted sets are only handles to it. An entry that does
 //!   not fit its hash is dropped, never run.
-//! - Every change of a job is one method of [`queue::Queue`] and one atomic step: one Lua script, or one command.
+//! - Every change of a job is one method of `queue::Queue` and one atomic step: one Lua script, or one command.
 //! - A started job has an owner and a fencing token, which is new at every start. Settling shows it; with a wrong one
 //!   nothing is changed. So a late answer of a server that was held to be dead is harmless, and so is the same answer
 //!   sent twice.
-//! - A [`queue::Lease`] is the right to settle one attempt. It is not `Clone`, and settling takes it.
+//! - A `queue::Lease` is the right to settle one attempt. It is not `Clone`, and settling takes it.
 //! - Only Redis's clock decides anything that servers must agree on; each server judges the others' heartbeats by how
 //!   long they stood still on its own monotonic clock.
-//! - No more jobs are [in hand](inhand) than twice the workers. That bounds memory while Redis is away, and what a crash
+//! - No more jobs are in hand than twice the workers. That bounds memory while Redis is away, and what a crash
 //!   can run twice.
 //! - Jobs that were running when their server died are charged with a crash, and run again at once, side by side. A job on
 //!   its last chance (one more crash is `max-crashes`) is a suspect: it waits apart, a server empties itself for it, and it
@@ -96,52 +96,46 @@
 //! No trait for the queue: there is one implementation, and it is tested on a real Redis. No global state but the list of the
 //! children that this process has started, whose exit statuses belong to their owners; no `unsafe`.
 //! No wait of the engine ignores the end of the program: each is ended by it, or is a call to Redis, which takes 3 s at
-//! most (a fetcher's, which may block for longer, is freed). `redis` and `r2d2` are used in [`queue`] alone, `tiny_http` in [`api`]
-//! alone; the queue knows no handler, and handlers know no queue. The [`client`] knows the HTTP API and nothing of the server;
+//! most (a fetcher's, which may block for longer, is freed). `redis` and `r2d2` are used in `queue` alone, `tiny_http` in `api`
+//! alone; the queue knows no handler, and handlers know no queue. The `client` knows the HTTP API and nothing of the server;
 //! the command line asks through it.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("threadq catches the panics of handlers: build it with panic = \"unwind\"");
 
-pub mod job;
-
-pub mod about;
-pub mod authorities;
-pub mod backoff;
-pub mod handler;
-pub mod queue;
-
-pub mod committer;
-pub mod complaint;
-pub mod fetcher;
-pub mod heartbeat;
-pub mod identity;
-pub mod inhand;
-pub mod janitor;
-pub mod liveness;
-pub mod reaper;
-pub mod reporter;
-pub mod scheduler;
-pub mod submitter;
-pub mod worker;
-
-pub mod api;
 pub mod client;
 pub mod config;
-pub mod managed_redis;
-pub mod metrics;
-pub mod server;
-pub mod shutdown;
-pub mod threads;
-pub mod turns;
-
-mod children;
-#[doc(hidden)]
-pub mod cli;
-pub mod duration;
-mod early_answer;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
-mod http_url;
-pub mod json;
+pub mod handler;
+pub mod job;
 pub mod logging;
+pub mod server;
+
+mod api;
+mod children;
+mod cli;
+mod engine;
+mod gate;
+mod net;
+mod private_redis;
+mod queue;
+
+/// What the program, the tests and the benches use beside the public modules. It is not part of the crate's API and can
+/// change with every version.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::cli::run;
+    pub use crate::engine::{in_flight, membership};
+    #[cfg(fuzzing)]
+    pub use crate::fuzzing;
+
+    pub mod queue {
+        pub use crate::queue::*;
+    }
+
+    pub mod gate {
+        pub use crate::gate::*;
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+mod fuzzing;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    threadq::cli::run()
+    threadq::internals::run()
 }

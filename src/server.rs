@@ -16,29 +16,29 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 
 use crate::api::{self, Api};
-use crate::committer::Committer;
 use crate::config::{Config, Run};
-use crate::fetcher::{self, Fetchers};
+use crate::engine::committer::Committer;
+use crate::engine::fetcher::{self, Fetchers};
+use crate::engine::group_commit::Submitter;
+use crate::engine::heartbeat::{EarlyBeat, Heartbeat};
+use crate::engine::in_flight::{InFlight, STOP_GRACE};
+use crate::engine::janitor::{Retention, run_janitor};
+use crate::engine::liveness::{LastBeat, Liveness};
+use crate::engine::membership::{Identity, Membership};
+use crate::engine::metrics::Metrics;
+use crate::engine::reaper::Reaper;
+use crate::engine::reporter::Reporter;
+use crate::engine::scheduler::Scheduler;
+use crate::engine::shutdown::{self, Shutdown, Trigger};
+use crate::engine::turns::Turns;
+use crate::engine::worker::{Workers, catch_handler_panics};
+use crate::gate::threads;
 use crate::handler::exec::ExecHandler;
 use crate::handler::http::HttpHandler;
 use crate::handler::{Closure, Handler, Handlers, JobContext, StopReason, demo};
-use crate::heartbeat::{EarlyBeat, Heartbeat};
-use crate::identity::{Identity, Membership};
-use crate::inhand::{InHand, STOP_GRACE};
-use crate::janitor::{Retention, run_janitor};
 use crate::job::Failure;
-use crate::liveness::{Liveness, Pulse};
-use crate::managed_redis::{self, ManagedRedis};
-use crate::metrics::Metrics;
+use crate::private_redis::{self, PrivateRedis};
 use crate::queue::{self, Queue, Reclaimed};
-use crate::reaper::Reaper;
-use crate::reporter::Reporter;
-use crate::scheduler::Scheduler;
-use crate::shutdown::{self, Shutdown, Trigger};
-use crate::submitter::Submitter;
-use crate::threads;
-use crate::turns::Turns;
-use crate::worker::{Workers, catch_handler_panics};
 
 /// How long attempts that were told to hurry have for it; exec handlers need half a second to kill their programs.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -212,7 +212,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     };
     let Some(url) = &config.redis_url else {
         lines.push("redis: a private one".to_owned());
-        ManagedRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
+        PrivateRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
         check_data_dir(&config.data_dir)?;
         return Ok(lines);
     };
@@ -258,7 +258,7 @@ fn check_data_dir(data_dir: &Path) -> Result<(), StartError> {
 /// Finds out whether the system has threads for all of this, and says so in one sentence if not.
 fn check_threads(config: &Config) -> Result<(), StartError> {
     let number = config.workers + fetcher_count(config) + FURTHER_THREADS;
-    threads::ask_for(number).map_err(|(got, error)| {
+    threads::check_threads(number).map_err(|(got, error)| {
         StartError::Failed(format!(
             "cannot start the threads that this server needs ({number}; the system gave {got}): {error}; raise the limit \
              of processes or of memory, or lower workers"
@@ -313,37 +313,37 @@ fn judge_redis(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
 pub struct Server {
     api: api::Running,
     queue: Arc<Queue>,
-    in_hand: Arc<InHand>,
+    in_flight: Arc<InFlight>,
     drain_timeout: Duration,
     /// Ends whoever takes or moves jobs.
     stop: Trigger,
     entry: RedisEntry,
     /// How many jobs the committer has given back.
     given_back: Arc<AtomicUsize>,
-    pulse: Pulse,
+    pulse: LastBeat,
     fetchers: Vec<JoinHandle<()>>,
     turns: Arc<Turns>,
-    redis: Option<PrivateRedis>,
+    redis: Option<WatchedRedis>,
 }
 
 /// The private Redis and the thread that looks after it. Dropping this ends both.
-struct PrivateRedis {
-    redis: Arc<ManagedRedis>,
+struct WatchedRedis {
+    redis: Arc<PrivateRedis>,
     watch: Option<JoinHandle<()>>,
 }
 
-impl PrivateRedis {
-    fn start(config: &Config, signals: &Receiver<()>) -> Result<PrivateRedis, StartError> {
+impl WatchedRedis {
+    fn start(config: &Config, signals: &Receiver<()>) -> Result<WatchedRedis, StartError> {
         let is_told_to_stop = || signals.try_recv().is_ok();
-        let redis = match ManagedRedis::start(&config.data_dir, config.fsync.as_str(), &is_told_to_stop) {
+        let redis = match PrivateRedis::start(&config.data_dir, config.fsync.as_str(), &is_told_to_stop) {
             Ok(redis) => Arc::new(redis),
-            Err(managed_redis::StartError::Stopped) => return Err(StartError::Stopped),
+            Err(private_redis::StartError::Stopped) => return Err(StartError::Stopped),
             Err(error) if error.is_configuration() => {
                 return Err(StartError::Configuration(error.to_string()));
             }
             Err(error) => return Err(StartError::Failed(error.to_string())),
         };
-        let mut started = PrivateRedis { redis: redis.clone(), watch: None };
+        let mut started = WatchedRedis { redis: redis.clone(), watch: None };
         started.watch = Some(spawn("redis-watch", move || redis.watch())?);
         Ok(started)
     }
@@ -357,7 +357,7 @@ impl PrivateRedis {
     }
 }
 
-impl Drop for PrivateRedis {
+impl Drop for WatchedRedis {
     fn drop(&mut self) {
         self.stop(&crossbeam_channel::never());
     }
@@ -406,7 +406,7 @@ impl Server {
             StartError::Configuration(format!("listen: cannot listen on {}: {error}", config.listen))
         })?;
         go_on()?;
-        let redis = config.redis_url.is_none().then(|| PrivateRedis::start(&config, signals)).transpose()?;
+        let redis = config.redis_url.is_none().then(|| WatchedRedis::start(&config, signals)).transpose()?;
         let url = match (&redis, &config.redis_url) {
             (Some(redis), _) => redis.redis.url(),
             (None, Some(url)) => url.expose().to_owned(),
@@ -439,7 +439,7 @@ impl Server {
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
         let membership = Membership::new(config.workers, queue_names.clone());
         let identity = membership.identity();
-        let in_hand = Arc::new(InHand::new(config.workers));
+        let in_flight = Arc::new(InFlight::new(config.workers));
         let scheduler = Scheduler::default();
         let (stop, stopping) = shutdown::channel();
         let (end, ending) = shutdown::channel();
@@ -452,7 +452,7 @@ impl Server {
         let workers = Arc::new(Workers {
             jobs,
             committer: to_committer.clone(),
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             handlers: handlers.clone(),
             queue: queue.clone(),
             identity: identity.clone(),
@@ -468,7 +468,7 @@ impl Server {
             outcomes,
             queue: queue.clone(),
             identity: identity.clone(),
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
             given_back: given_back.clone(),
@@ -476,13 +476,13 @@ impl Server {
             end: ending.clone(),
         };
         spawn("committer", move || committer.run())?;
-        let pulse = Pulse::default();
+        let pulse = LastBeat::default();
         // The news of one beat may wait for a thread that is still busy with those of another.
         let (to_reaper, findings) = bounded(1);
         let reaper = Reaper {
             queue: queue.clone(),
             identity: identity.clone(),
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             metrics: metrics.clone(),
             max_crashes: config.max_crashes,
             findings,
@@ -493,7 +493,7 @@ impl Server {
         let reporter = Reporter {
             queue: queue.clone(),
             identity: identity.clone(),
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             metrics: metrics.clone(),
             looks,
         };
@@ -502,7 +502,7 @@ impl Server {
         let heartbeat = Heartbeat {
             queue: queue.clone(),
             membership,
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             queues: queue_names.clone(),
             scheduler: scheduler.clone(),
             reaper: to_reaper,
@@ -535,7 +535,7 @@ impl Server {
             queue: queue.clone(),
             submitter: Submitter::new(queue.clone(), config.max_queue_length),
             identity: identity.clone(),
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             handlers,
             scheduler,
             metrics: metrics.clone(),
@@ -555,7 +555,7 @@ impl Server {
             queue: queue.clone(),
             identity: identity.clone(),
             early_beat,
-            in_hand: in_hand.clone(),
+            in_flight: in_flight.clone(),
             workers: to_workers,
             committer: to_committer,
             turns: turns.clone(),
@@ -574,7 +574,7 @@ impl Server {
                 match spawned {
                     Ok(fetcher) => fetchers.push(fetcher),
                     Err(error) => {
-                        in_hand.close();
+                        in_flight.close();
                         turns.close();
                         api.stop();
                         return Err(io::Error::into(error));
@@ -586,7 +586,7 @@ impl Server {
         Ok(Server {
             api,
             queue,
-            in_hand,
+            in_flight,
             drain_timeout,
             stop,
             entry,
@@ -622,7 +622,7 @@ impl Server {
         // Beside the rest: a slow client must not hold up a second signal.
         let api = self.api;
         let api = spawn("api-stop", move || api.stop());
-        self.in_hand.close();
+        self.in_flight.close();
         self.turns.close();
         drop(self.stop);
         let given_back_before = self.given_back.load(Ordering::Relaxed);
@@ -636,20 +636,20 @@ impl Server {
             }
         }
         let deadline = Instant::now() + self.drain_timeout;
-        while !self.in_hand.is_empty() && Instant::now() < deadline && !hurried {
+        while !self.in_flight.is_empty() && Instant::now() < deadline && !hurried {
             hurried = hurry_or_wait(hurry);
         }
-        if !self.in_hand.is_empty() {
-            log::warn!("{} jobs still run: they go back to their queues", self.in_hand.len());
-            self.in_hand.stop_all(StopReason::Shutdown);
+        if !self.in_flight.is_empty() {
+            log::warn!("{} jobs still run: they go back to their queues", self.in_flight.len());
+            self.in_flight.stop_all(StopReason::Shutdown);
             let deadline = Instant::now() + STOP_GRACE;
-            while !self.in_hand.is_empty() && Instant::now() < deadline && !hurried {
+            while !self.in_flight.is_empty() && Instant::now() < deadline && !hurried {
                 hurried = hurry_or_wait(hurry);
             }
             if hurried {
-                self.in_hand.hurry_all();
+                self.in_flight.hurry_all();
                 let deadline = Instant::now() + LAST_GRACE;
-                while !self.in_hand.is_empty() && Instant::now() < deadline {
+                while !self.in_flight.is_empty() && Instant::now() < deadline {
                     std::thread::sleep(LOOK);
                 }
             }
@@ -718,14 +718,14 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 mod tests {
     use super::*;
     use crate::handler::testing::TempDir;
-    use crate::managed_redis::RunningRedis;
+    use crate::private_redis::RunningRedis;
 
     #[test]
     fn a_private_redis_that_is_dropped_has_ended() {
         let dir = TempDir::new();
         let config = Config { data_dir: dir.path().join("data"), ..Config::default() };
         let never = crossbeam_channel::never();
-        let redis = PrivateRedis::start(&config, &never).unwrap();
+        let redis = WatchedRedis::start(&config, &never).unwrap();
         assert!(RunningRedis::find(&config.data_dir).unwrap().is_some());
         drop(redis);
         assert!(RunningRedis::find(&config.data_dir).unwrap().is_none());

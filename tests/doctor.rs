@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use common::server::{finish, program};
 use common::{Finished, LIMIT, TempDir, TestRedis, TestServer, Value, eventually, json};
 use threadq::config::{Config, Secret};
-use threadq::job::{Failure, JobId, NewJob, Start, Status};
-use threadq::queue::{
+use threadq::internals::queue::{
     Audit, Cancelled, Error, Group, Kind, Policy, Queue, ServerId, Settings, Share, Suspects,
 };
+use threadq::job::{Failure, JobId, NewJob, Start, Status};
 use threadq::server::Server;
 
 const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(1), max_crashes: 3 };

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
+use threadq::internals::queue::{Lease, Queue, ServerId, Settings, Settlement, Share, Suspects, Verdict};
 use threadq::job::{Job, JobId, NewJob};
-use threadq::queue::{Lease, Queue, ServerId, Settings, Settlement, Share, Suspects, Verdict};
 
 use super::payload;
 

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::fuzzing::answers(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::internals::fuzzing::answers(data));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::fuzzing::config(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| threadq::internals::fuzzing::config(data));

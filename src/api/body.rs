@@ -12,10 +12,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::handler::Handlers;
+use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::{JobId, NewJob, Start, empty_payload, is_job_type, is_queue_name};
-use crate::json::{MAX_DEPTH, depth_exceeds};
 
-use super::reply::Reply;
+use crate::api::response::Reply;
 
 /// The most jobs in one batch.
 const MAX_BATCH: usize = 1_000;

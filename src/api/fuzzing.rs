@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::body::{self, RetryDeadLetters};
 use super::query::Query;
-use super::reply::Reply;
-use super::route::Shape;
+use crate::api::response::Reply;
+use crate::api::routes::Shape;
 use crate::handler::Handlers;
+use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::{NewJob, Start, is_job_type, is_queue_name, rfc3339};
-use crate::json::{MAX_DEPTH, depth_exceeds};
 
 /// The end of the year 9999 in UTC, which is how a later time is written. With an offset one can be read.
 const END_OF_TIME_MS: u64 = 253_402_300_799_999;

@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::engine::group_commit::Submission;
 use crate::handler::StopReason;
 use crate::job::{Job, JobId, NewJob};
 use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
-use crate::submitter::Submission;
 
 use super::listing::about_bytes;
 use super::query::Query;
-use super::reply::{Answer, Reply};
 use super::{Api, Request, body};
+use crate::api::response::{Answer, Reply};
 
 /// When the scheduler looks again after a submission without an answer. Longer than its own pause while Redis is away, so
 /// that requests do not drive it then.
@@ -101,7 +101,7 @@ impl Api {
             Cancelled::Requested(server) => {
                 // Another server hears of it with its next heartbeat; this one at once.
                 if server == self.identity.current().as_str() {
-                    self.in_hand.stop(id, StopReason::Cancelled);
+                    self.in_flight.stop(id, StopReason::Cancelled);
                 }
                 202
             }

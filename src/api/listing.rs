@@ -7,7 +7,7 @@ use crate::queue::{Filter, Page, Position};
 
 use super::Api;
 use super::query::Query;
-use super::reply::{Answer, Reply};
+use crate::api::response::{Answer, Reply};
 
 /// How many pages are read and written at a time: each may take twice 4 MiB meanwhile.
 const AT_A_TIME: usize = 2;

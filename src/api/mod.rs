@@ -4,22 +4,21 @@
 //! checks everything that was sent and then makes one call to the queue. Nothing here knows a worker or a thread of the
 //! engine; the only thing it does to a running job is to ask for its end.
 
+pub(crate) mod access;
+pub(crate) mod backend;
 mod body;
-mod dead_letters;
-mod door;
+pub(crate) mod dlq;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod gate;
-mod inner;
 mod jobs;
 mod listing;
+pub(crate) mod long_poll;
+pub(crate) mod private_socket;
 mod query;
-mod reply;
-mod route;
-mod site;
-mod status;
+pub(crate) mod response;
+pub(crate) mod routes;
+pub(crate) mod stats;
 mod ui;
-mod waiting;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,22 +30,22 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::config::Secret;
+use crate::engine::group_commit::Submitter;
+use crate::engine::in_flight::InFlight;
+use crate::engine::membership::Identity;
+use crate::engine::metrics::Metrics;
+use crate::engine::scheduler::Scheduler;
 use crate::handler::Handlers;
-use crate::identity::Identity;
-use crate::inhand::InHand;
 use crate::job::JobId;
-use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::scheduler::Scheduler;
-use crate::submitter::Submitter;
 
-use gate::{Gate, HELLO_PATH, Limits, Room, Upstreams};
-use inner::{Inner, THREADS};
+use crate::api::backend::{Inner, THREADS};
+use crate::api::long_poll::{Wait, Waiting};
+use crate::api::response::{Answer, Reply};
+use crate::api::routes::{Route, Shape};
+use crate::gate::{CLIENT_HEADER, Gate, Limits, PROBE_PATH, Room, Upstreams};
 pub use listing::Turns;
 use query::Query;
-use reply::{Answer, Reply};
-use route::{Route, Shape};
-use waiting::{Wait, Waiting};
 
 /// How long a stop waits for requests under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -82,7 +81,7 @@ pub struct Api {
     /// This server's name, to know whether a job to be cancelled runs here.
     pub identity: Arc<Identity>,
     /// To ask a running job for its end.
-    pub in_hand: Arc<InHand>,
+    pub in_flight: Arc<InFlight>,
     /// How jobs of a type are treated where they do not say it themselves.
     pub handlers: Arc<Handlers>,
     /// Learns of new delayed jobs.
@@ -175,7 +174,7 @@ impl Request<'_> {
 /// # Errors
 /// Where no private socket can be made or no thread started.
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
-    let most = Room { connections: api.settings.max_connections, parked: waiting::MOST };
+    let most = Room { connections: api.settings.max_connections, parked: crate::api::long_poll::MOST };
     let room = Room::find(most, THREADS);
     let limits = Limits {
         max_connections: room.connections,
@@ -203,6 +202,12 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         move || waiting.run(&api)
     })?;
     Ok(Running { gate: Gate::start(listener, upstreams, limits)?, inner, waiting })
+}
+
+/// The number by which the gate knows the client of a request.
+fn number_of_client(request: &tiny_http::Request) -> Option<u64> {
+    let header = request.headers().iter().find(|header| header.field.equiv(CLIENT_HEADER))?;
+    header.value.as_str().parse().ok()
 }
 
 /// Sends an answer. Whether the client takes it is the gate's business.
@@ -238,7 +243,7 @@ fn check_token(token: &str, request: &Request) -> Result<(), Reply> {
 impl Api {
     /// Answers one request, or parks it until its job ends.
     fn handle(&self, mut request: tiny_http::Request, waiting: &Waiting, upstreams: &Arc<Upstreams>) {
-        if request.url() == HELLO_PATH {
+        if request.url() == PROBE_PATH {
             return send(request, Reply::empty(204));
         }
         let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
@@ -264,7 +269,7 @@ impl Api {
             }
             Answered::Later(id, time) => {
                 self.metrics.wait_begins();
-                let parked = upstreams.park(&request);
+                let parked = upstreams.park(number_of_client(&request));
                 let wait = Wait { id, until: Instant::now() + time, request, pattern, parked };
                 if let Some(wait) = waiting.add(wait) {
                     let sentence = "as many requests wait for jobs as may; ask again without wait";
@@ -283,9 +288,9 @@ impl Api {
             None => {
                 let host = request.header("Host")?;
                 if !self.settings.any_host {
-                    site::check_host(host)?;
+                    crate::api::access::check_host(host)?;
                 }
-                site::check_origin(method, host, request.header("Origin")?)
+                crate::api::access::check_origin(method, host, request.header("Origin")?)
             }
         }
     }

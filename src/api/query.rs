@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::job::{JobId, Status, is_job_type};
 
-use super::reply::Reply;
+use crate::api::response::Reply;
 
 /// The parameters of one request.
 pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -77,7 +77,7 @@ impl<'a> Query<'a> {
     pub fn wait(&self) -> Result<Option<std::time::Duration>, Reply> {
         let Some(text) = self.get("wait") else { return Ok(None) };
         let limit = std::time::Duration::from_secs(60);
-        match crate::duration::parse(text) {
+        match crate::job::duration::parse(text) {
             Ok(wait) if wait <= limit => Ok(Some(wait)),
             _ => Err(Reply::invalid_query("wait is a time up to 60s, like 500ms or 10s")),
         }

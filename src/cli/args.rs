@@ -10,8 +10,8 @@ use std::str::FromStr;
 use lexopt::Arg;
 
 use super::client::Client;
-use super::console::Console;
 use super::error::Error;
+use crate::cli::terminal::console::Console;
 use crate::config::{help_settings, setting_flags};
 
 /// One command of the program.
@@ -287,7 +287,7 @@ mod tests {
         Args::parse(&COMMAND, &mut lexopt::Parser::from_args(words)).map_err(|error| error.to_string())
     }
 
-    fn complaint(words: &[&str]) -> String {
+    fn log_once(words: &[&str]) -> String {
         parse(words).err().unwrap_or_default()
     }
 
@@ -309,11 +309,11 @@ mod tests {
     #[test]
     fn wrong_usage_names_the_flag_and_what_is_allowed() {
         let unknown = "paint has no flag --colour; it has --coats, --json, --server, --ca-file, --help";
-        assert_eq!(complaint(&["--colour", "red"]), unknown);
-        assert_eq!(complaint(&["--coats"]), "--coats needs a value: --coats N");
-        assert_eq!(complaint(&["--json", "--json"]), "--json is given twice; once is allowed");
-        assert!(complaint(&["-x"]).starts_with("paint has no flag -x; it has"));
-        assert!(complaint(&["--json=1"]).contains("--json"));
+        assert_eq!(log_once(&["--colour", "red"]), unknown);
+        assert_eq!(log_once(&["--coats"]), "--coats needs a value: --coats N");
+        assert_eq!(log_once(&["--json", "--json"]), "--json is given twice; once is allowed");
+        assert!(log_once(&["-x"]).starts_with("paint has no flag -x; it has"));
+        assert!(log_once(&["--json=1"]).contains("--json"));
         let args = parse(&["--coats", "9"]).unwrap();
         let error = args.read("coats", whole_number(1..=3)).unwrap_err();
         assert_eq!(error.to_string(), "--coats \"9\": must be a whole number from 1 to 3");

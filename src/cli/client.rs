@@ -3,14 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::console::Console;
 use super::error::Error;
-use crate::authorities::{self, Authorities};
+use crate::cli::terminal::console::Console;
 use crate::client::DEFAULT_SERVER;
+use crate::net::authorities::{self, Authorities};
 // Below the typed client: a command shows the JSON as it came.
 pub(super) use crate::client::{Answer, Transport as Client, Unserved};
 use crate::config::token_in_file;
-use crate::http_url::shown;
+use crate::net::http_url::shown;
 
 /// The way to the server that `--server` or the environment names, with the token that the environment gives.
 pub(super) fn connect(
@@ -120,8 +120,8 @@ pub(super) fn percent_encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{FakeServer, run, run_with_env};
     use super::*;
+    use crate::cli::testing::{FakeServer, run, run_with_env};
 
     #[test]
     fn anything_odd_in_a_url_is_percent_encoded() {

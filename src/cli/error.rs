@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use super::escape::escape;
 use crate::client;
+use crate::logging::escape::escape;
 
 /// Why a command ended badly: one variant for each thing that the caller does about it.
 #[derive(Debug)]

@@ -4,58 +4,44 @@
 //! are made from it. Most commands talk to the HTTP API of a running server and know nothing of Redis.
 
 mod allocator;
-mod answers;
 mod args;
-mod bulk;
 mod client;
-mod completions;
-mod console;
-mod dlq;
-mod doctor;
-mod enqueue;
+mod commands;
 mod error;
-mod escape;
-mod health;
-mod help;
-mod jobs;
-mod progress;
-mod serve;
-mod stats;
-mod style;
+pub(crate) mod responses;
 mod systemd;
-mod table;
+mod terminal;
 #[cfg(test)]
 mod testing;
-mod top;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use lexopt::Arg;
 
+use crate::cli::terminal::console::Console;
 use args::{Args, Command, Run};
 use client::{connect, connect_to_probe};
-use console::Console;
 use error::Error;
 
 /// All commands, in the order of the help.
 static COMMANDS: [&Command; 16] = [
-    &serve::SERVE,
-    &serve::CHECK,
-    &doctor::DOCTOR,
-    &enqueue::ENQUEUE,
-    &jobs::JOBS,
-    &jobs::SHOW,
-    &jobs::RETRY,
-    &jobs::CANCEL,
-    &jobs::DELETE,
-    &dlq::DLQ,
-    &stats::STATS,
-    &stats::QUEUES,
-    &top::TOP,
-    &health::HEALTH,
-    &help::HELP,
-    &help::COMPLETIONS,
+    &commands::serve::SERVE,
+    &commands::serve::CHECK,
+    &commands::doctor::DOCTOR,
+    &commands::enqueue::ENQUEUE,
+    &commands::jobs::JOBS,
+    &commands::jobs::SHOW,
+    &commands::jobs::RETRY,
+    &commands::jobs::CANCEL,
+    &commands::jobs::DELETE,
+    &commands::dlq::DLQ,
+    &commands::stats::STATS,
+    &commands::stats::QUEUES,
+    &commands::top::TOP,
+    &commands::health::HEALTH,
+    &commands::help::HELP,
+    &commands::help::COMPLETIONS,
 ];
 
 /// The first word of the command line.
@@ -91,7 +77,7 @@ fn env(name: &str) -> Option<String> {
 /// Runs the program in these surroundings.
 fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
     let done = first(&mut args).and_then(|first| match first {
-        First::Help => console.print(&help::overview()),
+        First::Help => console.print(&crate::cli::commands::help::overview()),
         First::Version => console.print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n")),
         First::Command(name) => run_command(find(&name)?, args, console),
     });
@@ -234,10 +220,10 @@ mod tests {
             (vec!["--json", "jobs"], "threadq: \"--json\" is no command; there is serve, "),
             (vec!["-x"], "threadq: \"-x\" is no command; there is serve, "),
         ];
-        for (args, complaint) in cases {
+        for (args, log_once) in cases {
             let done = run(&args);
             assert_eq!((done.code, done.out.as_str()), (2, ""));
-            assert!(done.err.starts_with(complaint), "{}", done.err);
+            assert!(done.err.starts_with(log_once), "{}", done.err);
             assert!(done.err.ends_with(", help, completions\n"), "{}", done.err);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::console::Console;
+use crate::cli::terminal::console::Console;
 
 /// A request as the server saw it.
 #[derive(Debug)]

@@ -17,7 +17,7 @@
 mod error;
 mod job;
 mod listing;
-mod repeat;
+pub(crate) mod retry;
 mod submission;
 mod transport;
 
@@ -32,12 +32,12 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Error, Refusal};
 pub use self::job::{AttemptError, Job};
 pub use self::listing::{Listing, Page};
-pub(crate) use self::repeat::repeat;
+pub(crate) use self::retry::repeat;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport, Unserved};
-use crate::authorities::{self, Authorities};
-use crate::http_url::shown;
 use crate::job::JobId;
+use crate::net::authorities::{self, Authorities};
+use crate::net::http_url::shown;
 
 /// The longest that the API lets a request wait for a job.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);

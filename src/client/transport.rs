@@ -15,10 +15,10 @@ use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Timeout};
 
 use super::error::{Error, Refusal};
-use crate::authorities::Authorities;
-use crate::early_answer::EarlyAnswerConnector;
-use crate::http_url::HttpUrl;
 use crate::job::JobId;
+use crate::net::authorities::Authorities;
+use crate::net::early_answer::EarlyAnswerConnector;
+use crate::net::http_url::HttpUrl;
 
 /// Where a server listens that was told nothing else.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

@@ -9,10 +9,10 @@ use super::settings::{self, SETTINGS};
 use super::sources::Given;
 use super::values::{self, Invalid, duration_text};
 use super::{ConfigError, HandlerEntry, Run};
-use crate::backoff::Backoff;
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job;
+use crate::job::backoff::Backoff;
 
 const MAX_FILE: u64 = 1 << 20;
 /// As for the `timeout_ms` of a job.

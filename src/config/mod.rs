@@ -25,10 +25,12 @@ pub use self::secret::Secret;
 pub use self::settings::{help_settings, setting_flags};
 use self::sources::Given;
 use self::values::Invalid;
-use crate::authorities::{self, Authorities};
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
+use crate::logging::LogFormat;
+use crate::net::authorities;
+pub use crate::net::authorities::Authorities;
 
 /// Everything that a server is told at start.
 ///
@@ -125,15 +127,6 @@ impl Fsync {
             Fsync::Always => "always",
         }
     }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Time, level and message.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// What the file says about the jobs of one type.

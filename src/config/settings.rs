@@ -7,7 +7,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::values::{self, Invalid, MAX_COUNT, MAX_DURATION};
-use super::{Config, Fsync, LogFormat, exposure};
+use super::{Config, Fsync, exposure};
+use crate::logging::LogFormat;
 
 /// Puts the value of a text into the configuration.
 pub(super) type Set = fn(&mut Config, &str) -> Result<(), Invalid>;

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::backoff::Backoff;
 use crate::handler::limits::ResourceLimits;
+use crate::job::backoff::Backoff;
 
 /// A folder that is removed at the end of the test.
 struct Folder(PathBuf);

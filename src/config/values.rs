@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{QueueShare, Secret};
-use crate::authorities::Authorities;
-use crate::http_url::{self, HttpUrl};
 use crate::job;
+use crate::net::authorities::Authorities;
+use crate::net::http_url::{self, HttpUrl};
 
 /// The largest count that the numbers of Redis's Lua hold exactly.
 pub(super) const MAX_COUNT: u64 = (1 << 53) - 1;

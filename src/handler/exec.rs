@@ -15,8 +15,8 @@ use super::limits::ResourceLimits;
 use super::output::{READ_LIMIT, message_with_end, result_from_output};
 use super::process::{self, Ended, Limits};
 use super::{Handler, JobContext, StopReason};
-use crate::about::{About, log_about};
 use crate::job::{Failure, Outcome};
+use crate::logging::job_fields::{JobFields, log_job};
 
 /// Exit codes after which another try is of no use: EX_USAGE and EX_DATAERR of sysexits.h.
 const PERMANENT_CODES: [i32; 2] = [64, 65];
@@ -115,7 +115,7 @@ fn note_output(job: &JobContext, ended: &Ended) {
         None => !ended.status.success(),
     };
     if !is_in_error && !ended.stderr.trim_ascii().is_empty() {
-        log_about!(info, About::attempt(job.job()), "{}", message_with_end("stderr", &ended.stderr));
+        log_job!(info, JobFields::attempt(job.job()), "{}", message_with_end("stderr", &ended.stderr));
     }
 }
 

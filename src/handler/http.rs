@@ -18,9 +18,9 @@ use ureq::{Agent, Body};
 use super::output::{READ_LIMIT, message_with_start, result_from_output};
 use super::stoppable;
 use super::{Handler, JobContext};
-use crate::authorities::Authorities;
-use crate::http_url::HttpUrl;
 use crate::job::{Failure, Outcome};
+use crate::net::authorities::Authorities;
+use crate::net::http_url::HttpUrl;
 
 /// For finding the host's address, and once more for reaching it: neither wait can be stopped.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -67,7 +67,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backoff::Backoff;
+use crate::job::backoff::Backoff;
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
 
 /// Runs jobs of one type, on several threads at a time.

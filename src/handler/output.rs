@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::{MAX_ERROR_CHARS, MAX_RESULT_BYTES};
-use crate::json::{MAX_DEPTH, depth_exceeds};
 
 /// How much of an output is worth reading: one byte more than is kept, to tell that it was cut.
 pub(crate) const READ_LIMIT: usize = MAX_RESULT_BYTES + 1;

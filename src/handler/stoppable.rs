@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 
 use super::StopSignal;
-use crate::early_answer::EarlyAnswerConnector;
+use crate::net::early_answer::EarlyAnswerConnector;
 
 /// How long a read goes on at most before the signal is looked at.
 const TICK: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::error::{Error, Result};
 use super::record::{self, Broken};
-use super::{ServerId, answer};
+use super::{ServerId, replies};
 use crate::job::{JobId, MAX_ERROR_CHARS};
 
 /// Takes bytes for an answer of Redis, and that for an answer to every script.
@@ -19,7 +19,7 @@ pub fn check(data: &[u8]) {
     if let Value::Array(fields) = &value {
         check_record(id, fields.clone());
     }
-    if let Some(Ok(taken)) = read(answer::taken(value.clone(), &server)) {
+    if let Some(Ok(taken)) = read(replies::taken(value.clone(), &server)) {
         let leases = taken
             .jobs
             .iter()
@@ -30,27 +30,28 @@ pub fn check(data: &[u8]) {
             assert!(lease.token >= 1, "every start has a token of its own");
         }
     }
-    for submitted in read(answer::submitted(value.clone(), [1].into_iter())).into_iter().flatten().flatten() {
+    for submitted in read(replies::submitted(value.clone(), [1].into_iter())).into_iter().flatten().flatten()
+    {
         assert!(submitted.ids().take(10).all(|id| id >= submitted.first));
     }
-    if let Some(page) = read(answer::page(value.clone())) {
+    if let Some(page) = read(replies::page(value.clone())) {
         for job in page.jobs {
             serde_json::to_string(&job).expect("a job that was read can be shown");
             assert!(job.ready_at_ms() >= job.id.created_at_ms());
         }
     }
-    read(answer::settled(value.clone()));
-    read(answer::promoted(value.clone()));
-    read(answer::beat(value.clone()));
-    read(answer::reclaimed(value.clone()));
-    read(answer::cancelled(value.clone()));
-    read(answer::changed(value.clone()));
-    read(answer::job(id, value.clone()));
-    read(answer::statuses(value.clone()));
-    read(answer::ids(value.clone()));
-    read(answer::queues(value.clone()));
-    read(answer::stats(value.clone()));
-    read(answer::workers(value.clone()));
+    read(replies::settled(value.clone()));
+    read(replies::promoted(value.clone()));
+    read(replies::beat(value.clone()));
+    read(replies::reclaimed(value.clone()));
+    read(replies::cancelled(value.clone()));
+    read(replies::changed(value.clone()));
+    read(replies::job(id, value.clone()));
+    read(replies::statuses(value.clone()));
+    read(replies::ids(value.clone()));
+    read(replies::queues(value.clone()));
+    read(replies::stats(value.clone()));
+    read(replies::workers(value.clone()));
     read(record::bytes(value));
 }
 

@@ -7,9 +7,9 @@ use redis::Value;
 use crate::job::{Job, JobId, Status};
 
 use super::error::{Error, Result};
-use super::link::Access;
 use super::rights::Right;
-use super::{Queue, WATCHED_LIFE, answer, keys, record};
+use super::{Queue, WATCHED_LIFE, keys, record, replies};
+use crate::queue::pool::Access;
 
 /// Which jobs a listing shows.
 #[derive(Clone, Debug, Default)]
@@ -120,7 +120,7 @@ impl Queue {
     pub fn get(&self, id: JobId) -> Result<Option<Job>> {
         let mut call = self.scripts.get.call();
         call.arg(id.get());
-        answer::job(id, self.run(&self.scripts.get, &call)?)
+        replies::job(id, self.run(&self.scripts.get, &call)?)
     }
 
     /// The statuses and types of jobs, in their order; `None` for one that is gone.
@@ -129,7 +129,7 @@ impl Queue {
         for id in ids {
             call.arg(id.get());
         }
-        answer::statuses(self.run(&self.scripts.statuses, &call)?)
+        replies::statuses(self.run(&self.scripts.statuses, &call)?)
     }
 
     /// The jobs that match, newest first, from this position on, at most `limit` (1 to 100). Shown as JSON the page is
@@ -142,26 +142,26 @@ impl Queue {
             Position::Offset(number) => call.arg(number),
             Position::Before(id) => call.arg("").arg(id.get()),
         };
-        answer::page(self.run(&self.scripts.list, &call)?)
+        replies::page(self.run(&self.scripts.list, &call)?)
     }
 
     /// The next dead letters with an id above this one, oldest first.
     pub fn dead_ids(&self, kind: Option<&str>, above: Option<JobId>, limit: u32) -> Result<Vec<JobId>> {
         let mut call = self.scripts.dead_ids.call();
         call.arg(kind.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
-        answer::ids(self.run(&self.scripts.dead_ids, &call)?)
+        replies::ids(self.run(&self.scripts.dead_ids, &call)?)
     }
 
     /// The queues: those named, and all that were ever used.
     pub fn queues(&self, names: &[&str]) -> Result<Vec<QueueInfo>> {
         let mut call = self.scripts.queues.call();
         call.arg(names);
-        answer::queues(self.run(&self.scripts.queues, &call)?)
+        replies::queues(self.run(&self.scripts.queues, &call)?)
     }
 
     /// The numbers of jobs and the servers.
     pub fn stats(&self) -> Result<Stats> {
-        answer::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
+        replies::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
     }
 
     /// The servers that are alive, each with what it has told of its workers. Those that have told nothing yet do so with
@@ -169,14 +169,14 @@ impl Queue {
     pub fn workers(&self) -> Result<Vec<(ServerInfo, Option<String>)>> {
         let mut call = self.scripts.workers.call();
         call.arg(WATCHED_LIFE.as_millis() as u64);
-        answer::workers(self.run(&self.scripts.workers, &call)?)
+        replies::workers(self.run(&self.scripts.workers, &call)?)
     }
 
     /// What happened in the last minutes, oldest first; the last one still runs.
     pub fn history(&self, minutes: u32) -> Result<Vec<Minute>> {
         let mut call = self.scripts.history.call();
         call.arg(minutes);
-        answer::history(self.run(&self.scripts.history, &call)?)
+        replies::history(self.run(&self.scripts.history, &call)?)
     }
 
     /// Whether jobs can be submitted, taken and settled now, as far as Redis is concerned. The log has the reason if not,

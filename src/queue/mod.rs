@@ -4,21 +4,21 @@
 //! settles an attempt must show that token; a server whose heartbeat stands still is declared dead, its list taken
 //! over, and from then on its tokens are worth nothing. Only Redis's clock decides anything.
 
-mod answer;
 mod audit;
-mod client;
+pub(crate) mod connect;
+pub(crate) mod connection;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod health;
 mod inspect;
 mod keys;
-mod link;
+pub(crate) mod pool;
 mod record;
+pub(crate) mod replies;
 mod rights;
 mod scripts;
 mod tls;
-mod wire;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,14 +27,14 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use serde_json::value::RawValue;
 
-use crate::authorities::Authorities;
 use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
+use crate::net::authorities::Authorities;
 
+use crate::queue::pool::{Access, Link, Repeat};
 pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
 pub use error::{Error, Result};
 pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Minute, Page, Position, QueueInfo, RedisInfo, ServerInfo, Stats};
-use link::{Access, Link, Repeat};
 use scripts::{Atomic, Scripts};
 
 /// How long a fetcher's BRPOPLPUSH waits: short enough to notice a lost connection soon, long enough to cost nothing.
@@ -344,7 +344,7 @@ impl Queue {
     /// # Errors
     /// A sentence that begins with the setting that is wrong: the URL is none, or the authorities are none.
     pub fn new(settings: &Settings) -> std::result::Result<Queue, String> {
-        let target = client::target(&settings.url, settings.ca.as_ref())?;
+        let target = crate::queue::connect::target(&settings.url, settings.ca.as_ref())?;
         let prefix = keys::prefix(&settings.namespace);
         let scripts = Scripts::new(&settings.namespace);
         let mut needed: BTreeSet<_> = scripts.needed_rights().into_iter().collect();
@@ -389,7 +389,7 @@ impl Queue {
             jobs.iter().for_each(|job| add_job(&mut call, job));
         }
         let sizes = submissions.iter().map(|(jobs, _)| jobs.len());
-        answer::submitted(self.run(&self.scripts.enqueue, &call)?, sizes)
+        crate::queue::replies::submitted(self.run(&self.scripts.enqueue, &call)?, sizes)
     }
 
     /// Stores new jobs, all or none.
@@ -454,7 +454,7 @@ impl Queue {
         for share in shares {
             call.arg(&share.queue).arg(share.jobs);
         }
-        answer::taken(self.run(&self.scripts.take, &call)?, server)
+        crate::queue::replies::taken(self.run(&self.scripts.take, &call)?, server)
     }
 
     /// Settles attempts, each by itself, in their order. Sending the same again after a lost answer is harmless.
@@ -475,7 +475,7 @@ impl Queue {
                 Verdict::Release => call.arg("release").arg("").arg(0),
             };
         }
-        answer::settled(self.run(&self.scripts.settle, &call)?)
+        crate::queue::replies::settled(self.run(&self.scripts.settle, &call)?)
     }
 
     /// Settles a failed attempt and starts the next one under the same lease, for a backoff that is slept by the worker.
@@ -497,7 +497,7 @@ impl Queue {
         // Unlike the others: what was done is refused the second time, since the lease has a new token by then.
         let Atomic { script, access, .. } = &self.scripts.settle;
         let answer = self.link.run_script(*access, Repeat::Never, script, &call);
-        let settled = answer::settled(self.explained(answer, *access)?)?;
+        let settled = crate::queue::replies::settled(self.explained(answer, *access)?)?;
         let settled = settled.first().copied().unwrap_or(Settled::Stale);
         if settled == Settled::Now(Status::Processing) {
             lease.token += 1;
@@ -524,7 +524,7 @@ impl Queue {
     pub fn promote(&self) -> Result<(usize, Option<Duration>)> {
         let mut call = self.scripts.promote.call();
         call.arg(STEP);
-        answer::promoted(self.run(&self.scripts.promote, &call)?)
+        crate::queue::replies::promoted(self.run(&self.scripts.promote, &call)?)
     }
 
     /// Enters a new server, with how many workers it has and the queues that it takes from.
@@ -553,7 +553,7 @@ impl Queue {
         let mut call = self.scripts.beat.call();
         call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
         call.arg(queues);
-        answer::beat(self.run(&self.scripts.beat, &call)?)
+        crate::queue::replies::beat(self.run(&self.scripts.beat, &call)?)
     }
 
     /// Declares a server dead whose beat still is what was observed, and takes over what it had in progress.
@@ -591,7 +591,8 @@ impl Queue {
         loop {
             let mut call = self.scripts.reclaim.call();
             call.arg(server).arg(&observed).arg(max_crashes).arg(mode).arg(STEP);
-            let Some(step) = answer::reclaimed(self.run(&self.scripts.reclaim, &call)?)? else {
+            let Some(step) = crate::queue::replies::reclaimed(self.run(&self.scripts.reclaim, &call)?)?
+            else {
                 return Ok(None);
             };
             total.moved += step.done.moved;
@@ -607,7 +608,7 @@ impl Queue {
     pub fn cancel(&self, id: JobId) -> Result<Cancelled> {
         let mut call = self.scripts.cancel.call();
         call.arg(id.get());
-        answer::cancelled(self.run(&self.scripts.cancel, &call)?)
+        crate::queue::replies::cancelled(self.run(&self.scripts.cancel, &call)?)
     }
 
     /// Sends failed or cancelled jobs back to their queues as new, each by itself; with `wanted` only those of this status.
@@ -629,7 +630,7 @@ impl Queue {
         for id in ids {
             call.arg(id.get());
         }
-        answer::changed(self.run(script, &call)?)
+        crate::queue::replies::changed(self.run(script, &call)?)
     }
 
     /// Forgets finished jobs that are too old or too many: one step of it. Whether there may be more.

@@ -3,8 +3,8 @@
 use redis::{Cmd, Script};
 
 use super::keys;
-use super::link::{Access, Repeat};
 use super::rights::{self, Right};
+use crate::queue::pool::{Access, Repeat};
 
 /// One script, ready to be called.
 pub(super) struct Atomic {

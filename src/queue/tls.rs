@@ -23,8 +23,8 @@ mod with {
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-    use super::super::wire::ConnectError;
-    use crate::authorities::Authorities;
+    use super::super::connection::ConnectError;
+    use crate::net::authorities::Authorities;
 
     /// How TLS is spoken with one host.
     pub(in super::super) struct Tls {

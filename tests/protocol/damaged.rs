@@ -2,8 +2,8 @@
 //! the jobs beside it.
 
 use serde_json::Value;
+use threadq::internals::queue::{Filter, Position, ServerId, Settled, Suspects, Taken};
 use threadq::job::{JobId, Status};
-use threadq::queue::{Filter, Position, ServerId, Settled, Suspects, Taken};
 
 use crate::place::{Place, buried, completed, ids, in_progress, retried};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use threadq::internals::queue::{Cancelled, Changed, Settled, Suspects};
 use threadq::job::{JobId, Status};
-use threadq::queue::{Cancelled, Changed, Settled, Suspects};
 
 use crate::place::*;
 use crate::sound::{assert_sound, find_strays};
@@ -266,7 +266,7 @@ fn retention_never_forgets_a_job_that_lives() {
 fn failed_job_beside(place: &Place) -> JobId {
     let server = place.server();
     let id = place.submit_with(|job| job.queue = "beside".to_owned());
-    let shares = [threadq::queue::Share { queue: "beside".to_owned(), jobs: 1 }];
+    let shares = [threadq::internals::queue::Share { queue: "beside".to_owned(), jobs: 1 }];
     let taken = place.queue.take(&server, &shares, Suspects::None, 3, None).unwrap().unwrap();
     for (lease, _) in taken.jobs {
         place.settle(&server, &buried(lease));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use threadq::internals::queue::{Cancelled, Changed, Error, Settled, Suspects};
 use threadq::job::{NewJob, Status};
-use threadq::queue::{Cancelled, Changed, Error, Settled, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;

@@ -1,8 +1,8 @@
 //! Listings: exact for every filter and page, whatever state the jobs are in.
 
 use serde_json::value::RawValue;
+use threadq::internals::queue::{Changed, Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
 use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
-use threadq::queue::{Changed, Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use threadq::internals::queue::{Policy, QueueInfo, Refused, Share, Suspects};
 use threadq::job::{JobId, NewJob, Status};
-use threadq::queue::{Policy, QueueInfo, Refused, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::{assert_sound, find_strays};
@@ -205,11 +205,13 @@ fn entries_without_a_job_take_no_room_in_a_full_queue() {
     assert_eq!(submit(1), full);
     // The list itself is bounded too: there are as many entries without a job as there may be jobs.
     for _ in 0..2 {
-        let newest = place.queue.list(&Default::default(), threadq::queue::Position::Offset(0), 1).unwrap();
+        let newest =
+            place.queue.list(&Default::default(), threadq::internals::queue::Position::Offset(0), 1).unwrap();
         place.cancel(newest.jobs[0].id);
         submit(1).unwrap();
     }
-    let newest = place.queue.list(&Default::default(), threadq::queue::Position::Offset(0), 1).unwrap();
+    let newest =
+        place.queue.list(&Default::default(), threadq::internals::queue::Position::Offset(0), 1).unwrap();
     place.cancel(newest.jobs[0].id);
     assert_eq!((left(&place), shown(&place).queued), (5, 3));
     assert_eq!(submit(1), full);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use std::cell::RefCell;
 
-use threadq::identity::Membership;
-use threadq::inhand::InHand;
+use threadq::internals::in_flight::InFlight;
+use threadq::internals::membership::Membership;
+use threadq::internals::queue::{Cancelled, Changed, Error, Idempotency, Queue, Settled, Suspects};
 use threadq::job::Status;
-use threadq::queue::{Cancelled, Changed, Error, Idempotency, Queue, Settled, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -201,20 +201,20 @@ fn a_lost_take_over_is_not_carried_out_twice() {
 #[test]
 fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let place = Place::new();
-    let (membership, in_hand) = (RefCell::new(Membership::new(1, vec![])), InHand::new(1));
+    let (membership, in_flight) = (RefCell::new(Membership::new(1, vec![])), InFlight::new(1));
     let identity = membership.borrow().identity();
     let first = identity.current();
-    broken(&place, "register", Loses::Answer, |queue| membership.borrow_mut().join(queue, &in_hand));
+    broken(&place, "register", Loses::Answer, |queue| membership.borrow_mut().join(queue, &in_flight));
     // It works under that name all the same, until it is held to be dead.
     place.queue.beat(&first, 0, 1, &[]).unwrap().unwrap();
     place.dies(&first);
-    membership.borrow_mut().join(&place.queue, &in_hand).unwrap();
+    membership.borrow_mut().join(&place.queue, &in_flight).unwrap();
     assert_ne!(identity.current(), first);
     assert!(place.queue.beat(&first, 0, 1, &[]).unwrap().is_err());
     assert!(place.queue.beat(&identity.current(), 0, 1, &[]).unwrap().is_ok());
     // A server that is entered keeps its name, whatever made it ask.
     let second = identity.current();
-    membership.borrow_mut().join(&place.queue, &in_hand).unwrap();
+    membership.borrow_mut().join(&place.queue, &in_flight).unwrap();
     assert_eq!(identity.current(), second);
 }
 

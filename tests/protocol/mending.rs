@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use threadq::internals::queue::{Group, Kind, Policy, ServerId, Share, Suspects};
 use threadq::job::{JobId, NewJob, Status};
-use threadq::queue::{Group, Kind, Policy, ServerId, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;

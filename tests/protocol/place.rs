@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 use serde_json::value::RawValue;
-use threadq::job::{Job, JobId, NewJob, Start, Status};
-use threadq::queue::{
+use threadq::internals::queue::{
     Cancelled, Fenced, Fetched, Lease, Queue, Reclaimed, Refused, ServerId, Settings, Settled, Settlement,
     Share, Submitted, Suspects, Taken, Verdict,
 };
+use threadq::job::{Job, JobId, NewJob, Start, Status};
 
 use crate::guards::Change;
 use crate::redis_server::RedisServer;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
-use threadq::job::{JobId, NewJob, Start, Status};
-use threadq::queue::{
+use threadq::internals::queue::{
     Cancelled, Changed, Fetched, Idempotency, Lease, ServerId, Settled, Settlement, Suspects,
 };
+use threadq::job::{JobId, NewJob, Start, Status};
 
 use crate::place::*;
 use crate::sound::{assert_sound, find_strays};
@@ -144,7 +144,7 @@ impl World {
         };
         let room = self.random.usize(..4);
         let shares = [("default", room), ("other", self.random.usize(..2))]
-            .map(|(queue, jobs)| threadq::queue::Share { queue: queue.to_owned(), jobs });
+            .map(|(queue, jobs)| threadq::internals::queue::Share { queue: queue.to_owned(), jobs });
         let worker = &mut self.workers[who];
         let fetched = worker.fetched.pop();
         let taken =
@@ -316,8 +316,8 @@ impl World {
             let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
             parked.iter().for_each(|id| self.place.make_due(id.parse().unwrap()));
             self.place.queue.promote().unwrap();
-            let shares =
-                ["default", "other"].map(|queue| threadq::queue::Share { queue: queue.to_owned(), jobs: 4 });
+            let shares = ["default", "other"]
+                .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });
             let taken =
                 self.place.queue.take(&last, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
             if taken.jobs.is_empty() {

@@ -1,7 +1,7 @@
 //! A user of Redis who lacks a right: every step is done as a whole or not at all, and the error says what is lacking.
 
+use threadq::internals::queue::{Error, Queue, Suspects};
 use threadq::job::{JobId, NewJob};
-use threadq::queue::{Error, Queue, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -85,7 +85,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
         job(&|job| job.start = threadq::job::Start::AfterMs(9_000_000)),
     ];
     step("submit", &mut || queue.submit(&jobs, None, NO_LIMIT).map(|_| ()));
-    let server = threadq::queue::ServerId::generate();
+    let server = threadq::internals::queue::ServerId::generate();
     step("register", &mut || queue.register(&server, 8, &["default".to_owned()]));
 
     let server = place.server();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use threadq::internals::queue::{Settled, Settlement, Suspects, Verdict};
 use threadq::job::Status;
-use threadq::queue::{Settled, Settlement, Suspects, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;

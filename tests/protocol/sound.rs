@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use threadq::internals::queue::{Filter, Position};
 use threadq::job::{JobId, Status};
-use threadq::queue::{Filter, Position};
 
 use crate::place::Place;
 

@@ -1,8 +1,8 @@
 //! What a take starts, and what it must not.
 
 use serde_json::value::RawValue;
+use threadq::internals::queue::{Fenced, Fetched, Settled, Share, Suspects};
 use threadq::job::{JobId, Status};
-use threadq::queue::{Fenced, Fetched, Settled, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -66,7 +66,7 @@ fn a_server_that_was_declared_dead_starts_nothing() {
 fn a_server_that_nobody_knows_starts_nothing() {
     let place = Place::new();
     place.submit();
-    let stranger = threadq::queue::ServerId::generate();
+    let stranger = threadq::internals::queue::ServerId::generate();
     assert_eq!(place.try_take(&stranger, 1, Suspects::Any, None).unwrap_err(), Fenced);
     assert_sound(&place);
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use threadq::internals::queue::{Idempotency, Refused, Submission};
 use threadq::job::{JobId, NewJob, Start, Status};
-use threadq::queue::{Idempotency, Refused, Submission};
 
 use serde_json::value::RawValue;
-use threadq::queue::{Settlement, Verdict};
+use threadq::internals::queue::{Settlement, Verdict};
 
 use crate::place::*;
 use crate::sound::assert_sound;

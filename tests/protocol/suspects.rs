@@ -1,7 +1,7 @@
 //! Jobs with crashes on their record: they run side by side like all others, and on their last chance alone.
 
+use threadq::internals::queue::{Charged, ServerId, Settled, Share, Suspects};
 use threadq::job::{JobId, Status};
-use threadq::queue::{Charged, ServerId, Settled, Share, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;

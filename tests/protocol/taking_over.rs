@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use threadq::identity::Membership;
-use threadq::inhand::InHand;
+use threadq::internals::in_flight::InFlight;
+use threadq::internals::membership::Membership;
+use threadq::internals::queue::{Fenced, Settled, Suspects};
 use threadq::job::{ErrorKind, JobId, Status};
-use threadq::queue::{Fenced, Settled, Suspects};
 
 use crate::place::*;
 use crate::sound::assert_sound;
@@ -49,12 +49,12 @@ fn what_ran_on_a_dead_server_waits_from_then_on_and_what_did_not_has_waited_all_
     let a = place.server();
     let running = place.submit();
     let _lease = place.take_one(&a);
-    let in_hand = place.submit();
+    let in_flight = place.submit();
     place.fetch(&a);
     let before = place.job(running).ready_at_ms();
     place.dies(&a);
     assert!(place.job(running).ready_again_at_ms.is_some_and(|ms| ms >= before));
-    assert_eq!(place.job(in_hand).ready_again_at_ms, None);
+    assert_eq!(place.job(in_flight).ready_again_at_ms, None);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_beat_brings_back_what_wakes_nobody_else() {
 #[test]
 fn a_server_that_nobody_knows_is_not_taken_over() {
     let place = Place::new();
-    let stranger = threadq::queue::ServerId::generate();
+    let stranger = threadq::internals::queue::ServerId::generate();
     assert_eq!(place.queue.reclaim(stranger.as_str(), "1", MAX_CRASHES).unwrap(), None);
     assert_eq!(place.beat_value(&stranger), None);
 }
@@ -338,14 +338,14 @@ fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     let place = Place::new();
     let mut membership = Membership::new(8, vec![]);
     let identity = membership.identity();
-    let in_hand = InHand::new(8);
+    let in_flight = InFlight::new(8);
     let refused = identity.current();
     assert_eq!(place.queue.beat(&refused, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
-    membership.join(&place.queue, &in_hand).unwrap();
+    membership.join(&place.queue, &in_flight).unwrap();
     // What was taken under this name meanwhile must stay this server's.
-    membership.join(&place.queue, &in_hand).unwrap();
+    membership.join(&place.queue, &in_flight).unwrap();
     assert_eq!(identity.current(), refused);
     place.dies(&refused);
-    membership.join(&place.queue, &in_hand).unwrap();
+    membership.join(&place.queue, &in_flight).unwrap();
     assert_ne!(identity.current(), refused);
 }

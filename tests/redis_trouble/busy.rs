@@ -1,6 +1,6 @@
 //! All connections of a server are in use: that is its own affair, and no absence of Redis.
 
-use threadq::queue::{Error, Queue, Settings};
+use threadq::internals::queue::{Error, Queue, Settings};
 
 use super::common::*;
 

@@ -1,7 +1,7 @@
 //! A slow Redis and much to take over: the server that takes it over keeps its own lease.
 
+use threadq::internals::queue::{Queue, ServerId, Settings, Share, Suspects};
 use threadq::job::NewJob;
-use threadq::queue::{Queue, ServerId, Settings, Share, Suspects};
 
 use super::common::*;
 use super::proxy::{Does, Proxy};

@@ -265,7 +265,7 @@ fn one_file_of_authorities_is_for_every_connection() {
     assert!(code == Some(2) && error.contains("--ca-file") && error.contains("/no/such.pem"), "{error}");
 
     // A program's client.
-    let authorities = threadq::authorities::Authorities::from_file(std::path::Path::new(&ca)).unwrap();
+    let authorities = threadq::config::Authorities::from_file(std::path::Path::new(&ca)).unwrap();
     let client = threadq::client::Client::new(&https).unwrap().patience(std::time::Duration::ZERO);
     let job = threadq::client::Submission::new("web");
     assert!(client.submit(&job).unwrap_err().to_string().contains("certificate"));

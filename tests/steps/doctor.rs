@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use threadq::queue::ServerId;
+use threadq::internals::queue::ServerId;
 
 use crate::common::server::{finish, program};
 use crate::common::*;

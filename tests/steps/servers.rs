@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use threadq::queue::ServerId;
+use threadq::internals::queue::ServerId;
 
 use crate::common::*;
 use crate::proxy::Call;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 
+use threadq::internals::queue::{Policy, Queue, Settings};
 use threadq::job::{JobId, NewJob, Start};
-use threadq::queue::{Policy, Queue, Settings};
 
 use crate::common::http::Reply;
 use crate::common::*;

@@ -4,7 +4,7 @@
 //! given to everybody. The policy that goes with them lets the browser run and load nothing but these files, so that
 //! whatever stands in a payload is shown and never run.
 
-use super::reply::Reply;
+use crate::api::response::Reply;
 
 /// Nothing inline, nothing from elsewhere, no frame around it, and no text that becomes markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

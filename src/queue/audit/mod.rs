@@ -6,7 +6,7 @@
 //!
 //! The memory that a pass takes is some 16 bytes for each job that is queued, and a few hundred findings.
 
-mod pass;
+pub(crate) mod scan;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -178,7 +178,7 @@ impl Queue {
     /// # Errors
     /// What Redis has answered; nothing was changed.
     pub fn audit(&self, policy: Policy) -> Result<Audit> {
-        pass::run(self, policy, false)
+        crate::queue::audit::scan::run(self, policy, false)
     }
 
     /// The same, and mends what it finds, until nothing more is wrong or can be mended. Gives what was done in all
@@ -189,7 +189,7 @@ impl Queue {
     pub fn repair(&self, policy: Policy) -> Result<(BTreeMap<Kind, Group>, Audit)> {
         let mut done: BTreeMap<Kind, Group> = BTreeMap::new();
         for _ in 0..MAX_ROUNDS {
-            let round = pass::run(self, policy, true)?;
+            let round = crate::queue::audit::scan::run(self, policy, true)?;
             let mended: u64 = round.groups.values().map(|group| group.mended).sum();
             if mended == 0 {
                 return Ok((done, round));

@@ -1,7 +1,7 @@
 //! All interleavings of two servers and two jobs, over the real scripts on a real Redis.
 //!
 //! A state is what stands in Redis and what two server processes hold in memory. From each state every possible step is
-//! done for real through [`threadq::queue::Queue`]; states that are equal are explored once. After every step the rules of
+//! done for real through [`threadq::internals::queue::Queue`]; states that are equal are explored once. After every step the rules of
 //! `rules.rs` are held against what the step changed and what it led to; and at the end it is shown that from every
 //! state that was met the jobs reach their ends by what the working servers do by themselves.
 //!

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use threadq::inhand::{InHand, Room};
-use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
-use threadq::queue::{
+use threadq::internals::in_flight::{InFlight, Room};
+use threadq::internals::queue::{
     Cancelled, Changed, Fetched, Idempotency, Lease, Queue, ServerId, Settled, Settlement, Suspects,
 };
+use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 
 use super::Scenario;
 use super::step::{Job, Name, What};
@@ -369,31 +369,31 @@ impl Real {
         taken.unwrap().jobs.pop().unwrap()
     }
 
-    /// What a server with this in hand may take: asked of the real [`InHand`]. `waits`: whether it is to empty itself for a
+    /// What a server with this in hand may take: asked of the real [`InFlight`]. `waits`: whether it is to empty itself for a
     /// job on its last chance, and whether it is the turn of the other jobs.
     pub fn room(&mut self, hands: Hands, waits: (bool, bool), workers: usize, max_crashes: u32) -> Room {
         let key = (hands, waits);
         let (jobs, suspects) = match self.rooms.get(&key) {
             Some(room) => *room,
             None => {
-                let in_hand = InHand::new(workers);
+                let in_flight = InFlight::new(workers);
                 let (wants_empty, others_turn) = key.1;
                 if others_turn {
                     let (lease, taken) = self.lease(0, LONG_AGO, max_crashes - 1);
                     let attempt = taken.attempt_id();
-                    in_hand.add(lease, &Arc::new(taken), max_crashes);
-                    in_hand.remove([attempt]);
+                    in_flight.add(lease, &Arc::new(taken), max_crashes);
+                    in_flight.remove([attempt]);
                 }
                 for (job, token, crashes, runs) in &key.0 {
                     let (lease, taken) = self.lease(*job, *token, *crashes);
                     let attempt = taken.attempt_id();
-                    in_hand.add(lease, &Arc::new(taken), max_crashes);
+                    in_flight.add(lease, &Arc::new(taken), max_crashes);
                     if !runs {
-                        in_hand.free_worker(attempt);
+                        in_flight.free_worker(attempt);
                     }
                 }
-                in_hand.took(Room { jobs: 0, suspects: Suspects::NotYet }, wants_empty);
-                let room = in_hand.room();
+                in_flight.took(Room { jobs: 0, suspects: Suspects::NotYet }, wants_empty);
+                let room = in_flight.room();
                 self.rooms.insert(key, (room.jobs, room.suspects));
                 (room.jobs, room.suspects)
             }

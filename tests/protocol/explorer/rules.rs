@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use threadq::internals::queue::Settled;
 use threadq::job::Status;
-use threadq::queue::Settled;
 
 use super::step::What;
 use super::view::{JobView, SUSPECTS, View, WORK, in_progress};

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use threadq::inhand::Room;
+use threadq::internals::in_flight::Room;
+use threadq::internals::queue::{Changed, Settled, Suspects};
 use threadq::job::Status;
-use threadq::queue::{Changed, Settled, Suspects};
 
 use super::Scenario;
 use super::real::{Real, id, job};

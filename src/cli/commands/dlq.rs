@@ -1,0 +1,281 @@
+//! `threadq dlq`: the dead letter queue, where jobs are that failed for good.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type};
+use crate::cli::client::{Answer, Client, with_query};
+use crate::cli::commands::jobs::{before, limit, page};
+use crate::cli::error::Error;
+use crate::cli::responses::{Deleted, Page, Retried, count, short_time, tries};
+use crate::cli::terminal::console::Console;
+use crate::cli::terminal::progress::Bar;
+use crate::cli::terminal::table::{Column, cut, whole};
+use crate::client::{Error as ClientError, Job};
+
+/// Between two looks at how many dead letters are left.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+pub(crate) static DLQ: Command = Command {
+    name: "dlq",
+    words: "list|retry|purge",
+    about: "Lists the jobs that failed for good, sends them back, or deletes them.\n\
+            retry and purge act on all of them, or on all of one type.",
+    flags: &[
+        Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        Flag { name: "dry-run", value: "", help: "retry, purge: only tell how many jobs it would be" },
+        Flag { name: "page", value: "N", help: "list: which page, from 1 [default: 1]" },
+        Flag {
+            name: "before",
+            value: "ID",
+            help: "list: only jobs with smaller ids: the next page by id, not beside page",
+        },
+        Flag { name: "limit", value: "N", help: "list: jobs a page, 1 to 100 [default: 10]" },
+        JSON,
+    ],
+    examples: &[
+        "dlq list",
+        "dlq retry --type \"Encode Video\" --dry-run",
+        "dlq purge --type \"Encode Video\"",
+    ],
+    run: Run::Client(dlq),
+};
+
+fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    match args.words()[..] {
+        ["list"] => {
+            args.refuse(&["dry-run"], "dlq list")?;
+            list(args, client, console)
+        }
+        ["retry"] => {
+            args.refuse(&["page", "before", "limit"], "dlq retry")?;
+            retry(args, client, console)
+        }
+        ["purge"] => {
+            args.refuse(&["page", "before", "limit"], "dlq purge")?;
+            purge(args, client, console)
+        }
+        _ => Err(args.wrong_words()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    let query = [
+        ("type", args.read("type", job_type)?),
+        ("page", page(args)?),
+        ("before", before(args)?),
+        ("limit", limit(args)?),
+    ];
+    let answer = client.get(&with_query("/dlq", &query))?;
+    let page: Page = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_dead(&page, console)?;
+    }
+    Ok(())
+}
+
+fn write_dead(page: &Page, console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 5] =
+        [whole("ID"), cut("TYPE"), whole("TRIES").extra(), whole("FAILED (UTC)").extra(), cut("ERROR")];
+    let rows: Vec<[String; 5]> = page.jobs.iter().map(row).collect();
+    if !rows.is_empty() {
+        console.table(&COLUMNS, &rows)?;
+    }
+    writeln!(console.out, "{}", page.summary())
+}
+
+fn row(job: &Job) -> [String; 5] {
+    [
+        job.id.to_string(),
+        job.kind.clone(),
+        tries(job),
+        job.finished_at.as_deref().map(short_time).unwrap_or_default(),
+        job.last_error.clone().unwrap_or_default(),
+    ]
+}
+
+/// The body of POST /dlq/retry.
+#[derive(Serialize)]
+struct RetryBody {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+}
+
+fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    let body = RetryBody { kind: args.read("type", job_type)?, dry_run: args.has("dry-run") };
+    let retry = || client.post_json("/dlq/retry", &body, None);
+    let answer = match body.dry_run {
+        true => retry()?,
+        false => watched("retrying", body.kind.clone(), client, console, retry)?,
+    };
+    let Retried { matched, retried } = answer.parse()?;
+    let line = if body.dry_run {
+        format!("would retry {}", count(matched, "job"))
+    } else {
+        format!("retried {retried} of {}", count(matched, "job"))
+    };
+    Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+}
+
+fn purge(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    let kind = args.read("type", job_type)?;
+    if args.has("dry-run") {
+        return count_purge(kind, args, client, console);
+    }
+    let path = with_query("/dlq", &[("type", kind.clone())]);
+    let answer = watched("deleting", kind, client, console, || client.delete(&path))?;
+    let Deleted { deleted } = answer.parse()?;
+    let line = format!("deleted {}", count(deleted, "job"));
+    Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+}
+
+/// Sends a request that takes all dead letters of a type away, and meanwhile shows on a terminal how many are gone.
+fn watched(
+    what: &str,
+    kind: Option<String>,
+    client: &Client,
+    console: &mut Console,
+    send: impl FnOnce() -> Result<Answer, ClientError> + Send,
+) -> Result<Answer, Error> {
+    if !console.err_is_terminal {
+        return Ok(send()?);
+    }
+    let total = number_of_dead(kind.clone(), client)?;
+    let answer = thread::scope(|scope| {
+        let (sender, answers) = channel();
+        scope.spawn(move || sender.send(send()));
+        loop {
+            match answers.recv_timeout(BETWEEN_LOOKS) {
+                Ok(answer) => return Ok(answer?),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Failed("the request broke off".to_owned()));
+                }
+                // A look that fails says nothing of the request.
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Ok(left) = number_of_dead(kind.clone(), client) {
+                        let done = total.saturating_sub(left);
+                        let result = format!("{done} of {}", count(total, "job"));
+                        console.show_bar(&Bar { what, done, total, result });
+                    }
+                }
+            }
+        }
+    });
+    console.clear_bar();
+    answer
+}
+
+fn number_of_dead(kind: Option<String>, client: &Client) -> Result<u64, Error> {
+    let query = [("type", kind), ("limit", Some("1".to_owned()))];
+    Ok(client.get(&with_query("/dlq", &query))?.parse::<Page>()?.total)
+}
+
+/// The API has no dry run of a purge; the total of a list says the same. Its JSON is that of a retry's dry run.
+fn count_purge(
+    kind: Option<String>,
+    args: &Args,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let matched = number_of_dead(kind, client)?;
+    let json = format!(r#"{{"matched": {matched}, "deleted": 0}}"#);
+    let line = format!("would delete {}", count(matched, "job"));
+    Ok(console.json_or_line(args.has("json"), &json, &line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::testing::{FakeServer, job, run};
+
+    fn page(total: u64) -> String {
+        format!(r#"{{"jobs": [{}], "page": 1, "limit": 1, "total": {total}}}"#, job(17, "failed"))
+    }
+
+    #[test]
+    fn dead_letters_come_with_their_errors() {
+        let server = FakeServer::start(&[(200, &page(1))]);
+        let done = server.run(&["dlq", "list", "--type", "Encode Video", "--limit", "5"]);
+        let expected = "\
+ID  TYPE          TRIES  FAILED (UTC)         ERROR
+17  Encode Video  1/5    2026-11-24 08:00:02  disk\\nfull
+1 job
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /dlq?type=Encode%20Video&limit=5");
+    }
+
+    #[test]
+    fn a_retry_sends_its_filter_as_json() {
+        let answer = (200, r#"{"matched": 5, "retried": 4}"#);
+        let server = FakeServer::start(&[answer, answer, answer]);
+        assert_eq!(server.run(&["dlq", "retry"]).out, "retried 4 of 5 jobs\n");
+        let request = server.request();
+        assert_eq!((request.line.as_str(), request.body.as_str()), ("POST /dlq/retry", "{}"));
+        assert_eq!(request.header("content-type"), Some("application/json"));
+
+        let done = server.run(&["dlq", "retry", "--type", "Encode \"Video\"", "--dry-run"]);
+        assert_eq!(done.out, "would retry 5 jobs\n");
+        assert_eq!(server.request().body, r#"{"type":"Encode \"Video\"","dry_run":true}"#);
+
+        assert_eq!(server.run(&["dlq", "retry", "--json"]).out, "{\"matched\": 5, \"retried\": 4}\n");
+    }
+
+    #[test]
+    fn a_purge_deletes_and_its_dry_run_only_counts() {
+        let deleted = (200, r#"{"deleted": 1}"#);
+        let server = FakeServer::start(&[deleted, deleted, (200, &page(9)), (200, &page(9))]);
+        assert_eq!(server.run(&["dlq", "purge"]).out, "deleted 1 job\n");
+        assert_eq!(server.request().line, "DELETE /dlq");
+        assert_eq!(server.run(&["dlq", "purge", "--type", "a&b", "--json"]).out, "{\"deleted\": 1}\n");
+        assert_eq!(server.request().line, "DELETE /dlq?type=a%26b");
+
+        assert_eq!(server.run(&["dlq", "purge", "--dry-run", "--type", "a"]).out, "would delete 9 jobs\n");
+        assert_eq!(server.request().line, "GET /dlq?type=a&limit=1");
+        let done = server.run(&["dlq", "purge", "--dry-run", "--json"]);
+        assert_eq!(done.out, "{\"matched\": 9, \"deleted\": 0}\n");
+    }
+
+    #[test]
+    fn on_a_terminal_the_dead_are_counted_first_and_colours_leave_with_no_color() {
+        let server = FakeServer::start(&[(200, &page(9)), (200, r#"{"deleted": 9}"#)]);
+        let done = server.run_on_terminal(&["dlq", "purge", "--type", "a"], &[]);
+        assert_eq!((done.code, done.out.as_str()), (0, "deleted 9 jobs\n"), "{}", done.err);
+        assert_eq!(server.request().line, "GET /dlq?type=a&limit=1");
+        assert_eq!(server.request().line, "DELETE /dlq?type=a");
+
+        let server = FakeServer::start(&[(200, &page(1)), (200, &page(1))]);
+        assert!(server.run_on_terminal(&["dlq", "list"], &[]).out.starts_with("\x1b[1mID\x1b[0m"));
+        assert!(server.run_on_terminal(&["dlq", "list"], &[("NO_COLOR", "1")]).out.starts_with("ID "));
+    }
+
+    #[test]
+    fn wrong_usage_says_what_is_allowed() {
+        let usage = "usage: threadq dlq list|retry|purge [flags]";
+        let cases: &[(&[&str], String)] = &[
+            (&["dlq"], format!("dlq: a word is missing; {usage}")),
+            (&["dlq", "drop"], format!("dlq cannot do with \"drop\"; {usage}")),
+            (
+                &["dlq", "list", "--dry-run"],
+                "--dry-run has no meaning for dlq list; see threadq dlq --help".to_owned(),
+            ),
+            (
+                &["dlq", "purge", "--page", "2"],
+                "--page has no meaning for dlq purge; see threadq dlq --help".to_owned(),
+            ),
+        ];
+        for (args, log_once) in cases {
+            let done = run(args);
+            assert_eq!((done.code, done.err), (2, format!("threadq: {log_once}\n")), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! `threadq enqueue --file`: submits the jobs of a file, one JSON object a line, in batches.
+//!
+//! Each batch goes with an Idempotency-Key of its own, so that it can be sent again when its answer was lost: it is
+//! stored once. The keys begin alike, with what `--idempotency-key` gives, so that the whole command can be repeated too.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::ExitCode;
+
+use serde_json::value::RawValue;
+
+use crate::cli::args::Args;
+use crate::cli::client::{Answer, Client, Unserved};
+use crate::cli::commands::enqueue::{PATIENCE, PAUSE, Stored, idempotency_key, warn_of_unserved};
+use crate::cli::error::Error;
+use crate::cli::responses::count;
+use crate::cli::terminal::console::Console;
+use crate::cli::terminal::progress::Bar;
+use crate::client::{BatchBody, Error as ClientError, SubmittedBatch, fresh_key, repeat};
+
+/// The most jobs of a batch; what the API takes.
+const MAX_JOBS: usize = 1_000;
+/// How many bytes of jobs make a batch full: well below a server's default `max-body`.
+const FULL_BYTES: usize = 256 * 1024;
+/// The longest line: the largest `max-body` that a server can have.
+const MAX_LINE: u64 = 64 * 1024 * 1024;
+/// What an Idempotency-Key may have in front of the number of a batch.
+const MAX_PREFIX: usize = 180;
+
+/// Jobs that are submitted together, or not at all.
+struct Batch {
+    /// From 1 on.
+    number: usize,
+    jobs: Vec<Box<RawValue>>,
+    /// The line of each.
+    lines: Vec<u64>,
+    /// Bytes of the file up to its end.
+    read: u64,
+}
+
+impl Batch {
+    /// `line 5`, `lines 5 to 9`.
+    fn place(&self) -> String {
+        match (self.lines.first(), self.lines.last()) {
+            (Some(first), Some(last)) if first != last => format!("lines {first} to {last}"),
+            (first, _) => format!("line {}", first.copied().unwrap_or(0)),
+        }
+    }
+
+    /// The server's refusal with the line in place of the job's number in the batch.
+    fn explain(&self, error: &Error) -> String {
+        let text = error.to_string();
+        let named = text.strip_prefix("jobs[").and_then(|rest| {
+            let (number, what) = rest.split_once(']')?;
+            let line = self.lines.get(number.parse::<usize>().ok()?)?;
+            let what = what.trim_start_matches('.').trim_start();
+            Some(format!("line {line}: {what}"))
+        });
+        named.unwrap_or_else(|| format!("{}: {text}", self.place()))
+    }
+}
+
+/// Reads a file batch by batch.
+struct Batches<R> {
+    reader: R,
+    number: usize,
+    line: u64,
+    read: u64,
+    /// A job that was too much for the batch before.
+    held: Option<(u64, Box<RawValue>)>,
+}
+
+impl<R: BufRead> Batches<R> {
+    fn new(reader: R) -> Batches<R> {
+        Batches { reader, number: 0, line: 0, read: 0, held: None }
+    }
+
+    /// The next job with its line. Empty lines are none.
+    fn next_job(&mut self) -> Result<Option<(u64, Box<RawValue>)>, Error> {
+        loop {
+            let mut bytes = Vec::new();
+            self.line += 1;
+            let line = self.line;
+            let wrong = |why: String| Error::Usage(format!("--file: line {line}: {why}"));
+            let length = (&mut self.reader).take(MAX_LINE + 1).read_until(b'\n', &mut bytes);
+            let length = length.map_err(|error| wrong(format!("cannot be read: {error}")))? as u64;
+            if length == 0 {
+                return Ok(None);
+            }
+            if length > MAX_LINE {
+                return Err(wrong("is longer than 64 MiB, the most that a server takes".to_owned()));
+            }
+            self.read += length;
+            let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is no UTF-8".to_owned()))?;
+            // Some editors write a byte order mark at the start of a file.
+            let text = if line == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text }.trim();
+            if text.is_empty() {
+                continue;
+            }
+            let job: Box<RawValue> = serde_json::from_str(text).map_err(|error| {
+                wrong(format!("must be a job as a JSON object; {}", without_line(&error)))
+            })?;
+            if !job.get().starts_with('{') {
+                return Err(wrong("must be a job as a JSON object, such as {\"type\": \"echo\"}".to_owned()));
+            }
+            return Ok(Some((line, job)));
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        let mut batch = Batch { number: self.number + 1, jobs: Vec::new(), lines: Vec::new(), read: 0 };
+        let mut bytes = 0;
+        while batch.jobs.len() < MAX_JOBS {
+            batch.read = self.read;
+            let next = match self.held.take() {
+                Some(held) => Some(held),
+                None => self.next_job()?,
+            };
+            let Some((line, job)) = next else { break };
+            bytes += job.get().len();
+            if bytes > FULL_BYTES && !batch.jobs.is_empty() {
+                self.held = Some((line, job));
+                break;
+            }
+            batch.lines.push(line);
+            batch.jobs.push(job);
+        }
+        self.number += 1;
+        Ok(Some(batch).filter(|batch| !batch.jobs.is_empty()))
+    }
+}
+
+/// What serde says, without its own counting of lines, in which there is only one.
+fn without_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at line 1 ") {
+        Some((what, place)) => format!("{what} at {place}"),
+        None => text,
+    }
+}
+
+/// Submits all jobs of the file, or of stdin if it is `-`.
+pub(crate) fn enqueue_file(
+    file: &str,
+    args: &Args,
+    client: &Client,
+    console: &mut Console,
+) -> Result<ExitCode, Error> {
+    let given = args.read("idempotency-key", key_prefix)?;
+    let prefix = given.unwrap_or_else(fresh_key);
+    let is_json = args.has("json");
+    let mut sending =
+        Sending { client, prefix, is_json, submitted: 0, size: 0, unserved: Unserved::default() };
+    if file == "-" {
+        let mut nothing = std::io::empty();
+        let (stdin, mut console) = console.without_stdin(&mut nothing);
+        return sending.send_all(Batches::new(BufReader::new(stdin)), &mut console);
+    }
+    // First a look at every line, so that one that is wrong is known before anything is sent.
+    let mut check = Batches::new(open(file)?);
+    while check.next_batch()?.is_some() {}
+    sending.size = check.read;
+    sending.send_all(Batches::new(open(file)?), console)
+}
+
+fn open(file: &str) -> Result<BufReader<File>, Error> {
+    let cannot = |error| Error::Usage(format!("--file {file:?}: cannot read the file: {error}"));
+    File::open(file).map(BufReader::new).map_err(cannot)
+}
+
+fn key_prefix(text: &str) -> Result<String, String> {
+    match idempotency_key(text) {
+        Ok(key) if key.len() <= MAX_PREFIX => Ok(key),
+        _ => Err(format!("must be 1 to {MAX_PREFIX} visible ASCII characters beside --file")),
+    }
+}
+
+/// The way of a file to the server.
+struct Sending<'a> {
+    client: &'a Client,
+    prefix: String,
+    is_json: bool,
+    /// Jobs so far.
+    submitted: u64,
+    /// Bytes of the file; 0 if nobody knows.
+    size: u64,
+    /// What the server does not serve itself of any of them.
+    unserved: Unserved,
+}
+
+impl Sending<'_> {
+    fn send_all(
+        &mut self,
+        mut batches: Batches<impl BufRead>,
+        console: &mut Console,
+    ) -> Result<ExitCode, Error> {
+        let sent = self.send_each(&mut batches, console);
+        console.clear_bar();
+        if let Err(error) = sent {
+            // What was sent may be stored, though the answer is lost: only the same key makes a repeat safe.
+            if batches.number > 1 || error.may_pass() {
+                console.note(&format!(
+                    "{} submitted before this; the same command with --idempotency-key {} goes on from there",
+                    count(self.submitted, "job"),
+                    self.prefix
+                ));
+            }
+            return Err(error);
+        }
+        // Who reads them on a terminal has no use for a thousand ids.
+        if console.out_is_terminal && !self.is_json {
+            writeln!(console.out, "submitted {}", count(self.submitted, "job"))?;
+        }
+        let jobs = Stored { what: "all jobs are stored", whose: "at least one", queue: None };
+        warn_of_unserved(&jobs, self.unserved, self.client, console);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn send_each(&mut self, batches: &mut Batches<impl BufRead>, console: &mut Console) -> Result<(), Error> {
+        self.show(0, console);
+        while let Some(batch) = batches.next_batch()? {
+            let answer = self.send(&batch, console)?;
+            let SubmittedBatch { job_ids } = answer.parse()?;
+            self.submitted += job_ids.len() as u64;
+            self.unserved = self.unserved.or(answer.unserved);
+            if self.is_json {
+                console.json(&answer.body)?;
+            } else if !console.out_is_terminal {
+                for id in job_ids {
+                    writeln!(console.out, "{id}")?;
+                }
+            }
+            self.show(batch.read, console);
+        }
+        Ok(())
+    }
+
+    fn show(&self, done: u64, console: &mut Console) {
+        let result = count(self.submitted, "job");
+        console.show_bar(&Bar { what: "submitting", done, total: self.size, result });
+    }
+
+    /// Sends a batch until it is answered. A server that is away or full for a while is waited for.
+    fn send(&self, batch: &Batch, console: &mut Console) -> Result<Answer, Error> {
+        let key = format!("{}-{}", self.prefix, batch.number);
+        let body = BatchBody { jobs: &batch.jobs };
+        let ask = || self.client.post_json("/jobs/batch", &body, Some(&key));
+        let mut is_told = false;
+        let tell = |error: ClientError| {
+            if !is_told {
+                console.note(&format!("{}; asking again", batch.explain(&error.into())));
+                is_told = true;
+            }
+        };
+        repeat(PATIENCE, PAUSE, may_pass, ask, tell).map_err(|error| {
+            let is_away = may_pass(&error);
+            let text = batch.explain(&error.into());
+            if is_away { Error::NoAnswer(text) } else { Error::Failed(text) }
+        })
+    }
+}
+
+/// Whether the server is away or full for a while.
+fn may_pass(error: &ClientError) -> bool {
+    let is_full = matches!(error, ClientError::Refused(refusal) if refusal.status == 429);
+    is_full || error.may_pass()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::cli::testing::{Done, FakeServer};
+
+    /// A file that is removed when dropped.
+    struct Jobs(PathBuf);
+
+    impl Jobs {
+        fn new(name: &str, text: &str) -> Jobs {
+            let path = std::env::temp_dir().join(format!("threadq-jobs-{}-{name}", std::process::id()));
+            fs::write(&path, text).unwrap();
+            Jobs(path)
+        }
+
+        fn enqueue(&self, server: &FakeServer, more: &[&str]) -> Done {
+            server.run(&[&["enqueue", "--file", self.0.to_str().unwrap()], more].concat())
+        }
+    }
+
+    impl Drop for Jobs {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn every_line_is_a_job_and_goes_as_it_is() {
+        let text = "{\"type\": \"a\", \"payload\": 1.00000000000000000000001}\n\n  {\"type\": \"b\"}";
+        let file = Jobs::new("lines", text);
+        let server = FakeServer::start(&[(202, r#"{"job_ids": [17, 18]}"#)]);
+        let done = file.enqueue(&server, &[]);
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "17\n18\n", ""));
+        let request = server.request();
+        assert_eq!(request.line, "POST /jobs/batch");
+        let expected = r#"{"jobs":[{"type": "a", "payload": 1.00000000000000000000001},{"type": "b"}]}"#;
+        assert_eq!(request.body, expected);
+        assert!(request.header("idempotency-key").unwrap().ends_with("-1"));
+    }
+
+    #[test]
+    fn one_byte_order_mark_in_front_of_the_first_line_is_skipped() {
+        let server = FakeServer::start(&[(202, r#"{"job_ids": [17]}"#); 4]);
+        let job = "{\"type\": \"a\"}";
+        let read = |text: String| server.run_with_stdin(&["enqueue", "--file", "-"], text.as_bytes()).code;
+        for text in [format!("\u{feff}{job}\n"), format!("\u{feff}\r\n{job}\r\n"), format!("\u{feff} {job}")]
+        {
+            assert_eq!(read(text.clone()), 0, "{text:?}");
+            assert_eq!(server.request().body, format!("{{\"jobs\":[{job}]}}"), "{text:?}");
+        }
+        for text in [format!("\u{feff}\u{feff}{job}\n"), format!("\n\u{feff}{job}\n")] {
+            assert_ne!(read(text.clone()), 0, "{text:?}");
+        }
+        let file = Jobs::new("mark", &format!("\u{feff}{job}\n"));
+        assert_eq!(file.enqueue(&server, &[]).code, 0);
+        assert_eq!(read("\u{feff}".to_owned()), read(String::new()), "nothing but the mark is an empty file");
+    }
+
+    #[test]
+    fn stdin_is_a_file_too_and_json_is_the_servers() {
+        let answer = r#"{"job_ids": [17]}"#;
+        let server = FakeServer::start(&[(202, answer)]);
+        let done = server.run_with_stdin(&["enqueue", "--file", "-", "--json"], b"{\"type\": \"a\"}\n");
+        assert_eq!((done.code, done.out, done.err.as_str()), (0, format!("{answer}\n"), ""));
+    }
+
+    #[test]
+    fn a_batch_whose_answer_is_lost_is_sent_again_with_its_key() {
+        let file = Jobs::new("lost", "{\"type\": \"a\"}\n");
+        let server = FakeServer::start(&[(0, ""), (200, r#"{"job_ids": [17]}"#)]);
+        let done = file.enqueue(&server, &[]);
+        assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
+        assert!(done.err.starts_with("threadq: line 1: no answer from "), "{}", done.err);
+        assert!(done.err.ends_with("; asking again\n"), "{}", done.err);
+        let (first, second) = (server.request(), server.request());
+        assert_eq!(first.header("idempotency-key"), second.header("idempotency-key"));
+        assert_eq!(first.body, second.body);
+    }
+
+    #[test]
+    fn full_batches_follow_each_other_and_a_refusal_names_the_line_and_how_to_go_on() {
+        let file = Jobs::new("many", &"{\"type\": \"a\"}\n".repeat(MAX_JOBS + 2));
+        let ids = format!(r#"{{"job_ids": {:?}}}"#, (1..=MAX_JOBS).collect::<Vec<_>>());
+        let refusal = r#"{"error": "jobs[1].type is missing", "code": "invalid_job"}"#;
+        let server = FakeServer::start(&[(202, &ids), (400, refusal)]);
+        let done = file.enqueue(&server, &["--idempotency-key", "k"]);
+        assert_eq!((done.code, done.out.lines().count()), (1, MAX_JOBS));
+        let expected = "\
+threadq: 1000 jobs submitted before this; the same command with --idempotency-key k goes on from there
+threadq: line 1002: type is missing (invalid_job)
+";
+        assert_eq!(done.err, expected);
+        assert_eq!(server.request().header("idempotency-key"), Some("k-1"));
+        assert_eq!(server.request().header("idempotency-key"), Some("k-2"));
+    }
+
+    #[test]
+    fn a_batch_is_full_by_bytes_too() {
+        let job = format!("{{\"type\": \"{}\"}}\n", "x".repeat(FULL_BYTES / 2));
+        let text = job.repeat(2);
+        let mut batches = Batches::new(text.as_bytes());
+        let sizes: Vec<usize> =
+            std::iter::from_fn(|| batches.next_batch().unwrap()).map(|batch| batch.jobs.len()).collect();
+        assert_eq!(sizes, [1, 1]);
+        assert_eq!(batches.read, text.len() as u64);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_before_anything_is_sent() {
+        let server = FakeServer::start(&[(202, "{}")]);
+        let cases = [
+            ("nonsense", "--file: line 2: must be a job as a JSON object; expected ident at column 2"),
+            ("[1]", "--file: line 2: must be a job as a JSON object, such as"),
+            ("{\"type\":", "--file: line 2: must be a job as a JSON object; EOF while parsing"),
+            ("{} {}", "--file: line 2: must be a job as a JSON object; trailing characters at column 4"),
+        ];
+        for (line, log_once) in cases {
+            let done = Jobs::new("wrong", &format!("{{\"type\": \"a\"}}\n{line}\n")).enqueue(&server, &[]);
+            assert_eq!((done.code, done.out.as_str()), (2, ""));
+            assert!(done.err.starts_with(&format!("threadq: {log_once}")), "{}", done.err);
+        }
+        let usage: [(&[&str], &str); 4] = [
+            (&["--file", "/no/such"], "threadq: --file \"/no/such\": cannot read the file: "),
+            (&["echo", "--file", "x"], "threadq: enqueue cannot do with \"echo\""),
+            (&["--file", "x", "--delay", "1s"], "threadq: --delay has no meaning for --file"),
+            (
+                &["--file", "x", "--idempotency-key", "a b"],
+                "threadq: --idempotency-key \"a b\": must be 1 to 180",
+            ),
+        ];
+        for (args, log_once) in usage {
+            let done = server.run(&[&["enqueue"], args].concat());
+            assert_eq!(done.code, 2);
+            assert!(done.err.starts_with(log_once), "{}", done.err);
+        }
+        assert!(server.is_idle());
+    }
+
+    #[test]
+    fn a_terminal_gets_a_bar_and_a_count() {
+        let file = Jobs::new("bar", "{\"type\": \"a\"}\n");
+        let server = FakeServer::start(&[(202, r#"{"job_ids": [17]}"#)]);
+        let done = server.run_on_terminal(&["enqueue", "--file", file.0.to_str().unwrap()], &[]);
+        assert_eq!((done.code, done.out.as_str()), (0, "submitted 1 job\n"));
+        assert!(done.err.contains("100 %  1 job\x1b[K") && done.err.ends_with("\r\x1b[K"), "{:?}", done.err);
+    }
+}

@@ -1,0 +1,77 @@
+//! `threadq help` and `threadq completions`: what the one list of commands says of itself.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use crate::cli::args::{Args, Command, Run};
+use crate::cli::commands::completions;
+use crate::cli::error::Error;
+use crate::cli::terminal::console::Console;
+use crate::cli::{COMMANDS, find};
+
+pub(crate) static HELP: Command = Command {
+    name: "help",
+    words: "[COMMAND]",
+    about: "Tells what a command does, with its flags and examples, or which commands there are.",
+    flags: &[],
+    examples: &["help", "help enqueue"],
+    run: Run::Alone(help),
+};
+
+pub(crate) static COMPLETIONS: Command = Command {
+    name: "completions",
+    words: "bash|zsh|fish",
+    about: "Prints what a shell needs to complete commands and flags.\n\
+            bash: in ~/.bashrc, source <(threadq completions bash)\n\
+            zsh:  in ~/.zshrc, after compinit, source <(threadq completions zsh)\n\
+            fish: threadq completions fish > ~/.config/fish/completions/threadq.fish",
+    flags: &[],
+    examples: &["completions bash > /etc/bash_completion.d/threadq"],
+    run: Run::Alone(print_completions),
+};
+
+fn help(args: &Args, console: &mut Console) -> Result<ExitCode, Error> {
+    let text = match args.words()[..] {
+        [] => overview(),
+        [name] => find(name)?.help(),
+        _ => return Err(args.wrong_words()),
+    };
+    console.print(&text)
+}
+
+fn print_completions(args: &Args, console: &mut Console) -> Result<ExitCode, Error> {
+    let text = match args.words()[..] {
+        ["bash"] => completions::bash(&COMMANDS),
+        ["zsh"] => completions::zsh(&COMMANDS),
+        ["fish"] => completions::fish(&COMMANDS),
+        _ => return Err(args.wrong_words()),
+    };
+    console.print(&text)
+}
+
+/// The text of `threadq --help`.
+pub(crate) fn overview() -> String {
+    let mut text = String::from(
+        "threadq: a background-job server on Redis\n\n\
+         usage: threadq COMMAND [flags]\n\n\
+         commands:\n",
+    );
+    let width = COMMANDS.iter().map(|command| command.name.len()).max().unwrap_or(0);
+    for command in COMMANDS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:width$}  {}", command.name, command.summary());
+    }
+    text.push_str(
+        "\nthreadq help COMMAND tells more; threadq --version prints the version.\n\
+         All but serve, check and doctor ask a running server: --server URL or THREADQ_SERVER\n\
+         [default: http://127.0.0.1:8080], with the token in THREADQ_API_TOKEN, or in the file\n\
+         named by THREADQ_API_TOKEN_FILE, if it wants one. The authorities for an https URL are in the\n\
+         file of --ca-file, THREADQ_CA_FILE or SSL_CERT_FILE, where one is named.\n\
+         Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
+         examples:\n  \
+         threadq serve --demo\n  \
+         threadq enqueue echo --payload '{\"hello\": \"world\"}' --wait\n  \
+         threadq top\n",
+    );
+    text
+}

@@ -1,0 +1,437 @@
+//! `threadq jobs`, `show`, `retry`, `cancel`, `delete`: jobs in a list and one by one.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type, whole_number};
+use crate::cli::client::{Client, with_query};
+use crate::cli::error::Error;
+use crate::cli::responses::{Page, begun, short_span, short_time, tries};
+use crate::cli::terminal::console::Console;
+use crate::cli::terminal::style::of_status;
+use crate::cli::terminal::table::{Column, cut, whole};
+use crate::client::{AttemptError, Job};
+use crate::job::{ErrorKind, JobId, Status};
+use crate::logging::escape::escape;
+
+pub(crate) static JOBS: Command = Command {
+    name: "jobs",
+    words: "",
+    about: "Lists jobs, newest first.",
+    flags: &[
+        Flag {
+            name: "status",
+            value: "STATUS",
+            help: "only scheduled, queued, processing, retrying, completed, failed or cancelled ones",
+        },
+        Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        Flag { name: "page", value: "N", help: "which page, from 1 [default: 1]" },
+        Flag {
+            name: "before",
+            value: "ID",
+            help: "only jobs with smaller ids: the next page by id, not beside page",
+        },
+        Flag { name: "limit", value: "N", help: "jobs a page, 1 to 100 [default: 10]" },
+        JSON,
+    ],
+    examples: &["jobs --status processing", "jobs --type \"Encode Video\" --limit 100 --page 2"],
+    run: Run::Client(jobs),
+};
+
+pub(crate) static SHOW: Command = Command {
+    name: "show",
+    words: "ID",
+    about: "Shows everything about a job.",
+    flags: &[JSON],
+    examples: &["show 1764000000000123", "show 1764000000000123 --json"],
+    run: Run::Client(show),
+};
+
+pub(crate) static RETRY: Command = Command {
+    name: "retry",
+    words: "ID",
+    about: "Sends a failed or cancelled job back to its queue, with all its attempts.",
+    flags: &[JSON],
+    examples: &["retry 1764000000000123"],
+    run: Run::Client(retry),
+};
+
+pub(crate) static CANCEL: Command = Command {
+    name: "cancel",
+    words: "ID",
+    about: "Cancels a job that has not ended; one that is running is told to stop.",
+    flags: &[JSON],
+    examples: &["cancel 1764000000000123"],
+    run: Run::Client(cancel),
+};
+
+pub(crate) static DELETE: Command = Command {
+    name: "delete",
+    words: "ID",
+    about: "Deletes a job that is completed, failed or cancelled.",
+    flags: &[JSON],
+    examples: &["delete 1764000000000123"],
+    run: Run::Client(delete),
+};
+
+fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    args.no_words()?;
+    let query = [
+        ("status", args.read("status", str::parse::<Status>)?.map(|status| status.to_string())),
+        ("type", args.read("type", job_type)?),
+        ("page", page(args)?),
+        ("before", before(args)?),
+        ("limit", limit(args)?),
+    ];
+    let answer = client.get(&with_query("/jobs", &query))?;
+    let page: Page = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_jobs(&page, console)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page that was asked for, as a query parameter.
+pub(crate) fn page(args: &Args) -> Result<Option<String>, Error> {
+    let page = args.read("page", whole_number(1..=u32::MAX))?;
+    Ok(page.map(|page| page.to_string()))
+}
+
+/// The id that the page comes before, as a query parameter.
+pub(crate) fn before(args: &Args) -> Result<Option<String>, Error> {
+    let before = args.read("before", str::parse::<JobId>)?;
+    if before.is_some() && args.has("page") {
+        return Err(Error::Usage("--before and --page exclude each other".to_owned()));
+    }
+    Ok(before.map(|id| id.to_string()))
+}
+
+/// The length of a page that was asked for, as a query parameter.
+pub(crate) fn limit(args: &Args) -> Result<Option<String>, Error> {
+    let limit = args.read("limit", whole_number(1..=100))?;
+    Ok(limit.map(|limit| limit.to_string()))
+}
+
+fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 6] = [
+        whole("ID"),
+        whole("STATUS").styled(of_status),
+        cut("TYPE"),
+        cut("QUEUE").extra(),
+        whole("TRIES").extra(),
+        whole("CREATED (UTC)").extra(),
+    ];
+    let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
+    if !rows.is_empty() {
+        console.table(&COLUMNS, &rows)?;
+    }
+    writeln!(console.out, "{}", page.summary())
+}
+
+fn row(job: &Job) -> [String; 6] {
+    [
+        job.id.to_string(),
+        job.status.to_string(),
+        job.kind.clone(),
+        job.queue.clone(),
+        tries(job),
+        short_time(&job.created_at),
+    ]
+}
+
+fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let answer = client.get(&format!("/jobs/{}", id(args)?))?;
+    let job: Job = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_job(&job, console.out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each field that has a value.
+fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
+    field(out, "id", &job.id.to_string())?;
+    field(out, "type", &job.kind)?;
+    field(out, "queue", &job.queue)?;
+    field(out, "status", job.status.as_str())?;
+    let name = if job.status == Status::Processing { "attempt" } else { "attempts" };
+    field(out, name, &format!("{} of {}", begun(job), job.max_attempts))?;
+    field(out, "crashes", &job.crashes.to_string())?;
+    field(out, "timeout", &short_span(job.timeout_ms))?;
+    field(out, "created", &job.created_at)?;
+    let optional = [
+        ("scheduled", &job.scheduled_at),
+        ("started", &job.started_at),
+        ("finished", &job.finished_at),
+        ("server", &job.server),
+        ("unique key", &job.unique_key),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            field(out, name, value)?;
+        }
+    }
+    block(out, "payload", job.payload.get())?;
+    if let Some(result) = &job.result {
+        block(out, "result", result.get())?;
+    }
+    let (mut last, mut is_again) = (0, false);
+    for AttemptError { attempt, kind, at, message, .. } in &job.errors {
+        // A death of the server is no failed attempt, and attempts count from 1 again after a person's retry.
+        let is_crash = *kind == ErrorKind::Crash;
+        if !is_crash {
+            is_again |= *attempt <= last;
+            last = *attempt;
+        }
+        let name = if is_crash { "crash".to_owned() } else { format!("error {attempt}") };
+        let retried = if is_again && !is_crash { ", after a retry" } else { "" };
+        block(out, &name, &format!("{at}{retried}\n{message}"))?;
+    }
+    Ok(())
+}
+
+fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    writeln!(out, "{name:<12}{}", escape(value))
+}
+
+/// A value that may have lines: all but the first are indented, so that none passes for a field.
+fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    for (number, line) in value.lines().enumerate() {
+        field(out, if number == 0 { name } else { "" }, &line.replace('\t', "    "))?;
+    }
+    Ok(())
+}
+
+fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let id = id(args)?;
+    let answer = client.post(&format!("/jobs/{id}/retry"))?;
+    let job: Job = answer.parse()?;
+    let line = format!("job {id} is back in queue {}", escape(&job.queue));
+    console.json_or_line(args.has("json"), &answer.body, &line)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let id = id(args)?;
+    let answer = client.post(&format!("/jobs/{id}/cancel"))?;
+    answer.parse::<Job>()?;
+    // 202: it runs, and has been told to stop.
+    let what = if answer.status == 202 { "is running and told to stop" } else { "is cancelled" };
+    console.json_or_line(args.has("json"), &answer.body, &format!("job {id} {what}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let id = id(args)?;
+    client.delete(&format!("/jobs/{id}"))?;
+    // The API has nothing to say of it; this is what a purge says.
+    console.json_or_line(args.has("json"), r#"{"deleted": 1}"#, &format!("job {id} is deleted"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one word: a job's id.
+fn id(args: &Args) -> Result<JobId, Error> {
+    let words = args.words();
+    let [word] = words[..] else { return Err(args.wrong_words()) };
+    word.parse().map_err(|error| Error::Usage(format!("{word:?}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::testing::{FakeServer, job, run};
+    use crate::logging::escape::json_line;
+
+    fn page_of(jobs: &[String], total: u64) -> String {
+        format!(r#"{{"jobs": [{}], "page": 1, "limit": 10, "total": {total}}}"#, jobs.join(", "))
+    }
+
+    #[test]
+    fn jobs_come_as_a_table() {
+        let jobs = [job(1764000000000124, "processing"), job(1764000000000123, "completed")];
+        let server = FakeServer::start(&[(200, &page_of(&jobs, 25))]);
+        let done = server.run(&["jobs"]);
+        let expected = "\
+ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
+1764000000000124  processing  Encode Video  default  2/5    2026-11-24 08:00:00
+1764000000000123  completed   Encode Video  default  1/5    2026-11-24 08:00:00
+25 jobs, page 1 of 3
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /jobs");
+    }
+
+    #[test]
+    fn filters_and_pages_go_into_the_query() {
+        let server = FakeServer::start(&[(200, &page_of(&[], 0))]);
+        let args = ["jobs", "--status", "failed", "--type", "Encode Video", "--page", "2", "--limit", "100"];
+        let done = server.run(&args);
+        assert_eq!((done.code, done.out.as_str()), (0, "no jobs\n"));
+        let expected = "GET /jobs?status=failed&type=Encode%20Video&page=2&limit=100";
+        assert_eq!(server.request().line, expected);
+    }
+
+    #[test]
+    fn the_next_page_is_found_by_an_id() {
+        let page = |next: &str| {
+            let job = job(1764000000000123, "completed");
+            format!(r#"{{"jobs": [{job}], "limit": 1, "total": 3, "next": {next}}}"#)
+        };
+        let server = FakeServer::start(&[(200, &page("1764000000000123")), (200, &page("null"))]);
+        for (id, last_line) in [
+            ("1764000000000124", "3 jobs, older ones: --before 1764000000000123"),
+            ("1764000000000123", "3 jobs, no older ones"),
+        ] {
+            let done = server.run(&["jobs", "--before", id, "--limit", "1"]);
+            assert_eq!((done.code, done.out.lines().last()), (0, Some(last_line)), "{}", done.err);
+            assert_eq!(server.request().line, format!("GET /jobs?before={id}&limit=1"));
+        }
+    }
+
+    #[test]
+    fn json_is_one_line_with_every_digit() {
+        let page = page_of(&[job(1, "completed")], 1);
+        let server = FakeServer::start(&[(200, &page), (200, &job(1, "completed"))]);
+        let done = server.run(&["jobs", "--json"]);
+        assert_eq!(done.out.lines().count(), 1);
+        assert_eq!(done.out.trim_end(), json_line(&page));
+        assert!(server.run(&["show", "1", "--json"]).out.contains("1.00000000000000000000000000001"));
+    }
+
+    #[test]
+    fn show_lists_fields_and_errors() {
+        let server = FakeServer::start(&[(200, &job(17, "failed"))]);
+        let done = server.run(&["show", "17"]);
+        let expected = "\
+id          17
+type        Encode Video
+queue       default
+status      failed
+attempts    1 of 5
+crashes     0
+timeout     5 min
+created     2026-11-24T08:00:00.000Z
+started     2026-11-24T08:00:01.000Z
+finished    2026-11-24T08:00:02.500Z
+server      host-1-ab
+payload     {\"n\": 1.00000000000000000000000000001}
+error 1     2026-11-24T08:00:02.000Z
+            disk
+            full
+";
+        assert_eq!((done.code, done.out.as_str()), (0, expected));
+        assert_eq!(server.request().line, "GET /jobs/17");
+    }
+
+    #[test]
+    fn crashes_and_attempts_after_a_retry_are_told_apart() {
+        let error = |attempt: u32, message: &str| {
+            format!(
+                r#"{{"attempt": {attempt}, "at": "2026-11-24T08:00:0{attempt}.000Z", "message": "{message}"}}"#
+            )
+        };
+        let errors = [
+            error(1, "its server died while this job was running").replace("{", r#"{"kind": "crash", "#),
+            error(1, "a"),
+            error(2, "b"),
+            error(1, "c"),
+        ];
+        let entry = r#"{"attempt": 1, "at": "2026-11-24T08:00:02.000Z", "message": "disk\nfull"}"#;
+        let server = FakeServer::start(&[(200, &job(17, "failed").replace(entry, &errors.join(", ")))]);
+        let out = server.run(&["show", "17"]).out;
+        let expected = "\
+crash       2026-11-24T08:00:01.000Z
+            its server died while this job was running
+error 1     2026-11-24T08:00:01.000Z
+            a
+error 2     2026-11-24T08:00:02.000Z
+            b
+error 1     2026-11-24T08:00:01.000Z, after a retry
+            c
+";
+        assert!(out.ends_with(expected), "{out}");
+    }
+
+    #[test]
+    fn a_job_cannot_steer_the_terminal() {
+        let evil =
+            job(17, "failed").replace("Encode Video", r"\u001b]0;x\u0007").replace(r"disk\n", r"\u001b[2J");
+        let server = FakeServer::start(&[(200, &evil), (200, &page_of(std::slice::from_ref(&evil), 1))]);
+        for args in [&["show", "17"][..], &["jobs"]] {
+            let out = server.run(args).out;
+            assert!(out.contains("\\u{1b}]0;x"), "{out:?}");
+            assert!(out.chars().all(|c| c == '\n' || !c.is_control()), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_as_deep_as_the_api_takes_is_shown() {
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        let payload = r#"{"n": 1.00000000000000000000000000001}"#;
+        let page = page_of(&[job(17, "queued").replace(payload, &deep)], 1);
+        let server = FakeServer::start(&[(200, &page)]);
+        let done = server.run(&["jobs"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+    }
+
+    #[test]
+    fn each_verb_has_its_request() {
+        let answers = [
+            (202, &*job(17, "queued")),
+            (200, &job(17, "cancelled")),
+            (202, &job(17, "processing")),
+            (204, ""),
+        ];
+        let server = FakeServer::start(&answers);
+        let cases = [
+            ("retry", "POST /jobs/17/retry", "job 17 is back in queue default\n"),
+            ("cancel", "POST /jobs/17/cancel", "job 17 is cancelled\n"),
+            ("cancel", "POST /jobs/17/cancel", "job 17 is running and told to stop\n"),
+            ("delete", "DELETE /jobs/17", "job 17 is deleted\n"),
+        ];
+        for (verb, line, out) in cases {
+            let done = server.run(&[verb, "17"]);
+            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, ""));
+            let request = server.request();
+            assert_eq!((request.line.as_str(), request.body.as_str()), (line, ""));
+            assert_eq!(request.header("content-type"), None);
+        }
+    }
+
+    #[test]
+    fn a_job_in_another_state_exits_1() {
+        let server = FakeServer::start(&[(409, r#"{"error": "Job 17 is queued", "code": "wrong_status"}"#)]);
+        let done = server.run(&["delete", "17"]);
+        assert_eq!((done.code, done.out.as_str()), (1, ""));
+        assert_eq!(done.err, "threadq: Job 17 is queued (wrong_status)\n");
+    }
+
+    #[test]
+    fn wrong_usage_says_what_is_allowed() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["jobs", "all"], "jobs cannot do with \"all\"; usage: threadq jobs [flags]"),
+            (
+                &["jobs", "--status", "dead"],
+                "--status \"dead\": a status is one of scheduled, queued, processing, retrying, completed, failed, cancelled",
+            ),
+            (&["jobs", "--page", "0"], "--page \"0\": must be a whole number from 1 to 4294967295"),
+            (&["jobs", "--page", "2", "--before", "17"], "--before and --page exclude each other"),
+            (
+                &["jobs", "--before", "0"],
+                "--before \"0\": a job id is a whole number from 1 to 9007199254740991",
+            ),
+            (&["jobs", "--limit", "101"], "--limit \"101\": must be a whole number from 1 to 100"),
+            (&["show"], "show: a word is missing; usage: threadq show ID [flags]"),
+            (&["retry", "01"], "\"01\": a job id is a whole number from 1 to 9007199254740991"),
+            (&["cancel", "../stats"], "\"../stats\": a job id is a whole number from 1 to 9007199254740991"),
+        ];
+        for (args, log_once) in cases {
+            let done = run(args);
+            assert_eq!((done.code, done.out.as_str()), (2, ""), "{args:?}");
+            assert_eq!(done.err, format!("threadq: {log_once}\n"));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The commands, one file each: their flags, their help and what they do.
+
+pub(crate) mod completions;
+pub(crate) mod dlq;
+pub(crate) mod doctor;
+pub(crate) mod enqueue;
+pub(crate) mod health;
+pub(crate) mod help;
+pub(crate) mod jobs;
+pub(crate) mod serve;
+pub(crate) mod stats;
+pub(crate) mod top;

@@ -1,0 +1,255 @@
+//! `threadq stats` and `threadq queues`: how things stand, and pausing a queue.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::cli::args::{Args, Command, JSON, Run, queue_name};
+use crate::cli::client::{Client, percent_encode};
+use crate::cli::error::Error;
+use crate::cli::responses::{QueueView, Queues, ServerView, Stats, short_span, short_time};
+use crate::cli::terminal::console::Console;
+use crate::cli::terminal::style::{of_state, of_status};
+use crate::cli::terminal::table::{Column, cut, whole};
+use crate::job::Status;
+
+pub(crate) static STATS: Command = Command {
+    name: "stats",
+    words: "",
+    about: "Shows how many jobs there are of each status, and the queues and servers.",
+    flags: &[JSON],
+    examples: &["stats", "stats --json"],
+    run: Run::Client(stats),
+};
+
+pub(crate) static QUEUES: Command = Command {
+    name: "queues",
+    words: "[pause|resume NAME]",
+    about: "Lists the queues, or pauses or resumes one. From a paused queue no server takes jobs;\n\
+            it still accepts new ones.",
+    flags: &[JSON],
+    examples: &["queues", "queues pause default", "queues resume default"],
+    run: Run::Client(queues),
+};
+
+fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    args.no_words()?;
+    let answer = client.get("/stats")?;
+    let stats: Stats = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_counts(&stats, console)?;
+        writeln!(console.out)?;
+        write_queues(&stats.queues, console)?;
+        writeln!(console.out)?;
+        write_servers(&stats.servers, console)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 2] = [whole("STATUS").styled(of_status), whole("JOBS")];
+    let rows = Status::ALL.map(|status| {
+        let count = stats.counts.get(status.as_str()).copied().unwrap_or(0);
+        [status.to_string(), count.to_string()]
+    });
+    console.table(&COLUMNS, &rows)
+}
+
+pub(crate) fn write_queues(queues: &[QueueView], console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 4] =
+        [cut("QUEUE"), whole("QUEUED"), whole("STATE").styled(of_state), whole("OLDEST")];
+    if queues.is_empty() {
+        return writeln!(console.out, "no queues");
+    }
+    let rows: Vec<[String; 4]> = queues.iter().map(queue_row).collect();
+    console.table(&COLUMNS, &rows)
+}
+
+fn queue_row(queue: &QueueView) -> [String; 4] {
+    [
+        queue.name.clone(),
+        queue.queued.to_string(),
+        queue.state().to_owned(),
+        queue.oldest_ms.map(short_span).unwrap_or_default(),
+    ]
+}
+
+pub(crate) fn write_servers(servers: &[ServerView], console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 4] =
+        [cut("SERVER"), whole("BUSY"), whole("STARTED (UTC)").extra(), whole("LAST HEARTBEAT").extra()];
+    if servers.is_empty() {
+        return writeln!(console.out, "no servers");
+    }
+    let rows: Vec<[String; 4]> = servers.iter().map(server_row).collect();
+    console.table(&COLUMNS, &rows)
+}
+
+fn server_row(server: &ServerView) -> [String; 4] {
+    [
+        server.id.clone(),
+        format!("{}/{}", server.busy, server.workers),
+        short_time(&server.started_at),
+        format!("{} ago", short_span(server.beat_age_ms)),
+    ]
+}
+
+fn queues(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    match args.words()[..] {
+        [] => list_queues(args, client, console),
+        [verb @ ("pause" | "resume"), name] => switch_queue(verb, name, args, client, console),
+        _ => Err(args.wrong_words()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list_queues(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    let answer = client.get("/queues")?;
+    let Queues { queues } = answer.parse()?;
+    if args.has("json") {
+        console.json(&answer.body)?;
+    } else {
+        write_queues(&queues, console)?;
+    }
+    Ok(())
+}
+
+fn switch_queue(
+    verb: &str,
+    name: &str,
+    args: &Args,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), Error> {
+    let name = queue_name(name).map_err(|allowed| Error::Usage(format!("{name:?}: {allowed}")))?;
+    let answer = client.post(&format!("/queues/{}/{verb}", percent_encode(&name)))?;
+    let queue: QueueView = answer.parse()?;
+    if queue.servers == Some(0) {
+        let jobs = if queue.known == Some(false) { " and no job is in it: is the name right?" } else { "" };
+        console.note(&format!("no server takes from queue {name}{jobs}"));
+    }
+    let line = format!("queue {name} is {}", if queue.paused { "paused" } else { "running" });
+    Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::testing::{FakeServer, run};
+
+    const STATS: &str = r#"{"counts": {"queued": 3, "failed": 1},
+        "queues": [{"name": "default", "queued": 3, "paused": false, "oldest_ms": 185000}],
+        "servers": [{"id": "host-1-ab", "started_at": "2026-11-24T08:00:00.000Z", "workers": 30, "busy": 2, "beat_age_ms": 850}]}"#;
+
+    #[test]
+    fn stats_show_counts_queues_and_servers() {
+        let server = FakeServer::start(&[(200, STATS)]);
+        let done = server.run(&["stats"]);
+        let expected = "\
+STATUS      JOBS
+scheduled   0
+queued      3
+processing  0
+retrying    0
+completed   0
+failed      1
+cancelled   0
+
+QUEUE    QUEUED  STATE    OLDEST
+default  3       running  3 min 5 s
+
+SERVER     BUSY  STARTED (UTC)        LAST HEARTBEAT
+host-1-ab  2/30  2026-11-24 08:00:00  850 ms ago
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /stats");
+    }
+
+    #[test]
+    fn stats_as_json_are_one_line() {
+        let server = FakeServer::start(&[(200, STATS)]);
+        let done = server.run(&["stats", "--json"]);
+        assert_eq!(done.out.lines().count(), 1);
+        assert!(done.out.starts_with(r#"{"counts": {"queued": 3,"#), "{}", done.out);
+    }
+
+    #[test]
+    fn queues_are_listed_paused_and_resumed() {
+        let paused = r#"{"name": "mail", "queued": 0, "paused": true, "oldest_ms": null}"#;
+        let running = r#"{"name": "mail", "queued": 0, "paused": false, "oldest_ms": null}"#;
+        let list = format!(r#"{{"queues": [{paused}]}}"#);
+        let server =
+            FakeServer::start(&[(200, &list), (200, paused), (200, running), (200, r#"{"queues": []}"#)]);
+        let cases: [(&[&str], &str, &str); 4] = [
+            (&["queues"], "GET /queues", "QUEUE  QUEUED  STATE   OLDEST\nmail   0       paused\n"),
+            (&["queues", "pause", "mail"], "POST /queues/mail/pause", "queue mail is paused\n"),
+            (&["queues", "resume", "mail", "--json"], "POST /queues/mail/resume", &format!("{running}\n")),
+            (&["queues"], "GET /queues", "no queues\n"),
+        ];
+        for (args, line, out) in cases {
+            let done = server.run(args);
+            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, ""));
+            assert_eq!(server.request().line, line);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_no_server_takes_from_is_said_to_be_such() {
+        let answer = |state: bool, more: &str| {
+            format!(r#"{{"name": "emial", "queued": 0, "paused": {state}, "oldest_ms": null, {more}}}"#)
+        };
+        let typo = "threadq: no server takes from queue emial and no job is in it: is the name right?\n";
+        let cases = [
+            ("pause", answer(true, r#""servers": 0, "known": false"#), "queue emial is paused\n", typo),
+            ("resume", answer(false, r#""servers": 0, "known": false"#), "queue emial is running\n", typo),
+            (
+                "pause",
+                answer(true, r#""servers": 0"#),
+                "queue emial is paused\n",
+                "threadq: no server takes from queue emial\n",
+            ),
+            ("pause", answer(true, r#""servers": 1"#), "queue emial is paused\n", ""),
+        ];
+        for (verb, answer, out, err) in cases {
+            let server = FakeServer::start(&[(200, &answer)]);
+            let done = server.run(&["queues", verb, "emial"]);
+            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, err), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_no_server_takes_from_is_not_running() {
+        let queue = |name: &str, paused: bool, servers: u32| {
+            format!(
+                r#"{{"name": "{name}", "queued": 1, "paused": {paused}, "oldest_ms": 1000, "servers": {servers}}}"#
+            )
+        };
+        let queues = [queue("a", false, 2), queue("b", true, 1), queue("c", false, 0), queue("d", true, 0)];
+        let server = FakeServer::start(&[(200, &format!(r#"{{"queues": [{}]}}"#, queues.join(", ")))]);
+        let expected = "\
+QUEUE  QUEUED  STATE              OLDEST
+a      1       running            1 s
+b      1       paused             1 s
+c      1       no server          1 s
+d      1       paused, no server  1 s
+";
+        assert_eq!(server.run(&["queues"]).out, expected);
+    }
+
+    #[test]
+    fn wrong_usage_says_what_is_allowed() {
+        let usage = "usage: threadq queues [pause|resume NAME] [flags]";
+        let cases: &[(&[&str], String)] = &[
+            (&["queues", "pause"], format!("queues cannot do with \"pause\"; {usage}")),
+            (&["queues", "stop", "mail"], format!("queues cannot do with \"stop mail\"; {usage}")),
+            (
+                &["queues", "pause", "a/b"],
+                "\"a/b\": a queue's name must be 1 to 64 of A-Z a-z 0-9 _ . -".to_owned(),
+            ),
+            (&["stats", "now"], "stats cannot do with \"now\"; usage: threadq stats [flags]".to_owned()),
+        ];
+        for (args, log_once) in cases {
+            let done = run(args);
+            assert_eq!((done.code, done.err), (2, format!("threadq: {log_once}\n")), "{args:?}");
+        }
+    }
+}

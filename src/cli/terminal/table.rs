@@ -1,0 +1,260 @@
+//! Plain tables: a title line, aligned columns, cut to the width of the terminal.
+
+use std::io::{self, Write};
+
+use crate::cli::terminal::style::Style;
+use crate::logging::escape::escape;
+
+/// Between two columns.
+const GAP: &str = "  ";
+/// A column is not cut below this, however narrow the terminal.
+const LEAST_WIDTH: usize = 6;
+/// Others are left out before a column is cut below this.
+const USEFUL_WIDTH: usize = 10;
+
+/// A column of a table.
+pub(crate) struct Column {
+    title: &'static str,
+    /// Whether a long value may lose its end while others are whole.
+    may_cut: bool,
+    /// Whether a terminal that is too narrow for all of them does without it.
+    is_extra: bool,
+    style: fn(&str) -> Option<Style>,
+}
+
+impl Column {
+    /// The same column, left out where there is no room for it.
+    pub(crate) const fn extra(self) -> Column {
+        Column { is_extra: true, ..self }
+    }
+
+    /// The least that is of use, if its longest value takes so much.
+    fn least(&self, width: usize) -> usize {
+        if self.may_cut { width.min(USEFUL_WIDTH) } else { width }
+    }
+
+    /// The same column, with its values in the style that this gives for each.
+    pub(crate) const fn styled(self, style: fn(&str) -> Option<Style>) -> Column {
+        Column { style, ..self }
+    }
+}
+
+/// What a table has to fit.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    /// How many columns of a terminal a line may take.
+    pub width: usize,
+    /// Whether the terminal has colours.
+    pub colours: bool,
+}
+
+/// A column whose values are shown whole where the terminal is wide enough.
+pub(crate) const fn whole(title: &'static str) -> Column {
+    Column { title, may_cut: false, is_extra: false, style: |_| None }
+}
+
+/// A column whose values lose their end if there is no room.
+pub(crate) const fn cut(title: &'static str) -> Column {
+    Column { title, may_cut: true, is_extra: false, style: |_| None }
+}
+
+/// Writes rows under the titles of their columns, in lines that fit where that is possible.
+pub(crate) fn write_table<const N: usize>(
+    out: &mut dyn Write,
+    look: Look,
+    columns: &[Column; N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
+    let titles = columns.each_ref().map(|column| column.title.to_owned());
+    let lines: Vec<[String; N]> = std::iter::once(&titles).chain(rows).map(escape_all).collect();
+    let mut widths: [usize; N] =
+        std::array::from_fn(|i| lines.iter().map(|line| length(&line[i])).max().unwrap_or(0));
+    let shown = choose(&widths, columns, look.width);
+    shrink(&mut widths, &shown, columns, look.width);
+    for (number, line) in lines.iter().enumerate() {
+        let cell = |&i: &usize| {
+            let style = if number == 0 { Some(Style::Bold) } else { (columns[i].style)(&line[i]) };
+            let (text, filling) = fit(&line[i], widths[i]);
+            match style.filter(|_| look.colours) {
+                Some(style) => style.paint(&text) + &filling,
+                None => text + &filling,
+            }
+        };
+        let cells: Vec<String> = shown.iter().map(cell).collect();
+        writeln!(out, "{}", cells.join(GAP).trim_end())?;
+    }
+    Ok(())
+}
+
+fn escape_all<const N: usize>(cells: &[String; N]) -> [String; N] {
+    cells.each_ref().map(|cell| escape(cell))
+}
+
+/// How many columns of a terminal the text takes.
+pub(crate) fn length(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// Characters of East Asian scripts and emoji take two columns, combining ones none.
+fn columns_of(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}'
+        | '\u{200b}'..='\u{200d}'
+        | '\u{20d0}'..='\u{20ff}'
+        | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// The columns that there is room for, one after the other left out, the last one first.
+fn choose(widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    loop {
+        let least: usize = shown.iter().map(|&i| columns[i].least(widths[i])).sum();
+        match shown.iter().rposition(|&i| columns[i].is_extra) {
+            Some(place) if least + gaps(&shown) > width => shown.remove(place),
+            _ => return shown,
+        };
+    }
+}
+
+fn gaps(shown: &[usize]) -> usize {
+    GAP.len() * shown.len().saturating_sub(1)
+}
+
+/// Takes from the widest column that may be cut until the line fits; on a terminal too narrow for that, from any but
+/// the first, where the id is, the last one first.
+fn shrink(widths: &mut [usize], shown: &[usize], columns: &[Column], width: usize) {
+    while shown.iter().map(|&i| widths[i]).sum::<usize>() + gaps(shown) > width {
+        let widest = shown
+            .iter()
+            .copied()
+            .filter(|&i| columns[i].may_cut && widths[i] > LEAST_WIDTH.max(length(columns[i].title)))
+            .max_by_key(|&i| widths[i]);
+        let last = || shown.iter().skip(1).copied().rfind(|&i| widths[i] > LEAST_WIDTH);
+        match widest.or_else(last) {
+            Some(i) => widths[i] -= 1,
+            None => return,
+        }
+    }
+}
+
+/// The text, cut with a mark where it is too long, and the spaces that fill it up to this width.
+fn fit(text: &str, width: usize) -> (String, String) {
+    let text = cut_to(text, width);
+    let filling = " ".repeat(width.saturating_sub(length(&text)));
+    (text, filling)
+}
+
+/// The text in at most this width; a mark stands for what was cut.
+pub(crate) fn cut_to(text: &str, width: usize) -> String {
+    if length(text) <= width {
+        return text.to_owned();
+    }
+    let mut room = width.saturating_sub(1);
+    let kept = text.chars().take_while(|&c| {
+        let fits = columns_of(c) <= room;
+        room = room.saturating_sub(columns_of(c));
+        fits
+    });
+    kept.chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [whole("ID"), cut("TYPE").styled(red_x), cut("ERROR")];
+
+    fn red_x(text: &str) -> Option<Style> {
+        (text == "x").then_some(Style::Red)
+    }
+
+    fn table(width: usize, rows: &[[&str; 3]]) -> String {
+        look_at(Look { width, colours: false }, rows)
+    }
+
+    fn look_at(look: Look, rows: &[[&str; 3]]) -> String {
+        let rows: Vec<[String; 3]> = rows.iter().map(|row| row.map(str::to_owned)).collect();
+        let mut out = Vec::new();
+        write_table(&mut out, look, &COLUMNS, &rows).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colour() {
+        let rows = [["1", "Encode Video", "bad"], ["1000", "x", "b"]];
+        let text = look_at(Look { width: 80, colours: true }, &rows);
+        assert!(text.contains("1000  \x1b[31mx\x1b[0m             b\n"), "{text:?}");
+        assert!(text.starts_with("\x1b[1mID\x1b[0m    \x1b[1mTYPE\x1b[0m"), "{text:?}");
+        let plain = text.replace("\x1b[31m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
+        assert_eq!(plain, table(80, &rows));
+    }
+
+    #[test]
+    fn wide_characters_are_counted_by_the_columns_they_take() {
+        let text = table(24, &[["1", "日本語", &"日".repeat(20)], ["2", "e\u{301}", "b"]]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "1   日本語  日日日日日…");
+        assert_eq!(lines[2], "2   e\u{301}       b");
+        assert!(lines.iter().all(|line| length(line) <= 24), "{text}");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let text = table(80, &[["1", "Encode Video", "bad"], ["1000", "x", ""]]);
+        assert_eq!(text, "ID    TYPE          ERROR\n1     Encode Video  bad\n1000  x\n");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_an_id_never() {
+        let long = "e".repeat(500);
+        let text = table(40, &[["1764000000000123", "Größe", &long]]);
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.starts_with("1764000000000123  Größe  eee"), "{line}");
+        assert!(line.ends_with('…'), "{line}");
+        assert_eq!(line.chars().count(), 40);
+    }
+
+    #[test]
+    fn a_terminal_too_narrow_still_shows_ids() {
+        let text = table(5, &[["1764000000000123", "Encode Video", "boom boom boom"]]);
+        assert!(text.contains("1764000000000123  Encod…  boom …"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_does_without_what_can_be_looked_up() {
+        const COLUMNS: [Column; 4] =
+            [whole("ID"), cut("QUEUE").extra(), whole("CREATED").extra(), cut("ERROR")];
+        let row = ["1764000000000123", "emails", "2026-11-24 08:00:00", "no space is left on the disk"];
+        let titles = |width| {
+            let mut out = Vec::new();
+            write_table(&mut out, Look { width, colours: false }, &COLUMNS, &[row.map(str::to_owned)])
+                .unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.lines().all(|line| length(line) <= width), "{text}");
+            text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(titles(80), "ID QUEUE CREATED ERROR");
+        assert_eq!(titles(57), "ID QUEUE CREATED ERROR");
+        assert_eq!(titles(56), "ID QUEUE ERROR");
+        assert_eq!(titles(36), "ID QUEUE ERROR");
+        assert_eq!(titles(35), "ID ERROR");
+    }
+
+    #[test]
+    fn a_value_cannot_break_its_line() {
+        let text = table(80, &[["1", "a\nb", "\x1b[2J"]]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The engine: the threads that take jobs from the queue, run them and store their outcomes. One file per thread:
+//! `fetcher`, `worker`, `committer`, `heartbeat`, `reaper`, `scheduler`, `janitor`, `reporter`.
+//!
+//! The threads share these: the [in-flight jobs](in_flight), the [membership](membership) of this server in its
+//! namespace, the [order of takes](turns), the [metrics] and the [shutdown] signal. [`group_commit`] stores submissions;
+//! [`liveness`] checks the engine from outside.
+
+pub mod committer;
+pub mod fetcher;
+pub mod group_commit;
+pub mod heartbeat;
+pub mod in_flight;
+pub mod janitor;
+pub mod liveness;
+pub mod membership;
+pub mod metrics;
+pub mod reaper;
+pub mod reporter;
+pub mod scheduler;
+pub mod shutdown;
+pub mod turns;
+pub mod worker;

@@ -1,0 +1,498 @@
+//! The program's logger: one line per record on stderr, as text or JSON. In JSON a record's job, type, attempt and server
+//! are fields of their own.
+//!
+//! A line is made before the lock is taken, so that a message that panics while it is printed leaves the logger usable, and
+//! goes out in one write. What a client or a job put into a message cannot start another line. A line that cannot be
+//! written is dropped and counted: a full disk, a closed pipe or one that nobody reads changes no job's fate. Programs that
+//! use the library bring a logger of their own.
+//!
+//! Panics are lines too. What the system itself says in the instant in which the process ends (a stack that overflowed, a
+//! panic while another one is cleaned up) is not: nothing of the program runs any more.
+
+pub(crate) mod escape;
+pub mod job_fields;
+pub mod once;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use serde::Serialize;
+use simplelog::{CombinedLogger, SharedLogger};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Time, level and message.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// RFC 3339 in UTC, with milliseconds.
+const TIME: &[BorrowedFormatItem] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// How long a line waits for a reader that is behind. Whoever logs waits with it, and others for their turn.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// A pipe that can be written to takes so much at once (`PIPE_BUF` of Linux).
+const PIECE: usize = 4096;
+
+/// Has all log records of this level and above written to stderr.
+///
+/// Of other crates only warnings and errors are shown. At `debug` and `trace` each line names the module it comes from.
+/// Does nothing if the process has a logger already.
+pub fn init(format: LogFormat, level: LevelFilter) {
+    let logger = LineLogger { format, level, out: Mutex::new(Out::new(Stderr { is_stuck: false })) };
+    // The only error: there is a logger, and whoever installed it meant it.
+    let _ = CombinedLogger::init(vec![Box::new(logger)]);
+}
+
+/// Has all panics logged from now on, with a backtrace where `RUST_BACKTRACE` asks for one.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let message = info.payload_as_str().unwrap_or("(no message)");
+        let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => {
+                log::error!("thread {name} panicked{place}: {message}\n{backtrace}")
+            }
+            _ => log::error!("thread {name} panicked{place}: {message}"),
+        }
+    }));
+}
+
+struct LineLogger<W> {
+    format: LogFormat,
+    level: LevelFilter,
+    out: Mutex<Out<W>>,
+}
+
+/// Where the lines go.
+struct Out<W> {
+    to: W,
+    /// Lines that could not be written since the last one that was.
+    lost: u64,
+    /// The last one was written in part.
+    is_torn: bool,
+}
+
+impl<W: Write> Out<W> {
+    fn new(to: W) -> Out<W> {
+        Out { to, lost: 0, is_torn: false }
+    }
+
+    fn put(&mut self, line: &str) -> io::Result<()> {
+        let mut left = line.as_bytes();
+        while !left.is_empty() {
+            match self.to.write(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => left = &left[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.is_torn = !left.is_empty();
+        }
+        Ok(())
+    }
+}
+
+/// Stderr, which refuses what it would have to wait long for.
+struct Stderr {
+    /// The last write waited in vain: the next ones don't wait, until something is taken again.
+    is_stuck: bool,
+}
+
+impl Stderr {
+    /// Whether something can be written now, or soon.
+    fn is_ready(&self) -> bool {
+        let patience = if self.is_stuck { Duration::ZERO } else { PATIENCE };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        let stderr = io::stderr();
+        loop {
+            match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout)) {
+                Ok(ready) => return ready > 0,
+                Err(Errno::INTR) => {}
+                // Where that cannot be asked, the write itself will tell.
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_stuck = !self.is_ready();
+        if self.is_stuck {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        io::stderr().write(&bytes[..bytes.len().min(PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: Write + Send> LineLogger<W> {
+    /// Whether a record is for the operator. r2d2 reports every failed connection as an error, many times per outage;
+    /// the queue itself says once that Redis is away.
+    fn wants(&self, metadata: &Metadata) -> bool {
+        let target = metadata.target();
+        let is_own = target == "threadq" || target.starts_with("threadq::");
+        let is_pool = target == "r2d2" || target.starts_with("r2d2::");
+        metadata.level() <= self.level
+            && (is_own || metadata.level() <= Level::Warn)
+            && (!is_pool || self.shows_modules())
+    }
+
+    fn shows_modules(&self) -> bool {
+        self.level >= LevelFilter::Debug
+    }
+
+    fn line(&self, record: &Record, time: OffsetDateTime) -> String {
+        // Unlike `to_string`, this doesn't panic over a `Display` that gives an error: what it wrote so far is kept.
+        let mut message = String::new();
+        let _ = write!(message, "{}", record.args());
+        self.line_of(record, &message, time)
+    }
+
+    fn line_of(&self, record: &Record, message: &str, time: OffsetDateTime) -> String {
+        let time = time.format(TIME).unwrap_or_default();
+        let module = self.shows_modules().then(|| record.target());
+        match self.format {
+            LogFormat::Text => text_line(&time, record.level(), module, message),
+            LogFormat::Json => json_line(&time, record, module, message),
+        }
+    }
+
+    /// Says how many lines are missing; on a line of its own.
+    fn line_of_loss(&self, out: &Out<W>, time: OffsetDateTime) -> String {
+        let message = format!("{} log lines before this one could not be written", out.lost);
+        let record = Record::builder().level(Level::Warn).target(module_path!()).build();
+        let line = self.line_of(&record, &message, time);
+        if out.is_torn { format!("\n{line}") } else { line }
+    }
+}
+
+fn text_line(time: &str, level: Level, module: Option<&str>, message: &str) -> String {
+    let module = module.map(|module| format!("[{}] ", escaped(module))).unwrap_or_default();
+    format!("{time} {level:<5} {module}{}\n", escaped(message))
+}
+
+/// What a record says of a job beside its message. Fields of other crates have no place in a line.
+#[derive(Serialize, Default)]
+struct Fields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<u64>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let text = || value.to_borrowed_str().map(str::to_owned);
+        match key.as_str() {
+            "job" => self.job = value.to_u64(),
+            "type" => self.kind = text(),
+            "attempt" => self.attempt = value.to_u64(),
+            "server" => self.server = text(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn json_line(time: &str, record: &Record, module: Option<&str>, message: &str) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: &'a str,
+        level: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        module: Option<&'a str>,
+        message: &'a str,
+        #[serde(flatten)]
+        fields: Fields,
+    }
+    let level = record.level().as_str().to_ascii_lowercase();
+    let mut fields = Fields::default();
+    let _ = record.key_values().visit(&mut fields);
+    let line = Line { time, level: &level, module, message, fields };
+    let json = serde_json::to_string(&line).unwrap_or_default();
+    // JSON leaves most of them as they are, but people look at such lines in terminals too. All stand in strings.
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_unsafe_to_show(c) {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// The text with every character written out that could break the line, drive a terminal or turn the reading direction.
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe_to_show(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Control characters, line and paragraph separators, and what switches between left-to-right and right-to-left.
+pub(crate) fn is_unsafe_to_show(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+impl<W: Write + Send> Log for LineLogger<W> {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.wants(metadata)
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.wants(record.metadata()) {
+            return;
+        }
+        let time = OffsetDateTime::now_utc();
+        let line = self.line(record, time);
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if out.lost > 0 {
+            let loss = self.line_of_loss(&out, time);
+            if out.put(&loss).is_ok() {
+                out.lost = 0;
+            }
+        }
+        if out.lost > 0 || out.put(&line).is_err() {
+            out.lost += 1;
+        }
+    }
+
+    fn flush(&self) {
+        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).to.flush();
+    }
+}
+
+impl<W: Write + Send + 'static> SharedLogger for LineLogger<W> {
+    fn level(&self) -> LevelFilter {
+        self.level
+    }
+
+    fn config(&self) -> Option<&simplelog::Config> {
+        None
+    }
+
+    fn as_log(self: Box<Self>) -> Box<dyn Log> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use time::macros::datetime;
+
+    fn logger(format: LogFormat, level: LevelFilter) -> LineLogger<Vec<u8>> {
+        LineLogger { format, level, out: Mutex::new(Out::new(Vec::new())) }
+    }
+
+    fn send<W: Write + Send>(logger: &LineLogger<W>, level: Level, target: &str, message: impl fmt::Display) {
+        logger.log(&Record::builder().level(level).target(target).args(format_args!("{message}")).build());
+    }
+
+    fn written(logger: LineLogger<Vec<u8>>) -> String {
+        String::from_utf8(logger.out.into_inner().unwrap().to).unwrap()
+    }
+
+    fn line(logger: &LineLogger<Vec<u8>>, message: &str) -> String {
+        let args = format_args!("{message}");
+        let record =
+            Record::builder().level(Level::Info).target("threadq::engine::fetcher").args(args).build();
+        logger.line(&record, datetime!(2026-11-24 08:00:00.123456 UTC))
+    }
+
+    #[test]
+    fn a_text_line_is_time_level_and_message() {
+        let at_info = line(&logger(LogFormat::Text, LevelFilter::Info), "redis is back");
+        assert_eq!(at_info, "2026-11-24T08:00:00.123Z INFO  redis is back\n");
+        let at_debug = line(&logger(LogFormat::Text, LevelFilter::Debug), "redis is back");
+        assert_eq!(at_debug, "2026-11-24T08:00:00.123Z INFO  [threadq::engine::fetcher] redis is back\n");
+    }
+
+    #[test]
+    fn a_json_line_is_an_object() {
+        let at_info = line(&logger(LogFormat::Json, LevelFilter::Info), "redis is \"back\"");
+        let expected =
+            r#"{"time":"2026-11-24T08:00:00.123Z","level":"info","message":"redis is \"back\""}"#.to_owned();
+        assert_eq!(at_info, expected + "\n");
+        let at_debug = line(&logger(LogFormat::Json, LevelFilter::Debug), "x");
+        assert!(at_debug.contains(r#""module":"threadq::engine::fetcher""#));
+    }
+
+    #[test]
+    fn what_a_record_is_about_are_fields_of_a_json_line() {
+        let logger = logger(LogFormat::Json, LevelFilter::Info);
+        let fields: [(&str, Value); 6] = [
+            ("job", Value::from(1_764_000_000_000_123_u64)),
+            ("type", Value::from("a \"b\"\u{2028}")),
+            ("attempt", Value::from(2)),
+            ("server", Value::from("host-1-ab")),
+            // A crate that names its own fields so must not make a line that has one twice.
+            ("message", Value::from("x")),
+            ("time", Value::from(1)),
+        ];
+        let record = Record::builder().key_values(&fields).args(format_args!("failed")).build();
+        let line = logger.line(&record, datetime!(2026-11-24 08:00:00 UTC));
+        let expected = concat!(
+            r#"{"time":"2026-11-24T08:00:00.000Z","level":"info","message":"failed","#,
+            r#""job":1764000000000123,"type":"a \"b\"\u2028","attempt":2,"server":"host-1-ab"}"#,
+            "\n"
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn no_message_breaks_its_line_or_reaches_the_terminal() {
+        let logger = logger(LogFormat::Text, LevelFilter::Info);
+        let text = line(&logger, "a\nb\r\tc\u{1b}[31m\u{0}\u{7f}\u{9b}\u{2028}\u{202e}é\u{fffd}");
+        let message = r"a\nb\r\tc\u{1b}[31m\u{0}\u{7f}\u{9b}\u{2028}\u{202e}é�";
+        assert_eq!(text, format!("2026-11-24T08:00:00.123Z INFO  {message}\n"));
+    }
+
+    #[test]
+    fn any_message_is_one_line_and_comes_back_from_json() {
+        let (text, json) =
+            (logger(LogFormat::Text, LevelFilter::Info), logger(LogFormat::Json, LevelFilter::Info));
+        let mut random = fastrand::Rng::with_seed(21);
+        for _ in 0..5_000 {
+            let message: String = (0..random.usize(0..20))
+                .map(|_| match random.u8(..3) {
+                    0 => random.char(..),
+                    1 => random.char('\0'..'\u{a0}'),
+                    _ => random.char('\u{2000}'..'\u{2070}'),
+                })
+                .collect();
+            let line_of_text = line(&text, &message);
+            assert_eq!(line_of_text.chars().filter(|c| is_unsafe_to_show(*c)).collect::<String>(), "\n");
+            let line_of_json = line(&json, &message);
+            assert_eq!(line_of_json.chars().filter(|c| is_unsafe_to_show(*c)).collect::<String>(), "\n");
+            let value: serde_json::Value = serde_json::from_str(&line_of_json).unwrap();
+            assert_eq!(value["message"], message);
+        }
+    }
+
+    #[test]
+    fn other_crates_are_heard_from_warnings_on_and_the_pool_only_when_debugging() {
+        let shown = |level, target| {
+            let logger = logger(LogFormat::Text, level);
+            for record in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+                send(&logger, record, target, "x");
+            }
+            written(logger).lines().count()
+        };
+        assert_eq!(shown(LevelFilter::Info, "threadq"), 3);
+        assert_eq!(shown(LevelFilter::Trace, "threadq::gate"), 5);
+        assert_eq!(shown(LevelFilter::Off, "threadq"), 0);
+        assert_eq!(shown(LevelFilter::Trace, "ureq"), 2);
+        assert_eq!(shown(LevelFilter::Error, "ureq"), 1);
+        assert_eq!(shown(LevelFilter::Info, "threadqueue"), 2);
+        assert_eq!(shown(LevelFilter::Info, "r2d2"), 0);
+        assert_eq!(shown(LevelFilter::Debug, "r2d2"), 2);
+    }
+
+    /// Takes so many bytes, and no more until it is given room again.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.room);
+            if length == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.room -= length;
+            self.taken.extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_dropped_and_counted() {
+        let out = Out::new(Narrow { taken: Vec::new(), room: 45 });
+        let logger = LineLogger { format: LogFormat::Text, level: LevelFilter::Info, out: Mutex::new(out) };
+        for message in ["one", "two", "three"] {
+            send(&logger, Level::Info, "threadq", message);
+        }
+        logger.flush();
+        // The second one was cut in its middle.
+        logger.out.lock().unwrap().to.room = 1000;
+        for message in ["four", "five"] {
+            send(&logger, Level::Info, "threadq", message);
+        }
+        let text = String::from_utf8(logger.out.into_inner().unwrap().to.taken).unwrap();
+        let messages: Vec<&str> = text.lines().map(|line| line.get(31..).unwrap_or(line)).collect();
+        assert_eq!(messages[0], "one", "{text}");
+        assert!(messages[1].starts_with("20"), "{text}");
+        let loss = "2 log lines before this one could not be written";
+        assert_eq!(messages[2..], [loss, "four", "five"], "{text}");
+    }
+
+    struct Failing;
+
+    impl fmt::Display for Failing {
+        fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("so far").and(Err(fmt::Error))
+        }
+    }
+
+    struct Panicking;
+
+    impl fmt::Display for Panicking {
+        fn fmt(&self, _: &mut fmt::Formatter) -> fmt::Result {
+            panic!("on purpose")
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_printed_leaves_the_logger_usable() {
+        let logger = logger(LogFormat::Text, LevelFilter::Info);
+        let panicked =
+            catch_unwind(AssertUnwindSafe(|| send(&logger, Level::Info, "threadq", Panicking))).is_err();
+        assert!(panicked);
+        send(&logger, Level::Info, "threadq", Failing);
+        send(&logger, Level::Info, "threadq", "after");
+        let text = written(logger);
+        assert!(text.contains("so far\n") && text.ends_with("after\n"), "{text}");
+    }
+}
