@@ -1,9 +1,9 @@
 //! What the program takes: disk, memory, threads, and of Redis.
 
 mod common;
-#[path = "../tests/common/crowd.rs"]
+#[path = "../tests/common/slow_clients.rs"]
 #[allow(dead_code)]
-mod crowd;
+mod slow_clients;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -88,10 +88,11 @@ fn worst(redis: &mut BenchRedis) {
     });
     phase("a crowd of hostile clients", &|| {
         let part = clients / 4;
-        let sizes = crowd::Sizes { idle: part, slow_heads: part, slow_bodies: part, never_reading: part };
-        let mut crowd = crowd::Crowd::gather(addr, sizes);
+        let sizes =
+            slow_clients::Sizes { idle: part, slow_heads: part, slow_bodies: part, never_reading: part };
+        let mut crowd = slow_clients::Crowd::gather(addr, sizes);
         while crowd.go_on() > 0 {
-            std::thread::sleep(crowd::ROUND);
+            std::thread::sleep(slow_clients::ROUND);
         }
         format!("the slow ones gone after {:.0} s", crowd.longest_stay().as_secs_f64())
     });

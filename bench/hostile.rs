@@ -43,7 +43,7 @@ fn main() {
         let crowd = scope.spawn(|| {
             let mut crowd = Crowd::gather(server.addr(), sizes);
             while crowd.go_on() > 0 {
-                std::thread::sleep(crowd::ROUND);
+                std::thread::sleep(slow_clients::ROUND);
             }
             is_over.store(true, SeqCst);
             crowd.longest_stay()

@@ -6,7 +6,6 @@
 
 pub mod api;
 pub mod audit;
-pub mod crowd;
 pub mod dir;
 pub mod fleet;
 pub mod http;
@@ -16,16 +15,17 @@ pub mod redis;
 pub mod resp;
 pub mod server;
 pub mod signal;
+pub mod slow_clients;
 pub mod wait;
 
 pub use api::{Api, STATUSES};
 pub use audit::{Outcomes, audit, wait_until_quiet};
-pub use crowd::{Crowd, Sizes};
 pub use dir::TempDir;
 pub use fleet::Supervisor;
 pub use http::Reply;
 pub use redis::TestRedis;
 pub use server::{Finished, Launched, ServerBuilder, TestServer};
+pub use slow_clients::{Crowd, Sizes};
 pub use wait::{LIMIT, eventually, holds_for, until_some};
 
 pub use serde_json::{Value, json};

@@ -5,9 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accessibility;
 mod actions;
 mod browser;
-mod everybody;
 mod figures;
 mod files;
 mod pages;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use threadq::internals::queue::{Filter, Position, ServerId, Settled, Suspects, Taken};
 use threadq::job::{JobId, Status};
 
-use crate::place::{Place, buried, completed, ids, in_progress, retried};
+use crate::fixture::{Place, buried, completed, ids, in_progress, retried};
 
 /// What the scripts read of a record, besides the status.
 const FIELDS: [&str; 9] = [

@@ -5,8 +5,8 @@ use std::time::Duration;
 use threadq::internals::queue::{Cancelled, Changed, Error, Settled, Suspects};
 use threadq::job::{NewJob, Status};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 #[test]
 fn everything_but_a_submission_goes_on_while_redis_is_full() {

@@ -1,13 +1,13 @@
 //! The guards in the Lua scripts, each with what it is to be replaced by: without any one of them some test must fail.
 //! A condition that is no guard is named with the reason, so that a new one cannot be forgotten.
 //!
-//! A test run whose environment names a guard in `THREADQ_WITHOUT_GUARD` runs without it: `wire.rs` changes the script
+//! A test run whose environment names a guard in `THREADQ_WITHOUT_GUARD` runs without it: `lua_proxy.rs` changes the script
 //! on its way to Redis. `every_guard_is_needed` runs all tests once for each guard and prints what noticed;
 //! `THREADQ_GUARDS` names a part of the table (`take:`).
 
 use std::process::Command;
 
-use crate::place::Place;
+use crate::fixture::Place;
 
 /// Another text in a script.
 #[derive(Clone, Copy)]

@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 use threadq::internals::queue::{Changed, Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
 use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 #[test]
 fn every_filter_counts_exactly_over_all_states() {

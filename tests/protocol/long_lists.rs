@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use threadq::internals::queue::{Policy, QueueInfo, Refused, Share, Suspects};
 use threadq::job::{JobId, NewJob, Status};
 
-use crate::place::*;
-use crate::sound::{assert_sound, find_strays};
+use crate::fixture::*;
+use crate::invariants::{assert_sound, find_strays};
 
 /// Longer than a list that is searched.
 const LONG: usize = 2_100;

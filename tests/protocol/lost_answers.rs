@@ -9,9 +9,9 @@ use threadq::internals::membership::Membership;
 use threadq::internals::queue::{Cancelled, Changed, Error, Idempotency, Queue, Settled, Suspects};
 use threadq::job::Status;
 
-use crate::place::*;
-use crate::sound::assert_sound;
-use crate::wire::Loses;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
+use crate::lua_proxy::Loses;
 
 /// Makes a call on a connection that breaks at the next use of this script.
 #[track_caller]

@@ -8,24 +8,24 @@
 #![allow(clippy::unwrap_used)]
 
 mod damaged;
-mod ending;
 mod explorer;
+mod finishing;
+mod fixture;
 mod full;
 mod guards;
+mod invariants;
 mod listing;
 mod long_lists;
 mod lost_answers;
-mod mending;
-mod place;
+mod lua_proxy;
 mod random;
 mod redis_server;
+mod repair;
 #[path = "../common/resp.rs"]
 mod resp;
 mod rights;
 mod settling;
-mod sound;
 mod starting;
 mod submitting;
 mod suspects;
 mod taking_over;
-mod wire;

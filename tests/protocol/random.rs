@@ -13,8 +13,8 @@ use threadq::internals::queue::{
 };
 use threadq::job::{JobId, NewJob, Start, Status};
 
-use crate::place::*;
-use crate::sound::{assert_sound, find_strays};
+use crate::fixture::*;
+use crate::invariants::{assert_sound, find_strays};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

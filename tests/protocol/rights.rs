@@ -3,8 +3,8 @@
 use threadq::internals::queue::{Error, Queue, Suspects};
 use threadq::job::{JobId, NewJob};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 /// The commands that SECURITY.md grants, as the tests of the whole program hold them against the scripts.
 fn commands() -> Vec<&'static str> {

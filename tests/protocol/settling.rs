@@ -5,8 +5,8 @@ use std::time::Duration;
 use threadq::internals::queue::{Settled, Settlement, Suspects, Verdict};
 use threadq::job::Status;
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 #[test]
 fn a_late_result_changes_nothing_while_someone_else_runs_the_job() {

@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 use threadq::internals::queue::{Fenced, Fetched, Settled, Share, Suspects};
 use threadq::job::{JobId, Status};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 #[test]
 fn jobs_start_in_the_order_of_submission() {

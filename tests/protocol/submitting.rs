@@ -8,8 +8,8 @@ use threadq::job::{JobId, NewJob, Start, Status};
 use serde_json::value::RawValue;
 use threadq::internals::queue::{Settlement, Verdict};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 fn keyed(key: &str) -> NewJob {
     NewJob { unique_key: Some(key.to_owned()), ..NewJob::new("t") }

@@ -3,8 +3,8 @@
 use threadq::internals::queue::{Charged, ServerId, Settled, Share, Suspects};
 use threadq::job::{JobId, Status};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 const LIST: &str = "work_queue:default:suspects";
 
@@ -313,7 +313,7 @@ fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     // The request of its second step is lost, and nobody sends it again.
     let reaper = place.another_queue();
     let observed = place.beat_value(&a).unwrap();
-    place.wire.lose("reclaim", crate::wire::Loses::Answer);
+    place.wire.lose("reclaim", crate::lua_proxy::Loses::Answer);
     assert!(reaper.reclaim(a.as_str(), &observed, MAX_CRASHES).is_err());
     assert_eq!(place.list(&in_progress(&a)), [suspect.to_string()]);
     assert_sound(&place);

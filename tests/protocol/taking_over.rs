@@ -7,8 +7,8 @@ use threadq::internals::membership::Membership;
 use threadq::internals::queue::{Fenced, Settled, Suspects};
 use threadq::job::{ErrorKind, JobId, Status};
 
-use crate::place::*;
-use crate::sound::assert_sound;
+use crate::fixture::*;
+use crate::invariants::assert_sound;
 
 /// Errors as they are told: attempt, start, kind.
 fn errors(place: &Place, id: JobId) -> Vec<(u32, Option<u64>, ErrorKind)> {

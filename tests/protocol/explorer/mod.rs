@@ -21,8 +21,8 @@ mod world;
 
 use threadq::job::Status;
 
+use crate::fixture::long_lists;
 use crate::guards::{Change, Guard};
-use crate::place::long_lists;
 use rules::Limits;
 use search::{Violation, explore};
 use step::{Job, Step, What};

@@ -20,10 +20,10 @@ use super::Scenario;
 use super::step::{Job, Name, What};
 use super::store::{Snapshot, Store};
 use super::view::{View, WORK};
+use crate::fixture::{NO_LIMIT, buried, completed, open_queue, released, retried, shares};
 use crate::guards::Change;
-use crate::place::{NO_LIMIT, buried, completed, open_queue, released, retried, shares};
+use crate::lua_proxy::Wire;
 use crate::redis_server::RedisServer;
-use crate::wire::Wire;
 
 /// The first id; the second follows. Beyond what the clock would give, so that ids are always the same.
 const FIRST_ID: u64 = 9_000_000_000_000_001;

@@ -1,0 +1,137 @@
+//! Every step of the protocol, interrupted: between a real server and its Redis the connection breaks before, after, and
+//! in the middle of the answer of every command. For each of these points the table says what is in Redis then and what
+//! it comes to; the doctor finds nothing wrong in between and at the end, and no job is lost or done too often.
+//!
+//! `THREADQ_CUTS` plays only the rows that contain it (`settle`).
+
+mod client_calls;
+mod doctor;
+mod fixture;
+mod jobs;
+mod proxy;
+mod servers;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::thread;
+
+use fixture::{Stage, Step};
+use proxy::Cut;
+
+/// Most of a play is waiting.
+const AT_A_TIME: usize = 12;
+/// How often a row is played on a machine that is too slow.
+const TRIES: usize = 6;
+
+fn table() -> impl Iterator<Item = &'static Step> {
+    // Those that take longest first.
+    [doctor::STEPS, servers::STEPS, jobs::STEPS, client_calls::STEPS].into_iter().flatten()
+}
+
+fn name(step: &Step, cut: Cut) -> String {
+    format!("{} ({}) cut {cut:?}", step.command, step.of)
+}
+
+#[test]
+fn a_cut_at_any_command_loses_nothing_and_leaves_nothing_behind() {
+    let only = std::env::var("THREADQ_CUTS").unwrap_or_default();
+    let mut plays: Vec<(&Step, Cut)> = table().flat_map(|step| Cut::ALL.map(|cut| (step, cut))).collect();
+    plays.retain(|(step, cut)| name(step, *cut).contains(&only));
+    plays.reverse();
+    let plays = Mutex::new(plays);
+    let failed = Mutex::new(Vec::new());
+    let played = || {
+        while let Some((step, cut)) = { plays.lock().unwrap().pop() } {
+            let begin = crate::common::Instant::now();
+            let thread = thread::Builder::new().name(name(step, cut));
+            let play = thread.spawn(move || play(step, cut));
+            let is_good = play.unwrap().join().is_ok();
+            println!("{:>5.1} s  {}", begin.elapsed().as_secs_f64(), name(step, cut));
+            if !is_good {
+                failed.lock().unwrap().push(name(step, cut));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(played);
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Plays a row, again where the machine was too slow; a panic is a row that is wrong.
+fn play(step: &'static Step, cut: Cut) {
+    assert!((1..=TRIES).any(|this| is_played(step, cut, this == TRIES)));
+}
+
+/// Plays a row once; a panic is a row that is wrong. `false` where the play failed on a machine that took longer than the
+/// program waits for an answer: what it does then is not what the row is about.
+fn is_played(step: &'static Step, cut: Cut, is_last: bool) -> bool {
+    let stage = Stage::new(step, cut);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        (step.play)(&stage);
+        assert_known(&stage);
+    }));
+    match played {
+        Err(panic) if !is_last && stage.was_too_slow(&*panic) => false,
+        Err(panic) => resume_unwind(panic),
+        Ok(()) => true,
+    }
+}
+
+/// No command went to Redis that has no row.
+fn assert_known(stage: &Stage) {
+    let known: BTreeSet<&str> = table().map(|step| step.command).collect();
+    let unknown: Vec<String> =
+        stage.proxy.seen().into_iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "there are no rows for {unknown:?}");
+}
+
+/// The names of scripts in scripts.rs, and the commands that the queue makes itself.
+fn commands_in_the_sources() -> BTreeSet<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue");
+    let scripts = std::fs::read_to_string(format!("{folder}/scripts.rs")).unwrap();
+    let field =
+        |line: &str| Some(line.trim().strip_prefix("pub(super) ")?.strip_suffix(": Atomic,")?.to_owned());
+    let mut found: BTreeSet<String> = scripts.lines().filter_map(field).collect();
+    assert!(found.len() > 20, "the scripts are found: {found:?}");
+    for file in rust_files(folder.as_ref()) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let calls = text.split("cmd(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_lowercase());
+        found.extend(calls);
+    }
+    found
+}
+
+fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let mut files: Vec<_> =
+        files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")).collect();
+    files.extend(folders.iter().flat_map(|folder| rust_files(folder)));
+    files
+}
+
+#[test]
+fn every_command_has_a_row() {
+    // CLIENT and CONFIG by their first word.
+    let known: BTreeSet<&str> = table().map(|step| step.command.split(' ').next().unwrap()).collect();
+    let in_sources = commands_in_the_sources();
+    let missing: Vec<_> = in_sources.iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "no row for {missing:?}");
+    // What the client library sends by itself.
+    let gone: Vec<_> =
+        known.iter().filter(|name| !in_sources.contains(**name) && **name != "script").collect();
+    assert!(gone.is_empty(), "rows for commands that are not there: {gone:?}");
+}
+
+#[test]
+fn a_row_that_is_wrong_is_noticed() {
+    const WRONG: Step = Step { after: "completed in dlq_queue", ..jobs::STEPS[0] };
+    let played = |step: &'static Step| catch_unwind(|| play(step, Cut::After));
+    assert!(played(&jobs::STEPS[0]).is_ok());
+    assert!(played(&WRONG).is_err());
+}

@@ -1,0 +1,44 @@
+//! Tests of the built program from outside: HTTP, signals, exit codes, the command line, and the Redis keys that are
+//! documented. Every test starts its own redis-server and its own servers on free ports, so tests never meet.
+
+// What tests share is a test too.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod api_bad_input;
+mod api_jobs;
+mod api_listing;
+mod api_wait;
+mod architecture;
+mod cancel;
+mod client;
+mod descendants;
+mod doctor;
+mod example_handlers;
+mod examples;
+mod exec_http;
+mod fault_injection;
+mod fifo;
+mod hostile_clients;
+mod hostile_requests;
+mod http_front;
+mod metrics;
+mod openapi;
+mod poison;
+mod private_redis;
+mod queues;
+mod recovery;
+mod redis_faults;
+mod retention;
+mod retries;
+mod security;
+mod server_faults;
+mod settings;
+mod shutdown;
+mod start_and_end;
+mod systemd;
+mod terminal;
+mod timeouts;
+mod urls;

@@ -1,0 +1,220 @@
+//! Queues: who takes from which, how workers are shared, pausing, and the limit of a queue's length.
+
+use crate::common::*;
+
+fn sleeps(queue: &str, n: usize) -> Vec<Value> {
+    vec![json!({"type": "sleep", "queue": queue, "payload": {"ms": 15}}); n]
+}
+
+#[test]
+fn weights_share_the_workers_and_starve_nobody() {
+    let redis = TestRedis::start();
+    let front = TestServer::observer(&redis);
+    let ids = [front.submit_batch(&sleeps("light", 80)), front.submit_batch(&sleeps("heavy", 80))].concat();
+    let _server =
+        TestServer::builder().redis(&redis).flag("queues", "heavy=3,light=1").flag("workers", "1").start();
+    let mut jobs: Vec<Value> = ids.iter().map(|id| front.wait_for_status(*id, "completed")).collect();
+    jobs.sort_by_key(|job| time_ms(&job["started_at"]));
+    let heavy = jobs[..64].iter().filter(|job| job["queue"] == "heavy").count();
+    // 48 of 64 would be exact.
+    assert!((36..=58).contains(&heavy), "{heavy} of the first 64 are from the queue with weight 3 of 4");
+    for queue in ["light", "heavy"] {
+        let of_one: Vec<u64> =
+            jobs.iter().filter(|job| job["queue"] == queue).filter_map(|job| job["id"].as_u64()).collect();
+        assert!(of_one.is_sorted(), "each queue by itself is FIFO: {of_one:?}");
+    }
+}
+
+#[test]
+fn an_empty_queue_leaves_its_workers_to_the_others() {
+    let redis = TestRedis::start();
+    let server =
+        TestServer::builder().redis(&redis).flag("queues", "heavy=100,light").flag("workers", "2").start();
+    let begin = Instant::now();
+    for id in server.submit_batch(&sleeps("light", 40)) {
+        server.wait_for_status(id, "completed");
+    }
+    assert!(begin.elapsed() < secs(15), "{:?}", begin.elapsed());
+    // And a job in either is met at once.
+    for queue in ["heavy", "light"] {
+        let id = server.submit_job(json!({"type": "echo", "queue": queue}));
+        let job = server.wait_for_status(id, "completed");
+        let waited = time_ms(&job["started_at"]) - time_ms(&job["created_at"]);
+        assert!(waited < 3_000, "{queue}: {waited} ms");
+    }
+}
+
+#[test]
+fn a_job_in_a_queue_that_no_server_takes_from_waits_until_one_does() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let id = server.submit_job(json!({"type": "echo", "queue": "Rare.queue_1"}));
+    server.complete("echo", json!({}));
+    holds_for(ms(1000), "it waits", || server.job(id)["status"] == "queued");
+    let _other = TestServer::builder().redis(&redis).flag("queues", "Rare.queue_1").start();
+    server.wait_for_status(id, "completed");
+}
+
+#[test]
+fn a_paused_queue_holds_its_jobs_on_every_server_until_it_is_resumed() {
+    let redis = TestRedis::start();
+    let start = || TestServer::builder().redis(&redis).flag("queues", "default,other").start();
+    let servers = [start(), start()];
+    servers[0].complete("echo", json!({}));
+    servers[0].act("/queues/default/pause").expect(200);
+    let held = servers[1].submit_batch(&vec![json!({"type": "echo"}); 5]);
+    let delayed = servers[1].submit_job(json!({"type": "echo", "delay_ms": 200}));
+    let other = servers[1].submit_job(json!({"type": "echo", "queue": "other"}));
+    servers[1].wait_for_status(other, "completed");
+    servers[1].wait_for_status(delayed, "queued");
+    holds_for(ms(1500), "the jobs wait", || held.iter().all(|id| servers[0].job(*id)["status"] == "queued"));
+    let queues = servers[1].get("/queues").expect(200).json();
+    let queue = queues["queues"].as_array().and_then(|q| q.iter().find(|q| q["name"] == "default").cloned());
+    assert_eq!(
+        queue.map(|q| (q["paused"].clone(), q["queued"].clone())),
+        Some((json!(true), json!(6))),
+        "{queues}"
+    );
+    // It outlives a restart.
+    let [mut first, second] = servers;
+    assert_eq!(first.stop(secs(15)), Some(0));
+    let third = start();
+    holds_for(ms(1000), "the jobs wait", || held.iter().all(|id| third.job(*id)["status"] == "queued"));
+    third.act("/queues/default/resume").expect(200);
+    for id in held.iter().chain([&delayed]) {
+        second.wait_for_status(*id, "completed");
+    }
+}
+
+#[test]
+fn a_queue_tells_how_many_servers_take_from_it() {
+    let redis = TestRedis::start();
+    let start = |queues: &str| TestServer::builder().redis(&redis).flag("queues", queues).start();
+    let (first, second) = (start("default,mail"), start("mail"));
+    first.submit_job(json!({"type": "echo", "queue": "nowhere"}));
+    let shown = |name: &str| {
+        let servers = |path: &str| {
+            let answer = first.get(path).expect(200).json();
+            let queue = answer["queues"].as_array()?.iter().find(|queue| queue["name"] == name)?;
+            queue["servers"].as_u64()
+        };
+        let (queues, stats) = (servers("/queues"), servers("/stats"));
+        (queues == stats).then_some(queues).flatten()
+    };
+    for (name, servers) in [("default", 1), ("mail", 2), ("nowhere", 0)] {
+        eventually(LIMIT, &format!("{name}: {servers}"), || shown(name) == Some(servers));
+    }
+    let mut second = second;
+    assert_eq!(second.stop(secs(15)), Some(0));
+    assert_eq!(shown("mail"), Some(1));
+}
+
+#[test]
+fn a_misspelt_queue_is_said_to_be_unknown_and_vanishes_when_it_is_resumed() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).flag("queues", "default,mail").start();
+    let names = || {
+        let answer = server.get("/queues").expect(200).json();
+        let queues = answer["queues"].as_array().expect("queues").iter();
+        queues.map(|queue| queue["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let change = |name: &str, verb: &str| {
+        let answer = server.act(&format!("/queues/{name}/{verb}")).expect(200).json();
+        (answer["servers"].clone(), answer.get("known").cloned())
+    };
+    eventually(LIMIT, "the server is entered", || change("mail", "resume").0 == 1);
+    assert_eq!(change("mail", "pause"), (json!(1), None));
+    assert_eq!(change("emial", "pause"), (json!(0), Some(json!(false))));
+    assert_eq!(names(), ["default", "emial", "mail"]);
+    assert_eq!(change("emial", "resume"), (json!(0), Some(json!(false))));
+    assert_eq!(names(), ["default", "mail"]);
+    // Nobody takes from it, but it has a job: that waits for its time, or is queued.
+    server.submit_job(json!({"type": "echo", "queue": "later", "delay_ms": 3_600_000}));
+    assert_eq!(change("later", "pause"), (json!(0), None));
+    server.submit_job(json!({"type": "echo", "queue": "nowhere"}));
+    assert_eq!(change("nowhere", "pause"), (json!(0), None));
+}
+
+#[test]
+fn a_job_that_runs_when_its_queue_is_paused_goes_on() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();
+    let id = server.submit("sleep", json!({"ms": 800}));
+    server.wait_for_status(id, "processing");
+    server.act("/queues/default/pause").expect(200);
+    server.wait_for_status(id, "completed");
+}
+
+#[test]
+fn a_full_queue_takes_no_more_until_there_is_room() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).flag("max-queue-length", "5").start();
+    let job = json!({"type": "echo", "queue": "full"});
+    let three = server.submit_batch(&vec![job.clone(); 3]);
+    let refused = server.post("/jobs/batch", &json!({"jobs": vec![job.clone(); 3]}));
+    refused.expect_error(429, "queue_full", "a batch that does not fit");
+    assert_eq!(server.total(""), 3, "nothing of it is stored");
+    server.submit_batch(&vec![job.clone(); 2]);
+    let refused = server.post("/jobs", &job);
+    refused.expect_error(429, "queue_full", "the sixth");
+    let after = refused.header("Retry-After").expect("a Retry-After");
+    assert!(after.parse::<u32>().is_ok_and(|s| s >= 1), "{after}");
+    // Scheduled ones don't count, nor do other queues.
+    server.submit_job(json!({"type": "echo", "queue": "full", "delay_ms": 3_600_000}));
+    let other = server.submit("echo", json!({}));
+    server.wait_for_status(other, "completed");
+    // A repeated one is answered from memory, whatever the queue holds.
+    server.act(&format!("/jobs/{}/cancel", three[0])).expect(200);
+    eventually(LIMIT, "there is room again", || server.post("/jobs", &job).status == 202);
+    server.post("/jobs", &job).expect_error(429, "queue_full", "full again");
+}
+
+#[test]
+fn scheduled_jobs_come_into_a_full_queue_when_they_are_due() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).flag("max-queue-length", "2").start();
+    let ids = server.submit_batch(&vec![json!({"type": "echo", "queue": "full", "delay_ms": 300}); 2]);
+    server.submit_batch(&vec![json!({"type": "echo", "queue": "full"}); 2]);
+    for id in ids {
+        server.wait_for_status(id, "queued");
+    }
+}
+
+/// Fails jobs until the queue is paused; asserts that no attempt begins from then on, and that they go on when it is resumed.
+fn a_pause_ends_retries(inline_backoff: &str, backoff: &str) {
+    let redis = TestRedis::start();
+    let config = format!(
+        "[handlers.fail]\nmax_attempts = 100\nbackoff = {{ base = \"{backoff}\", cap = \"{backoff}\" }}\n"
+    );
+    let server =
+        TestServer::builder().redis(&redis).config(&config).flag("inline-backoff", inline_backoff).start();
+    let ids = server.submit_batch(&vec![json!({"type": "fail"}); 16]);
+    let attempts =
+        || ids.iter().map(|id| server.job(*id)["attempts"].as_u64().unwrap_or(0)).collect::<Vec<_>>();
+    eventually(LIMIT, "all have failed", || attempts().iter().all(|attempts| *attempts > 0));
+    server.act("/queues/default/pause").expect(200);
+    let paused_at = now_ms();
+    eventually(LIMIT, "all wait in the queue", || ids.iter().all(|id| server.job(*id)["status"] == "queued"));
+    for id in &ids {
+        let job = server.job(*id);
+        let last = job["errors"].as_array().and_then(|errors| errors.last()).expect("it has failed");
+        // What ran at the pause may end.
+        assert!(time_ms(&last["at"]) <= paused_at + 500, "an attempt began after the pause: {job:#}");
+        assert_eq!(job["crashes"], 0, "{job:#}");
+    }
+    let before = attempts();
+    holds_for(ms(1500), "no attempt is used up", || attempts() == before);
+    server.act("/queues/default/resume").expect(200);
+    eventually(LIMIT, "they go on", || attempts().iter().zip(&before).all(|(now, before)| now > before));
+    for id in &ids {
+        server.act(&format!("/jobs/{id}/cancel"));
+    }
+}
+
+#[test]
+fn a_paused_queue_holds_jobs_between_two_attempts() {
+    // In short backoffs, in long ones on the worker's thread, and parked in Redis.
+    for (inline_backoff, backoff) in [("200ms", "40ms"), ("30s", "5s"), ("0", "300ms")] {
+        a_pause_ends_retries(inline_backoff, backoff);
+    }
+}

@@ -1,0 +1,189 @@
+//! The fixture of every trouble: a Redis, a server at work on it, and what is watched from outside.
+
+use std::thread::JoinHandle;
+
+use crate::common::*;
+
+/// How many workers a fixture's server has: few, so that jobs run and jobs wait.
+pub const WORKERS: usize = 4;
+/// The queue for submissions in the middle of a trouble: whether they were stored is open.
+const MAYBE: &str = "maybe";
+
+/// A server with jobs that run, that wait for a worker, and that wait for their time.
+pub struct Scene {
+    pub redis: TestRedis,
+    pub server: TestServer,
+    /// Those that run when the trouble begins.
+    pub running: Vec<u64>,
+    waiting: Vec<u64>,
+    /// The bytes of the log that were there before the trouble.
+    mark: usize,
+}
+
+impl Scene {
+    pub fn start() -> Scene {
+        let redis = durable_redis();
+        let url = redis.url();
+        Scene::on(redis, &url)
+    }
+
+    /// The server reaches its Redis by this URL.
+    pub fn on(redis: TestRedis, url: &str) -> Scene {
+        let server = TestServer::builder()
+            .flag("redis-url", url)
+            .config(QUICK_BACKOFF)
+            .flag("workers", &WORKERS.to_string())
+            .flag("queues", &format!("default=9,{MAYBE}"))
+            .start();
+        server.wait_until_ready();
+        let running = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 1000}}); WORKERS]);
+        for id in &running {
+            server.wait_for_status(*id, "processing");
+        }
+        let mut waiting = server.submit_batch(&vec![json!({"type": "echo"}); 10]);
+        waiting.extend(server.submit_batch(&vec![json!({"type": "echo", "delay_ms": 700}); 2]));
+        let mark = server.log_text().len();
+        Scene { redis, server, running, waiting, mark }
+    }
+
+    /// Waits until what ran has ended; nobody can be told of it yet.
+    #[track_caller]
+    pub fn running_jobs_end(&self) {
+        eventually(LIMIT, "the running jobs end all the same", || {
+            self.server.metric("threadq_workers_busy") == 0.0
+        });
+    }
+
+    /// Whether jobs that were posted in the middle of it may be there: where they reached Redis and no answer came back.
+    #[track_caller]
+    pub fn all_is_well_again(&self, posted_may_be_stored: bool) {
+        let Scene { redis, server, running, waiting, .. } = self;
+        server.wait_until_ready();
+        for id in running.iter().chain(waiting) {
+            let job = server.wait_for_status(*id, "completed");
+            assert_eq!((&job["attempts"], &job["crashes"]), (&json!(1), &json!(0)), "{job:#}");
+        }
+        let new = server.complete("echo", json!("new"))["id"].as_u64().expect("an id");
+        wait_until_quiet(server, LIMIT);
+        let posted = server.list_all("/jobs", "");
+        let posted = posted.iter().filter(|job| job["queue"] == MAYBE).filter_map(|job| job["id"].as_u64());
+        let posted: Vec<u64> = posted.collect();
+        assert!(
+            posted_may_be_stored || posted.is_empty(),
+            "refused with 503, and stored all the same: {posted:?}"
+        );
+        let outcomes = audit(redis, server, &[running.as_slice(), waiting, &posted, &[new]].concat());
+        assert!(outcomes.values().all(|status| status == "completed"), "{outcomes:?}");
+        assert_eq!(server.metric("threadq_redis_up"), 1.0);
+    }
+
+    /// The messages of the log since the trouble began, without their times.
+    pub fn said(&self) -> Vec<String> {
+        let log = self.server.log_text();
+        log[self.mark..]
+            .lines()
+            .map(|line| line.split_once(' ').map_or(line, |(_, rest)| rest).to_owned())
+            .collect()
+    }
+
+    /// Asserts that the log has exactly these lines since then, each by a part of it, in this order. Whether a job's
+    /// hand-over was lost on the way besides, and put right, is a matter of chance.
+    #[track_caller]
+    pub fn assert_said(&self, parts: &[&str]) {
+        let said = || {
+            self.said().into_iter().filter(|line| !line.contains("hand-over was lost")).collect::<Vec<_>>()
+        };
+        let is_all = |said: &[String]| {
+            said.len() == parts.len() && said.iter().zip(parts).all(|(line, part)| line.contains(part))
+        };
+        // What says that it is over may come a moment after it is.
+        let begin = Instant::now();
+        while !is_all(&said()) {
+            assert!(begin.elapsed() < secs(15), "not {parts:#?} but {:#?}", said());
+            std::thread::sleep(ms(50));
+        }
+    }
+}
+
+/// A Redis that has on disk whatever it has answered; with `everysec` a kill can cost the last two seconds.
+pub fn durable_redis() -> TestRedis {
+    TestRedis::start_with(&["--appendfsync", "always"])
+}
+
+/// A client that waits for a job's end: from now on, and until it is answered.
+pub fn start_waiting(server: &TestServer, id: u64) -> JoinHandle<Reply> {
+    let waiting = || server.metric("threadq_http_requests_waiting");
+    let before = waiting();
+    let api = Api::clone(server);
+    let waiter = std::thread::spawn(move || api.get(&format!("/jobs/{id}?wait=60s")));
+    eventually(LIMIT, "it waits", || waiting() > before);
+    waiter
+}
+
+/// What clients ask for, one of each kind.
+const REQUESTS: [(&str, &str, Option<&str>); 8] = [
+    ("POST", "/jobs", Some(r#"{"type": "echo", "queue": "maybe"}"#)),
+    ("POST", "/jobs/batch", Some(r#"{"jobs": [{"type": "echo", "queue": "maybe"}]}"#)),
+    ("POST", "/jobs/1/cancel", Some("")),
+    ("GET", "/jobs", None),
+    ("GET", "/jobs/1", None),
+    ("GET", "/dlq", None),
+    ("GET", "/queues", None),
+    ("GET", "/stats", None),
+];
+
+/// One request that must be answered within 3 s (and a second for a busy machine).
+#[track_caller]
+fn ask(server: &TestServer, (method, path, body): (&str, &str, Option<&str>)) -> Reply {
+    let begin = Instant::now();
+    let reply =
+        server.request(method, path, &[("Content-Type", "application/json")], body.map(str::as_bytes));
+    let took = begin.elapsed();
+    assert!(took <= secs(4), "{method} {path} answered after {took:?}");
+    reply
+}
+
+/// An answer of 503 with a `Retry-After`.
+#[track_caller]
+fn assert_503(reply: &Reply, context: &str) {
+    reply.expect_error(503, "store_unavailable", context);
+    let after = reply.header("Retry-After").unwrap_or_else(|| panic!("{context}: no Retry-After"));
+    assert!(after.parse::<u32>().is_ok_and(|s| s >= 1), "Retry-After: {after}");
+}
+
+#[track_caller]
+fn assert_alive_but_not_ready(server: &TestServer, reason: &str) {
+    ask(server, ("GET", "/healthz", None)).expect(200);
+    let mut last = String::new();
+    let begin = Instant::now();
+    while !last.contains(reason) {
+        assert!(begin.elapsed() < secs(10), "readyz gives no reason like {reason:?}: {last}");
+        let reply = ask(server, ("GET", "/readyz", None));
+        last = reply.expect_error(503, "store_unavailable", reason);
+    }
+}
+
+/// Redis cannot be reached: everything is answered with 503 in time, readiness with the reason.
+#[track_caller]
+pub fn assert_away(server: &TestServer, reason: &str) {
+    for request in REQUESTS {
+        assert_503(&ask(server, request), &format!("{reason}: {} {}", request.0, request.1));
+    }
+    assert_alive_but_not_ready(server, reason);
+    assert_eq!(server.metric("threadq_redis_up"), 0.0, "{reason}");
+}
+
+/// Redis takes nothing new but answers reads.
+#[track_caller]
+pub fn assert_takes_nothing_new(server: &TestServer, reason: &str) {
+    for request in &REQUESTS[..2] {
+        let reply = ask(server, *request);
+        assert_503(&reply, reason);
+        assert!(reply.text().contains(reason), "{reason}: {}", reply.text());
+    }
+    ask(server, ("GET", "/jobs", None)).expect(200);
+    ask(server, ("GET", "/jobs/1", None)).expect(404);
+    ask(server, ("GET", "/stats", None)).expect(200);
+    assert_alive_but_not_ready(server, reason);
+    assert_eq!(server.metric("threadq_redis_up"), 1.0, "{reason}");
+}

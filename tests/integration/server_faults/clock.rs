@@ -1,0 +1,123 @@
+//! Clocks that are wrong, and that jump by hours while the server works: only Redis's clock decides anything.
+//!
+//! libfaketime stands between the server and its clock. The time since the start of the machine stays as it is, as it
+//! does when somebody sets a clock.
+
+use std::path::Path;
+
+use crate::common::*;
+
+/// The library, wherever this kind of machine has it.
+fn libfaketime() -> String {
+    let folders = std::fs::read_dir("/usr/lib").expect("a folder").flatten().map(|entry| entry.path());
+    let files = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let found = files.into_iter().find(|file| file.exists()).expect("libfaketime: script/setup installs it");
+    found.to_str().expect("a path that can be written").to_owned()
+}
+
+/// A server whose clock is off by what stands in this file, which may change at any time.
+fn off_by(builder: ServerBuilder, file: &Path) -> ServerBuilder {
+    builder
+        .env("LD_PRELOAD", &libfaketime())
+        .env("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a short path"))
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("DONT_FAKE_MONOTONIC", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
+
+/// How far the server's clock is ahead of ours, in hours, by the time of its last log line; it logs one for this.
+#[track_caller]
+fn hours_ahead(server: &TestServer, accepted: &mut Vec<u64>) -> i64 {
+    let id = server.submit_job(json!({"type": "fail", "payload": {"permanent": true}, "queue": "jumping"}));
+    accepted.push(id);
+    server.wait_for_status(id, "failed");
+    let line = until_some(LIMIT, "the failure is logged", || {
+        server.log_text().lines().find(|line| line.contains(&format!("job={id}"))).map(str::to_owned)
+    });
+    let logged = i64::try_from(time_ms(&json!(line[..24]))).expect("fits");
+    let now = i64::try_from(now_ms()).expect("fits");
+    ((logged - now) as f64 / 3_600_000.0).round() as i64
+}
+
+#[test]
+fn a_clock_that_jumps_by_hours_changes_nothing() {
+    let redis = TestRedis::start();
+    let dir = TempDir::new();
+    let clock = dir.write("clock", "+0");
+    let builder = TestServer::builder()
+        .redis(&redis)
+        .flag("lease-timeout", "1s")
+        .flag("inline-backoff", "0ms")
+        .config("[handlers.fail]\nbackoff = { base = \"2s\", cap = \"2s\" }\n");
+    let jumping = off_by(builder.clone().flag("queues", "jumping"), &clock).start();
+    let steady = builder.start();
+    let names =
+        until_some(LIMIT, "both are there", || Some(steady.server_ids()).filter(|ids| ids.len() == 2));
+
+    let mut all = Vec::new();
+    for offset in ["+5h", "-7h", "+0"] {
+        let now = now_ms();
+        // Through each jump: one that runs, one that is delayed, one that has its time, one that waits out its backoff.
+        let jobs = [
+            json!({"type": "sleep", "payload": {"ms": 2500}, "timeout_ms": 30_000}),
+            json!({"type": "echo", "delay_ms": 2000}),
+            json!({"type": "echo", "run_at": rfc3339(now + 2000)}),
+            json!({"type": "fail", "payload": {"times": 1}}),
+        ];
+        let ids: Vec<u64> = ["jumping", "default"]
+            .iter()
+            .flat_map(|queue| {
+                jobs.clone().map(|mut job| {
+                    job["queue"] = json!(queue);
+                    jumping.submit_job(job)
+                })
+            })
+            .collect();
+        all.extend(&ids);
+        eventually(LIMIT, "those that run do, and those that fail did", || {
+            [0, 4].iter().all(|at| jumping.job(ids[*at])["status"] == "processing")
+                && [3, 7].iter().all(|at| jumping.job(ids[*at])["errors"] != json!([]))
+        });
+        dir.write("clock", offset);
+        let hours: i64 = offset.trim_end_matches('h').parse().expect("a number");
+        assert_eq!(hours_ahead(&jumping, &mut all), hours, "the jump has arrived");
+        for (at, id) in ids.iter().enumerate() {
+            let job = jumping.wait_for_status(*id, "completed");
+            let attempts = if at % 4 == 3 { 2 } else { 1 };
+            assert_eq!((&job["attempts"], &job["crashes"]), (&json!(attempts), &json!(0)), "{job:#}");
+            // Its times are Redis's, and so are its delay and its backoff.
+            for time in ["created_at", "started_at", "finished_at"] {
+                let time = time_ms(&job[time]);
+                assert!((now - 1000..now + 60_000).contains(&time), "{job:#}");
+            }
+            let started = time_ms(&job["started_at"]);
+            assert!(started >= now + 1999 || !matches!(at % 4, 1 | 2), "too early: {job:#}");
+        }
+    }
+    assert_eq!(steady.server_ids(), names, "nobody was taken for dead");
+    let beat = |server: &TestServer| server.get("/stats").expect(200).json()["servers"].clone();
+    for seen in [beat(&steady), beat(&jumping)] {
+        for server in seen.as_array().expect("servers") {
+            assert!(server["beat_age_ms"].as_u64().is_some_and(|age| age < 20_000), "{server:#}");
+        }
+    }
+    audit(&redis, &steady, &all);
+}
+
+#[test]
+fn a_server_that_starts_with_a_wrong_clock_works() {
+    let redis = TestRedis::start();
+    let dir = TempDir::new();
+    for offset in ["-20y", "+20y"] {
+        let clock = dir.write("clock", offset);
+        let mut server = off_by(TestServer::builder().redis(&redis), &clock).start();
+        let before = now_ms();
+        let job = server.complete("sleep", json!({"ms": 50}));
+        assert!((before - 1000..before + 60_000).contains(&time_ms(&job["finished_at"])), "{job:#}");
+        let begin = Instant::now();
+        let id = server.submit("echo", json!({}));
+        assert_eq!(server.get(&format!("/jobs/{id}?wait=30s")).expect(200).json()["status"], "completed");
+        assert!(begin.elapsed() < secs(20), "{:?}", begin.elapsed());
+        assert_eq!(server.stop(secs(20)), Some(0), "{}", server.log_tail());
+    }
+}

@@ -1,0 +1,309 @@
+//! What a person does to a job: cancel, send back, delete; and retention.
+
+use std::time::Duration;
+
+use threadq::internals::queue::{Cancelled, Changed, Settled, Suspects};
+use threadq::job::{JobId, Status};
+
+use crate::fixture::*;
+use crate::invariants::{assert_sound, find_strays};
+
+fn unknown() -> JobId {
+    JobId::new(7).unwrap()
+}
+
+fn completed_job(place: &Place) -> JobId {
+    let server = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&server);
+    assert_eq!(place.settle(&server, &completed(lease)), Settled::Now(Status::Completed));
+    id
+}
+
+fn failed_job(place: &Place) -> JobId {
+    let server = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&server);
+    assert_eq!(place.settle(&server, &buried(lease)), Settled::Now(Status::Failed));
+    id
+}
+
+#[test]
+fn whatever_waits_is_cancelled_at_once() {
+    let place = Place::new();
+    let a = place.server();
+    let (queued, delayed, retrying) = (place.submit(), place.submit_delayed(), place.submit());
+    let (suspect, found) = (place.submit_suspect(), place.submit_crashed(MAX_CRASHES - 1));
+    place.try_take(&a, 2, Suspects::None, None).unwrap().jobs.into_iter().for_each(|(lease, job)| {
+        let settlement = if job.id == queued { released(lease) } else { retried(lease) };
+        place.settle(&a, &settlement);
+    });
+    assert_eq!(place.status(retrying), Status::Retrying);
+    for id in [queued, delayed, retrying, suspect, found] {
+        assert_eq!(place.cancel(id), Cancelled::Done);
+        assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
+        assert_eq!(place.cancel(id), Cancelled::AlreadyFinal);
+        assert_sound(&place);
+    }
+    assert_eq!(place.cancel(unknown()), Cancelled::Missing);
+    assert_eq!(place.keys().iter().filter(|key| *key == "job:7").count(), 0);
+}
+
+#[test]
+fn a_running_job_is_asked_to_stop_and_its_server_told() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
+    assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
+    assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&a)]));
+    assert_eq!(place.queue.beat(&a, 1, 8, &[]).unwrap().unwrap().cancels, [id]);
+    assert_sound(&place);
+    place.settle(&a, &released(lease));
+    assert_eq!(place.queue.beat(&a, 0, 8, &[]).unwrap().unwrap().cancels, []);
+    assert_sound(&place);
+}
+
+#[test]
+fn what_has_ended_cannot_be_cancelled() {
+    let place = Place::new();
+    for id in [completed_job(&place), failed_job(&place)] {
+        let status = place.status(id);
+        assert_eq!(place.cancel(id), Cancelled::AlreadyFinal);
+        assert_eq!(place.status(id), status);
+    }
+    assert_sound(&place);
+}
+
+#[test]
+fn only_failed_and_cancelled_jobs_are_sent_back() {
+    let place = Place::new();
+    let a = place.server();
+    let (queued, running, delayed) = (place.submit(), place.submit(), place.submit_delayed());
+    let mut taken = place.take(&a, 2);
+    place.settle(&a, &released(taken.remove(0).0));
+    let (done, failed, cancelled) = {
+        let id = place.submit();
+        place.cancel(id);
+        let _: i64 = place.redis("LREM", "work_queue:default", &["0", &queued.to_string()]);
+        let made = (completed_job(&place), failed_job(&place), id);
+        let _: i64 = place.redis("RPUSH", "work_queue:default", &[&queued.to_string()]);
+        made
+    };
+    for id in [queued, running, delayed, done] {
+        assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::WrongStatus]);
+    }
+    assert_eq!(place.queue.retry(&[unknown()], None).unwrap(), [Changed::Missing]);
+    assert_eq!(place.queue.retry(&[cancelled], Some(Status::Failed)).unwrap(), [Changed::WrongStatus]);
+    assert_eq!(place.queue.retry(&[failed], Some(Status::Cancelled)).unwrap(), [Changed::WrongStatus]);
+    assert_sound(&place);
+    assert_eq!(
+        place.queue.retry(&[failed, done, cancelled], None).unwrap(),
+        [Changed::Done, Changed::WrongStatus, Changed::Done]
+    );
+    assert_sound(&place);
+    for id in [failed, cancelled] {
+        assert_eq!(place.job(id).attempts, 0);
+        assert_eq!(
+            (place.status(id), place.handles(id)),
+            (Status::Queued, vec!["work_queue:default".to_owned()])
+        );
+    }
+}
+
+#[test]
+fn a_job_that_is_sent_back_is_as_new() {
+    let place = Place::new();
+    let id = place.submit();
+    for _ in 0..MAX_CRASHES {
+        let server = place.server();
+        let _lease = place.take_one(&server);
+        place.dies(&server);
+    }
+    assert_eq!(place.status(id), Status::Failed);
+    place.queue.retry(&[id], Some(Status::Failed)).unwrap();
+    let job = place.job(id);
+    assert_eq!((job.attempts, job.crashes, job.finished_at_ms, job.server), (0, 0, None, None));
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+    // An answer from its earlier life is late.
+    let a = place.server();
+    let lease = place.take_one(&a);
+    assert_eq!(place.job(id).starts, u64::from(MAX_CRASHES) + 1);
+    place.settle(&a, &completed(lease));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_sent_back_while_its_old_entry_is_in_a_fetchers_hand_runs_once() {
+    let place = Place::new();
+    let (a, b) = (place.server(), place.server());
+    let id = place.submit();
+    let fetched = place.fetch(&a);
+    place.cancel(id);
+    place.queue.retry(&[id], None).unwrap();
+    assert_eq!(find_strays(&place).len(), 1);
+    let lease = place.take_one(&b);
+    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert_sound(&place);
+    assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_unique_key_is_taken_back_when_its_job_is_sent_back() {
+    let place = Place::new();
+    let keyed = |place: &Place| place.submit_with(|job| job.unique_key = Some("u".to_owned()));
+    let first = keyed(&place);
+    place.cancel(first);
+    let second = keyed(&place);
+    assert_eq!(place.queue.retry(&[first], None).unwrap(), [Changed::Duplicate(second)]);
+    assert_eq!(place.status(first), Status::Cancelled);
+    assert_sound(&place);
+    place.cancel(second);
+    assert_eq!(place.queue.retry(&[first], None).unwrap(), [Changed::Done]);
+    assert_sound(&place);
+    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Duplicate(first)]);
+    // A holder whose record is gone holds nothing.
+    place.cancel(first);
+    let _: () = place.redis("SET", "unique:u", &["7"]);
+    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
+    assert_sound(&place);
+    // Nor does one that has ended.
+    place.cancel(second);
+    let _: () = place.redis("SET", "unique:u", &[&first.to_string()]);
+    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
+    assert_sound(&place);
+}
+
+#[test]
+fn an_old_job_does_not_release_another_ones_key() {
+    let place = Place::new();
+    let a = place.server();
+    let first = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
+    let lease = place.take_one(&a);
+    // A stranger's hand: the key is another job's by now.
+    let _: () = place.redis("SET", "unique:u", &["7"]);
+    place.settle(&a, &completed(lease));
+    assert_eq!(place.status(first), Status::Completed);
+    assert_eq!(place.redis::<String>("GET", "unique:u", &[]), "7");
+}
+
+#[test]
+fn only_what_has_ended_is_deleted() {
+    let place = Place::new();
+    let a = place.server();
+    let (done, failed, cancelled) = (completed_job(&place), failed_job(&place), place.submit());
+    place.cancel(cancelled);
+    let (running, queued, delayed) = (place.submit(), place.submit(), place.submit_delayed());
+    let _lease = place.take_one(&a);
+    for id in [running, queued, delayed] {
+        assert_eq!(place.queue.delete(&[id], None).unwrap(), [Changed::WrongStatus]);
+    }
+    assert_eq!(
+        place.queue.delete(&[done, cancelled], Some(Status::Failed)).unwrap(),
+        [Changed::WrongStatus, Changed::WrongStatus]
+    );
+    assert_eq!(place.queue.delete(&[unknown()], None).unwrap(), [Changed::Missing]);
+    assert_sound(&place);
+    assert_eq!(place.queue.delete(&[failed], Some(Status::Failed)).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.delete(&[done, cancelled], None).unwrap(), [Changed::Done, Changed::Done]);
+    for id in [done, failed, cancelled] {
+        assert!(place.queue.get(id).unwrap().is_none());
+        assert!(place.handles(id).is_empty());
+    }
+    assert_sound(&place);
+}
+
+#[test]
+fn retention_forgets_what_is_too_old() {
+    let place = Place::new();
+    let (old, new, failed) = (completed_job(&place), completed_job(&place), failed_job(&place));
+    let _: i64 = place.redis("HSET", &format!("job:{old}"), &["finished_at", "1000"]);
+    let _: i64 = place.redis("ZADD", "done", &["1000", &old.to_string()]);
+    let hour = Duration::from_secs(3600);
+    assert!(place.queue.purge(false, hour, 100).unwrap());
+    assert!(!place.queue.purge(false, hour, 100).unwrap());
+    assert!(!place.queue.purge(true, hour, 100).unwrap());
+    assert!(place.queue.get(old).unwrap().is_none());
+    assert!(place.queue.get(new).unwrap().is_some() && place.queue.get(failed).unwrap().is_some());
+    assert_sound(&place);
+}
+
+#[test]
+fn retention_forgets_what_is_too_many_oldest_first() {
+    let place = Place::new();
+    let done: Vec<JobId> = (0..5).map(|_| completed_job(&place)).collect();
+    let failed: Vec<JobId> = (0..3).map(|_| failed_job(&place)).collect();
+    let hour = Duration::from_secs(3600);
+    assert!(place.queue.purge(false, hour, 2).unwrap());
+    assert!(!place.queue.purge(false, hour, 2).unwrap());
+    assert!(place.queue.purge(true, hour, 1).unwrap());
+    let kept = |ids: &[JobId]| ids.iter().filter(|id| place.queue.get(**id).unwrap().is_some()).count();
+    assert_eq!((kept(&done), kept(&failed)), (2, 1));
+    // Those that ended in the same millisecond go by their number.
+    assert_eq!((kept(&done[3..]), kept(&failed[2..])), (2, 1));
+    assert_sound(&place);
+}
+
+#[test]
+fn retention_never_forgets_a_job_that_lives() {
+    let place = Place::new();
+    let live = place.submit();
+    let failed = failed_job_beside(&place);
+    for (key, id) in [("done", live), ("dlq_queue", live)] {
+        let _: i64 = place.redis("ZADD", key, &["1000", &id.to_string()]);
+    }
+    assert!(place.queue.purge(false, Duration::from_secs(1), 0).unwrap());
+    assert!(place.queue.purge(true, Duration::from_secs(1), 1).unwrap());
+    assert_eq!(place.status(live), Status::Queued);
+    assert_eq!(place.status(failed), Status::Failed);
+    assert_sound(&place);
+}
+
+/// A failed job, made without starting what waits.
+fn failed_job_beside(place: &Place) -> JobId {
+    let server = place.server();
+    let id = place.submit_with(|job| job.queue = "beside".to_owned());
+    let shares = [threadq::internals::queue::Share { queue: "beside".to_owned(), jobs: 1 }];
+    let taken = place.queue.take(&server, &shares, Suspects::None, 3, None).unwrap().unwrap();
+    for (lease, _) in taken.jobs {
+        place.settle(&server, &buried(lease));
+    }
+    id
+}
+
+#[test]
+fn a_parked_job_is_promoted_when_it_is_due_and_once() {
+    let place = Place::new();
+    let later = place.submit_delayed();
+    let due = place.submit_delayed();
+    place.make_due(due);
+    let (moved, next) = place.queue.promote().unwrap();
+    assert_eq!(moved, 1);
+    assert!(next.unwrap() > Duration::from_secs(3500), "{next:?}");
+    assert_eq!((place.status(due), place.status(later)), (Status::Queued, Status::Scheduled));
+    assert_eq!(place.queue.promote().unwrap().0, 0);
+    assert_sound(&place);
+}
+
+#[test]
+fn only_a_job_that_waits_for_its_time_is_promoted() {
+    let place = Place::new();
+    let a = place.server();
+    let (running, done) = (place.submit(), place.submit());
+    let mut taken = place.take(&a, 2);
+    let lease = taken.pop().unwrap().0;
+    place.settle(&a, &completed(lease));
+    let queued = place.submit();
+    for id in [running, done, queued] {
+        let _: i64 = place.redis("ZADD", "scheduled", &["1", &id.to_string()]);
+    }
+    assert_eq!(place.queue.promote().unwrap(), (0, None));
+    assert_eq!(place.handles(running), [in_progress(&a)]);
+    assert_eq!(place.handles(done), ["done"]);
+    assert_eq!(place.handles(queued), ["work_queue:default"]);
+    assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 0);
+    assert_sound(&place);
+}

@@ -1,0 +1,302 @@
+//! A place of its own in Redis for one test: a namespace, a queue that works in it, and a look behind the queue's back.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::FromRedisValue;
+use serde_json::value::RawValue;
+use threadq::internals::queue::{
+    Cancelled, Fenced, Fetched, Lease, Queue, Reclaimed, Refused, ServerId, Settings, Settled, Settlement,
+    Share, Submitted, Suspects, Taken, Verdict,
+};
+use threadq::job::{Job, JobId, NewJob, Start, Status};
+
+use crate::guards::Change;
+use crate::lua_proxy::Wire;
+use crate::redis_server::RedisServer;
+
+pub const MAX_CRASHES: u32 = 3;
+pub const NO_LIMIT: u64 = 1_000_000;
+
+pub struct Place {
+    pub queue: Queue,
+    pub wire: Wire,
+    connection: RefCell<redis::Connection>,
+    namespace: String,
+    /// Ends after everything above.
+    shared: Arc<RedisServer>,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        Place::on(RedisServer::shared())
+    }
+
+    /// On a Redis of its own.
+    pub fn alone() -> Place {
+        Place::on(Arc::new(RedisServer::start()))
+    }
+
+    /// Where every list with an entry counts as a long one.
+    pub fn of_long_lists() -> Place {
+        Place::changed(RedisServer::shared(), vec![long_lists()])
+    }
+
+    fn on(redis: Arc<RedisServer>) -> Place {
+        Place::changed(redis, Vec::new())
+    }
+
+    fn changed(redis: Arc<RedisServer>, changes: Vec<Change>) -> Place {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let wire = Wire::changing(redis.socket_of(&namespace), redis.socket(), changes);
+        let connection = RefCell::new(redis.connect().unwrap());
+        let queue = open_queue(wire.url(), &namespace);
+        Place { queue, wire, connection, namespace, shared: redis }
+    }
+
+    /// The queue as another process has it: it does not know that the first one lost its connection.
+    pub fn another_queue(&self) -> Queue {
+        open_queue(self.wire.url(), &self.namespace)
+    }
+
+    pub fn key(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.namespace)
+    }
+
+    /// Any command; the second word is the name of a key without its namespace.
+    #[track_caller]
+    pub fn redis<T: FromRedisValue>(&self, command: &str, name: &str, words: &[&str]) -> T {
+        let mut call = redis::cmd(command);
+        call.arg(self.key(name)).arg(words);
+        let answer = call.query(&mut *self.connection.borrow_mut());
+        answer.unwrap_or_else(|e| panic!("{command} {name}: {e}"))
+    }
+
+    /// A command that is no text.
+    #[track_caller]
+    pub fn run<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        command.query(&mut *self.connection.borrow_mut()).unwrap()
+    }
+
+    /// The same, and an error of Redis is given back.
+    pub fn try_run(&self, command: &redis::Cmd) -> redis::RedisResult<redis::Value> {
+        command.query(&mut *self.connection.borrow_mut())
+    }
+
+    /// Raw commands with `T:` in place of the namespace.
+    #[track_caller]
+    pub fn raw(&self, commands: &[&str]) {
+        for command in commands {
+            let answer: redis::Value = self.run(&self.command(command));
+            assert!(!matches!(answer, redis::Value::ServerError(_)), "{command}: {answer:?}");
+        }
+    }
+
+    /// Someone does this right before the next call of a script in which these words stand.
+    pub fn meanwhile(&self, script: &str, words: &[&str], command: &str) {
+        let command = self.command(command);
+        let mut connection = self.shared.connect().unwrap();
+        self.wire.meanwhile(script, words, move || {
+            let _: redis::Value = command.query(&mut connection).unwrap();
+        });
+    }
+
+    fn command(&self, text: &str) -> redis::Cmd {
+        let mut words = text.split(' ').map(|word| word.replace("T:", &self.key("")));
+        let mut command = redis::cmd(&words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command
+    }
+
+    /// All keys, without their namespace.
+    pub fn keys(&self) -> Vec<String> {
+        let prefix = self.key("");
+        let mut call = redis::cmd("KEYS");
+        call.arg(format!("{prefix}*"));
+        let keys: Vec<String> = call.query(&mut *self.connection.borrow_mut()).unwrap();
+        keys.into_iter().map(|key| key[prefix.len()..].to_owned()).collect()
+    }
+
+    pub fn list(&self, name: &str) -> Vec<String> {
+        self.redis("LRANGE", name, &["0", "-1"])
+    }
+
+    pub fn server(&self) -> ServerId {
+        let server = ServerId::generate();
+        self.queue.register(&server, 8, &["default".to_owned()]).unwrap();
+        server
+    }
+
+    pub fn try_submit(&self, jobs: &[NewJob]) -> Result<Submitted, Refused> {
+        self.queue.submit(jobs, None, NO_LIMIT).unwrap()
+    }
+
+    #[track_caller]
+    pub fn submit_with(&self, change: impl FnOnce(&mut NewJob)) -> JobId {
+        let mut job = NewJob::new("t");
+        change(&mut job);
+        self.try_submit(&[job]).unwrap().first
+    }
+
+    pub fn submit(&self) -> JobId {
+        self.submit_with(|_| {})
+    }
+
+    pub fn submit_many(&self, count: usize) -> Vec<JobId> {
+        (0..count).map(|_| self.submit()).collect()
+    }
+
+    /// Parked for long.
+    pub fn submit_delayed(&self) -> JobId {
+        self.submit_with(|job| job.start = Start::AfterMs(3_600_000))
+    }
+
+    /// A parked job's time comes.
+    pub fn make_due(&self, id: JobId) {
+        let _: i64 = self.redis("HSET", &format!("job:{id}"), &["scheduled_at", "1"]);
+        let _: i64 = self.redis("ZADD", "scheduled", &["1", &id.to_string()]);
+    }
+
+    /// A ready job with crashes on its record.
+    pub fn submit_crashed(&self, crashes: u32) -> JobId {
+        let id = self.submit();
+        let _: i64 = self.redis("HSET", &format!("job:{id}"), &["crashes", &crashes.to_string()]);
+        id
+    }
+
+    /// A ready job on its last chance, in the list of those.
+    pub fn submit_suspect(&self) -> JobId {
+        self.submit_suspect_in("default", MAX_CRASHES - 1)
+    }
+
+    /// A ready job with crashes on its record, in the list of those on their last chance.
+    pub fn submit_suspect_in(&self, queue: &str, crashes: u32) -> JobId {
+        let id = self.submit_with(|job| job.queue = queue.to_owned());
+        let _: i64 = self.redis("HSET", &format!("job:{id}"), &["crashes", &crashes.to_string()]);
+        let _: i64 = self.redis("LREM", &format!("work_queue:{queue}"), &["1", &id.to_string()]);
+        let _: i64 = self.redis("LPUSH", &format!("work_queue:{queue}:suspects"), &[&id.to_string()]);
+        id
+    }
+
+    #[track_caller]
+    pub fn fetch(&self, server: &ServerId) -> Fetched {
+        self.queue.fetch(server, "default").unwrap().expect("a job")
+    }
+
+    pub fn try_take(
+        &self,
+        server: &ServerId,
+        jobs: usize,
+        suspects: Suspects,
+        fetched: Option<&Fetched>,
+    ) -> Result<Taken, Fenced> {
+        self.queue.take(server, &shares(jobs), suspects, MAX_CRASHES, fetched).unwrap()
+    }
+
+    /// Whatever there is, suspects too.
+    #[track_caller]
+    pub fn take(&self, server: &ServerId, jobs: usize) -> Vec<(Lease, Job)> {
+        let taken = self.try_take(server, jobs, Suspects::Any, None).expect("not fenced");
+        assert!(taken.broken.is_empty(), "{:?}", taken.broken);
+        taken.jobs
+    }
+
+    #[track_caller]
+    pub fn take_one(&self, server: &ServerId) -> Lease {
+        let mut taken = self.take(server, 1);
+        assert_eq!(taken.len(), 1);
+        taken.remove(0).0
+    }
+
+    #[track_caller]
+    pub fn settle(&self, server: &ServerId, settlement: &Settlement) -> Settled {
+        self.queue.settle(server, std::slice::from_ref(settlement)).unwrap()[0]
+    }
+
+    pub fn beat_value(&self, server: &ServerId) -> Option<String> {
+        self.redis("HGET", "servers", &[server.as_str()])
+    }
+
+    /// Its beat stands still, and another server takes over.
+    #[track_caller]
+    pub fn dies(&self, server: &ServerId) -> Reclaimed {
+        let observed = self.beat_value(server).expect("a registered server");
+        self.queue.reclaim(server.as_str(), &observed, MAX_CRASHES).unwrap().expect("nobody beat meanwhile")
+    }
+
+    #[track_caller]
+    pub fn cancel(&self, id: JobId) -> Cancelled {
+        self.queue.cancel(id).unwrap()
+    }
+
+    #[track_caller]
+    pub fn job(&self, id: JobId) -> Job {
+        self.queue.get(id).unwrap().expect("a job")
+    }
+
+    #[track_caller]
+    pub fn status(&self, id: JobId) -> Status {
+        self.job(id).status
+    }
+
+    /// Every list and sorted set but the indexes in which the id stands, as often as it stands there.
+    pub fn handles(&self, id: JobId) -> Vec<String> {
+        let id = id.to_string();
+        let mut handles = Vec::new();
+        for key in self.keys() {
+            if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") {
+                handles.extend(self.list(&key).iter().filter(|entry| **entry == id).map(|_| key.clone()));
+            } else if matches!(key.as_str(), "scheduled" | "done" | "dlq_queue" | "lost")
+                && self.redis::<Option<f64>>("ZSCORE", &key, &[&id]).is_some()
+            {
+                handles.push(key);
+            }
+        }
+        handles.sort();
+        handles
+    }
+}
+
+/// Scripts take every list with an entry for a long one, which they do not search.
+pub fn long_lists() -> Change {
+    Change::new("common", "local SHORT = 2048", "local SHORT = 0")
+}
+
+pub fn open_queue(url: String, namespace: &str) -> Queue {
+    let settings = Settings { url, ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
+    Queue::new(&settings).unwrap()
+}
+
+pub fn shares(jobs: usize) -> [Share; 1] {
+    [Share { queue: "default".to_owned(), jobs }]
+}
+
+pub fn in_progress(server: &ServerId) -> String {
+    format!("in_progress_queue:{server}")
+}
+
+pub fn completed(lease: Lease) -> Settlement {
+    Settlement { lease, verdict: Verdict::Complete(RawValue::from_string("1".to_owned()).unwrap()) }
+}
+
+/// Failed, and parked for long.
+pub fn retried(lease: Lease) -> Settlement {
+    Settlement { lease, verdict: Verdict::Retry("no".to_owned(), Duration::from_secs(3600)) }
+}
+
+pub fn buried(lease: Lease) -> Settlement {
+    Settlement { lease, verdict: Verdict::Fail("never".to_owned()) }
+}
+
+pub fn released(lease: Lease) -> Settlement {
+    Settlement { lease, verdict: Verdict::Release }
+}
+
+pub fn ids<T>(taken: &[(T, Job)]) -> Vec<JobId> {
+    taken.iter().map(|(_, job)| job.id).collect()
+}

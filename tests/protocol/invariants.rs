@@ -1,0 +1,213 @@
+//! What must hold at every moment: each job in the right indexes, with exactly one handle, and listings that count exactly.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use threadq::internals::queue::{Filter, Position};
+use threadq::job::{JobId, Status};
+
+use crate::fixture::Place;
+
+struct Record {
+    status: Status,
+    fields: HashMap<String, String>,
+}
+
+impl Record {
+    fn get(&self, field: &str) -> Option<&str> {
+        self.fields.get(field).map(String::as_str)
+    }
+
+    fn kind(&self) -> &str {
+        &self.fields["type"]
+    }
+
+    fn queue(&self) -> &str {
+        self.get("queue").unwrap_or("default")
+    }
+}
+
+/// Everything is where it belongs, and there is nothing else.
+#[track_caller]
+pub fn assert_sound(place: &Place) {
+    let strays = find_strays(place);
+    assert!(strays.is_empty(), "entries that are no job's handle: {strays:?}");
+}
+
+/// Everything is where it belongs; but for entries of a list that a take will drop (left by a cancel). Gives them.
+#[track_caller]
+pub fn find_strays(place: &Place) -> Vec<(String, JobId)> {
+    let jobs = read_jobs(place);
+    check_indexes(place, &jobs);
+    check_unique_keys(place, &jobs);
+    check_cancels(place, &jobs);
+    let strays = check_handles(place, &jobs);
+    check_listings(place, &jobs, &strays);
+    strays
+}
+
+#[track_caller]
+fn read_jobs(place: &Place) -> BTreeMap<JobId, Record> {
+    let mut jobs = BTreeMap::new();
+    for key in place.keys() {
+        let Some(id) = key.strip_prefix("job:") else { continue };
+        let id: JobId = id.parse().unwrap_or_else(|_| panic!("{key}"));
+        let fields: HashMap<String, String> = place.redis("HGETALL", &key, &[]);
+        let status: Status = fields["status"].parse().unwrap_or_else(|_| panic!("{key}: {fields:?}"));
+        assert_eq!(status.is_final(), fields.contains_key("finished_at"), "finished_at of {id}: {fields:?}");
+        assert!(status != Status::Processing || fields.contains_key("server"), "{id}: {fields:?}");
+        jobs.insert(id, Record { status, fields });
+    }
+    jobs
+}
+
+#[track_caller]
+fn check_indexes(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    let mut expected: BTreeMap<String, BTreeSet<(JobId, u64)>> = BTreeMap::new();
+    for (id, job) in jobs {
+        let word = match job.status {
+            Status::Queued | Status::Processing => "ready",
+            other => other.as_str(),
+        };
+        for key in [format!("index:{word}"), format!("index:{word}:{}", job.kind())] {
+            expected.entry(key).or_default().insert((*id, id.get()));
+        }
+    }
+    let mut found: BTreeMap<String, BTreeSet<(JobId, u64)>> = BTreeMap::new();
+    for key in place.keys().into_iter().filter(|key| key.starts_with("index:")) {
+        let members: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
+        let members = members.into_iter().map(|(id, score)| (id.parse().unwrap(), score as u64)).collect();
+        found.insert(key, members);
+    }
+    assert_eq!(found, expected, "indexes");
+}
+
+#[track_caller]
+fn check_unique_keys(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    let mut found: BTreeMap<String, JobId> = BTreeMap::new();
+    for key in place.keys().into_iter().filter(|key| key.starts_with("unique:")) {
+        let id: String = place.redis("GET", &key, &[]);
+        found.insert(key["unique:".len()..].to_owned(), id.parse().unwrap());
+    }
+    let live = jobs.iter().filter(|(_, job)| !job.status.is_final());
+    let expected: BTreeMap<String, JobId> =
+        live.filter_map(|(id, job)| Some((job.get("unique_key")?.to_owned(), *id))).collect();
+    assert_eq!(found, expected, "unique keys");
+}
+
+/// Who is asked to stop runs, and its server knows.
+#[track_caller]
+fn check_cancels(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    let mut asked = BTreeSet::new();
+    for key in place.keys() {
+        let Some(server) = key.strip_prefix("cancels:") else { continue };
+        let beat: Option<String> = place.redis("HGET", "servers", &[server]);
+        // A dead server's set goes with its last job.
+        if beat.is_some_and(|beat| !beat.starts_with('D')) {
+            let members: Vec<String> = place.redis("SMEMBERS", &key, &[]);
+            asked.extend(members.into_iter().map(|id| (server.to_owned(), id.parse::<JobId>().unwrap())));
+        }
+    }
+    for (id, job) in jobs {
+        let is_asked = job.get("cancel").is_some();
+        assert!(!is_asked || job.status == Status::Processing, "{id} is {} and asked to stop", job.status);
+        let server = job.get("server").unwrap_or("").to_owned();
+        let told = asked.remove(&(server, *id));
+        assert!(is_asked || !told, "{id} is not to be stopped, but its server is told so");
+    }
+    assert!(asked.is_empty(), "servers are told to stop what they do not run: {asked:?}");
+}
+
+#[track_caller]
+fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, JobId)> {
+    let mut handles: BTreeMap<JobId, Vec<String>> = BTreeMap::new();
+    let mut scores: HashMap<(String, JobId), u64> = HashMap::new();
+    for key in place.keys() {
+        if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") {
+            for entry in place.list(&key) {
+                let id = entry.parse().unwrap_or_else(|_| panic!("{key} holds {entry:?}"));
+                handles.entry(id).or_default().push(key.clone());
+            }
+        } else if matches!(key.as_str(), "scheduled" | "done" | "dlq_queue") {
+            let members: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
+            for (id, score) in members {
+                let id = id.parse().unwrap();
+                handles.entry(id).or_default().push(key.clone());
+                scores.insert((key.clone(), id), score as u64);
+            }
+        }
+    }
+    for (id, job) in jobs {
+        let work = format!("work_queue:{}", job.queue());
+        let crashed = job.get("crashes").is_some_and(|crashes| crashes != "0");
+        let held = handles.get_mut(id).unwrap_or_else(|| panic!("{id} ({}) has no handle", job.status));
+        // In hand of a server and not started yet is as good as in the queue.
+        let belongs = |key: &&String| match job.status {
+            Status::Queued if crashed && **key == format!("{work}:suspects") => true,
+            Status::Queued => **key == work || key.starts_with("in_progress_queue:"),
+            Status::Processing => **key == format!("in_progress_queue:{}", job.get("server").unwrap_or("?")),
+            Status::Scheduled | Status::Retrying => *key == "scheduled",
+            Status::Failed => *key == "dlq_queue",
+            Status::Completed | Status::Cancelled => *key == "done",
+        };
+        let right = held.iter().rposition(|key| belongs(&key));
+        let right = right.unwrap_or_else(|| panic!("{id} ({}) is only in {held:?}", job.status));
+        let right = held.remove(right);
+        if let Some(score) = scores.remove(&(right, *id)) {
+            let field = if job.status.is_final() { "finished_at" } else { "scheduled_at" };
+            assert_eq!(job.get(field), Some(score.to_string().as_str()), "{field} of {id}");
+        }
+    }
+    assert!(scores.is_empty(), "sorted sets hold what does not belong there: {scores:?}");
+    handles.into_iter().flat_map(|(id, keys)| keys.into_iter().map(move |key| (key, id))).collect()
+}
+
+#[track_caller]
+fn check_listings(place: &Place, jobs: &BTreeMap<JobId, Record>, strays: &[(String, JobId)]) {
+    let kinds: BTreeSet<&str> = jobs.values().map(Record::kind).collect();
+    for status in Status::ALL.into_iter().map(Some).chain([None]) {
+        for kind in kinds.iter().copied().map(Some).chain([None]) {
+            let matches =
+                |job: &Record| status.is_none_or(|s| s == job.status) && kind.is_none_or(|k| k == job.kind());
+            let expected: Vec<JobId> =
+                jobs.iter().rev().filter(|(_, job)| matches(job)).map(|(id, _)| *id).collect();
+            let filter = Filter { status, kind: kind.map(str::to_owned) };
+            // Two pages, cut in the middle, show each job once.
+            let half = expected.len() as u64 / 2 + 1;
+            let pages = |second: &dyn Fn(Option<JobId>) -> Option<Position>| {
+                let mut listed = Vec::new();
+                let mut from = Some(Position::Offset(0));
+                for _ in 0..2 {
+                    let Some(position) = from else { break };
+                    let page = place.queue.list(&filter, position, half).unwrap();
+                    assert_eq!(page.total, expected.len() as u64, "total of {filter:?}");
+                    listed.extend(page.jobs.into_iter().map(|job| job.id));
+                    let is_last = listed.len() == expected.len();
+                    assert_eq!(page.next, listed.last().copied().filter(|_| !is_last), "next of {filter:?}");
+                    from = second(page.next);
+                }
+                listed
+            };
+            let by_number = pages(&|_| Some(Position::Offset(half)));
+            assert_eq!(by_number, expected, "jobs of {filter:?}");
+            let by_id = pages(&|next| next.map(Position::Before));
+            assert_eq!(by_id, expected, "jobs of {filter:?} by id");
+        }
+    }
+    let counts = place.queue.stats().unwrap().counts;
+    for (status, count) in counts {
+        let expected = jobs.values().filter(|job| job.status == status).count() as u64;
+        assert_eq!(count, expected, "{status} in the statistics");
+    }
+    for queue in place.queue.queues(&[]).unwrap() {
+        let prefix = format!("work_queue:{}", queue.name);
+        let keys = [prefix.clone(), format!("{prefix}:suspects")];
+        let entries: usize = keys.iter().map(|key| place.list(key).len()).sum();
+        let left: Option<u64> = place.redis("HGET", &format!("tombstones:{}", queue.name), &["all"]);
+        let shown = (entries as u64).saturating_sub(left.unwrap_or(0));
+        assert_eq!(queue.queued, shown, "queued in {}", queue.name);
+        let stray = strays.iter().filter(|(key, _)| keys.contains(key)).count();
+        let ready = jobs.values().filter(|job| job.status == Status::Queued);
+        let ready = ready.filter(|job| job.queue() == queue.name).count();
+        assert!(entries - stray <= ready, "{} entries in {}, {ready} jobs", entries, queue.name);
+    }
+}

@@ -1,0 +1,555 @@
+//! The doctor's judgement, case by case: what is sound is left alone, what is damaged is found and mended, and what has
+//! changed since it was seen is left to whoever changed it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use threadq::internals::queue::{Group, Kind, Policy, ServerId, Share, Suspects};
+use threadq::job::{JobId, NewJob, Status};
+
+use crate::fixture::*;
+use crate::invariants::assert_sound;
+
+/// Nobody is silent.
+const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
+/// Longer than what a script looks at of a long list.
+const LONG: usize = 2_100;
+/// What stands in place of an entry that was taken out of the middle of a long list.
+const GAP: &str = "0";
+
+impl Place {
+    /// A server whose last beat was a while ago: nobody waits for what it might mend itself.
+    fn resting_server(&self) -> ServerId {
+        let server = self.server();
+        self.rests(&server);
+        server
+    }
+
+    fn rests(&self, server: &ServerId) {
+        let beat: u64 = self.redis("HGET", &format!("server:{server}"), &["beat_at"]);
+        self.raw(&[&format!("HSET T:server:{server} beat_at {}", beat - 20_000)]);
+    }
+
+    #[track_caller]
+    fn found(&self) -> BTreeMap<Kind, Vec<String>> {
+        let groups = self.queue.audit(POLICY).unwrap().groups;
+        groups.into_iter().map(|(kind, group)| (kind, group.examples)).collect()
+    }
+
+    #[track_caller]
+    fn assert_finds(&self, kind: Kind, examples: &[&str]) {
+        let mut found = self.found().into_iter().collect::<Vec<_>>();
+        found.iter_mut().for_each(|(_, examples)| examples.sort());
+        let mut examples: Vec<String> = examples.iter().map(|example| (*example).to_owned()).collect();
+        examples.sort();
+        assert_eq!(found, [(kind, examples)]);
+    }
+
+    /// Mends all, and leaves nothing to find.
+    #[track_caller]
+    fn repair(&self) -> BTreeMap<Kind, Group> {
+        let (done, left) = self.queue.repair(POLICY).unwrap();
+        assert_eq!(left.groups, BTreeMap::new());
+        done
+    }
+
+    /// Mends this and nothing else, in one way, and everything is sound then.
+    #[track_caller]
+    fn assert_mends(&self, kind: Kind, how: &str) {
+        let done: Vec<_> =
+            self.repair().into_iter().map(|(kind, group)| (kind, group.mended, group.done)).collect();
+        assert_eq!(done, [(kind, 1, vec![how.to_owned()])]);
+        assert_sound(self);
+    }
+
+    /// A job that failed.
+    fn dead_letter(&self, server: &ServerId) -> JobId {
+        let id = self.submit();
+        self.settle(server, &buried(self.take_one(server)));
+        id
+    }
+
+    /// Some jobs in the middle of a list so long that it is looked at in parts, and that they are far from both ends. The
+    /// rest are gaps that earlier repairs left, which are nobody's.
+    fn in_the_middle_of_a_long_list(&self) -> Vec<JobId> {
+        let gaps = format!("PUSH T:work_queue:default{}", format!(" {GAP}").repeat(LONG));
+        let ids = self.submit_many(40);
+        self.raw(&[&format!("L{gaps}"), &format!("R{gaps}")]);
+        ids
+    }
+}
+
+#[test]
+fn nothing_is_wrong_where_all_is_well() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let unique = |key: &'static str| move |job: &mut NewJob| job.unique_key = Some(key.to_owned());
+    // One in each status, and what hangs on them.
+    let completed_one = place.submit_with(unique("ended"));
+    place.settle(&a, &completed(place.take_one(&a)));
+    place.dead_letter(&a);
+    place.submit();
+    place.settle(&a, &retried(place.take_one(&a)));
+    let running = place.submit_with(unique("running"));
+    let _lease = place.take_one(&a);
+    let asked = place.submit();
+    let _asked = place.take_one(&a);
+    place.cancel(asked);
+    let cancelled = place.submit();
+    place.cancel(cancelled);
+    place.submit_delayed();
+    place.submit();
+    place.fetch(&a);
+    place.submit_suspect();
+    place.submit_crashed(1);
+    place.submit_with(unique("ended"));
+    assert_sound(&place);
+    assert_eq!(place.found(), BTreeMap::new());
+    assert_eq!((place.repair(), place.status(running)), (BTreeMap::new(), Status::Processing));
+    assert_eq!(place.status(completed_one), Status::Completed);
+}
+
+#[test]
+fn a_stranded_job_goes_back_where_it_belongs() {
+    let place = Place::new();
+    let a = place.resting_server();
+    // To its queue.
+    let queued = place.submit();
+    place.raw(&[&format!("LREM T:work_queue:default 1 {queued}")]);
+    place.assert_mends(Kind::Stranded, "is at the front of its queue");
+    // One on its last chance too: the take that meets it puts it aside.
+    let suspect = place.submit_suspect();
+    place.raw(&["DEL T:work_queue:default:suspects"]);
+    place.assert_mends(Kind::Stranded, "is at the front of its queue");
+    assert_eq!(place.handles(suspect), ["work_queue:default"]);
+    place.cancel(suspect);
+    // Among the parked.
+    let parked = place.submit_delayed();
+    place.raw(&[&format!("ZREM T:scheduled {parked}")]);
+    place.assert_mends(Kind::Stranded, "waits for its time again");
+    // To its server, which may run it.
+    let lease = place.take_one(&a);
+    place.raw(&[&format!("DEL T:{}", in_progress(&a))]);
+    place.assert_mends(Kind::Stranded, "is in the list of its server again");
+    place.settle(&a, &completed(lease));
+    // One that is nobody's: to its queue.
+    let id = place.submit();
+    let _lease = place.take_one(&a);
+    place.raw(&[&format!("DEL T:{}", in_progress(&a)), &format!("HDEL T:job:{id} server")]);
+    place.assert_mends(Kind::Stranded, "is at the front of its queue");
+}
+
+#[test]
+fn indexes_sorted_sets_and_unique_keys_are_completed() {
+    let place = Place::new();
+    let a = place.resting_server();
+    for index in ["index:ready", "index:ready:t"] {
+        let id = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
+        place.raw(&[&format!("ZREM T:{index} {id}")]);
+        place.assert_mends(Kind::IndexMissing, "is listed again");
+        place.raw(&["DEL T:unique:u"]);
+        place.assert_mends(Kind::UniqueMissing, "holds its key again");
+        place.cancel(id);
+        place.raw(&[&format!("ZREM T:done {id}")]);
+        place.assert_mends(Kind::Unlisted, "is kept and forgotten like others");
+    }
+    let failed = place.dead_letter(&a);
+    place.raw(&[&format!("ZREM T:dlq_queue {failed}")]);
+    place.assert_mends(Kind::Unlisted, "is kept and forgotten like others");
+    assert_eq!(place.handles(failed), ["dlq_queue"]);
+}
+
+#[test]
+fn a_key_that_another_live_job_holds_is_left_to_it() {
+    let place = Place::new();
+    let job = |job: &mut NewJob| job.unique_key = Some("u".to_owned());
+    let first = place.submit_with(job);
+    place.raw(&["DEL T:unique:u"]);
+    let second = place.submit_with(job);
+    let (done, left) = place.queue.repair(POLICY).unwrap();
+    assert!(done.is_empty(), "{done:?}");
+    let group = &left.groups[&Kind::UniqueMissing];
+    assert_eq!(
+        (group.found, group.mended, &group.done[..]),
+        (1, 0, &["another live job holds the key".to_owned()][..])
+    );
+    assert_eq!(place.redis::<String>("GET", "unique:u", &[]), second.to_string());
+    assert_ne!(first, second);
+}
+
+#[test]
+fn a_unique_key_without_a_live_holder_of_it_is_free() {
+    let place = Place::new();
+    let (ended, live) = (place.submit_with(|job| job.unique_key = Some("ended".to_owned())), place.submit());
+    place.cancel(ended);
+    place.raw(&[
+        "SET T:unique:gone 12",
+        &format!("SET T:unique:ended {ended}"),
+        &format!("SET T:unique:other {live}"),
+    ]);
+    place.assert_finds(Kind::UniqueStale, &["unique:gone", "unique:ended", "unique:other"]);
+    assert_eq!(place.repair()[&Kind::UniqueStale].mended, 3);
+    assert_sound(&place);
+}
+
+#[test]
+fn index_entries_that_say_something_else_are_taken_out() {
+    let place = Place::new();
+    let id = place.submit();
+    place.raw(&[
+        &format!("ZADD T:index:failed {id} {id}"),
+        &format!("ZADD T:index:ready:other {id} {id}"),
+        "ZADD T:index:completed 77 77",
+    ]);
+    place.assert_finds(
+        Kind::IndexStale,
+        &[&format!("{id} in index:failed"), &format!("{id} in index:ready:other"), "77 in index:completed"],
+    );
+    place.repair();
+    assert_sound(&place);
+    // One with a wrong score shows the job in a wrong place.
+    place.raw(&[&format!("ZADD T:index:ready 5 {id}")]);
+    place.assert_finds(Kind::IndexStale, &[&format!("{id} in index:ready")]);
+    place.repair();
+    assert_sound(&place);
+}
+
+#[test]
+fn wishes_to_cancel_are_for_what_runs_there_and_is_asked() {
+    let place = Place::new();
+    let (a, b) = (place.resting_server(), place.resting_server());
+    let waits = place.submit();
+    let runs_there = place.submit();
+    let runs_unasked = place.submit();
+    let taken = place.take(&a, 1);
+    assert_eq!(ids(&taken), [waits]);
+    let of_b = place.take(&b, 1);
+    let _of_a = place.take(&a, 1);
+    place.settle(&a, &released(taken.into_iter().next().unwrap().0));
+    // Each is wrong in one way only.
+    place.raw(&[
+        &format!("HSET T:job:{waits} server {a} cancel 1"),
+        &format!("HSET T:job:{runs_there} cancel 1"),
+        &format!("SADD T:cancels:{a} {waits} {runs_there} {runs_unasked}"),
+        &format!("SADD T:cancels:{b} {runs_there}"),
+    ]);
+    let set = format!("cancels:{a}");
+    place.assert_finds(
+        Kind::CancelStale,
+        &[
+            &format!("{waits} in {set}"),
+            &format!("{runs_there} in {set}"),
+            &format!("{runs_unasked} in {set}"),
+        ],
+    );
+    assert_eq!(place.repair()[&Kind::CancelStale].mended, 3);
+    assert_eq!(ids(&of_b), [runs_there]);
+}
+
+#[test]
+fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
+    let place = Place::new();
+    let (a, b) = (place.resting_server(), place.resting_server());
+    let failed = place.dead_letter(&a);
+    let running = place.submit();
+    let _lease = place.take_one(&a);
+    let cancelled = place.submit();
+    place.cancel(cancelled);
+    let queued = place.submit();
+    let suspect = place.submit_suspect();
+    let misplaced = [
+        (queued, "scheduled".to_owned()),
+        (cancelled, "dlq_queue".to_owned()),
+        (failed, "done".to_owned()),
+        (queued, "done".to_owned()),
+        (cancelled, "work_queue:default".to_owned()),
+        (cancelled, in_progress(&a)),
+        (failed, in_progress(&a)),
+        (running, in_progress(&b)),
+    ];
+    for (id, key) in &misplaced {
+        let command = if key.contains("queue:") {
+            format!("LPUSH T:{key} {id}")
+        } else {
+            format!("ZADD T:{key} 99999999999999 {id}")
+        };
+        place.raw(&[&command]);
+        let groups = place.queue.audit(POLICY).unwrap().groups;
+        assert_eq!(groups[&Kind::Misplaced].examples, [format!("{id} in {key}")], "{groups:?}");
+        assert_eq!(place.repair()[&Kind::Misplaced].mended, 1, "{id} in {key}");
+        assert_sound(&place);
+    }
+    assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 0, "their jobs are not lost");
+    // A queued one goes to its own queue, unless it stands there.
+    let _: i64 = place.redis(
+        "LMOVE",
+        "work_queue:default:suspects",
+        &[&place.key("work_queue:default"), "LEFT", "LEFT"],
+    );
+    for (id, key) in
+        [(queued, "work_queue:b"), (suspect, "work_queue:b"), (queued, "work_queue:default:suspects")]
+    {
+        let home = place.handles(id);
+        place.raw(&[&format!("LREM T:{} 1 {id}", home[0]), &format!("LPUSH T:{key} {id}")]);
+        let done = place.repair();
+        assert_eq!(done[&Kind::Misplaced].done, ["is at the front of its own queue"]);
+        assert_eq!(done.len(), 1, "{done:?}");
+        assert_eq!(place.handles(id), home);
+        place.raw(&[&format!("LPUSH T:{key} {id}")]);
+        assert_eq!(place.repair()[&Kind::Misplaced].done, ["taken out"]);
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn entries_without_a_job_are_taken_out_and_noted() {
+    let place = Place::new();
+    let a = place.resting_server();
+    place.raw(&[
+        "RPUSH T:work_queue:default 11",
+        &format!("LPUSH T:{} 12", in_progress(&a)),
+        "ZADD T:scheduled 5 13",
+        "ZADD T:done 5 14",
+    ]);
+    let of_a = format!("12 in {}", in_progress(&a));
+    place.assert_finds(Kind::Dangling, &["11 in work_queue:default", &of_a, "13 in scheduled", "14 in done"]);
+    assert_eq!(place.repair()[&Kind::Dangling].mended, 4);
+    assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 4);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_stands_twice_keeps_the_entry_that_it_needs() {
+    let place = Place::new();
+    let (a, b) = (place.resting_server(), place.resting_server());
+    let ids = place.submit_many(3);
+    // The foremost of its queue.
+    place.raw(&[&format!("LPUSH T:work_queue:default {}", ids[0])]);
+    place.assert_finds(Kind::Doubled, &[&ids[0].to_string()]);
+    place.assert_mends(Kind::Doubled, "1 taken out");
+    let order: Vec<String> = ids.iter().rev().map(JobId::to_string).collect();
+    assert_eq!(place.list("work_queue:default"), order);
+    // That in its queue, where nobody has it in hand.
+    place.raw(&[&format!("LPUSH T:{} {}", in_progress(&a), ids[1])]);
+    place.assert_mends(Kind::Doubled, "1 taken out");
+    assert_eq!(place.handles(ids[1]), ["work_queue:default"]);
+    // That in its server's list.
+    let lease = place.take_one(&a);
+    place.raw(&[&format!("LPUSH T:{} {}", in_progress(&b), lease.id())]);
+    place.repair();
+    assert_eq!(place.handles(lease.id()), [in_progress(&a)]);
+    assert_sound(&place);
+    // One that has ended needs none.
+    place.cancel(ids[2]);
+    place.raw(&[&format!("RPUSH T:work_queue:default {0} {0}", ids[2])]);
+    let kinds: Vec<Kind> = place.found().into_keys().collect();
+    assert_eq!(kinds, [Kind::Misplaced]);
+    place.repair();
+    assert_sound(&place);
+}
+
+#[test]
+fn keys_of_a_wrong_type_are_set_aside() {
+    let place = Place::new();
+    let id = place.submit();
+    place.raw(&["DEL T:work_queue:default", "SET T:work_queue:default hello", "SET T:job:15 hello"]);
+    // The job is stranded too, and can only go back when the key is out of its way.
+    let found = place.found();
+    assert_eq!(found[&Kind::WrongType].len(), 2, "{found:?}");
+    let done = place.repair();
+    assert_eq!((done[&Kind::WrongType].mended, done[&Kind::Stranded].mended), (2, 1));
+    assert_eq!(place.redis::<String>("GET", "set_aside:work_queue:default", &[]), "hello");
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    // A second one does not take the first one's place.
+    place.raw(&["SET T:job:15 again"]);
+    place.repair();
+    assert_eq!(place.redis::<String>("GET", "set_aside:job:15", &[]), "hello");
+    assert_eq!(place.keys().iter().filter(|key| key.starts_with("set_aside:job:15")).count(), 2);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_key_in_the_way_is_no_repair() {
+    // Alone, so that one step of the walk meets all keys: the one in the way is not there yet.
+    let place = Place::alone();
+    let id = place.submit();
+    // Right when it is looked at, and of a wrong type when it is mended.
+    place.raw(&[&format!("ZREM T:index:ready:t {id}")]);
+    place.meanwhile("mend", &["mend", "index_missing"], "SET T:index:ready:t hello");
+    let (done, left) = place.queue.repair(POLICY).unwrap();
+    assert!(place.wire.was_meanwhile() && done.is_empty(), "{done:?}");
+    let group = &left.groups[&Kind::IndexMissing];
+    assert!(group.mended == 0 && group.done[0].contains("WRONGTYPE"), "{group:?}");
+    place.repair();
+    assert_sound(&place);
+}
+
+#[test]
+fn records_that_cannot_be_read_are_set_aside() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let job = |job: &mut NewJob| job.unique_key = Some("u".to_owned());
+    for damage in [
+        "HDEL T:job:ID type",
+        "HSET T:job:ID status weird",
+        "HDEL T:job:ID status",
+        "HSET T:job:ID payload {",
+    ] {
+        let id = place.submit_with(job);
+        place.raw(&[&damage.replace("ID", &id.to_string())]);
+        assert_eq!(place.found().into_keys().next(), Some(Kind::Unreadable), "{damage}");
+        let done = place.repair();
+        assert!(done[&Kind::Unreadable].done[0].starts_with("renamed to set_aside:job:"), "{done:?}");
+        assert!(place.handles(id) == ["lost"], "{:?}", place.handles(id));
+        assert_sound(&place);
+    }
+    // Its server has it in hand and will fail it.
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    place.raw(&[&format!("HSET T:job:{id} payload {{")]);
+    let (done, left) = place.queue.repair(POLICY).unwrap();
+    assert_eq!((done.len(), left.groups[&Kind::Unreadable].mended), (0, 0));
+    place.settle(&a, &buried(lease));
+    assert_eq!(place.handles(id), ["dlq_queue"]);
+}
+
+#[test]
+fn lists_of_servers_that_are_dead_or_unknown_are_taken_over() {
+    let place = Place::new();
+    let id = place.submit();
+    place.raw(&[
+        "LMOVE T:work_queue:default T:in_progress_queue:ghost RIGHT LEFT",
+        "SADD T:cancels:phantom 5",
+    ]);
+    let done = place.repair();
+    assert_eq!(done[&Kind::Abandoned].mended, 2, "{done:?}");
+    assert!(done[&Kind::Abandoned].done.contains(&"forgotten".to_owned()), "{done:?}");
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    let known: Vec<String> = place.redis("HKEYS", "servers", &[]);
+    assert_eq!(known, ["ghost"], "whoever has only wishes is not entered");
+    // A dead one stays dead.
+    let dead = place.server();
+    place.dies(&dead);
+    let fence = place.beat_value(&dead);
+    place.fetch(&dead);
+    let done = place.repair();
+    assert_eq!(done[&Kind::Abandoned].mended, 1, "{done:?}");
+    assert_eq!(place.beat_value(&dead), fence);
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn the_middle_of_a_long_list_is_mended() {
+    let place = Place::new();
+    let ids = place.in_the_middle_of_a_long_list();
+    // Near each other: each is seen where the other is looked for.
+    place.raw(&[
+        &format!("LINSERT T:work_queue:default BEFORE {} nonsense", ids[10]),
+        &format!("LINSERT T:work_queue:default BEFORE {} {}", ids[20], ids[11]),
+    ]);
+    let done = place.repair();
+    assert_eq!(
+        (done[&Kind::Doubled].mended, done[&Kind::Dangling].mended, done.len()),
+        (1, 1, 2),
+        "{done:?}"
+    );
+    let mut left = place.list("work_queue:default");
+    assert_eq!(left.len(), 2 * LONG + ids.len() + 2, "what was taken out there leaves gaps");
+    left.retain(|entry| entry != GAP);
+    left.reverse();
+    assert_eq!(left, ids.iter().map(JobId::to_string).collect::<Vec<_>>(), "in their order");
+    // A gap is no lost job, where it is taken.
+    let a = place.server();
+    let lost = || place.redis::<Vec<String>>("ZRANGE", "lost", &["0", "-1"]);
+    place.raw(&["RPOPLPUSH T:work_queue:default T:work_queue:other"]);
+    let shares = [Share { queue: "other".to_owned(), jobs: 1 }];
+    let taken = place.queue.take(&a, &shares, Suspects::None, MAX_CRASHES, None).unwrap().unwrap();
+    assert_eq!((taken.jobs.len(), lost()), (0, vec!["nonsense".to_owned()]));
+}
+
+#[test]
+fn what_was_put_right_between_two_looks_is_no_finding() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let running = place.submit();
+    let _lease = place.take_one(&a);
+    let (queued, suspect, parked) = (place.submit(), place.submit_suspect(), place.submit_delayed());
+    let unique = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
+    let ended = place.submit();
+    place.cancel(ended);
+    let (work, suspects) = ("T:work_queue:default", "T:work_queue:default:suspects");
+    place.raw(&["LPUSH T:in_progress_queue:ghost 0"]);
+    for (damage, kind, meanwhile) in [
+        (format!("LREM {work} 1 {queued}"), "stranded", format!("RPUSH {work} {queued}")),
+        (format!("LREM {work} 1 {queued}"), "stranded", format!("RPUSH T:{} {queued}", in_progress(&a))),
+        (
+            format!("LREM T:{} 1 {queued}", in_progress(&a)),
+            "stranded",
+            format!("RPUSH T:in_progress_queue:ghost {queued}"),
+        ),
+        (format!("LREM T:in_progress_queue:ghost 1 {queued}"), "stranded", format!("RPUSH {work} {queued}")),
+        (format!("LREM {suspects} 1 {suspect}"), "stranded", format!("RPUSH {suspects} {suspect}")),
+        (
+            format!("ZREM T:scheduled {parked}"),
+            "stranded",
+            format!("ZADD T:scheduled 99999999999999 {parked}"),
+        ),
+        (format!("ZREM T:done {ended}"), "unlisted", format!("ZADD T:done 5 {ended}")),
+        (
+            format!("ZREM T:index:ready {queued}"),
+            "index_missing",
+            format!("ZADD T:index:ready {queued} {queued}"),
+        ),
+        ("DEL T:unique:u".to_owned(), "unique_missing", format!("SET T:unique:u {unique}")),
+        ("SET T:unique:gone 5".to_owned(), "unique_stale", "DEL T:unique:gone".to_owned()),
+        (format!("LPUSH {work} 11"), "dangling", format!("LREM {work} 1 11")),
+        ("ZADD T:done 5 11".to_owned(), "dangling", "ZREM T:done 11".to_owned()),
+        (format!("ZADD T:scheduled 5 {queued}"), "misplaced", format!("ZREM T:scheduled {queued}")),
+        (format!("LPUSH {work} {queued}"), "doubled", format!("LREM {work} 1 {queued}")),
+        (format!("SADD T:cancels:{a} {queued}"), "cancel_stale", format!("SREM T:cancels:{a} {queued}")),
+        ("SET T:index:failed hello".to_owned(), "wrong_type", "DEL T:index:failed".to_owned()),
+        (
+            format!("HSET T:job:{queued} max_attempts x"),
+            "unreadable",
+            format!("HSET T:job:{queued} max_attempts 5"),
+        ),
+        ("SADD T:cancels:ghost 5".to_owned(), "abandoned", "DEL T:cancels:ghost".to_owned()),
+        // It fits where it stands by now.
+        (format!("SADD T:cancels:{a} {running}"), "cancel_stale", format!("HSET T:job:{running} cancel 1")),
+    ] {
+        place.raw(&[&damage]);
+        place.meanwhile("mend", &["look", kind], &meanwhile);
+        let mut found = place.found();
+        assert!(place.wire.was_meanwhile(), "{kind} was looked for");
+        assert_eq!(
+            found.remove(&Kind::Abandoned).unwrap(),
+            ["in_progress_queue:ghost"],
+            "is there on purpose"
+        );
+        assert_eq!(found, BTreeMap::new(), "{damage}; then {meanwhile}");
+    }
+}
+
+#[test]
+fn what_has_run_between_look_and_repair_is_not_put_back() {
+    let place = Place::new();
+    let id = place.submit();
+    place.raw(&["DEL T:work_queue:default"]);
+    // It stood where nobody looked: it was started, released, and is where nobody looks again.
+    place.meanwhile("mend", &["mend", "stranded"], &format!("HSET T:job:{id} starts 1"));
+    let (done, _) = place.queue.repair(POLICY).unwrap();
+    assert!(place.wire.was_meanwhile());
+    assert_eq!(done[&Kind::Stranded].done[0], "has passed by itself");
+}
+
+#[test]
+fn a_gap_in_the_list_of_a_server_is_no_entry_of_a_queue() {
+    let place = Place::alone();
+    let a = place.resting_server();
+    let gaps = format!("PUSH T:{}{}", in_progress(&a), format!(" {GAP}").repeat(LONG));
+    place.raw(&[&format!("L{gaps}"), &format!("LPUSH T:{} 7", in_progress(&a)), &format!("L{gaps}")]);
+    let done = place.repair();
+    assert_eq!(done.keys().collect::<Vec<_>>(), [&Kind::Dangling]);
+    assert!(place.keys().iter().all(|key| !key.starts_with("tombstones:")), "{:?}", place.keys());
+}
