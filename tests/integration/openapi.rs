@@ -108,10 +108,11 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Status and code of each error that the API's sources can make.
+/// Status and code of each error that the sources of the API and of the gate can make.
 fn errors_in_the_sources() -> BTreeSet<(u16, String)> {
     let mut errors = BTreeSet::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api")];
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![sources.join("api"), sources.join("gate")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("the sources are there") {
             let path = entry.expect("an entry").path();
