@@ -97,7 +97,7 @@ const NO_HANDLERS: &str =
 ///
 /// // How jobs of a type are treated is the configuration's to say, as in its file.
 /// let entry = HandlerEntry {
-///     kind: "report".to_owned(),
+///     job_type: "report".to_owned(),
 ///     run: None,
 ///     limits: Default::default(),
 ///     policy: Policy { timeout: Duration::from_secs(600), max_attempts: 3, ..Policy::default() },
@@ -134,18 +134,18 @@ impl Builder {
     }
 
     /// Adds the handler of a type: a closure whose value becomes the job's result.
-    pub fn handler<F, T>(mut self, kind: impl Into<String>, handler: F) -> Builder
+    pub fn handler<F, T>(mut self, job_type: impl Into<String>, handler: F) -> Builder
     where
         F: Fn(&JobContext) -> Result<T, Failure> + Send + Sync + 'static,
         T: Serialize + 'static,
     {
-        self.handlers.insert(kind, Closure(handler));
+        self.handlers.insert(job_type, Closure(handler));
         self
     }
 
     /// Adds the handler of a type that is more than a closure.
-    pub fn handler_object(mut self, kind: impl Into<String>, handler: impl Handler) -> Builder {
-        self.handlers.insert(kind, handler);
+    pub fn handler_object(mut self, job_type: impl Into<String>, handler: impl Handler) -> Builder {
+        self.handlers.insert(job_type, handler);
         self
     }
 
@@ -177,23 +177,22 @@ fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, S
     }
     for entry in &config.handlers {
         let wrong =
-            |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.kind));
+            |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.job_type));
         match &entry.run {
             Some(Run::Exec(command)) => {
                 let handler = ExecHandler::new(command, &config.config_dir)
                     .and_then(|handler| handler.limited(entry.limits))
                     .map_err(wrong)?;
-                handlers.insert(&entry.kind, handler);
+                handlers.insert(&entry.job_type, handler);
             }
-            Some(Run::Http(url)) => {
-                handlers.insert(&entry.kind, HttpHandler::trusting(url, config.ca.as_ref()).map_err(wrong)?)
-            }
-            None if handlers.get(&entry.kind).is_none() => {
+            Some(Run::Http(url)) => handlers
+                .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(wrong)?),
+            None if handlers.get(&entry.job_type).is_none() => {
                 return Err(wrong("needs exec or http: there is no other handler of this type".to_owned()));
             }
             None => {}
         }
-        handlers.set_policy(&entry.kind, entry.policy);
+        handlers.set_policy(&entry.job_type, entry.policy);
     }
     Ok(handlers)
 }
@@ -205,10 +204,10 @@ fn add_configured(mut handlers: Handlers, config: &Config) -> Result<Handlers, S
 /// What keeps a server with this configuration from working.
 pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     let handlers = add_configured(Handlers::default(), config)?;
-    let kinds = handlers.kinds().collect::<Vec<_>>().join(", ");
-    let mut lines = match kinds.is_empty() {
+    let job_types = handlers.job_types().collect::<Vec<_>>().join(", ");
+    let mut lines = match job_types.is_empty() {
         true => vec!["handlers: none".to_owned(), format!("warning: {NO_HANDLERS}")],
-        false => vec![format!("handlers: {kinds}")],
+        false => vec![format!("handlers: {job_types}")],
     };
     let Some(url) = &config.redis_url else {
         lines.push("redis: a private one".to_owned());
@@ -423,7 +422,7 @@ impl Server {
         }
         go_on()?;
 
-        if handlers.kinds().next().is_none() {
+        if handlers.job_types().next().is_none() {
             log::warn!("{NO_HANDLERS}");
         }
         if config.lease_timeout < SHORT_LEASE {
@@ -435,7 +434,7 @@ impl Server {
         }
 
         let handlers = Arc::new(handlers);
-        let metrics = Arc::new(Metrics::new(handlers.kinds()));
+        let metrics = Arc::new(Metrics::new(handlers.job_types()));
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
         let membership = Membership::new(config.workers, queue_names.clone());
         let identity = membership.identity();

@@ -183,12 +183,12 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
     const FIELDS: [&str; 8] =
         ["type", "payload", "queue", "delay_ms", "run_at", "max_attempts", "timeout_ms", "unique_key"];
     let fields = Fields::of(json, place, &FIELDS)?;
-    let kind = fields
-        .get("type", "a string of 1 to 100 characters without control characters", |kind: &String| {
-            is_job_type(kind)
+    let job_type = fields
+        .get("type", "a string of 1 to 100 characters without control characters", |job_type: &String| {
+            is_job_type(job_type)
         })?
         .ok_or_else(|| Reply::invalid_job(format!("{}type is missing", fields.place)))?;
-    let policy = handlers.policy(&kind);
+    let policy = handlers.policy(&job_type);
     let queue = fields
         .get("queue", "a string of 1 to 64 of A-Z a-z 0-9 _ . -", |name: &String| is_queue_name(name))?;
     let attempts = fields.number("max_attempts", 1..=MAX_ATTEMPTS)?;
@@ -196,7 +196,7 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
     let unique_key = fields.get("unique_key", "a string of 1 to 200 characters", |key: &String| {
         (1..=200).contains(&key.chars().count())
     })?;
-    let mut job = NewJob::new(kind);
+    let mut job = NewJob::new(job_type);
     job.payload = fields.raw("payload").map_or_else(empty_payload, ToOwned::to_owned);
     job.queue = queue.unwrap_or(job.queue);
     job.start = start(&fields)?;
@@ -228,7 +228,7 @@ fn start(fields: &Fields) -> Result<Start, Reply> {
 
 /// The body of POST /dlq/retry.
 pub struct RetryDeadLetters {
-    pub kind: Option<String>,
+    pub job_type: Option<String>,
     pub ids: Option<Vec<JobId>>,
     pub dry_run: bool,
 }
@@ -236,8 +236,8 @@ pub struct RetryDeadLetters {
 impl RetryDeadLetters {
     pub fn parse(body: &[u8]) -> Result<RetryDeadLetters, Reply> {
         let fields = Fields::of(json(body)?, String::new(), &["type", "ids", "dry_run"])?;
-        let kind = "a string of 1 to 100 characters without control characters";
-        let kind = fields.get("type", kind, |kind: &String| is_job_type(kind))?;
+        let job_type = "a string of 1 to 100 characters without control characters";
+        let job_type = fields.get("type", job_type, |job_type: &String| is_job_type(job_type))?;
         let ids = fields.get("ids", "an array of job ids", |ids: &Vec<Whole>| {
             ids.iter().all(|id| JobId::new(id.0).is_some())
         })?;
@@ -248,6 +248,6 @@ impl RetryDeadLetters {
             ids.sort_unstable();
             ids.dedup();
         }
-        Ok(RetryDeadLetters { kind, ids, dry_run: dry_run.unwrap_or(false) })
+        Ok(RetryDeadLetters { job_type, ids, dry_run: dry_run.unwrap_or(false) })
     }
 }

@@ -16,7 +16,7 @@ const STEP: u32 = 200;
 impl Api {
     pub(super) fn list_dead_letters(&self, query: &str) -> Answer {
         let query = Query::parse(query, &["page", "before", "limit", "type"])?;
-        self.list(&query, Filter { status: Some(Status::Failed), kind: query.job_type()? })
+        self.list(&query, Filter { status: Some(Status::Failed), job_type: query.job_type()? })
     }
 
     pub(super) fn retry_dead_letters(&self, request: &Request) -> Answer {
@@ -31,18 +31,18 @@ impl Api {
             Ok(())
         };
         match &wanted.ids {
-            Some(ids) => {
-                ids.chunks(STEP as usize).try_for_each(|ids| retry(&self.dead_among(ids, &wanted.kind)?))?
-            }
-            None => self.for_all_dead(wanted.kind.as_deref(), retry)?,
+            Some(ids) => ids
+                .chunks(STEP as usize)
+                .try_for_each(|ids| retry(&self.dead_among(ids, &wanted.job_type)?))?,
+            None => self.for_all_dead(wanted.job_type.as_deref(), retry)?,
         }
         Ok(Reply::json(200, &json!({ "matched": matched, "retried": retried })))
     }
 
     pub(super) fn delete_dead_letters(&self, query: &str) -> Answer {
-        let kind = Query::parse(query, &["type"])?.job_type()?;
+        let job_type = Query::parse(query, &["type"])?.job_type()?;
         let mut deleted = 0;
-        self.for_all_dead(kind.as_deref(), |ids| {
+        self.for_all_dead(job_type.as_deref(), |ids| {
             let changed = self.queue.delete(ids, Some(Status::Failed))?;
             deleted += changed.iter().filter(|changed| **changed == Changed::Done).count();
             Ok(())
@@ -51,10 +51,10 @@ impl Api {
     }
 
     /// Those of the ids that are dead letters, of this type if one is named.
-    fn dead_among(&self, ids: &[JobId], kind: &Option<String>) -> Result<Vec<JobId>, Reply> {
+    fn dead_among(&self, ids: &[JobId], job_type: &Option<String>) -> Result<Vec<JobId>, Reply> {
         let is_wanted = |found: &Option<(Status, String)>| {
             let Some((Status::Failed, found)) = found else { return false };
-            kind.as_ref().is_none_or(|kind| kind == found)
+            job_type.as_ref().is_none_or(|job_type| job_type == found)
         };
         let statuses = self.queue.statuses(ids)?;
         let dead = ids.iter().zip(statuses).filter(|(_, found)| is_wanted(found));
@@ -64,12 +64,12 @@ impl Api {
     /// Works off all dead letters, in steps and by rising id: a job that fails again meanwhile is not met twice.
     fn for_all_dead(
         &self,
-        kind: Option<&str>,
+        job_type: Option<&str>,
         mut work: impl FnMut(&[JobId]) -> Result<(), Reply>,
     ) -> Result<(), Reply> {
         let mut last = None;
         loop {
-            let ids = self.queue.dead_ids(kind, last, STEP)?;
+            let ids = self.queue.dead_ids(job_type, last, STEP)?;
             let Some(newest) = ids.last() else { return Ok(()) };
             last = Some(*newest);
             work(&ids)?;

@@ -42,7 +42,7 @@ pub fn check(data: &[u8]) {
 
 /// It keeps the limits of the contract, and is accepted again with the same meaning.
 fn check_job(job: &NewJob, handlers: &Handlers) {
-    assert!(is_job_type(&job.kind), "{:?}", job.kind);
+    assert!(is_job_type(&job.job_type), "{:?}", job.job_type);
     assert!(is_queue_name(&job.queue), "{:?}", job.queue);
     assert!((1..=100).contains(&job.max_attempts), "{}", job.max_attempts);
     assert!((1..=86_400_000).contains(&job.timeout.as_millis()), "{:?}", job.timeout);
@@ -69,7 +69,7 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
 /// The body that asks for this job.
 fn written(job: &NewJob) -> String {
     let mut fields = vec![
-        ("type", json!(job.kind).to_string()),
+        ("type", json!(job.job_type).to_string()),
         ("payload", job.payload.get().to_owned()),
         ("queue", json!(job.queue).to_string()),
         ("max_attempts", job.max_attempts.to_string()),
@@ -118,7 +118,7 @@ fn check_query(text: &str) {
         assert!(query.number("page", 1, 1, u64::MAX)? >= 1);
         assert!((1..=100).contains(&query.number("limit", 10, 1, 100)?));
         query.status()?;
-        assert!(query.job_type()?.is_none_or(|kind| is_job_type(&kind)));
+        assert!(query.job_type()?.is_none_or(|job_type| is_job_type(&job_type)));
         assert!(query.wait()?.is_none_or(|wait| wait.as_secs() <= 60));
         Ok(())
     };

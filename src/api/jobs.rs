@@ -46,7 +46,7 @@ impl Api {
     /// misspelt, or be the business of another server.
     fn unserved(&self, jobs: &[NewJob]) -> String {
         let words = [
-            ("type", jobs.iter().any(|job| self.handlers.get(&job.kind).is_none())),
+            ("type", jobs.iter().any(|job| self.handlers.get(&job.job_type).is_none())),
             ("queue", jobs.iter().any(|job| !self.settings.queues.contains(&job.queue))),
         ];
         words.into_iter().filter_map(|(word, holds)| holds.then_some(word)).collect::<Vec<_>>().join(", ")
@@ -60,7 +60,7 @@ impl Api {
         match answer? {
             Ok(submitted) => {
                 if !submitted.replayed {
-                    submission.jobs.iter().for_each(|job| self.metrics.submitted(&job.kind));
+                    submission.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
                 }
                 if let Some(time) = submitted.due_in {
                     self.scheduler.due_in(time);
@@ -82,7 +82,7 @@ impl Api {
 
     pub(super) fn list_jobs(&self, query: &str) -> Answer {
         let query = Query::parse(query, &["page", "before", "limit", "status", "type"])?;
-        self.list(&query, Filter { status: query.status()?, kind: query.job_type()? })
+        self.list(&query, Filter { status: query.status()?, job_type: query.job_type()? })
     }
 
     /// The job as it is now, or 404.

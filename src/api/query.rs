@@ -66,10 +66,10 @@ impl<'a> Query<'a> {
 
     pub fn job_type(&self) -> Result<Option<String>, Reply> {
         match self.get("type") {
-            Some(kind) if !is_job_type(kind) => {
+            Some(job_type) if !is_job_type(job_type) => {
                 Err(Reply::invalid_query("type has 1 to 100 characters, none of them a control character"))
             }
-            kind => Ok(kind.map(str::to_owned)),
+            job_type => Ok(job_type.map(str::to_owned)),
         }
     }
 

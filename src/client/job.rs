@@ -33,7 +33,7 @@ pub struct Job {
     pub id: JobId,
     /// The type.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
-    pub kind: String,
+    pub job_type: String,
     /// The queue that it goes through.
     pub queue: String,
     /// Where it stands. `Queued` where the server cannot read it, because the job's record is damaged.

@@ -30,7 +30,7 @@ pub struct Listing {
     /// Only jobs of this status. Default: any.
     pub status: Option<Status>,
     /// Only jobs of this type. Default: any.
-    pub kind: Option<String>,
+    pub job_type: Option<String>,
     /// Only jobs with smaller ids than this. Default: the newest jobs.
     pub before: Option<JobId>,
     /// The most jobs of a page, 1 to 100. Default 10.
@@ -39,7 +39,7 @@ pub struct Listing {
 
 impl Default for Listing {
     fn default() -> Listing {
-        Listing { status: None, kind: None, before: None, limit: 10 }
+        Listing { status: None, job_type: None, before: None, limit: 10 }
     }
 }
 
@@ -51,8 +51,8 @@ impl Listing {
         if let Some(status) = self.status {
             query.append_pair("status", status.as_str());
         }
-        if let Some(kind) = &self.kind {
-            query.append_pair("type", kind);
+        if let Some(job_type) = &self.job_type {
+            query.append_pair("type", job_type);
         }
         if let Some(before) = self.before {
             query.append_pair("before", &before.to_string());

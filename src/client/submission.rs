@@ -31,7 +31,7 @@ use crate::job::rfc3339;
 #[must_use = "it does nothing until it is given to a client"]
 pub struct Submission {
     #[serde(rename = "type")]
-    pub(crate) kind: String,
+    pub(crate) job_type: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,9 +50,9 @@ pub struct Submission {
 
 impl Submission {
     /// A job of this type: 1 to 100 characters, none of them a control character.
-    pub fn new(kind: impl Into<String>) -> Submission {
+    pub fn new(job_type: impl Into<String>) -> Submission {
         Submission {
-            kind: kind.into(),
+            job_type: job_type.into(),
             payload: None,
             queue: None,
             delay_ms: None,

@@ -70,7 +70,7 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Unserved {
     /// It has no handler for a type.
-    pub kind: bool,
+    pub job_type: bool,
     /// It does not take from a queue.
     pub queue: bool,
 }
@@ -80,12 +80,12 @@ impl Unserved {
         let header =
             headers.get("Threadq-Unserved").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let has = |wanted: &str| header.split(',').any(|word| word.trim() == wanted);
-        Unserved { kind: has("type"), queue: has("queue") }
+        Unserved { job_type: has("type"), queue: has("queue") }
     }
 
     /// What is not served of these jobs or of those.
     pub(crate) fn or(self, other: Unserved) -> Unserved {
-        Unserved { kind: self.kind || other.kind, queue: self.queue || other.queue }
+        Unserved { job_type: self.job_type || other.job_type, queue: self.queue || other.queue }
     }
 }
 

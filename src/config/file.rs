@@ -95,12 +95,12 @@ fn type_of(value: &Value) -> &'static str {
 
 fn handlers(value: Value, origin: &str) -> Result<Vec<HandlerEntry>, ConfigError> {
     let entries = Section::new("handlers".to_owned(), value, origin)?.table;
-    entries.into_iter().map(|(kind, entry)| handler(kind, entry, origin)).collect()
+    entries.into_iter().map(|(job_type, entry)| handler(job_type, entry, origin)).collect()
 }
 
-fn handler(kind: String, value: Value, origin: &str) -> Result<HandlerEntry, ConfigError> {
-    let mut entry = Section::new(format!("handlers.{kind:?}"), value, origin)?;
-    if !job::is_job_type(&kind) {
+fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry, ConfigError> {
+    let mut entry = Section::new(format!("handlers.{job_type:?}"), value, origin)?;
+    if !job::is_job_type(&job_type) {
         let allowed = "a job type of 1 to 100 characters, none of them a control character";
         return Err(entry.error("has no valid name", allowed));
     }
@@ -119,7 +119,7 @@ fn handler(kind: String, value: Value, origin: &str) -> Result<HandlerEntry, Con
         (Some(_), Some(_)) => return Err(entry.error("has both exec and http", "one of them")),
         (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
     };
-    Ok(HandlerEntry { kind, run, limits, policy })
+    Ok(HandlerEntry { job_type, run, limits, policy })
 }
 
 fn exec(value: &Value) -> Result<Vec<String>, Invalid> {

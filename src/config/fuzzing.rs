@@ -47,7 +47,7 @@ fn check_limits(config: &Config) {
         assert!(is_queue_name(&share.name) && (1..=100).contains(&share.weight), "{share:?}");
     }
     for handler in &config.handlers {
-        assert!(is_job_type(&handler.kind), "{handler:?}");
+        assert!(is_job_type(&handler.job_type), "{handler:?}");
         assert!((Duration::from_millis(1)..=day).contains(&handler.policy.timeout), "{handler:?}");
         assert!((1..=100).contains(&handler.policy.max_attempts), "{handler:?}");
         assert!(handler.policy.backoff.base <= handler.policy.backoff.cap, "{handler:?}");

@@ -133,7 +133,7 @@ impl Fsync {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HandlerEntry {
     /// The type: 1 to 100 characters, none of them a control character.
-    pub kind: String,
+    pub job_type: String,
     /// What runs such jobs; `None`: a handler that exists in Rust.
     pub run: Option<Run>,
     /// What its program may use up; none unless it is a program.

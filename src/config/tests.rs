@@ -389,7 +389,7 @@ fn handlers_are_read_with_their_policies() {
     let config = load(&["--config", &file], &[]).unwrap();
     assert_eq!(config.config_dir, folder.0);
     let encode = HandlerEntry {
-        kind: "Encode Video".to_owned(),
+        job_type: "Encode Video".to_owned(),
         run: Some(Run::Exec(vec!["./encode.sh".to_owned(), "--fast".to_owned()])),
         limits: ResourceLimits {
             memory: Some(512 << 20),
@@ -404,14 +404,14 @@ fn handlers_are_read_with_their_policies() {
         },
     };
     let echo = HandlerEntry {
-        kind: "echo".to_owned(),
+        job_type: "echo".to_owned(),
         run: None,
         limits: ResourceLimits::default(),
         policy: Policy { max_attempts: 1, ..Policy::default() },
     };
     let backoff = Backoff { cap: Duration::from_secs(10), ..Backoff::default() };
     let notify = HandlerEntry {
-        kind: "notify".to_owned(),
+        job_type: "notify".to_owned(),
         run: Some(Run::Http("http://127.0.0.1:9000/notify".to_owned())),
         limits: ResourceLimits::default(),
         policy: Policy { backoff, ..Policy::default() },

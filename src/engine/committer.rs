@@ -109,22 +109,22 @@ impl Committer {
     /// Tells the log, the metrics and the scheduler what became of a job. One that was settled before was so by this same
     /// verdict, and nobody has heard of it: the answer was lost.
     fn note(&self, job: &Job, verdict: &Verdict, settled: Settled) {
-        let kind = &job.kind;
+        let job_type = &job.job_type;
         let about = JobFields::attempt(job);
         match (settled, verdict) {
             (Settled::Now(Status::Completed) | Settled::Repeated, Verdict::Complete(_)) => {
-                self.metrics.completed(kind)
+                self.metrics.completed(job_type)
             }
             (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry(error, delay)) => {
                 let seconds = delay.as_secs_f64();
                 log_job!(warn, about, "failed, again in {seconds:.1} s: {error}");
-                self.metrics.retried(kind);
+                self.metrics.retried(job_type);
                 self.scheduler.due_in(*delay);
             }
             (Settled::Now(Status::Failed), Verdict::Retry(error, _))
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
                 log_job!(error, about, "failed for good: {error}");
-                self.metrics.failed(kind);
+                self.metrics.failed(job_type);
             }
             (Settled::Now(Status::Cancelled), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
                 log_job!(info, about, "cancelled; it had failed: {error}");

@@ -228,7 +228,7 @@ impl Fetchers {
             let job = Arc::new(job);
             meets_suspects |= job.is_on_last_chance(self.max_crashes);
             self.metrics
-                .waited(&job.kind, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
+                .waited(&job.job_type, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
             let stop = self.in_flight.add(lease, &job, self.max_crashes);
             // The channel holds as many as there is ever room for, and the workers end after the fetchers.
             let _ = self.workers.send((job, stop));

@@ -212,8 +212,8 @@ mod tests {
         assert_eq!(sizes, [3, 1, 1, 1, 2]);
     }
 
-    fn submission(kind: &str) -> Arc<Submission> {
-        Arc::new(Submission { jobs: vec![NewJob::new(kind)], idempotency: None })
+    fn submission(job_type: &str) -> Arc<Submission> {
+        Arc::new(Submission { jobs: vec![NewJob::new(job_type)], idempotency: None })
     }
 
     #[test]

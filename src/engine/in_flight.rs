@@ -61,7 +61,7 @@ pub struct Activity {
     pub job: u64,
     /// The type of it.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub job_type: String,
     /// The number of the attempt.
     pub attempt: u32,
     /// For so long.
@@ -114,7 +114,7 @@ impl Entry {
         Activity {
             thread: self.began.as_ref().and_then(|(thread, _)| thread.name().map(str::to_owned)),
             job: self.job.id.get(),
-            kind: self.job.kind.clone(),
+            job_type: self.job.job_type.clone(),
             attempt: self.job.attempts + 1,
             for_ms: self.began.as_ref().map_or(0, |(_, since)| since.elapsed().as_millis() as u64),
             state,

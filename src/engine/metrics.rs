@@ -53,18 +53,19 @@ impl Histogram {
         [&self.count, &self.micros].into_iter().chain(&self.buckets)
     }
 
-    fn render(&self, out: &mut String, name: &str, kind: &str) {
+    fn render(&self, out: &mut String, name: &str, job_type: &str) {
         let mut sum = 0;
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MS) {
             sum += bucket.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"{}\"}} {sum}", bound as f64 / 1000.0);
+            let _ =
+                writeln!(out, "{name}_bucket{{type=\"{job_type}\",le=\"{}\"}} {sum}", bound as f64 / 1000.0);
         }
         // What is observed just now may be in its bucket and not yet in the count.
         let count = self.count.load(Ordering::Relaxed).max(sum);
         let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum{{type=\"{kind}\"}} {seconds}");
-        let _ = writeln!(out, "{name}_count{{type=\"{kind}\"}} {count}");
+        let _ = writeln!(out, "{name}_bucket{{type=\"{job_type}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum{{type=\"{job_type}\"}} {seconds}");
+        let _ = writeln!(out, "{name}_count{{type=\"{job_type}\"}} {count}");
     }
 }
 
@@ -119,7 +120,7 @@ pub struct Metrics {
 impl Metrics {
     /// All zero. The types that have a handler always get a label of their own.
     pub fn new<'a>(handled: impl Iterator<Item = &'a str>) -> Metrics {
-        let types: HashMap<_, _> = handled.map(|kind| (kind.to_owned(), Arc::default())).collect();
+        let types: HashMap<_, _> = handled.map(|job_type| (job_type.to_owned(), Arc::default())).collect();
         let most_types = types.len() + UNKNOWN_TYPES;
         Metrics {
             types: RwLock::new(types),
@@ -130,50 +131,50 @@ impl Metrics {
         }
     }
 
-    fn of(&self, kind: &str) -> Arc<OfType> {
-        if let Some(found) = self.types.read().unwrap_or_else(PoisonError::into_inner).get(kind) {
+    fn of(&self, job_type: &str) -> Arc<OfType> {
+        if let Some(found) = self.types.read().unwrap_or_else(PoisonError::into_inner).get(job_type) {
             return found.clone();
         }
         let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have added it meanwhile.
-        let has_own = types.len() < self.most_types || types.contains_key(kind);
-        let label = if has_own { kind } else { OTHER };
+        let has_own = types.len() < self.most_types || types.contains_key(job_type);
+        let label = if has_own { job_type } else { OTHER };
         types.entry(label.to_owned()).or_default().clone()
     }
 
     /// Jobs of this type were stored.
-    pub fn submitted(&self, kind: &str) {
-        self.of(kind).submitted.fetch_add(1, Ordering::Relaxed);
+    pub fn submitted(&self, job_type: &str) {
+        self.of(job_type).submitted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A job was started so long after it was ready.
-    pub fn waited(&self, kind: &str, time: Duration) {
-        self.of(kind).wait.observe(time);
+    pub fn waited(&self, job_type: &str, time: Duration) {
+        self.of(job_type).wait.observe(time);
     }
 
     /// An attempt took so long.
-    pub fn ran(&self, kind: &str, time: Duration) {
-        self.of(kind).processing.observe(time);
+    pub fn ran(&self, job_type: &str, time: Duration) {
+        self.of(job_type).processing.observe(time);
     }
 
     /// A handler panicked.
-    pub fn panicked(&self, kind: &str) {
-        self.of(kind).panics.fetch_add(1, Ordering::Relaxed);
+    pub fn panicked(&self, job_type: &str) {
+        self.of(job_type).panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A job was completed.
-    pub fn completed(&self, kind: &str) {
-        self.of(kind).completed.fetch_add(1, Ordering::Relaxed);
+    pub fn completed(&self, job_type: &str) {
+        self.of(job_type).completed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A job failed and will be tried again.
-    pub fn retried(&self, kind: &str) {
-        self.of(kind).retries.fetch_add(1, Ordering::Relaxed);
+    pub fn retried(&self, job_type: &str) {
+        self.of(job_type).retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A job went to the dead letter queue.
-    pub fn failed(&self, kind: &str) {
-        self.of(kind).failed.fetch_add(1, Ordering::Relaxed);
+    pub fn failed(&self, job_type: &str) {
+        self.of(job_type).failed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Jobs were taken over from a dead server, or found again after a lost hand-over.
@@ -216,7 +217,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let types = self.types.read().unwrap_or_else(PoisonError::into_inner);
         let mut types: Vec<(String, &Arc<OfType>)> =
-            types.iter().map(|(kind, counts)| (escape_label(kind), counts)).collect();
+            types.iter().map(|(job_type, counts)| (escape_label(job_type), counts)).collect();
         types.sort_by(|a, b| a.0.cmp(&b.0));
         let mut out = String::new();
         let counters: [(&str, &str, Pick<AtomicU64>); 5] = [
@@ -230,9 +231,12 @@ impl Metrics {
         ];
         for (name, help, counter) in counters {
             header(&mut out, name, help, "counter");
-            for (kind, counts) in &types {
-                let _ =
-                    writeln!(out, "{name}{{type=\"{kind}\"}} {}", counter(counts).load(Ordering::Relaxed));
+            for (job_type, counts) in &types {
+                let _ = writeln!(
+                    out,
+                    "{name}{{type=\"{job_type}\"}} {}",
+                    counter(counts).load(Ordering::Relaxed)
+                );
             }
         }
         let histograms: [(&str, &str, Pick<Histogram>); 2] = [
@@ -241,8 +245,8 @@ impl Metrics {
         ];
         for (name, help, histogram) in histograms {
             header(&mut out, name, help, "histogram");
-            for (kind, counts) in &types {
-                histogram(counts).render(&mut out, name, kind);
+            for (job_type, counts) in &types {
+                histogram(counts).render(&mut out, name, job_type);
             }
         }
         let name = "threadq_jobs_recovered_total";
@@ -269,8 +273,8 @@ impl Metrics {
 }
 
 /// The two lines that announce a metric.
-pub fn header(out: &mut String, name: &str, help: &str, kind: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+pub fn header(out: &mut String, name: &str, help: &str, metric_type: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {metric_type}");
 }
 
 /// A text as it may stand in a label.

@@ -91,15 +91,15 @@ impl Reaper {
             taken.moved,
             taken.charged.len()
         );
-        for Charged { id, kind, attempt, crashes, has_failed } in &taken.charged {
-            let about = JobFields::job(*id).of(kind, *attempt).on(server);
+        for Charged { id, job_type, attempt, crashes, has_failed } in &taken.charged {
+            let about = JobFields::job(*id).of(job_type, *attempt).on(server);
             if *has_failed {
                 log_job!(
                     error,
                     about,
                     "failed for good: its server died {crashes} times while it was running"
                 );
-                self.metrics.failed(kind);
+                self.metrics.failed(job_type);
             } else {
                 let limit = self.max_crashes;
                 log_job!(warn, about, "its server died while it was running, crash {crashes} of {limit}");

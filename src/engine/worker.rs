@@ -92,7 +92,7 @@ impl Workers {
                 log_job!(info, JobFields::attempt(&job), "returned after it was given up");
                 return false;
             };
-            self.metrics.ran(&job.kind, started.elapsed());
+            self.metrics.ran(&job.job_type, started.elapsed());
             let Some((error, delay)) = again else {
                 self.settle(lease, verdict);
                 return true;
@@ -126,16 +126,16 @@ impl Workers {
 
     /// One attempt, whatever the handler does.
     fn attempt(&self, context: &JobContext) -> Outcome {
-        let kind = &context.job().kind;
-        let Some(handler) = self.handlers.get(kind) else {
-            return Err(Failure::retryable(format!("no handler for type \"{kind}\"")));
+        let job_type = &context.job().job_type;
+        let Some(handler) = self.handlers.get(job_type) else {
+            return Err(Failure::retryable(format!("no handler for type \"{job_type}\"")));
         };
         // What was caught on the way, by the last handler itself or around the drop of what it threw.
         PANIC.set(None);
         match catch_unwind(AssertUnwindSafe(|| handler.handle(context))) {
             Ok(outcome) => outcome,
             Err(payload) => {
-                self.metrics.panicked(kind);
+                self.metrics.panicked(job_type);
                 Err(Failure::retryable(describe_panic(payload)))
             }
         }
@@ -155,7 +155,8 @@ impl Workers {
         match failure {
             Failure::Permanent { message } => Verdict::Fail(message),
             Failure::Retryable { message, retry_after } => {
-                let delay = self.handlers.policy(&job.kind).backoff.delay(job.attempts + 1, fastrand::f64());
+                let delay =
+                    self.handlers.policy(&job.job_type).backoff.delay(job.attempts + 1, fastrand::f64());
                 let delay = delay.max(retry_after.unwrap_or_default());
                 if job.attempts + 1 >= job.max_attempts {
                     return Verdict::Fail(message);
@@ -171,11 +172,11 @@ impl Workers {
         let about = JobFields::attempt(job);
         match settled {
             Settled::Now(Status::Processing) => {
-                self.metrics.retried(&job.kind);
+                self.metrics.retried(&job.job_type);
                 log_job!(warn, about, "failed, again at once: {error}");
             }
             Settled::Now(Status::Retrying) => {
-                self.metrics.retried(&job.kind);
+                self.metrics.retried(&job.job_type);
                 log_job!(warn, about, "failed, again once its queue goes on: {error}");
             }
             Settled::Now(status) => log_job!(info, about, "failed, and is {status} now: {error}"),
@@ -203,7 +204,7 @@ impl Workers {
         let mut replacements = Replacements::default();
         while let Some(given_up) = self.in_flight.watch(replacements.pause()) {
             for Abandoned { lease, job, reason, time } in given_up {
-                self.metrics.ran(&job.kind, time);
+                self.metrics.ran(&job.job_type, time);
                 log_job!(
                     error,
                     JobFields::attempt(&job),

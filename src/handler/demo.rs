@@ -103,8 +103,8 @@ fn is_among_first(number: u64, times: Option<u64>) -> bool {
 
 fn payload<T: DeserializeOwned>(job: &JobContext, wanted: &str) -> Result<T, Failure> {
     serde_json::from_str(job.job().payload.get()).map_err(|error| {
-        let kind = &job.job().kind;
-        Failure::permanent(format!("the payload of {kind} has to be {wanted}: {error}"))
+        let job_type = &job.job().job_type;
+        Failure::permanent(format!("the payload of {job_type} has to be {wanted}: {error}"))
     })
 }
 
@@ -120,19 +120,19 @@ mod tests {
     use crate::handler::{StopReason, StopSignal};
     use crate::job::{Job, Outcome};
 
-    fn run(kind: &str, payload: &str) -> Outcome {
-        run_job(Job { kind: kind.to_owned(), ..job(payload) })
+    fn run(job_type: &str, payload: &str) -> Outcome {
+        run_job(Job { job_type: job_type.to_owned(), ..job(payload) })
     }
 
-    fn run_attempt(kind: &str, payload: &str, attempt: u32) -> Outcome {
-        run_job(Job { kind: kind.to_owned(), attempts: attempt - 1, ..job(payload) })
+    fn run_attempt(job_type: &str, payload: &str, attempt: u32) -> Outcome {
+        run_job(Job { job_type: job_type.to_owned(), attempts: attempt - 1, ..job(payload) })
     }
 
     fn run_job(job: Job) -> Outcome {
         let mut handlers = Handlers::default();
         register(&mut handlers);
-        let kind = job.kind.clone();
-        handlers.get(&kind).unwrap().handle(&JobContext::new(job, StopSignal::default()))
+        let job_type = job.job_type.clone();
+        handlers.get(&job_type).unwrap().handle(&JobContext::new(job, StopSignal::default()))
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn exit_ends_the_process_on_its_first_deliveries() {
         const MARK: &str = "THREADQ_TEST_EXIT";
-        let delivery = |starts| Job { kind: "exit".to_owned(), starts, ..job(r#"{"times": 1}"#) };
+        let delivery = |starts| Job { job_type: "exit".to_owned(), starts, ..job(r#"{"times": 1}"#) };
         if std::env::var_os(MARK).is_some() {
             let _ = run_job(delivery(1));
             return;
@@ -199,11 +199,11 @@ mod tests {
     fn a_payload_of_the_wrong_shape_fails_for_good_and_says_what_is_wanted() {
         let wrong =
             [("sleep", "{}"), ("sleep", r#"{"ms": "5"}"#), ("fail", "null"), ("panic", r#"{"time": 1}"#)];
-        for (kind, payload) in wrong {
-            let Err(Failure::Permanent { message }) = run(kind, payload) else {
-                panic!("{kind} took {payload}");
+        for (job_type, payload) in wrong {
+            let Err(Failure::Permanent { message }) = run(job_type, payload) else {
+                panic!("{job_type} took {payload}");
             };
-            assert!(message.starts_with(&format!("the payload of {kind} has to be {{\"")), "{message}");
+            assert!(message.starts_with(&format!("the payload of {job_type} has to be {{\"")), "{message}");
         }
     }
 }

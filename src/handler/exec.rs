@@ -86,7 +86,7 @@ impl ExecHandler {
         command.envs(PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?))));
         command
             .env("THREADQ_JOB_ID", job.job().id.to_string())
-            .env("THREADQ_JOB_TYPE", &job.job().kind)
+            .env("THREADQ_JOB_TYPE", &job.job().job_type)
             .env("THREADQ_ATTEMPT", job.attempt().to_string());
         command
     }

@@ -269,29 +269,29 @@ pub struct Handlers {
 
 impl Handlers {
     /// Adds the handler of a type, or replaces it.
-    pub fn insert(&mut self, kind: impl Into<String>, handler: impl Handler) {
-        self.handlers.insert(kind.into(), Box::new(handler));
+    pub fn insert(&mut self, job_type: impl Into<String>, handler: impl Handler) {
+        self.handlers.insert(job_type.into(), Box::new(handler));
     }
 
     /// Sets how jobs of a type are treated.
-    pub fn set_policy(&mut self, kind: impl Into<String>, policy: Policy) {
-        self.policies.insert(kind.into(), policy);
+    pub fn set_policy(&mut self, job_type: impl Into<String>, policy: Policy) {
+        self.policies.insert(job_type.into(), policy);
     }
 
     /// The handler of a type.
-    pub fn get(&self, kind: &str) -> Option<&dyn Handler> {
-        self.handlers.get(kind).map(Box::as_ref)
+    pub fn get(&self, job_type: &str) -> Option<&dyn Handler> {
+        self.handlers.get(job_type).map(Box::as_ref)
     }
 
     /// The types that have a handler, in alphabetical order.
-    pub fn kinds(&self) -> impl Iterator<Item = &str> {
-        let mut kinds: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
-        kinds.sort_unstable();
-        kinds.into_iter()
+    pub fn job_types(&self) -> impl Iterator<Item = &str> {
+        let mut job_types: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
+        job_types.sort_unstable();
+        job_types.into_iter()
     }
 
     /// How jobs of a type are treated: as set, or the default.
-    pub fn policy(&self, kind: &str) -> Policy {
-        self.policies.get(kind).copied().unwrap_or_default()
+    pub fn policy(&self, job_type: &str) -> Policy {
+        self.policies.get(job_type).copied().unwrap_or_default()
     }
 }

@@ -15,7 +15,7 @@ use crate::job::{DEFAULT_QUEUE, Job, JobId, Status};
 pub(crate) fn job(payload: &str) -> Job {
     Job {
         id: JobId::new(1_764_000_000_000_123).unwrap(),
-        kind: "Encode Video".to_owned(),
+        job_type: "Encode Video".to_owned(),
         queue: DEFAULT_QUEUE.to_owned(),
         status: Status::Processing,
         payload: RawValue::from_string(payload.to_owned()).unwrap(),

@@ -189,8 +189,8 @@ pub enum Start {
 /// A job as it is submitted: checked, but without an id.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// What kind of job it is: the name of its handler. 1 to 100 characters without control characters.
-    pub kind: String,
+    /// The job type: the name of its handler. 1 to 100 characters without control characters.
+    pub job_type: String,
     /// Any JSON value.
     pub payload: Box<RawValue>,
     /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
@@ -207,9 +207,9 @@ pub struct NewJob {
 
 impl NewJob {
     /// A job of this type with the payload `{}` and every default.
-    pub fn new(kind: impl Into<String>) -> NewJob {
+    pub fn new(job_type: impl Into<String>) -> NewJob {
         NewJob {
-            kind: kind.into(),
+            job_type: job_type.into(),
             payload: empty_payload(),
             queue: DEFAULT_QUEUE.to_owned(),
             start: Start::Now,
@@ -242,7 +242,7 @@ pub struct Job {
     /// Unique, and larger than the id of every job submitted before.
     pub id: JobId,
     /// The type.
-    pub kind: String,
+    pub job_type: String,
     /// The queue that it goes through.
     pub queue: String,
     /// Where it stands.
@@ -378,7 +378,7 @@ impl Serialize for Job {
         let can_read = |field| !self.unreadable.contains(&field);
         let shown = Shown {
             id: self.id,
-            r#type: can_read("type").then_some(&*self.kind),
+            r#type: can_read("type").then_some(&*self.job_type),
             queue: &self.queue,
             status: can_read("status").then_some(self.status),
             payload: can_read("payload").then_some(&*self.payload),

@@ -11,7 +11,7 @@ use crate::job::{Job, JobId};
 #[derive(Clone, Copy, Debug)]
 pub struct JobFields<'a> {
     pub(crate) job: JobId,
-    pub(crate) kind: Option<&'a str>,
+    pub(crate) job_type: Option<&'a str>,
     pub(crate) attempt: Option<u32>,
     pub(crate) server: Option<&'a str>,
 }
@@ -19,17 +19,20 @@ pub struct JobFields<'a> {
 impl<'a> JobFields<'a> {
     /// A job of which nothing more is known.
     pub fn job(job: JobId) -> JobFields<'a> {
-        JobFields { job, kind: None, attempt: None, server: None }
+        JobFields { job, job_type: None, attempt: None, server: None }
     }
 
     /// The attempt that runs, or has just ended.
     pub fn attempt(job: &'a Job) -> JobFields<'a> {
-        JobFields { server: job.server.as_deref(), ..JobFields::job(job.id).of(&job.kind, job.attempts + 1) }
+        JobFields {
+            server: job.server.as_deref(),
+            ..JobFields::job(job.id).of(&job.job_type, job.attempts + 1)
+        }
     }
 
     /// With the job's type, and the attempt from 1.
-    pub fn of(self, kind: &'a str, attempt: u32) -> JobFields<'a> {
-        JobFields { kind: Some(kind), attempt: Some(attempt), ..self }
+    pub fn of(self, job_type: &'a str, attempt: u32) -> JobFields<'a> {
+        JobFields { job_type: Some(job_type), attempt: Some(attempt), ..self }
     }
 
     /// On which server.
@@ -41,8 +44,8 @@ impl<'a> JobFields<'a> {
 impl fmt::Display for JobFields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "job={}", self.job)?;
-        if let Some(kind) = self.kind {
-            write!(f, " type={kind:?}")?;
+        if let Some(job_type) = self.job_type {
+            write!(f, " type={job_type:?}")?;
         }
         if let Some(attempt) = self.attempt {
             write!(f, " attempt={attempt}")?;
@@ -56,7 +59,7 @@ macro_rules! log_job {
     ($level:ident, $about:expr, $($message:tt)+) => {{
         let about: $crate::logging::job_fields::JobFields = $about;
         log::$level!(
-            job = about.job.get(), "type" = about.kind, attempt = about.attempt, server = about.server;
+            job = about.job.get(), "type" = about.job_type, attempt = about.attempt, server = about.server;
             "{about}: {}", format_args!($($message)+)
         );
     }};

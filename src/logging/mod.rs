@@ -198,7 +198,7 @@ struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<u64>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<String>,
+    job_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -210,7 +210,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
         let text = || value.to_borrowed_str().map(str::to_owned);
         match key.as_str() {
             "job" => self.job = value.to_u64(),
-            "type" => self.kind = text(),
+            "type" => self.job_type = text(),
             "attempt" => self.attempt = value.to_u64(),
             "server" => self.server = text(),
             _ => {}

@@ -17,7 +17,7 @@ pub struct Filter {
     /// Only these; all by default.
     pub status: Option<Status>,
     /// Only these; all by default.
-    pub kind: Option<String>,
+    pub job_type: Option<String>,
 }
 
 /// Where a page of a listing begins.
@@ -136,7 +136,7 @@ impl Queue {
     /// below 4 MiB.
     pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page> {
         let mut call = self.scripts.list.call();
-        call.arg(filter.status.map_or("", Status::as_str)).arg(filter.kind.as_deref().unwrap_or(""));
+        call.arg(filter.status.map_or("", Status::as_str)).arg(filter.job_type.as_deref().unwrap_or(""));
         call.arg(limit);
         match from {
             Position::Offset(number) => call.arg(number),
@@ -146,9 +146,9 @@ impl Queue {
     }
 
     /// The next dead letters with an id above this one, oldest first.
-    pub fn dead_ids(&self, kind: Option<&str>, above: Option<JobId>, limit: u32) -> Result<Vec<JobId>> {
+    pub fn dead_ids(&self, job_type: Option<&str>, above: Option<JobId>, limit: u32) -> Result<Vec<JobId>> {
         let mut call = self.scripts.dead_ids.call();
-        call.arg(kind.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
+        call.arg(job_type.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
         replies::ids(self.run(&self.scripts.dead_ids, &call)?)
     }
 

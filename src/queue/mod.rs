@@ -292,7 +292,7 @@ pub struct Charged {
     /// The job.
     pub id: JobId,
     /// Its type.
-    pub kind: String,
+    pub job_type: String,
     /// The attempt that was cut off, from 1.
     pub attempt: u32,
     /// How often this has happened to it by now.
@@ -728,7 +728,7 @@ fn add_job(call: &mut Cmd, job: &NewJob) {
         Start::AfterMs(ms) => call.arg(ms).arg(""),
         Start::AtMs(ms) => call.arg("").arg(ms),
     };
-    call.arg(&job.kind)
+    call.arg(&job.job_type)
         .arg(job.payload.get())
         .arg(job.max_attempts)
         .arg(job.timeout.as_millis() as u64)

@@ -30,7 +30,7 @@ pub(super) struct Broken {
 pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, Broken> {
     let mut job = Job {
         id,
-        kind: String::new(),
+        job_type: String::new(),
         queue: DEFAULT_QUEUE.to_owned(),
         status: Status::Queued,
         payload: crate::job::empty_payload(),
@@ -69,7 +69,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, 
         let read = match name.as_slice() {
             b"type" => {
                 job.unreadable.retain(|field| *field != "type");
-                job.kind = value;
+                job.job_type = value;
                 true
             }
             b"status" => match value.parse() {

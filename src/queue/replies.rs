@@ -88,7 +88,7 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
             None => taken.jobs.push((lease, job)),
             Some(reason) => {
                 if job.unreadable.contains(&"type") {
-                    "unknown".clone_into(&mut job.kind);
+                    "unknown".clone_into(&mut job.job_type);
                 }
                 taken.broken.push(Broken { lease, job, reason });
             }
@@ -155,11 +155,11 @@ pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>> {
 
 /// Numbers of a damaged record are told as 0: the job is taken over all the same.
 fn charged(answer: Value) -> Result<Charged> {
-    let [id, kind, attempt, crashes, has_failed] =
+    let [id, job_type, attempt, crashes, has_failed] =
         <[Value; 5]>::try_from(array(answer)?).map_err(|answer| unexpected(&Value::Array(answer)))?;
     Ok(Charged {
         id: self::id(&id)?,
-        kind: text(&kind)?,
+        job_type: text(&job_type)?,
         attempt: count(&attempt).unwrap_or(0),
         crashes: count(&crashes).unwrap_or(0),
         has_failed: int(&has_failed)? == 1,

@@ -62,8 +62,8 @@ fn jobs_are_listed_page_by_page() {
         (0..7).map(|n| Submission::new("Größe ☃").payload(&n).unwrap().queue("nobody")).collect();
     let ids = client.submit_batch(&batch).unwrap();
     let large = client.submit(&Submission::new("echo").payload(&"x".repeat(20_000)).unwrap()).unwrap();
-    let kind = Some("Größe ☃".to_owned());
-    let mut listing = Listing { status: Some(Status::Queued), kind, limit: 3, ..Listing::default() };
+    let job_type = Some("Größe ☃".to_owned());
+    let mut listing = Listing { status: Some(Status::Queued), job_type, limit: 3, ..Listing::default() };
     let mut seen = Vec::new();
     let mut totals = Vec::new();
     loop {
@@ -113,7 +113,7 @@ fn everything_that_a_submission_says_is_stored() {
         .timeout(ms(1500))
         .unique_key("a key");
     let job = client.get(client.submit(&submission).unwrap()).unwrap();
-    let shown = (job.kind.as_str(), job.queue.as_str(), job.status, job.max_attempts, job.timeout_ms);
+    let shown = (job.job_type.as_str(), job.queue.as_str(), job.status, job.max_attempts, job.timeout_ms);
     assert_eq!(shown, ("Encode Video", "video", Status::Scheduled, 7, 1500));
     assert_eq!(job.unique_key.as_deref(), Some("a key"));
     let delay = time_ms(&json!(job.scheduled_at)) - time_ms(&json!(job.created_at));

@@ -12,7 +12,7 @@ fn every_filter_counts_exactly_over_all_states() {
     let place = Place::new();
     let (a, b) = (place.server(), place.server());
     for n in 0..60 {
-        place.submit_with(|job| job.kind = format!("type {}", n % 3));
+        place.submit_with(|job| job.job_type = format!("type {}", n % 3));
         if n % 4 == 0 {
             place.submit_delayed();
         }
@@ -50,7 +50,7 @@ fn pages_neither_overlap_nor_skip() {
     }
     submitted.reverse();
     let all = |status: Option<Status>| {
-        let filter = Filter { status, kind: None };
+        let filter = Filter { status, job_type: None };
         let mut listed: Vec<JobId> = Vec::new();
         // A bound, so that a listing without an end is a failure.
         for page in 0..20 {
@@ -77,7 +77,7 @@ fn a_key_that_is_no_job_does_not_stop_a_listing() {
     let _: i64 = place.redis("DEL", &format!("job:{bad}"), &[]);
     let _: () = place.redis("SET", &format!("job:{bad}"), &["junk"]);
     for status in [None, Some(Status::Queued)] {
-        let page = place.queue.list(&Filter { status, kind: None }, Position::Offset(0), 10).unwrap();
+        let page = place.queue.list(&Filter { status, job_type: None }, Position::Offset(0), 10).unwrap();
         assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good]);
     }
     assert!(place.queue.get(bad).unwrap().is_none());
@@ -96,8 +96,10 @@ fn a_second_entry_of_a_running_job_is_not_counted() {
         let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
     }
     for (status, total) in [(Status::Processing, 1), (Status::Queued, 1)] {
-        let page =
-            place.queue.list(&Filter { status: Some(status), kind: None }, Position::Offset(0), 10).unwrap();
+        let page = place
+            .queue
+            .list(&Filter { status: Some(status), job_type: None }, Position::Offset(0), 10)
+            .unwrap();
         assert_eq!((page.total, page.jobs.len()), (total, 1), "{status}");
         let counts = place.queue.stats().unwrap().counts;
         assert!(counts.contains(&(status, total)), "{counts:?}");
@@ -110,7 +112,7 @@ fn dead_letters_are_given_by_id_and_type() {
     let a = place.server();
     let mut dead = Vec::new();
     for kind in ["x", "y", "x"] {
-        dead.push(place.submit_with(|job| job.kind = kind.to_owned()));
+        dead.push(place.submit_with(|job| job.job_type = kind.to_owned()));
         let lease = place.take_one(&a);
         place.settle(&a, &buried(lease));
     }
@@ -350,7 +352,7 @@ fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
     let (a, b) = (place.server(), place.server());
     let mut all = Vec::new();
     for n in 0..60 {
-        all.push(place.submit_with(|job| job.kind = format!("type {}", n % 2)));
+        all.push(place.submit_with(|job| job.job_type = format!("type {}", n % 2)));
     }
     for (n, (lease, _)) in place.take(&a, 30).into_iter().enumerate() {
         match n % 3 {
@@ -363,24 +365,25 @@ fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
         [None, Some(Status::Queued), Some(Status::Processing), Some(Status::Completed), Some(Status::Failed)]
     {
         for kind in [None, Some("type 1")] {
-            let filter = Filter { status, kind: kind.map(str::to_owned) };
+            let filter = Filter { status, job_type: kind.map(str::to_owned) };
             // The newest jobs run, and older ones are queued.
             all.extend((0..3).map(|_| {
-                place.submit_with(|job| (job.kind, job.queue) = ("type 1".to_owned(), "other".to_owned()))
+                place.submit_with(|job| (job.job_type, job.queue) = ("type 1".to_owned(), "other".to_owned()))
             }));
             let other = [Share { queue: "other".to_owned(), jobs: 3 }];
             let taken = place.queue.take(&b, &other, Suspects::None, 3, None).unwrap().unwrap();
             assert_eq!(taken.jobs.len(), 3);
             let matches = |id: &JobId| {
                 let job = place.job(*id);
-                status.is_none_or(|status| job.status == status) && kind.is_none_or(|kind| job.kind == kind)
+                status.is_none_or(|status| job.status == status)
+                    && kind.is_none_or(|kind| job.job_type == kind)
             };
             let before: Vec<JobId> = all.iter().copied().filter(matches).collect();
             let mut new = Vec::new();
             let seen = walk(&place, &filter, |_| {
                 // New jobs come, an old one starts, a running one ends.
                 for kind in ["type 0", "type 1"] {
-                    new.push(place.submit_with(|job| job.kind = kind.to_owned()));
+                    new.push(place.submit_with(|job| job.job_type = kind.to_owned()));
                 }
                 let lease = place.take_one(&b);
                 if new.len() % 4 == 0 {
@@ -403,7 +406,7 @@ fn a_walk_through_dead_letters_that_deletes_what_it_sees_skips_none() {
     for (lease, _) in place.take(&a, 20) {
         place.settle(&a, &buried(lease));
     }
-    let filter = Filter { status: Some(Status::Failed), kind: None };
+    let filter = Filter { status: Some(Status::Failed), job_type: None };
     let seen = walk(&place, &filter, |ids| drop(place.queue.delete(ids, None).unwrap()));
     assert_eq!(seen.into_iter().rev().collect::<Vec<_>>(), dead);
     assert_eq!(place.queue.list(&filter, Position::Offset(0), 10).unwrap().total, 0);

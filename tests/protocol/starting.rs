@@ -271,7 +271,7 @@ fn a_job_whose_record_cannot_be_read_is_handed_out_to_be_failed() {
     assert_eq!(ids(&taken.jobs), [good]);
     let broken = taken.broken.remove(0);
     assert!(broken.reason.contains("payload"), "{}", broken.reason);
-    assert_eq!((broken.job.id, broken.job.kind.as_str()), (bad, "t"), "what can be read is there");
+    assert_eq!((broken.job.id, broken.job.job_type.as_str()), (bad, "t"), "what can be read is there");
     assert_eq!(broken.job.attempt_id(), broken.lease.attempt_id());
     assert_eq!(place.settle(&a, &buried(broken.lease)), Settled::Now(Status::Failed));
 }

@@ -347,7 +347,8 @@ fn at_max_crashes_the_job_is_buried_with_the_reason() {
     }
     let server = place.server();
     let late = completed(place.take_one(&server));
-    let charged = Charged { id, kind: "t".to_owned(), attempt: 1, crashes: MAX_CRASHES, has_failed: true };
+    let charged =
+        Charged { id, job_type: "t".to_owned(), attempt: 1, crashes: MAX_CRASHES, has_failed: true };
     assert_eq!(place.dies(&server).charged, [charged]);
     let job = place.job(id);
     assert_eq!((job.crashes, job.status, job.attempts), (3, Status::Failed, 0));

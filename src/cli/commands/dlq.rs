@@ -95,7 +95,7 @@ fn write_dead(page: &Page, console: &mut Console) -> io::Result<()> {
 fn row(job: &Job) -> [String; 5] {
     [
         job.id.to_string(),
-        job.kind.clone(),
+        job.job_type.clone(),
         tries(job),
         job.finished_at.as_deref().map(short_time).unwrap_or_default(),
         job.last_error.clone().unwrap_or_default(),
@@ -106,17 +106,17 @@ fn row(job: &Job) -> [String; 5] {
 #[derive(Serialize)]
 struct RetryBody {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<String>,
+    job_type: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
 }
 
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
-    let body = RetryBody { kind: args.read("type", job_type)?, dry_run: args.has("dry-run") };
+    let body = RetryBody { job_type: args.read("type", job_type)?, dry_run: args.has("dry-run") };
     let retry = || client.post_json("/dlq/retry", &body, None);
     let answer = match body.dry_run {
         true => retry()?,
-        false => watched("retrying", body.kind.clone(), client, console, retry)?,
+        false => watched("retrying", body.job_type.clone(), client, console, retry)?,
     };
     let Retried { matched, retried } = answer.parse()?;
     let line = if body.dry_run {
@@ -128,12 +128,12 @@ fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<(), Erro
 }
 
 fn purge(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
-    let kind = args.read("type", job_type)?;
+    let job_type = args.read("type", job_type)?;
     if args.has("dry-run") {
-        return count_purge(kind, args, client, console);
+        return count_purge(job_type, args, client, console);
     }
-    let path = with_query("/dlq", &[("type", kind.clone())]);
-    let answer = watched("deleting", kind, client, console, || client.delete(&path))?;
+    let path = with_query("/dlq", &[("type", job_type.clone())]);
+    let answer = watched("deleting", job_type, client, console, || client.delete(&path))?;
     let Deleted { deleted } = answer.parse()?;
     let line = format!("deleted {}", count(deleted, "job"));
     Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
@@ -142,7 +142,7 @@ fn purge(args: &Args, client: &Client, console: &mut Console) -> Result<(), Erro
 /// Sends a request that takes all dead letters of a type away, and meanwhile shows on a terminal how many are gone.
 fn watched(
     what: &str,
-    kind: Option<String>,
+    job_type: Option<String>,
     client: &Client,
     console: &mut Console,
     send: impl FnOnce() -> Result<Answer, ClientError> + Send,
@@ -150,7 +150,7 @@ fn watched(
     if !console.err_is_terminal {
         return Ok(send()?);
     }
-    let total = number_of_dead(kind.clone(), client)?;
+    let total = number_of_dead(job_type.clone(), client)?;
     let answer = thread::scope(|scope| {
         let (sender, answers) = channel();
         scope.spawn(move || sender.send(send()));
@@ -162,7 +162,7 @@ fn watched(
                 }
                 // A look that fails says nothing of the request.
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Ok(left) = number_of_dead(kind.clone(), client) {
+                    if let Ok(left) = number_of_dead(job_type.clone(), client) {
                         let done = total.saturating_sub(left);
                         let result = format!("{done} of {}", count(total, "job"));
                         console.show_bar(&Bar { what, done, total, result });
@@ -175,19 +175,19 @@ fn watched(
     answer
 }
 
-fn number_of_dead(kind: Option<String>, client: &Client) -> Result<u64, Error> {
-    let query = [("type", kind), ("limit", Some("1".to_owned()))];
+fn number_of_dead(job_type: Option<String>, client: &Client) -> Result<u64, Error> {
+    let query = [("type", job_type), ("limit", Some("1".to_owned()))];
     Ok(client.get(&with_query("/dlq", &query))?.parse::<Page>()?.total)
 }
 
 /// The API has no dry run of a purge; the total of a list says the same. Its JSON is that of a retry's dry run.
 fn count_purge(
-    kind: Option<String>,
+    job_type: Option<String>,
     args: &Args,
     client: &Client,
     console: &mut Console,
 ) -> Result<(), Error> {
-    let matched = number_of_dead(kind, client)?;
+    let matched = number_of_dead(job_type, client)?;
     let json = format!(r#"{{"matched": {matched}, "deleted": 0}}"#);
     let line = format!("would delete {}", count(matched, "job"));
     Ok(console.json_or_line(args.has("json"), &json, &line)?)

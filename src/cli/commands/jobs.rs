@@ -134,7 +134,7 @@ fn row(job: &Job) -> [String; 6] {
     [
         job.id.to_string(),
         job.status.to_string(),
-        job.kind.clone(),
+        job.job_type.clone(),
         job.queue.clone(),
         tries(job),
         short_time(&job.created_at),
@@ -155,7 +155,7 @@ fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
 /// A line for each field that has a value.
 fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     field(out, "id", &job.id.to_string())?;
-    field(out, "type", &job.kind)?;
+    field(out, "type", &job.job_type)?;
     field(out, "queue", &job.queue)?;
     field(out, "status", job.status.as_str())?;
     let name = if job.status == Status::Processing { "attempt" } else { "attempts" };

@@ -138,14 +138,14 @@ pub(crate) struct Stored<'a> {
 
 /// Says so if no server serves stored jobs: their type or queue may be misspelt.
 pub(crate) fn warn_of_unserved(jobs: &Stored, unserved: Unserved, client: &Client, console: &mut Console) {
-    if !unserved.kind && !unserved.queue {
+    if !unserved.job_type && !unserved.queue {
         return;
     }
     // The server has told what it does not serve itself. Without a look at the other servers nothing is claimed.
     let stats = client.get("/stats").ok().and_then(|answer| answer.parse::<Stats>().ok());
     let Some(Stats { queues, servers, .. }) = stats else { return };
     let Stored { what, whose, queue } = jobs;
-    if unserved.kind && servers.len() <= 1 {
+    if unserved.job_type && servers.len() <= 1 {
         console.note(&format!(
             "{what}, but the server has no handler for {whose} type: every attempt will fail"
         ));
@@ -175,13 +175,13 @@ fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
 
 fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
     let words = args.words();
-    let [kind] = words[..] else { return Err(args.wrong_words()) };
-    let kind = job_type(kind).map_err(|allowed| Error::Usage(format!("{kind:?}: {allowed}")))?;
+    let [word] = words[..] else { return Err(args.wrong_words()) };
+    let job_type = job_type(word).map_err(|allowed| Error::Usage(format!("{word:?}: {allowed}")))?;
     if args.has("delay") && args.has("run-at") {
         return Err(Error::Usage("--delay and --run-at are both given; one is allowed".to_owned()));
     }
     Ok(Submission {
-        kind,
+        job_type,
         queue: args.read("queue", queue_name)?,
         delay_ms: args.read("delay", |text| millis(text, 0, MAX_DELAY, "365d"))?,
         run_at: args.read("run-at", run_at)?,
