@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Lease, Queue, ServerId, Settings, Settlement, Share, Suspects, Verdict};
+use threadq::internals::queue::{Lease, Quarantine, Queue, ServerId, Settings, Settlement, Share, Verdict};
 use threadq::job::{Job, JobId, NewJob};
 
 use super::payload;
@@ -99,7 +99,7 @@ impl Bare {
                         }
                     };
                     let share = Share { queue: "default".to_owned(), jobs: 30 };
-                    let taken = self.queue.take(&server, &[share], Suspects::Any, 3, Some(&fetched));
+                    let taken = self.queue.take(&server, &[share], Quarantine::Start, 3, Some(&fetched));
                     let jobs = taken.expect("Redis answers").expect("it is not fenced").jobs;
                     started.send(Instant::now()).expect("someone waits for it");
                     self.settle(&server, jobs);
@@ -125,7 +125,7 @@ impl Bare {
 
     fn take(&self, server: &ServerId, step: usize) -> Vec<(Lease, Job)> {
         let share = Share { queue: "default".to_owned(), jobs: step };
-        let taken = self.queue.take(server, &[share], Suspects::Any, 3, None);
+        let taken = self.queue.take(server, &[share], Quarantine::Start, 3, None);
         taken.expect("Redis answers").expect("it is not fenced").jobs
     }
 

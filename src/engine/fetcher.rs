@@ -21,7 +21,7 @@ use crate::engine::shutdown::Shutdown;
 use crate::engine::turns::Turns;
 use crate::job::Status;
 use crate::logging::once::LogOnce;
-use crate::queue::{BLOCK, Broken, Error, Fetched, Queue, Settlement, Suspects, Verdict};
+use crate::queue::{BLOCK, Broken, Error, Fetched, Quarantine, Queue, Settlement, Verdict};
 
 /// How long a fetcher waits before it looks at a paused queue again.
 const PAUSED_LOOK: Duration = Duration::from_millis(500);
@@ -223,7 +223,7 @@ impl Fetchers {
         let Ok(taken) = taken else { return Ok(Took::Refused) };
         let number = taken.jobs.len() + taken.broken.len();
         // Jobs on their last chance wake no fetcher: whoever met one comes again when that one has run.
-        let mut meets_suspects = taken.wants_empty_server || room.suspects == Suspects::None;
+        let mut meets_suspects = taken.must_drain || room.suspects == Quarantine::Skip;
         for (lease, job) in taken.jobs {
             let job = Arc::new(job);
             meets_suspects |= job.is_on_last_chance(self.max_crashes);
@@ -241,7 +241,7 @@ impl Fetchers {
         if number > 0 {
             self.early_beat.job_taken();
         }
-        self.in_flight.took(room, taken.wants_empty_server);
+        self.in_flight.took(room, taken.must_drain);
         let is_full = number >= room.jobs || meets_suspects || taken.has_more;
         turn.brought(is_full, &taken.paused);
         Ok(match taken.paused.iter().any(|paused| paused == queue) {

@@ -162,7 +162,7 @@ impl Heartbeat {
         }
         let dead = deaths.among(&beat.servers, server.as_str(), self.lease_timeout, Instant::now());
         let findings =
-            Findings { server, dead, in_progress: beat.in_progress, suspects_wait: beat.suspects_wait };
+            Findings { server, dead, in_progress: beat.in_progress, quarantine_waits: beat.quarantine_waits };
         let _ = self.reaper.try_send(findings);
         let _ = self.reporter.try_send(beat.is_watched);
     }

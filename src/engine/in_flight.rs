@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handler::{StopReason, StopSignal};
 use crate::job::{AttemptId, Job, JobId};
-use crate::queue::{Lease, Suspects};
+use crate::queue::{Lease, Quarantine};
 
 /// How long an attempt that was told to stop may take to do so before its thread is given up.
 ///
@@ -36,7 +36,7 @@ pub struct Room {
     /// At most so many jobs.
     pub jobs: usize,
     /// What the take does about jobs on their last chance.
-    pub suspects: Suspects,
+    pub suspects: Quarantine,
 }
 
 /// An attempt that does not end.
@@ -158,15 +158,15 @@ impl State {
     fn room(&self) -> Room {
         let empty = self.entries.is_empty() && self.reserved == 0;
         if self.closed || self.suspect.is_some() || self.is_exclusive || (self.wants_empty && !empty) {
-            return Room { jobs: 0, suspects: Suspects::None };
+            return Room { jobs: 0, suspects: Quarantine::Skip };
         }
         // Free workers; and outcomes that wait to be written may be as many again, so that writing and running overlap.
         let free = self.workers.saturating_sub(self.unfinished + self.reserved);
         let slack = (2 * self.workers).saturating_sub(self.entries.len() + self.reserved);
         let suspects = match empty {
-            _ if self.others_turn => Suspects::None,
-            true => Suspects::Any,
-            false => Suspects::NotYet,
+            _ if self.others_turn => Quarantine::Skip,
+            true => Quarantine::Start,
+            false => Quarantine::Reserve,
         };
         Room { jobs: free.min(slack), suspects }
     }
@@ -201,7 +201,7 @@ impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let mut state = self.in_flight.state();
         state.reserved -= self.room.jobs;
-        if self.room.suspects == Suspects::Any {
+        if self.room.suspects == Quarantine::Start {
             state.is_exclusive = false;
         }
         self.in_flight.take_ended.notify_all();
@@ -244,7 +244,7 @@ impl InFlight {
             self.take_ended.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner);
         let room = state.room();
         state.reserved += room.jobs;
-        state.is_exclusive |= room.suspects == Suspects::Any;
+        state.is_exclusive |= room.suspects == Quarantine::Start;
         Reservation { in_flight: self, room }
     }
 
@@ -288,9 +288,9 @@ impl InFlight {
     pub fn took(&self, room: Room, wants_empty: bool) {
         let mut state = self.state();
         match room.suspects {
-            Suspects::None => state.others_turn = false,
-            Suspects::NotYet => state.wants_empty |= wants_empty,
-            Suspects::Any => state.wants_empty = wants_empty,
+            Quarantine::Skip => state.others_turn = false,
+            Quarantine::Reserve => state.wants_empty |= wants_empty,
+            Quarantine::Start => state.wants_empty = wants_empty,
         }
         self.tell_room(state);
     }
@@ -493,7 +493,7 @@ mod tests {
         in_flight.add(Lease::for_tests(job.attempt_id()), job, MAX_CRASHES)
     }
 
-    fn room(in_flight: &InFlight) -> (usize, Suspects) {
+    fn room(in_flight: &InFlight) -> (usize, Quarantine) {
         let room = in_flight.room();
         (room.jobs, room.suspects)
     }
@@ -565,7 +565,7 @@ mod tests {
         let good = nth(1, 1, 0);
         add(&in_flight, &good);
         let first = in_flight.reserve(false);
-        assert_eq!(first.room(), Room { jobs: 3, suspects: Suspects::NotYet });
+        assert_eq!(first.room(), Room { jobs: 3, suspects: Quarantine::Reserve });
         assert_eq!(in_flight.reserve(false).room().jobs, 0);
         // It brings two.
         add(&in_flight, &nth(2, 1, 0));
@@ -585,14 +585,14 @@ mod tests {
     fn nothing_is_taken_beside_a_take_that_may_bring_a_last_chance() {
         let in_flight = InFlight::new(4);
         let first = in_flight.reserve(false);
-        assert_eq!(first.room(), Room { jobs: 4, suspects: Suspects::Any });
-        assert_eq!(in_flight.reserve(false).room(), Room { jobs: 0, suspects: Suspects::None });
+        assert_eq!(first.room(), Room { jobs: 4, suspects: Quarantine::Start });
+        assert_eq!(in_flight.reserve(false).room(), Room { jobs: 0, suspects: Quarantine::Skip });
         add(&in_flight, &nth(1, 1, MAX_CRASHES - 1));
         drop(first);
         assert_eq!(in_flight.room().jobs, 0);
         in_flight.remove([nth(1, 1, 0).attempt_id()]);
         in_flight.took(in_flight.room(), false);
-        assert_eq!(in_flight.reserve(false).room().suspects, Suspects::Any);
+        assert_eq!(in_flight.reserve(false).room().suspects, Quarantine::Start);
         // Where it brings nothing others may take again, and one that waits ends with taking.
         let first = in_flight.reserve(false);
         thread::scope(|scope| {
@@ -606,10 +606,10 @@ mod tests {
     #[test]
     fn jobs_with_a_crash_on_their_record_are_in_hand_side_by_side() {
         let in_flight = InFlight::new(4);
-        assert_eq!(room(&in_flight), (4, Suspects::Any));
+        assert_eq!(room(&in_flight), (4, Quarantine::Start));
         for number in 1..4 {
             add(&in_flight, &nth(number, 1, MAX_CRASHES - 2));
-            assert_eq!(room(&in_flight), (4 - number as usize, Suspects::NotYet));
+            assert_eq!(room(&in_flight), (4 - number as usize, Quarantine::Reserve));
         }
     }
 
@@ -622,9 +622,9 @@ mod tests {
         in_flight.end(suspect.attempt_id(), false);
         assert_eq!(in_flight.room().jobs, 0);
         in_flight.remove([suspect.attempt_id()]);
-        assert_eq!(room(&in_flight), (4, Suspects::None), "the turn of the others");
+        assert_eq!(room(&in_flight), (4, Quarantine::Skip), "the turn of the others");
         in_flight.took(in_flight.room(), false);
-        assert_eq!(room(&in_flight), (4, Suspects::Any));
+        assert_eq!(room(&in_flight), (4, Quarantine::Start));
     }
 
     #[test]
@@ -636,11 +636,11 @@ mod tests {
         assert_eq!(in_flight.room().jobs, 0);
         in_flight.end(good.attempt_id(), false);
         in_flight.remove([good.attempt_id()]);
-        assert_eq!(room(&in_flight), (4, Suspects::Any));
+        assert_eq!(room(&in_flight), (4, Quarantine::Start));
         // Another server took it meanwhile.
         in_flight.took(in_flight.room(), false);
         add(&in_flight, &good);
-        assert_eq!(room(&in_flight), (3, Suspects::NotYet));
+        assert_eq!(room(&in_flight), (3, Quarantine::Reserve));
     }
 
     #[test]
@@ -654,7 +654,7 @@ mod tests {
         assert!(in_flight.begin(second.attempt_id(), LONG));
         let _ = in_flight.end(second.attempt_id(), false).unwrap();
         in_flight.remove([second.attempt_id()]);
-        assert_eq!(room(&in_flight), (4, Suspects::None));
+        assert_eq!(room(&in_flight), (4, Quarantine::Skip));
     }
 
     #[test]

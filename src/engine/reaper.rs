@@ -32,7 +32,7 @@ pub struct Findings {
     /// How many jobs Redis holds to be in progress here.
     pub in_progress: usize,
     /// Jobs on their last chance wait in this server's queues: they wake no fetcher by themselves.
-    pub suspects_wait: bool,
+    pub quarantine_waits: bool,
 }
 
 /// The reaper of this server.
@@ -58,7 +58,7 @@ impl Reaper {
     pub fn run(&self) {
         let mut lost = Lost::default();
         for findings in &self.findings {
-            if findings.suspects_wait {
+            if findings.quarantine_waits {
                 self.queue.unblock_fetchers();
             }
             for (server, observed) in &findings.dead {

@@ -208,15 +208,16 @@ pub struct Share {
     pub jobs: usize,
 }
 
-/// What a take does about the suspects: the jobs on their last chance, which run alone.
+/// What a call of [`Queue::take`] does about quarantined jobs: those whose next crash is the last one allowed, each of
+/// which runs alone on a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Suspects {
-    /// Nothing: it is the turn of the other jobs.
-    None,
-    /// It starts none, since jobs run on this server, but it may choose this server to empty itself for one.
-    NotYet,
-    /// It starts one, if one waits, and nothing else: nothing runs on this server.
-    Any,
+pub enum Quarantine {
+    /// It starts none: the other jobs come first now and then, or they would wait for ever.
+    Skip,
+    /// It starts none, since jobs run on this server. It may reserve this server for them, which then has to drain.
+    Reserve,
+    /// It starts one, if one waits, and then nothing else. Nothing may run on this server.
+    Start,
 }
 
 /// An id that BRPOPLPUSH has moved into this server's list.
@@ -252,8 +253,8 @@ pub struct Taken {
     pub has_more: bool,
     /// Redis's time of the start in ms since 1970.
     pub now_ms: u64,
-    /// A job on its last chance waits, and this server is the one that takes nothing more until it is empty.
-    pub wants_empty_server: bool,
+    /// Quarantined jobs wait and this server is reserved for them: it must start nothing else until it runs no job.
+    pub must_drain: bool,
 }
 
 /// A server's beat was refused: it was declared dead.
@@ -271,8 +272,8 @@ pub struct Beat {
     pub servers: Vec<(String, String)>,
     /// Somebody looks at what workers do.
     pub is_watched: bool,
-    /// Jobs on their last chance wait in this server's queues: they wake no fetcher by themselves.
-    pub suspects_wait: bool,
+    /// Quarantined jobs wait in this server's queues. They wake no fetcher, since BRPOPLPUSH does not see them.
+    pub quarantine_waits: bool,
     /// Until the next parked job is due, if there is one.
     pub due_in: Option<Duration>,
 }
@@ -435,16 +436,16 @@ impl Queue {
         &self,
         server: &ServerId,
         shares: &[Share],
-        suspects: Suspects,
+        quarantine: Quarantine,
         max_crashes: u32,
         fetched: Option<&Fetched>,
     ) -> Result<std::result::Result<Taken, Fenced>> {
         let mut call = self.scripts.take.call();
         call.arg(server.as_str());
-        call.arg(match suspects {
-            Suspects::None => "none",
-            Suspects::NotYet => "busy",
-            Suspects::Any => "empty",
+        call.arg(match quarantine {
+            Quarantine::Skip => "skip",
+            Quarantine::Reserve => "reserve",
+            Quarantine::Start => "start",
         });
         call.arg(max_crashes);
         match fetched {

@@ -67,7 +67,7 @@ pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Res
     }
     let mut taken = Taken {
         now_ms: count(&next()?)?,
-        wants_empty_server: int(&next()?)? == 1,
+        must_drain: int(&next()?)? == 1,
         paused: array(next()?)?.iter().map(text).collect::<Result<_>>()?,
         has_more: int(&next()?)? == 1,
         ..Taken::default()
@@ -128,7 +128,7 @@ pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
         cancels: ids(cancels)?,
         servers,
         is_watched: int(&watched)? == 1,
-        suspects_wait: int(&suspects)? > 0,
+        quarantine_waits: int(&suspects)? > 0,
         due_in: time_left(&due)?,
     }))
 }

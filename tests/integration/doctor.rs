@@ -10,7 +10,7 @@ use crate::common::server::{finish, program};
 use crate::common::{Finished, LIMIT, TempDir, TestRedis, TestServer, Value, eventually, json};
 use threadq::config::{Config, Secret};
 use threadq::internals::queue::{
-    Audit, Cancelled, Error, Group, Kind, Policy, Queue, ServerId, Settings, Share, Suspects,
+    Audit, Cancelled, Error, Group, Kind, Policy, Quarantine, Queue, ServerId, Settings, Share,
 };
 use threadq::job::{Failure, JobId, NewJob, Start, Status};
 use threadq::server::Server;
@@ -67,7 +67,7 @@ impl World {
         let server = ServerId::generate();
         self.queue.register(&server, 1, &[]).unwrap();
         let shares = [Share { queue: "default".to_owned(), jobs: 1 }];
-        let taken = self.queue.take(&server, &shares, Suspects::Any, 3, None).unwrap().unwrap();
+        let taken = self.queue.take(&server, &shares, Quarantine::Start, 3, None).unwrap().unwrap();
         assert_eq!(taken.jobs.len(), 1);
         server
     }

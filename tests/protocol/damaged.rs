@@ -2,7 +2,7 @@
 //! the jobs beside it.
 
 use serde_json::Value;
-use threadq::internals::queue::{Filter, Position, ServerId, Settled, Suspects, Taken};
+use threadq::internals::queue::{Filter, Position, Quarantine, ServerId, Settled, Taken};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::{Place, buried, completed, ids, in_progress, retried};
@@ -56,7 +56,7 @@ fn a_damaged_job_that_waits_is_run_or_failed_and_the_others_run() {
         damage(bad);
         // A damaged number of crashes may make it one that runs alone.
         for _ in 0..2 {
-            settle_all(place, server, place.try_take(server, 2, Suspects::Any, None).unwrap());
+            settle_all(place, server, place.try_take(server, 2, Quarantine::Start, None).unwrap());
         }
         assert_eq!(place.status(good), Status::Completed);
     });
@@ -97,7 +97,7 @@ fn a_damaged_job_of_a_dead_server_goes_on_and_the_others_too() {
         let heir = place.server();
         // A damaged number of crashes may make it one that runs alone.
         for _ in 0..2 {
-            settle_all(place, &heir, place.try_take(&heir, 2, Suspects::Any, None).unwrap());
+            settle_all(place, &heir, place.try_take(&heir, 2, Quarantine::Start, None).unwrap());
         }
         assert_eq!(place.status(good), Status::Completed);
         place.queue.leave(&heir).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Cancelled, Changed, Settled, Suspects};
+use threadq::internals::queue::{Cancelled, Changed, Quarantine, Settled};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -34,7 +34,7 @@ fn whatever_waits_is_cancelled_at_once() {
     let a = place.server();
     let (queued, delayed, retrying) = (place.submit(), place.submit_delayed(), place.submit());
     let (suspect, found) = (place.submit_suspect(), place.submit_crashed(MAX_CRASHES - 1));
-    place.try_take(&a, 2, Suspects::None, None).unwrap().jobs.into_iter().for_each(|(lease, job)| {
+    place.try_take(&a, 2, Quarantine::Skip, None).unwrap().jobs.into_iter().for_each(|(lease, job)| {
         let settlement = if job.id == queued { released(lease) } else { retried(lease) };
         place.settle(&a, &settlement);
     });
@@ -145,7 +145,7 @@ fn a_job_sent_back_while_its_old_entry_is_in_a_fetchers_hand_runs_once() {
     place.queue.retry(&[id], None).unwrap();
     assert_eq!(find_strays(&place).len(), 1);
     let lease = place.take_one(&b);
-    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
     assert_sound(&place);
     assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));
     assert_sound(&place);
@@ -267,7 +267,7 @@ fn failed_job_beside(place: &Place) -> JobId {
     let server = place.server();
     let id = place.submit_with(|job| job.queue = "beside".to_owned());
     let shares = [threadq::internals::queue::Share { queue: "beside".to_owned(), jobs: 1 }];
-    let taken = place.queue.take(&server, &shares, Suspects::None, 3, None).unwrap().unwrap();
+    let taken = place.queue.take(&server, &shares, Quarantine::Skip, 3, None).unwrap().unwrap();
     for (lease, _) in taken.jobs {
         place.settle(&server, &buried(lease));
     }

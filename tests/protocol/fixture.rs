@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Cancelled, Fenced, Fetched, Lease, Queue, Reclaimed, Refused, ServerId, Settings, Settled, Settlement,
-    Share, Submitted, Suspects, Taken, Verdict,
+    Cancelled, Fenced, Fetched, Lease, Quarantine, Queue, Reclaimed, Refused, ServerId, Settings, Settled,
+    Settlement, Share, Submitted, Taken, Verdict,
 };
 use threadq::job::{Job, JobId, NewJob, Start, Status};
 
@@ -192,7 +192,7 @@ impl Place {
         &self,
         server: &ServerId,
         jobs: usize,
-        suspects: Suspects,
+        suspects: Quarantine,
         fetched: Option<&Fetched>,
     ) -> Result<Taken, Fenced> {
         self.queue.take(server, &shares(jobs), suspects, MAX_CRASHES, fetched).unwrap()
@@ -201,7 +201,7 @@ impl Place {
     /// Whatever there is, suspects too.
     #[track_caller]
     pub fn take(&self, server: &ServerId, jobs: usize) -> Vec<(Lease, Job)> {
-        let taken = self.try_take(server, jobs, Suspects::Any, None).expect("not fenced");
+        let taken = self.try_take(server, jobs, Quarantine::Start, None).expect("not fenced");
         assert!(taken.broken.is_empty(), "{:?}", taken.broken);
         taken.jobs
     }

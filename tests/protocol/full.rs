@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Cancelled, Changed, Error, Settled, Suspects};
+use threadq::internals::queue::{Cancelled, Changed, Error, Quarantine, Settled};
 use threadq::job::{NewJob, Status};
 
 use crate::fixture::*;
@@ -25,7 +25,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
 
     let c = place.server();
     place.queue.beat(&c, 0, 8, &[]).unwrap().unwrap();
-    assert_eq!(place.try_take(&b, 1, Suspects::Any, Some(&of_b)).unwrap().jobs.len(), 1);
+    assert_eq!(place.try_take(&b, 1, Quarantine::Start, Some(&of_b)).unwrap().jobs.len(), 1);
     let mut leases = place.take(&a, 7).into_iter().map(|(lease, _)| lease);
     let mut again = leases.next().unwrap();
     assert_eq!(

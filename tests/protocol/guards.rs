@@ -203,15 +203,15 @@ const GUARDS: &[Guard] = guards! {
     "take": "what is put aside brings its queue's name back", "fill_list(queue) .. SUSPECTS" => "WORK .. queue .. SUSPECTS";
     "take": "suspects that were put aside wait in their order", "    call('LPUSH', fill_list(queue)" => "    call('RPUSH', fill_list(queue)";
     "take": "what is put back leaves the list", "      call('LREM', list, 1, fetched)" => "";
-    "take": "the turn of the others is theirs", "if suspects ~= 'none' then" => "if true then";
+    "take": "the turn of the others is theirs", "if quarantine ~= 'skip' then" => "if true then";
     "take": "no suspect without a free worker", "while left > 0 and bytes < MAX_BYTES and" => "while bytes < MAX_BYTES and";
     "take": "large jobs among the suspects are not taken all at once",
         "while left > 0 and bytes < MAX_BYTES and" => "while left > 0 and";
     "take": "suspects of a paused queue wait",
-        "if not is_paused[ARGV[i]] and take_suspects(ARGV[i])" => "if take_suspects(ARGV[i])";
+        "if not is_paused[ARGV[i]] and start_quarantined(ARGV[i])" => "if start_quarantined(ARGV[i])";
     "take": "the last chance is known", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "false";
     "take": "a suspect that is none is one like any other", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "true";
-    "take": "the last chance waits for an empty server", "(suspects ~= 'empty' or #taken > HEAD)" => "#taken > HEAD";
+    "take": "the last chance waits for an empty server", "(quarantine ~= 'start' or #taken > HEAD)" => "#taken > HEAD";
     "take": "one server empties itself for the last chance",
         "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
     "take": "the chosen server stays chosen", "chosen ~= server and is_registered(chosen)" => "is_registered(chosen)";
@@ -219,12 +219,12 @@ const GUARDS: &[Guard] = guards! {
     "take": "where no suspect waits nobody is chosen", "call('DEL', LAST_CHANCE .. queue) end" => "end";
     "take": "while suspects wait the chosen server stays the one",
         "if call('EXISTS', waiting) == 0 then" => "if true then";
-    "take": "the last chance is not beside what was fetched", "(suspects ~= 'empty' or #taken > HEAD)" => "suspects ~= 'empty'";
+    "take": "the last chance is not beside what was fetched", "(quarantine ~= 'start' or #taken > HEAD)" => "quarantine ~= 'start'";
     "take": "nothing starts beside the last chance", "      if alone then return true end" => "";
-    "take": "nothing else starts beside the last chance", "and take_suspects(ARGV[i]) then return taken end" => "and take_suspects(ARGV[i]) then end";
-    "take": "a suspect that was found here starts at once", "if suspects ~= 'none' and take_suspects(queue) then return taken end" => "";
+    "take": "nothing else starts beside the last chance", "and start_quarantined(ARGV[i]) then return taken end" => "and start_quarantined(ARGV[i]) then end";
+    "take": "a suspect that was found here starts at once", "if quarantine ~= 'skip' and start_quarantined(queue) then return taken end" => "";
     "take": "a suspect that was found waits for the turn of the others to end",
-        "if suspects ~= 'none' and take_suspects(queue) then" => "if take_suspects(queue) then";
+        "if quarantine ~= 'skip' and start_quarantined(queue) then" => "if start_quarantined(queue) then";
     "take": "nothing more starts while the last chance waits", "if taken[3] == 1 then return taken end" => "";
     "take": "who is none of the suspects uses up a worker", "      left = left - 1\n" => "";
     "take": "large jobs are not taken all at once", "    if bytes >= MAX_BYTES then" => "    if false then";

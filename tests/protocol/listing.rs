@@ -1,7 +1,9 @@
 //! Listings: exact for every filter and page, whatever state the jobs are in.
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Changed, Filter, Position, ServerId, Settlement, Share, Suspects, Verdict};
+use threadq::internals::queue::{
+    Changed, Filter, Position, Quarantine, ServerId, Settlement, Share, Verdict,
+};
 use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
 
 use crate::fixture::*;
@@ -130,7 +132,7 @@ fn a_queue_shows_the_age_of_its_oldest_job_of_either_kind() {
     assert_eq!((oldest[1].name.as_str(), oldest[1].oldest_ms, oldest[1].queued), ("idle", None, 0));
     assert_eq!(oldest[0].queued, 2);
     let a = place.server();
-    place.try_take(&a, 1, Suspects::None, None).unwrap();
+    place.try_take(&a, 1, Quarantine::Skip, None).unwrap();
     assert_eq!((place.status(suspect), place.queue.queues(&[]).unwrap()[0].queued), (Status::Queued, 1));
 }
 
@@ -371,7 +373,7 @@ fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
                 place.submit_with(|job| (job.job_type, job.queue) = ("type 1".to_owned(), "other".to_owned()))
             }));
             let other = [Share { queue: "other".to_owned(), jobs: 3 }];
-            let taken = place.queue.take(&b, &other, Suspects::None, 3, None).unwrap().unwrap();
+            let taken = place.queue.take(&b, &other, Quarantine::Skip, 3, None).unwrap().unwrap();
             assert_eq!(taken.jobs.len(), 3);
             let matches = |id: &JobId| {
                 let job = place.job(*id);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Policy, QueueInfo, Refused, Share, Suspects};
+use threadq::internals::queue::{Policy, Quarantine, QueueInfo, Refused, Share};
 use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
@@ -142,7 +142,7 @@ fn what_is_left_of_a_deleted_job_is_no_lost_job() {
     assert_the_doctor_finds_nothing(&place);
     let _lease = place.take_one(&a);
     let fetched = place.fetch(&a);
-    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
     assert_eq!((left(&place), place.list("work_queue:default").len()), (0, 0));
     assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 0);
 }
@@ -227,7 +227,7 @@ fn a_take_drops_so_many_entries_and_tells_that_there_may_be_more() {
     for id in &cancelled {
         place.cancel(*id);
     }
-    let take = |jobs| place.try_take(&a, jobs, Suspects::Any, None).unwrap();
+    let take = |jobs| place.try_take(&a, jobs, Quarantine::Start, None).unwrap();
     let taken = take(4);
     assert_eq!((ids(&taken.jobs), taken.has_more), (vec![first], true));
     let dropped = 2 * MAX_DROPS + 100 - left(&place);
@@ -247,10 +247,10 @@ fn entries_of_large_jobs_are_not_dropped_all_at_once() {
     let large: Vec<JobId> =
         (0..10).map(|_| place.submit_with(|job| job.payload = megabyte.clone())).collect();
     large.iter().for_each(|id| drop(place.cancel(*id)));
-    let taken = place.try_take(&a, 20, Suspects::Any, None).unwrap();
+    let taken = place.try_take(&a, 20, Quarantine::Start, None).unwrap();
     assert_eq!((taken.jobs.len(), taken.has_more), (1, true));
     assert!((3..=6).contains(&(10 - left(&place))), "{} are left", left(&place));
-    while place.try_take(&a, 20, Suspects::Any, None).unwrap().has_more {}
+    while place.try_take(&a, 20, Quarantine::Start, None).unwrap().has_more {}
     assert_sound(&place);
 }
 
@@ -264,7 +264,7 @@ fn suspects_are_dropped_in_steps_as_well() {
     assert_eq!(shown(&place).queued, 1);
     // Those that are gone do not wait for an empty server.
     place.queue.delete(&suspects, None).unwrap();
-    let taken = place.try_take(&a, 1, Suspects::Any, None).unwrap();
+    let taken = place.try_take(&a, 1, Quarantine::Start, None).unwrap();
     assert_eq!((taken.jobs.len(), taken.has_more), (0, true));
     assert_eq!(left(&place), 10);
     assert_eq!(ids(&place.take(&a, 1)), [good]);
@@ -344,7 +344,7 @@ fn a_gap_that_a_repair_leaves_is_not_counted_as_a_job() {
     let shares = [Share { queue: "default".to_owned(), jobs: 1_000 }];
     let mut taken = 0;
     while taken < 2 * LONG {
-        let next = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
+        let next = place.queue.take(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
         taken += next.jobs.len();
         next.jobs.into_iter().for_each(|(lease, _)| {
             place.settle(&a, &completed(lease));
@@ -400,7 +400,7 @@ fn no_step_holds_redis_for_long_in_a_queue_of_1000000() {
     tell("GET /queues");
     let a = place.server();
     for _ in 0..500 {
-        for (lease, _) in place.try_take(&a, 30, Suspects::None, None).unwrap().jobs {
+        for (lease, _) in place.try_take(&a, 30, Quarantine::Skip, None).unwrap().jobs {
             place.settle(&a, &completed(lease));
         }
     }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Membership;
-use threadq::internals::queue::{Cancelled, Changed, Error, Idempotency, Queue, Settled, Suspects};
+use threadq::internals::queue::{Cancelled, Changed, Error, Idempotency, Quarantine, Queue, Settled};
 use threadq::job::Status;
 
 use crate::fixture::*;
@@ -65,7 +65,7 @@ fn what_a_lost_take_started_goes_back_in_order_and_uncharged() {
     let crashed = place.submit_crashed(1);
     let submitted = place.submit_many(4);
     broken(&place, "take", Loses::Answer, |queue| {
-        queue.take(&a, &shares(4), Suspects::NotYet, MAX_CRASHES, None)
+        queue.take(&a, &shares(4), Quarantine::Reserve, MAX_CRASHES, None)
     });
     place.fetch(&a);
     assert_eq!(place.status(submitted[0]), Status::Processing);
@@ -85,7 +85,7 @@ fn a_job_that_is_asked_to_stop_after_a_lost_take_is_cancelled() {
     let a = place.server();
     let id = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
     broken(&place, "take", Loses::Answer, |queue| {
-        queue.take(&a, &shares(1), Suspects::Any, MAX_CRASHES, None)
+        queue.take(&a, &shares(1), Quarantine::Start, MAX_CRASHES, None)
     });
     assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
     assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 0);

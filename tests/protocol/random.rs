@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use threadq::internals::queue::{
-    Cancelled, Changed, Fetched, Idempotency, Lease, ServerId, Settled, Settlement, Suspects,
+    Cancelled, Changed, Fetched, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
 };
 use threadq::job::{JobId, NewJob, Start, Status};
 
@@ -138,9 +138,9 @@ impl World {
 
     fn take(&mut self, who: usize) {
         let suspects = match self.workers[who].leases.len() {
-            0 => Suspects::Any,
-            _ if self.random.bool() => Suspects::NotYet,
-            _ => Suspects::None,
+            0 => Quarantine::Start,
+            _ if self.random.bool() => Quarantine::Reserve,
+            _ => Quarantine::Skip,
         };
         let room = self.random.usize(..4);
         let shares = [("default", room), ("other", self.random.usize(..2))]
@@ -319,7 +319,7 @@ impl World {
             let shares = ["default", "other"]
                 .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });
             let taken =
-                self.place.queue.take(&last, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
+                self.place.queue.take(&last, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
             if taken.jobs.is_empty() {
                 break;
             }

@@ -1,6 +1,6 @@
 //! A user of Redis who lacks a right: every step is done as a whole or not at all, and the error says what is lacking.
 
-use threadq::internals::queue::{Error, Queue, Suspects};
+use threadq::internals::queue::{Error, Quarantine, Queue};
 use threadq::job::{JobId, NewJob};
 
 use crate::fixture::*;
@@ -93,7 +93,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     place.submit_many(3);
     let _: i64 = place.redis("LPUSH", "work_queue:default", &["77"]);
     step("fetch", &mut || queue.fetch(&server, "default").map(|_| ()));
-    step("take", &mut || queue.take(&server, &shares(9), Suspects::Any, MAX_CRASHES, None).map(|_| ()));
+    step("take", &mut || queue.take(&server, &shares(9), Quarantine::Start, MAX_CRASHES, None).map(|_| ()));
     place.submit_many(6);
     let mut leases = place.take(&server, 6).into_iter().map(|(lease, _)| lease);
     let ids: Vec<JobId> = leases.by_ref().take(2).map(|lease| lease.id()).collect();
@@ -124,7 +124,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     place.submit_suspect();
     let alone = place.server();
     step("take a suspect", &mut || {
-        queue.take(&alone, &shares(9), Suspects::Any, MAX_CRASHES, None).map(|_| ())
+        queue.take(&alone, &shares(9), Quarantine::Start, MAX_CRASHES, None).map(|_| ())
     });
     let ended = place.submit();
     place.cancel(ended);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Settled, Settlement, Suspects, Verdict};
+use threadq::internals::queue::{Quarantine, Settled, Settlement, Verdict};
 use threadq::job::Status;
 
 use crate::fixture::*;
@@ -156,7 +156,7 @@ fn a_released_suspect_stays_one() {
     let lease = place.take_one(&a);
     place.settle(&a, &released(lease));
     assert_sound(&place);
-    assert_eq!(ids(&place.try_take(&a, 9, Suspects::NotYet, None).unwrap().jobs), [other]);
+    assert_eq!(ids(&place.try_take(&a, 9, Quarantine::Reserve, None).unwrap().jobs), [other]);
     assert_eq!(place.handles(id), ["work_queue:default:suspects"]);
     assert_sound(&place);
 }

@@ -1,7 +1,7 @@
 //! What a take starts, and what it must not.
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Fenced, Fetched, Settled, Share, Suspects};
+use threadq::internals::queue::{Fenced, Fetched, Quarantine, Settled, Share};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -13,7 +13,7 @@ fn jobs_start_in_the_order_of_submission() {
     let a = place.server();
     let submitted = place.submit_many(5);
     let fetched = place.fetch(&a);
-    let taken = place.try_take(&a, 2, Suspects::Any, Some(&fetched)).unwrap();
+    let taken = place.try_take(&a, 2, Quarantine::Start, Some(&fetched)).unwrap();
     assert_eq!(ids(&taken.jobs), submitted[..2]);
     assert_eq!(ids(&place.take(&a, 9)), submitted[2..]);
     let newest_first: Vec<String> = submitted.iter().rev().map(|id| id.to_string()).collect();
@@ -56,8 +56,8 @@ fn a_server_that_was_declared_dead_starts_nothing() {
     let id = place.submit();
     let fetched = place.fetch(&a);
     place.dies(&a);
-    assert_eq!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap_err(), Fenced);
-    assert_eq!(place.try_take(&a, 1, Suspects::Any, None).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 1, Quarantine::Start, None).unwrap_err(), Fenced);
     assert_eq!(ids(&place.take(&b, 1)), [id]);
     assert_sound(&place);
 }
@@ -67,7 +67,7 @@ fn a_server_that_nobody_knows_starts_nothing() {
     let place = Place::new();
     place.submit();
     let stranger = threadq::internals::queue::ServerId::generate();
-    assert_eq!(place.try_take(&stranger, 1, Suspects::Any, None).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&stranger, 1, Quarantine::Start, None).unwrap_err(), Fenced);
     assert_sound(&place);
 }
 
@@ -77,11 +77,11 @@ fn an_entry_in_another_servers_list_is_not_started() {
     let (a, b) = (place.server(), place.server());
     let id = place.submit();
     let of_a = place.fetch(&a);
-    let taken = place.try_take(&b, 1, Suspects::Any, Some(&of_a)).unwrap();
+    let taken = place.try_take(&b, 1, Quarantine::Start, Some(&of_a)).unwrap();
     assert!(taken.jobs.is_empty());
     assert_eq!((place.status(id), place.handles(id)), (Status::Queued, vec![in_progress(&a)]));
     // Without a free worker it would be put back: not this one either.
-    place.try_take(&b, 0, Suspects::Any, Some(&of_a)).unwrap();
+    place.try_take(&b, 0, Quarantine::Start, Some(&of_a)).unwrap();
     assert_eq!(place.handles(id), [in_progress(&a)]);
     assert_sound(&place);
 }
@@ -109,7 +109,7 @@ fn a_job_that_was_cancelled_in_a_fetchers_hand_is_dropped() {
     let fetched = place.fetch(&a);
     place.cancel(id);
     assert_eq!(place.handles(id), ["done".to_owned(), in_progress(&a)]);
-    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
     assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
     assert_sound(&place);
 }
@@ -169,7 +169,7 @@ fn entries_without_a_job_are_noted_and_do_not_stop_a_fetcher() {
     for entry in &entries {
         let _: i64 = place.redis("LPUSH", "work_queue:default", &[entry]);
         let fetched = place.fetch(&a);
-        assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+        assert!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
     }
     assert_all_lost(&place, &entries);
 }
@@ -249,7 +249,7 @@ fn an_entry_that_is_no_text_is_noted_like_any_other() {
     };
     push("work_queue:default");
     let fetched = place.fetch(&a);
-    assert!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
     push(&in_progress(&a));
     let found = place.queue.in_progress_here(&a).unwrap();
     assert_eq!(place.queue.recover(&a, &found).unwrap(), 0);
@@ -267,7 +267,7 @@ fn a_job_whose_record_cannot_be_read_is_handed_out_to_be_failed() {
     let a = place.server();
     let (bad, good) = (place.submit(), place.submit());
     let _: i64 = place.redis("HSET", &format!("job:{bad}"), &["payload", "{no json"]);
-    let mut taken = place.try_take(&a, 2, Suspects::Any, None).unwrap();
+    let mut taken = place.try_take(&a, 2, Quarantine::Start, None).unwrap();
     assert_eq!(ids(&taken.jobs), [good]);
     let broken = taken.broken.remove(0);
     assert!(broken.reason.contains("payload"), "{}", broken.reason);
@@ -284,16 +284,16 @@ fn nothing_starts_in_a_paused_queue() {
     let suspect = place.submit_suspect();
     let fetched = place.fetch(&a);
     place.queue.set_paused("default", true).unwrap();
-    let taken = place.try_take(&a, 9, Suspects::Any, Some(&fetched)).unwrap();
+    let taken = place.try_take(&a, 9, Quarantine::Start, Some(&fetched)).unwrap();
     assert_eq!((ids(&taken.jobs), taken.paused), (vec![], vec!["default".to_owned()]));
     let other =
         [Share { queue: "default".to_owned(), jobs: 0 }, Share { queue: "other".to_owned(), jobs: 3 }];
-    assert!(place.queue.take(&a, &other, Suspects::Any, 3, None).unwrap().unwrap().jobs.is_empty());
+    assert!(place.queue.take(&a, &other, Quarantine::Start, 3, None).unwrap().unwrap().jobs.is_empty());
     assert!(place.queue.queues(&[]).unwrap()[0].paused);
     assert_sound(&place);
     place.queue.set_paused("default", false).unwrap();
     // What was in hand is in front again.
-    assert_eq!(ids(&place.try_take(&a, 9, Suspects::None, None).unwrap().jobs), [first, second]);
+    assert_eq!(ids(&place.try_take(&a, 9, Quarantine::Skip, None).unwrap().jobs), [first, second]);
     assert_eq!(ids(&place.take(&a, 9)), [suspect]);
 }
 
@@ -303,7 +303,7 @@ fn without_a_free_worker_what_was_fetched_goes_back_in_front() {
     let a = place.server();
     let submitted = place.submit_many(2);
     let fetched = place.fetch(&a);
-    assert!(place.try_take(&a, 0, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+    assert!(place.try_take(&a, 0, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
     assert_sound(&place);
     assert_eq!(ids(&place.take(&a, 2)), submitted);
 }
@@ -320,7 +320,7 @@ fn a_take_keeps_to_its_shares_and_fills_up_from_the_others() {
     let share = |queue: &str, jobs| Share { queue: queue.to_owned(), jobs };
     let take = |high, low| {
         let shares = [share("high", high), share("low", low)];
-        let taken = place.queue.take(&a, &shares, Suspects::None, 3, None).unwrap().unwrap().jobs;
+        let taken = place.queue.take(&a, &shares, Quarantine::Skip, 3, None).unwrap().unwrap().jobs;
         let count = |queue| taken.iter().filter(|(_, job)| job.queue == queue).count();
         (count("high"), count("low"))
     };
@@ -339,7 +339,7 @@ fn what_was_fetched_counts_against_the_free_workers() {
     let a = place.server();
     let submitted = place.submit_many(4);
     let fetched = place.fetch(&a);
-    let taken = place.try_take(&a, 2, Suspects::Any, Some(&fetched)).unwrap();
+    let taken = place.try_take(&a, 2, Quarantine::Start, Some(&fetched)).unwrap();
     assert_eq!(ids(&taken.jobs), submitted[..2]);
 }
 
@@ -350,7 +350,7 @@ fn an_entry_is_put_back_only_where_it_stands() {
     let id = place.submit();
     // Its server recovered it before this take: the entry is in the queue already.
     let late = Fetched { entry: id.to_string().into(), queue: "default".to_owned() };
-    place.try_take(&a, 0, Suspects::Any, Some(&late)).unwrap();
+    place.try_take(&a, 0, Quarantine::Start, Some(&late)).unwrap();
     assert_eq!(place.handles(id), ["work_queue:default"]);
     assert_sound(&place);
 }
@@ -399,7 +399,7 @@ fn a_take_that_is_carried_out_late_leaves_a_running_job_its_entry() {
         let fetched = place.fetch(&a);
         place.queue.recover(&a, std::slice::from_ref(&fetched.entry)).unwrap();
         let lease = place.take_one(&a);
-        let late = place.try_take(&a, free, Suspects::Any, Some(&fetched)).unwrap();
+        let late = place.try_take(&a, free, Quarantine::Start, Some(&fetched)).unwrap();
         assert!(late.jobs.is_empty());
         assert_eq!(place.handles(id), [in_progress(&a)]);
         assert_sound(&place);
@@ -421,7 +421,7 @@ fn a_late_entry_of_a_job_that_runs_is_dropped() {
         for (server, left) in [(&a, vec![id.to_string()]), (&b, vec![])] {
             let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
             let fetched = Fetched { entry: id.to_string().into_bytes(), queue: "default".to_owned() };
-            assert!(place.try_take(server, free, Suspects::Any, Some(&fetched)).unwrap().jobs.is_empty());
+            assert!(place.try_take(server, free, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
             assert_eq!(place.list(&in_progress(server)), left);
         }
         assert_sound(&place);

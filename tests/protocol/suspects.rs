@@ -1,6 +1,6 @@
 //! Jobs with crashes on their record: they run side by side like all others, and on their last chance alone.
 
-use threadq::internals::queue::{Charged, ServerId, Settled, Share, Suspects};
+use threadq::internals::queue::{Charged, Quarantine, ServerId, Settled, Share};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -11,8 +11,8 @@ const LIST: &str = "work_queue:default:suspects";
 /// What a server that runs something takes, and whether it is to empty itself.
 #[track_caller]
 fn take_beside(place: &Place, server: &ServerId) -> (Vec<JobId>, bool) {
-    let taken = place.try_take(server, 8, Suspects::NotYet, None).unwrap();
-    (ids(&taken.jobs), taken.wants_empty_server)
+    let taken = place.try_take(server, 8, Quarantine::Reserve, None).unwrap();
+    (ids(&taken.jobs), taken.must_drain)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn jobs_of_a_dead_server_run_again_side_by_side_before_those_that_wait() {
     }
     // On their last chance they run one by one, and the others pass.
     let (a, b) = (place.server(), place.server());
-    assert_eq!(ids(&place.try_take(&a, 8, Suspects::None, None).unwrap().jobs), submitted[4..]);
+    assert_eq!(ids(&place.try_take(&a, 8, Quarantine::Skip, None).unwrap().jobs), submitted[4..]);
     for id in &submitted[..4] {
         let mut taken = place.take(&b, 8);
         assert_eq!(ids(&taken), [*id]);
@@ -43,8 +43,8 @@ fn a_job_with_a_crash_on_its_record_starts_whatever_runs_here() {
     let place = Place::new();
     let a = place.server();
     let crashed = [place.submit_crashed(1), place.submit_crashed(1)];
-    assert_eq!(ids(&place.try_take(&a, 1, Suspects::NotYet, None).unwrap().jobs), crashed[..1]);
-    assert_eq!(ids(&place.try_take(&a, 1, Suspects::None, None).unwrap().jobs), crashed[1..]);
+    assert_eq!(ids(&place.try_take(&a, 1, Quarantine::Reserve, None).unwrap().jobs), crashed[..1]);
+    assert_eq!(ids(&place.try_take(&a, 1, Quarantine::Skip, None).unwrap().jobs), crashed[1..]);
     assert_sound(&place);
 }
 
@@ -53,7 +53,7 @@ fn where_one_crash_is_allowed_no_job_runs_alone() {
     let place = Place::new();
     let a = place.server();
     let submitted = place.submit_many(3);
-    let taken = place.queue.take(&a, &shares(8), Suspects::Any, 1, None).unwrap().unwrap();
+    let taken = place.queue.take(&a, &shares(8), Quarantine::Start, 1, None).unwrap().unwrap();
     assert_eq!(ids(&taken.jobs), submitted);
     let observed = place.beat_value(&a).unwrap();
     let charged = place.queue.reclaim(a.as_str(), &observed, 1).unwrap().unwrap().charged;
@@ -70,8 +70,8 @@ fn the_last_chance_is_given_on_an_empty_server_only() {
     // Something runs here: it waits, and nothing else is started, so that its time comes.
     assert_eq!(take_beside(&place, &a), (vec![], true));
     // Now it runs, and nothing beside it.
-    let taken = place.try_take(&a, 8, Suspects::Any, None).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![suspect], false));
+    let taken = place.try_take(&a, 8, Quarantine::Start, None).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.must_drain), (vec![suspect], false));
     assert_eq!(place.status(other), Status::Queued);
     assert_sound(&place);
 }
@@ -90,11 +90,11 @@ fn a_last_chance_in_an_ordinary_list_is_put_aside() {
     let found = place.submit_crashed(MAX_CRASHES - 1);
     assert_eq!(ids(&place.take(&a, 8)), [found]);
     // As what BRPOPLPUSH brought too.
-    for (suspects, starts) in [(Suspects::NotYet, false), (Suspects::Any, true)] {
+    for (suspects, starts) in [(Quarantine::Reserve, false), (Quarantine::Start, true)] {
         let found = place.submit_crashed(MAX_CRASHES - 1);
         let fetched = place.fetch(&a);
         let taken = place.try_take(&a, 8, suspects, Some(&fetched)).unwrap();
-        assert_eq!((ids(&taken.jobs) == [found], taken.wants_empty_server), (starts, !starts));
+        assert_eq!((ids(&taken.jobs) == [found], taken.must_drain), (starts, !starts));
         assert_sound(&place);
         place.cancel(found);
     }
@@ -109,7 +109,7 @@ fn a_last_chance_keeps_the_name_of_its_queue() {
     // Its list is empty, so the name is forgotten; the job has it.
     assert_eq!(place.queue.prune_queues(None).unwrap(), None);
     assert!(place.queue.queues(&[]).unwrap().is_empty());
-    place.try_take(&a, 8, Suspects::None, Some(&fetched)).unwrap();
+    place.try_take(&a, 8, Quarantine::Skip, Some(&fetched)).unwrap();
     assert_eq!(place.queue.queues(&[]).unwrap()[0].queued, 1);
 }
 
@@ -119,8 +119,8 @@ fn the_turn_of_the_others_is_theirs_alone() {
     let a = place.server();
     let suspects = [place.submit_suspect(), place.submit_crashed(MAX_CRASHES - 1)];
     let other = place.submit();
-    let taken = place.try_take(&a, 8, Suspects::None, None).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![other], false));
+    let taken = place.try_take(&a, 8, Quarantine::Skip, None).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.must_drain), (vec![other], false));
     assert!(suspects.iter().all(|id| place.handles(*id) == [LIST]));
     assert_eq!(place.redis::<i64>("EXISTS", "last_chance:default", &[]), 0, "nobody was chosen");
     assert_sound(&place);
@@ -131,7 +131,7 @@ fn no_suspect_is_started_without_a_free_worker() {
     let place = Place::new();
     let a = place.server();
     let suspect = place.submit_suspect();
-    assert!(place.try_take(&a, 0, Suspects::Any, None).unwrap().jobs.is_empty());
+    assert!(place.try_take(&a, 0, Quarantine::Start, None).unwrap().jobs.is_empty());
     assert_eq!(place.status(suspect), Status::Queued);
 }
 
@@ -170,8 +170,8 @@ fn the_last_chance_is_not_given_beside_what_was_fetched() {
     let fetched_one = place.submit();
     place.submit_suspect();
     let fetched = place.fetch(&a);
-    let taken = place.try_take(&a, 8, Suspects::Any, Some(&fetched)).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (vec![fetched_one], true));
+    let taken = place.try_take(&a, 8, Quarantine::Start, Some(&fetched)).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.must_drain), (vec![fetched_one], true));
     assert_sound(&place);
 }
 
@@ -182,7 +182,7 @@ fn one_last_chance_at_a_time_is_started_over_all_queues() {
     let suspects = ["first", "second"].map(|queue| place.submit_suspect_in(queue, MAX_CRASHES - 1));
     let shares = ["third", "first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 2 });
     let take =
-        || ids(&place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap().jobs);
+        || ids(&place.queue.take(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap().jobs);
     assert_eq!(take(), suspects[..1]);
     assert_eq!(take(), suspects[1..]);
     assert_sound(&place);
@@ -196,10 +196,10 @@ fn suspects_of_version_0_4_run_as_the_rule_is_now() {
     let crashed = [1, 1, 1].map(|crashes| place.submit_suspect_in("default", crashes));
     let suspect = place.submit_suspect();
     let other = place.submit();
-    assert_eq!(ids(&place.try_take(&a, 2, Suspects::NotYet, None).unwrap().jobs), crashed[..2]);
+    assert_eq!(ids(&place.try_take(&a, 2, Quarantine::Reserve, None).unwrap().jobs), crashed[..2]);
     assert_sound(&place);
-    let taken = place.try_take(&a, 8, Suspects::Any, None).unwrap();
-    assert_eq!((ids(&taken.jobs), taken.wants_empty_server), (crashed[2..].to_vec(), true));
+    let taken = place.try_take(&a, 8, Quarantine::Start, None).unwrap();
+    assert_eq!((ids(&taken.jobs), taken.must_drain), (crashed[2..].to_vec(), true));
     assert_eq!(ids(&place.take(&a, 8)), [suspect]);
     assert_eq!(ids(&place.take(&a, 8)), [other]);
     assert_sound(&place);
@@ -248,7 +248,7 @@ fn a_last_chance_that_was_not_alone_is_given_again() {
             other
         } else {
             let other = place.submit();
-            assert_eq!(ids(&place.try_take(&a, 8, Suspects::None, None).unwrap().jobs), [other]);
+            assert_eq!(ids(&place.try_take(&a, 8, Quarantine::Skip, None).unwrap().jobs), [other]);
             assert_eq!(ids(&place.take(&a, 8)), [suspect]);
             other
         };
@@ -258,7 +258,7 @@ fn a_last_chance_that_was_not_alone_is_given_again() {
         assert_sound(&place);
         // Alone it fails.
         let b = place.server();
-        assert_eq!(ids(&place.try_take(&b, 8, Suspects::None, None).unwrap().jobs), [other]);
+        assert_eq!(ids(&place.try_take(&b, 8, Quarantine::Skip, None).unwrap().jobs), [other]);
         let c = place.server();
         assert_eq!(ids(&place.take(&c, 8)), [suspect]);
         assert!(place.dies(&c).charged[0].has_failed);
@@ -275,7 +275,7 @@ fn a_suspect_that_does_not_run_is_not_charged() {
     let (a, b) = (place.server(), place.server());
     let suspect = place.submit_suspect();
     let running = place.submit();
-    place.try_take(&a, 1, Suspects::None, None).unwrap();
+    place.try_take(&a, 1, Quarantine::Skip, None).unwrap();
     // The suspect stands in the list of the dead server, but another server runs it.
     let _lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
@@ -302,7 +302,7 @@ fn whether_one_ran_alone_is_decided_once_however_many_steps_it_takes() {
     assert_eq!((reclaimed.moved, reclaimed.charged.len()), (201, 201));
     assert_eq!(place.status(suspect), Status::Queued, "it did not run alone");
     let b = place.server();
-    assert_eq!(ids(&place.try_take(&b, 300, Suspects::None, None).unwrap().jobs), others);
+    assert_eq!(ids(&place.try_take(&b, 300, Quarantine::Skip, None).unwrap().jobs), others);
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn a_suspect_that_is_gone_leaves_room_for_another() {
     let suspect = place.submit_suspect_in("second", MAX_CRASHES - 1);
     // For one worker.
     let shares = [("first", 1), ("second", 0)].map(|(queue, jobs)| Share { queue: queue.to_owned(), jobs });
-    let taken = place.queue.take(&a, &shares, Suspects::Any, MAX_CRASHES, None).unwrap().unwrap();
+    let taken = place.queue.take(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
     assert_eq!(ids(&taken.jobs), [suspect]);
     assert_sound(&place);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Membership;
-use threadq::internals::queue::{Fenced, Settled, Suspects};
+use threadq::internals::queue::{Fenced, Quarantine, Settled};
 use threadq::job::{ErrorKind, JobId, Status};
 
 use crate::fixture::*;
@@ -79,12 +79,15 @@ fn a_beat_brings_back_what_wakes_nobody_else() {
     let queues = ["default".to_owned(), "other".to_owned()];
     let beat = || place.queue.beat(&a, 0, 8, &queues).unwrap().unwrap();
     let quiet = beat();
-    assert!(!quiet.suspects_wait && quiet.due_in.is_none() && quiet.in_progress == 0 && !quiet.is_watched);
+    assert!(!quiet.quarantine_waits && quiet.due_in.is_none() && quiet.in_progress == 0 && !quiet.is_watched);
     let suspect = place.submit_suspect_in("other", MAX_CRASHES - 1);
-    assert!(beat().suspects_wait);
-    assert!(!place.queue.beat(&a, 0, 8, &queues[..1]).unwrap().unwrap().suspects_wait, "not in its queues");
+    assert!(beat().quarantine_waits);
+    assert!(
+        !place.queue.beat(&a, 0, 8, &queues[..1]).unwrap().unwrap().quarantine_waits,
+        "not in its queues"
+    );
     place.cancel(suspect);
-    assert!(!beat().suspects_wait);
+    assert!(!beat().quarantine_waits);
     let delayed = place.submit_delayed();
     assert!(beat().due_in.is_some_and(|time| time > Duration::from_secs(1)));
     place.make_due(delayed);
@@ -142,7 +145,7 @@ fn what_a_server_fetches_after_redis_forgot_it_is_swept() {
     // under way.
     let _: i64 = place.redis("HDEL", "servers", &[a.as_str()]);
     let fetched = place.fetch(&a);
-    assert_eq!(place.try_take(&a, 1, Suspects::Any, Some(&fetched)).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Fenced);
     let beat = place.queue.beat(&b, 0, 8, &[]).unwrap().unwrap();
     let (_, seen) = beat.servers.iter().find(|(server, _)| server == a.as_str()).expect("it is watched");
     assert_eq!(place.queue.reclaim(a.as_str(), seen, MAX_CRASHES).unwrap().unwrap().moved, 1);
@@ -259,7 +262,7 @@ fn leaving_charges_nobody_and_fences() {
     assert_eq!((left.moved, left.charged.len()), (3, 0));
     assert!(submitted.iter().all(|id| place.job(*id).crashes == 0));
     assert_eq!(place.settle(&a, &late), Settled::Stale);
-    assert_eq!(place.try_take(&a, 3, Suspects::Any, None).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 3, Quarantine::Start, None).unwrap_err(), Fenced);
     assert_eq!(place.queue.beat(&a, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
     assert_sound(&place);
     let b = place.server();

@@ -1,8 +1,9 @@
 -- Takes ready jobs and starts them in one step: queued -> processing.
--- ARGV: server, suspects none|busy|empty, max crashes, id that BRPOPLPUSH brought or '', its queue,
+-- ARGV: server, quarantine skip|reserve|start, max crashes, id that BRPOPLPUSH brought or '', its queue,
 --       then per queue, in the order to fill up from: name, share of this take
---       suspects, the jobs on their last chance: none: it is the turn of the other jobs | busy: jobs run here, so that no
---       suspect can start, but the server may be chosen to empty itself | empty: nothing runs here
+--       quarantine: what to do about quarantined jobs, each of which runs alone on a server: skip: start none |
+--       reserve: start none, since jobs run here, but this server may be reserved for them and then drains |
+--       start: nothing runs here, so one may start
 -- Returns: {'fenced'} | {'taken', now ms, 1 if this server is to empty itself, [paused ones of the queues],
 --          1 if the step has ended before its time, so that there may be more, job, ..},
 --          a job being [field, value, .., id] as it was before the start, packed (MessagePack) into one text: both Redis
@@ -11,7 +12,7 @@
 -- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher; a
 -- call that is carried out so late that its fetched job was put back and taken again (it runs, and must keep its entry);
 -- a job that is blamed, and fails, for what another one beside it did.
-local server, suspects, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local server, quarantine, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
 local at, paused, is_paused = digits(now), {}, {}
@@ -109,13 +110,13 @@ end
 
 -- The suspects of a queue: one starts on an empty server only, and nothing beside it. Whether one was started. Another job
 -- among them (a list of version 0.4, or more crashes are allowed by now) is one like any other.
-local function take_suspects(queue)
+local function start_quarantined(queue)
   local waiting = WORK .. queue .. SUSPECTS
   while left > 0 and bytes < MAX_BYTES and drops < MAX_DROPS do
     local id = call('LINDEX', waiting, -1)
     if not id then return false end
     local alone = is_last_chance(read(id, 'crashes')[1], max_crashes)
-    if alone and (suspects ~= 'empty' or #taken > HEAD) then
+    if alone and (quarantine ~= 'start' or #taken > HEAD) then
       if makes_room(queue) then taken[3] = 1 end
       return false
     end
@@ -127,9 +128,9 @@ local function take_suspects(queue)
     end
   end
 end
-if suspects ~= 'none' then
+if quarantine ~= 'skip' then
   for i = 6, #ARGV, 2 do
-    if not is_paused[ARGV[i]] and take_suspects(ARGV[i]) then return taken end
+    if not is_paused[ARGV[i]] and start_quarantined(ARGV[i]) then return taken end
   end
 end
 if taken[3] == 1 then return taken end
@@ -158,6 +159,6 @@ for i = 6, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
 for i = 6, #ARGV, 2 do take(ARGV[i], left) end
 if drops >= MAX_DROPS then taken[5] = 1 end
 for queue in pairs(found) do
-  if suspects ~= 'none' and take_suspects(queue) then return taken end
+  if quarantine ~= 'skip' and start_quarantined(queue) then return taken end
 end
 return taken

@@ -1,6 +1,6 @@
 //! A slow Redis and much to take over: the server that takes it over keeps its own lease.
 
-use threadq::internals::queue::{Queue, ServerId, Settings, Share, Suspects};
+use threadq::internals::queue::{Quarantine, Queue, ServerId, Settings, Share};
 use threadq::job::NewJob;
 
 use super::proxy::{Does, Proxy};
@@ -23,7 +23,8 @@ fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
     for _ in 0..steps {
         queue.submit(&jobs, None, u64::MAX >> 12).expect("an answer").expect("stored");
         let shares = std::slice::from_ref(&share);
-        let taken = queue.take(&server, shares, Suspects::None, 3, None).expect("an answer").expect("alive");
+        let taken =
+            queue.take(&server, shares, Quarantine::Skip, 3, None).expect("an answer").expect("alive");
         // Nobody settles them.
         assert_eq!(taken.jobs.len(), STEP);
     }

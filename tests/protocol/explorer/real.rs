@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::{InFlight, Room};
 use threadq::internals::queue::{
-    Cancelled, Changed, Fetched, Idempotency, Lease, Queue, ServerId, Settled, Settlement, Suspects,
+    Cancelled, Changed, Fetched, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
 };
 use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 
@@ -59,7 +59,7 @@ pub struct Started {
 #[derive(Clone, Debug)]
 pub struct Took {
     pub started: Vec<Started>,
-    pub wants_empty_server: bool,
+    pub must_drain: bool,
 }
 
 /// What a heartbeat brought back.
@@ -90,7 +90,7 @@ pub struct Real {
     mint_server: ServerId,
     mint_store: Store,
     settlements: HashMap<(Job, u64, What), Settlement>,
-    rooms: HashMap<(Hands, (bool, bool)), (usize, Suspects)>,
+    rooms: HashMap<(Hands, (bool, bool)), (usize, Quarantine)>,
     _wire: Option<Wire>,
     /// Ends after everything above.
     _redis: RedisServer,
@@ -254,8 +254,8 @@ impl Real {
                 token: lease.attempt_id().start,
                 crashes: taken.crashes,
             };
-            let wants_empty_server = taken.wants_empty_server;
-            Ok(Some(Took { started: taken.jobs.into_iter().map(started).collect(), wants_empty_server }))
+            let must_drain = taken.must_drain;
+            Ok(Some(Took { started: taken.jobs.into_iter().map(started).collect(), must_drain }))
         })
     }
 
@@ -365,7 +365,7 @@ impl Real {
         let _: i64 = self.mint_store.run("DEL", &key, &[]);
         let _: i64 = self.mint_store.run("HSET", &key, &fields);
         let _: i64 = self.mint_store.run("LPUSH", WORK, &[&id(job)]);
-        let taken = self.mint.take(&self.mint_server, &shares(1), Suspects::None, u32::MAX, None).unwrap();
+        let taken = self.mint.take(&self.mint_server, &shares(1), Quarantine::Skip, u32::MAX, None).unwrap();
         taken.unwrap().jobs.pop().unwrap()
     }
 
@@ -392,7 +392,7 @@ impl Real {
                         in_flight.free_worker(attempt);
                     }
                 }
-                in_flight.took(Room { jobs: 0, suspects: Suspects::NotYet }, wants_empty);
+                in_flight.took(Room { jobs: 0, suspects: Quarantine::Reserve }, wants_empty);
                 let room = in_flight.room();
                 self.rooms.insert(key, (room.jobs, room.suspects));
                 (room.jobs, room.suspects)

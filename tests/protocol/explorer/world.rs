@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use threadq::internals::in_flight::Room;
-use threadq::internals::queue::{Changed, Settled, Suspects};
+use threadq::internals::queue::{Changed, Quarantine, Settled};
 use threadq::job::Status;
 
 use super::Scenario;
@@ -372,9 +372,9 @@ impl World {
         let arrival = if answer == Answer::Heard { Arrival::AtOnce } else { Arrival::Missing };
         if answer == Answer::Heard {
             match room.suspects {
-                Suspects::None => process.others_turn = false,
-                Suspects::NotYet => process.wants_empty |= took.wants_empty_server,
-                Suspects::Any => process.wants_empty = took.wants_empty_server,
+                Quarantine::Skip => process.others_turn = false,
+                Quarantine::Reserve => process.wants_empty |= took.must_drain,
+                Quarantine::Start => process.wants_empty = took.must_drain,
             }
         }
         let attempts = took.started.iter().map(|started| Attempt {
