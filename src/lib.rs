@@ -118,6 +118,7 @@ mod gate;
 mod net;
 mod private_redis;
 mod queue;
+mod sync;
 
 /// What the program, the tests and the benches use beside the public modules. It is not part of the crate's API and can
 /// change with every version.

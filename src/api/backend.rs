@@ -6,12 +6,13 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Builder;
 use std::time::Duration;
 
 use crate::api::private_socket::Door;
 use crate::gate::threads;
+use crate::sync;
 
 /// Threads that answer requests. Each waits for Redis once per request, so a few keep it busy.
 pub const THREADS: usize = 8;
@@ -94,7 +95,7 @@ impl Inner {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 

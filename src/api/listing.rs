@@ -1,9 +1,10 @@
 //! Listings: pages of jobs.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::job::{Job, JobId};
 use crate::queue::{Filter, Page, Position};
+use crate::sync;
 
 use super::Api;
 use super::query::Query;
@@ -63,13 +64,13 @@ impl Turns {
     /// Waits for a turn; it ends when it is dropped.
     fn take_turn(&self) -> Turn<'_> {
         let is_full = |taken: &mut usize| *taken >= AT_A_TIME;
-        let mut taken = self.given.wait_while(self.lock(), is_full).unwrap_or_else(PoisonError::into_inner);
+        let mut taken = sync::wait_while(&self.given, self.lock(), is_full);
         *taken += 1;
         Turn(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.taken)
     }
 }
 

@@ -3,10 +3,11 @@
 //! A client that hangs up gives its place free at the next look: it is answered as if its time were over. If it has only
 //! closed its sending half it gets that answer, the job as it stands; whether it has shows only in sending something.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::job::JobId;
+use crate::sync;
 
 use super::{Api, send};
 use crate::api::response::Reply;
@@ -59,7 +60,7 @@ impl Waiting {
 
     /// Adds a request; gives it back where too many wait already, or nobody waits any more.
     pub fn add(&self, wait: Wait) -> Option<Wait> {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = sync::lock(&self.list);
         if list.waits.len() >= self.most || list.closed {
             return Some(wait);
         }
@@ -70,7 +71,7 @@ impl Waiting {
 
     /// Answers all that wait as things stand, and ends.
     pub fn close(&self) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        sync::lock(&self.list).closed = true;
         self.added.notify_one();
     }
 
@@ -78,14 +79,14 @@ impl Waiting {
     pub fn run(&self, api: &Api) {
         loop {
             let idle = |list: &mut List| list.waits.is_empty() && !list.closed;
-            let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-            let list = self.added.wait_while(list, idle).unwrap_or_else(PoisonError::into_inner);
+            let list = sync::lock(&self.list);
+            let list = sync::wait_while(&self.added, list, idle);
             let closed = list.closed;
             let ids: Vec<JobId> = list.waits.iter().map(|wait| wait.id).collect();
             drop(list);
             let statuses = if ids.is_empty() { Ok(Vec::new()) } else { api.queue.statuses(&ids) };
             // Waits are only added behind those that were looked at, and only this thread takes them away.
-            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut list = sync::lock(&self.list);
             let now = Instant::now();
             let mut ended = Vec::new();
             for place in (0..ids.len()).rev() {
@@ -107,9 +108,9 @@ impl Waiting {
             if closed {
                 return;
             }
-            let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let list = sync::lock(&self.list);
             let open = |list: &mut List| !list.closed;
-            drop(self.added.wait_timeout_while(list, LOOK, open).unwrap_or_else(PoisonError::into_inner));
+            drop(sync::wait_timeout_while(&self.added, list, LOOK, open));
         }
     }
 }

@@ -9,12 +9,14 @@ pub(crate) mod table;
 use std::collections::BTreeMap;
 use std::io;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use rustix::process::{getpid, set_child_subreaper};
+
+use crate::sync;
 
 /// Held for reading from before a child is started until it is in [`OWN`].
 static STARTING: RwLock<()> = RwLock::new(());
@@ -45,7 +47,7 @@ impl Drop for Owned {
 /// # Errors
 /// It cannot be started.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Owned)> {
-    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    let _starting = sync::read(&STARTING);
     let child = command.spawn()?;
     *own().entry(child.id()).or_default() += 1;
     let owned = Owned(child.id());
@@ -104,5 +106,5 @@ fn reap(pid: Pid) {
 }
 
 fn own() -> MutexGuard<'static, BTreeMap<u32, u32>> {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+    sync::lock(&OWN)
 }

@@ -1,10 +1,11 @@
 //! Submissions that come while another one is on its way to Redis wait for it and go together, in one round trip. One that
 //! comes alone goes at once.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::NewJob;
 use crate::queue::{Error, Idempotency, Queue, Refused, Submitted};
+use crate::sync;
 
 /// Jobs that are stored together, all or none.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Submitter {
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.line)
     }
 }
 
@@ -129,17 +130,17 @@ fn unanswered() -> Error {
 
 impl Slot {
     fn put(&self, turn: Turn) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
+        *sync::lock(&self.turn) = Some(turn);
         self.put.notify_one();
     }
 
     /// Waits for a turn.
     fn take(&self) -> Turn {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = sync::lock(&self.turn);
         loop {
             match turn.take() {
                 Some(turn) => return turn,
-                None => turn = self.put.wait(turn).unwrap_or_else(PoisonError::into_inner),
+                None => turn = sync::wait(&self.put, turn),
             }
         }
     }

@@ -8,7 +8,7 @@
 //! the next one of the same job, and what the old one comes to must not count for the new one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::handler::{StopReason, StopSignal};
 use crate::job::{AttemptId, Job, JobId};
 use crate::queue::{Lease, Quarantine};
+use crate::sync;
 
 /// How long an attempt that was told to stop may take to do so before its thread is given up.
 ///
@@ -217,7 +218,7 @@ impl InFlight {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// What may be taken now.
@@ -230,7 +231,7 @@ impl InFlight {
         let mut state = self.state();
         state.waiting += 1;
         let no_room = |state: &mut State| !state.closed && state.room().jobs == 0;
-        let mut state = self.room_made.wait_while(state, no_room).unwrap_or_else(PoisonError::into_inner);
+        let mut state = sync::wait_while(&self.room_made, state, no_room);
         state.waiting -= 1;
         (!state.closed).then(|| state.room())
     }
@@ -240,8 +241,7 @@ impl InFlight {
     pub fn reserve(&self, has_fetched: bool) -> Reservation<'_> {
         let waits =
             |state: &mut State| has_fetched && !state.closed && state.reserved > 0 && state.room().jobs == 0;
-        let mut state =
-            self.take_ended.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner);
+        let mut state = sync::wait_while(&self.take_ended, self.state(), waits);
         let room = state.room();
         state.reserved += room.jobs;
         state.is_exclusive |= room.suspects == Quarantine::Start;
@@ -443,10 +443,8 @@ impl InFlight {
         let until_deadline = state.next_watch.map(|at| at.saturating_duration_since(Instant::now()));
         let mut state = match until_deadline.into_iter().chain(at_most).min() {
             Some(Duration::ZERO) => state,
-            Some(time) => {
-                self.deadline_set.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => self.deadline_set.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => sync::wait_timeout(&self.deadline_set, state, time),
+            None => sync::wait(&self.deadline_set, state),
         };
         let now = Instant::now();
         let mut given_up = Vec::new();

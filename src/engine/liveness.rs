@@ -4,8 +4,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::sync;
 
 /// How long a part of the server may seem dead. Longer than all that the heartbeat asks of a slow Redis between two of its
 /// beats, each of which takes less than 3 s.
@@ -24,12 +26,12 @@ impl Default for LastBeat {
 impl LastBeat {
     /// The thread is here.
     pub fn beat(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *sync::lock(&self.0) = Instant::now();
     }
 
     /// How long ago it was.
     fn age(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        sync::lock(&self.0).elapsed()
     }
 }
 

@@ -7,12 +7,13 @@
 //! another one's call to Redis, and a name is entered only once.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::engine::in_flight::InFlight;
 use crate::handler::StopReason;
 use crate::queue::{Error, Queue, Result, ServerId};
+use crate::sync;
 
 /// The server's current name, and whether Redis accepts its heartbeats.
 pub struct Identity {
@@ -29,7 +30,7 @@ struct State {
 
 impl Identity {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// The name.

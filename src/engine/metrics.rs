@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
+
+use crate::sync;
 
 /// Types without a handler that get a label of their own.
 const UNKNOWN_TYPES: usize = 100;
@@ -132,10 +134,10 @@ impl Metrics {
     }
 
     fn of(&self, job_type: &str) -> Arc<OfType> {
-        if let Some(found) = self.types.read().unwrap_or_else(PoisonError::into_inner).get(job_type) {
+        if let Some(found) = sync::read(&self.types).get(job_type) {
             return found.clone();
         }
-        let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
+        let mut types = sync::write(&self.types);
         // Another thread may have added it meanwhile.
         let has_own = types.len() < self.most_types || types.contains_key(job_type);
         let label = if has_own { job_type } else { OTHER };
@@ -196,14 +198,14 @@ impl Metrics {
     pub fn answered(&self, method: &str, path: &'static str, code: u16) {
         // A client can make up methods without end.
         let method = if METHODS.contains(&method) { method } else { OTHER };
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = sync::lock(&self.requests);
         *requests.entry((method.to_owned(), path, code)).or_default() += 1;
     }
 
     /// The counters of all types together.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for of in self.types.read().unwrap_or_else(PoisonError::into_inner).values() {
+        for of in sync::read(&self.types).values() {
             let counters = [&of.submitted, &of.completed, &of.failed, &of.retries];
             let figures = counters.into_iter().chain(of.wait.figures()).chain(of.processing.figures());
             for (total, figure) in totals.0.iter_mut().zip(figures) {
@@ -215,7 +217,7 @@ impl Metrics {
 
     /// The counters in Prometheus's text format.
     pub fn render(&self) -> String {
-        let types = self.types.read().unwrap_or_else(PoisonError::into_inner);
+        let types = sync::read(&self.types);
         let mut types: Vec<(String, &Arc<OfType>)> =
             types.iter().map(|(job_type, counts)| (escape_label(job_type), counts)).collect();
         types.sort_by(|a, b| a.0.cmp(&b.0));
@@ -262,7 +264,7 @@ impl Metrics {
         let _ = writeln!(out, "{name} {}", self.waiting.load(Ordering::Relaxed));
         let name = "threadq_http_requests_total";
         header(&mut out, name, "Requests answered.", "counter");
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = sync::lock(&self.requests);
         let mut requests: Vec<_> = requests.iter().collect();
         requests.sort();
         for ((method, path, code), count) in requests {

@@ -1,12 +1,13 @@
 //! The scheduler: moves jobs whose time has come into their queues, and sleeps until the next one is due.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::engine::shutdown::Shutdown;
 use crate::queue::Queue;
+use crate::sync;
 
 /// The longest time that the scheduler sleeps. Each beat tells it what is due, also of jobs that others have parked.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ impl Default for Scheduler {
 impl Scheduler {
     /// A job was parked that is due in so long: wakes the scheduler if it would sleep longer.
     pub fn due_in(&self, time: Duration) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = sync::lock(&self.next);
         let due = Instant::now() + time;
         if due < *next {
             *next = due;
@@ -60,6 +61,6 @@ impl Scheduler {
     }
 
     fn plan(&self, sleep: Duration) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + sleep;
+        *sync::lock(&self.next) = Instant::now() + sleep;
     }
 }

@@ -7,9 +7,10 @@
 //! Nothing here is locked while a take is under way: a [`Turn`] only notes which queues it covers.
 
 use std::cmp::Reverse;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::queue::Share;
+use crate::sync;
 
 /// The queues of this server, as all fetchers see them.
 pub struct Turns {
@@ -65,14 +66,14 @@ impl Turns {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// Waits, where jobs start in order, until no take under way covers this queue.
     fn own(&self, queue: &str) -> MutexGuard<'_, State> {
         let is_taken_from =
             |state: &mut State| self.is_ordered && state.of(queue).is_some_and(|queue| queue.takes > 0);
-        self.changed.wait_while(self.state(), is_taken_from).unwrap_or_else(PoisonError::into_inner)
+        sync::wait_while(&self.changed, self.state(), is_taken_from)
     }
 
     /// Notes that the first fetcher of this queue is going to sit in BRPOPLPUSH.
@@ -94,7 +95,7 @@ impl Turns {
         let has_none = |state: &mut State| {
             !state.is_closed && state.of(queue).is_some_and(|queue| !queue.has_more || queue.is_slept_on)
         };
-        let state = self.changed.wait_while(self.state(), has_none).unwrap_or_else(PoisonError::into_inner);
+        let state = sync::wait_while(&self.changed, self.state(), has_none);
         !state.is_closed
     }
 

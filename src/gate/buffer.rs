@@ -7,10 +7,11 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::gate::error::Refusal;
+use crate::sync;
 
 /// What a new buffer holds: most requests and answers fit.
 const SMALL: usize = 2 << 10;
@@ -58,7 +59,7 @@ impl Budget {
             // Closing a connection takes the lock of the table of connections: this lock must be free then.
             drop(left);
             make_room();
-            left = self.given.wait_timeout(self.lock(), LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            left = sync::wait_timeout(&self.given, self.lock(), LOOK);
         }
         *left -= bytes;
         true
@@ -72,7 +73,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.left)
     }
 
     /// How many bytes are not taken.

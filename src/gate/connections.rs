@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::gate::buffer::{Account, Budget};
+use crate::sync;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long a newcomer waits for a place, and all behind it too. The thread of a connection that was sent away sits in
@@ -160,7 +161,7 @@ impl Clients {
                 return Err(stream);
             }
             self.make_room(&table.clients);
-            table = self.left.wait_timeout(table, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            table = sync::wait_timeout(&self.left, table, LOOK);
         }
         let id = table.next_id;
         table.next_id += 1;
@@ -201,7 +202,7 @@ impl Clients {
             if left.is_zero() {
                 return false;
             }
-            table = self.left.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+            table = sync::wait_timeout(&self.left, table, left);
         }
         true
     }
@@ -266,6 +267,6 @@ impl Clients {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.table)
     }
 }

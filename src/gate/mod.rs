@@ -39,7 +39,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,7 @@ use crate::gate::connections::{Client, Clients};
 use crate::gate::error::Refusal;
 pub use crate::gate::head::CLIENT_HEADER;
 pub use crate::gate::upstream::{Parked, Upstreams};
+use crate::sync;
 
 /// The API must answer `GET` of this path with 204 at once: it shows that a new connection to tiny_http is served.
 /// From outside it does not exist.
@@ -176,7 +177,7 @@ impl Gate {
     }
 
     fn join_accept_thread(&self) {
-        let mut accept_thread = self.accept_thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accept_thread = sync::lock(&self.accept_thread);
         if let Some(thread) = accept_thread.take() {
             // On Linux this ends accept(); elsewhere a connection does.
             if self.waker.shutdown(Shutdown::Both).is_err() {

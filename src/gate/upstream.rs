@@ -11,7 +11,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::gate::buffer::Buffer;
 use crate::gate::connections::Client;
 use crate::gate::error::Refusal;
 use crate::gate::threads::check_threads;
+use crate::sync;
 
 /// How long a new connection may take to prove itself. Answering is a matter of microseconds; a starved one never
 /// answers.
@@ -272,7 +273,7 @@ impl Upstreams {
     }
 
     fn opening(&self) -> MutexGuard<'_, Opening> {
-        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.opening)
     }
 
     /// How many requests wait for their turn.
@@ -288,7 +289,7 @@ impl Upstreams {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.pool)
     }
 }
 

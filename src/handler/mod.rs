@@ -61,7 +61,7 @@ mod tree;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -69,6 +69,7 @@ use serde::de::DeserializeOwned;
 
 use crate::job::backoff::Backoff;
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
+use crate::sync;
 
 /// Runs jobs of one type, on several threads at a time.
 ///
@@ -176,14 +177,11 @@ impl StopSignal {
     /// Sleeps for `time`, or until the attempt should stop.
     pub fn wait(&self, time: Duration) -> Option<StopReason> {
         let (_, changed) = &*self.0;
-        let (told, _) = changed
-            .wait_timeout_while(self.told(), time, |told| told.reason.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        told.reason
+        sync::wait_timeout_while(changed, self.told(), time, |told| told.reason.is_none()).reason
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0.0)
     }
 }
 

@@ -16,7 +16,7 @@ pub mod once;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use log::kv::{self, Key, Value, VisitSource};
@@ -28,6 +28,8 @@ use simplelog::{CombinedLogger, SharedLogger};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+
+use crate::sync;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,7 +280,7 @@ impl<W: Write + Send> Log for LineLogger<W> {
         }
         let time = OffsetDateTime::now_utc();
         let line = self.line(record, time);
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = sync::lock(&self.out);
         if out.lost > 0 {
             let loss = self.line_of_loss(&out, time);
             if out.put(&loss).is_ok() {
@@ -291,7 +293,7 @@ impl<W: Write + Send> Log for LineLogger<W> {
     }
 
     fn flush(&self) {
-        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).to.flush();
+        let _ = sync::lock(&self.out).to.flush();
     }
 }
 

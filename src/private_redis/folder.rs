@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::private_redis::socket::{Unanswered, ask};
+use crate::sync;
 
 /// The longest socket path that is used as it is. The kernel takes 107 bytes.
 const MAX_SOCKET_PATH: usize = 100;
@@ -121,7 +122,7 @@ impl Folder {
     }
 
     fn held(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.held)
     }
 
     /// The path to connect to. Where the real one is too long for a socket address, the kernel's name for the open

@@ -22,7 +22,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ pub use crate::private_redis::error::StartError;
 use crate::private_redis::folder::{Folder, Occupant};
 use crate::private_redis::process::Process;
 use crate::private_redis::socket::Unanswered;
+use crate::sync;
 use rustix::process::Signal;
 
 use crate::children::{self, Owned};
@@ -451,13 +452,11 @@ impl PrivateRedis {
 
     /// Sleeps for `time`, or until `stop` is called; true if it was.
     fn wait_for_stop(&self, time: Duration) -> bool {
-        let state = self.state();
-        let waited = self.stopping.wait_timeout_while(state, time, |state| !state.stopping);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stopping
+        sync::wait_timeout_while(&self.stopping, self.state(), time, |state| !state.stopping).stopping
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 

@@ -10,13 +10,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
 use super::error::{Error, Result};
 use crate::queue::connection::{ConnectError, Target, Wire, describe};
+use crate::sync;
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -198,7 +199,7 @@ impl Health {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// Whether a call may try: always while Redis is there, once in a while when it is not. The error tells why it is not.
@@ -318,7 +319,7 @@ impl Health {
     }
 
     fn connecting(&self) -> std::sync::MutexGuard<'_, Connecting> {
-        self.connecting.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.connecting)
     }
 
     /// Why no connection can be made: the end of the last try, or what the first one still waits for.
@@ -405,8 +406,7 @@ impl Link {
 
     /// Frees the threads that sit in a blocking command, as if its time were over.
     pub(super) fn unblock(&self) {
-        let ids: Vec<i64> =
-            self.blocked.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let ids: Vec<i64> = sync::lock(&self.blocked).iter().copied().collect();
         for id in ids {
             let _ = self.query::<i64>(redis::cmd("CLIENT").arg("UNBLOCK").arg(id));
         }
@@ -414,7 +414,7 @@ impl Link {
 
     fn set_blocked(&self, client_id: Option<i64>, blocked: bool) {
         let Some(id) = client_id else { return };
-        let mut ids = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = sync::lock(&self.blocked);
         if blocked {
             ids.insert(id)
         } else {
