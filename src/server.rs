@@ -19,18 +19,18 @@ use crate::api::{self, Api};
 use crate::config::{Config, Run};
 use crate::engine::committer::Committer;
 use crate::engine::fetcher::{self, Fetchers};
-use crate::engine::group_commit::Submitter;
+use crate::engine::group_commit::GroupCommit;
 use crate::engine::heartbeat::{EarlyBeat, Heartbeat};
 use crate::engine::in_flight::{InFlight, STOP_GRACE};
 use crate::engine::janitor::{Retention, run_janitor};
 use crate::engine::liveness::{LastBeat, Liveness};
-use crate::engine::membership::{Identity, Membership};
+use crate::engine::membership::{Membership, Registrar};
 use crate::engine::metrics::Metrics;
 use crate::engine::reaper::Reaper;
 use crate::engine::reporter::Reporter;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::shutdown::{self, Shutdown, Trigger};
-use crate::engine::turns::Turns;
+use crate::engine::turns::TakePermits;
 use crate::engine::worker::{Workers, catch_handler_panics};
 use crate::gate::threads;
 use crate::handler::exec::ExecHandler;
@@ -319,9 +319,9 @@ pub struct Server {
     entry: RedisEntry,
     /// How many jobs the committer has given back.
     given_back: Arc<AtomicUsize>,
-    pulse: LastBeat,
+    last_beat: LastBeat,
     fetchers: Vec<JoinHandle<()>>,
-    turns: Arc<Turns>,
+    turns: Arc<TakePermits>,
     redis: Option<WatchedRedis>,
 }
 
@@ -365,7 +365,7 @@ impl Drop for WatchedRedis {
 /// The entry of this server in Redis, and the threads that keep it. Dropping this takes the entry back.
 struct RedisEntry {
     queue: Arc<Queue>,
-    identity: Arc<Identity>,
+    membership: Arc<Membership>,
     /// Ends the heartbeat.
     end: Option<Trigger>,
     heartbeat: Option<JoinHandle<()>>,
@@ -380,7 +380,7 @@ impl RedisEntry {
         // A beat after the end would enter this server again.
         let _ = heartbeat.join();
         let _ = self.reporter.take().map(JoinHandle::join);
-        self.queue.leave(&self.identity.current())
+        self.queue.leave(&self.membership.current())
     }
 }
 
@@ -436,8 +436,8 @@ impl Server {
         let handlers = Arc::new(handlers);
         let metrics = Arc::new(Metrics::new(handlers.job_types()));
         let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
-        let membership = Membership::new(config.workers, queue_names.clone());
-        let identity = membership.identity();
+        let registrar = Registrar::new(config.workers, queue_names.clone());
+        let membership = registrar.membership();
         let in_flight = Arc::new(InFlight::new(config.workers));
         let scheduler = Scheduler::default();
         let (stop, stopping) = shutdown::channel();
@@ -454,7 +454,7 @@ impl Server {
             in_flight: in_flight.clone(),
             handlers: handlers.clone(),
             queue: queue.clone(),
-            identity: identity.clone(),
+            membership: membership.clone(),
             inline_backoff: config.inline_backoff,
             metrics: metrics.clone(),
             shutdown: stopping.clone(),
@@ -466,7 +466,7 @@ impl Server {
         let committer = Committer {
             outcomes,
             queue: queue.clone(),
-            identity: identity.clone(),
+            membership: membership.clone(),
             in_flight: in_flight.clone(),
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
@@ -475,12 +475,12 @@ impl Server {
             end: ending.clone(),
         };
         spawn("committer", move || committer.run())?;
-        let pulse = LastBeat::default();
+        let last_beat = LastBeat::default();
         // The news of one beat may wait for a thread that is still busy with those of another.
         let (to_reaper, findings) = bounded(1);
         let reaper = Reaper {
             queue: queue.clone(),
-            identity: identity.clone(),
+            membership: membership.clone(),
             in_flight: in_flight.clone(),
             metrics: metrics.clone(),
             max_crashes: config.max_crashes,
@@ -491,7 +491,7 @@ impl Server {
         let (to_reporter, looks) = bounded(1);
         let reporter = Reporter {
             queue: queue.clone(),
-            identity: identity.clone(),
+            membership: membership.clone(),
             in_flight: in_flight.clone(),
             metrics: metrics.clone(),
             looks,
@@ -500,7 +500,7 @@ impl Server {
         let early_beat = EarlyBeat::default();
         let heartbeat = Heartbeat {
             queue: queue.clone(),
-            membership,
+            registrar,
             in_flight: in_flight.clone(),
             queues: queue_names.clone(),
             scheduler: scheduler.clone(),
@@ -508,18 +508,18 @@ impl Server {
             reporter: to_reporter,
             lease_timeout: config.lease_timeout,
             early: early_beat.clone(),
-            pulse: pulse.clone(),
+            last_beat: last_beat.clone(),
             shutdown: ending,
         };
         let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
         let entry = RedisEntry {
             queue: queue.clone(),
-            identity: identity.clone(),
+            membership: membership.clone(),
             end: Some(end),
             heartbeat: Some(heartbeat),
             reporter: Some(reporter),
         };
-        let (own, workers) = (identity.current(), config.workers);
+        let (own, workers) = (membership.current(), config.workers);
         log::info!(server = own.as_str(); "server={own}: starts, with {workers} workers");
         start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
         let settings = api::Settings {
@@ -532,8 +532,8 @@ impl Server {
         };
         let api = Api {
             queue: queue.clone(),
-            submitter: Submitter::new(queue.clone(), config.max_queue_length),
-            identity: identity.clone(),
+            group_commit: GroupCommit::new(queue.clone(), config.max_queue_length),
+            membership: membership.clone(),
             in_flight: in_flight.clone(),
             handlers,
             scheduler,
@@ -543,16 +543,16 @@ impl Server {
         };
         // Whoever hears that the server listens may ask at once whether it is ready.
         let begun = Instant::now();
-        while identity.is_new() && begun.elapsed() < FIRST_BEAT {
+        while membership.is_new() && begun.elapsed() < FIRST_BEAT {
             std::thread::sleep(LOOK / 10);
         }
         let api = api::start(api, listener)?;
         // Last, so that a job that ends the process does not do so before anybody was answered.
         let weights = config.queues.iter().map(|queue| (queue.name.clone(), queue.weight));
-        let turns = Arc::new(Turns::new(weights, config.fetchers));
+        let turns = Arc::new(TakePermits::new(weights, config.fetchers));
         let shared = Arc::new(Fetchers {
             queue: queue.clone(),
-            identity: identity.clone(),
+            membership: membership.clone(),
             early_beat,
             in_flight: in_flight.clone(),
             workers: to_workers,
@@ -590,7 +590,7 @@ impl Server {
             stop,
             entry,
             given_back,
-            pulse,
+            last_beat,
             fetchers,
             turns,
             redis,
@@ -605,7 +605,7 @@ impl Server {
     /// Looks from outside whether it works, for a program that tells its service manager. What `threadq serve` tells
     /// systemd is this.
     pub fn liveness(&self) -> Liveness {
-        Liveness::new(self.pulse.clone(), self.addr())
+        Liveness::new(self.last_beat.clone(), self.addr())
     }
 
     /// Stops in order, in no hurry: see [`Server::shut_down`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::engine::group_commit::Submission;
+use crate::engine::group_commit::NewJobs;
 use crate::handler::StopReason;
 use crate::job::{Job, JobId, NewJob};
 use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
@@ -53,8 +53,8 @@ impl Api {
     }
 
     fn store(&self, request: &Request, jobs: Vec<NewJob>) -> Result<Submitted, Reply> {
-        let submission = Arc::new(Submission { jobs, idempotency: idempotency(request)? });
-        let answer = self.submitter.submit(submission.clone());
+        let submission = Arc::new(NewJobs { jobs, idempotency: idempotency(request)? });
+        let answer = self.group_commit.submit(submission.clone());
         // They may be stored all the same, and parked jobs of them be due soon.
         let answer = answer.inspect_err(|_| self.scheduler.due_in(UNANSWERED));
         match answer? {
@@ -73,7 +73,7 @@ impl Api {
             }
             Err(Refused::Duplicate(holder)) => Err(Reply::duplicate(holder)),
             Err(Refused::QueueFull(queue)) => {
-                let most = self.submitter.max_queue_length();
+                let most = self.group_commit.max_queue_length();
                 let sentence = format!("the queue {queue} has no room: it may hold {most} jobs");
                 Err(Reply::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }
@@ -100,7 +100,7 @@ impl Api {
             Cancelled::Done => 200,
             Cancelled::Requested(server) => {
                 // Another server hears of it with its next heartbeat; this one at once.
-                if server == self.identity.current().as_str() {
+                if server == self.membership.current().as_str() {
                     self.in_flight.stop(id, StopReason::Cancelled);
                 }
                 202

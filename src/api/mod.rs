@@ -30,9 +30,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::config::Secret;
-use crate::engine::group_commit::Submitter;
+use crate::engine::group_commit::GroupCommit;
 use crate::engine::in_flight::InFlight;
-use crate::engine::membership::Identity;
+use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::scheduler::Scheduler;
 use crate::handler::Handlers;
@@ -77,9 +77,9 @@ pub struct Api {
     /// Where jobs are.
     pub queue: Arc<Queue>,
     /// The way there for new ones.
-    pub submitter: Submitter,
+    pub group_commit: GroupCommit,
     /// This server's name, to know whether a job to be cancelled runs here.
-    pub identity: Arc<Identity>,
+    pub membership: Arc<Membership>,
     /// To ask a running job for its end.
     pub in_flight: Arc<InFlight>,
     /// How jobs of a type are treated where they do not say it themselves.

@@ -153,13 +153,13 @@ impl Api {
     }
 
     fn is_own(&self, server: &ServerInfo) -> bool {
-        self.identity.current().as_str() == server.id
+        self.membership.current().as_str() == server.id
     }
 
     /// Whether jobs can be submitted and taken.
     pub(super) fn ready(&self) -> Answer {
         self.queue.check_ready()?;
-        if let Err(reason) = self.identity.check_beat(self.settings.lease_timeout) {
+        if let Err(reason) = self.membership.check_heartbeat(self.settings.lease_timeout) {
             return Err(Reply::error(503, "not_registered", reason).with("Retry-After", "1"));
         }
         if self.in_flight.workers() == 0 {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::engine::in_flight::InFlight;
-use crate::engine::membership::Identity;
+use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::shutdown::Shutdown;
@@ -34,7 +34,7 @@ pub struct Committer {
     /// Where they are written.
     pub queue: Arc<Queue>,
     /// Under which name.
-    pub identity: Arc<Identity>,
+    pub membership: Arc<Membership>,
     /// What is in hand until they are written.
     pub in_flight: Arc<InFlight>,
     /// Learns when a parked job is due.
@@ -85,7 +85,7 @@ impl Committer {
     fn write(&self, group: &[Settlement]) -> Vec<Option<Settled>> {
         let mut last_tries = None;
         loop {
-            match self.queue.settle(&self.identity.current(), group) {
+            match self.queue.settle(&self.membership.current(), group) {
                 Ok(answers) => return answers.into_iter().map(Some).collect(),
                 Err(Error::Protocol(reason)) if group.len() == 1 => {
                     // It stays in progress; the heartbeat finds it there and puts it back.

@@ -15,10 +15,10 @@ use crossbeam_channel::Sender;
 
 use crate::engine::heartbeat::EarlyBeat;
 use crate::engine::in_flight::{Assignment, InFlight};
-use crate::engine::membership::Identity;
+use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::turns::Turns;
+use crate::engine::turns::TakePermits;
 use crate::job::Status;
 use crate::logging::once::LogOnce;
 use crate::queue::{BLOCK, Broken, Error, Fetched, Quarantine, Queue, Settlement, Verdict};
@@ -40,7 +40,7 @@ pub struct Fetchers {
     /// Where jobs come from.
     pub queue: Arc<Queue>,
     /// Under which name.
-    pub identity: Arc<Identity>,
+    pub membership: Arc<Membership>,
     /// Learns of jobs and of refusals.
     pub early_beat: EarlyBeat,
     /// What limits the taking.
@@ -50,7 +50,7 @@ pub struct Fetchers {
     /// To the committer, for what cannot even be read.
     pub committer: Sender<Settlement>,
     /// Which take may cover which queues.
-    pub turns: Arc<Turns>,
+    pub turns: Arc<TakePermits>,
     /// How often a job may crash its server.
     pub max_crashes: u32,
     /// Counts how long jobs waited.
@@ -102,7 +102,7 @@ impl Fetchers {
         let mut fetched = None;
         // Whether BRPOPLPUSH may have moved a job whose id never arrived here.
         let mut is_stranded = false;
-        while self.in_flight.wait_for_room().is_some() {
+        while self.in_flight.wait_for_capacity().is_some() {
             if is_stranded && fetched.is_none() {
                 match self.find_stranded(queue) {
                     Ok(found) => (is_stranded, fetched) = (found.is_some(), found),
@@ -117,7 +117,7 @@ impl Fetchers {
             } else {
                 self.turns.sleep(queue);
                 let asleep = Instant::now();
-                match self.queue.fetch(&self.identity.current(), queue) {
+                match self.queue.fetch(&self.membership.current(), queue) {
                     Ok(None) if asleep.elapsed() + SLEPT_THROUGH_MARGIN >= BLOCK => {
                         self.turns.wake(queue);
                         Ok(Took::Less)
@@ -179,7 +179,7 @@ impl Fetchers {
     /// The loop of a further fetcher of a queue.
     pub fn help(&self, queue: &str) {
         let mut pause = Pause::default();
-        while self.turns.wait_for_more(queue) && self.in_flight.wait_for_room().is_some() {
+        while self.turns.wait_for_more(queue) && self.in_flight.wait_for_capacity().is_some() {
             match self.take(queue, false, &mut None) {
                 Ok(Took::All | Took::Less | Took::Paused) => pause = Pause::default(),
                 // The first fetcher of the queue says what is wrong.
@@ -194,7 +194,7 @@ impl Fetchers {
     /// the search for lost entries is sure of it: a take starts nothing twice.
     fn find_stranded(&self, queue: &str) -> Result<Option<Fetched>, Error> {
         // From the end of the list: the one that was moved first.
-        for entry in self.queue.in_progress_here(&self.identity.current())?.into_iter().rev() {
+        for entry in self.queue.in_progress_here(&self.membership.current())?.into_iter().rev() {
             let id = std::str::from_utf8(&entry).ok().and_then(|id| id.parse().ok());
             let Some(id) = id.filter(|id| !self.in_flight.contains(*id)) else { continue };
             match self.queue.get(id) {
@@ -212,37 +212,38 @@ impl Fetchers {
     fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Fetched>) -> Result<Took, Error> {
         let turn = self.turns.begin(queue, is_first);
         let reserved = self.in_flight.reserve(fetched.is_some());
-        let room = reserved.room();
-        if room.jobs == 0 && fetched.is_none() {
+        let capacity = reserved.capacity();
+        if capacity.jobs == 0 && fetched.is_none() {
             return Ok(Took::All);
         }
-        let server = self.identity.current();
-        let shares = turn.split(room.jobs);
-        let taken = self.queue.take(&server, &shares, room.suspects, self.max_crashes, fetched.as_ref())?;
+        let server = self.membership.current();
+        let shares = turn.split(capacity.jobs);
+        let taken =
+            self.queue.take(&server, &shares, capacity.quarantine, self.max_crashes, fetched.as_ref())?;
         *fetched = None;
         let Ok(taken) = taken else { return Ok(Took::Refused) };
         let number = taken.jobs.len() + taken.broken.len();
         // Jobs on their last chance wake no fetcher: whoever met one comes again when that one has run.
-        let mut meets_suspects = taken.must_drain || room.suspects == Quarantine::Skip;
+        let mut meets_suspects = taken.must_drain || capacity.quarantine == Quarantine::Skip;
         for (lease, job) in taken.jobs {
             let job = Arc::new(job);
             meets_suspects |= job.is_on_last_chance(self.max_crashes);
             self.metrics
                 .waited(&job.job_type, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
-            let stop = self.in_flight.add(lease, &job, self.max_crashes);
+            let stop = self.in_flight.insert(lease, &job, self.max_crashes);
             // The channel holds as many as there is ever room for, and the workers end after the fetchers.
             let _ = self.workers.send((job, stop));
         }
         for Broken { lease, job, reason } in taken.broken {
-            self.in_flight.add_broken(&lease, &Arc::new(job));
+            self.in_flight.insert_broken(&lease, &Arc::new(job));
             let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
             let _ = self.committer.send(Settlement { lease, verdict });
         }
         if number > 0 {
             self.early_beat.job_taken();
         }
-        self.in_flight.took(room, taken.must_drain);
-        let is_full = number >= room.jobs || meets_suspects || taken.has_more;
+        self.in_flight.record_take(capacity, taken.must_drain);
+        let is_full = number >= capacity.jobs || meets_suspects || taken.has_more;
         turn.brought(is_full, &taken.paused);
         Ok(match taken.paused.iter().any(|paused| paused == queue) {
             true if number == 0 => Took::Paused,

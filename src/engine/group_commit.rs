@@ -9,7 +9,7 @@ use crate::sync;
 
 /// Jobs that are stored together, all or none.
 #[derive(Debug)]
-pub struct Submission {
+pub struct NewJobs {
     /// At least one; no unique key twice.
     pub jobs: Vec<NewJob>,
     /// Makes it safe to repeat.
@@ -24,7 +24,7 @@ const GROUP_JOBS: usize = 256;
 const GROUP_BYTES: usize = 1 << 20;
 
 /// Where submissions meet.
-pub struct Submitter {
+pub struct GroupCommit {
     queue: Arc<Queue>,
     /// Queued jobs from which on a queue takes no more.
     max_queue_length: u64,
@@ -40,7 +40,7 @@ struct Line {
 }
 
 struct Waiting {
-    submission: Arc<Submission>,
+    submission: Arc<NewJobs>,
     turn: Arc<Slot>,
 }
 
@@ -48,22 +48,22 @@ struct Waiting {
 /// processor from whom it waits for.
 #[derive(Default)]
 struct Slot {
-    turn: Mutex<Option<Turn>>,
+    turn: Mutex<Option<Signal>>,
     put: Condvar,
 }
 
 /// How the waiting ends.
-enum Turn {
+enum Signal {
     /// Someone else has taken the submission along.
     Answered(Outcome),
     /// It is the first one by now, and goes.
     Lead,
 }
 
-impl Submitter {
+impl GroupCommit {
     /// Nobody waits yet.
-    pub fn new(queue: Arc<Queue>, max_queue_length: u64) -> Submitter {
-        Submitter { queue, max_queue_length, line: Mutex::default() }
+    pub fn new(queue: Arc<Queue>, max_queue_length: u64) -> GroupCommit {
+        GroupCommit { queue, max_queue_length, line: Mutex::default() }
     }
 
     /// Queued jobs from which on a queue takes no more.
@@ -75,20 +75,20 @@ impl Submitter {
     ///
     /// # Errors
     /// As of [`Queue::submit`].
-    pub fn submit(&self, submission: Arc<Submission>) -> Outcome {
+    pub fn submit(&self, submission: Arc<NewJobs>) -> Outcome {
         let slot = Arc::new(Slot::default());
         let leads = {
             let mut line = self.line();
             line.waiting.push(Waiting { submission, turn: slot.clone() });
             !std::mem::replace(&mut line.is_led, true)
         };
-        if !leads && let Turn::Answered(outcome) = slot.take() {
+        if !leads && let Signal::Answered(outcome) = slot.take() {
             return outcome;
         }
         self.lead();
         match slot.take() {
-            Turn::Answered(outcome) => outcome,
-            Turn::Lead => Err(unanswered()),
+            Signal::Answered(outcome) => outcome,
+            Signal::Lead => Err(unanswered()),
         }
     }
 
@@ -106,14 +106,14 @@ impl Submitter {
         match answer {
             Ok(outcomes) => {
                 for (waiting, outcome) in group.0.drain(..).zip(outcomes) {
-                    waiting.turn.put(Turn::Answered(Ok(outcome)));
+                    waiting.turn.put(Signal::Answered(Ok(outcome)));
                 }
             }
             Err(error) => {
                 // Whoever came meanwhile has waited as long as it may; it was not tried, and would fail like this.
                 let behind = std::mem::take(&mut self.line().waiting);
                 for waiting in group.0.drain(..).chain(behind) {
-                    waiting.turn.put(Turn::Answered(Err(error.clone())));
+                    waiting.turn.put(Signal::Answered(Err(error.clone())));
                 }
             }
         }
@@ -129,13 +129,13 @@ fn unanswered() -> Error {
 }
 
 impl Slot {
-    fn put(&self, turn: Turn) {
+    fn put(&self, turn: Signal) {
         *sync::lock(&self.turn) = Some(turn);
         self.put.notify_one();
     }
 
     /// Waits for a turn.
-    fn take(&self) -> Turn {
+    fn take(&self) -> Signal {
         let mut turn = sync::lock(&self.turn);
         loop {
             match turn.take() {
@@ -166,19 +166,19 @@ struct Group(Vec<Waiting>);
 impl Drop for Group {
     fn drop(&mut self) {
         for waiting in &self.0 {
-            waiting.turn.put(Turn::Answered(Err(unanswered())));
+            waiting.turn.put(Signal::Answered(Err(unanswered())));
         }
     }
 }
 
 /// Has the next one lead when it is dropped, however the way of this one ends.
-struct HandOver<'a>(&'a Submitter);
+struct HandOver<'a>(&'a GroupCommit);
 
 impl Drop for HandOver<'_> {
     fn drop(&mut self) {
         let mut line = self.0.line();
         match line.waiting.first() {
-            Some(next) => next.turn.put(Turn::Lead),
+            Some(next) => next.turn.put(Signal::Lead),
             None => line.is_led = false,
         }
     }
@@ -194,7 +194,7 @@ mod tests {
             job.payload = serde_json::value::to_raw_value(&"x".repeat(*bytes)).unwrap();
             job
         };
-        let submission = Submission { jobs: payloads.iter().map(job).collect(), idempotency: None };
+        let submission = NewJobs { jobs: payloads.iter().map(job).collect(), idempotency: None };
         Waiting { submission: Arc::new(submission), turn: Arc::default() }
     }
 
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(sizes, [3, 1, 1, 1, 2]);
     }
 
-    fn submission(job_type: &str) -> Arc<Submission> {
-        Arc::new(Submission { jobs: vec![NewJob::new(job_type)], idempotency: None })
+    fn submission(job_type: &str) -> Arc<NewJobs> {
+        Arc::new(NewJobs { jobs: vec![NewJob::new(job_type)], idempotency: None })
     }
 
     #[test]
@@ -226,17 +226,17 @@ mod tests {
             connections: 1,
             fetchers: 1,
         };
-        let submitter = Submitter::new(Arc::new(Queue::new(&settings).unwrap()), 10);
+        let group_commit = GroupCommit::new(Arc::new(Queue::new(&settings).unwrap()), 10);
         let behind = Arc::new(Slot::default());
         // Somebody leads, and two wait.
-        submitter.line().is_led = true;
-        submitter.line().waiting.push(waiting(&[GROUP_BYTES]));
-        submitter.line().waiting.push(Waiting { submission: submission("t"), turn: behind.clone() });
-        submitter.lead();
-        assert!(matches!(behind.take(), Turn::Answered(Err(Error::Unavailable(_)))));
-        assert!(!submitter.line().is_led);
+        group_commit.line().is_led = true;
+        group_commit.line().waiting.push(waiting(&[GROUP_BYTES]));
+        group_commit.line().waiting.push(Waiting { submission: submission("t"), turn: behind.clone() });
+        group_commit.lead();
+        assert!(matches!(behind.take(), Signal::Answered(Err(Error::Unavailable(_)))));
+        assert!(!group_commit.line().is_led);
         for _ in 0..2 {
-            assert!(matches!(submitter.submit(submission("t")), Err(Error::Unavailable(_))));
+            assert!(matches!(group_commit.submit(submission("t")), Err(Error::Unavailable(_))));
         }
     }
 }

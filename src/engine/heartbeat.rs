@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::engine::in_flight::InFlight;
 use crate::engine::liveness::LastBeat;
-use crate::engine::membership::Membership;
+use crate::engine::membership::Registrar;
 use crate::engine::reaper::{Deaths, Findings};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::shutdown::Shutdown;
@@ -83,7 +83,7 @@ pub struct Heartbeat {
     /// Where the beats go.
     pub queue: Arc<Queue>,
     /// Under which name; only the heartbeat changes it.
-    pub membership: Membership,
+    pub registrar: Registrar,
     /// What is stopped when someone cancels it, and what keeps the heartbeat from sleeping long.
     pub in_flight: Arc<InFlight>,
     /// The queues that this server takes from.
@@ -99,7 +99,7 @@ pub struct Heartbeat {
     /// Who asks for a beat before its time.
     pub early: EarlyBeat,
     /// Tells that it goes on.
-    pub pulse: LastBeat,
+    pub last_beat: LastBeat,
     /// When to stop.
     pub shutdown: Shutdown,
 }
@@ -107,16 +107,16 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Beats until the end.
     pub fn run(mut self) {
-        let identity = self.membership.identity();
+        let membership = self.registrar.membership();
         let mut deaths = Deaths::default();
         let mut log_once = LogOnce::default();
         loop {
-            self.pulse.beat();
-            let server = identity.current();
+            self.last_beat.beat();
+            let server = membership.current();
             match self.queue.beat(&server, self.in_flight.busy(), self.in_flight.workers(), &self.queues) {
                 Ok(Ok(beat)) => {
                     log_once.recovered();
-                    identity.was_accepted();
+                    membership.was_accepted();
                     let longest = self.longest_pause(&server, &beat);
                     self.pass_on(server, beat, &mut deaths);
                     if self.shutdown.wait_or(&self.early.asked, (self.lease_timeout / 5).min(longest)) {
@@ -124,15 +124,15 @@ impl Heartbeat {
                     }
                     continue;
                 }
-                Ok(Err(_)) => match self.membership.join(&self.queue, &self.in_flight) {
+                Ok(Err(_)) => match self.registrar.join(&self.queue, &self.in_flight) {
                     Ok(()) => continue,
                     Err(error) => {
                         log_once.log("cannot enter this server", &error);
-                        identity.was_refused(&error);
+                        membership.was_refused(&error);
                     }
                 },
                 Err(error) => {
-                    identity.was_refused(&error);
+                    membership.was_refused(&error);
                     if let Error::Protocol(reason) = error {
                         log_once.log("cannot beat", &reason);
                     }

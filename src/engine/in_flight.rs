@@ -33,11 +33,11 @@ pub type Assignment = (Arc<Job>, StopSignal);
 
 /// What may be taken now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Room {
+pub struct Capacity {
     /// At most so many jobs.
     pub jobs: usize,
     /// What the take does about jobs on their last chance.
-    pub suspects: Quarantine,
+    pub quarantine: Quarantine,
 }
 
 /// An attempt that does not end.
@@ -141,7 +141,7 @@ struct State {
     /// A take is under way that may bring a job on its last chance: nothing else may be taken beside it.
     is_exclusive: bool,
     closed: bool,
-    /// Threads that wait for room. Nobody is woken in vain: a wake-up costs a system call, and jobs end often.
+    /// Threads that wait for capacity. Nobody is woken in vain: a wake-up costs a system call, and jobs end often.
     waiting: usize,
     /// When the watchdog will look again; `None` while it sleeps until it is woken.
     next_watch: Option<Instant>,
@@ -156,20 +156,20 @@ impl State {
         }
     }
 
-    fn room(&self) -> Room {
+    fn capacity(&self) -> Capacity {
         let empty = self.entries.is_empty() && self.reserved == 0;
         if self.closed || self.suspect.is_some() || self.is_exclusive || (self.wants_empty && !empty) {
-            return Room { jobs: 0, suspects: Quarantine::Skip };
+            return Capacity { jobs: 0, quarantine: Quarantine::Skip };
         }
         // Free workers; and outcomes that wait to be written may be as many again, so that writing and running overlap.
         let free = self.workers.saturating_sub(self.unfinished + self.reserved);
         let slack = (2 * self.workers).saturating_sub(self.entries.len() + self.reserved);
-        let suspects = match empty {
+        let quarantine = match empty {
             _ if self.others_turn => Quarantine::Skip,
             true => Quarantine::Start,
             false => Quarantine::Reserve,
         };
-        Room { jobs: free.min(slack), suspects }
+        Capacity { jobs: free.min(slack), quarantine }
     }
 }
 
@@ -177,8 +177,8 @@ impl State {
 #[derive(Default)]
 pub struct InFlight {
     state: Mutex<State>,
-    /// Room was made, or taking ended.
-    room_made: Condvar,
+    /// Capacity was made, or taking ended.
+    capacity_freed: Condvar,
     /// A take has ended.
     take_ended: Condvar,
     /// A deadline was set that may be the next one.
@@ -188,25 +188,25 @@ pub struct InFlight {
 /// The room that one take may fill. Dropped after the jobs that it has brought were added.
 pub struct Reservation<'a> {
     in_flight: &'a InFlight,
-    room: Room,
+    capacity: Capacity,
 }
 
 impl Reservation<'_> {
     /// What may be taken.
-    pub fn room(&self) -> Room {
-        self.room
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let mut state = self.in_flight.state();
-        state.reserved -= self.room.jobs;
-        if self.room.suspects == Quarantine::Start {
+        state.reserved -= self.capacity.jobs;
+        if self.capacity.quarantine == Quarantine::Start {
             state.is_exclusive = false;
         }
         self.in_flight.take_ended.notify_all();
-        self.in_flight.tell_room(state);
+        self.in_flight.notify_capacity(state);
     }
 }
 
@@ -222,50 +222,51 @@ impl InFlight {
     }
 
     /// What may be taken now.
-    pub fn room(&self) -> Room {
-        self.state().room()
+    pub fn capacity(&self) -> Capacity {
+        self.state().capacity()
     }
 
     /// Waits until something may be taken; `None` once [`InFlight::close`] was called.
-    pub fn wait_for_room(&self) -> Option<Room> {
+    pub fn wait_for_capacity(&self) -> Option<Capacity> {
         let mut state = self.state();
         state.waiting += 1;
-        let no_room = |state: &mut State| !state.closed && state.room().jobs == 0;
-        let mut state = sync::wait_while(&self.room_made, state, no_room);
+        let no_room = |state: &mut State| !state.closed && state.capacity().jobs == 0;
+        let mut state = sync::wait_while(&self.capacity_freed, state, no_room);
         state.waiting -= 1;
-        (!state.closed).then(|| state.room())
+        (!state.closed).then(|| state.capacity())
     }
 
     /// Reserves all the room that there is, for a take. One that `has_fetched` a job already waits for other takes rather
     /// than for a worker: if these leave no room, that job goes back to its queue.
     pub fn reserve(&self, has_fetched: bool) -> Reservation<'_> {
-        let waits =
-            |state: &mut State| has_fetched && !state.closed && state.reserved > 0 && state.room().jobs == 0;
+        let waits = |state: &mut State| {
+            has_fetched && !state.closed && state.reserved > 0 && state.capacity().jobs == 0
+        };
         let mut state = sync::wait_while(&self.take_ended, self.state(), waits);
-        let room = state.room();
-        state.reserved += room.jobs;
-        state.is_exclusive |= room.suspects == Quarantine::Start;
-        Reservation { in_flight: self, room }
+        let capacity = state.capacity();
+        state.reserved += capacity.jobs;
+        state.is_exclusive |= capacity.quarantine == Quarantine::Start;
+        Reservation { in_flight: self, capacity }
     }
 
     /// Ends taking for good.
     pub fn close(&self) {
         self.state().closed = true;
         self.take_ended.notify_all();
-        self.room_made.notify_all();
+        self.capacity_freed.notify_all();
         self.deadline_set.notify_all();
     }
 
-    fn tell_room(&self, state: MutexGuard<'_, State>) {
-        let waiting = state.waiting > 0 && (state.closed || state.room().jobs > 0);
+    fn notify_capacity(&self, state: MutexGuard<'_, State>) {
+        let waiting = state.waiting > 0 && (state.closed || state.capacity().jobs > 0);
         drop(state);
         if waiting {
-            self.room_made.notify_all();
+            self.capacity_freed.notify_all();
         }
     }
 
     /// A job was taken. `max_crashes` tells whether it is on its last chance.
-    pub fn add(&self, lease: Lease, job: &Arc<Job>, max_crashes: u32) -> StopSignal {
+    pub fn insert(&self, lease: Lease, job: &Arc<Job>, max_crashes: u32) -> StopSignal {
         let stop = StopSignal::default();
         let mut state = self.state();
         if job.is_on_last_chance(max_crashes) {
@@ -279,24 +280,24 @@ impl InFlight {
 
     /// A job was taken that cannot be run, and whose lease is on its way to the committer: it needs no worker, and counts
     /// until its failure is written.
-    pub fn add_broken(&self, lease: &Lease, job: &Arc<Job>) {
+    pub fn insert_broken(&self, lease: &Lease, job: &Arc<Job>) {
         self.state().entries.insert(lease.attempt_id(), Entry::new(None, StopSignal::default(), job));
     }
 
     /// A take that had this room was made, and what it brought was added. `wants_empty`: a job on its last chance waits, so
     /// nothing more may be taken until nothing is in hand.
-    pub fn took(&self, room: Room, wants_empty: bool) {
+    pub fn record_take(&self, capacity: Capacity, wants_empty: bool) {
         let mut state = self.state();
-        match room.suspects {
+        match capacity.quarantine {
             Quarantine::Skip => state.others_turn = false,
             Quarantine::Reserve => state.wants_empty |= wants_empty,
             Quarantine::Start => state.wants_empty = wants_empty,
         }
-        self.tell_room(state);
+        self.notify_capacity(state);
     }
 
     /// An attempt begins now and may take this long; `false` if it must not begin any more.
-    pub fn begin(&self, id: AttemptId, timeout: Duration) -> bool {
+    pub fn start(&self, id: AttemptId, timeout: Duration) -> bool {
         let mut state = self.state();
         let closed = state.closed;
         let Some(entry) = state.entries.get_mut(&id) else { return false };
@@ -316,20 +317,20 @@ impl InFlight {
 
     /// An attempt has ended on its thread, which keeps the job where `keeps_worker` says so. `None` if the attempt had
     /// been given up: the thread has been replaced.
-    pub fn end(&self, id: AttemptId, keeps_worker: bool) -> Option<Lease> {
+    pub fn finish(&self, id: AttemptId, keeps_worker: bool) -> Option<Lease> {
         let mut state = self.state();
         let entry = state.entries.get_mut(&id)?;
         entry.deadline = None;
         let lease = entry.lease.take()?;
         if !keeps_worker {
             state.free_worker(id);
-            self.tell_room(state);
+            self.notify_capacity(state);
         }
         Some(lease)
     }
 
     /// The job of an attempt that ended goes on to its next one, on the thread that kept it.
-    pub fn resume(&self, ended: AttemptId, lease: Lease, job: &Arc<Job>) {
+    pub fn restart(&self, ended: AttemptId, lease: Lease, job: &Arc<Job>) {
         let mut state = self.state();
         let Some(mut entry) = state.entries.remove(&ended) else { return };
         let next = lease.attempt_id();
@@ -345,7 +346,7 @@ impl InFlight {
     pub fn free_worker(&self, id: AttemptId) {
         let mut state = self.state();
         state.free_worker(id);
-        self.tell_room(state);
+        self.notify_capacity(state);
     }
 
     /// The outcomes of these attempts are written, or nobody's business any more. Gives the jobs of those in hand.
@@ -360,7 +361,7 @@ impl InFlight {
                 state.others_turn = true;
             }
         }
-        self.tell_room(state);
+        self.notify_capacity(state);
         jobs
     }
 
@@ -429,7 +430,7 @@ impl InFlight {
     pub fn change_workers(&self, by: isize) {
         let mut state = self.state();
         state.workers = state.workers.saturating_add_signed(by);
-        self.tell_room(state);
+        self.notify_capacity(state);
     }
 
     /// Waits for the next deadline, at most for the time that is given: tells attempts that timed out to stop, and gives
@@ -488,12 +489,12 @@ mod tests {
 
     /// Takes a job, as a fetcher does.
     fn add(in_flight: &InFlight, job: &Arc<Job>) -> StopSignal {
-        in_flight.add(Lease::for_tests(job.attempt_id()), job, MAX_CRASHES)
+        in_flight.insert(Lease::for_tests(job.attempt_id()), job, MAX_CRASHES)
     }
 
     fn room(in_flight: &InFlight) -> (usize, Quarantine) {
-        let room = in_flight.room();
-        (room.jobs, room.suspects)
+        let capacity = in_flight.capacity();
+        (capacity.jobs, capacity.quarantine)
     }
 
     #[test]
@@ -503,17 +504,17 @@ mod tests {
         add(&in_flight, &first);
         let doing = || in_flight.activity().into_iter().map(|one| (one.job, one.state)).collect::<Vec<_>>();
         assert_eq!(doing(), [(1, WorkerState::Starting)]);
-        assert!(in_flight.begin(first.attempt_id(), LONG));
+        assert!(in_flight.start(first.attempt_id(), LONG));
         assert_eq!(doing(), [(1, WorkerState::Running)]);
         let thread = in_flight.activity()[0].thread.clone();
         assert_eq!(thread.as_deref(), std::thread::current().name());
         in_flight.stop(first.id, StopReason::Cancelled);
         assert_eq!(doing(), [(1, WorkerState::Stopping)]);
-        assert!(in_flight.end(first.attempt_id(), false).is_some());
+        assert!(in_flight.finish(first.attempt_id(), false).is_some());
         assert_eq!(doing(), [], "its outcome is not written, but its worker is free");
         add(&in_flight, &second);
-        assert!(in_flight.begin(second.attempt_id(), LONG));
-        assert!(in_flight.end(second.attempt_id(), true).is_some());
+        assert!(in_flight.start(second.attempt_id(), LONG));
+        assert!(in_flight.finish(second.attempt_id(), true).is_some());
         assert_eq!(doing(), [(2, WorkerState::BackingOff)]);
     }
 
@@ -527,16 +528,16 @@ mod tests {
             for number in 1..200 {
                 match random.u32(..3) {
                     0 => {
-                        for n in 0..in_flight.room().jobs {
+                        for n in 0..in_flight.capacity().jobs {
                             let job = nth(number * 100 + n as u64, 1, 0);
                             add(&in_flight, &job);
-                            assert!(in_flight.begin(job.attempt_id(), LONG));
+                            assert!(in_flight.start(job.attempt_id(), LONG));
                             running.push(job.attempt_id());
                         }
                     }
                     1 if !running.is_empty() => {
                         let ended = running.swap_remove(random.usize(..running.len()));
-                        assert!(in_flight.end(ended, false).is_some());
+                        assert!(in_flight.finish(ended, false).is_some());
                         unwritten.push(ended);
                     }
                     2 if !unwritten.is_empty() => {
@@ -553,7 +554,7 @@ mod tests {
             }
             let left: Vec<_> = running.into_iter().chain(unwritten).collect();
             in_flight.remove(left);
-            assert_eq!(in_flight.room().jobs, workers, "nothing is used up for good");
+            assert_eq!(in_flight.capacity().jobs, workers, "nothing is used up for good");
         }
     }
 
@@ -563,38 +564,42 @@ mod tests {
         let good = nth(1, 1, 0);
         add(&in_flight, &good);
         let first = in_flight.reserve(false);
-        assert_eq!(first.room(), Room { jobs: 3, suspects: Quarantine::Reserve });
-        assert_eq!(in_flight.reserve(false).room().jobs, 0);
+        assert_eq!(first.capacity(), Capacity { jobs: 3, quarantine: Quarantine::Reserve });
+        assert_eq!(in_flight.reserve(false).capacity().jobs, 0);
         // It brings two.
         add(&in_flight, &nth(2, 1, 0));
         add(&in_flight, &nth(3, 1, 0));
-        assert_eq!(in_flight.room().jobs, 0, "until it has ended");
+        assert_eq!(in_flight.capacity().jobs, 0, "until it has ended");
         thread::scope(|scope| {
-            let waits = scope.spawn(|| in_flight.reserve(true).room().jobs);
+            let waits = scope.spawn(|| in_flight.reserve(true).capacity().jobs);
             drop(first);
             assert_eq!(waits.join().unwrap(), 1, "one that has a job already waits for the end of the other");
         });
-        assert_eq!(in_flight.room().jobs, 1);
+        assert_eq!(in_flight.capacity().jobs, 1);
         add(&in_flight, &nth(4, 1, 0));
-        assert_eq!(in_flight.reserve(true).room().jobs, 0, "all workers are busy: it does not wait for them");
+        assert_eq!(
+            in_flight.reserve(true).capacity().jobs,
+            0,
+            "all workers are busy: it does not wait for them"
+        );
     }
 
     #[test]
     fn nothing_is_taken_beside_a_take_that_may_bring_a_last_chance() {
         let in_flight = InFlight::new(4);
         let first = in_flight.reserve(false);
-        assert_eq!(first.room(), Room { jobs: 4, suspects: Quarantine::Start });
-        assert_eq!(in_flight.reserve(false).room(), Room { jobs: 0, suspects: Quarantine::Skip });
+        assert_eq!(first.capacity(), Capacity { jobs: 4, quarantine: Quarantine::Start });
+        assert_eq!(in_flight.reserve(false).capacity(), Capacity { jobs: 0, quarantine: Quarantine::Skip });
         add(&in_flight, &nth(1, 1, MAX_CRASHES - 1));
         drop(first);
-        assert_eq!(in_flight.room().jobs, 0);
+        assert_eq!(in_flight.capacity().jobs, 0);
         in_flight.remove([nth(1, 1, 0).attempt_id()]);
-        in_flight.took(in_flight.room(), false);
-        assert_eq!(in_flight.reserve(false).room().suspects, Quarantine::Start);
+        in_flight.record_take(in_flight.capacity(), false);
+        assert_eq!(in_flight.reserve(false).capacity().quarantine, Quarantine::Start);
         // Where it brings nothing others may take again, and one that waits ends with taking.
         let first = in_flight.reserve(false);
         thread::scope(|scope| {
-            let waits = scope.spawn(|| in_flight.reserve(true).room().jobs);
+            let waits = scope.spawn(|| in_flight.reserve(true).capacity().jobs);
             in_flight.close();
             assert_eq!(waits.join().unwrap(), 0);
         });
@@ -616,12 +621,12 @@ mod tests {
         let in_flight = InFlight::new(4);
         let suspect = nth(1, 1, MAX_CRASHES - 1);
         add(&in_flight, &suspect);
-        assert_eq!(in_flight.room().jobs, 0);
-        in_flight.end(suspect.attempt_id(), false);
-        assert_eq!(in_flight.room().jobs, 0);
+        assert_eq!(in_flight.capacity().jobs, 0);
+        in_flight.finish(suspect.attempt_id(), false);
+        assert_eq!(in_flight.capacity().jobs, 0);
         in_flight.remove([suspect.attempt_id()]);
         assert_eq!(room(&in_flight), (4, Quarantine::Skip), "the turn of the others");
-        in_flight.took(in_flight.room(), false);
+        in_flight.record_take(in_flight.capacity(), false);
         assert_eq!(room(&in_flight), (4, Quarantine::Start));
     }
 
@@ -630,13 +635,13 @@ mod tests {
         let in_flight = InFlight::new(4);
         let good = nth(1, 1, 0);
         add(&in_flight, &good);
-        in_flight.took(in_flight.room(), true);
-        assert_eq!(in_flight.room().jobs, 0);
-        in_flight.end(good.attempt_id(), false);
+        in_flight.record_take(in_flight.capacity(), true);
+        assert_eq!(in_flight.capacity().jobs, 0);
+        in_flight.finish(good.attempt_id(), false);
         in_flight.remove([good.attempt_id()]);
         assert_eq!(room(&in_flight), (4, Quarantine::Start));
         // Another server took it meanwhile.
-        in_flight.took(in_flight.room(), false);
+        in_flight.record_take(in_flight.capacity(), false);
         add(&in_flight, &good);
         assert_eq!(room(&in_flight), (3, Quarantine::Reserve));
     }
@@ -646,11 +651,11 @@ mod tests {
         let in_flight = InFlight::new(4);
         let (first, second) = (nth(1, 1, MAX_CRASHES - 1), nth(1, 2, MAX_CRASHES - 1));
         add(&in_flight, &first);
-        let _ = in_flight.end(first.attempt_id(), true).unwrap();
-        in_flight.resume(first.attempt_id(), Lease::for_tests(second.attempt_id()), &second);
-        assert_eq!((in_flight.busy(), in_flight.len(), in_flight.room().jobs), (1, 1, 0));
-        assert!(in_flight.begin(second.attempt_id(), LONG));
-        let _ = in_flight.end(second.attempt_id(), false).unwrap();
+        let _ = in_flight.finish(first.attempt_id(), true).unwrap();
+        in_flight.restart(first.attempt_id(), Lease::for_tests(second.attempt_id()), &second);
+        assert_eq!((in_flight.busy(), in_flight.len(), in_flight.capacity().jobs), (1, 1, 0));
+        assert!(in_flight.start(second.attempt_id(), LONG));
+        let _ = in_flight.finish(second.attempt_id(), false).unwrap();
         in_flight.remove([second.attempt_id()]);
         assert_eq!(room(&in_flight), (4, Quarantine::Skip));
     }
@@ -661,13 +666,13 @@ mod tests {
         let job = nth(1, 1, 0);
         add(&in_flight, &job);
         thread::scope(|scope| {
-            let waits = scope.spawn(|| in_flight.wait_for_room());
-            in_flight.end(job.attempt_id(), false);
-            assert_eq!(waits.join().unwrap().map(|room| room.jobs), Some(1));
+            let waits = scope.spawn(|| in_flight.wait_for_capacity());
+            in_flight.finish(job.attempt_id(), false);
+            assert_eq!(waits.join().unwrap().map(|capacity| capacity.jobs), Some(1));
         });
         add(&in_flight, &nth(2, 1, 0));
         thread::scope(|scope| {
-            let waits = scope.spawn(|| in_flight.wait_for_room());
+            let waits = scope.spawn(|| in_flight.wait_for_capacity());
             in_flight.close();
             assert_eq!(waits.join().unwrap(), None);
         });
@@ -680,15 +685,15 @@ mod tests {
         add(&in_flight, &stopped);
         add(&in_flight, &late);
         in_flight.stop(stopped.id, StopReason::Cancelled);
-        assert!(!in_flight.begin(stopped.attempt_id(), LONG));
+        assert!(!in_flight.start(stopped.attempt_id(), LONG));
         in_flight.close();
-        assert!(!in_flight.begin(late.attempt_id(), LONG));
-        assert!(!in_flight.begin(nth(3, 1, 0).attempt_id(), LONG), "not in hand at all");
+        assert!(!in_flight.start(late.attempt_id(), LONG));
+        assert!(!in_flight.start(nth(3, 1, 0).attempt_id(), LONG), "not in hand at all");
     }
 
     /// Lets an attempt time out and not stop, until it is given up.
     fn give_up(in_flight: &InFlight, job: &Arc<Job>, stop: &StopSignal) -> Abandoned {
-        assert!(in_flight.begin(job.attempt_id(), Duration::ZERO));
+        assert!(in_flight.start(job.attempt_id(), Duration::ZERO));
         assert!(in_flight.watch(None).unwrap().is_empty());
         assert_eq!(stop.reason(), Some(StopReason::TimedOut));
         in_flight.state().entries.get_mut(&job.attempt_id()).unwrap().deadline = Some(Instant::now());
@@ -703,16 +708,16 @@ mod tests {
         let given_up = give_up(&in_flight, &job, &stop);
         assert_eq!((given_up.lease.attempt_id(), given_up.reason), (job.attempt_id(), StopReason::TimedOut));
         assert_eq!((in_flight.busy(), in_flight.len()), (0, 1));
-        assert_eq!(in_flight.end(job.attempt_id(), false), None);
+        assert_eq!(in_flight.finish(job.attempt_id(), false), None);
         assert_eq!(in_flight.busy(), 0);
 
         let in_flight = InFlight::new(1);
         add(&in_flight, &job);
-        assert!(in_flight.begin(job.attempt_id(), Duration::ZERO));
-        assert!(in_flight.end(job.attempt_id(), false).is_some());
+        assert!(in_flight.start(job.attempt_id(), Duration::ZERO));
+        assert!(in_flight.finish(job.attempt_id(), false).is_some());
         in_flight.close();
         assert!(in_flight.watch(None).is_none());
-        assert_eq!(in_flight.end(job.attempt_id(), false), None);
+        assert_eq!(in_flight.finish(job.attempt_id(), false), None);
     }
 
     #[test]
@@ -724,10 +729,10 @@ mod tests {
         in_flight.remove([first.attempt_id()]);
         // The same server has taken the job again when the first handler returns after all.
         add(&in_flight, &second);
-        assert!(in_flight.begin(second.attempt_id(), LONG));
-        assert_eq!(in_flight.end(first.attempt_id(), false), None);
+        assert!(in_flight.start(second.attempt_id(), LONG));
+        assert_eq!(in_flight.finish(first.attempt_id(), false), None);
         assert_eq!(in_flight.busy(), 1);
-        assert_eq!(in_flight.end(second.attempt_id(), false).unwrap().attempt_id(), second.attempt_id());
+        assert_eq!(in_flight.finish(second.attempt_id(), false).unwrap().attempt_id(), second.attempt_id());
     }
 
     #[test]
@@ -735,18 +740,18 @@ mod tests {
         let in_flight = InFlight::new(2);
         let (old, new) = (nth(1, 1, 0), nth(1, 2, 0));
         let stop = add(&in_flight, &old);
-        assert!(in_flight.begin(old.attempt_id(), LONG));
+        assert!(in_flight.start(old.attempt_id(), LONG));
         in_flight.stop_all(StopReason::TakenOver);
         let new_stop = add(&in_flight, &new);
-        assert!(in_flight.begin(new.attempt_id(), LONG));
+        assert!(in_flight.start(new.attempt_id(), LONG));
         assert_eq!((stop.reason(), new_stop.reason()), (Some(StopReason::TakenOver), None));
-        assert_eq!((in_flight.busy(), in_flight.room().jobs), (2, 0));
-        assert_eq!(in_flight.end(old.attempt_id(), false).unwrap().attempt_id(), old.attempt_id());
+        assert_eq!((in_flight.busy(), in_flight.capacity().jobs), (2, 0));
+        assert_eq!(in_flight.finish(old.attempt_id(), false).unwrap().attempt_id(), old.attempt_id());
         in_flight.remove([old.attempt_id()]);
         assert!(in_flight.contains(new.id));
-        assert_eq!(in_flight.end(new.attempt_id(), false).unwrap().attempt_id(), new.attempt_id());
+        assert_eq!(in_flight.finish(new.attempt_id(), false).unwrap().attempt_id(), new.attempt_id());
         in_flight.remove([new.attempt_id()]);
-        assert_eq!((in_flight.busy(), in_flight.len(), in_flight.room().jobs), (0, 0, 2));
+        assert_eq!((in_flight.busy(), in_flight.len(), in_flight.capacity().jobs), (0, 0, 2));
         assert!(!in_flight.contains(new.id));
     }
 

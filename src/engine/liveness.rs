@@ -13,7 +13,7 @@ use crate::sync;
 /// beats, each of which takes less than 3 s.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// Beaten by a thread that goes round for ever. Clones are the same pulse.
+/// Beaten by a thread that goes round for ever. Clones are the same last_beat.
 #[derive(Clone, Debug)]
 pub struct LastBeat(Arc<Mutex<Instant>>);
 
@@ -151,9 +151,9 @@ mod tests {
     /// What a look finds, where the API and the heartbeat were last heard of so long ago.
     fn look(addr: SocketAddr, api: Duration, heartbeat: Duration, time: Duration) -> Result<(), String> {
         let ago = |age| Instant::now().checked_sub(age).unwrap();
-        let pulse = LastBeat::default();
-        *pulse.0.lock().unwrap() = ago(heartbeat);
-        let mut liveness = Liveness::new(pulse, addr);
+        let last_beat = LastBeat::default();
+        *last_beat.0.lock().unwrap() = ago(heartbeat);
+        let mut liveness = Liveness::new(last_beat, addr);
         liveness.answered = ago(api);
         liveness.check(time)
     }
@@ -173,10 +173,10 @@ mod tests {
         let addr = answering("HTTP/1.1 200 OK\r\n\r\n");
         let error = look(addr, NOW, LONG_AGO, IN_TIME).unwrap_err();
         assert!(error.starts_with("the heartbeat has stood still for "), "{error}");
-        let pulse = LastBeat::default();
-        *pulse.0.lock().unwrap() = Instant::now().checked_sub(LONG_AGO).unwrap();
-        pulse.beat();
-        assert_eq!(Liveness::new(pulse, addr).check(IN_TIME), Ok(()));
+        let last_beat = LastBeat::default();
+        *last_beat.0.lock().unwrap() = Instant::now().checked_sub(LONG_AGO).unwrap();
+        last_beat.beat();
+        assert_eq!(Liveness::new(last_beat, addr).check(IN_TIME), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A server that was held to be dead (it was frozen, or cut off) is fenced for good under its old name. It lets go of
 //! what it has, takes a new name and goes on.
 //!
-//! Every thread may read the name. Only the heartbeat changes it, since it owns the [`Membership`]: so no thread waits for
+//! Every thread may read the name. Only the heartbeat changes it, since it owns the [`Registrar`]: so no thread waits for
 //! another one's call to Redis, and a name is entered only once.
 
 use std::fmt::Display;
@@ -16,7 +16,7 @@ use crate::queue::{Error, Queue, Result, ServerId};
 use crate::sync;
 
 /// The server's current name, and whether Redis accepts its heartbeats.
-pub struct Identity {
+pub struct Membership {
     state: Mutex<State>,
 }
 
@@ -28,7 +28,7 @@ struct State {
     refusal: Option<String>,
 }
 
-impl Identity {
+impl Membership {
     fn state(&self) -> MutexGuard<'_, State> {
         sync::lock(&self.state)
     }
@@ -40,7 +40,7 @@ impl Identity {
 
     /// How long ago Redis last accepted a heartbeat under the current name. `None`: none yet, so that this server cannot
     /// take jobs.
-    pub fn beat_age(&self) -> Option<Duration> {
+    pub fn heartbeat_age(&self) -> Option<Duration> {
         self.state().accepted.map(|at| at.elapsed())
     }
 
@@ -60,8 +60,8 @@ impl Identity {
     ///
     /// # Errors
     /// A sentence that says what is wrong, with the reason.
-    pub fn check_beat(&self, lease_timeout: Duration) -> std::result::Result<(), String> {
-        let what = match self.beat_age() {
+    pub fn check_heartbeat(&self, lease_timeout: Duration) -> std::result::Result<(), String> {
+        let what = match self.heartbeat_age() {
             Some(age) if age < lease_timeout => return Ok(()),
             Some(age) => format!("the heartbeat of this server was last accepted {} s ago", age.as_secs()),
             None => "this server is not registered in Redis yet".to_owned(),
@@ -86,25 +86,25 @@ impl Identity {
 }
 
 /// The right to enter this server in Redis, and to change its name. There is one, and the heartbeat owns it.
-pub struct Membership {
-    identity: Arc<Identity>,
+pub struct Registrar {
+    membership: Arc<Membership>,
     /// Whether the name may be known in Redis: a registration whose answer was lost counts too.
     is_used: bool,
     workers: usize,
     queues: Vec<String>,
 }
 
-impl Membership {
+impl Registrar {
     /// A new name, which is not entered in Redis yet, for a server with so many workers that takes from these queues.
-    pub fn new(workers: usize, queues: Vec<String>) -> Membership {
+    pub fn new(workers: usize, queues: Vec<String>) -> Registrar {
         let state = State { id: ServerId::generate(), accepted: None, refusal: None };
-        let identity = Arc::new(Identity { state: Mutex::new(state) });
-        Membership { identity, is_used: false, workers, queues }
+        let membership = Arc::new(Membership { state: Mutex::new(state) });
+        Registrar { membership, is_used: false, workers, queues }
     }
 
     /// The name, as all threads see it.
-    pub fn identity(&self) -> Arc<Identity> {
-        self.identity.clone()
+    pub fn membership(&self) -> Arc<Membership> {
+        self.membership.clone()
     }
 
     /// Enters the server in Redis, after it was refused there: at the first time under its name, later under a new one.
@@ -117,7 +117,7 @@ impl Membership {
             let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);
             return Err(Error::Unavailable(reason));
         }
-        let refused = self.identity.current();
+        let refused = self.membership.current();
         if self.is_used {
             // The answer to its registration was lost.
             if queue.is_entered(&refused)? {
@@ -130,11 +130,11 @@ impl Membership {
                  lets go of its jobs and goes on as {id}"
             );
             in_flight.stop_all(StopReason::TakenOver);
-            *self.identity.state() = State { id, accepted: None, refusal: None };
+            *self.membership.state() = State { id, accepted: None, refusal: None };
         }
         // Before the answer is known: a name that is entered a second time would no longer be fenced.
         self.is_used = true;
-        queue.register(&self.identity.current(), self.workers, &self.queues)
+        queue.register(&self.membership.current(), self.workers, &self.queues)
     }
 }
 
@@ -144,19 +144,22 @@ mod tests {
 
     #[test]
     fn a_server_is_ready_from_its_first_beat_until_a_lease_without_one() {
-        let identity = Membership::new(1, Vec::new()).identity();
+        let membership = Registrar::new(1, Vec::new()).membership();
         let lease = Duration::from_secs(3600);
-        assert!(identity.is_new());
-        assert_eq!(identity.check_beat(lease).unwrap_err(), "this server is not registered in Redis yet");
-        identity.was_refused(&"no right");
+        assert!(membership.is_new());
+        assert_eq!(
+            membership.check_heartbeat(lease).unwrap_err(),
+            "this server is not registered in Redis yet"
+        );
+        membership.was_refused(&"no right");
         let reason = "this server is not registered in Redis yet: no right";
-        assert_eq!(identity.check_beat(lease).unwrap_err(), reason);
-        identity.was_accepted();
-        assert_eq!(identity.check_beat(lease), Ok(()));
+        assert_eq!(membership.check_heartbeat(lease).unwrap_err(), reason);
+        membership.was_accepted();
+        assert_eq!(membership.check_heartbeat(lease), Ok(()));
         // One that fails is no harm within the lease.
-        identity.was_refused(&"away");
-        assert_eq!(identity.check_beat(lease), Ok(()));
+        membership.was_refused(&"away");
+        assert_eq!(membership.check_heartbeat(lease), Ok(()));
         let reason = "the heartbeat of this server was last accepted 0 s ago: away";
-        assert_eq!(identity.check_beat(Duration::ZERO).unwrap_err(), reason);
+        assert_eq!(membership.check_heartbeat(Duration::ZERO).unwrap_err(), reason);
     }
 }

@@ -1,7 +1,7 @@
 //! The engine: the threads that take jobs from the queue, run them and store their outcomes. One file per thread:
 //! `fetcher`, `worker`, `committer`, `heartbeat`, `reaper`, `scheduler`, `janitor`, `reporter`.
 //!
-//! The threads share these: the [in-flight jobs](in_flight), the [membership](membership) of this server in its
+//! The threads share these: the [in-flight jobs](in_flight), the [registrar](membership) of this server in its
 //! namespace, the [order of takes](turns), the [metrics] and the [shutdown] signal. [`group_commit`] stores submissions;
 //! [`liveness`] checks the engine from outside.
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::engine::in_flight::InFlight;
-use crate::engine::membership::Identity;
+use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::shutdown::Shutdown;
 use crate::logging::job_fields::{JobFields, log_job};
@@ -40,7 +40,7 @@ pub struct Reaper {
     /// Where the jobs are.
     pub queue: Arc<Queue>,
     /// This server's name.
-    pub identity: Arc<Identity>,
+    pub membership: Arc<Membership>,
     /// What this server knows of.
     pub in_flight: Arc<InFlight>,
     /// Counts recovered jobs.
@@ -110,7 +110,7 @@ impl Reaper {
     /// Puts back what Redis has in progress here and nobody here knows of.
     fn recover(&self, lost: &mut Lost, findings: &Findings) {
         let server = &findings.server;
-        if self.identity.current() != *server {
+        if self.membership.current() != *server {
             return;
         }
         if lost.server.as_ref() != Some(server) {

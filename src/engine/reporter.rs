@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::engine::in_flight::InFlight;
-use crate::engine::membership::Identity;
+use crate::engine::membership::Membership;
 use crate::engine::metrics::{Metrics, Totals};
 use crate::queue::Queue;
 
@@ -20,7 +20,7 @@ pub struct Reporter {
     /// Where it is told.
     pub queue: Arc<Queue>,
     /// Under which name.
-    pub identity: Arc<Identity>,
+    pub membership: Arc<Membership>,
     /// What the workers do.
     pub in_flight: Arc<InFlight>,
     /// What was counted.
@@ -49,7 +49,7 @@ impl Reporter {
     /// Tells what the workers do. If it is lost, the next beat has it told again.
     fn tell(&self) {
         let activity = serde_json::to_string(&self.in_flight.activity());
-        let _ = activity.map(|activity| self.queue.tell(&self.identity.current(), &activity));
+        let _ = activity.map(|activity| self.queue.tell(&self.membership.current(), &activity));
     }
 }
 

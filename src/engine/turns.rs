@@ -4,7 +4,7 @@
 //! and none covers a queue whose fetcher sits in BRPOPLPUSH: that one may have a job in hand that nobody knows of yet. With
 //! more fetchers takes overlap, and so does what they bring.
 //!
-//! Nothing here is locked while a take is under way: a [`Turn`] only notes which queues it covers.
+//! Nothing here is locked while a take is under way: a [`TakePermit`] only notes which queues it covers.
 
 use std::cmp::Reverse;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use crate::queue::Share;
 use crate::sync;
 
 /// The queues of this server, as all fetchers see them.
-pub struct Turns {
+pub struct TakePermits {
     state: Mutex<State>,
     changed: Condvar,
     /// Jobs of a queue start in order.
@@ -39,15 +39,15 @@ struct Queue {
 }
 
 /// The right to take from some queues; it ends when it is dropped.
-pub struct Turn<'a> {
-    turns: &'a Turns,
+pub struct TakePermit<'a> {
+    turns: &'a TakePermits,
     /// Their places.
     covered: Vec<usize>,
 }
 
-impl Turns {
+impl TakePermits {
     /// Queues and their weights, each at least 1, from which so many fetchers take each.
-    pub fn new(queues: impl IntoIterator<Item = (String, u32)>, fetchers: usize) -> Turns {
+    pub fn new(queues: impl IntoIterator<Item = (String, u32)>, fetchers: usize) -> TakePermits {
         let queue = |(name, weight): (String, u32)| Queue {
             name,
             weight: weight.into(),
@@ -58,7 +58,7 @@ impl Turns {
         };
         let mut queues: Vec<Queue> = queues.into_iter().map(queue).collect();
         queues.sort_by_key(|queue| Reverse(queue.weight));
-        Turns {
+        TakePermits {
             state: Mutex::new(State { queues, is_closed: false }),
             changed: Condvar::new(),
             is_ordered: fetchers == 1,
@@ -107,7 +107,7 @@ impl Turns {
 
     /// A turn at all queues that may be taken from now. The first fetcher of a queue gets one that covers its own queue,
     /// and may have to wait for that.
-    pub fn begin(&self, queue: &str, is_first: bool) -> Turn<'_> {
+    pub fn begin(&self, queue: &str, is_first: bool) -> TakePermit<'_> {
         let mut state = self.own(queue);
         if is_first && let Some(queue) = state.of(queue) {
             queue.is_slept_on = false;
@@ -120,7 +120,7 @@ impl Turns {
                 covered.push(place);
             }
         }
-        Turn { turns: self, covered }
+        TakePermit { turns: self, covered }
     }
 }
 
@@ -130,7 +130,7 @@ impl State {
     }
 }
 
-impl Turn<'_> {
+impl TakePermit<'_> {
     /// How many of the next `jobs` jobs should come from each queue: over time each queue gets its weight's part, whether
     /// a take has room for one job or for all (smooth weighted round robin).
     pub fn split(&self, jobs: usize) -> Vec<Share> {
@@ -165,7 +165,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TakePermit<'_> {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         for place in &self.covered {
@@ -184,20 +184,20 @@ mod tests {
 
     use super::*;
 
-    fn turns(queues: &[(&str, u32)], fetchers: usize) -> Turns {
-        Turns::new(queues.iter().map(|(name, weight)| (name.to_string(), *weight)), fetchers)
+    fn turns(queues: &[(&str, u32)], fetchers: usize) -> TakePermits {
+        TakePermits::new(queues.iter().map(|(name, weight)| (name.to_string(), *weight)), fetchers)
     }
 
-    fn shares(turn: &Turn, jobs: usize) -> Vec<(String, usize)> {
+    fn shares(turn: &TakePermit, jobs: usize) -> Vec<(String, usize)> {
         turn.split(jobs).into_iter().map(|share| (share.queue, share.jobs)).collect()
     }
 
-    fn covered(turn: &Turn) -> Vec<String> {
+    fn covered(turn: &TakePermit) -> Vec<String> {
         shares(turn, 0).into_iter().map(|(queue, _)| queue).collect()
     }
 
     /// What a take with room for so many jobs would bring from each queue.
-    fn split(turns: &Turns, jobs: usize) -> Vec<usize> {
+    fn split(turns: &TakePermits, jobs: usize) -> Vec<usize> {
         let turn = turns.begin("high", false);
         turn.split(jobs).into_iter().map(|share| share.jobs).collect()
     }
@@ -219,7 +219,7 @@ mod tests {
             let weights: Vec<u32> = (0..random.usize(2..6)).map(|_| random.u32(1..10)).collect();
             let total: u32 = weights.iter().sum();
             let name = |n: usize| format!("queue {n}");
-            let turns = Turns::new(weights.iter().enumerate().map(|(n, weight)| (name(n), *weight)), 1);
+            let turns = TakePermits::new(weights.iter().enumerate().map(|(n, weight)| (name(n), *weight)), 1);
             let (mut all, mut given) = (0, HashMap::<String, usize>::new());
             for _ in 0..200 {
                 let jobs = random.usize(..8);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::engine::in_flight::{Abandoned, Assignment, InFlight};
-use crate::engine::membership::Identity;
+use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::shutdown::Shutdown;
 use crate::handler::output::{bounded, message_with_end};
@@ -41,7 +41,7 @@ pub struct Workers {
     /// For short backoffs.
     pub queue: Arc<Queue>,
     /// This server's name.
-    pub identity: Arc<Identity>,
+    pub membership: Arc<Membership>,
     /// The longest backoff that is slept on the worker's thread.
     pub inline_backoff: Duration,
     /// Counts attempts.
@@ -72,7 +72,7 @@ impl Workers {
     /// Runs a job until it is settled or parked; `false` if the thread was given up meanwhile.
     fn work(&self, mut job: Arc<Job>, stop: &StopSignal) -> bool {
         loop {
-            if !self.in_flight.begin(job.attempt_id(), Duration::from_millis(job.timeout_ms)) {
+            if !self.in_flight.start(job.attempt_id(), Duration::from_millis(job.timeout_ms)) {
                 self.let_go(&job);
                 return true;
             }
@@ -88,7 +88,7 @@ impl Workers {
                 }
                 _ => None,
             };
-            let Some(mut lease) = self.in_flight.end(job.attempt_id(), again.is_some()) else {
+            let Some(mut lease) = self.in_flight.finish(job.attempt_id(), again.is_some()) else {
                 log_job!(info, JobFields::attempt(&job), "returned after it was given up");
                 return false;
             };
@@ -104,7 +104,7 @@ impl Workers {
                     next.starts += 1;
                     let ended = job.attempt_id();
                     job = Arc::new(next);
-                    self.in_flight.resume(ended, lease, &job);
+                    self.in_flight.restart(ended, lease, &job);
                     self.shutdown.wait(delay);
                     if self.queue.is_paused(&job.queue).unwrap_or(false) {
                         self.let_go(&job);
@@ -168,7 +168,7 @@ impl Workers {
 
     /// Records the failure and keeps the job for its next attempt; `None` where Redis could not be asked.
     fn start_again(&self, lease: &mut Lease, job: &Job, error: &str, delay: Duration) -> Option<Settled> {
-        let settled = self.queue.start_again(&self.identity.current(), lease, error, delay).ok()?;
+        let settled = self.queue.start_again(&self.membership.current(), lease, error, delay).ok()?;
         let about = JobFields::attempt(job);
         match settled {
             Settled::Now(Status::Processing) => {
@@ -189,7 +189,7 @@ impl Workers {
 
     /// A job that must not be started any more, or whose queue is paused: it goes back, unless it was taken over already.
     fn let_go(&self, job: &Job) {
-        if let Some(lease) = self.in_flight.end(job.attempt_id(), false) {
+        if let Some(lease) = self.in_flight.finish(job.attempt_id(), false) {
             self.settle(lease, Verdict::Release);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::cell::RefCell;
 
 use threadq::internals::in_flight::InFlight;
-use threadq::internals::membership::Membership;
+use threadq::internals::membership::Registrar;
 use threadq::internals::queue::{Cancelled, Changed, Error, Idempotency, Quarantine, Queue, Settled};
 use threadq::job::Status;
 
@@ -201,21 +201,21 @@ fn a_lost_take_over_is_not_carried_out_twice() {
 #[test]
 fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let place = Place::new();
-    let (membership, in_flight) = (RefCell::new(Membership::new(1, vec![])), InFlight::new(1));
-    let identity = membership.borrow().identity();
-    let first = identity.current();
-    broken(&place, "register", Loses::Answer, |queue| membership.borrow_mut().join(queue, &in_flight));
+    let (registrar, in_flight) = (RefCell::new(Registrar::new(1, vec![])), InFlight::new(1));
+    let membership = registrar.borrow().membership();
+    let first = membership.current();
+    broken(&place, "register", Loses::Answer, |queue| registrar.borrow_mut().join(queue, &in_flight));
     // It works under that name all the same, until it is held to be dead.
     place.queue.beat(&first, 0, 1, &[]).unwrap().unwrap();
     place.dies(&first);
-    membership.borrow_mut().join(&place.queue, &in_flight).unwrap();
-    assert_ne!(identity.current(), first);
+    registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
+    assert_ne!(membership.current(), first);
     assert!(place.queue.beat(&first, 0, 1, &[]).unwrap().is_err());
-    assert!(place.queue.beat(&identity.current(), 0, 1, &[]).unwrap().is_ok());
+    assert!(place.queue.beat(&membership.current(), 0, 1, &[]).unwrap().is_ok());
     // A server that is entered keeps its name, whatever made it ask.
-    let second = identity.current();
-    membership.borrow_mut().join(&place.queue, &in_flight).unwrap();
-    assert_eq!(identity.current(), second);
+    let second = membership.current();
+    registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
+    assert_eq!(membership.current(), second);
 }
 
 #[test]

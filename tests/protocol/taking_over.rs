@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadq::internals::in_flight::InFlight;
-use threadq::internals::membership::Membership;
+use threadq::internals::membership::Registrar;
 use threadq::internals::queue::{Fenced, Quarantine, Settled};
 use threadq::job::{ErrorKind, JobId, Status};
 
@@ -339,16 +339,16 @@ fn a_heartbeat_brings_what_its_server_should_know() {
 #[test]
 fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     let place = Place::new();
-    let mut membership = Membership::new(8, vec![]);
-    let identity = membership.identity();
+    let mut registrar = Registrar::new(8, vec![]);
+    let membership = registrar.membership();
     let in_flight = InFlight::new(8);
-    let refused = identity.current();
+    let refused = membership.current();
     assert_eq!(place.queue.beat(&refused, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
-    membership.join(&place.queue, &in_flight).unwrap();
+    registrar.join(&place.queue, &in_flight).unwrap();
     // What was taken under this name meanwhile must stay this server's.
-    membership.join(&place.queue, &in_flight).unwrap();
-    assert_eq!(identity.current(), refused);
+    registrar.join(&place.queue, &in_flight).unwrap();
+    assert_eq!(membership.current(), refused);
     place.dies(&refused);
-    membership.join(&place.queue, &in_flight).unwrap();
-    assert_ne!(identity.current(), refused);
+    registrar.join(&place.queue, &in_flight).unwrap();
+    assert_ne!(membership.current(), refused);
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use threadq::internals::in_flight::{InFlight, Room};
+use threadq::internals::in_flight::{Capacity, InFlight};
 use threadq::internals::queue::{
     Cancelled, Changed, Fetched, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
 };
@@ -238,7 +238,7 @@ impl Real {
     pub fn take(
         &mut self,
         name: Name,
-        room: Room,
+        room: Capacity,
         fetched: Option<Job>,
         max_crashes: u32,
     ) -> Result<Option<Took>, String> {
@@ -247,7 +247,7 @@ impl Real {
                 fetched.map(|job| Fetched { entry: id(job).into_bytes(), queue: "default".to_owned() });
             let shares = shares(room.jobs);
             let taken =
-                real.queue.take(real.name(name), &shares, room.suspects, max_crashes, fetched.as_ref());
+                real.queue.take(real.name(name), &shares, room.quarantine, max_crashes, fetched.as_ref());
             let Ok(taken) = taken.map_err(|e| e.to_string())? else { return Ok(None) };
             let started = |(lease, taken): (Lease, QueueJob)| Started {
                 job: job(&lease.id().to_string()),
@@ -371,7 +371,7 @@ impl Real {
 
     /// What a server with this in hand may take: asked of the real [`InFlight`]. `waits`: whether it is to empty itself for a
     /// job on its last chance, and whether it is the turn of the other jobs.
-    pub fn room(&mut self, hands: Hands, waits: (bool, bool), workers: usize, max_crashes: u32) -> Room {
+    pub fn room(&mut self, hands: Hands, waits: (bool, bool), workers: usize, max_crashes: u32) -> Capacity {
         let key = (hands, waits);
         let (jobs, suspects) = match self.rooms.get(&key) {
             Some(room) => *room,
@@ -381,23 +381,23 @@ impl Real {
                 if others_turn {
                     let (lease, taken) = self.lease(0, LONG_AGO, max_crashes - 1);
                     let attempt = taken.attempt_id();
-                    in_flight.add(lease, &Arc::new(taken), max_crashes);
+                    in_flight.insert(lease, &Arc::new(taken), max_crashes);
                     in_flight.remove([attempt]);
                 }
                 for (job, token, crashes, runs) in &key.0 {
                     let (lease, taken) = self.lease(*job, *token, *crashes);
                     let attempt = taken.attempt_id();
-                    in_flight.add(lease, &Arc::new(taken), max_crashes);
+                    in_flight.insert(lease, &Arc::new(taken), max_crashes);
                     if !runs {
                         in_flight.free_worker(attempt);
                     }
                 }
-                in_flight.took(Room { jobs: 0, suspects: Quarantine::Reserve }, wants_empty);
-                let room = in_flight.room();
-                self.rooms.insert(key, (room.jobs, room.suspects));
-                (room.jobs, room.suspects)
+                in_flight.record_take(Capacity { jobs: 0, quarantine: Quarantine::Reserve }, wants_empty);
+                let room = in_flight.capacity();
+                self.rooms.insert(key, (room.jobs, room.quarantine));
+                (room.jobs, room.quarantine)
             }
         };
-        Room { jobs, suspects }
+        Capacity { jobs, quarantine: suspects }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use threadq::internals::in_flight::Room;
+use threadq::internals::in_flight::Capacity;
 use threadq::internals::queue::{Changed, Quarantine, Settled};
 use threadq::job::Status;
 
@@ -371,7 +371,7 @@ impl World {
         }
         let arrival = if answer == Answer::Heard { Arrival::AtOnce } else { Arrival::Missing };
         if answer == Answer::Heard {
-            match room.suspects {
+            match room.quarantine {
                 Quarantine::Skip => process.others_turn = false,
                 Quarantine::Reserve => process.wants_empty |= took.must_drain,
                 Quarantine::Start => process.wants_empty = took.must_drain,
@@ -516,7 +516,7 @@ impl Process {
         self.hands.iter().position(|a| a.job == job && a.token == token && a.is_here()).expect("in hand")
     }
 
-    fn room(&self, scenario: &Scenario, real: &mut Real) -> Room {
+    fn room(&self, scenario: &Scenario, real: &mut Real) -> Capacity {
         let here = self.hands.iter().filter(|attempt| attempt.is_here());
         let hands = here.map(|a| (a.job, a.token, a.crashes, a.sent.is_none())).collect();
         real.room(hands, (self.wants_empty, self.others_turn), scenario.workers, scenario.max_crashes)
