@@ -126,7 +126,7 @@ fn panics_beside_those_of_handlers_are_lines_too_and_last_words_name_their_job()
     let helper = server.submit("panic on another thread", json!({}));
     server.wait_for_status(helper, "failed");
     let log = objects(&server.log_text());
-    let place = "thread without a name panicked at tests/server_trouble/handlers.rs:";
+    let place = "thread without a name panicked at tests/integration/server_faults/handlers.rs:";
     let words = |line: &Value| line["message"].as_str().unwrap_or_default().to_owned();
     let told = log.iter().map(words).find(|message| message.starts_with(place)).expect("the panic");
     assert!(told.ends_with("nobody's job"), "{told}");
@@ -139,5 +139,5 @@ fn panics_beside_those_of_handlers_are_lines_too_and_last_words_name_their_job()
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     let log = objects(&lines.join("\n"));
     let about = json!({"job": id, "type": "double panic", "attempt": 1, "server": log[0]["server"]});
-    assert_told(&log, "error", about, "panicked: the second panic (tests/server_trouble/handlers.rs:");
+    assert_told(&log, "error", about, "panicked: the second panic (tests/integration/server_faults/handlers.rs:");
 }
