@@ -8,7 +8,7 @@ use crate::cli::terminal::console::Console;
 use crate::client::DEFAULT_SERVER;
 use crate::net::authorities::{self, Authorities};
 // Below the typed client: a command shows the JSON as it came.
-pub(super) use crate::client::{Answer, Transport as Client, Unserved};
+pub(super) use crate::client::{Response, Transport as Client, Unserved};
 use crate::config::token_in_file;
 use crate::net::http_url::shown;
 
@@ -176,7 +176,11 @@ mod tests {
         assert_eq!(server.request().header("authorization"), Some("Basic dXNAZXI6cDp3"));
         let done = run_with_env(&["queues", "--server", &url], &[("THREADQ_API_TOKEN", "t")]);
         assert_eq!(done.code, 2);
-        assert!(done.err.starts_with("threadq: THREADQ_API_TOKEN: cannot be sent beside"), "{}", done.err);
+        assert!(
+            done.err.starts_with("threadq: THREADQ_API_TOKEN: cannot be sent together with"),
+            "{}",
+            done.err
+        );
         assert!(!done.err.contains("us%40er"), "{}", done.err);
     }
 
@@ -256,7 +260,7 @@ mod tests {
         let server = FakeServer::start(&[(0, "")]);
         let done = server.run(&["stats"]);
         assert_eq!(done.code, 1);
-        assert!(done.err.starts_with(&format!("threadq: no answer from {}: ", server.url)), "{}", done.err);
+        assert!(done.err.starts_with(&format!("threadq: no response from {}: ", server.url)), "{}", done.err);
     }
 
     #[test]
@@ -264,12 +268,15 @@ mod tests {
         let server = FakeServer::start(&[(502, "<h1>Bad gateway</h1>"), (301, ""), (200, "<h1>Hello</h1>")]);
         let gateway = server.run(&["stats"]);
         assert_eq!(gateway.code, 1);
-        assert_eq!(gateway.err, format!("threadq: {} answered 502, and not as threadq does\n", server.url));
+        assert_eq!(
+            gateway.err,
+            format!("threadq: {} answered 502, but is not a threadq server\n", server.url)
+        );
         let redirect = server.run(&["stats"]);
         assert!(redirect.err.contains("answered 301"), "{}", redirect.err);
         let page = server.run(&["stats", "--json"]);
         assert_eq!((page.code, page.out.as_str()), (1, ""));
-        assert!(page.err.contains("the answer is none of threadq's"), "{}", page.err);
+        assert!(page.err.contains("the response is not from a threadq server"), "{}", page.err);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) enum Error {
     /// The server said no, or gave no answer.
     Client(client::Error),
     /// Nobody answered for long. Asking again later may help.
-    NoAnswer(String),
+    NoResponse(String),
     /// Anything else that went wrong while running: exit 1.
     Failed(String),
     /// Whoever read our output has had enough (`| head`). No failure: exit 0, quietly.
@@ -24,10 +24,10 @@ pub(super) enum Error {
 
 impl Error {
     /// Whether the same question may be answered later: the server, or its Redis, is away.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
-            Error::NoAnswer(_) => true,
-            Error::Client(error) => error.may_pass(),
+            Error::NoResponse(_) => true,
+            Error::Client(error) => error.is_transient(),
             Error::Usage(_) | Error::Failed(_) | Error::OutputClosed => false,
         }
     }
@@ -36,7 +36,7 @@ impl Error {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Error::Usage(_) => ExitCode::from(2),
-            Error::Client(_) | Error::NoAnswer(_) | Error::Failed(_) => ExitCode::FAILURE,
+            Error::Client(_) | Error::NoResponse(_) | Error::Failed(_) => ExitCode::FAILURE,
             Error::OutputClosed => ExitCode::SUCCESS,
         }
     }
@@ -51,7 +51,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Usage(text) | Error::NoAnswer(text) | Error::Failed(text) => f.write_str(&escape(text)),
+            Error::Usage(text) | Error::NoResponse(text) | Error::Failed(text) => f.write_str(&escape(text)),
             Error::Client(error) => {
                 f.write_str(&escape(&error.to_string()))?;
                 f.write_str(hint(error))

@@ -1,16 +1,17 @@
-//! A job as the API tells it.
+//! A job as the API returns it.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::error::Error;
+use super::error::{Cause, Error};
 use crate::job::{ErrorKind, JobId, Status};
 
-/// A job, as it was when the server answered. Times are RFC 3339 in UTC with milliseconds, so they sort as texts.
+/// A job at the time of the response. Times are RFC 3339 in UTC with milliseconds, so their order as text is their order in
+/// time.
 ///
-/// Fields that a newer server may add are ignored. Where a job's record is damaged, the server gives null for what it cannot
-/// read; here a number is 0 then and a text empty.
+/// Unknown fields of a newer server are ignored. If the record of a job is damaged, the server returns null for the fields
+/// that it cannot read; here such a number is 0 and such a text is empty.
 ///
 /// ```no_run
 /// use threadq::client::{Client, Error};
@@ -19,9 +20,9 @@ use crate::job::{ErrorKind, JobId, Status};
 /// fn price(client: &Client, id: JobId) -> Result<Option<u64>, Error> {
 ///     match client.get(id)?.result() {
 ///         Ok(cents) => Ok(Some(cents)),
-///         // It has not ended yet.
+///         // The job has not ended yet.
 ///         Err(Error::NotCompleted { status, .. }) if !status.is_final() => Ok(None),
-///         // It failed or was cancelled, or its result is no number.
+///         // The job failed or was cancelled, or its result is not a number.
 ///         Err(error) => Err(error),
 ///     }
 /// }
@@ -29,50 +30,50 @@ use crate::job::{ErrorKind, JobId, Status};
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Job {
-    /// Unique, and larger than the id of every job submitted before.
+    /// Unique, and larger than the id of every job that was submitted before.
     pub id: JobId,
-    /// The type.
+    /// The job type.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
     pub job_type: String,
-    /// The queue that it goes through.
+    /// The queue of the job.
     pub queue: String,
-    /// Where it stands. `Queued` where the server cannot read it, because the job's record is damaged.
+    /// The status; `Queued` if the server cannot read it because the record of the job is damaged.
     #[serde(deserialize_with = "null_as_queued")]
     pub status: Status,
-    /// As it was submitted; see [`Job::payload`].
+    /// As submitted; see [`Job::payload`].
     pub(crate) payload: Box<RawValue>,
-    /// Runs that ended or failed since it was submitted or sent back; crashes don't count.
+    /// Attempts that ended since the job was submitted or last retried by an operator. Crashes do not count.
     #[serde(deserialize_with = "null_as_default")]
     pub attempts: u32,
-    /// After so many failed attempts it is failed.
+    /// The number of failed attempts after which the job fails, 1 to 100.
     #[serde(deserialize_with = "null_as_default")]
     pub max_attempts: u32,
-    /// How often its server died while it ran and it was held to be the reason.
+    /// Crashes of a server that were charged to this job.
     #[serde(deserialize_with = "null_as_default")]
     pub crashes: u32,
-    /// How long one attempt may take.
+    /// The time limit of one attempt.
     #[serde(deserialize_with = "null_as_default")]
     pub timeout_ms: u64,
-    /// When it was submitted.
+    /// The time of submission.
     pub created_at: String,
-    /// When it becomes or became ready, for a job with a delay or a backoff.
+    /// The time at which a job with a delay or a backoff becomes or became ready.
     pub scheduled_at: Option<String>,
-    /// Start of the latest attempt.
+    /// The start of the latest attempt.
     pub started_at: Option<String>,
-    /// When it was completed, failed or cancelled.
+    /// The time at which the job was completed, failed or cancelled.
     pub finished_at: Option<String>,
-    /// The error of the latest failure; `None` once it completed.
+    /// The error of the latest failed attempt; `None` once the job has completed.
     pub last_error: Option<String>,
     /// The last 10 errors, oldest first.
     pub errors: Vec<AttemptError>,
-    /// What the handler gave; see [`Job::result`].
+    /// As the handler returned it; see [`Job::result`].
     pub(crate) result: Option<Box<RawValue>>,
-    /// The key it holds, or held, against a second one like it.
+    /// The unique key of the job, held until the job ends.
     pub unique_key: Option<String>,
-    /// The server that has or had it last.
+    /// The server that runs the job or ran it last.
     pub server: Option<String>,
-    /// What a listing has left out because it is large: `payload`, `result`, `errors` (all but the last). Empty for a
-    /// job that was asked for by its id.
+    /// The large fields that a listing leaves out: `payload`, `result`, `errors` (all but the last). Empty for a job that was
+    /// requested by its id.
     #[serde(default)]
     pub omitted: Vec<String>,
 }
@@ -89,18 +90,18 @@ fn null_as_queued<'de, D: Deserializer<'de>>(from: D) -> Result<Status, D::Error
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct AttemptError {
-    /// Which attempt, from 1. Attempts count from 1 again after a person has sent the job back.
+    /// The number of the attempt, from 1. It starts at 1 again after an operator has retried the job.
     pub attempt: u32,
-    /// Which start of the job, from 1, where it differs from `attempt`: after a crash or a person's retry. No two attempts
-    /// share it.
+    /// The number of the start, from 1 and unique within the job. `None` if it equals `attempt`: it differs after a crash or
+    /// a retry by an operator.
     #[serde(default)]
     pub start: Option<u64>,
-    /// Whether it failed or its server died.
+    /// Whether the attempt failed or its server crashed.
     #[serde(default)]
     pub kind: ErrorKind,
-    /// When.
+    /// The time of the error.
     pub at: String,
-    /// What went wrong.
+    /// The text of the error.
     pub message: String,
 }
 
@@ -110,18 +111,18 @@ impl Job {
         self.status.is_final()
     }
 
-    /// The payload as a value of the caller's type. `Box<RawValue>` of serde_json gives it as it was sent.
+    /// The payload as a value of type `T`. `Box<RawValue>` of serde_json returns the JSON as it was submitted.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] if it does not fit, or was [omitted](Job::omitted).
+    /// [`Error::Unreadable`] if the payload is not a `T`, or was [omitted](Job::omitted).
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.read("payload", &self.payload)
     }
 
-    /// The result of a completed job as a value of the caller's type; a handler that gave none gave `()`.
+    /// The result of a completed job as a value of type `T`; `()` fits a job without a result.
     ///
     /// # Errors
-    /// [`Error::NotCompleted`] if it has not completed, [`Error::Unreadable`] if its result does not fit, or was
+    /// [`Error::NotCompleted`] if the job has not completed. [`Error::Unreadable`] if the result is not a `T`, or was
     /// [omitted](Job::omitted).
     pub fn result<T: DeserializeOwned>(&self) -> Result<T, Error> {
         if self.status != Status::Completed {
@@ -134,15 +135,16 @@ impl Job {
         }
     }
 
-    fn read<T: DeserializeOwned>(&self, what: &str, json: &RawValue) -> Result<T, Error> {
-        if self.omitted.iter().any(|omitted| omitted == what) {
-            return Err(Error::Unreadable(format!(
-                "the {what} of job {} is too large for a listing: get the job by its id",
-                self.id
-            )));
+    fn read<T: DeserializeOwned>(&self, field: &str, json: &RawValue) -> Result<T, Error> {
+        let id = self.id;
+        if self.omitted.iter().any(|omitted| omitted == field) {
+            let message =
+                format!("the {field} of job {id} is too large for a listing: get the job by its id");
+            return Err(Error::Unreadable(Cause::new(message)));
         }
         serde_json::from_str(json.get()).map_err(|error| {
-            Error::Unreadable(format!("the {what} of job {} does not fit: {error}", self.id))
+            let message = format!("the {field} of job {id} does not have the expected form: {error}");
+            Error::Unreadable(Cause::of(message, error))
         })
     }
 }

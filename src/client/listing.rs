@@ -1,13 +1,14 @@
-//! Many jobs, page by page.
+//! Lists jobs page by page.
 
 use serde::Deserialize;
 
 use super::job::Job;
 use crate::job::{JobId, Status};
 
-/// Which jobs [`Client::list`](super::Client::list) gives: newest first, all of them unless the fields say less.
+/// The filter and the page of [`Client::list`](super::Client::list). The default lists all jobs, newest first.
 ///
-/// A walk page by page meets every job that is there all the time exactly once, whatever comes and goes meanwhile:
+/// A walk page by page returns every job that exists during the whole walk exactly once, also while other jobs are added and
+/// removed:
 ///
 /// ```no_run
 /// use threadq::client::{Client, Error, Listing};
@@ -27,13 +28,13 @@ use crate::job::{JobId, Status};
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listing {
-    /// Only jobs of this status. Default: any.
+    /// Only jobs of this status. Default: jobs of every status.
     pub status: Option<Status>,
-    /// Only jobs of this type. Default: any.
+    /// Only jobs of this type. Default: jobs of every type.
     pub job_type: Option<String>,
-    /// Only jobs with smaller ids than this. Default: the newest jobs.
+    /// Only jobs with a smaller id. Default: start with the newest job.
     pub before: Option<JobId>,
-    /// The most jobs of a page, 1 to 100. Default 10.
+    /// The largest number of jobs in a page, 1 to 100. Default: 10.
     pub limit: u32,
 }
 
@@ -44,7 +45,7 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// The path and the query.
+    /// The path and the query of the request.
     pub(super) fn path(&self) -> String {
         let mut query = form_urlencoded::Serializer::for_suffix("/jobs?".to_owned(), "/jobs?".len());
         query.append_pair("limit", &self.limit.to_string());
@@ -61,14 +62,14 @@ impl Listing {
     }
 }
 
-/// Some jobs of a listing, newest first.
+/// One page of a listing.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Page {
-    /// Large texts are left out, see [`Job::omitted`].
+    /// The jobs, newest first. Large fields are left out, see [`Job::omitted`].
     pub jobs: Vec<Job>,
-    /// How many jobs match in all.
+    /// The number of jobs that match, on all pages.
     pub total: u64,
-    /// The next page is [before](Listing::before) this id; `None` where this page is the last.
+    /// The [`before`](Listing::before) of the next page; `None` if this page is the last.
     pub next: Option<JobId>,
 }

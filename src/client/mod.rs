@@ -1,4 +1,4 @@
-//! A client of a running server, for programs: submits jobs, waits for their end, and reads their results.
+//! A client of the HTTP API of a running server: submits jobs, waits until they end, and reads their results.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -11,13 +11,14 @@
 //! # Ok::<(), threadq::client::Error>(())
 //! ```
 //!
-//! What a lost answer or a Redis that is away leaves open is asked again for a while, as long as that is safe: reading
-//! always is, and submitting is by an `Idempotency-Key`, which [`Client::submit`] makes itself.
+//! A request that is safe to repeat is sent again after a lost response or while the server or its Redis is unavailable, for
+//! up to [`Client::retry_requests_for`]. Reads are safe to repeat; so are submissions, because each has an
+//! `Idempotency-Key`. Every call blocks, for a limited time: see [`Client::timeout`].
 
 mod error;
 mod job;
 mod listing;
-pub(crate) mod retry;
+mod retry;
 mod submission;
 mod transport;
 
@@ -29,219 +30,219 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::error::{Error, Refusal};
+pub use self::error::{Cause, Error, Refusal};
 pub use self::job::{AttemptError, Job};
 pub use self::listing::{Listing, Page};
-pub(crate) use self::retry::repeat;
+pub(crate) use self::retry::with_retries;
 pub use self::submission::Submission;
-pub(crate) use self::transport::{Answer, DEFAULT_SERVER, Transport, Unserved};
+pub(crate) use self::transport::{DEFAULT_SERVER, Response, Transport, Unserved};
 use crate::job::JobId;
 use crate::net::authorities::{self, Authorities};
 use crate::net::http_url::shown;
 
-/// The longest that the API lets a request wait for a job.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Connections that are kept for the next request.
-const KEPT_CONNECTIONS: usize = 8;
-/// How long the server may be silent: far over the 3 s in which it tells of trouble with Redis.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a server, or its Redis, may be away: enough for a restart.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two questions when the first one failed.
-const PAUSE: Duration = Duration::from_millis(250);
+/// The longest `wait` of GET /jobs/ID that the API allows.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Idle connections that are kept for the next request.
+const MAX_IDLE_CONNECTIONS: usize = 8;
+/// The default of [`Client::timeout`]: far more than the 3 s within which a server reports that Redis is unavailable.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default of [`Client::retry_requests_for`]: enough for a restart of the server.
+const DEFAULT_RETRY_TIME: Duration = Duration::from_secs(5);
+/// The shortest time between two requests of one call.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Talks to one server, or to several behind one URL. Cheap to clone; threads may share it.
+/// A client of one server, or of several servers behind one URL. Clones share their connections; threads may share a client.
 #[derive(Clone, Debug)]
 pub struct Client {
     transport: Transport,
-    patience: Duration,
+    retry_time: Duration,
 }
 
 /// The body of POST /jobs/batch.
 #[derive(Serialize)]
 pub(crate) struct BatchBody<'a, T> {
-    /// As for POST /jobs.
     pub jobs: &'a [T],
 }
 
-/// A new job's id, as the API tells it.
+/// The response to POST /jobs.
 #[derive(Deserialize)]
 pub(crate) struct Submitted {
     pub job_id: JobId,
 }
 
-/// New jobs' ids, as the API tells them.
+/// The response to POST /jobs/batch.
 #[derive(Deserialize)]
 pub(crate) struct SubmittedBatch {
     pub job_ids: Vec<JobId>,
 }
 
 impl Client {
-    /// A client of the server at this URL, such as `http://127.0.0.1:8080`; a path is put in front of the API's own. A user
-    /// and a password in it, percent-encoded where need be, become Basic authentication.
+    /// A client of the server at `url`, such as `http://127.0.0.1:8080`. A path in the URL is put in front of the paths of the
+    /// API. A user and a password in the URL, percent-encoded if necessary, become Basic authentication. Sends nothing.
     ///
-    /// Asks nothing yet. An `https://` server must have its certificate from an authority that the web trusts; where the
-    /// environment variable `SSL_CERT_FILE` names a file, from one of those in that file. See also [`Client::trusting`].
+    /// The certificate of an `https://` server must come from an authority of the web, or, if the environment variable
+    /// `SSL_CERT_FILE` is set, from an authority in that file (PEM). See also [`Client::trusting`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a URL that cannot be one of a server; the error names the part that is wrong. The same for an
-    /// `SSL_CERT_FILE` that holds no authorities.
+    /// [`Error::Invalid`] for a URL that is not valid for a server, or for an `SSL_CERT_FILE` without authorities.
     pub fn new(url: &str) -> Result<Client, Error> {
-        let mut transport = Transport::new(url, KEPT_CONNECTIONS)
-            .map_err(|problem| Error::Invalid(format!("the URL {} {problem}", shown(url))))?;
-        transport.connect_timeout = TIMEOUT;
-        transport.silence_timeout = TIMEOUT;
+        let mut transport = Transport::new(url, MAX_IDLE_CONNECTIONS)
+            .map_err(|problem| Error::Invalid(Cause::new(format!("the URL {} {problem}", shown(url)))))?;
+        transport.connect_timeout = DEFAULT_TIMEOUT;
+        transport.silence_timeout = DEFAULT_TIMEOUT;
         if let (true, Some(file)) = (transport.is_https(), std::env::var_os(authorities::ENVIRONMENT)) {
-            let read = Authorities::from_file(Path::new(&file));
-            let wrong =
-                |why| Error::Invalid(format!("{}: the file {file:?} {why}", authorities::ENVIRONMENT));
-            transport = transport.trusting(&read.map_err(wrong)?);
+            let variable = authorities::ENVIRONMENT;
+            let invalid =
+                |problem| Error::Invalid(Cause::new(format!("{variable}: the file {file:?} {problem}")));
+            transport = transport.trusting(&Authorities::from_file(Path::new(&file)).map_err(invalid)?);
         }
-        Ok(Client { transport, patience: PATIENCE })
+        Ok(Client { transport, retry_time: DEFAULT_RETRY_TIME })
     }
 
-    /// Trusts these authorities for `https://`, in place of those that the web trusts.
+    /// Trusts only these authorities for `https://`. Default: the authorities of the web.
     pub fn trusting(mut self, authorities: &Authorities) -> Client {
         self.transport = self.transport.trusting(authorities);
         self
     }
 
-    /// Shows this token to the server: what is `api-token` there.
+    /// The API token: the `api-token` of the server. Default: no token.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a token that no header can carry, or if the URL has a user or a password: a request has
-    /// room for one of them.
+    /// [`Error::Invalid`] for a token that is not visible ASCII, or if the URL has a user or a password, which use the same
+    /// header.
     pub fn token(mut self, token: impl Into<String>) -> Result<Client, Error> {
-        let transport = self.transport.with_token(token.into());
-        self.transport = transport.map_err(|allowed| Error::Invalid(format!("the token {allowed}")))?;
+        let invalid = |problem| Error::Invalid(Cause::new(format!("the token {problem}")));
+        self.transport = self.transport.with_token(token.into()).map_err(invalid)?;
         Ok(self)
     }
 
-    /// How long the server may take to be reached, and how long it may be silent. Defaults to 10 s.
+    /// The time limit for making a connection, and for each pause of the server while it reads a request or sends a response.
+    /// Default: 10 s. A whole response may take this long and 10 minutes more.
     pub fn timeout(mut self, timeout: Duration) -> Client {
         self.transport.connect_timeout = timeout;
         self.transport.silence_timeout = timeout;
         self
     }
 
-    /// For how long a request is sent again while the server or its Redis is away or its answers get lost. Zero sends
-    /// each once. Defaults to 5 s.
-    pub fn patience(mut self, patience: Duration) -> Client {
-        self.patience = patience;
+    /// How long a request is sent again after [transient](Error::is_transient) errors. Zero sends each request once.
+    /// Default: 5 s.
+    pub fn retry_requests_for(mut self, time: Duration) -> Client {
+        self.retry_time = time;
         self
     }
 
-    /// Submits a job. It is stored once, also when answers get lost and it is sent again.
+    /// Submits a job and returns its id. The job is stored once, also if a response is lost and the request is sent again.
     ///
     /// # Errors
-    /// [`Error::Refused`], with `duplicate` for a unique key that another job holds, `queue_full` for a queue that takes
-    /// no more, `invalid_job` for a field out of its range. After an error that [may pass](Error::may_pass) the job may be
-    /// stored all the same; [`Client::submit_once`] can find out.
+    /// [`Error::Refused`]: `duplicate` if another job holds the unique key, `queue_full` if the queue is full, `invalid_job`
+    /// for a field out of range. After a [transient](Error::is_transient) error the job may be stored; use
+    /// [`Client::submit_once`] to find out.
     pub fn submit(&self, job: &Submission) -> Result<JobId, Error> {
-        self.submit_once(&fresh_key(), job)
+        self.submit_once(&new_idempotency_key(), job)
     }
 
-    /// Submits a job, unless one was submitted with the same key within the last 24 h: then gives that one's id.
+    /// Submits a job and returns its id. If a job was submitted with the same `key` within the last 24 h, no job is stored and
+    /// the id of that job is returned: so a program that was restarted can submit again.
     ///
-    /// The key is 1 to 200 visible ASCII characters and belongs to just this submission: an order's number, say. So a
-    /// program that was ended in between can submit again without asking whether it had.
+    /// `key` is 1 to 200 visible ASCII characters, and belongs to this submission alone, such as the number of an order.
     ///
     /// # Errors
-    /// As [`Client::submit`]; `idempotency_mismatch` if the key was used with another submission.
+    /// As [`Client::submit`]; `idempotency_mismatch` if the key was used for another submission.
     pub fn submit_once(&self, key: &str, job: &Submission) -> Result<JobId, Error> {
-        check_key(key)?;
-        let answer = self.repeat(|| self.transport.post_json("/jobs", job, Some(key)))?;
-        Ok(answer.parse::<Submitted>()?.job_id)
+        check_idempotency_key(key)?;
+        let response = self.with_retries(|| self.transport.post_json("/jobs", job, Some(key)))?;
+        Ok(response.parse::<Submitted>()?.job_id)
     }
 
-    /// Submits 1 to 1,000 jobs, all or none, and gives their ids in the same order.
+    /// Submits 1 to 1,000 jobs, all or none, and returns their ids in the same order.
     ///
     /// # Errors
     /// As [`Client::submit`].
     pub fn submit_batch(&self, jobs: &[Submission]) -> Result<Vec<JobId>, Error> {
-        self.submit_batch_once(&fresh_key(), jobs)
+        self.submit_batch_once(&new_idempotency_key(), jobs)
     }
 
-    /// Submits 1 to 1,000 jobs, all or none, unless they were submitted with the same key within the last 24 h.
+    /// Submits 1 to 1,000 jobs, all or none, and returns their ids in the same order. `key` is as for
+    /// [`Client::submit_once`].
     ///
     /// # Errors
     /// As [`Client::submit_once`].
     pub fn submit_batch_once(&self, key: &str, jobs: &[Submission]) -> Result<Vec<JobId>, Error> {
-        check_key(key)?;
+        check_idempotency_key(key)?;
         let body = BatchBody { jobs };
-        let answer = self.repeat(|| self.transport.post_json("/jobs/batch", &body, Some(key)))?;
-        Ok(answer.parse::<SubmittedBatch>()?.job_ids)
+        let response = self.with_retries(|| self.transport.post_json("/jobs/batch", &body, Some(key)))?;
+        Ok(response.parse::<SubmittedBatch>()?.job_ids)
     }
 
-    /// The job as it is now.
+    /// Returns the job as it is now.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `not_found` if there is none.
+    /// [`Error::Refused`] with `not_found` if there is no such job.
     pub fn get(&self, id: JobId) -> Result<Job, Error> {
-        self.repeat(|| self.transport.get(&job_path(id)))?.parse()
+        self.with_retries(|| self.transport.get(&job_path(id)))?.parse()
     }
 
-    /// The job as soon as it has ended, or as it is when `timeout` is over: [`Job::has_ended`] tells which.
+    /// Blocks until the job has ended or `timeout` has passed, and returns the job: [`Job::has_ended`] tells which.
     ///
-    /// A server that is away meanwhile is waited for: the job is stored.
+    /// Transient errors are retried until `timeout` has passed.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `not_found` if there is no such job, or no longer. An error that may pass if the server
-    /// was away when the time was over.
+    /// [`Error::Refused`] with `not_found` if there is no such job. A transient error if the server was unavailable when
+    /// `timeout` had passed.
     pub fn wait(&self, id: JobId, timeout: Duration) -> Result<Job, Error> {
         let begun = Instant::now();
         let left = || timeout.saturating_sub(begun.elapsed());
         loop {
-            let asked = Instant::now();
-            match look(&self.transport, id, left()) {
-                Ok(answer) => {
-                    let job: Job = answer.parse()?;
+            let sent = Instant::now();
+            match poll_job(&self.transport, id, left()) {
+                Ok(response) => {
+                    let job: Job = response.parse()?;
                     if job.has_ended() || left().is_zero() {
                         return Ok(job);
                     }
                 }
-                Err(error) if error.may_pass() && !left().is_zero() => {}
+                Err(error) if error.is_transient() && !left().is_zero() => {}
                 Err(error) => return Err(error),
             }
-            // Where the server did not hold it back.
-            thread::sleep(PAUSE.saturating_sub(asked.elapsed()).min(left()));
+            // Only if the server answered at once.
+            thread::sleep(RETRY_INTERVAL.saturating_sub(sent.elapsed()).min(left()));
         }
     }
 
-    /// One page of jobs, newest first.
+    /// Returns one page of jobs, newest first.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `invalid_query` for a limit or a type out of its range.
+    /// [`Error::Refused`] with `invalid_query` for a limit or a type out of range.
     pub fn list(&self, listing: &Listing) -> Result<Page, Error> {
-        self.repeat(|| self.transport.get(&listing.path()))?.parse()
+        self.with_retries(|| self.transport.get(&listing.path()))?.parse()
     }
 
-    /// Cancels a job. The answer is the job: cancelled, or still processing, if its handler has to stop first.
+    /// Cancels a job and returns the job: cancelled, or still processing until its handler stops. The request is sent once.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `wrong_status` if it has ended. A lost answer is not asked for again.
+    /// [`Error::Refused`] with `wrong_status` if the job has ended.
     pub fn cancel(&self, id: JobId) -> Result<Job, Error> {
         self.transport.post(&format!("{}/cancel", job_path(id)))?.parse()
     }
 
-    /// Sends a failed or cancelled job back to its queue, with all its attempts.
+    /// Puts a failed or cancelled job back into its queue, with `attempts` 0, and returns the job. The request is sent once.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `wrong_status` if it is neither. A lost answer is not asked for again.
+    /// [`Error::Refused`] with `wrong_status` if the job is neither failed nor cancelled.
     pub fn retry(&self, id: JobId) -> Result<Job, Error> {
         self.transport.post(&format!("{}/retry", job_path(id)))?.parse()
     }
 
-    /// Forgets a job that is completed, failed or cancelled.
+    /// Deletes a completed, failed or cancelled job. The request is sent once.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `wrong_status` if it has not ended. A lost answer is not asked for again.
+    /// [`Error::Refused`] with `wrong_status` if the job has not ended.
     pub fn delete(&self, id: JobId) -> Result<(), Error> {
         self.transport.delete(&job_path(id)).map(drop)
     }
 
-    fn repeat(&self, ask: impl FnMut() -> Result<Answer, Error>) -> Result<Answer, Error> {
-        repeat(self.patience, PAUSE, Error::may_pass, ask, |_| ())
+    fn with_retries(&self, send: impl FnMut() -> Result<Response, Error>) -> Result<Response, Error> {
+        with_retries(self.retry_time, RETRY_INTERVAL, Error::is_transient, send, |_| ())
     }
 }
 
@@ -249,37 +250,37 @@ fn job_path(id: JobId) -> String {
     format!("/jobs/{id}")
 }
 
-/// The job as soon as it has ended, or as it is after so long or the longest that the API allows; as it is now if too many
-/// requests wait already.
-pub(crate) fn look(transport: &Transport, id: JobId, wait: Duration) -> Result<Answer, Error> {
+/// Gets a job as soon as it has ended, or after `wait` at the latest, of which the API allows [`MAX_WAIT`]. Gets the job as it
+/// is now if too many requests wait already.
+pub(crate) fn poll_job(transport: &Transport, id: JobId, wait: Duration) -> Result<Response, Error> {
     let path = job_path(id);
-    let wait = wait.min(LONGEST_WAIT);
-    let asked = match wait.subsec_millis() {
+    let wait = wait.min(MAX_WAIT);
+    let waiting = match wait.subsec_millis() {
         0 => format!("{path}?wait={}s", wait.as_secs()),
         _ => format!("{path}?wait={}ms", wait.as_millis()),
     };
-    match transport.get_within(&asked, wait) {
+    match transport.get_within(&waiting, wait) {
         Err(error) if error.code() == Some("too_many_waiting") => transport.get(&path),
         other => other,
     }
 }
 
-/// What a key may be: the clause of an error.
-pub(crate) const KEY_ALLOWED: &str = "must be 1 to 200 visible ASCII characters";
+/// The rule for an Idempotency-Key, as the clause of an error.
+pub(crate) const IDEMPOTENCY_KEY_RULE: &str = "must be 1 to 200 visible ASCII characters";
 
-/// Whether this can be an Idempotency-Key.
-pub(crate) fn is_key(text: &str) -> bool {
+/// Whether this is a valid Idempotency-Key.
+pub(crate) fn is_idempotency_key(text: &str) -> bool {
     (1..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn check_key(key: &str) -> Result<(), Error> {
-    let wrong = || Error::Invalid(format!("the Idempotency-Key {KEY_ALLOWED}"));
-    is_key(key).then_some(()).ok_or_else(wrong)
+fn check_idempotency_key(key: &str) -> Result<(), Error> {
+    let invalid = || Error::Invalid(Cause::new(format!("the Idempotency-Key {IDEMPOTENCY_KEY_RULE}")));
+    is_idempotency_key(key).then_some(()).ok_or_else(invalid)
 }
 
-/// An Idempotency-Key that nobody else has: 128 bits from the random numbers of the system.
-pub(crate) fn fresh_key() -> String {
-    // Each has keys of its own, which the standard library takes from the system.
+/// A new Idempotency-Key with 128 random bits.
+pub(crate) fn new_idempotency_key() -> String {
+    // The standard library seeds each hasher from the random numbers of the system.
     let random = || RandomState::new().build_hasher().finish();
     format!("threadq-{:016x}{:016x}", random(), random())
 }
@@ -289,14 +290,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_fresh_and_can_be_sent() {
-        let keys: std::collections::HashSet<String> = (0..1000).map(|_| fresh_key()).collect();
+    fn new_idempotency_keys_differ_and_are_valid() {
+        let keys: std::collections::HashSet<String> = (0..1000).map(|_| new_idempotency_key()).collect();
         assert_eq!(keys.len(), 1000);
-        assert!(keys.iter().all(|key| is_key(key) && key.len() == 40));
+        assert!(keys.iter().all(|key| is_idempotency_key(key) && key.len() == 40));
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused_before() {
+    fn invalid_arguments_are_refused_before_anything_is_sent() {
         for url in ["", "127.0.0.1:8080", "ftp://host", "http://", "http://host/?a=1", "http://host:99999"] {
             assert!(matches!(Client::new(url), Err(Error::Invalid(_))), "{url:?}");
         }
@@ -306,7 +307,7 @@ mod tests {
             "{error}"
         );
         let error = Client::new("http://ann:hunter2@host").unwrap().token("t").unwrap_err().to_string();
-        assert!(error.starts_with("the token cannot be sent beside the user and password"), "{error}");
+        assert!(error.starts_with("the token cannot be sent together with the user and password"), "{error}");
         let client = Client::new("http://127.0.0.1:1").unwrap();
         let error = client.clone().token("s3cret\r\nX: y").unwrap_err();
         assert_eq!(error.to_string(), "the token must be visible ASCII characters without spaces");

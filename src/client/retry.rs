@@ -1,37 +1,38 @@
-//! Asking again: what was not answered, or answered with "later", for as long as it is worth it.
+//! Sends a request again after a transient error, for a limited time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
 
-/// Asks until there is an answer, an error that will not pass, or `patience` has gone by since the first one that may. Two
-/// questions are at least `pause` apart. `told` hears of each error after which it is asked again.
+/// Calls `send` until it succeeds, fails with an error for which `is_transient` is false, or `limit` has passed since the
+/// first transient error. Two calls start at least `interval` apart, or the `Retry-After` of the response if that is longer.
+/// `on_retry` gets each error after which `send` is called again.
 ///
-/// For what is safe to ask twice.
-pub(crate) fn repeat<T>(
-    patience: Duration,
-    pause: Duration,
-    may_pass: impl Fn(&Error) -> bool,
-    mut ask: impl FnMut() -> Result<T, Error>,
-    mut told: impl FnMut(Error),
+/// Only for requests that are safe to repeat.
+pub(crate) fn with_retries<T>(
+    limit: Duration,
+    interval: Duration,
+    is_transient: impl Fn(&Error) -> bool,
+    mut send: impl FnMut() -> Result<T, Error>,
+    mut on_retry: impl FnMut(Error),
 ) -> Result<T, Error> {
     let mut failing_since = None;
     loop {
-        let asked = Instant::now();
-        let error = match ask() {
-            Err(error) if may_pass(&error) => error,
+        let sent = Instant::now();
+        let error = match send() {
+            Err(error) if is_transient(&error) => error,
             other => return other,
         };
-        let left = patience.saturating_sub(failing_since.get_or_insert_with(Instant::now).elapsed());
+        let left = limit.saturating_sub(failing_since.get_or_insert_with(Instant::now).elapsed());
         if left.is_zero() {
             return Err(error);
         }
-        let wanted = match &error {
-            Error::Refused(refusal) => refusal.retry_after.unwrap_or_default().max(pause),
-            _ => pause,
+        let wait = match &error {
+            Error::Refused(refusal) => refusal.retry_after.unwrap_or_default().max(interval),
+            _ => interval,
         };
-        told(error);
-        thread::sleep(wanted.saturating_sub(asked.elapsed()).min(left));
+        on_retry(error);
+        thread::sleep(wait.saturating_sub(sent.elapsed()).min(left));
     }
 }

@@ -1,14 +1,14 @@
-//! A job as it is submitted: the body of POST /jobs.
+//! A job to submit: the body of POST /jobs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::error::Error;
+use super::error::{Cause, Error};
 use crate::job::rfc3339;
 
-/// A job to submit. What is not said is left to the server: see there for the defaults.
+/// A job to submit. The server chooses the default of every field that is not set.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::job::rfc3339;
 /// # Ok::<(), threadq::client::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize)]
-#[must_use = "it does nothing until it is given to a client"]
+#[must_use = "a job is stored only when a client submits it"]
 pub struct Submission {
     #[serde(rename = "type")]
     pub(crate) job_type: String,
@@ -49,7 +49,7 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// A job of this type: 1 to 100 characters, none of them a control character.
+    /// A job of this type: 1 to 100 characters, none of them a control character. The server checks this and every other range.
     pub fn new(job_type: impl Into<String>) -> Submission {
         Submission {
             job_type: job_type.into(),
@@ -63,57 +63,59 @@ impl Submission {
         }
     }
 
-    /// What the handler gets. Defaults to `{}`.
+    /// The input of the handler, as JSON. Default: `{}`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a value that is no JSON, such as a map whose keys are no texts.
+    /// [`Error::Invalid`] for a value that has no JSON form, such as a map whose keys are not text.
     pub fn payload<T: Serialize + ?Sized>(mut self, payload: &T) -> Result<Submission, Error> {
-        let json = to_raw_value(payload);
-        self.payload =
-            Some(json.map_err(|error| Error::Invalid(format!("the payload is no JSON: {error}")))?);
+        let invalid =
+            |error| Error::Invalid(Cause::of(format!("the payload has no JSON form: {error}"), error));
+        self.payload = Some(to_raw_value(payload).map_err(invalid)?);
         Ok(self)
     }
 
-    /// The queue it goes through: 1 to 64 of `A-Z a-z 0-9 _ . -`. Defaults to `default`.
+    /// The queue: 1 to 64 characters of `A-Z a-z 0-9 _ . -`. Default: `default`.
     pub fn queue(mut self, queue: impl Into<String>) -> Submission {
         self.queue = Some(queue.into());
         self
     }
 
-    /// Starts it so long after it was submitted, up to 365 days. Takes the place of [`Submission::run_at`].
+    /// The time from the submission until the job becomes ready, up to 365 days, rounded up to milliseconds. Replaces
+    /// [`Submission::run_at`].
     pub fn delay(mut self, delay: Duration) -> Submission {
         self.delay_ms = Some(whole_ms(delay));
         self.run_at = None;
         self
     }
 
-    /// Starts it at this time, by Redis's clock; at once if that has passed. Takes the place of [`Submission::delay`].
+    /// The time at which the job becomes ready, by the clock of Redis; a time in the past means at once. Replaces
+    /// [`Submission::delay`].
     pub fn run_at(mut self, time: SystemTime) -> Submission {
         self.run_at = Some(rfc3339(whole_ms(time.duration_since(UNIX_EPOCH).unwrap_or_default())));
         self.delay_ms = None;
         self
     }
 
-    /// How often it is tried, 1 to 100. Defaults to what its handler says, else 5.
+    /// The number of attempts, 1 to 100. Default: that of the handler, else 5.
     pub fn max_attempts(mut self, attempts: u32) -> Submission {
         self.max_attempts = Some(attempts);
         self
     }
 
-    /// How long one attempt may take, up to 24 h. Defaults to what its handler says, else 5 minutes.
+    /// The time limit of one attempt, 1 ms to 24 h, rounded up to milliseconds. Default: that of the handler, else 5 minutes.
     pub fn timeout(mut self, timeout: Duration) -> Submission {
         self.timeout_ms = Some(whole_ms(timeout));
         self
     }
 
-    /// Refused with `duplicate` while another job that has not ended has this key of 1 to 200 characters.
+    /// A key of 1 to 200 characters. The submission is refused with `duplicate` while another job with this key has not ended.
     pub fn unique_key(mut self, key: impl Into<String>) -> Submission {
         self.unique_key = Some(key.into());
         self
     }
 }
 
-/// Milliseconds, rounded up: never earlier or shorter than was asked for.
+/// Milliseconds, rounded up so that a delay or timeout is never shorter than requested.
 fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_not_sent() {
+    fn fields_that_are_not_set_are_not_sent() {
         assert_eq!(json(&Submission::new("Encode Video")), r#"{"type":"Encode Video"}"#);
     }
 
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_on_the_start_counts() {
+    fn delay_and_run_at_replace_each_other() {
         let at = UNIX_EPOCH + Duration::from_millis(1_764_000_000_123);
         let job = Submission::new("a").delay(Duration::from_secs(1)).run_at(at);
         assert_eq!(json(&job), r#"{"type":"a","run_at":"2025-11-24T16:00:00.123Z"}"#);
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_keeps_every_digit_and_one_that_is_no_json_is_refused() {
+    fn a_payload_keeps_every_digit_and_a_value_without_a_json_form_is_refused() {
         let digits = RawValue::from_string("1.00000000000000000000001".to_owned()).unwrap();
         let job = Submission::new("a").payload(&digits).unwrap();
         assert_eq!(json(&job), r#"{"type":"a","payload":1.00000000000000000000001}"#);

@@ -52,7 +52,10 @@ fn a_typed_payload_goes_in_and_a_typed_result_comes_out() {
     assert_eq!(client.get(id).unwrap().payload::<Video>().unwrap(), video());
     let error = job.result::<u64>().unwrap_err();
     assert!(matches!(error, Error::Unreadable(_)), "{error:?}");
-    assert!(error.to_string().starts_with(&format!("the result of job {id} does not fit: ")), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("the result of job {id} does not have the expected form: ")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn jobs_are_listed_page_by_page() {
     for error in [page.jobs[0].payload::<String>().unwrap_err(), page.jobs[0].result::<String>().unwrap_err()]
     {
         assert!(
-            matches!(&error, Error::Unreadable(reason) if reason.contains("too large for a listing")),
+            matches!(&error, Error::Unreadable(cause) if cause.message().contains("too large for a listing")),
             "{error}"
         );
     }
@@ -210,7 +213,7 @@ fn refusals_can_be_told_apart() {
         .start();
     let stranger = client(server.addr());
     let error = stranger.submit(&Submission::new("echo")).unwrap_err();
-    assert_eq!((error.code(), error.may_pass()), (Some("unauthorized"), false));
+    assert_eq!((error.code(), error.is_transient()), (Some("unauthorized"), false));
 
     let client = stranger.token("s3cret").unwrap();
     let unique = Submission::new("a").queue("nobody").unique_key("k");
@@ -225,7 +228,7 @@ fn refusals_can_be_told_apart() {
 
     client.submit(&Submission::new("a").queue("nobody")).unwrap();
     let error = client.submit(&Submission::new("a").queue("nobody")).unwrap_err();
-    assert!(!error.may_pass(), "a full queue is the caller's to bear: {error:?}");
+    assert!(!error.is_transient(), "a full queue is the caller's to bear: {error:?}");
     let full = refusal(error);
     assert_eq!((full.code.as_str(), full.retry_after), ("queue_full", Some(secs(1))));
 }
@@ -248,7 +251,7 @@ fn the_same_key_is_the_same_job() {
 fn a_job_whose_answer_is_lost_is_stored_once() {
     let (_redis, server, _) = all();
     let way = Way::to(server.addr());
-    let client = client(way.addr).patience(LIMIT);
+    let client = client(way.addr).retry_requests_for(LIMIT);
 
     way.lose_answers(2);
     let id = client.submit(&Submission::new("echo").payload("x").unwrap()).unwrap();
@@ -266,21 +269,21 @@ fn a_job_whose_answer_is_lost_is_stored_once() {
 }
 
 #[test]
-fn without_patience_a_lost_answer_is_told_at_once_and_the_key_finds_the_job() {
+fn without_retries_a_lost_response_is_an_error_and_the_key_finds_the_job() {
     let (_redis, server, _) = all();
     let way = Way::to(server.addr());
-    let client = client(way.addr).patience(Duration::ZERO);
+    let client = client(way.addr).retry_requests_for(Duration::ZERO);
     way.lose_answers(1);
     let job = Submission::new("echo");
     let error = client.submit_once("k", &job).unwrap_err();
-    assert!(matches!(error, Error::NoAnswer(_)) && error.may_pass(), "{error:?}");
+    assert!(matches!(error, Error::NoResponse(_)) && error.is_transient(), "{error:?}");
     assert_eq!((way.take_heads("POST /jobs ").len(), server.total("")), (1, 1));
     client.submit_once("k", &job).unwrap();
     assert_eq!(server.total(""), 1);
 
     way.lose_answers(1);
     let error = client.cancel(JobId::new(1).unwrap()).unwrap_err();
-    assert!(matches!(error, Error::NoAnswer(_)), "{error:?}");
+    assert!(matches!(error, Error::NoResponse(_)), "{error:?}");
     assert_eq!(way.take_heads("POST /jobs/1/cancel").len(), 1, "what is not safe to repeat is sent once");
 }
 
@@ -288,7 +291,7 @@ fn without_patience_a_lost_answer_is_told_at_once_and_the_key_finds_the_job() {
 fn a_redis_that_is_away_for_a_while_is_waited_for() {
     let (redis, server, _) = all();
     let way = Way::to(server.addr());
-    let client = client(way.addr).patience(LIMIT);
+    let client = client(way.addr).retry_requests_for(LIMIT);
     redis.pause();
     let submitting = thread::spawn({
         let client = client.clone();
@@ -301,16 +304,16 @@ fn a_redis_that_is_away_for_a_while_is_waited_for() {
     assert_eq!(server.total(""), 1);
 
     redis.pause();
-    let error = client.patience(Duration::ZERO).submit(&Submission::new("echo")).unwrap_err();
+    let error = client.retry_requests_for(Duration::ZERO).submit(&Submission::new("echo")).unwrap_err();
     redis.resume();
-    assert!(error.may_pass(), "{error:?}");
+    assert!(error.is_transient(), "{error:?}");
     assert_eq!(refusal(error).code, "store_unavailable");
 }
 
 #[test]
 fn what_a_server_says_before_it_has_read_all_is_its_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = client(listener.local_addr().unwrap()).patience(Duration::ZERO);
+    let client = client(listener.local_addr().unwrap()).retry_requests_for(Duration::ZERO);
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0; 4096]).unwrap();
@@ -331,13 +334,13 @@ fn a_server_that_is_not_there_is_unreachable_until_it_comes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    let nobody = client(addr).patience(ms(300));
+    let nobody = client(addr).retry_requests_for(ms(300));
     let begun = Instant::now();
     let error = nobody.submit(&Submission::new("echo")).unwrap_err();
-    assert!(matches!(error, Error::Unreachable(_)) && error.may_pass(), "{error:?}");
+    assert!(matches!(error, Error::Unreachable(_)) && error.is_transient(), "{error:?}");
     assert!(begun.elapsed() >= ms(300), "it was asked for longer than {:?}", begun.elapsed());
 
-    let submitting = thread::spawn(move || nobody.patience(LIMIT).submit(&Submission::new("echo")));
+    let submitting = thread::spawn(move || nobody.retry_requests_for(LIMIT).submit(&Submission::new("echo")));
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).start_unheard(addr);
     submitting.join().unwrap().unwrap();
@@ -345,14 +348,43 @@ fn a_server_that_is_not_there_is_unreachable_until_it_comes() {
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
-    // Takes connections, and that is all.
+fn a_silent_server_is_a_timeout() {
+    // Accepts connections and never responds.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = client(listener.local_addr().unwrap()).timeout(ms(200)).patience(Duration::ZERO);
+    let client = client(listener.local_addr().unwrap()).timeout(ms(200)).retry_requests_for(Duration::ZERO);
     let begun = Instant::now();
     let error = client.submit(&Submission::new("echo")).unwrap_err();
-    assert!(matches!(error, Error::NoAnswer(_)), "{error:?}");
+    assert!(matches!(error, Error::NoResponse(_)), "{error:?}");
     assert!(begun.elapsed() < secs(9), "given up after {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_server_that_sends_its_headers_byte_by_byte_is_a_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = client(listener.local_addr().unwrap()).timeout(ms(500)).retry_requests_for(Duration::ZERO);
+    let sending = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let begun = Instant::now();
+        // Each pause is shorter than the timeout.
+        while begun.elapsed() < LIMIT && stream.write_all(b"H").is_ok() {
+            thread::sleep(ms(50));
+        }
+    });
+    let begun = Instant::now();
+    let error = client.get(JobId::new(1).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::NoResponse(_)), "{error:?}");
+    assert!(begun.elapsed() < secs(9), "an error after {:?}", begun.elapsed());
+    sending.join().unwrap();
+}
+
+#[test]
+fn an_error_keeps_the_error_below_it() {
+    use std::error::Error as _;
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = client(closed).retry_requests_for(Duration::ZERO).get(JobId::new(1).unwrap()).unwrap_err();
+    let source = error.source().expect("a source");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
+    assert!(source.to_string().contains("Connection refused"), "{source}");
 }
 
 /// The way to a server, on which answers can get lost.

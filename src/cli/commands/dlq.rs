@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type};
-use crate::cli::client::{Answer, Client, with_query};
+use crate::cli::client::{Client, Response, with_query};
 use crate::cli::commands::jobs::{before, limit, page};
 use crate::cli::error::Error;
 use crate::cli::responses::{Deleted, Page, Retried, count, short_time, tries};
@@ -145,8 +145,8 @@ fn watched(
     job_type: Option<String>,
     client: &Client,
     console: &mut Console,
-    send: impl FnOnce() -> Result<Answer, ClientError> + Send,
-) -> Result<Answer, Error> {
+    send: impl FnOnce() -> Result<Response, ClientError> + Send,
+) -> Result<Response, Error> {
     if !console.err_is_terminal {
         return Ok(send()?);
     }

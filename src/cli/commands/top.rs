@@ -133,7 +133,7 @@ fn show_until_end(
                 before = Some(std::mem::replace(&mut now, seen));
                 trouble.clear();
             }
-            Event::Seen(Err(error)) if !error.may_pass() => return Err(error),
+            Event::Seen(Err(error)) if !error.is_transient() => return Err(error),
             Event::Seen(Err(error)) if is_screen => trouble = format!("{error}; asking again"),
             Event::Seen(Err(error)) => console.note(&format!("{error}; asking again")),
         }

@@ -266,7 +266,7 @@ fn one_file_of_authorities_is_for_every_connection() {
 
     // A program's client.
     let authorities = threadq::config::Authorities::from_file(std::path::Path::new(&ca)).unwrap();
-    let client = threadq::client::Client::new(&https).unwrap().patience(std::time::Duration::ZERO);
+    let client = threadq::client::Client::new(&https).unwrap().retry_requests_for(std::time::Duration::ZERO);
     let job = threadq::client::Submission::new("web");
     assert!(client.submit(&job).unwrap_err().to_string().contains("certificate"));
     client.trusting(&authorities).submit(&job).unwrap();

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use serde_json::value::RawValue;
 
 use crate::cli::args::Args;
-use crate::cli::client::{Answer, Client, Unserved};
+use crate::cli::client::{Client, Response, Unserved};
 use crate::cli::commands::enqueue::{PATIENCE, PAUSE, Stored, idempotency_key, warn_of_unserved};
 use crate::cli::error::Error;
 use crate::cli::responses::count;
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::progress::Bar;
-use crate::client::{BatchBody, Error as ClientError, SubmittedBatch, fresh_key, repeat};
+use crate::client::{BatchBody, Error as ClientError, SubmittedBatch, new_idempotency_key, with_retries};
 
 /// The most jobs of a batch; what the API takes.
 const MAX_JOBS: usize = 1_000;
@@ -147,7 +147,7 @@ pub(crate) fn enqueue_file(
     console: &mut Console,
 ) -> Result<ExitCode, Error> {
     let given = args.read("idempotency-key", key_prefix)?;
-    let prefix = given.unwrap_or_else(fresh_key);
+    let prefix = given.unwrap_or_else(new_idempotency_key);
     let is_json = args.has("json");
     let mut sending =
         Sending { client, prefix, is_json, submitted: 0, size: 0, unserved: Unserved::default() };
@@ -198,7 +198,7 @@ impl Sending<'_> {
         console.clear_bar();
         if let Err(error) = sent {
             // What was sent may be stored, though the answer is lost: only the same key makes a repeat safe.
-            if batches.number > 1 || error.may_pass() {
+            if batches.number > 1 || error.is_transient() {
                 console.note(&format!(
                     "{} submitted before this; the same command with --idempotency-key {} goes on from there",
                     count(self.submitted, "job"),
@@ -241,7 +241,7 @@ impl Sending<'_> {
     }
 
     /// Sends a batch until it is answered. A server that is away or full for a while is waited for.
-    fn send(&self, batch: &Batch, console: &mut Console) -> Result<Answer, Error> {
+    fn send(&self, batch: &Batch, console: &mut Console) -> Result<Response, Error> {
         let key = format!("{}-{}", self.prefix, batch.number);
         let body = BatchBody { jobs: &batch.jobs };
         let ask = || self.client.post_json("/jobs/batch", &body, Some(&key));
@@ -252,18 +252,18 @@ impl Sending<'_> {
                 is_told = true;
             }
         };
-        repeat(PATIENCE, PAUSE, may_pass, ask, tell).map_err(|error| {
-            let is_away = may_pass(&error);
+        with_retries(PATIENCE, PAUSE, is_transient, ask, tell).map_err(|error| {
+            let is_away = is_transient(&error);
             let text = batch.explain(&error.into());
-            if is_away { Error::NoAnswer(text) } else { Error::Failed(text) }
+            if is_away { Error::NoResponse(text) } else { Error::Failed(text) }
         })
     }
 }
 
 /// Whether the server is away or full for a while.
-fn may_pass(error: &ClientError) -> bool {
+fn is_transient(error: &ClientError) -> bool {
     let is_full = matches!(error, ClientError::Refused(refusal) if refusal.status == 429);
-    is_full || error.may_pass()
+    is_full || error.is_transient()
 }
 
 #[cfg(test)]
@@ -341,7 +341,7 @@ mod tests {
         let server = FakeServer::start(&[(0, ""), (200, r#"{"job_ids": [17]}"#)]);
         let done = file.enqueue(&server, &[]);
         assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
-        assert!(done.err.starts_with("threadq: line 1: no answer from "), "{}", done.err);
+        assert!(done.err.starts_with("threadq: line 1: no response from "), "{}", done.err);
         assert!(done.err.ends_with("; asking again\n"), "{}", done.err);
         let (first, second) = (server.request(), server.request());
         assert_eq!(first.header("idempotency-key"), second.header("idempotency-key"));

@@ -14,12 +14,13 @@ use time::format_description::well_known::Rfc3339;
 
 use self::file::enqueue_file;
 use crate::cli::args::{Args, Command, Flag, Run, job_type, queue_name, whole_number};
-use crate::cli::client::{Answer, Client, Unserved};
+use crate::cli::client::{Client, Response, Unserved};
 use crate::cli::error::Error;
 use crate::cli::responses::{Stats, short_span};
 use crate::cli::terminal::console::Console;
 use crate::client::{
-    Error as ClientError, Job, KEY_ALLOWED, LONGEST_WAIT, Submission, Submitted, is_key, look, repeat,
+    Error as ClientError, IDEMPOTENCY_KEY_RULE, Job, MAX_WAIT, Submission, Submitted, is_idempotency_key,
+    poll_job, with_retries,
 };
 use crate::job::duration;
 use crate::job::{DEFAULT_QUEUE, JobId, Status};
@@ -175,8 +176,8 @@ fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
 
 fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
     let words = args.words();
-    let [word] = words[..] else { return Err(args.wrong_words()) };
-    let job_type = job_type(word).map_err(|allowed| Error::Usage(format!("{word:?}: {allowed}")))?;
+    let [text] = words[..] else { return Err(args.wrong_words()) };
+    let job_type = job_type(text).map_err(|allowed| Error::Usage(format!("{text:?}: {allowed}")))?;
     if args.has("delay") && args.has("run-at") {
         return Err(Error::Usage("--delay and --run-at are both given; one is allowed".to_owned()));
     }
@@ -245,11 +246,11 @@ fn unique_key(text: &str) -> Result<String, &'static str> {
 }
 
 pub(crate) fn idempotency_key(text: &str) -> Result<String, &'static str> {
-    is_key(text).then(|| text.to_owned()).ok_or(KEY_ALLOWED)
+    is_idempotency_key(text).then(|| text.to_owned()).ok_or(IDEMPOTENCY_KEY_RULE)
 }
 
 /// Asks until the job has ended. A server that is away for a while is waited for: the job is stored.
-fn wait_for_end(client: &Client, id: JobId, console: &mut Console) -> Result<(Job, Answer), Error> {
+fn wait_for_end(client: &Client, id: JobId, console: &mut Console) -> Result<(Job, Response), Error> {
     loop {
         let asked = Instant::now();
         let mut is_told = false;
@@ -259,8 +260,8 @@ fn wait_for_end(client: &Client, id: JobId, console: &mut Console) -> Result<(Jo
                 is_told = true;
             }
         };
-        let ask = || look(client, id, LONGEST_WAIT);
-        let answer = repeat(PATIENCE, PAUSE, ClientError::may_pass, ask, tell)?;
+        let ask = || poll_job(client, id, MAX_WAIT);
+        let answer = with_retries(PATIENCE, PAUSE, ClientError::is_transient, ask, tell)?;
         let job: Job = answer.parse()?;
         if job.has_ended() {
             return Ok((job, answer));
