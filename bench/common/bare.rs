@@ -94,12 +94,15 @@ impl Bare {
                 let server = self.join();
                 for _ in 0..number {
                     let fetched = loop {
-                        if let Some(fetched) = self.queue.fetch(&server, "default").expect("Redis answers") {
+                        if let Some(fetched) =
+                            self.queue.wait_for_job(&server, "default").expect("Redis answers")
+                        {
                             break fetched;
                         }
                     };
                     let share = Share { queue: "default".to_owned(), jobs: 30 };
-                    let taken = self.queue.take(&server, &[share], Quarantine::Start, 3, Some(&fetched));
+                    let taken =
+                        self.queue.start_jobs(&server, &[share], Quarantine::Start, 3, Some(&fetched));
                     let jobs = taken.expect("Redis answers").expect("it is not fenced").jobs;
                     started.send(Instant::now()).expect("someone waits for it");
                     self.settle(&server, jobs);
@@ -125,7 +128,7 @@ impl Bare {
 
     fn take(&self, server: &ServerId, step: usize) -> Vec<(Lease, Job)> {
         let share = Share { queue: "default".to_owned(), jobs: step };
-        let taken = self.queue.take(server, &[share], Quarantine::Start, 3, None);
+        let taken = self.queue.start_jobs(server, &[share], Quarantine::Start, 3, None);
         taken.expect("Redis answers").expect("it is not fenced").jobs
     }
 

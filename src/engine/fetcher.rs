@@ -21,7 +21,7 @@ use crate::engine::shutdown::Shutdown;
 use crate::engine::turns::TakePermits;
 use crate::job::Status;
 use crate::logging::once::LogOnce;
-use crate::queue::{BLOCK, Broken, Error, Fetched, Quarantine, Queue, Settlement, Verdict};
+use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Queue, Settlement, Verdict};
 
 /// How long a fetcher waits before it looks at a paused queue again.
 const PAUSED_LOOK: Duration = Duration::from_millis(500);
@@ -117,7 +117,7 @@ impl Fetchers {
             } else {
                 self.turns.sleep(queue);
                 let asleep = Instant::now();
-                match self.queue.fetch(&self.membership.current(), queue) {
+                match self.queue.wait_for_job(&self.membership.current(), queue) {
                     Ok(None) if asleep.elapsed() + SLEPT_THROUGH_MARGIN >= BLOCK => {
                         self.turns.wake(queue);
                         Ok(Took::Less)
@@ -192,14 +192,14 @@ impl Fetchers {
 
     /// A job of this queue that BRPOPLPUSH moved into this server's list while its connection died. It need not wait until
     /// the search for lost entries is sure of it: a take starts nothing twice.
-    fn find_stranded(&self, queue: &str) -> Result<Option<Fetched>, Error> {
+    fn find_stranded(&self, queue: &str) -> Result<Option<Claimed>, Error> {
         // From the end of the list: the one that was moved first.
         for entry in self.queue.in_progress_here(&self.membership.current())?.into_iter().rev() {
             let id = std::str::from_utf8(&entry).ok().and_then(|id| id.parse().ok());
             let Some(id) = id.filter(|id| !self.in_flight.contains(*id)) else { continue };
             match self.queue.get(id) {
                 Ok(Some(job)) if job.status == Status::Queued && job.queue == queue => {
-                    return Ok(Some(Fetched { entry, queue: queue.to_owned() }));
+                    return Ok(Some(Claimed { entry, queue: queue.to_owned() }));
                 }
                 Ok(_) | Err(Error::Protocol(_)) => {}
                 Err(error) => return Err(error),
@@ -209,7 +209,7 @@ impl Fetchers {
     }
 
     /// Takes what there is room for and hands it to the workers. What was fetched is no more once Redis was told of it.
-    fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Fetched>) -> Result<Took, Error> {
+    fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Claimed>) -> Result<Took, Error> {
         let turn = self.turns.begin(queue, is_first);
         let reserved = self.in_flight.reserve(fetched.is_some());
         let capacity = reserved.capacity();
@@ -219,7 +219,7 @@ impl Fetchers {
         let server = self.membership.current();
         let shares = turn.split(capacity.jobs);
         let taken =
-            self.queue.take(&server, &shares, capacity.quarantine, self.max_crashes, fetched.as_ref())?;
+            self.queue.start_jobs(&server, &shares, capacity.quarantine, self.max_crashes, fetched.as_ref())?;
         *fetched = None;
         let Ok(taken) = taken else { return Ok(Took::Refused) };
         let number = taken.jobs.len() + taken.broken.len();

@@ -325,7 +325,7 @@ impl Job {
     }
 
     /// Whether one more crash is its last, where `max_crashes` (from 1) are allowed: such a job (a suspect) runs alone. A job
-    /// without a crash on its record is none, so with 1 no job is. take.lua and reclaim.lua decide the same.
+    /// without a crash on its record is none, so with 1 no job is. start_jobs.lua and reclaim.lua decide the same.
     pub fn is_on_last_chance(&self, max_crashes: u32) -> bool {
         self.crashes > 0 && self.crashes.saturating_add(1) >= max_crashes
     }

@@ -208,7 +208,7 @@ pub struct Share {
     pub jobs: usize,
 }
 
-/// What a call of [`Queue::take`] does about quarantined jobs: those whose next crash is the last one allowed, each of
+/// What a call of [`Queue::start_jobs`] does about quarantined jobs: those whose next crash is the last one allowed, each of
 /// which runs alone on a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quarantine {
@@ -222,7 +222,7 @@ pub enum Quarantine {
 
 /// An id that BRPOPLPUSH has moved into this server's list.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct Claimed {
     /// As it stood in the list; not checked, perhaps not even text.
     pub entry: Vec<u8>,
     /// From this queue.
@@ -242,7 +242,7 @@ pub struct Broken {
 
 /// What a take came to.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct StartedJobs {
     /// Started: each is to be run and settled.
     pub jobs: Vec<(Lease, Job)>,
     /// Started, but unreadable: to be failed.
@@ -410,8 +410,8 @@ impl Queue {
     /// Waits up to [`BLOCK`] for a job in an empty queue and moves it into this server's list. It is not started.
     ///
     /// # Errors
-    /// [`Error::Full`] where Redis is full: BRPOPLPUSH is refused then, [`Queue::take`] is not.
-    pub fn fetch(&self, server: &ServerId, queue: &str) -> Result<Option<Fetched>> {
+    /// [`Error::Full`] where Redis is full: BRPOPLPUSH is refused then, [`Queue::start_jobs`] is not.
+    pub fn wait_for_job(&self, server: &ServerId, queue: &str) -> Result<Option<Claimed>> {
         let mut command = redis::cmd("BRPOPLPUSH");
         command
             .arg(format!("{}{}{queue}", self.prefix, keys::WORK))
@@ -419,28 +419,28 @@ impl Queue {
             .arg(BLOCK.as_secs());
         match self.explained(self.link.query_blocking(&command), Access::Add)? {
             Value::Nil => Ok(None),
-            entry => Ok(Some(Fetched { entry: record::bytes(entry)?, queue: queue.to_owned() })),
+            entry => Ok(Some(Claimed { entry: record::bytes(entry)?, queue: queue.to_owned() })),
         }
     }
 
-    /// Frees all fetchers of this process from [`Queue::fetch`].
+    /// Frees all fetchers of this process from [`Queue::wait_for_job`].
     pub fn unblock_fetchers(&self) {
         self.link.unblock();
     }
 
-    /// Takes and starts up to as many jobs as the shares say; the fetched one comes first.
+    /// Takes and starts up to as many jobs as the shares say; the claimed one comes first.
     ///
     /// # Errors
     /// [`Fenced`] within `Ok` where this server was declared dead.
-    pub fn take(
+    pub fn start_jobs(
         &self,
         server: &ServerId,
         shares: &[Share],
         quarantine: Quarantine,
         max_crashes: u32,
-        fetched: Option<&Fetched>,
-    ) -> Result<std::result::Result<Taken, Fenced>> {
-        let mut call = self.scripts.take.call();
+        claimed: Option<&Claimed>,
+    ) -> Result<std::result::Result<StartedJobs, Fenced>> {
+        let mut call = self.scripts.start_jobs.call();
         call.arg(server.as_str());
         call.arg(match quarantine {
             Quarantine::Skip => "skip",
@@ -448,14 +448,14 @@ impl Queue {
             Quarantine::Start => "start",
         });
         call.arg(max_crashes);
-        match fetched {
-            Some(fetched) => call.arg(&fetched.entry).arg(&fetched.queue),
+        match claimed {
+            Some(claimed) => call.arg(&claimed.entry).arg(&claimed.queue),
             None => call.arg("").arg(""),
         };
         for share in shares {
             call.arg(&share.queue).arg(share.jobs);
         }
-        crate::queue::replies::taken(self.run(&self.scripts.take, &call)?, server)
+        crate::queue::replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)
     }
 
     /// Settles attempts, each by itself, in their order. Sending the same again after a lost answer is harmless.

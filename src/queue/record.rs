@@ -192,7 +192,7 @@ impl Pieces {
     }
 }
 
-/// A fencing token as `lua/take.lua` reads it too: up to 2^53 - 1 in plain digits. To both anything else is none.
+/// A fencing token as `lua/start_jobs.lua` reads it too: up to 2^53 - 1 in plain digits. To both anything else is none.
 fn token(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|number| is_plain && *number < 1 << 53)

@@ -15,7 +15,7 @@ use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
     Beat, Broken, Cancelled, Changed, Charged, Fenced, Lease, Reclaimed, Refused, ServerId, Settled,
-    Submitted, Taken, first,
+    StartedJobs, Submitted, first,
 };
 
 /// What submissions of so many jobs each came to.
@@ -59,18 +59,21 @@ fn one_submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submi
 }
 
 /// The jobs that this server has started.
-pub(super) fn taken(answer: Value, server: &ServerId) -> Result<std::result::Result<Taken, Fenced>> {
+pub(super) fn started_jobs(
+    answer: Value,
+    server: &ServerId,
+) -> Result<std::result::Result<StartedJobs, Fenced>> {
     let mut answer = array(answer)?.into_iter();
     let mut next = || answer.next().ok_or_else(|| Error::Protocol("a take without an answer".to_owned()));
     if text(&next()?)? == "fenced" {
         return Ok(Err(Fenced));
     }
-    let mut taken = Taken {
+    let mut taken = StartedJobs {
         now_ms: count(&next()?)?,
         must_drain: int(&next()?)? == 1,
         paused: array(next()?)?.iter().map(text).collect::<Result<_>>()?,
         has_more: int(&next()?)? == 1,
-        ..Taken::default()
+        ..StartedJobs::default()
     };
     for record in answer {
         let mut fields = packed(record)?;

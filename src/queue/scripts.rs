@@ -30,7 +30,7 @@ impl Atomic {
 /// All scripts of one namespace.
 pub(super) struct Scripts {
     pub(super) enqueue: Atomic,
-    pub(super) take: Atomic,
+    pub(super) start_jobs: Atomic,
     pub(super) settle: Atomic,
     pub(super) recover: Atomic,
     pub(super) promote: Atomic,
@@ -95,7 +95,7 @@ impl Scripts {
             |flags: &str, body: &str| script(flags, &format!("{}{body}", include_str!("lua/judge.lua")));
         Scripts {
             enqueue: script(NOT_WHEN_FULL, include_str!("lua/enqueue.lua")),
-            take: repeatable(ALWAYS, include_str!("lua/take.lua")),
+            start_jobs: repeatable(ALWAYS, include_str!("lua/start_jobs.lua")),
             settle: repeatable(ALWAYS, include_str!("lua/settle.lua")),
             recover: script(ALWAYS, include_str!("lua/recover.lua")),
             promote: repeatable(ALWAYS, include_str!("lua/promote.lua")),
@@ -134,7 +134,7 @@ impl Scripts {
     pub(super) fn needed_rights(&self) -> Vec<Right> {
         let scripts = [
             &self.enqueue,
-            &self.take,
+            &self.start_jobs,
             &self.settle,
             &self.promote,
             &self.recover,

@@ -67,7 +67,7 @@ impl World {
         let server = ServerId::generate();
         self.queue.register(&server, 1, &[]).unwrap();
         let shares = [Share { queue: "default".to_owned(), jobs: 1 }];
-        let taken = self.queue.take(&server, &shares, Quarantine::Start, 3, None).unwrap().unwrap();
+        let taken = self.queue.start_jobs(&server, &shares, Quarantine::Start, 3, None).unwrap().unwrap();
         assert_eq!(taken.jobs.len(), 1);
         server
     }

@@ -2,7 +2,7 @@
 //! the jobs beside it.
 
 use serde_json::Value;
-use threadq::internals::queue::{Filter, Position, Quarantine, ServerId, Settled, Taken};
+use threadq::internals::queue::{Filter, Position, Quarantine, ServerId, Settled, StartedJobs};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::{Place, buried, completed, ids, in_progress, retried};
@@ -41,7 +41,7 @@ fn with_each_damage(work: impl Fn(&Place, &ServerId, &dyn Fn(JobId))) {
 }
 
 /// Completes what can be run, and buries what cannot be read.
-fn settle_all(place: &Place, server: &ServerId, taken: Taken) {
+fn settle_all(place: &Place, server: &ServerId, taken: StartedJobs) {
     let mut settlements: Vec<_> = taken.broken.into_iter().map(|broken| buried(broken.lease)).collect();
     settlements.extend(taken.jobs.into_iter().map(|(lease, _)| completed(lease)));
     for settled in place.queue.settle(server, &settlements).unwrap() {

@@ -267,7 +267,7 @@ fn failed_job_beside(place: &Place) -> JobId {
     let server = place.server();
     let id = place.submit_with(|job| job.queue = "beside".to_owned());
     let shares = [threadq::internals::queue::Share { queue: "beside".to_owned(), jobs: 1 }];
-    let taken = place.queue.take(&server, &shares, Quarantine::Skip, 3, None).unwrap().unwrap();
+    let taken = place.queue.start_jobs(&server, &shares, Quarantine::Skip, 3, None).unwrap().unwrap();
     for (lease, _) in taken.jobs {
         place.settle(&server, &buried(lease));
     }

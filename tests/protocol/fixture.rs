@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Cancelled, Fenced, Fetched, Lease, Quarantine, Queue, Reclaimed, Refused, ServerId, Settings, Settled,
-    Settlement, Share, Submitted, Taken, Verdict,
+    Cancelled, Claimed, Fenced, Lease, Quarantine, Queue, Reclaimed, Refused, ServerId, Settings, Settled,
+    Settlement, Share, StartedJobs, Submitted, Verdict,
 };
 use threadq::job::{Job, JobId, NewJob, Start, Status};
 
@@ -184,8 +184,8 @@ impl Place {
     }
 
     #[track_caller]
-    pub fn fetch(&self, server: &ServerId) -> Fetched {
-        self.queue.fetch(server, "default").unwrap().expect("a job")
+    pub fn fetch(&self, server: &ServerId) -> Claimed {
+        self.queue.wait_for_job(server, "default").unwrap().expect("a job")
     }
 
     pub fn try_take(
@@ -193,9 +193,9 @@ impl Place {
         server: &ServerId,
         jobs: usize,
         suspects: Quarantine,
-        fetched: Option<&Fetched>,
-    ) -> Result<Taken, Fenced> {
-        self.queue.take(server, &shares(jobs), suspects, MAX_CRASHES, fetched).unwrap()
+        fetched: Option<&Claimed>,
+    ) -> Result<StartedJobs, Fenced> {
+        self.queue.start_jobs(server, &shares(jobs), suspects, MAX_CRASHES, fetched).unwrap()
     }
 
     /// Whatever there is, suspects too.

@@ -21,7 +21,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
 
     assert!(matches!(place.queue.submit(&[NewJob::new("t")], None, NO_LIMIT), Err(Error::Full)));
     assert!(matches!(place.queue.check_ready(), Err(Error::Full)));
-    assert!(matches!(place.queue.fetch(&a, "default"), Err(Error::Full)));
+    assert!(matches!(place.queue.wait_for_job(&a, "default"), Err(Error::Full)));
 
     let c = place.server();
     place.queue.beat(&c, 0, 8, &[]).unwrap().unwrap();

@@ -54,7 +54,7 @@ const SCRIPTS: &[(&str, &str)] = scripts![
     "common",
     "permit",
     "enqueue",
-    "take",
+    "start_jobs",
     "settle",
     "recover",
     "promote",
@@ -162,84 +162,84 @@ const GUARDS: &[Guard] = guards! {
     "enqueue": "what is taken in the same step counts against the limit",
         "for queue, number in pairs(ready) do lengths[queue] = lengths[queue] + number end" => "";
     // Taking.
-    "take": "a fenced server takes nothing", "if not is_registered(server) then return {'fenced'} end" => "";
-    "take": "only what stands in the own list is started",
-        "if fetched ~= '' and call('LPOS', list, fetched) then" => "if fetched ~= '' then";
-    "take": "only a queued job is started", "  if status ~= 'queued' then" => "  if not status then";
-    "take": "what is not started leaves the list",
+    "start_jobs": "a fenced server takes nothing", "if not is_registered(server) then return {'fenced'} end" => "";
+    "start_jobs": "only what stands in the own list is started",
+        "if claimed ~= '' and call('LPOS', list, claimed) then" => "if claimed ~= '' then";
+    "start_jobs": "only a queued job is started", "  if status ~= 'queued' then" => "  if not status then";
+    "start_jobs": "what is not started leaves the list",
         "  call('LREM', list, 1, id)\n  if not forget_entry" => "  if not forget_entry";
-    "take": "what runs here keeps its entry",
+    "start_jobs": "what runs here keeps its entry",
         "if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then return end" => "";
-    "take": "what runs here has one entry",
+    "start_jobs": "what runs here has one entry",
         "if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then" => "if runs_here then";
-    "take": "what runs elsewhere is no entry of this list",
+    "start_jobs": "what runs elsewhere is no entry of this list",
         "status == 'processing' and owner == server" => "status == 'processing'";
-    "take": "an entry that was left is counted no more", "if not forget_entry(queue, id) and not status then" => "if not status then";
-    "take": "an entry that was left is no lost job",
+    "start_jobs": "an entry that was left is counted no more", "if not forget_entry(queue, id) and not status then" => "if not status then";
+    "start_jobs": "an entry that was left is no lost job",
         "if not forget_entry(queue, id) and not status then" => "forget_entry(queue, id)\n  if not status then";
-    "take": "behind entries without a job there may be one", "    number = drops - dropped_before" => "    number = 0";
-    "take": "so many entries are dropped in one step", "not is_paused[queue] and drops < MAX_DROPS do" => "not is_paused[queue] do";
-    "take": "so many entries are dropped of the suspects", "bytes < MAX_BYTES and drops < MAX_DROPS do" => "bytes < MAX_BYTES do";
-    "take": "the end of a step is told", "if drops >= MAX_DROPS then taken[5] = 1 end" => "";
-    "take": "the end of a step is told where jobs are large", "left, taken[5] = 0, 1" => "left = 0";
-    "take": "large records of dropped entries count",
+    "start_jobs": "behind entries without a job there may be one", "    number = drops - dropped_before" => "    number = 0";
+    "start_jobs": "so many entries are dropped in one step", "not is_paused[queue] and drops < MAX_DROPS do" => "not is_paused[queue] do";
+    "start_jobs": "so many entries are dropped of the suspects", "bytes < MAX_BYTES and drops < MAX_DROPS do" => "bytes < MAX_BYTES do";
+    "start_jobs": "the end of a step is told", "if drops >= MAX_DROPS then taken[5] = 1 end" => "";
+    "start_jobs": "the end of a step is told where jobs are large", "left, taken[5] = 0, 1" => "left = 0";
+    "start_jobs": "large records of dropped entries count",
         "for i = 2, fields.err and 0 or #fields, 2 do bytes = bytes + #fields[i] end" => "";
-    "take": "only a queued job is put back", "    if job[1] == 'queued' then" => "    if job[1] then";
-    "take": "an id without a job is noted", "and not status then note_lost(id, at) end" => "and false then end";
-    "take": "only an id without a job is noted", "and not status then note_lost(id, at) end" => "then note_lost(id, at) end";
-    "take": "a key that is no hash does not stop a take",
+    "start_jobs": "only a queued job is put back", "    if job[1] == 'queued' then" => "    if job[1] then";
+    "start_jobs": "an id without a job is noted", "and not status then note_lost(id, at) end" => "and false then end";
+    "start_jobs": "only an id without a job is noted", "and not status then note_lost(id, at) end" => "then note_lost(id, at) end";
+    "start_jobs": "a key that is no hash does not stop a take",
         "try_call('HGETALL', JOB .. id)" => "call('HGETALL', JOB .. id)";
-    "take": "an entry that is no id is not started", "if not fields.err and is_id(id) then" => "if not fields.err then";
-    "take": "every start has a token of its own", "starts = starts and is_id(starts) and digits(starts + 1) or '1'" => "starts = '1'";
-    "take": "what was fetched needs a free worker", "if left > 0 and not is_paused[fetched_from] then" => "if not is_paused[fetched_from] then";
-    "take": "what was fetched of a paused queue waits", "if left > 0 and not is_paused[fetched_from] then" => "if left > 0 then";
-    "take": "what was fetched uses up a worker", "if start(fetched, fetched_from) then left = left - 1 end" => "start(fetched, fetched_from)";
-    "take": "what was fetched may be on its last chance",
-        "if start(fetched, fetched_from) then left = left - 1 end" => "if start(fetched) then left = left - 1 end";
-    "take": "a last chance in an ordinary list is put aside", "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if false then";
-    "take": "a suspect whose turn has come starts",
+    "start_jobs": "an entry that is no id is not started", "if not fields.err and is_id(id) then" => "if not fields.err then";
+    "start_jobs": "every start has a token of its own", "starts = starts and is_id(starts) and digits(starts + 1) or '1'" => "starts = '1'";
+    "start_jobs": "what was claimed needs a free worker", "if left > 0 and not is_paused[claimed_from] then" => "if not is_paused[claimed_from] then";
+    "start_jobs": "what was claimed of a paused queue waits", "if left > 0 and not is_paused[claimed_from] then" => "if left > 0 then";
+    "start_jobs": "what was claimed uses up a worker", "if start(claimed, claimed_from) then left = left - 1 end" => "start(claimed, claimed_from)";
+    "start_jobs": "what was claimed may be on its last chance",
+        "if start(claimed, claimed_from) then left = left - 1 end" => "if start(claimed) then left = left - 1 end";
+    "start_jobs": "a last chance in an ordinary list is put aside", "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if false then";
+    "start_jobs": "a suspect whose turn has come starts",
         "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if is_last_chance(crashes, max_crashes) then";
-    "take": "what is put aside leaves the list", "    call('LREM', list, 1, id)\n    call('LPUSH', fill_list" => "    call('LPUSH', fill_list";
-    "take": "what is put aside brings its queue's name back", "fill_list(queue) .. SUSPECTS" => "WORK .. queue .. SUSPECTS";
-    "take": "suspects that were put aside wait in their order", "    call('LPUSH', fill_list(queue)" => "    call('RPUSH', fill_list(queue)";
-    "take": "what is put back leaves the list", "      call('LREM', list, 1, fetched)" => "";
-    "take": "the turn of the others is theirs", "if quarantine ~= 'skip' then" => "if true then";
-    "take": "no suspect without a free worker", "while left > 0 and bytes < MAX_BYTES and" => "while bytes < MAX_BYTES and";
-    "take": "large jobs among the suspects are not taken all at once",
+    "start_jobs": "what is put aside leaves the list", "    call('LREM', list, 1, id)\n    call('LPUSH', fill_list" => "    call('LPUSH', fill_list";
+    "start_jobs": "what is put aside brings its queue's name back", "fill_list(queue) .. SUSPECTS" => "WORK .. queue .. SUSPECTS";
+    "start_jobs": "suspects that were put aside wait in their order", "    call('LPUSH', fill_list(queue)" => "    call('RPUSH', fill_list(queue)";
+    "start_jobs": "what is put back leaves the list", "      call('LREM', list, 1, claimed)" => "";
+    "start_jobs": "the turn of the others is theirs", "if quarantine ~= 'skip' then" => "if true then";
+    "start_jobs": "no suspect without a free worker", "while left > 0 and bytes < MAX_BYTES and" => "while bytes < MAX_BYTES and";
+    "start_jobs": "large jobs among the suspects are not taken all at once",
         "while left > 0 and bytes < MAX_BYTES and" => "while left > 0 and";
-    "take": "suspects of a paused queue wait",
+    "start_jobs": "suspects of a paused queue wait",
         "if not is_paused[ARGV[i]] and start_quarantined(ARGV[i])" => "if start_quarantined(ARGV[i])";
-    "take": "the last chance is known", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "false";
-    "take": "a suspect that is none is one like any other", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "true";
-    "take": "the last chance waits for an empty server", "(quarantine ~= 'start' or #taken > HEAD)" => "#taken > HEAD";
-    "take": "one server empties itself for the last chance",
+    "start_jobs": "the last chance is known", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "false";
+    "start_jobs": "a suspect that is none is one like any other", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "true";
+    "start_jobs": "the last chance waits for an empty server", "(quarantine ~= 'start' or #taken > HEAD)" => "#taken > HEAD";
+    "start_jobs": "one server empties itself for the last chance",
         "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
-    "take": "the chosen server stays chosen", "chosen ~= server and is_registered(chosen)" => "is_registered(chosen)";
-    "take": "a dead server makes no room", "chosen ~= server and is_registered(chosen)" => "chosen ~= server";
-    "take": "where no suspect waits nobody is chosen", "call('DEL', LAST_CHANCE .. queue) end" => "end";
-    "take": "while suspects wait the chosen server stays the one",
+    "start_jobs": "the chosen server stays chosen", "chosen ~= server and is_registered(chosen)" => "is_registered(chosen)";
+    "start_jobs": "a dead server makes no room", "chosen ~= server and is_registered(chosen)" => "chosen ~= server";
+    "start_jobs": "where no suspect waits nobody is chosen", "call('DEL', LAST_CHANCE .. queue) end" => "end";
+    "start_jobs": "while suspects wait the chosen server stays the one",
         "if call('EXISTS', waiting) == 0 then" => "if true then";
-    "take": "the last chance is not beside what was fetched", "(quarantine ~= 'start' or #taken > HEAD)" => "quarantine ~= 'start'";
-    "take": "nothing starts beside the last chance", "      if alone then return true end" => "";
-    "take": "nothing else starts beside the last chance", "and start_quarantined(ARGV[i]) then return taken end" => "and start_quarantined(ARGV[i]) then end";
-    "take": "a suspect that was found here starts at once", "if quarantine ~= 'skip' and start_quarantined(queue) then return taken end" => "";
-    "take": "a suspect that was found waits for the turn of the others to end",
+    "start_jobs": "the last chance is not beside what was claimed", "(quarantine ~= 'start' or #taken > HEAD)" => "quarantine ~= 'start'";
+    "start_jobs": "nothing starts beside the last chance", "      if alone then return true end" => "";
+    "start_jobs": "nothing else starts beside the last chance", "and start_quarantined(ARGV[i]) then return taken end" => "and start_quarantined(ARGV[i]) then end";
+    "start_jobs": "a suspect that was found here starts at once", "if quarantine ~= 'skip' and start_quarantined(queue) then return taken end" => "";
+    "start_jobs": "a suspect that was found waits for the turn of the others to end",
         "if quarantine ~= 'skip' and start_quarantined(queue) then" => "if start_quarantined(queue) then";
-    "take": "nothing more starts while the last chance waits", "if taken[3] == 1 then return taken end" => "";
-    "take": "who is none of the suspects uses up a worker", "      left = left - 1\n" => "";
-    "take": "large jobs are not taken all at once", "    if bytes >= MAX_BYTES then" => "    if false then";
-    "take": "what is too much goes back in its order", "for back = #ids, i, -1 do" => "for back = i, #ids do";
-    "take": "nothing starts in a paused queue",
+    "start_jobs": "nothing more starts while the last chance waits", "if taken[3] == 1 then return taken end" => "";
+    "start_jobs": "who is none of the suspects uses up a worker", "      left = left - 1\n" => "";
+    "start_jobs": "large jobs are not taken all at once", "    if bytes >= MAX_BYTES then" => "    if false then";
+    "start_jobs": "what is too much goes back in its order", "for back = #ids, i, -1 do" => "for back = i, #ids do";
+    "start_jobs": "nothing starts in a paused queue",
         "while number > 0 and not is_paused[queue] and" => "while number > 0 and";
-    "take": "a share is not exceeded", "math.min(left, tonumber(ARGV[i + 1]))" => "left";
-    "take": "what is left is filled up", "for i = 6, #ARGV, 2 do take(ARGV[i], left) end" => "";
-    "take": "paused queues are known", "if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then" => "if false then";
-    "take": "without a suspect none is taken", "if not id then return false end" => "";
-    "take": "who makes no room goes on", "if makes_room(queue) then taken[3] = 1 end" => "taken[3] = 1";
-    "take": "a suspect that is not started leaves room for another",
+    "start_jobs": "a share is not exceeded", "math.min(left, tonumber(ARGV[i + 1]))" => "left";
+    "start_jobs": "what is left is filled up", "for i = 6, #ARGV, 2 do take(ARGV[i], left) end" => "";
+    "start_jobs": "paused queues are known", "if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then" => "if false then";
+    "start_jobs": "without a suspect none is taken", "if not id then return false end" => "";
+    "start_jobs": "who makes no room goes on", "if makes_room(queue) then taken[3] = 1 end" => "taken[3] = 1";
+    "start_jobs": "a suspect that is not started leaves room for another",
         "    if start(id, queue, true) then\n" => "    start(id, queue, true)\n    if true then\n";
-    "take": "an empty queue gives nothing", "if not ids then return end" => "";
-    "take": "what is not started uses up no worker",
+    "start_jobs": "an empty queue gives nothing", "if not ids then return end" => "";
+    "start_jobs": "what is not started uses up no worker",
         "if start(ids[i], queue) then left = left - 1 end" => "start(ids[i], queue)\n      left = left - 1";
     // Settling.
     "settle": "the server must be the owner", "if job[2] ~= server or job[3] ~= token then return" => "if job[3] ~= token then return";
@@ -582,10 +582,10 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "enqueue": "if ids[1] then call('LPUSH'" => "without it Redis refuses a command without words";
     "settle": "if #done > 0 then" => "without it Redis refuses a command without words";
     "common": "if beat == nil then beat = call('HGET'" => "reads what the caller does not know";
-    "take": "if fields[i] == 'status' then status =" => "reads a record";
-    "take": "elseif fields[i] == 'starts' then" => "reads a record";
-    "take": "elseif fields[i] == 'server' then" => "reads a record";
-    "take": "elseif fields[i] == 'crashes' then" => "reads a record";
+    "start_jobs": "if fields[i] == 'status' then status =" => "reads a record";
+    "start_jobs": "elseif fields[i] == 'starts' then" => "reads a record";
+    "start_jobs": "elseif fields[i] == 'server' then" => "reads a record";
+    "start_jobs": "elseif fields[i] == 'crashes' then" => "reads a record";
     "reclaim": "if mode == 'crash' then" => "who leaves in order charges nobody, whoever is named; that is a guard";
     "reclaim": "if handled[id] then" => "the guard is where an id is entered as handled";
     "audit_jobs": "if size > 4096 or" => "saves time: a large record is read by itself";

@@ -344,7 +344,8 @@ fn a_gap_that_a_repair_leaves_is_not_counted_as_a_job() {
     let shares = [Share { queue: "default".to_owned(), jobs: 1_000 }];
     let mut taken = 0;
     while taken < 2 * LONG {
-        let next = place.queue.take(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
+        let next =
+            place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
         taken += next.jobs.len();
         next.jobs.into_iter().for_each(|(lease, _)| {
             place.settle(&a, &completed(lease));

@@ -49,7 +49,7 @@ fn what_a_lost_fetch_moved_goes_back_to_the_front() {
     let place = Place::new();
     let a = place.server();
     let submitted = place.submit_many(3);
-    broken(&place, "brpoplpush", Loses::Answer, |queue| queue.fetch(&a, "default"));
+    broken(&place, "brpoplpush", Loses::Answer, |queue| queue.wait_for_job(&a, "default"));
     assert_eq!(place.handles(submitted[0]), [in_progress(&a)]);
     assert_sound(&place);
     let found = place.queue.in_progress_here(&a).unwrap();
@@ -64,8 +64,8 @@ fn what_a_lost_take_started_goes_back_in_order_and_uncharged() {
     let a = place.server();
     let crashed = place.submit_crashed(1);
     let submitted = place.submit_many(4);
-    broken(&place, "take", Loses::Answer, |queue| {
-        queue.take(&a, &shares(4), Quarantine::Reserve, MAX_CRASHES, None)
+    broken(&place, "start_jobs", Loses::Answer, |queue| {
+        queue.start_jobs(&a, &shares(4), Quarantine::Reserve, MAX_CRASHES, None)
     });
     place.fetch(&a);
     assert_eq!(place.status(submitted[0]), Status::Processing);
@@ -84,8 +84,8 @@ fn a_job_that_is_asked_to_stop_after_a_lost_take_is_cancelled() {
     let place = Place::new();
     let a = place.server();
     let id = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
-    broken(&place, "take", Loses::Answer, |queue| {
-        queue.take(&a, &shares(1), Quarantine::Start, MAX_CRASHES, None)
+    broken(&place, "start_jobs", Loses::Answer, |queue| {
+        queue.start_jobs(&a, &shares(1), Quarantine::Start, MAX_CRASHES, None)
     });
     assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
     assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 0);

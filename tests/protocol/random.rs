@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use threadq::internals::queue::{
-    Cancelled, Changed, Fetched, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
+    Cancelled, Changed, Claimed, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
 };
 use threadq::job::{JobId, NewJob, Start, Status};
 
@@ -44,7 +44,7 @@ fn whatever_happens_every_job_ends_exactly_once() {
 /// One server process as it sees itself.
 struct Worker {
     id: ServerId,
-    fetched: Vec<Fetched>,
+    fetched: Vec<Claimed>,
     leases: Vec<Lease>,
     /// Sent, but perhaps without an answer.
     unanswered: Vec<Settlement>,
@@ -147,8 +147,11 @@ impl World {
             .map(|(queue, jobs)| threadq::internals::queue::Share { queue: queue.to_owned(), jobs });
         let worker = &mut self.workers[who];
         let fetched = worker.fetched.pop();
-        let taken =
-            self.place.queue.take(&worker.id, &shares, suspects, MAX_CRASHES, fetched.as_ref()).unwrap();
+        let taken = self
+            .place
+            .queue
+            .start_jobs(&worker.id, &shares, suspects, MAX_CRASHES, fetched.as_ref())
+            .unwrap();
         let Ok(taken) = taken else {
             self.workers[who] = Worker::new(&self.place);
             return;
@@ -318,8 +321,12 @@ impl World {
             self.place.queue.promote().unwrap();
             let shares = ["default", "other"]
                 .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });
-            let taken =
-                self.place.queue.take(&last, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
+            let taken = self
+                .place
+                .queue
+                .start_jobs(&last, &shares, Quarantine::Start, MAX_CRASHES, None)
+                .unwrap()
+                .unwrap();
             if taken.jobs.is_empty() {
                 break;
             }

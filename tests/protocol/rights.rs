@@ -92,8 +92,10 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     step("beat", &mut || queue.beat(&server, 0, 8, &["default".to_owned()]).map(|_| ()));
     place.submit_many(3);
     let _: i64 = place.redis("LPUSH", "work_queue:default", &["77"]);
-    step("fetch", &mut || queue.fetch(&server, "default").map(|_| ()));
-    step("take", &mut || queue.take(&server, &shares(9), Quarantine::Start, MAX_CRASHES, None).map(|_| ()));
+    step("wait_for_job", &mut || queue.wait_for_job(&server, "default").map(|_| ()));
+    step("start_jobs", &mut || {
+        queue.start_jobs(&server, &shares(9), Quarantine::Start, MAX_CRASHES, None).map(|_| ())
+    });
     place.submit_many(6);
     let mut leases = place.take(&server, 6).into_iter().map(|(lease, _)| lease);
     let ids: Vec<JobId> = leases.by_ref().take(2).map(|lease| lease.id()).collect();
@@ -124,7 +126,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     place.submit_suspect();
     let alone = place.server();
     step("take a suspect", &mut || {
-        queue.take(&alone, &shares(9), Quarantine::Start, MAX_CRASHES, None).map(|_| ())
+        queue.start_jobs(&alone, &shares(9), Quarantine::Start, MAX_CRASHES, None).map(|_| ())
     });
     let ended = place.submit();
     place.cancel(ended);

@@ -1,7 +1,7 @@
 //! What a take starts, and what it must not.
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Fenced, Fetched, Quarantine, Settled, Share};
+use threadq::internals::queue::{Claimed, Fenced, Quarantine, Settled, Share};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -288,7 +288,7 @@ fn nothing_starts_in_a_paused_queue() {
     assert_eq!((ids(&taken.jobs), taken.paused), (vec![], vec!["default".to_owned()]));
     let other =
         [Share { queue: "default".to_owned(), jobs: 0 }, Share { queue: "other".to_owned(), jobs: 3 }];
-    assert!(place.queue.take(&a, &other, Quarantine::Start, 3, None).unwrap().unwrap().jobs.is_empty());
+    assert!(place.queue.start_jobs(&a, &other, Quarantine::Start, 3, None).unwrap().unwrap().jobs.is_empty());
     assert!(place.queue.queues(&[]).unwrap()[0].paused);
     assert_sound(&place);
     place.queue.set_paused("default", false).unwrap();
@@ -320,7 +320,7 @@ fn a_take_keeps_to_its_shares_and_fills_up_from_the_others() {
     let share = |queue: &str, jobs| Share { queue: queue.to_owned(), jobs };
     let take = |high, low| {
         let shares = [share("high", high), share("low", low)];
-        let taken = place.queue.take(&a, &shares, Quarantine::Skip, 3, None).unwrap().unwrap().jobs;
+        let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, 3, None).unwrap().unwrap().jobs;
         let count = |queue| taken.iter().filter(|(_, job)| job.queue == queue).count();
         (count("high"), count("low"))
     };
@@ -349,7 +349,7 @@ fn an_entry_is_put_back_only_where_it_stands() {
     let a = place.server();
     let id = place.submit();
     // Its server recovered it before this take: the entry is in the queue already.
-    let late = Fetched { entry: id.to_string().into(), queue: "default".to_owned() };
+    let late = Claimed { entry: id.to_string().into(), queue: "default".to_owned() };
     place.try_take(&a, 0, Quarantine::Start, Some(&late)).unwrap();
     assert_eq!(place.handles(id), ["work_queue:default"]);
     assert_sound(&place);
@@ -420,7 +420,7 @@ fn a_late_entry_of_a_job_that_runs_is_dropped() {
         // Twice in the list of who runs it, and once in that of another one.
         for (server, left) in [(&a, vec![id.to_string()]), (&b, vec![])] {
             let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
-            let fetched = Fetched { entry: id.to_string().into_bytes(), queue: "default".to_owned() };
+            let fetched = Claimed { entry: id.to_string().into_bytes(), queue: "default".to_owned() };
             assert!(place.try_take(server, free, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
             assert_eq!(place.list(&in_progress(server)), left);
         }

@@ -286,7 +286,7 @@ fn what_a_blocked_fetch_brings_after_leaving_is_swept() {
     let (a, b) = (place.server(), place.server());
     let queue = place.another_queue();
     std::thread::scope(|scope| {
-        let blocked = scope.spawn(|| queue.fetch(&a, "default").unwrap().is_some());
+        let blocked = scope.spawn(|| queue.wait_for_job(&a, "default").unwrap().is_some());
         std::thread::sleep(Duration::from_millis(100));
         place.queue.leave(&a).unwrap();
         let id = place.submit();

@@ -70,7 +70,7 @@ local function index_move(ids, kind, from, to)
   end
 end
 
--- The list where a job that becomes ready waits. Whether a job is on its last chance is decided when it is taken (take.lua).
+-- The list where a job that becomes ready waits. Whether a job is on its last chance is decided when it is taken (start_jobs.lua).
 -- The name of the queue is noted again: while the queue was empty it may have been forgotten.
 local function fill_list(queue)
   queue = queue or DEFAULT_QUEUE

@@ -123,7 +123,7 @@ pub const STEPS: &[Step] = &[
         play: is_fetched,
     },
     Step {
-        command: "take",
+        command: "start_jobs",
         of: "queued -> processing",
         before: "queued in in_progress_queue",
         after: "processing in in_progress_queue",

@@ -24,7 +24,7 @@ fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
         queue.submit(&jobs, None, u64::MAX >> 12).expect("an answer").expect("stored");
         let shares = std::slice::from_ref(&share);
         let taken =
-            queue.take(&server, shares, Quarantine::Skip, 3, None).expect("an answer").expect("alive");
+            queue.start_jobs(&server, shares, Quarantine::Skip, 3, None).expect("an answer").expect("alive");
         // Nobody settles them.
         assert_eq!(taken.jobs.len(), STEP);
     }

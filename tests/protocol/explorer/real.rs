@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::{Capacity, InFlight};
 use threadq::internals::queue::{
-    Cancelled, Changed, Fetched, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
+    Cancelled, Changed, Claimed, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
 };
 use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 
@@ -228,7 +228,7 @@ impl Real {
     /// The queue must hold a job.
     pub fn fetch(&mut self, name: Name) -> Result<Job, String> {
         self.once(format!("fetch {name}"), |real| {
-            let fetched = real.queue.fetch(real.name(name), "default").map_err(|e| e.to_string())?;
+            let fetched = real.queue.wait_for_job(real.name(name), "default").map_err(|e| e.to_string())?;
             let entry = fetched.ok_or("the queue was empty")?.entry;
             Ok(job(&String::from_utf8_lossy(&entry)))
         })
@@ -244,10 +244,10 @@ impl Real {
     ) -> Result<Option<Took>, String> {
         self.once(format!("take {name} {room:?} {fetched:?}"), |real| {
             let fetched =
-                fetched.map(|job| Fetched { entry: id(job).into_bytes(), queue: "default".to_owned() });
+                fetched.map(|job| Claimed { entry: id(job).into_bytes(), queue: "default".to_owned() });
             let shares = shares(room.jobs);
             let taken =
-                real.queue.take(real.name(name), &shares, room.quarantine, max_crashes, fetched.as_ref());
+                real.queue.start_jobs(real.name(name), &shares, room.quarantine, max_crashes, fetched.as_ref());
             let Ok(taken) = taken.map_err(|e| e.to_string())? else { return Ok(None) };
             let started = |(lease, taken): (Lease, QueueJob)| Started {
                 job: job(&lease.id().to_string()),
@@ -365,7 +365,8 @@ impl Real {
         let _: i64 = self.mint_store.run("DEL", &key, &[]);
         let _: i64 = self.mint_store.run("HSET", &key, &fields);
         let _: i64 = self.mint_store.run("LPUSH", WORK, &[&id(job)]);
-        let taken = self.mint.take(&self.mint_server, &shares(1), Quarantine::Skip, u32::MAX, None).unwrap();
+        let taken =
+            self.mint.start_jobs(&self.mint_server, &shares(1), Quarantine::Skip, u32::MAX, None).unwrap();
         taken.unwrap().jobs.pop().unwrap()
     }
 

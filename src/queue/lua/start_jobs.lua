@@ -10,9 +10,9 @@
 --          and its client take far longer for an array
 -- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
 -- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher; a
--- call that is carried out so late that its fetched job was put back and taken again (it runs, and must keep its entry);
+-- call that is carried out so late that its claimed job was put back and taken again (it runs, and must keep its entry);
 -- a job that is blamed, and fails, for what another one beside it did.
-local server, quarantine, max_crashes, fetched, fetched_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local server, quarantine, max_crashes, claimed, claimed_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
 local at, paused, is_paused = digits(now), {}, {}
@@ -85,16 +85,16 @@ local left = 0
 for i = 6, #ARGV, 2 do left = left + tonumber(ARGV[i + 1]) end
 
 -- What BRPOPLPUSH has moved already comes first; without a free worker, or in a paused queue, it goes back in front.
-if fetched ~= '' and call('LPOS', list, fetched) then
-  if left > 0 and not is_paused[fetched_from] then
-    if start(fetched, fetched_from) then left = left - 1 end
+if claimed ~= '' and call('LPOS', list, claimed) then
+  if left > 0 and not is_paused[claimed_from] then
+    if start(claimed, claimed_from) then left = left - 1 end
   else
-    local job = read(fetched, 'status', 'server')
+    local job = read(claimed, 'status', 'server')
     if job[1] == 'queued' then
-      call('LREM', list, 1, fetched)
-      call('RPUSH', WORK .. fetched_from, fetched)
+      call('LREM', list, 1, claimed)
+      call('RPUSH', WORK .. claimed_from, claimed)
     else
-      drop(fetched, job[1], job[2], fetched_from)
+      drop(claimed, job[1], job[2], claimed_from)
     end
   end
 end
