@@ -18,7 +18,7 @@ use crate::engine::scheduler::Scheduler;
 use crate::engine::shutdown::Shutdown;
 use crate::handler::StopReason;
 use crate::logging::once::LogOnce;
-use crate::queue::{Beat, Error, Queue, ServerId};
+use crate::queue::{Error, HeartbeatReply, Queue, ServerId};
 
 /// The longest time between two beats; often enough for a cancel to arrive soon, and for others to see how many workers
 /// are busy here.
@@ -113,7 +113,7 @@ impl Heartbeat {
         loop {
             self.last_beat.beat();
             let server = membership.current();
-            match self.queue.beat(&server, self.in_flight.busy(), self.in_flight.workers(), &self.queues) {
+            match self.queue.heartbeat(&server, self.in_flight.busy(), self.in_flight.workers(), &self.queues) {
                 Ok(Ok(beat)) => {
                     log_once.recovered();
                     membership.was_accepted();
@@ -146,14 +146,14 @@ impl Heartbeat {
         }
     }
 
-    fn longest_pause(&self, server: &ServerId, beat: &Beat) -> Duration {
+    fn longest_pause(&self, server: &ServerId, beat: &HeartbeatReply) -> Duration {
         let is_quiet = self.in_flight.is_empty() && beat.in_progress == 0 && is_alone(server, beat);
         // The order matters: what may_idle() notes must not be noted while jobs run.
         if is_quiet && self.early.may_idle() { LONGEST_IDLE_BEAT } else { LONGEST_BEAT }
     }
 
     /// Gives each thread its part of what a beat has brought back. Nothing here waits.
-    fn pass_on(&self, server: ServerId, beat: Beat, deaths: &mut Deaths) {
+    fn pass_on(&self, server: ServerId, beat: HeartbeatReply, deaths: &mut Deaths) {
         if let Some(time) = beat.due_in {
             self.scheduler.due_in(time);
         }
@@ -169,7 +169,7 @@ impl Heartbeat {
 }
 
 /// Whether no other server is alive, as far as is known.
-fn is_alone(server: &ServerId, beat: &Beat) -> bool {
+fn is_alone(server: &ServerId, beat: &HeartbeatReply) -> bool {
     beat.servers.iter().all(|(other, beat)| other == server.as_str() || beat.starts_with('D'))
 }
 

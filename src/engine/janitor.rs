@@ -32,7 +32,7 @@ pub fn run_janitor(queue: &Queue, metrics: &Metrics, retention: Retention, shutd
         // The log has what comes of it: rights may be taken away from a server that has nothing to do.
         let _ = queue.check_ready();
         for (failed, (keep_for, keep)) in [(false, retention.completed), (true, retention.failed)] {
-            while !shutdown.is_requested() && matches!(queue.purge(failed, keep_for, keep), Ok(true)) {}
+            while !shutdown.is_requested() && matches!(queue.expire_jobs(failed, keep_for, keep), Ok(true)) {}
         }
         let mut next = queue.prune_queues(None);
         while !shutdown.is_requested()

@@ -49,7 +49,7 @@ impl Reporter {
     /// Tells what the workers do. If it is lost, the next beat has it told again.
     fn tell(&self) {
         let activity = serde_json::to_string(&self.in_flight.activity());
-        let _ = activity.map(|activity| self.queue.tell(&self.membership.current(), &activity));
+        let _ = activity.map(|activity| self.queue.report_activity(&self.membership.current(), &activity));
     }
 }
 
@@ -76,7 +76,7 @@ impl History {
             return;
         }
         self.at = Some(Instant::now());
-        if queue.note_history(&new).is_ok() {
+        if queue.add_history(&new).is_ok() {
             self.written = totals;
         }
     }

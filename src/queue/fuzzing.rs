@@ -42,7 +42,7 @@ pub fn check(data: &[u8]) {
     }
     read(replies::settled(value.clone()));
     read(replies::promoted(value.clone()));
-    read(replies::beat(value.clone()));
+    read(replies::heartbeat(value.clone()));
     read(replies::reclaimed(value.clone()));
     read(replies::cancelled(value.clone()));
     read(replies::changed(value.clone()));

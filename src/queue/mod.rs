@@ -263,7 +263,7 @@ pub struct Fenced;
 
 /// What a heartbeat brings back.
 #[derive(Debug)]
-pub struct Beat {
+pub struct HeartbeatReply {
     /// How many jobs Redis holds to be in progress here.
     pub in_progress: usize,
     /// Running jobs that someone wants stopped.
@@ -544,17 +544,17 @@ impl Queue {
     }
 
     /// Says that this server, which takes from these queues, lives, and brings back what it should know.
-    pub fn beat(
+    pub fn heartbeat(
         &self,
         server: &ServerId,
         busy: usize,
         workers: usize,
         queues: &[String],
-    ) -> Result<std::result::Result<Beat, Fenced>> {
-        let mut call = self.scripts.beat.call();
+    ) -> Result<std::result::Result<HeartbeatReply, Fenced>> {
+        let mut call = self.scripts.heartbeat.call();
         call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
         call.arg(queues);
-        crate::queue::replies::beat(self.run(&self.scripts.beat, &call)?)
+        crate::queue::replies::heartbeat(self.run(&self.scripts.heartbeat, &call)?)
     }
 
     /// Declares a server dead whose beat still is what was observed, and takes over what it had in progress.
@@ -635,17 +635,17 @@ impl Queue {
     }
 
     /// Forgets finished jobs that are too old or too many: one step of it. Whether there may be more.
-    pub fn purge(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool> {
-        let mut call = self.scripts.purge.call();
+    pub fn expire_jobs(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool> {
+        let mut call = self.scripts.expire_jobs.call();
         call.arg(if failed { "failed" } else { "done" }).arg(keep_for.as_millis() as u64).arg(keep).arg(STEP);
-        Ok(record::int(&self.run(&self.scripts.purge, &call)?)? > 0)
+        Ok(record::int(&self.run(&self.scripts.expire_jobs, &call)?)? > 0)
     }
 
     /// Forgets the names of empty queues: one step of it. Where the next step goes on; `None` at the end.
     pub fn prune_queues(&self, from: Option<String>) -> Result<Option<String>> {
-        let mut call = self.scripts.prune.call();
+        let mut call = self.scripts.prune_queues.call();
         call.arg(from.as_deref().unwrap_or("0"));
-        let next = record::text(&self.run(&self.scripts.prune, &call)?)?;
+        let next = record::text(&self.run(&self.scripts.prune_queues, &call)?)?;
         Ok(Some(next).filter(|next| next != "0"))
     }
 
@@ -665,20 +665,20 @@ impl Queue {
     }
 
     /// Adds to the figures of this minute, for charts.
-    pub fn note_history(&self, figures: &[(String, u64)]) -> Result<()> {
-        let mut call = self.scripts.note_history.call();
+    pub fn add_history(&self, figures: &[(String, u64)]) -> Result<()> {
+        let mut call = self.scripts.add_history.call();
         call.arg(HISTORY_LIFE.as_secs());
         for (name, number) in figures {
             call.arg(name).arg(number);
         }
-        self.run(&self.scripts.note_history, &call).map(|_| ())
+        self.run(&self.scripts.add_history, &call).map(|_| ())
     }
 
     /// Tells what this server's workers do, while somebody looks.
-    pub fn tell(&self, server: &ServerId, activity: &str) -> Result<()> {
-        let mut call = self.scripts.tell.call();
+    pub fn report_activity(&self, server: &ServerId, activity: &str) -> Result<()> {
+        let mut call = self.scripts.report_activity.call();
         call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);
-        self.run(&self.scripts.tell, &call).map(|_| ())
+        self.run(&self.scripts.report_activity, &call).map(|_| ())
     }
 
     fn in_progress(&self, server: &ServerId) -> String {

@@ -14,8 +14,8 @@ use super::error::{Error, Result};
 use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
-    Beat, Broken, Cancelled, Changed, Charged, Fenced, Lease, Reclaimed, Refused, ServerId, Settled,
-    StartedJobs, Submitted, first,
+    Broken, Cancelled, Changed, Charged, Fenced, HeartbeatReply, Lease, Reclaimed, Refused, ServerId,
+    Settled, StartedJobs, Submitted, first,
 };
 
 /// What submissions of so many jobs each came to.
@@ -118,7 +118,7 @@ pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>)> {
 }
 
 /// What a heartbeat brings back.
-pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
+pub(super) fn heartbeat(answer: Value) -> Result<std::result::Result<HeartbeatReply, Fenced>> {
     let Ok([_, in_progress, cancels, servers, watched, suspects, due]) =
         <[Value; 7]>::try_from(array(answer)?)
     else {
@@ -126,7 +126,7 @@ pub(super) fn beat(answer: Value) -> Result<std::result::Result<Beat, Fenced>> {
     };
     let words = array(servers)?.iter().map(text).collect::<Result<Vec<_>>>()?;
     let servers = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-    Ok(Ok(Beat {
+    Ok(Ok(HeartbeatReply {
         in_progress: count(&in_progress)?,
         cancels: ids(cancels)?,
         servers,

@@ -24,7 +24,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert!(matches!(place.queue.wait_for_job(&a, "default"), Err(Error::Full)));
 
     let c = place.server();
-    place.queue.beat(&c, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&c, 0, 8, &[]).unwrap().unwrap();
     assert_eq!(place.try_take(&b, 1, Quarantine::Start, Some(&of_b)).unwrap().jobs.len(), 1);
     let mut leases = place.take(&a, 7).into_iter().map(|(lease, _)| lease);
     let mut again = leases.next().unwrap();
@@ -50,7 +50,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert!(place.take(&c, 9).is_empty());
     place.queue.set_paused("default", false).unwrap();
     assert_eq!(place.queue.delete(&[submitted[1]], None).unwrap(), [Changed::Done]);
-    assert!(place.queue.purge(false, Duration::ZERO, 0).unwrap());
+    assert!(place.queue.expire_jobs(false, Duration::ZERO, 0).unwrap());
     assert_sound(&place);
 
     let _: () = place.run(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0"));

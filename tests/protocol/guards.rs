@@ -59,13 +59,13 @@ const SCRIPTS: &[(&str, &str)] = scripts![
     "recover",
     "promote",
     "register",
-    "beat",
+    "heartbeat",
     "reclaim",
     "cancel",
     "retry",
     "delete",
-    "purge",
-    "prune",
+    "expire_jobs",
+    "prune_queues",
     "pause",
     "ready",
     "get",
@@ -75,9 +75,9 @@ const SCRIPTS: &[(&str, &str)] = scripts![
     "queues",
     "stats",
     "history",
-    "note_history",
+    "add_history",
     "workers",
-    "tell",
+    "report_activity",
     // Those of the doctor.
     "audit_jobs",
     "audit_list",
@@ -281,18 +281,18 @@ const GUARDS: &[Guard] = guards! {
     "recover": "what goes back is queued", "call('HSET', JOB .. id, 'status', 'queued')" => "";
     "recover": "what goes back is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
     // Heartbeat.
-    "beat": "a fenced server cannot beat", "if not is_registered(server, own) then return {'fenced'} end" => "";
-    "beat": "a server knows its own beat", "if all[i] == server then own = all[i + 1] end" => "";
-    "beat": "the beat of another server is not its own", "if all[i] == server then own = all[i + 1] end" => "own = all[i + 1]";
-    "beat": "dead servers with jobs are no quiet",
+    "heartbeat": "a fenced server cannot beat", "if not is_registered(server, own) then return {'fenced'} end" => "";
+    "heartbeat": "a server knows its own beat", "if all[i] == server then own = all[i + 1] end" => "";
+    "heartbeat": "the beat of another server is not its own", "if all[i] == server then own = all[i + 1] end" => "own = all[i + 1]";
+    "heartbeat": "dead servers with jobs are no quiet",
         "if string.sub(all[i + 1], 1, 1) == 'D' then keys[#keys + 1] = IN_PROGRESS .. all[i] end" => "";
-    "beat": "what is not asked for is not there", "if is_quiet then return {'beating', 0, {}, others, 0, 0, -1} end" => "if true then return {'beating', 0, {}, others, 0, 0, -1} end";
-    "beat": "a beat counts", "call('HINCRBY', SERVERS, server, 1)" => "";
-    "beat": "an empty dead server is not shown",
+    "heartbeat": "what is not asked for is not there", "if is_quiet then return {'beating', 0, {}, others, 0, 0, -1} end" => "if true then return {'beating', 0, {}, others, 0, 0, -1} end";
+    "heartbeat": "a beat counts", "call('HINCRBY', SERVERS, server, 1)" => "";
+    "heartbeat": "an empty dead server is not shown",
         "if not died or (not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then" => "if true then";
-    "beat": "a dead server with jobs is shown",
+    "heartbeat": "a dead server with jobs is shown",
         "if not died or (not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then" => "if not died then";
-    "beat": "a dead server is remembered for a while",
+    "heartbeat": "a dead server is remembered for a while",
         "elseif now - tonumber(died) > tonumber(ARGV[4]) then" => "else";
     // Taking over.
     "reclaim": "a server that beat is alive", "(mode == 'crash' and beat ~= ARGV[2])" => "false";
@@ -368,15 +368,15 @@ const GUARDS: &[Guard] = guards! {
     "delete": "only those of the wanted status", " or (wanted ~= '' and status ~= wanted)" => "";
     "delete": "it leaves the index", "index_remove({id}, job[2], status)" => "";
     "delete": "it leaves the sorted set", "call('ZREM', status == 'failed' and DLQ or DONE, id)" => "";
-    "prune": "what is counted goes with the last entry", "    call('DEL', TOMBSTONES .. queue)\n" => "";
-    "prune": "a queue that holds jobs keeps its name",
+    "prune_queues": "what is counted goes with the last entry", "    call('DEL', TOMBSTONES .. queue)\n" => "";
+    "prune_queues": "a queue that holds jobs keeps its name",
         "if call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) == 0 then" => "if true then";
-    "purge": "only what has ended", "if job[1] and is_final(job[1]) then" => "if job[1] then";
-    "purge": "by count", "over > 0 and call('ZRANGE', key, 0, digits(over - 1)) or {}" => "{}";
-    "purge": "not below the count", "call('ZCARD', key) - keep" => "call('ZCARD', key)";
-    "purge": "by age", "if #ids == 0 then ids =" => "if false then ids =";
-    "purge": "not before the age", "now_ms() - keep_ms" => "now_ms()";
-    "purge": "it leaves the index", "    index_remove({id}, job[2], job[1])" => "";
+    "expire_jobs": "only what has ended", "if job[1] and is_final(job[1]) then" => "if job[1] then";
+    "expire_jobs": "by count", "over > 0 and call('ZRANGE', key, 0, digits(over - 1)) or {}" => "{}";
+    "expire_jobs": "not below the count", "call('ZCARD', key) - keep" => "call('ZCARD', key)";
+    "expire_jobs": "by age", "if #ids == 0 then ids =" => "if false then ids =";
+    "expire_jobs": "not before the age", "now_ms() - keep_ms" => "now_ms()";
+    "expire_jobs": "it leaves the index", "    index_remove({id}, job[2], job[1])" => "";
     // Reading.
     "list": "a key that is no hash does not stop a listing",
         "try_call('HGETALL', JOB .. id)" => "call('HGETALL', JOB .. id)";

@@ -227,14 +227,14 @@ fn figures_of_a_minute_are_summed_and_what_workers_do_is_told() {
     let a = place.server();
     place.submit();
     for number in [3, 4] {
-        place.queue.note_history(&[("completed".to_owned(), number)]).unwrap();
+        place.queue.add_history(&[("completed".to_owned(), number)]).unwrap();
     }
     let minutes = place.queue.history(2).unwrap();
     let sum = |name: &str| minutes.iter().map(|minute| minute.figures.get(name).unwrap_or(&0)).sum::<u64>();
     assert_eq!(sum("completed"), 7, "{minutes:?}");
     assert!(sum("depth_ready") >= 1, "{minutes:?}");
     assert_eq!(place.queue.workers().unwrap()[0].1, None);
-    place.queue.tell(&a, "works").unwrap();
+    place.queue.report_activity(&a, "works").unwrap();
     let workers = place.queue.workers().unwrap();
     assert_eq!((workers[0].0.workers, workers[0].1.as_deref()), (8, Some("works")));
 }

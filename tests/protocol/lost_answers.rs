@@ -206,12 +206,12 @@ fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let first = membership.current();
     broken(&place, "register", Loses::Answer, |queue| registrar.borrow_mut().join(queue, &in_flight));
     // It works under that name all the same, until it is held to be dead.
-    place.queue.beat(&first, 0, 1, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&first, 0, 1, &[]).unwrap().unwrap();
     place.dies(&first);
     registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
     assert_ne!(membership.current(), first);
-    assert!(place.queue.beat(&first, 0, 1, &[]).unwrap().is_err());
-    assert!(place.queue.beat(&membership.current(), 0, 1, &[]).unwrap().is_ok());
+    assert!(place.queue.heartbeat(&first, 0, 1, &[]).unwrap().is_err());
+    assert!(place.queue.heartbeat(&membership.current(), 0, 1, &[]).unwrap().is_ok());
     // A server that is entered keeps its name, whatever made it ask.
     let second = membership.current();
     registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
@@ -228,8 +228,8 @@ fn everything_else_is_safe_to_repeat() {
     broken(&place, "retry", Loses::Answer, |queue| queue.retry(&[id], None));
     assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::WrongStatus]);
     assert_eq!(place.handles(id), ["work_queue:default"]);
-    broken(&place, "beat", Loses::Answer, |queue| queue.beat(&a, 0, 8, &[]));
-    place.queue.beat(&a, 0, 8, &[]).unwrap().unwrap();
+    broken(&place, "heartbeat", Loses::Answer, |queue| queue.heartbeat(&a, 0, 8, &[]));
+    place.queue.heartbeat(&a, 0, 8, &[]).unwrap().unwrap();
     broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8, &[]));
     place.queue.register(&a, 8, &[]).unwrap();
     let delayed = place.submit_delayed();

@@ -89,7 +89,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     step("register", &mut || queue.register(&server, 8, &["default".to_owned()]));
 
     let server = place.server();
-    step("beat", &mut || queue.beat(&server, 0, 8, &["default".to_owned()]).map(|_| ()));
+    step("heartbeat", &mut || queue.heartbeat(&server, 0, 8, &["default".to_owned()]).map(|_| ()));
     place.submit_many(3);
     let _: i64 = place.redis("LPUSH", "work_queue:default", &["77"]);
     step("wait_for_job", &mut || queue.wait_for_job(&server, "default").map(|_| ()));
@@ -130,7 +130,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     });
     let ended = place.submit();
     place.cancel(ended);
-    step("purge", &mut || queue.purge(false, std::time::Duration::ZERO, 0).map(|_| ()));
+    step("expire_jobs", &mut || queue.expire_jobs(false, std::time::Duration::ZERO, 0).map(|_| ()));
     step("pause", &mut || queue.set_paused("default", true).map(|_| ()));
     refused
 }

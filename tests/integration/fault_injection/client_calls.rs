@@ -137,7 +137,7 @@ pub const STEPS: &[Step] = &[
     reads("history", "GET /stats/history", |stage| looks(stage, "/stats/history")),
     reads("workers", "GET /stats/workers", |stage| looks(stage, "/stats/workers")),
     Step {
-        command: "tell",
+        command: "report_activity",
         of: "what workers do, while somebody looks",
         before: "nothing is told",
         after: "it is told",

@@ -139,7 +139,7 @@ pub const STEPS: &[Step] = &[
         play: is_promoted,
     },
     Step {
-        command: "purge",
+        command: "expire_jobs",
         of: "completed -> gone",
         before: "completed in done",
         after: "gone",
@@ -147,7 +147,7 @@ pub const STEPS: &[Step] = &[
         play: is_forgotten,
     },
     Step {
-        command: "prune",
+        command: "prune_queues",
         of: "forgetting the name of an empty queue",
         before: "its name is kept",
         after: "its name is forgotten",
@@ -155,7 +155,7 @@ pub const STEPS: &[Step] = &[
         play: forgets_a_name,
     },
     Step {
-        command: "note_history",
+        command: "add_history",
         of: "figures for the charts",
         before: "no minute is noted",
         after: "a minute is noted",

@@ -39,7 +39,7 @@ pub const STEPS: &[Step] = &[
         play: |stage| starts_up(stage, servers),
     },
     Step {
-        command: "beat",
+        command: "heartbeat",
         of: "a server says that it lives",
         before: "1 servers",
         after: "1 servers",

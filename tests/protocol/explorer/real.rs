@@ -295,7 +295,8 @@ impl Real {
     /// `None`: refused.
     pub fn beat(&mut self, name: Name) -> Result<Option<Heard>, String> {
         self.once(format!("beat {name}"), |real| {
-            let Ok(beat) = real.queue.beat(real.name(name), 0, 1, &[]).map_err(|e| e.to_string())? else {
+            let Ok(beat) = real.queue.heartbeat(real.name(name), 0, 1, &[]).map_err(|e| e.to_string())?
+            else {
                 return Ok(None);
             };
             let named = |(server, beat): (String, String)| Ok((real.named(&server)?, beat));
