@@ -31,7 +31,7 @@ use crate::job::{AttemptId, Job, JobId, NewJob, Start, Status};
 use crate::net::authorities::Authorities;
 
 use crate::queue::pool::{Access, Link, Repeat};
-pub use audit::{Audit, Group, Kind, Policy, RememberedServer};
+pub use audit::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
 pub use error::{Error, Result};
 pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Minute, Page, Position, QueueInfo, RedisInfo, ServerInfo, Stats};

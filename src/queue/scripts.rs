@@ -59,8 +59,8 @@ pub(super) struct Scripts {
     pub(super) audit_list: Atomic,
     pub(super) audit_set: Atomic,
     pub(super) audit_servers: Atomic,
-    pub(super) look: Atomic,
-    pub(super) mend: Atomic,
+    pub(super) recheck: Atomic,
+    pub(super) repair: Atomic,
 }
 
 /// At its `maxmemory` Redis refuses even to take or to settle a job, unless a script says that it may.
@@ -91,8 +91,9 @@ impl Scripts {
         };
         // What does the same a second time, or nothing.
         let repeatable = |flags: &str, body: &str| Atomic { repeat: Repeat::Safe, ..script(flags, body) };
-        let doctors =
-            |flags: &str, body: &str| script(flags, &format!("{}{body}", include_str!("lua/judge.lua")));
+        let doctors = |flags: &str, body: &str| {
+            script(flags, &format!("{}{body}", include_str!("lua/audit_common.lua")))
+        };
         Scripts {
             enqueue: script(NOT_WHEN_FULL, include_str!("lua/enqueue.lua")),
             start_jobs: repeatable(ALWAYS, include_str!("lua/start_jobs.lua")),
@@ -125,8 +126,8 @@ impl Scripts {
             audit_set: doctors(READ_ONLY, include_str!("lua/audit_set.lua")),
             audit_servers: doctors(READ_ONLY, include_str!("lua/audit_servers.lua")),
             // The same twice, so that whatever is mended is judged as it was when it was reported.
-            look: doctors(READ_ONLY, include_str!("lua/mend.lua")),
-            mend: doctors(ALWAYS, include_str!("lua/mend.lua")),
+            recheck: doctors(READ_ONLY, include_str!("lua/repair.lua")),
+            repair: doctors(ALWAYS, include_str!("lua/repair.lua")),
         }
     }
     /// What the user of Redis must be allowed to do for a job's whole way: to be submitted, taken and settled, by a server

@@ -10,12 +10,13 @@ use crate::common::server::{finish, program};
 use crate::common::{Finished, LIMIT, TempDir, TestRedis, TestServer, Value, eventually, json};
 use threadq::config::{Config, Secret};
 use threadq::internals::queue::{
-    Audit, Cancelled, Error, Group, Kind, Policy, Quarantine, Queue, ServerId, Settings, Share,
+    Audit, Cancelled, Error, FindingKind, Findings, Quarantine, Queue, RepairPolicy, ServerId, Settings,
+    Share,
 };
 use threadq::job::{Failure, JobId, NewJob, Start, Status};
 use threadq::server::Server;
 
-const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(1), max_crashes: 3 };
+const POLICY: RepairPolicy = RepairPolicy { lease_timeout: Duration::from_secs(1), max_crashes: 3 };
 
 /// A Redis of one test, and a queue in it.
 struct World {
@@ -85,9 +86,9 @@ impl World {
 
     /// The doctor finds these, and nothing else.
     #[track_caller]
-    fn assert_finds(&self, expected: &[(Kind, &str)]) {
+    fn assert_finds(&self, expected: &[(FindingKind, &str)]) {
         let groups = self.audit().groups;
-        let mut found: Vec<(Kind, String)> = Vec::new();
+        let mut found: Vec<(FindingKind, String)> = Vec::new();
         for (kind, group) in &groups {
             assert_eq!(group.found, group.examples.len() as u64, "{groups:?}");
             found.extend(group.examples.iter().map(|example| (*kind, example.clone())));
@@ -100,7 +101,7 @@ impl World {
 
     /// Mends everything. What was done.
     #[track_caller]
-    fn repair(&self) -> BTreeMap<Kind, Group> {
+    fn repair(&self) -> BTreeMap<FindingKind, Findings> {
         let (done, left) = self.queue.repair(POLICY).unwrap();
         assert_eq!(left.groups, BTreeMap::new());
         self.assert_clean();
@@ -143,11 +144,11 @@ impl World {
 
     /// Finds exactly this, mends it, and then these jobs run once each.
     #[track_caller]
-    fn assert_mends(&self, expected: &[(Kind, &str)], ids: &[JobId]) {
+    fn assert_mends(&self, expected: &[(FindingKind, &str)], ids: &[JobId]) {
         self.assert_finds(expected);
         let done = self.repair();
         for (kind, _) in expected {
-            assert!(done.get(kind).is_some_and(|group| group.mended > 0), "{kind}: {done:?}");
+            assert!(done.get(kind).is_some_and(|group| group.repaired > 0), "{kind}: {done:?}");
         }
         self.assert_run_once(ids);
     }
@@ -185,7 +186,7 @@ fn a_stranded_queued_job_goes_to_the_front() {
         world.damage(&format!("LREM T:work_queue:default 0 {}", ids[at]));
     }
     let (first, third) = (ids[0].to_string(), ids[2].to_string());
-    world.assert_finds(&[(Kind::Stranded, &first), (Kind::Stranded, &third)]);
+    world.assert_finds(&[(FindingKind::Stranded, &first), (FindingKind::Stranded, &third)]);
     world.repair();
     let order: Vec<u64> = world.redis("LRANGE T:work_queue:default 0 -1");
     let expected = [4, 3, 1, 2, 0].map(|at: usize| ids[at].get());
@@ -199,7 +200,7 @@ fn a_stranded_job_on_its_last_chance_runs_again() {
     let id = world.job();
     world.damage("DEL T:work_queue:default");
     world.damage(&format!("HSET T:job:{id} crashes 2"));
-    world.assert_mends(&[(Kind::Stranded, &id.to_string())], &[id]);
+    world.assert_mends(&[(FindingKind::Stranded, &id.to_string())], &[id]);
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn a_stranded_scheduled_job_waits_for_its_time_again() {
     let world = World::new();
     let id = world.submit(NewJob { start: Start::AfterMs(1), ..NewJob::new("count") });
     world.damage(&format!("ZREM T:scheduled {id}"));
-    world.assert_mends(&[(Kind::Stranded, &id.to_string())], &[id]);
+    world.assert_mends(&[(FindingKind::Stranded, &id.to_string())], &[id]);
 }
 
 #[test]
@@ -216,9 +217,9 @@ fn a_running_job_that_its_server_could_not_be_asked_for_comes_back() {
     let id = world.job();
     let server = world.start_a_job();
     world.damage(&format!("DEL T:in_progress_queue:{server}"));
-    world.assert_finds(&[(Kind::Stranded, &id.to_string())]);
+    world.assert_finds(&[(FindingKind::Stranded, &id.to_string())]);
     let (done, _) = world.queue.repair(POLICY).unwrap();
-    assert_eq!(done[&Kind::Stranded].mended, 1, "{done:?}");
+    assert_eq!(done[&FindingKind::Stranded].repaired, 1, "{done:?}");
     world.assert_run_once(&[id]);
 }
 
@@ -227,7 +228,7 @@ fn a_job_that_stands_twice_in_a_list_stands_there_once() {
     let world = World::new();
     let ids = [world.job(), world.job(), world.job()];
     world.damage(&format!("LPUSH T:work_queue:default {}", ids[1]));
-    world.assert_mends(&[(Kind::Doubled, &ids[1].to_string())], &ids);
+    world.assert_mends(&[(FindingKind::Doubled, &ids[1].to_string())], &ids);
 }
 
 #[test]
@@ -238,8 +239,8 @@ fn a_job_in_two_lists_stays_in_that_of_its_server() {
     world.damage(&format!("LPUSH T:in_progress_queue:ghost {id}"));
     world.damage(&format!("LPUSH T:in_progress_queue:{server} {id}"));
     let groups = world.audit().groups;
-    assert_eq!(groups[&Kind::Doubled].found, 1, "{groups:?}");
-    world.queue.repair(Policy { lease_timeout: LIMIT, ..POLICY }).unwrap();
+    assert_eq!(groups[&FindingKind::Doubled].found, 1, "{groups:?}");
+    world.queue.repair(RepairPolicy { lease_timeout: LIMIT, ..POLICY }).unwrap();
     let left: Vec<u64> = world.redis(&format!("LRANGE T:in_progress_queue:{server} 0 -1"));
     assert_eq!(left, [id.get()]);
     assert_eq!(world.redis::<u64>("EXISTS T:in_progress_queue:ghost"), 0);
@@ -256,11 +257,11 @@ fn entries_without_a_job_are_taken_out_and_noted() {
     world.damage("ZADD T:done 5 14");
     world.assert_mends(
         &[
-            (Kind::Dangling, "11 in work_queue:default"),
-            (Kind::Dangling, "nonsense in work_queue:default"),
-            (Kind::Dangling, "12 in scheduled"),
-            (Kind::Dangling, "13 in dlq_queue"),
-            (Kind::Dangling, "14 in done"),
+            (FindingKind::Dangling, "11 in work_queue:default"),
+            (FindingKind::Dangling, "nonsense in work_queue:default"),
+            (FindingKind::Dangling, "12 in scheduled"),
+            (FindingKind::Dangling, "13 in dlq_queue"),
+            (FindingKind::Dangling, "14 in done"),
         ],
         &[id],
     );
@@ -276,7 +277,7 @@ fn entries_whose_job_is_elsewhere_are_taken_out() {
     world.damage(&format!("ZADD T:scheduled 99999999999999 {queued}"));
     world.damage(&format!("ZADD T:dlq_queue 1 {queued}"));
     let groups = world.audit().groups;
-    assert_eq!(groups[&Kind::Misplaced].found, 3, "{groups:?}");
+    assert_eq!(groups[&FindingKind::Misplaced].found, 3, "{groups:?}");
     world.repair();
     let lists: Vec<u64> = world.redis("LRANGE T:work_queue:b 0 -1");
     assert_eq!(lists, [other.get()], "it went to its own queue");
@@ -289,7 +290,7 @@ fn an_ended_job_is_found_by_retention_again() {
     let id = world.job();
     assert_eq!(world.queue.cancel(id).unwrap(), Cancelled::Done);
     world.damage(&format!("ZREM T:done {id}"));
-    world.assert_mends(&[(Kind::Unlisted, &id.to_string())], &[]);
+    world.assert_mends(&[(FindingKind::Unlisted, &id.to_string())], &[]);
     assert!(world.queue.expire_jobs(false, Duration::ZERO, 0).unwrap());
     assert!(world.queue.get(id).unwrap().is_none());
 }
@@ -306,11 +307,11 @@ fn indexes_are_put_right() {
     let (first, second) = (ids[0].to_string(), ids[1].to_string());
     world.assert_mends(
         &[
-            (Kind::IndexMissing, &first),
-            (Kind::IndexMissing, &second),
-            (Kind::IndexStale, &format!("{first} in index:failed")),
-            (Kind::IndexStale, &format!("{first} in index:ready:other")),
-            (Kind::IndexStale, "77 in index:completed"),
+            (FindingKind::IndexMissing, &first),
+            (FindingKind::IndexMissing, &second),
+            (FindingKind::IndexStale, &format!("{first} in index:failed")),
+            (FindingKind::IndexStale, &format!("{first} in index:ready:other")),
+            (FindingKind::IndexStale, "77 in index:completed"),
         ],
         &ids,
     );
@@ -325,9 +326,9 @@ fn unique_keys_are_held_by_their_live_jobs_and_nobody_else() {
     world.damage(&format!("SET T:unique:other {id}"));
     world.assert_mends(
         &[
-            (Kind::UniqueMissing, &id.to_string()),
-            (Kind::UniqueStale, "unique:gone"),
-            (Kind::UniqueStale, "unique:other"),
+            (FindingKind::UniqueMissing, &id.to_string()),
+            (FindingKind::UniqueStale, "unique:gone"),
+            (FindingKind::UniqueStale, "unique:other"),
         ],
         &[id],
     );
@@ -346,9 +347,9 @@ fn lists_of_unknown_servers_are_taken_over_as_after_a_crash() {
     let list = format!("in_progress_queue:{server}");
     let cancels = format!("cancels:{server}");
     world.assert_finds(&[
-        (Kind::Abandoned, &list),
-        (Kind::Abandoned, &cancels),
-        (Kind::CancelStale, &format!("5 in {cancels}")),
+        (FindingKind::Abandoned, &list),
+        (FindingKind::Abandoned, &cancels),
+        (FindingKind::CancelStale, &format!("5 in {cancels}")),
     ]);
     world.repair();
     let crashes = |id| world.queue.get(id).unwrap().unwrap().crashes;
@@ -380,7 +381,7 @@ fn a_silent_server_is_taken_over_unless_it_beats() {
     let id = world.job();
     let server = world.start_a_job();
     std::thread::sleep(POLICY.lease_timeout + Duration::from_millis(100));
-    world.assert_mends(&[(Kind::Silent, server.as_str())], &[id]);
+    world.assert_mends(&[(FindingKind::Silent, server.as_str())], &[id]);
 }
 
 #[test]
@@ -393,10 +394,10 @@ fn keys_of_a_wrong_type_are_set_aside() {
     world.damage("SET T:job:15 hello");
     world.assert_mends(
         &[
-            (Kind::WrongType, "work_queue:default"),
-            (Kind::WrongType, "index:failed"),
-            (Kind::WrongType, "job:15"),
-            (Kind::Stranded, &id.to_string()),
+            (FindingKind::WrongType, "work_queue:default"),
+            (FindingKind::WrongType, "index:failed"),
+            (FindingKind::WrongType, "job:15"),
+            (FindingKind::Stranded, &id.to_string()),
         ],
         &[id],
     );
@@ -415,7 +416,11 @@ fn a_record_that_cannot_be_read_is_set_aside() {
     let _: u64 = world.redis(&format!("HSET T:job:{} payload {long}", ids[3]));
     let names: Vec<String> = ids.iter().map(JobId::to_string).collect();
     world.assert_mends(
-        &[(Kind::Unreadable, &names[0]), (Kind::Unreadable, &names[1]), (Kind::Unreadable, &names[2])],
+        &[
+            (FindingKind::Unreadable, &names[0]),
+            (FindingKind::Unreadable, &names[1]),
+            (FindingKind::Unreadable, &names[2]),
+        ],
         &ids[3..],
     );
     assert_eq!(world.audit().set_aside.0, 3);
@@ -435,10 +440,10 @@ fn all_at_once_in_a_long_list_is_mended() {
     world.damage(&format!("LSET T:work_queue:default 3000 {}", ids[0]));
     let stranded = [ids[9_999 - 5_000], ids[9_999 - 3_000]].map(|id| id.to_string());
     world.assert_finds(&[
-        (Kind::Stranded, &stranded[0]),
-        (Kind::Stranded, &stranded[1]),
-        (Kind::Doubled, &ids[0].to_string()),
-        (Kind::Dangling, "nonsense in work_queue:default"),
+        (FindingKind::Stranded, &stranded[0]),
+        (FindingKind::Stranded, &stranded[1]),
+        (FindingKind::Doubled, &ids[0].to_string()),
+        (FindingKind::Dangling, "nonsense in work_queue:default"),
     ]);
     world.repair();
     world.assert_run_once(&ids);
@@ -478,7 +483,7 @@ fn nothing_is_wrong_under_load() {
         scope.spawn(load);
         let mut seen = 0;
         for round in 0..20 {
-            let audit = world.queue.audit(Policy { lease_timeout: Duration::from_secs(15), ..POLICY });
+            let audit = world.queue.audit(RepairPolicy { lease_timeout: Duration::from_secs(15), ..POLICY });
             let audit = match audit {
                 Ok(audit) if audit.groups.is_empty() => audit,
                 wrong => {
@@ -515,8 +520,8 @@ fn no_step_holds_up_redis_for_long() {
     let begin = Instant::now();
     let groups = insist(|| world.queue.audit(POLICY)).groups;
     let took = begin.elapsed();
-    assert_eq!(groups[&Kind::IndexMissing].found, 101);
-    assert_eq!(groups[&Kind::Stranded].found, 100);
+    assert_eq!(groups[&FindingKind::IndexMissing].found, 101);
+    assert_eq!(groups[&FindingKind::Stranded].found, 100);
     let begin = Instant::now();
     assert!(insist(|| world.queue.repair(POLICY)).1.is_clean());
     println!("repair: {:?}", begin.elapsed());

@@ -30,7 +30,7 @@ impl Change {
         SCRIPTS.iter().find(|(name, _)| *name == self.script).unwrap_or_else(|| panic!("{}", self.script)).1
     }
 
-    /// Makes it in a script as it is loaded: its own may stand in front of others, as common.lua and judge.lua do.
+    /// Makes it in a script as it is loaded: its own may stand in front of others, as common.lua and audit_common.lua do.
     pub fn apply(&self, loaded: &str) -> String {
         let title = self.source().lines().next().unwrap_or_default();
         let (before, script) = loaded.split_at(loaded.find(title).unwrap_or(loaded.len()));
@@ -84,8 +84,8 @@ const SCRIPTS: &[(&str, &str)] = scripts![
     "audit_record",
     "audit_servers",
     "audit_set",
-    "judge",
-    "mend",
+    "audit_common",
+    "repair",
 ];
 
 macro_rules! guards {
@@ -436,122 +436,122 @@ const GUARDS: &[Guard] = guards! {
     "get": "a key that is no hash is no job", "redis.pcall('HGETALL'" => "redis.call('HGETALL'";
 
     // What the doctor holds to be sound.
-    "judge": "a key of a wrong type stops no look",
+    "audit_common": "a key of a wrong type stops no look",
         "if type(answer) == 'table' and answer.err then return false end" => "";
-    "judge": "of a long list only the entries of the job", "if entry == id then found" => "if true then found";
-    "judge": "a gap is nobody's", "if id == GAP and is_list(key) then return nil end" => "";
-    "judge": "an index is of a status", "word ~= indexed(status)" => "false";
-    "judge": "an index is of a type", "(kind ~= '' and kind ~= job[2])" => "false";
-    "judge": "an index is in the order of the ids", "tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id)" => "false";
-    "judge": "a wish to cancel is for what runs", "if status ~= 'processing' or job[3] ~= cancels" => "if job[3] ~= cancels";
-    "judge": "a wish to cancel is for what runs there", "job[3] ~= cancels" => "false";
-    "judge": "a wish to cancel is for what is asked to stop", "or not job[6] then return 'cancel_stale'" => "then return 'cancel_stale'";
-    "judge": "wishes to cancel are judged as such", "  elseif cancels then" => "  elseif false then";
-    "judge": "index entries are judged as such", "  if index then" => "  if false then";
-    "judge": "an entry without a job dangles", "  elseif not status then" => "  elseif false then";
-    "judge": "what waits for its time belongs among the parked",
+    "audit_common": "of a long list only the entries of the job", "if entry == id then found" => "if true then found";
+    "audit_common": "a gap is nobody's", "if id == GAP and is_list(key) then return nil end" => "";
+    "audit_common": "an index is of a status", "word ~= indexed(status)" => "false";
+    "audit_common": "an index is of a type", "(kind ~= '' and kind ~= job[2])" => "false";
+    "audit_common": "an index is in the order of the ids", "tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id)" => "false";
+    "audit_common": "a wish to cancel is for what runs", "if status ~= 'processing' or job[3] ~= cancels" => "if job[3] ~= cancels";
+    "audit_common": "a wish to cancel is for what runs there", "job[3] ~= cancels" => "false";
+    "audit_common": "a wish to cancel is for what is asked to stop", "or not job[6] then return 'cancel_stale'" => "then return 'cancel_stale'";
+    "audit_common": "wishes to cancel are judged as such", "  elseif cancels then" => "  elseif false then";
+    "audit_common": "index entries are judged as such", "  if index then" => "  if false then";
+    "audit_common": "an entry without a job dangles", "  elseif not status then" => "  elseif false then";
+    "audit_common": "what waits for its time belongs among the parked",
         "    fits = status == 'scheduled' or status == 'retrying'" => "    fits = true";
-    "judge": "what is retried belongs among the parked",
+    "audit_common": "what is retried belongs among the parked",
         "    fits = status == 'scheduled' or status == 'retrying'" => "    fits = status == 'scheduled'";
-    "judge": "the parked are known", "  if key == SCHEDULED then" => "  if false then";
-    "judge": "only failed jobs are dead letters", "    fits = status == 'failed'" => "    fits = true";
-    "judge": "dead letters are known", "  elseif key == DLQ then" => "  elseif false then";
-    "judge": "only ended jobs are done", "    fits = status == 'completed' or status == 'cancelled'" => "    fits = true";
-    "judge": "cancelled jobs are done", "    fits = status == 'completed' or status == 'cancelled'" => "    fits = status == 'completed'";
-    "judge": "the ended are known", "  elseif key == DONE then" => "  elseif false then";
-    "judge": "only queued jobs are ready", "fits = status == 'queued' and (key" => "fits = (key";
-    "judge": "a queued job is in its own queue", "(key == list or (key == list .. SUSPECTS" => "(true or (key == list .. SUSPECTS";
-    "judge": "a job on its last chance waits apart", "(key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))" => "key == list";
-    "judge": "only a job with a crash on its record waits apart", " and (tonumber(job[5]) or 0) > 0))" => "))";
-    "judge": "queues are known", "  elseif rest(key, WORK) then" => "  elseif false then";
-    "judge": "what is fetched and not started is in its server's list",
+    "audit_common": "the parked are known", "  if key == SCHEDULED then" => "  if false then";
+    "audit_common": "only failed jobs are dead letters", "    fits = status == 'failed'" => "    fits = true";
+    "audit_common": "dead letters are known", "  elseif key == DLQ then" => "  elseif false then";
+    "audit_common": "only ended jobs are done", "    fits = status == 'completed' or status == 'cancelled'" => "    fits = true";
+    "audit_common": "cancelled jobs are done", "    fits = status == 'completed' or status == 'cancelled'" => "    fits = status == 'completed'";
+    "audit_common": "the ended are known", "  elseif key == DONE then" => "  elseif false then";
+    "audit_common": "only queued jobs are ready", "fits = status == 'queued' and (key" => "fits = (key";
+    "audit_common": "a queued job is in its own queue", "(key == list or (key == list .. SUSPECTS" => "(true or (key == list .. SUSPECTS";
+    "audit_common": "a job on its last chance waits apart", "(key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))" => "key == list";
+    "audit_common": "only a job with a crash on its record waits apart", " and (tonumber(job[5]) or 0) > 0))" => "))";
+    "audit_common": "queues are known", "  elseif rest(key, WORK) then" => "  elseif false then";
+    "audit_common": "what is fetched and not started is in its server's list",
         "fits = status == 'queued' or (status" => "fits = (status";
-    "judge": "a server's list holds what lives", "(status == 'processing' and job[3] ==" => "(job[3] ==";
-    "judge": "a running job is in the list of its own server",
+    "audit_common": "a server's list holds what lives", "(status == 'processing' and job[3] ==" => "(job[3] ==";
+    "audit_common": "a running job is in the list of its own server",
         "(status == 'processing' and job[3] == rest(key, IN_PROGRESS))" => "status == 'processing'";
-    "judge": "what does not fit is told", "if not fits then return 'misplaced' end" => "";
-    "judge": "a status that is none is no fault of a list", "if not KNOWN[status] or not kind then" => "if not kind then";
-    "judge": "without a type there is no index", "if not KNOWN[status] or not kind then" => "if not KNOWN[status] then";
-    "judge": "a parked job waits among the parked", "if not try('ZSCORE', SCHEDULED, id) then" => "if false then";
-    "judge": "who waits for its time is known", "  if status == 'scheduled' or status == 'retrying' then" => "  if false then";
-    "judge": "a running job has a server", "if not server or not entries(" => "if not entries(";
-    "judge": "a running job stands in its server's list", "or not entries(IN_PROGRESS .. server)[id] then" => "then";
-    "judge": "who runs is known", "  elseif status == 'processing' then" => "  elseif false then";
-    "judge": "an ended job is known to retention",
+    "audit_common": "what does not fit is told", "if not fits then return 'misplaced' end" => "";
+    "audit_common": "a status that is none is no fault of a list", "if not KNOWN[status] or not kind then" => "if not kind then";
+    "audit_common": "without a type there is no index", "if not KNOWN[status] or not kind then" => "if not KNOWN[status] then";
+    "audit_common": "a parked job waits among the parked", "if not try('ZSCORE', SCHEDULED, id) then" => "if false then";
+    "audit_common": "who waits for its time is known", "  if status == 'scheduled' or status == 'retrying' then" => "  if false then";
+    "audit_common": "a running job has a server", "if not server or not entries(" => "if not entries(";
+    "audit_common": "a running job stands in its server's list", "or not entries(IN_PROGRESS .. server)[id] then" => "then";
+    "audit_common": "who runs is known", "  elseif status == 'processing' then" => "  elseif false then";
+    "audit_common": "an ended job is known to retention",
         "if not try('ZSCORE', status == 'failed' and DLQ or DONE, id) then" => "if false then";
-    "judge": "failed jobs are kept apart", "status == 'failed' and DLQ or DONE" => "DONE";
-    "judge": "who has ended is known", "  elseif is_final(status) then" => "  elseif false then";
-    "judge": "a job is in the index of its status", "if not try('ZSCORE', index, id) or" => "if";
-    "judge": "a job is in the index of its type", " or not try('ZSCORE', index .. ':' .. kind, id)" => "";
-    "judge": "a job without a key holds none", "if unique and not is_final(status)" => "if not is_final(status)";
-    "judge": "an ended job holds no key", "unique and not is_final(status) and" => "unique and";
-    "judge": "a live job holds its key", "and try('GET', UNIQUE .. unique) ~= id then" => "and false then";
-    "judge": "nobody holds nothing", "if not holder then return false end" => "";
-    "judge": "an ended holder holds nothing", "and not is_final(job[1]) and job[2] == unique" => "and job[2] == unique";
-    "judge": "a holder holds its own key", " and job[2] == unique" => "";
+    "audit_common": "failed jobs are kept apart", "status == 'failed' and DLQ or DONE" => "DONE";
+    "audit_common": "who has ended is known", "  elseif is_final(status) then" => "  elseif false then";
+    "audit_common": "a job is in the index of its status", "if not try('ZSCORE', index, id) or" => "if";
+    "audit_common": "a job is in the index of its type", " or not try('ZSCORE', index .. ':' .. kind, id)" => "";
+    "audit_common": "a job without a key holds none", "if unique and not is_final(status)" => "if not is_final(status)";
+    "audit_common": "an ended job holds no key", "unique and not is_final(status) and" => "unique and";
+    "audit_common": "a live job holds its key", "and try('GET', UNIQUE .. unique) ~= id then" => "and false then";
+    "audit_common": "nobody holds nothing", "if not holder then return false end" => "";
+    "audit_common": "an ended holder holds nothing", "and not is_final(job[1]) and job[2] == unique" => "and job[2] == unique";
+    "audit_common": "a holder holds its own key", " and job[2] == unique" => "";
     "audit_jobs": "a job is looked at", "if kind == 'hash' then" => "if false then";
     "audit_jobs": "a key that is no hash is told", "elseif kind ~= 'none' then" => "elseif false then";
     "audit_list": "what does not fit in a list is told", "  if fault then" => "  if false then";
     "audit_set": "what does not fit in a set is told", "  if fault then" => "  if false then";
     // What the doctor mends, each looked at anew.
-    "mend": "a job in its queue is not stranded",
+    "repair": "a job in its queue is not stranded",
         "if entries(WORK .. queue)[id] or entries(" => "if entries(";
-    "mend": "a job among the suspects is not stranded", " or entries(WORK .. queue .. SUSPECTS)[id]" => "";
-    "mend": "a job in a server's list is not stranded", "if entries(IN_PROGRESS .. server)[id] then return true end" => "";
-    "mend": "a job in the list of an unknown server is not stranded", "if entries(key)[id] then return true end" => "";
-    "mend": "a queued job that is somewhere is not put back", "if is_listed(id, queue) or (starts" => "if (starts";
-    "mend": "a job that was started meanwhile is not put back", " or (starts ~= '' and starts ~= (job[4] or '0'))" => "";
-    "mend": "a queued job is looked for in its lists", "  if status == 'queued' then" => "  if false then";
-    "mend": "what is no longer stranded is left", "elseif not job_faults(id).stranded then" => "elseif false then";
-    "mend": "a parked job is parked again", "    if status == 'scheduled' or status == 'retrying' then" => "    if false then";
-    "mend": "a running job goes to its server", "    elseif status == 'processing' and job[3] then" => "    elseif false then";
-    "mend": "a running job without a server goes to its queue",
+    "repair": "a job among the suspects is not stranded", " or entries(WORK .. queue .. SUSPECTS)[id]" => "";
+    "repair": "a job in a server's list is not stranded", "if entries(IN_PROGRESS .. server)[id] then return true end" => "";
+    "repair": "a job in the list of an unknown server is not stranded", "if entries(key)[id] then return true end" => "";
+    "repair": "a queued job that is somewhere is not put back", "if is_listed(id, queue) or (starts" => "if (starts";
+    "repair": "a job that was started meanwhile is not put back", " or (starts ~= '' and starts ~= (job[4] or '0'))" => "";
+    "repair": "a queued job is looked for in its lists", "  if status == 'queued' then" => "  if false then";
+    "repair": "what is no longer stranded is left", "elseif not job_faults(id).stranded then" => "elseif false then";
+    "repair": "a parked job is parked again", "    if status == 'scheduled' or status == 'retrying' then" => "    if false then";
+    "repair": "a running job goes to its server", "    elseif status == 'processing' and job[3] then" => "    elseif false then";
+    "repair": "a running job without a server goes to its queue",
         "elseif status == 'processing' and job[3] then" => "elseif status == 'processing' then";
-    "mend": "what is no longer unlisted is left", "if not job_faults(id).unlisted then return end" => "";
-    "mend": "what failed becomes a dead letter", "job[1] == 'failed' and DLQ or DONE, job[2]" => "DONE, job[2]";
-    "mend": "what is in the index again is left", "if not job_faults(id).index_missing then return end" => "";
-    "mend": "what holds its key again is left", "if not job_faults(id).unique_missing then return end" => "";
-    "mend": "a key is not taken from a live holder",
+    "repair": "what is no longer unlisted is left", "if not job_faults(id).unlisted then return end" => "";
+    "repair": "what failed becomes a dead letter", "job[1] == 'failed' and DLQ or DONE, job[2]" => "DONE, job[2]";
+    "repair": "what is in the index again is left", "if not job_faults(id).index_missing then return end" => "";
+    "repair": "what holds its key again is left", "if not job_faults(id).unique_missing then return end" => "";
+    "repair": "a key is not taken from a live holder",
         "if holds(try('GET', UNIQUE .. unique), unique) then" => "if false then";
-    "mend": "a key that is gone is no finding", "if not holder or holds(" => "if holds(";
-    "mend": "a key with a live holder is no finding", " or holds(holder, rest(key, UNIQUE))" => "";
-    "mend": "an entry that is gone is no finding", "if not at or entry_fault(key, id) ~= kind then" => "if entry_fault(key, id) ~= kind then";
-    "mend": "an entry that fits by now is no finding", " or entry_fault(key, id) ~= kind" => "";
-    "mend": "entries of lists have places", "  if is_list(key) then\n    at" => "  if false then\n    at";
-    "mend": "wishes to cancel stand in plain sets", "  elseif rest(key, CANCELS) then\n    at" => "  elseif false then\n    at";
-    "mend": "entries are taken out of lists", "    if is_list(key) then\n      take_out" => "    if false then\n      take_out";
-    "mend": "an id without a job is noted", "if kind == 'dangling' then note_lost(id, at_now) end" => "";
-    "mend": "only an id without a job is noted", "if kind == 'dangling' then note_lost(id, at_now) end" => "note_lost(id, at_now)";
-    "mend": "a queued job in a wrong queue goes to its own", "if rest(key, WORK) and job[1] == 'queued'" => "if false";
-    "mend": "only a queued job goes to its queue", "if rest(key, WORK) and job[1] == 'queued'" => "if rest(key, WORK)";
-    "mend": "a job that stands in its queue is not put there again", " and not is_listed(id, job[2] or 'default') then" => " then";
-    "mend": "an entry is counted once", "if not known[key .. ' ' .. place] then" => "if true then";
-    "mend": "what stands once is left", "if too_many < 1 or (job" => "if (job";
-    "mend": "an entry that was left is not one too many", "#found - 1 - number_left(job[3] or DEFAULT_QUEUE, id)" => "#found - 1";
-    "mend": "a gap is counted", "  elseif queue_of(key) then\n    leave_entry(queue_of(key), GAP)" => "";
-    "mend": "a gap in the list of a server is not counted", "  elseif queue_of(key) then\n" => "  else\n";
-    "judge": "an entry that was left is no fault", "if queue and number_left(queue, id) > 0 then return nil end" => "";
-    "judge": "only lists of ready jobs have entries that were left", "if queue and number_left" => "if number_left";
-    "mend": "what has ended needs no entry", " or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end" => " then return end";
-    "mend": "the entry that a job needs is kept", "if (a[1] == home) ~= (b[1] == home) then return a[1] == home end" => "";
-    "mend": "the foremost entry is kept", "return a[2] > b[2]" => "return a[2] < b[2]";
-    "mend": "a key that is gone has no wrong type", "if kind == 'none' or kind == right" => "if kind == right";
-    "mend": "a key of the right type is left", " or kind == right then return end" => " then return end";
-    "mend": "what was set aside before stays", "if call('EXISTS', to) == 1 then" => "if false then";
-    "mend": "a record that was changed meanwhile is left", " or fingerprint(id) ~= print" => "";
-    "mend": "a record in the hand of a server is left", "if job[1] == 'processing' then return nil," => "if false then return nil,";
-    "mend": "what has no type is in no index", "if job[1] and job[2] then" => "if job[1] then";
-    "mend": "what has no status is in no index", "if job[1] and job[2] then" => "if job[2] then";
-    "mend": "a live server's list is its own", "if (beat and string.sub(beat, 1, 1) ~= 'D') or" => "if";
-    "mend": "a list that is gone is no finding", " or call('EXISTS', key) == 0 then return end\n  return beat" => " then return end\n  return beat";
-    "mend": "wishes to cancel are forgotten", "    if rest(key, CANCELS) then\n      call('DEL'" => "    if false then\n      call('DEL'";
-    "mend": "an unknown server is entered to be taken over", "if not beat then call('HSET', SERVERS, server, 0) end" => "";
-    "mend": "a dead server stays dead", "if not beat then call('HSET', SERVERS, server, 0) end" => "call('HSET', SERVERS, server, 0)";
-    "mend": "what has passed is gone", "  if not mend then" => "  if false then";
-    "mend": "a look changes nothing", "  elseif not mending then" => "  elseif false then";
-    "mend": "a repair that failed is none", "    if not went then" => "    if false then";
-    "mend": "a repair that was not done is none", "    elseif done then" => "    elseif true then";
-    "mend": "entries are mended as such", "if look[kind] then note" => "if true then note";
+    "repair": "a key that is gone is no finding", "if not holder or holds(" => "if holds(";
+    "repair": "a key with a live holder is no finding", " or holds(holder, rest(key, UNIQUE))" => "";
+    "repair": "an entry that is gone is no finding", "if not at or entry_fault(key, id) ~= kind then" => "if entry_fault(key, id) ~= kind then";
+    "repair": "an entry that fits by now is no finding", " or entry_fault(key, id) ~= kind" => "";
+    "repair": "entries of lists have places", "  if is_list(key) then\n    at" => "  if false then\n    at";
+    "repair": "wishes to cancel stand in plain sets", "  elseif rest(key, CANCELS) then\n    at" => "  elseif false then\n    at";
+    "repair": "entries are taken out of lists", "    if is_list(key) then\n      take_out" => "    if false then\n      take_out";
+    "repair": "an id without a job is noted", "if kind == 'dangling' then note_lost(id, at_now) end" => "";
+    "repair": "only an id without a job is noted", "if kind == 'dangling' then note_lost(id, at_now) end" => "note_lost(id, at_now)";
+    "repair": "a queued job in a wrong queue goes to its own", "if rest(key, WORK) and job[1] == 'queued'" => "if false";
+    "repair": "only a queued job goes to its queue", "if rest(key, WORK) and job[1] == 'queued'" => "if rest(key, WORK)";
+    "repair": "a job that stands in its queue is not put there again", " and not is_listed(id, job[2] or 'default') then" => " then";
+    "repair": "an entry is counted once", "if not known[key .. ' ' .. place] then" => "if true then";
+    "repair": "what stands once is left", "if too_many < 1 or (job" => "if (job";
+    "repair": "an entry that was left is not one too many", "#found - 1 - number_left(job[3] or DEFAULT_QUEUE, id)" => "#found - 1";
+    "repair": "a gap is counted", "  elseif queue_of(key) then\n    leave_entry(queue_of(key), GAP)" => "";
+    "repair": "a gap in the list of a server is not counted", "  elseif queue_of(key) then\n" => "  else\n";
+    "audit_common": "an entry that was left is no fault", "if queue and number_left(queue, id) > 0 then return nil end" => "";
+    "audit_common": "only lists of ready jobs have entries that were left", "if queue and number_left" => "if number_left";
+    "repair": "what has ended needs no entry", " or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end" => " then return end";
+    "repair": "the entry that a job needs is kept", "if (a[1] == home) ~= (b[1] == home) then return a[1] == home end" => "";
+    "repair": "the foremost entry is kept", "return a[2] > b[2]" => "return a[2] < b[2]";
+    "repair": "a key that is gone has no wrong type", "if kind == 'none' or kind == right" => "if kind == right";
+    "repair": "a key of the right type is left", " or kind == right then return end" => " then return end";
+    "repair": "what was set aside before stays", "if call('EXISTS', to) == 1 then" => "if false then";
+    "repair": "a record that was changed meanwhile is left", " or fingerprint(id) ~= print" => "";
+    "repair": "a record in the hand of a server is left", "if job[1] == 'processing' then return nil," => "if false then return nil,";
+    "repair": "what has no type is in no index", "if job[1] and job[2] then" => "if job[1] then";
+    "repair": "what has no status is in no index", "if job[1] and job[2] then" => "if job[2] then";
+    "repair": "a live server's list is its own", "if (beat and string.sub(beat, 1, 1) ~= 'D') or" => "if";
+    "repair": "a list that is gone is no finding", " or call('EXISTS', key) == 0 then return end\n  return beat" => " then return end\n  return beat";
+    "repair": "wishes to cancel are forgotten", "    if rest(key, CANCELS) then\n      call('DEL'" => "    if false then\n      call('DEL'";
+    "repair": "an unknown server is entered to be taken over", "if not beat then call('HSET', SERVERS, server, 0) end" => "";
+    "repair": "a dead server stays dead", "if not beat then call('HSET', SERVERS, server, 0) end" => "call('HSET', SERVERS, server, 0)";
+    "repair": "what has passed is gone", "  if not repair then" => "  if false then";
+    "repair": "a look changes nothing", "  elseif not repairs then" => "  elseif false then";
+    "repair": "a repair that failed is none", "    if not went then" => "    if false then";
+    "repair": "a repair that was not done is none", "    elseif done then" => "    elseif true then";
+    "repair": "entries are mended as such", "if check[kind] then note" => "if true then note";
 };
 
 /// A line with a condition whose absence no test has to notice.
@@ -589,12 +589,12 @@ const NO_GUARDS: &[NoGuard] = no_guards! {
     "reclaim": "if mode == 'crash' then" => "who leaves in order charges nobody, whoever is named; that is a guard";
     "reclaim": "if handled[id] then" => "the guard is where an id is entered as handled";
     "audit_jobs": "if size > 4096 or" => "saves time: a large record is read by itself";
-    "judge": "if lists[key] then return lists[key] end" => "saves time: what was read already";
-    "judge": "if length <= SHORT then" => "saves time: how much of a list is read";
-    "mend": "if place < SHORT then" => "saves time: a gap is closed where that is quick; one that stays is nobody's";
-    "mend": "elseif length - place <= SHORT then" => "the same from the other end";
-    "mend": "if a[1] ~= b[1] then return a[1] < b[1] end" => "any order of the other lists will do";
-    "mend": "if spent > 2 * SHORT and" => "saves time: how much one step does";
+    "audit_common": "if lists[key] then return lists[key] end" => "saves time: what was read already";
+    "audit_common": "if length <= SHORT then" => "saves time: how much of a list is read";
+    "repair": "if place < SHORT then" => "saves time: a gap is closed where that is quick; one that stays is nobody's";
+    "repair": "elseif length - place <= SHORT then" => "the same from the other end";
+    "repair": "if a[1] ~= b[1] then return a[1] < b[1] end" => "any order of the other lists will do";
+    "repair": "if spent > 2 * SHORT and" => "saves time: how much one step does";
 };
 
 /// Stands in front of every script that the tests run: a number that is handed to Redis as such is an error, but for the

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Policy, Quarantine, QueueInfo, Refused, Share};
+use threadq::internals::queue::{Quarantine, QueueInfo, Refused, RepairPolicy, Share};
 use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
@@ -32,7 +32,7 @@ fn left(place: &Place) -> usize {
 
 #[track_caller]
 fn assert_the_doctor_finds_nothing(place: &Place) {
-    let policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
+    let policy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
     assert_eq!(place.queue.audit(policy).unwrap().groups, BTreeMap::new());
 }
 
@@ -337,7 +337,7 @@ fn a_gap_that_a_repair_leaves_is_not_counted_as_a_job() {
     submit(&place, LONG);
     place.raw(&["LPUSH T:work_queue:default 7"]);
     submit(&place, LONG);
-    let policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
+    let policy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
     let (done, after) = place.queue.repair(policy).unwrap();
     assert!(done.len() == 1 && after.groups.is_empty(), "{done:?} {after:?}");
     assert_eq!((left(&place), shown(&place).queued), (1, 2 * LONG as u64));

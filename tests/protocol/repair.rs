@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use threadq::internals::queue::{Group, Kind, Policy, Quarantine, ServerId, Share};
+use threadq::internals::queue::{FindingKind, Findings, Quarantine, RepairPolicy, ServerId, Share};
 use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
 
 /// Nobody is silent.
-const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
+const POLICY: RepairPolicy =
+    RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
 /// Longer than what a script looks at of a long list.
 const LONG: usize = 2_100;
 /// What stands in place of an entry that was taken out of the middle of a long list.
@@ -31,13 +32,13 @@ impl Place {
     }
 
     #[track_caller]
-    fn found(&self) -> BTreeMap<Kind, Vec<String>> {
+    fn found(&self) -> BTreeMap<FindingKind, Vec<String>> {
         let groups = self.queue.audit(POLICY).unwrap().groups;
         groups.into_iter().map(|(kind, group)| (kind, group.examples)).collect()
     }
 
     #[track_caller]
-    fn assert_finds(&self, kind: Kind, examples: &[&str]) {
+    fn assert_finds(&self, kind: FindingKind, examples: &[&str]) {
         let mut found = self.found().into_iter().collect::<Vec<_>>();
         found.iter_mut().for_each(|(_, examples)| examples.sort());
         let mut examples: Vec<String> = examples.iter().map(|example| (*example).to_owned()).collect();
@@ -47,7 +48,7 @@ impl Place {
 
     /// Mends all, and leaves nothing to find.
     #[track_caller]
-    fn repair(&self) -> BTreeMap<Kind, Group> {
+    fn repair(&self) -> BTreeMap<FindingKind, Findings> {
         let (done, left) = self.queue.repair(POLICY).unwrap();
         assert_eq!(left.groups, BTreeMap::new());
         done
@@ -55,9 +56,9 @@ impl Place {
 
     /// Mends this and nothing else, in one way, and everything is sound then.
     #[track_caller]
-    fn assert_mends(&self, kind: Kind, how: &str) {
+    fn assert_mends(&self, kind: FindingKind, how: &str) {
         let done: Vec<_> =
-            self.repair().into_iter().map(|(kind, group)| (kind, group.mended, group.done)).collect();
+            self.repair().into_iter().map(|(kind, group)| (kind, group.repaired, group.done)).collect();
         assert_eq!(done, [(kind, 1, vec![how.to_owned()])]);
         assert_sound(self);
     }
@@ -116,27 +117,27 @@ fn a_stranded_job_goes_back_where_it_belongs() {
     // To its queue.
     let queued = place.submit();
     place.raw(&[&format!("LREM T:work_queue:default 1 {queued}")]);
-    place.assert_mends(Kind::Stranded, "is at the front of its queue");
+    place.assert_mends(FindingKind::Stranded, "is at the front of its queue");
     // One on its last chance too: the take that meets it puts it aside.
     let suspect = place.submit_suspect();
     place.raw(&["DEL T:work_queue:default:suspects"]);
-    place.assert_mends(Kind::Stranded, "is at the front of its queue");
+    place.assert_mends(FindingKind::Stranded, "is at the front of its queue");
     assert_eq!(place.handles(suspect), ["work_queue:default"]);
     place.cancel(suspect);
     // Among the parked.
     let parked = place.submit_delayed();
     place.raw(&[&format!("ZREM T:scheduled {parked}")]);
-    place.assert_mends(Kind::Stranded, "waits for its time again");
+    place.assert_mends(FindingKind::Stranded, "waits for its time again");
     // To its server, which may run it.
     let lease = place.take_one(&a);
     place.raw(&[&format!("DEL T:{}", in_progress(&a))]);
-    place.assert_mends(Kind::Stranded, "is in the list of its server again");
+    place.assert_mends(FindingKind::Stranded, "is in the list of its server again");
     place.settle(&a, &completed(lease));
     // One that is nobody's: to its queue.
     let id = place.submit();
     let _lease = place.take_one(&a);
     place.raw(&[&format!("DEL T:{}", in_progress(&a)), &format!("HDEL T:job:{id} server")]);
-    place.assert_mends(Kind::Stranded, "is at the front of its queue");
+    place.assert_mends(FindingKind::Stranded, "is at the front of its queue");
 }
 
 #[test]
@@ -146,16 +147,16 @@ fn indexes_sorted_sets_and_unique_keys_are_completed() {
     for index in ["index:ready", "index:ready:t"] {
         let id = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
         place.raw(&[&format!("ZREM T:{index} {id}")]);
-        place.assert_mends(Kind::IndexMissing, "is listed again");
+        place.assert_mends(FindingKind::IndexMissing, "is listed again");
         place.raw(&["DEL T:unique:u"]);
-        place.assert_mends(Kind::UniqueMissing, "holds its key again");
+        place.assert_mends(FindingKind::UniqueMissing, "holds its key again");
         place.cancel(id);
         place.raw(&[&format!("ZREM T:done {id}")]);
-        place.assert_mends(Kind::Unlisted, "is kept and forgotten like others");
+        place.assert_mends(FindingKind::Unlisted, "is kept and forgotten like others");
     }
     let failed = place.dead_letter(&a);
     place.raw(&[&format!("ZREM T:dlq_queue {failed}")]);
-    place.assert_mends(Kind::Unlisted, "is kept and forgotten like others");
+    place.assert_mends(FindingKind::Unlisted, "is kept and forgotten like others");
     assert_eq!(place.handles(failed), ["dlq_queue"]);
 }
 
@@ -168,9 +169,9 @@ fn a_key_that_another_live_job_holds_is_left_to_it() {
     let second = place.submit_with(job);
     let (done, left) = place.queue.repair(POLICY).unwrap();
     assert!(done.is_empty(), "{done:?}");
-    let group = &left.groups[&Kind::UniqueMissing];
+    let group = &left.groups[&FindingKind::UniqueMissing];
     assert_eq!(
-        (group.found, group.mended, &group.done[..]),
+        (group.found, group.repaired, &group.done[..]),
         (1, 0, &["another live job holds the key".to_owned()][..])
     );
     assert_eq!(place.redis::<String>("GET", "unique:u", &[]), second.to_string());
@@ -187,8 +188,8 @@ fn a_unique_key_without_a_live_holder_of_it_is_free() {
         &format!("SET T:unique:ended {ended}"),
         &format!("SET T:unique:other {live}"),
     ]);
-    place.assert_finds(Kind::UniqueStale, &["unique:gone", "unique:ended", "unique:other"]);
-    assert_eq!(place.repair()[&Kind::UniqueStale].mended, 3);
+    place.assert_finds(FindingKind::UniqueStale, &["unique:gone", "unique:ended", "unique:other"]);
+    assert_eq!(place.repair()[&FindingKind::UniqueStale].repaired, 3);
     assert_sound(&place);
 }
 
@@ -202,14 +203,14 @@ fn index_entries_that_say_something_else_are_taken_out() {
         "ZADD T:index:completed 77 77",
     ]);
     place.assert_finds(
-        Kind::IndexStale,
+        FindingKind::IndexStale,
         &[&format!("{id} in index:failed"), &format!("{id} in index:ready:other"), "77 in index:completed"],
     );
     place.repair();
     assert_sound(&place);
     // One with a wrong score shows the job in a wrong place.
     place.raw(&[&format!("ZADD T:index:ready 5 {id}")]);
-    place.assert_finds(Kind::IndexStale, &[&format!("{id} in index:ready")]);
+    place.assert_finds(FindingKind::IndexStale, &[&format!("{id} in index:ready")]);
     place.repair();
     assert_sound(&place);
 }
@@ -235,14 +236,14 @@ fn wishes_to_cancel_are_for_what_runs_there_and_is_asked() {
     ]);
     let set = format!("cancels:{a}");
     place.assert_finds(
-        Kind::CancelStale,
+        FindingKind::CancelStale,
         &[
             &format!("{waits} in {set}"),
             &format!("{runs_there} in {set}"),
             &format!("{runs_unasked} in {set}"),
         ],
     );
-    assert_eq!(place.repair()[&Kind::CancelStale].mended, 3);
+    assert_eq!(place.repair()[&FindingKind::CancelStale].repaired, 3);
     assert_eq!(ids(&of_b), [runs_there]);
 }
 
@@ -275,8 +276,8 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
         };
         place.raw(&[&command]);
         let groups = place.queue.audit(POLICY).unwrap().groups;
-        assert_eq!(groups[&Kind::Misplaced].examples, [format!("{id} in {key}")], "{groups:?}");
-        assert_eq!(place.repair()[&Kind::Misplaced].mended, 1, "{id} in {key}");
+        assert_eq!(groups[&FindingKind::Misplaced].examples, [format!("{id} in {key}")], "{groups:?}");
+        assert_eq!(place.repair()[&FindingKind::Misplaced].repaired, 1, "{id} in {key}");
         assert_sound(&place);
     }
     assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 0, "their jobs are not lost");
@@ -292,11 +293,11 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
         let home = place.handles(id);
         place.raw(&[&format!("LREM T:{} 1 {id}", home[0]), &format!("LPUSH T:{key} {id}")]);
         let done = place.repair();
-        assert_eq!(done[&Kind::Misplaced].done, ["is at the front of its own queue"]);
+        assert_eq!(done[&FindingKind::Misplaced].done, ["is at the front of its own queue"]);
         assert_eq!(done.len(), 1, "{done:?}");
         assert_eq!(place.handles(id), home);
         place.raw(&[&format!("LPUSH T:{key} {id}")]);
-        assert_eq!(place.repair()[&Kind::Misplaced].done, ["taken out"]);
+        assert_eq!(place.repair()[&FindingKind::Misplaced].done, ["taken out"]);
         assert_sound(&place);
     }
 }
@@ -312,8 +313,11 @@ fn entries_without_a_job_are_taken_out_and_noted() {
         "ZADD T:done 5 14",
     ]);
     let of_a = format!("12 in {}", in_progress(&a));
-    place.assert_finds(Kind::Dangling, &["11 in work_queue:default", &of_a, "13 in scheduled", "14 in done"]);
-    assert_eq!(place.repair()[&Kind::Dangling].mended, 4);
+    place.assert_finds(
+        FindingKind::Dangling,
+        &["11 in work_queue:default", &of_a, "13 in scheduled", "14 in done"],
+    );
+    assert_eq!(place.repair()[&FindingKind::Dangling].repaired, 4);
     assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 4);
     assert_sound(&place);
 }
@@ -325,13 +329,13 @@ fn a_job_that_stands_twice_keeps_the_entry_that_it_needs() {
     let ids = place.submit_many(3);
     // The foremost of its queue.
     place.raw(&[&format!("LPUSH T:work_queue:default {}", ids[0])]);
-    place.assert_finds(Kind::Doubled, &[&ids[0].to_string()]);
-    place.assert_mends(Kind::Doubled, "1 taken out");
+    place.assert_finds(FindingKind::Doubled, &[&ids[0].to_string()]);
+    place.assert_mends(FindingKind::Doubled, "1 taken out");
     let order: Vec<String> = ids.iter().rev().map(JobId::to_string).collect();
     assert_eq!(place.list("work_queue:default"), order);
     // That in its queue, where nobody has it in hand.
     place.raw(&[&format!("LPUSH T:{} {}", in_progress(&a), ids[1])]);
-    place.assert_mends(Kind::Doubled, "1 taken out");
+    place.assert_mends(FindingKind::Doubled, "1 taken out");
     assert_eq!(place.handles(ids[1]), ["work_queue:default"]);
     // That in its server's list.
     let lease = place.take_one(&a);
@@ -342,8 +346,8 @@ fn a_job_that_stands_twice_keeps_the_entry_that_it_needs() {
     // One that has ended needs none.
     place.cancel(ids[2]);
     place.raw(&[&format!("RPUSH T:work_queue:default {0} {0}", ids[2])]);
-    let kinds: Vec<Kind> = place.found().into_keys().collect();
-    assert_eq!(kinds, [Kind::Misplaced]);
+    let kinds: Vec<FindingKind> = place.found().into_keys().collect();
+    assert_eq!(kinds, [FindingKind::Misplaced]);
     place.repair();
     assert_sound(&place);
 }
@@ -355,9 +359,9 @@ fn keys_of_a_wrong_type_are_set_aside() {
     place.raw(&["DEL T:work_queue:default", "SET T:work_queue:default hello", "SET T:job:15 hello"]);
     // The job is stranded too, and can only go back when the key is out of its way.
     let found = place.found();
-    assert_eq!(found[&Kind::WrongType].len(), 2, "{found:?}");
+    assert_eq!(found[&FindingKind::WrongType].len(), 2, "{found:?}");
     let done = place.repair();
-    assert_eq!((done[&Kind::WrongType].mended, done[&Kind::Stranded].mended), (2, 1));
+    assert_eq!((done[&FindingKind::WrongType].repaired, done[&FindingKind::Stranded].repaired), (2, 1));
     assert_eq!(place.redis::<String>("GET", "set_aside:work_queue:default", &[]), "hello");
     assert_eq!(place.handles(id), ["work_queue:default"]);
     // A second one does not take the first one's place.
@@ -375,11 +379,11 @@ fn a_key_in_the_way_is_no_repair() {
     let id = place.submit();
     // Right when it is looked at, and of a wrong type when it is mended.
     place.raw(&[&format!("ZREM T:index:ready:t {id}")]);
-    place.meanwhile("mend", &["mend", "index_missing"], "SET T:index:ready:t hello");
+    place.meanwhile("repair", &["repair", "index_missing"], "SET T:index:ready:t hello");
     let (done, left) = place.queue.repair(POLICY).unwrap();
     assert!(place.wire.was_meanwhile() && done.is_empty(), "{done:?}");
-    let group = &left.groups[&Kind::IndexMissing];
-    assert!(group.mended == 0 && group.done[0].contains("WRONGTYPE"), "{group:?}");
+    let group = &left.groups[&FindingKind::IndexMissing];
+    assert!(group.repaired == 0 && group.done[0].contains("WRONGTYPE"), "{group:?}");
     place.repair();
     assert_sound(&place);
 }
@@ -397,9 +401,9 @@ fn records_that_cannot_be_read_are_set_aside() {
     ] {
         let id = place.submit_with(job);
         place.raw(&[&damage.replace("ID", &id.to_string())]);
-        assert_eq!(place.found().into_keys().next(), Some(Kind::Unreadable), "{damage}");
+        assert_eq!(place.found().into_keys().next(), Some(FindingKind::Unreadable), "{damage}");
         let done = place.repair();
-        assert!(done[&Kind::Unreadable].done[0].starts_with("renamed to set_aside:job:"), "{done:?}");
+        assert!(done[&FindingKind::Unreadable].done[0].starts_with("renamed to set_aside:job:"), "{done:?}");
         assert!(place.handles(id) == ["lost"], "{:?}", place.handles(id));
         assert_sound(&place);
     }
@@ -408,7 +412,7 @@ fn records_that_cannot_be_read_are_set_aside() {
     let lease = place.take_one(&a);
     place.raw(&[&format!("HSET T:job:{id} payload {{")]);
     let (done, left) = place.queue.repair(POLICY).unwrap();
-    assert_eq!((done.len(), left.groups[&Kind::Unreadable].mended), (0, 0));
+    assert_eq!((done.len(), left.groups[&FindingKind::Unreadable].repaired), (0, 0));
     place.settle(&a, &buried(lease));
     assert_eq!(place.handles(id), ["dlq_queue"]);
 }
@@ -422,8 +426,8 @@ fn lists_of_servers_that_are_dead_or_unknown_are_taken_over() {
         "SADD T:cancels:phantom 5",
     ]);
     let done = place.repair();
-    assert_eq!(done[&Kind::Abandoned].mended, 2, "{done:?}");
-    assert!(done[&Kind::Abandoned].done.contains(&"forgotten".to_owned()), "{done:?}");
+    assert_eq!(done[&FindingKind::Abandoned].repaired, 2, "{done:?}");
+    assert!(done[&FindingKind::Abandoned].done.contains(&"forgotten".to_owned()), "{done:?}");
     assert_eq!(place.handles(id), ["work_queue:default"]);
     let known: Vec<String> = place.redis("HKEYS", "servers", &[]);
     assert_eq!(known, ["ghost"], "whoever has only wishes is not entered");
@@ -433,7 +437,7 @@ fn lists_of_servers_that_are_dead_or_unknown_are_taken_over() {
     let fence = place.beat_value(&dead);
     place.fetch(&dead);
     let done = place.repair();
-    assert_eq!(done[&Kind::Abandoned].mended, 1, "{done:?}");
+    assert_eq!(done[&FindingKind::Abandoned].repaired, 1, "{done:?}");
     assert_eq!(place.beat_value(&dead), fence);
     assert_eq!(place.handles(id), ["work_queue:default"]);
     assert_sound(&place);
@@ -450,7 +454,7 @@ fn the_middle_of_a_long_list_is_mended() {
     ]);
     let done = place.repair();
     assert_eq!(
-        (done[&Kind::Doubled].mended, done[&Kind::Dangling].mended, done.len()),
+        (done[&FindingKind::Doubled].repaired, done[&FindingKind::Dangling].repaired, done.len()),
         (1, 1, 2),
         "{done:?}"
     );
@@ -519,11 +523,11 @@ fn what_was_put_right_between_two_looks_is_no_finding() {
         (format!("SADD T:cancels:{a} {running}"), "cancel_stale", format!("HSET T:job:{running} cancel 1")),
     ] {
         place.raw(&[&damage]);
-        place.meanwhile("mend", &["look", kind], &meanwhile);
+        place.meanwhile("repair", &["recheck", kind], &meanwhile);
         let mut found = place.found();
         assert!(place.wire.was_meanwhile(), "{kind} was looked for");
         assert_eq!(
-            found.remove(&Kind::Abandoned).unwrap(),
+            found.remove(&FindingKind::Abandoned).unwrap(),
             ["in_progress_queue:ghost"],
             "is there on purpose"
         );
@@ -537,10 +541,10 @@ fn what_has_run_between_look_and_repair_is_not_put_back() {
     let id = place.submit();
     place.raw(&["DEL T:work_queue:default"]);
     // It stood where nobody looked: it was started, released, and is where nobody looks again.
-    place.meanwhile("mend", &["mend", "stranded"], &format!("HSET T:job:{id} starts 1"));
+    place.meanwhile("repair", &["repair", "stranded"], &format!("HSET T:job:{id} starts 1"));
     let (done, _) = place.queue.repair(POLICY).unwrap();
     assert!(place.wire.was_meanwhile());
-    assert_eq!(done[&Kind::Stranded].done[0], "has passed by itself");
+    assert_eq!(done[&FindingKind::Stranded].done[0], "has passed by itself");
 }
 
 #[test]
@@ -550,6 +554,6 @@ fn a_gap_in_the_list_of_a_server_is_no_entry_of_a_queue() {
     let gaps = format!("PUSH T:{}{}", in_progress(&a), format!(" {GAP}").repeat(LONG));
     place.raw(&[&format!("L{gaps}"), &format!("LPUSH T:{} 7", in_progress(&a)), &format!("L{gaps}")]);
     let done = place.repair();
-    assert_eq!(done.keys().collect::<Vec<_>>(), [&Kind::Dangling]);
+    assert_eq!(done.keys().collect::<Vec<_>>(), [&FindingKind::Dangling]);
     assert!(place.keys().iter().all(|key| !key.starts_with("tombstones:")), "{:?}", place.keys());
 }

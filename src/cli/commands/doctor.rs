@@ -15,7 +15,9 @@ use crate::cli::responses::{count, short_span};
 use crate::config::Config;
 use crate::logging::escape::{escape, json_line};
 use crate::private_redis::RunningRedis;
-use crate::queue::{Audit, Error, Group, Health, Kind, Policy, Queue, RememberedServer, Settings, Severity};
+use crate::queue::{
+    Audit, Error, FindingKind, Findings, Health, Queue, RememberedServer, RepairPolicy, Settings, Severity,
+};
 
 pub(crate) static DOCTOR: Command = Command {
     name: "doctor",
@@ -154,7 +156,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         // The scripts need not run on it, and then what they say is worth nothing.
         return Ok(Report::new(&health, &BTreeMap::new(), Audit::default()));
     }
-    let policy = Policy { lease_timeout: config.lease_timeout, max_crashes: config.max_crashes };
+    let policy = RepairPolicy { lease_timeout: config.lease_timeout, max_crashes: config.max_crashes };
     let (mended, audit) = match repair {
         true => queue.repair(policy).map_err(failed)?,
         false => (BTreeMap::new(), queue.audit(policy).map_err(failed)?),
@@ -174,12 +176,12 @@ fn private_redis(config: &Config) -> Result<RunningRedis, Stopped> {
 }
 
 impl Report {
-    fn new(health: &Health, mended: &BTreeMap<Kind, Group>, audit: Audit) -> Report {
+    fn new(health: &Health, mended: &BTreeMap<FindingKind, Findings>, audit: Audit) -> Report {
         let mut findings = Vec::new();
-        for kind in Kind::ALL {
+        for kind in FindingKind::ALL {
             // What a repair could not mend is found again by its last look.
-            if let Some(group) = mended.get(&kind).filter(|group| group.mended > 0) {
-                let group = Group { found: group.mended, ..group.clone() };
+            if let Some(group) = mended.get(&kind).filter(|group| group.repaired > 0) {
+                let group = Findings { found: group.repaired, ..group.clone() };
                 findings.push(Finding::of_jobs(kind, &group));
             }
             if let Some(group) = audit.groups.get(&kind) {
@@ -318,7 +320,7 @@ impl std::fmt::Display for Finding {
 }
 
 impl Finding {
-    fn of_jobs(kind: Kind, group: &Group) -> Finding {
+    fn of_jobs(kind: FindingKind, group: &Findings) -> Finding {
         let (section, what, todo) = describe(kind);
         Finding {
             section,
@@ -326,7 +328,7 @@ impl Finding {
             severity: Severity::Wrong.as_str(),
             what: what.to_owned(),
             count: group.found,
-            mended: group.mended,
+            mended: group.repaired,
             examples: group.examples.clone(),
             done: group.done.clone(),
             todo,
@@ -348,36 +350,42 @@ impl Finding {
 }
 
 /// Section, what it is, and what --repair does about it.
-fn describe(kind: Kind) -> (&'static str, &'static str, &'static str) {
+fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
     match kind {
-        Kind::WrongType => ("jobs", "keys of a wrong type", "--repair renames them to set_aside:.."),
-        Kind::Unreadable => {
+        FindingKind::WrongType => ("jobs", "keys of a wrong type", "--repair renames them to set_aside:.."),
+        FindingKind::Unreadable => {
             ("jobs", "jobs whose record cannot be read", "--repair renames them to set_aside:..")
         }
-        Kind::Stranded => ("jobs", "jobs that are in no list and would never run", "--repair puts them back"),
-        Kind::Doubled => {
+        FindingKind::Stranded => {
+            ("jobs", "jobs that are in no list and would never run", "--repair puts them back")
+        }
+        FindingKind::Doubled => {
             ("jobs", "jobs that are in lists more than once", "--repair takes the other entries out")
         }
-        Kind::Dangling => ("jobs", "entries without a job", "--repair takes them out and notes them in lost"),
-        Kind::Misplaced => ("jobs", "entries whose job is elsewhere", "--repair takes them out"),
-        Kind::Unlisted => (
+        FindingKind::Dangling => {
+            ("jobs", "entries without a job", "--repair takes them out and notes them in lost")
+        }
+        FindingKind::Misplaced => ("jobs", "entries whose job is elsewhere", "--repair takes them out"),
+        FindingKind::Unlisted => (
             "jobs",
             "ended jobs that would be kept for ever",
             "--repair puts them where retention finds them",
         ),
-        Kind::IndexStale => ("jobs", "index entries that fit no job", "--repair takes them out"),
-        Kind::IndexMissing => ("jobs", "jobs that listings do not show", "--repair lists them"),
-        Kind::UniqueStale => ("jobs", "unique keys without a live holder", "--repair frees them"),
-        Kind::UniqueMissing => {
+        FindingKind::IndexStale => ("jobs", "index entries that fit no job", "--repair takes them out"),
+        FindingKind::IndexMissing => ("jobs", "jobs that listings do not show", "--repair lists them"),
+        FindingKind::UniqueStale => ("jobs", "unique keys without a live holder", "--repair frees them"),
+        FindingKind::UniqueMissing => {
             ("jobs", "jobs that do not hold their unique key", "--repair gives it to them if it is free")
         }
-        Kind::CancelStale => ("servers", "cancels of jobs that do not run there", "--repair takes them out"),
-        Kind::Abandoned => (
+        FindingKind::CancelStale => {
+            ("servers", "cancels of jobs that do not run there", "--repair takes them out")
+        }
+        FindingKind::Abandoned => (
             "servers",
             "lists of servers that are dead or not known",
             "--repair takes their jobs over, charged with a crash",
         ),
-        Kind::Silent => (
+        FindingKind::Silent => (
             "servers",
             "servers that have jobs and do not beat",
             "another server takes their jobs over, or --repair after lease-timeout",

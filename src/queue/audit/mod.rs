@@ -2,7 +2,7 @@
 //!
 //! A pass (`pass.rs`) walks through everything in small steps and so sees a moving picture. Whatever seems wrong gets a
 //! second look, which is one atomic script that judges it anew; only what is wrong then is counted. The same script
-//! mends it, after the same look. What is judged is told by `lua/judge.lua`, how it is mended by `lua/mend.lua`.
+//! mends it, after the same look. What is judged is told by `lua/audit_common.lua`, how it is repaired by `lua/repair.lua`.
 //!
 //! The memory that a pass takes is some 16 bytes for each job that is queued, and a few hundred findings.
 
@@ -21,7 +21,7 @@ const MAX_ROUNDS: usize = 10;
 
 /// What can be wrong with the data.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Kind {
+pub enum FindingKind {
     /// A key of a type that is not its own.
     WrongType,
     /// A record that no job can be read from.
@@ -52,51 +52,51 @@ pub enum Kind {
     Silent,
 }
 
-impl Kind {
+impl FindingKind {
     /// All kinds, in the order of a report.
-    pub const ALL: [Kind; 14] = [
-        Kind::WrongType,
-        Kind::Unreadable,
-        Kind::Stranded,
-        Kind::Doubled,
-        Kind::Dangling,
-        Kind::Misplaced,
-        Kind::Unlisted,
-        Kind::IndexStale,
-        Kind::IndexMissing,
-        Kind::UniqueStale,
-        Kind::UniqueMissing,
-        Kind::CancelStale,
-        Kind::Abandoned,
-        Kind::Silent,
+    pub const ALL: [FindingKind; 14] = [
+        FindingKind::WrongType,
+        FindingKind::Unreadable,
+        FindingKind::Stranded,
+        FindingKind::Doubled,
+        FindingKind::Dangling,
+        FindingKind::Misplaced,
+        FindingKind::Unlisted,
+        FindingKind::IndexStale,
+        FindingKind::IndexMissing,
+        FindingKind::UniqueStale,
+        FindingKind::UniqueMissing,
+        FindingKind::CancelStale,
+        FindingKind::Abandoned,
+        FindingKind::Silent,
     ];
 
     /// The word for it, in the scripts and for programs.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::WrongType => "wrong_type",
-            Kind::Unreadable => "unreadable",
-            Kind::Stranded => "stranded",
-            Kind::Doubled => "doubled",
-            Kind::Dangling => "dangling",
-            Kind::Misplaced => "misplaced",
-            Kind::Unlisted => "unlisted",
-            Kind::IndexStale => "index_stale",
-            Kind::IndexMissing => "index_missing",
-            Kind::UniqueStale => "unique_stale",
-            Kind::UniqueMissing => "unique_missing",
-            Kind::CancelStale => "cancel_stale",
-            Kind::Abandoned => "abandoned",
-            Kind::Silent => "silent",
+            FindingKind::WrongType => "wrong_type",
+            FindingKind::Unreadable => "unreadable",
+            FindingKind::Stranded => "stranded",
+            FindingKind::Doubled => "doubled",
+            FindingKind::Dangling => "dangling",
+            FindingKind::Misplaced => "misplaced",
+            FindingKind::Unlisted => "unlisted",
+            FindingKind::IndexStale => "index_stale",
+            FindingKind::IndexMissing => "index_missing",
+            FindingKind::UniqueStale => "unique_stale",
+            FindingKind::UniqueMissing => "unique_missing",
+            FindingKind::CancelStale => "cancel_stale",
+            FindingKind::Abandoned => "abandoned",
+            FindingKind::Silent => "silent",
         }
     }
 
-    fn from_word(word: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    fn from_word(word: &str) -> Option<FindingKind> {
+        FindingKind::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -104,18 +104,18 @@ impl fmt::Display for Kind {
 
 /// What was found of one kind.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Group {
+pub struct Findings {
     /// How many.
     pub found: u64,
-    /// How many of them were mended.
-    pub mended: u64,
+    /// How many of them were repaired.
+    pub repaired: u64,
     /// The first few: an id, a key, or an id and where it stands.
     pub examples: Vec<String>,
     /// What was done to the first few of them, or why nothing was.
     pub done: Vec<String>,
 }
 
-impl Group {
+impl Findings {
     fn note(list: &mut Vec<String>, text: String) {
         if list.len() < EXAMPLES && !list.contains(&text) {
             list.push(text);
@@ -146,7 +146,7 @@ pub struct Audit {
     /// How many jobs there are.
     pub jobs: u64,
     /// What is wrong.
-    pub groups: BTreeMap<Kind, Group>,
+    pub groups: BTreeMap<FindingKind, Findings>,
     /// How many ids of jobs that were met without a job are remembered, and the newest few.
     pub lost: (u64, Vec<String>),
     /// Names of keys that an earlier repair has set aside.
@@ -156,15 +156,15 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Whether nothing is wrong that was not mended.
+    /// Whether nothing is wrong that was not repaired.
     pub fn is_clean(&self) -> bool {
-        self.groups.values().all(|group| group.mended >= group.found)
+        self.groups.values().all(|group| group.repaired >= group.found)
     }
 }
 
 /// How a repair treats servers.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct RepairPolicy {
     /// A server is dead when its beat stood still for so long.
     pub lease_timeout: Duration,
     /// How often a job may crash its server.
@@ -177,29 +177,29 @@ impl Queue {
     ///
     /// # Errors
     /// What Redis has answered; nothing was changed.
-    pub fn audit(&self, policy: Policy) -> Result<Audit> {
+    pub fn audit(&self, policy: RepairPolicy) -> Result<Audit> {
         crate::queue::audit::scan::run(self, policy, false)
     }
 
-    /// The same, and mends what it finds, until nothing more is wrong or can be mended. Gives what was done in all
+    /// The same, and mends what it finds, until nothing more is wrong or can be repaired. Gives what was done in all
     /// rounds, and what a last look found.
     ///
     /// # Errors
     /// What Redis has answered. What was done until then is done, and asking again goes on from there.
-    pub fn repair(&self, policy: Policy) -> Result<(BTreeMap<Kind, Group>, Audit)> {
-        let mut done: BTreeMap<Kind, Group> = BTreeMap::new();
+    pub fn repair(&self, policy: RepairPolicy) -> Result<(BTreeMap<FindingKind, Findings>, Audit)> {
+        let mut done: BTreeMap<FindingKind, Findings> = BTreeMap::new();
         for _ in 0..MAX_ROUNDS {
             let round = crate::queue::audit::scan::run(self, policy, true)?;
-            let mended: u64 = round.groups.values().map(|group| group.mended).sum();
-            if mended == 0 {
+            let repaired: u64 = round.groups.values().map(|group| group.repaired).sum();
+            if repaired == 0 {
                 return Ok((done, round));
             }
             for (kind, group) in round.groups {
                 let total = done.entry(kind).or_default();
                 total.found += group.found;
-                total.mended += group.mended;
-                group.examples.into_iter().for_each(|text| Group::note(&mut total.examples, text));
-                group.done.into_iter().for_each(|text| Group::note(&mut total.done, text));
+                total.repaired += group.repaired;
+                group.examples.into_iter().for_each(|text| Findings::note(&mut total.examples, text));
+                group.done.into_iter().for_each(|text| Findings::note(&mut total.done, text));
             }
         }
         Ok((done, self.audit(policy)?))

@@ -7,7 +7,7 @@ use redis::Value;
 use crate::job::JobId;
 
 use super::super::{Error, Queue, Result, first, keys, record};
-use super::{Audit, EXAMPLES, Group, Kind, Policy, RememberedServer};
+use super::{Audit, EXAMPLES, FindingKind, Findings, RememberedServer, RepairPolicy};
 
 /// How many keys one SCAN looks at.
 const KEYS: usize = 500;
@@ -21,7 +21,7 @@ const OVERLAP: usize = 25;
 const FINDINGS: usize = 50;
 /// How many findings are held back for a last look; more are judged without patience.
 const MAX_WAITING: usize = 10_000;
-/// A list longer than this is not looked at as a whole by one script; SHORT in judge.lua.
+/// A list longer than this is not looked at as a whole by one script; SHORT in audit_common.lua.
 const SHORT: u64 = 2_048;
 /// What concerns a live server may be on its way: a job that was cancelled while a fetcher had it in hand, a server that
 /// is starting, a dead one that is being taken over. A server notices a lost hand-over within 6 s and a beat.
@@ -34,12 +34,12 @@ const ALIVE: u64 = 10_000;
 /// What seems wrong.
 #[derive(Clone, PartialEq, Eq)]
 struct Suspicion {
-    kind: Kind,
+    kind: FindingKind,
     /// In full; empty for what concerns a job itself.
     key: String,
     /// Empty for what concerns a key itself. As it stands in Redis: perhaps not even text.
     id: Vec<u8>,
-    /// See mend.lua.
+    /// See repair.lua.
     hint: String,
 }
 
@@ -51,8 +51,8 @@ struct Said {
 
 struct Pass<'a> {
     queue: &'a Queue,
-    policy: Policy,
-    mending: bool,
+    policy: RepairPolicy,
+    repairs: bool,
     audit: Audit,
     /// Lists of ready jobs and lists of servers, in full.
     lists: Vec<String>,
@@ -70,11 +70,11 @@ struct Pass<'a> {
     waiting: Vec<Suspicion>,
 }
 
-pub(super) fn run(queue: &Queue, policy: Policy, mending: bool) -> Result<Audit> {
+pub(super) fn run(queue: &Queue, policy: RepairPolicy, repairs: bool) -> Result<Audit> {
     let mut pass = Pass {
         queue,
         policy,
-        mending,
+        repairs,
         audit: Audit::default(),
         lists: Vec::new(),
         sets: Vec::new(),
@@ -128,7 +128,7 @@ impl Pass<'_> {
             let silent = age.is_none_or(|age| u128::from(age) >= self.policy.lease_timeout.as_millis());
             if silent && server.entries > 0 {
                 self.waiting.push(Suspicion {
-                    kind: Kind::Silent,
+                    kind: FindingKind::Silent,
                     key: String::new(),
                     id: server.id.clone().into_bytes(),
                     hint: beat,
@@ -157,23 +157,23 @@ impl Pass<'_> {
                 let Some(right) = keys::right_type(&name) else {
                     if name.starts_with(keys::SET_ASIDE) {
                         self.audit.set_aside.0 += 1;
-                        Group::note(&mut self.audit.set_aside.1, name);
+                        Findings::note(&mut self.audit.set_aside.1, name);
                     }
                     continue;
                 };
-                suspicions.push(of_key(Kind::WrongType, &key, right));
+                suspicions.push(of_key(FindingKind::WrongType, &key, right));
                 if name.starts_with(keys::UNIQUE) {
-                    suspicions.push(of_key(Kind::UniqueStale, &key, ""));
+                    suspicions.push(of_key(FindingKind::UniqueStale, &key, ""));
                 } else if name.starts_with(keys::WORK) {
                     self.lists.push(key);
                 } else if let Some(server) = name.strip_prefix(keys::IN_PROGRESS) {
                     if !self.audit.servers.iter().any(|known| known.id == server) {
                         self.unregistered.push(key.clone());
                     }
-                    suspicions.push(of_key(Kind::Abandoned, &key, ""));
+                    suspicions.push(of_key(FindingKind::Abandoned, &key, ""));
                     self.lists.push(key);
                 } else if name.starts_with(keys::CANCELS) {
-                    suspicions.push(of_key(Kind::Abandoned, &key, ""));
+                    suspicions.push(of_key(FindingKind::Abandoned, &key, ""));
                     self.sets.push(key);
                 } else if name.starts_with(keys::INDEX) {
                     self.sets.push(key);
@@ -216,8 +216,8 @@ impl Pass<'_> {
             let fields = record::array(answer.next().unwrap_or(Value::Nil))?;
             let faults = answer.map(|fault| record::text(&fault)).collect::<Result<Vec<_>>>()?;
             let key = self.full(keys::JOB) + id;
-            if faults.iter().any(|fault| fault == Kind::WrongType.as_str()) {
-                suspicions.push(of_key(Kind::WrongType, &key, "hash"));
+            if faults.iter().any(|fault| fault == FindingKind::WrongType.as_str()) {
+                suspicions.push(of_key(FindingKind::WrongType, &key, "hash"));
                 continue;
             }
             let is_large = faults.iter().any(|fault| fault == "large");
@@ -228,14 +228,14 @@ impl Pass<'_> {
             if (is_large || !is_readable(id, fields))
                 && let Some(print) = self.unreadable(id)?
             {
-                suspicions.push(of_job(Kind::Unreadable, id, &print));
+                suspicions.push(of_job(FindingKind::Unreadable, id, &print));
             }
             if status == "queued"
                 && let Ok(id) = id.parse::<JobId>()
             {
                 self.queued.push(id.get());
             }
-            let faults = faults.iter().filter_map(|fault| Kind::from_word(fault));
+            let faults = faults.iter().filter_map(|fault| FindingKind::from_word(fault));
             suspicions.extend(faults.map(|kind| of_job(kind, id, "")));
         }
         self.judge(suspicions)
@@ -262,7 +262,7 @@ impl Pass<'_> {
             cursor = record::text(first(&answer)?)?;
             let faults = entries(answer.get(1))?;
             let suspicions = faults.chunks_exact(2).filter_map(|pair| {
-                let kind = Kind::from_word(std::str::from_utf8(&pair[1]).ok()?)?;
+                let kind = FindingKind::from_word(std::str::from_utf8(&pair[1]).ok()?)?;
                 Some(Suspicion { kind, key: key.to_owned(), id: pair[0].clone(), hint: "0".to_owned() })
             });
             self.judge(suspicions.collect())?;
@@ -294,7 +294,7 @@ impl Pass<'_> {
             if judging {
                 let suspicions = faults.chunks_exact(2).filter_map(|pair| {
                     let place: usize = pair[0].parse().ok().filter(|place| *place >= from + known)?;
-                    let kind = Kind::from_word(&pair[1])?;
+                    let kind = FindingKind::from_word(&pair[1])?;
                     let id = ids.get(place - from)?.clone();
                     Some(Suspicion { kind, key: key.to_owned(), id, hint: distance(place).to_string() })
                 });
@@ -339,7 +339,8 @@ impl Pass<'_> {
     fn look_at_stranded(&mut self, ids: &[u64]) -> Result<()> {
         let mut suspicions = Vec::new();
         for ids in ids.chunks(FINDINGS) {
-            let first: Vec<_> = ids.iter().map(|id| of_job(Kind::Stranded, &id.to_string(), "")).collect();
+            let first: Vec<_> =
+                ids.iter().map(|id| of_job(FindingKind::Stranded, &id.to_string(), "")).collect();
             let said = self.ask(false, &first)?;
             for (suspicion, said) in first.into_iter().zip(said) {
                 if said.word == "there" {
@@ -377,7 +378,7 @@ impl Pass<'_> {
             }
         })?;
         let suspicions =
-            ids.iter().zip(&hints).map(|(id, hint)| of_job(Kind::Doubled, &id.to_string(), hint));
+            ids.iter().zip(&hints).map(|(id, hint)| of_job(FindingKind::Doubled, &id.to_string(), hint));
         self.judge(suspicions.collect())
     }
 
@@ -405,9 +406,9 @@ impl Pass<'_> {
     /// watched: who has not beaten meanwhile is silent.
     fn wait(&mut self) -> Result<()> {
         let (silent, mut waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|it| it.kind == Kind::Silent);
+            std::mem::take(&mut self.waiting).into_iter().partition(|it| it.kind == FindingKind::Silent);
         // A repair judges a server as another server would; a report may be a little hasty.
-        let watched = if self.mending { self.policy.lease_timeout.max(PATIENCE) } else { PATIENCE };
+        let watched = if self.repairs { self.policy.lease_timeout.max(PATIENCE) } else { PATIENCE };
         let begin = Instant::now();
         while !waiting.is_empty() && begin.elapsed() < PATIENCE {
             std::thread::sleep(LOOK);
@@ -424,7 +425,7 @@ impl Pass<'_> {
             let beat: Option<String> = self.queue.link.query(&command)?;
             if beat.as_ref() == Some(&server.hint) {
                 self.found(&server);
-                if self.mending {
+                if self.repairs {
                     self.take_over(&server, &String::from_utf8_lossy(&server.id), &server.hint)?;
                 }
             }
@@ -442,33 +443,33 @@ impl Pass<'_> {
         };
         let group = self.audit.groups.entry(suspicion.kind).or_default();
         group.found += 1;
-        Group::note(&mut group.examples, example);
+        Findings::note(&mut group.examples, example);
     }
 
     fn confirm(&mut self, findings: Vec<Suspicion>) -> Result<()> {
         findings.iter().for_each(|finding| self.found(finding));
-        if !self.mending || findings.is_empty() {
+        if !self.repairs || findings.is_empty() {
             return Ok(());
         }
         let said = self.ask(true, &findings)?;
         for (finding, said) in findings.iter().zip(said) {
             let list = self.name(&finding.key).strip_prefix(keys::IN_PROGRESS);
             match (finding.kind, list, said.word.as_str()) {
-                (Kind::Abandoned, Some(server), "mended") => {
+                (FindingKind::Abandoned, Some(server), "repaired") => {
                     let server = server.to_owned();
                     self.take_over(finding, &server, &said.note)?;
                 }
-                (_, _, "gone") => self.mended(finding, "has passed by itself".to_owned(), true),
-                (_, _, word) => self.mended(finding, said.note, word == "mended"),
+                (_, _, "gone") => self.repaired(finding, "has passed by itself".to_owned(), true),
+                (_, _, word) => self.repaired(finding, said.note, word == "repaired"),
             }
         }
         Ok(())
     }
 
-    fn mended(&mut self, finding: &Suspicion, what: String, is_mended: bool) {
+    fn repaired(&mut self, finding: &Suspicion, what: String, is_mended: bool) {
         let group = self.audit.groups.entry(finding.kind).or_default();
-        group.mended += u64::from(is_mended);
-        Group::note(&mut group.done, what);
+        group.repaired += u64::from(is_mended);
+        Findings::note(&mut group.done, what);
     }
 
     /// Takes over a server's list as after a crash. A job that ran there may have been what ended it, also where the
@@ -476,8 +477,8 @@ impl Pass<'_> {
     /// kills servers and is never charged would go on for ever.
     fn take_over(&mut self, finding: &Suspicion, server: &str, beat: &str) -> Result<()> {
         match self.queue.reclaim(server, beat, self.policy.max_crashes) {
-            // A stranger's hand in the data, which the next round may have mended.
-            Err(Error::Protocol(reason)) => self.mended(finding, reason, false),
+            // A stranger's hand in the data, which the next round may have repaired.
+            Err(Error::Protocol(reason)) => self.repaired(finding, reason, false),
             Err(error) => return Err(error),
             Ok(Some(taken)) => {
                 let done = format!(
@@ -486,9 +487,9 @@ impl Pass<'_> {
                     taken.charged.len(),
                     taken.charged.iter().filter(|job| job.has_failed).count()
                 );
-                self.mended(finding, done, true);
+                self.repaired(finding, done, true);
             }
-            Ok(None) => self.mended(finding, "it beats again".to_owned(), true),
+            Ok(None) => self.repaired(finding, "it beats again".to_owned(), true),
         }
         Ok(())
     }
@@ -507,12 +508,12 @@ impl Pass<'_> {
     }
 
     /// Looks at suspicions, or mends them, each by itself and in as many steps as it takes.
-    fn ask(&self, mending: bool, suspicions: &[Suspicion]) -> Result<Vec<Said>> {
-        let script = if mending { &self.queue.scripts.mend } else { &self.queue.scripts.look };
+    fn ask(&self, repairs: bool, suspicions: &[Suspicion]) -> Result<Vec<Said>> {
+        let script = if repairs { &self.queue.scripts.repair } else { &self.queue.scripts.recheck };
         let mut all = Vec::with_capacity(suspicions.len());
         while all.len() < suspicions.len() {
             let mut call = script.call();
-            call.arg(if mending { "mend" } else { "look" });
+            call.arg(if repairs { "repair" } else { "recheck" });
             call.arg(self.unregistered.len()).arg(&self.unregistered);
             for Suspicion { kind, key, id, hint } in suspicions.iter().skip(all.len()).take(FINDINGS) {
                 call.arg(kind.as_str()).arg(key).arg(&id[..]).arg(hint);
@@ -529,11 +530,11 @@ impl Pass<'_> {
     }
 }
 
-fn of_job(kind: Kind, id: &str, hint: &str) -> Suspicion {
+fn of_job(kind: FindingKind, id: &str, hint: &str) -> Suspicion {
     Suspicion { kind, key: String::new(), id: id.as_bytes().to_vec(), hint: hint.to_owned() }
 }
 
-fn of_key(kind: Kind, key: &str, hint: &str) -> Suspicion {
+fn of_key(kind: FindingKind, key: &str, hint: &str) -> Suspicion {
     Suspicion { kind, key: key.to_owned(), id: Vec::new(), hint: hint.to_owned() }
 }
 

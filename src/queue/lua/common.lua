@@ -151,7 +151,7 @@ local function put(groups, word, id)
   if ids then ids[#ids + 1] = id else groups[word] = {id} end
 end
 
--- Remembers an id that stood in a list and has no job behind it; not the gap that a repair has left (judge.lua).
+-- Remembers an id that stood in a list and has no job behind it; not the gap that a repair has left (audit_common.lua).
 local function note_lost(id, at)
   if id == '0' then return end
   call('ZADD', LOST, at, id)

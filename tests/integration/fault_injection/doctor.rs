@@ -48,11 +48,11 @@ pub const STEPS: &[Step] = &[
     looks("audit_record", STRANDED),
     looks("audit_list", STRANDED),
     looks("audit_set", STRANDED),
-    looks("look", STRANDED),
+    looks("recheck", STRANDED),
     looks("zcard", MENDED),
     looks("zrevrange", MENDED),
     Step {
-        command: "mend",
+        command: "repair",
         of: "the doctor puts back a stranded job",
         before: STRANDED,
         after: MENDED,
@@ -60,7 +60,7 @@ pub const STEPS: &[Step] = &[
         play: |stage| is_cut_off(stage, |call| call.words.iter().any(|word| word == b"stranded")),
     },
     Step {
-        command: "mend",
+        command: "repair",
         of: "the doctor sets a record aside that cannot be read",
         before: "0 set aside",
         after: "1 set aside",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 
-use threadq::internals::queue::{Policy, Queue, Settings};
+use threadq::internals::queue::{Queue, RepairPolicy, Settings};
 use threadq::job::{JobId, NewJob, Start};
 
 use super::proxy::{Call, Cut, Proxy};
@@ -14,7 +14,7 @@ use crate::common::http::Reply;
 use crate::common::*;
 
 /// A server that stood still for so long is a finding of the audit: at a cut everything stands still.
-const POLICY: Policy = Policy { lease_timeout: Duration::from_secs(600), max_crashes: 3 };
+const POLICY: RepairPolicy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: 3 };
 
 /// The database, so that connections have to turn to it.
 const DATABASE: u8 = 3;

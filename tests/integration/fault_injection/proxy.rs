@@ -292,7 +292,7 @@ fn script_name(loaded: &[u8]) -> String {
     let (_, file) = known.expect("a script of the queue: the tests were built with it");
     match file.file_stem().unwrap().to_str().unwrap() {
         // The same script, which may not write.
-        "mend" if loaded.starts_with(b"#!lua flags=no-writes") => "look".to_owned(),
+        "repair" if loaded.starts_with(b"#!lua flags=no-writes") => "recheck".to_owned(),
         name => name.to_owned(),
     }
 }

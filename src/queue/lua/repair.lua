@@ -1,11 +1,11 @@
 -- The second look at what seemed wrong, and its repair: each finding by itself, judged anew before anything is written.
--- ARGV: look|mend, a number of lists, these in-progress lists (of servers that are not in the registry),
+-- ARGV: recheck|repair, a number of lists, these in-progress lists (of servers that are not in the registry),
 --       then per finding: kind, key, id, hint
 --       hint: list entries: distance from the right end; stranded: starts as it was, or ''; wrong_type: the right type;
 --       unreadable: the record's fingerprint; doubled: lines of key and distance, by turns
--- Returns: for as many of the findings as one step may take, at least one: {'gone'} | {'there', note} | {'mended', note} | {'left', why}
+-- Returns: for as many of the findings as one step may take, at least one: {'gone'} | {'there', note} | {'repaired', note} | {'left', why}
 -- Protects from: a repair of what a server has changed since it was seen.
-local mending, at_now = ARGV[1] == 'mend', digits(now_ms())
+local repairs, at_now = ARGV[1] == 'repair', digits(now_ms())
 local unregistered = {}
 for i = 1, tonumber(ARGV[2]) do unregistered[i] = ARGV[2 + i] end
 
@@ -49,9 +49,9 @@ local function set_aside(key)
   return rest(to, PREFIX)
 end
 
-local look = {}
+local check = {}
 
-function look.stranded(_, id, starts)
+function check.stranded(_, id, starts)
   local job = read(id, 'status', 'queue', 'server', 'starts', 'scheduled_at')
   local status, queue = job[1], job[2] or 'default'
   if status == 'queued' then
@@ -76,7 +76,7 @@ function look.stranded(_, id, starts)
   end
 end
 
-function look.unlisted(_, id)
+function check.unlisted(_, id)
   if not job_faults(id).unlisted then return end
   return '', function()
     local job = read(id, 'status', 'finished_at')
@@ -85,7 +85,7 @@ function look.unlisted(_, id)
   end
 end
 
-function look.index_missing(_, id)
+function check.index_missing(_, id)
   if not job_faults(id).index_missing then return end
   return '', function()
     local job = read(id, 'status', 'type')
@@ -94,7 +94,7 @@ function look.index_missing(_, id)
   end
 end
 
-function look.unique_missing(_, id)
+function check.unique_missing(_, id)
   if not job_faults(id).unique_missing then return end
   return '', function()
     local unique = read(id, 'unique_key')[1]
@@ -104,7 +104,7 @@ function look.unique_missing(_, id)
   end
 end
 
-function look.unique_stale(key)
+function check.unique_stale(key)
   local holder = try('GET', key)
   if not holder or holds(holder, rest(key, UNIQUE)) then return end
   return holder, function()
@@ -113,7 +113,7 @@ function look.unique_stale(key)
   end
 end
 
-function look.entry(kind, key, id, hint)
+function check.entry(kind, key, id, hint)
   local at
   if is_list(key) then
     at = places(key, id, hint)[1]
@@ -139,7 +139,7 @@ function look.entry(kind, key, id, hint)
   end
 end
 
-function look.doubled(_, id, hint)
+function check.doubled(_, id, hint)
   local job = read(id, 'status', 'server', 'queue')
   local found, known = {}, {}
   for key, distance in string.gmatch(hint, '([^\n]+)\n(%d+)') do
@@ -166,13 +166,13 @@ function look.doubled(_, id, hint)
   end
 end
 
-function look.wrong_type(key, _, right)
+function check.wrong_type(key, _, right)
   local kind = call('TYPE', key).ok
   if kind == 'none' or kind == right then return end
   return kind, function() return 'renamed to ' .. set_aside(key) end
 end
 
-function look.unreadable(_, id, print)
+function check.unreadable(_, id, print)
   if call('EXISTS', JOB .. id) == 0 or fingerprint(id) ~= print then return end
   return '', function()
     local job = read(id, 'status', 'type', 'unique_key')
@@ -187,7 +187,7 @@ end
 
 -- The list itself is taken over by reclaim.lua, whose beat this gives; it needs the server to be in the registry. A beat
 -- of 0 stands still, so that any server finishes this should the doctor end here.
-function look.abandoned(key)
+function check.abandoned(key)
   local server = rest(key, IN_PROGRESS) or rest(key, CANCELS)
   local beat = try('HGET', SERVERS, server)
   if (beat and string.sub(beat, 1, 1) ~= 'D') or call('EXISTS', key) == 0 then return end
@@ -205,19 +205,19 @@ local answers = {}
 for i = 3 + #unregistered, #ARGV, 4 do
   if spent > 2 * SHORT and #answers > 0 then break end
   local kind, key, id, hint = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local note, mend
-  if look[kind] then note, mend = look[kind](key, id, hint) else note, mend = look.entry(kind, key, id, hint) end
-  if not mend then
+  local note, repair
+  if check[kind] then note, repair = check[kind](key, id, hint) else note, repair = check.entry(kind, key, id, hint) end
+  if not repair then
     answers[#answers + 1] = {'gone'}
-  elseif not mending then
+  elseif not repairs then
     answers[#answers + 1] = {'there', note}
   else
     -- Where a key of the wrong type stands in the way, it is set aside first; the next round mends the rest.
-    local went, done, why = pcall(mend)
+    local went, done, why = pcall(repair)
     if not went then
       answers[#answers + 1] = {'left', type(done) == 'table' and done.err or tostring(done)}
     elseif done then
-      answers[#answers + 1] = {'mended', done}
+      answers[#answers + 1] = {'repaired', done}
     else
       answers[#answers + 1] = {'left', why}
     end
