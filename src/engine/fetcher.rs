@@ -218,8 +218,13 @@ impl Fetchers {
         }
         let server = self.membership.current();
         let shares = turn.split(capacity.jobs);
-        let taken =
-            self.queue.start_jobs(&server, &shares, capacity.quarantine, self.max_crashes, fetched.as_ref())?;
+        let taken = self.queue.start_jobs(
+            &server,
+            &shares,
+            capacity.quarantine,
+            self.max_crashes,
+            fetched.as_ref(),
+        )?;
         *fetched = None;
         let Ok(taken) = taken else { return Ok(Took::Refused) };
         let number = taken.jobs.len() + taken.broken.len();

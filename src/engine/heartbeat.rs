@@ -113,7 +113,8 @@ impl Heartbeat {
         loop {
             self.last_beat.beat();
             let server = membership.current();
-            match self.queue.heartbeat(&server, self.in_flight.busy(), self.in_flight.workers(), &self.queues) {
+            match self.queue.heartbeat(&server, self.in_flight.busy(), self.in_flight.workers(), &self.queues)
+            {
                 Ok(Ok(beat)) => {
                     log_once.recovered();
                     membership.was_accepted();

@@ -120,7 +120,7 @@ impl Registrar {
         let refused = self.membership.current();
         if self.is_used {
             // The answer to its registration was lost.
-            if queue.is_entered(&refused)? {
+            if queue.is_registered(&refused)? {
                 return Ok(());
             }
             let id = ServerId::generate();

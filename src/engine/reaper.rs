@@ -15,7 +15,7 @@ use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::shutdown::Shutdown;
 use crate::logging::job_fields::{JobFields, log_job};
-use crate::queue::{BLOCK, Charged, Queue, Reclaimed, ServerId};
+use crate::queue::{BLOCK, CrashedJob, Queue, Reclaimed, ServerId};
 
 /// How long an entry must stand unknown in this server's list before it counts as lost. Longer than a fetcher's answer
 /// can be under way, which is its block time and 3 s.
@@ -84,14 +84,14 @@ impl Reaper {
 
     /// Tells the log and the metrics what became of the jobs of a server that died.
     fn note_crash(&self, server: &str, taken: &Reclaimed) {
-        let failed = taken.charged.iter().filter(|job| job.has_failed).count();
+        let failed = taken.crashed.iter().filter(|job| job.has_failed).count();
         log::warn!(
             server = server;
             "server={server}: dead; {} of its jobs taken over, {} charged with the crash, {failed} failed for it",
             taken.moved,
-            taken.charged.len()
+            taken.crashed.len()
         );
-        for Charged { id, job_type, attempt, crashes, has_failed } in &taken.charged {
+        for CrashedJob { id, job_type, attempt, crashes, has_failed } in &taken.crashed {
             let about = JobFields::job(*id).of(job_type, *attempt).on(server);
             if *has_failed {
                 log_job!(

@@ -168,7 +168,7 @@ impl Workers {
 
     /// Records the failure and keeps the job for its next attempt; `None` where Redis could not be asked.
     fn start_again(&self, lease: &mut Lease, job: &Job, error: &str, delay: Duration) -> Option<Settled> {
-        let settled = self.queue.start_again(&self.membership.current(), lease, error, delay).ok()?;
+        let settled = self.queue.retry_inline(&self.membership.current(), lease, error, delay).ok()?;
         let about = JobFields::attempt(job);
         match settled {
             Settled::Now(Status::Processing) => {

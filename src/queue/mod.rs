@@ -104,9 +104,6 @@ pub struct Idempotency {
     pub fingerprint: String,
 }
 
-/// Jobs that are stored together, all or none, and what makes it safe to repeat that.
-pub type Submission<'a> = (&'a [NewJob], Option<&'a Idempotency>);
-
 /// A submission that was accepted. Its ids are `first`, `first + 1`, and so on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Submitted {
@@ -284,12 +281,12 @@ pub struct Reclaimed {
     /// Jobs that went back to their queue or ended.
     pub moved: usize,
     /// Of these, charged with the crash.
-    pub charged: Vec<Charged>,
+    pub crashed: Vec<CrashedJob>,
 }
 
 /// A job that was held to be the reason why its server died.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Charged {
+pub struct CrashedJob {
     /// The job.
     pub id: JobId,
     /// Its type.
@@ -376,7 +373,7 @@ impl Queue {
     /// [`Error::Full`] where Redis is full; [`Error::Unavailable`] leaves open which were stored.
     pub fn submit_all(
         &self,
-        submissions: &[Submission],
+        submissions: &[(&[NewJob], Option<&Idempotency>)],
         max_queue_length: u64,
     ) -> Result<Vec<std::result::Result<Submitted, Refused>>> {
         let mut call = self.scripts.enqueue.call();
@@ -485,7 +482,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Unavailable`] leaves open whether it was done.
-    pub fn start_again(
+    pub fn retry_inline(
         &self,
         server: &ServerId,
         lease: &mut Lease,
@@ -494,7 +491,7 @@ impl Queue {
     ) -> Result<Settled> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
-        call.arg("again").arg(record::error_text(error)).arg(delay.as_millis() as u64);
+        call.arg("retry_inline").arg(record::error_text(error)).arg(delay.as_millis() as u64);
         // Unlike the others: what was done is refused the second time, since the lease has a new token by then.
         let Atomic { script, access, .. } = &self.scripts.settle;
         let answer = self.link.run_script(*access, Repeat::Never, script, &call);
@@ -536,7 +533,7 @@ impl Queue {
     }
 
     /// Whether a server is entered and was not declared dead.
-    pub fn is_entered(&self, server: &ServerId) -> Result<bool> {
+    pub fn is_registered(&self, server: &ServerId) -> Result<bool> {
         let mut command = redis::cmd("HGET");
         command.arg(format!("{}{}", self.prefix, keys::SERVERS)).arg(server.as_str());
         let beat: Option<String> = self.link.query(&command)?;
@@ -597,7 +594,7 @@ impl Queue {
                 return Ok(None);
             };
             total.moved += step.done.moved;
-            total.charged.extend(step.done.charged);
+            total.crashed.extend(step.done.crashed);
             if step.left == 0 || ends() {
                 return Ok(Some(total));
             }

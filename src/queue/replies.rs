@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
-    Broken, Cancelled, Changed, Charged, Fenced, HeartbeatReply, Lease, Reclaimed, Refused, ServerId,
+    Broken, Cancelled, Changed, CrashedJob, Fenced, HeartbeatReply, Lease, Reclaimed, Refused, ServerId,
     Settled, StartedJobs, Submitted, first,
 };
 
@@ -147,20 +147,20 @@ pub(super) struct Step {
 
 /// One step of taking over a server; `None` where it lives.
 pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>> {
-    let Ok([_, moved, left, charged, beat]) = <[Value; 5]>::try_from(array(answer)?) else {
+    let Ok([_, moved, left, crashed, beat]) = <[Value; 5]>::try_from(array(answer)?) else {
         return Ok(None);
     };
     // A stranger's entry must not hide what became of the others.
-    let charged = array(charged)?.into_iter().filter_map(|job| self::charged(job).ok()).collect();
-    let done = Reclaimed { moved: count(&moved)?, charged };
+    let crashed = array(crashed)?.into_iter().filter_map(|job| crashed_job(job).ok()).collect();
+    let done = Reclaimed { moved: count(&moved)?, crashed };
     Ok(Some(Step { done, left: count(&left)?, beat: text(&beat)? }))
 }
 
 /// Numbers of a damaged record are told as 0: the job is taken over all the same.
-fn charged(answer: Value) -> Result<Charged> {
+fn crashed_job(answer: Value) -> Result<CrashedJob> {
     let [id, job_type, attempt, crashes, has_failed] =
         <[Value; 5]>::try_from(array(answer)?).map_err(|answer| unexpected(&Value::Array(answer)))?;
-    Ok(Charged {
+    Ok(CrashedJob {
         id: self::id(&id)?,
         job_type: text(&job_type)?,
         attempt: count(&attempt).unwrap_or(0),

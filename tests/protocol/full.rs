@@ -29,7 +29,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     let mut leases = place.take(&a, 7).into_iter().map(|(lease, _)| lease);
     let mut again = leases.next().unwrap();
     assert_eq!(
-        place.queue.start_again(&a, &mut again, "no", Duration::ZERO).unwrap(),
+        place.queue.retry_inline(&a, &mut again, "no", Duration::ZERO).unwrap(),
         Settled::Now(Status::Processing)
     );
     assert_eq!(place.settle(&a, &completed(again)), Settled::Now(Status::Completed));
@@ -44,7 +44,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert_eq!(place.cancel(submitted[8]), Cancelled::Done);
     assert_eq!(place.queue.retry(&[submitted[8]], None).unwrap(), [Changed::Done]);
     assert_eq!(place.queue.promote().unwrap().0, 1);
-    assert_eq!(place.dies(&a).charged.len(), 1);
+    assert_eq!(place.dies(&a).crashed.len(), 1);
     assert_eq!(place.queue.leave(&b).unwrap().unwrap().moved, 1);
     place.queue.set_paused("default", true).unwrap();
     assert!(place.take(&c, 9).is_empty());

@@ -257,8 +257,8 @@ const GUARDS: &[Guard] = guards! {
     "settle": "a settled stop is forgotten", "if cancelled and to ~= 'processing' then" => "if false then";
     "settle": "a released job is nobody's", "    call('HDEL', JOB .. id, 'server')" => "";
     "settle": "a released job waits from now on", "'status', to, 'ready_at', at)" => "'status', to)";
-    "settle": "errors are kept", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if false then";
-    "settle": "a release is no error", "if what == 'retry' or what == 'again' or what == 'fail' then" => "if true then";
+    "settle": "errors are kept", "if what == 'retry' or what == 'retry_inline' or what == 'fail' then" => "if false then";
+    "settle": "a release is no error", "if what == 'retry' or what == 'retry_inline' or what == 'fail' then" => "if true then";
     "settle": "a release goes back", "elseif what == 'release' then" => "elseif false then";
     "settle": "a retry is parked", "elseif what == 'retry' or is_paused(id) then" => "elseif is_paused(id) then";
     "settle": "a paused queue holds a short backoff", " or is_paused(id) then" => " then";

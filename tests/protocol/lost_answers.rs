@@ -159,7 +159,7 @@ fn a_lost_start_again_leaves_nobody_with_the_attempt() {
     let a = place.server();
     let id = place.submit();
     let mut lease = place.take_one(&a);
-    broken(&place, "settle", Loses::Answer, |queue| queue.start_again(&a, &mut lease, "no", Duration::ZERO));
+    broken(&place, "settle", Loses::Answer, |queue| queue.retry_inline(&a, &mut lease, "no", Duration::ZERO));
     // The worker cannot know: it sends the failure by the committer. The next attempt has begun in Redis.
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Stale);
     let job = place.job(id);
@@ -178,7 +178,9 @@ fn a_start_again_that_never_arrived_is_settled_by_the_committer() {
     let a = place.server();
     let id = place.submit();
     let mut lease = place.take_one(&a);
-    broken(&place, "settle", Loses::Request, |queue| queue.start_again(&a, &mut lease, "no", Duration::ZERO));
+    broken(&place, "settle", Loses::Request, |queue| {
+        queue.retry_inline(&a, &mut lease, "no", Duration::ZERO)
+    });
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Retrying));
     assert_eq!(place.job(id).attempts, 1);
     assert_sound(&place);
@@ -193,7 +195,7 @@ fn a_lost_take_over_is_not_carried_out_twice() {
     let observed = place.beat_value(&a).unwrap();
     broken(&place, "reclaim", Loses::Answer, |queue| queue.reclaim(a.as_str(), &observed, MAX_CRASHES));
     assert_eq!(place.queue.reclaim(a.as_str(), &observed, MAX_CRASHES).unwrap(), None);
-    assert_eq!(place.dies(&a).charged.len(), 0);
+    assert_eq!(place.dies(&a).crashed.len(), 0);
     assert_eq!((place.job(id).crashes, place.status(id)), (1, Status::Queued));
     assert_sound(&place);
 }

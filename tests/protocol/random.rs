@@ -200,7 +200,7 @@ impl World {
     fn start_again(&mut self, who: usize) {
         let Some(mut lease) = self.workers[who].leases.pop() else { return };
         let settled =
-            self.place.queue.start_again(&self.workers[who].id, &mut lease, "no", Duration::ZERO).unwrap();
+            self.place.queue.retry_inline(&self.workers[who].id, &mut lease, "no", Duration::ZERO).unwrap();
         match settled {
             Settled::Now(Status::Processing) if self.random.bool() => self.workers[who].leases.push(lease),
             Settled::Now(status) if status.is_final() => self.end(lease.id()),

@@ -206,7 +206,7 @@ fn only_the_last_ten_errors_are_kept() {
     let id = place.submit_with(|job| job.max_attempts = 100);
     let mut lease = place.take_one(&a);
     for n in 1..=13 {
-        place.queue.start_again(&a, &mut lease, &format!("line\nbreak {n}"), Duration::ZERO).unwrap();
+        place.queue.retry_inline(&a, &mut lease, &format!("line\nbreak {n}"), Duration::ZERO).unwrap();
     }
     let errors = place.job(id).errors;
     let attempts: Vec<u32> = errors.iter().map(|error| error.attempt).collect();
@@ -221,7 +221,7 @@ fn an_attempt_that_starts_again_has_a_new_token_and_stays_where_it_is() {
     let id = place.submit();
     let mut lease = place.take_one(&a);
     assert_eq!(
-        place.queue.start_again(&a, &mut lease, "no", Duration::ZERO).unwrap(),
+        place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap(),
         Settled::Now(Status::Processing)
     );
     let job = place.job(id);
@@ -240,7 +240,7 @@ fn the_last_attempt_does_not_start_again() {
     let id = place.submit_with(|job| job.max_attempts = 1);
     let mut lease = place.take_one(&a);
     assert_eq!(
-        place.queue.start_again(&a, &mut lease, "no", Duration::ZERO).unwrap(),
+        place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap(),
         Settled::Now(Status::Failed)
     );
     assert_eq!(place.handles(id), ["dlq_queue"]);
@@ -254,9 +254,9 @@ fn a_late_attempt_does_not_start_again() {
     let id = place.submit();
     let mut late = place.take_one(&a);
     place.dies(&a);
-    assert_eq!(place.queue.start_again(&a, &mut late, "no", Duration::ZERO).unwrap(), Settled::Stale);
+    assert_eq!(place.queue.retry_inline(&a, &mut late, "no", Duration::ZERO).unwrap(), Settled::Stale);
     let _lease = place.take_one(&b);
-    assert_eq!(place.queue.start_again(&a, &mut late, "no", Duration::ZERO).unwrap(), Settled::Stale);
+    assert_eq!(place.queue.retry_inline(&a, &mut late, "no", Duration::ZERO).unwrap(), Settled::Stale);
     assert_eq!(place.job(id).attempts, 0);
     assert_sound(&place);
 }
@@ -278,7 +278,7 @@ fn a_job_that_was_asked_to_stop_is_cancelled_however_it_fails() {
     let mut lease = place.take_one(&a);
     place.cancel(id);
     assert_eq!(
-        place.queue.start_again(&a, &mut lease, "no", Duration::ZERO).unwrap(),
+        place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap(),
         Settled::Now(Status::Cancelled)
     );
     assert_sound(&place);
@@ -330,7 +330,7 @@ fn a_paused_queue_holds_what_would_start_again() {
             let _: i64 = place.redis("HDEL", &format!("job:{id}"), &["queue"]);
         }
         place.queue.set_paused("other", true).unwrap();
-        let again = |lease: &mut _| place.queue.start_again(&a, lease, "no", delay).unwrap();
+        let again = |lease: &mut _| place.queue.retry_inline(&a, lease, "no", delay).unwrap();
         assert_eq!(again(&mut lease), Settled::Now(Status::Processing), "another queue is paused");
         assert!(!place.queue.is_paused("default").unwrap());
         place.queue.set_paused("default", true).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Idempotency, Refused, Submission};
+use threadq::internals::queue::{Idempotency, Refused};
 use threadq::job::{JobId, NewJob, Start, Status};
 
 use serde_json::value::RawValue;
@@ -116,7 +116,7 @@ fn submissions_that_go_together_are_as_one_after_the_other() {
     let (two, one) = ([job("a"), job("b")], [job("b")]);
     let delayed = [NewJob { start: Start::AfterMs(3_600_000), ..job("b") }];
     let (key, other) = (request("k", "f"), request("k", "g"));
-    let group: [Submission; 8] = [
+    let group: [(&[NewJob], Option<&Idempotency>); 8] = [
         (&two, Some(&key)),
         (&keyed, None),
         // Each meets what an earlier one has stored or kept.

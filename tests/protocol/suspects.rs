@@ -1,6 +1,6 @@
 //! Jobs with crashes on their record: they run side by side like all others, and on their last chance alone.
 
-use threadq::internals::queue::{Charged, Quarantine, ServerId, Settled, Share};
+use threadq::internals::queue::{CrashedJob, Quarantine, ServerId, Settled, Share};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -22,7 +22,7 @@ fn jobs_of_a_dead_server_run_again_side_by_side_before_those_that_wait() {
     for crashes in 1..MAX_CRASHES {
         let server = place.server();
         assert_eq!(ids(&place.take(&server, 4)), submitted[..4]);
-        assert_eq!(place.dies(&server).charged.len(), 4);
+        assert_eq!(place.dies(&server).crashed.len(), 4);
         assert!(submitted[..4].iter().all(|id| place.job(*id).crashes == crashes));
         assert_eq!(place.list("work_queue:default").len(), 6, "all in their own queue");
         assert_sound(&place);
@@ -56,7 +56,7 @@ fn where_one_crash_is_allowed_no_job_runs_alone() {
     let taken = place.queue.start_jobs(&a, &shares(8), Quarantine::Start, 1, None).unwrap().unwrap();
     assert_eq!(ids(&taken.jobs), submitted);
     let observed = place.beat_value(&a).unwrap();
-    let charged = place.queue.reclaim(a.as_str(), &observed, 1).unwrap().unwrap().charged;
+    let charged = place.queue.reclaim(a.as_str(), &observed, 1).unwrap().unwrap().crashed;
     assert_eq!(charged.iter().filter(|job| job.has_failed).count(), 3);
     assert_sound(&place);
 }
@@ -229,7 +229,7 @@ fn a_job_on_its_last_chance_is_charged_alone() {
     place.fetch(&a);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (2, 1));
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (2, 1));
     assert_eq!((place.job(suspect).crashes, place.status(suspect)), (MAX_CRASHES, Status::Failed));
     assert_eq!((place.job(waiting).crashes, place.status(waiting)), (0, Status::Queued));
     assert_sound(&place);
@@ -253,7 +253,7 @@ fn a_last_chance_that_was_not_alone_is_given_again() {
             assert_eq!(ids(&place.take(&a, 8)), [suspect]);
             other
         };
-        assert_eq!(place.dies(&a).charged.len(), 2);
+        assert_eq!(place.dies(&a).crashed.len(), 2);
         assert_eq!([suspect, other].map(|id| place.job(id).crashes), [MAX_CRASHES, 1]);
         assert_eq!([suspect, other].map(|id| place.status(id)), [Status::Queued; 2]);
         assert_sound(&place);
@@ -262,7 +262,7 @@ fn a_last_chance_that_was_not_alone_is_given_again() {
         assert_eq!(ids(&place.try_take(&b, 8, Quarantine::Skip, None).unwrap().jobs), [other]);
         let c = place.server();
         assert_eq!(ids(&place.take(&c, 8)), [suspect]);
-        assert!(place.dies(&c).charged[0].has_failed);
+        assert!(place.dies(&c).crashed[0].has_failed);
         assert_eq!(place.job(suspect).crashes, MAX_CRASHES + 1);
         place.queue.leave(&b).unwrap();
         place.cancel(other);
@@ -280,7 +280,7 @@ fn a_suspect_that_does_not_run_is_not_charged() {
     // The suspect stands in the list of the dead server, but another server runs it.
     let _lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
-    assert_eq!(place.dies(&a).charged.len(), 1);
+    assert_eq!(place.dies(&a).crashed.len(), 1);
     assert_eq!((place.job(suspect).crashes, place.job(running).crashes), (MAX_CRASHES - 1, 1));
     assert_sound(&place);
 }
@@ -300,7 +300,7 @@ fn whether_one_ran_alone_is_decided_once_however_many_steps_it_takes() {
     let a = place.server();
     let (suspect, others) = crowded(&place, &a);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (201, 201));
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (201, 201));
     assert_eq!(place.status(suspect), Status::Queued, "it did not run alone");
     let b = place.server();
     assert_eq!(ids(&place.try_take(&b, 300, Quarantine::Skip, None).unwrap().jobs), others);
@@ -319,7 +319,7 @@ fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     assert_eq!(place.list(&in_progress(&a)), [suspect.to_string()]);
     assert_sound(&place);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (1, 1));
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (1, 1));
     assert_eq!((place.job(suspect).crashes, place.status(suspect)), (MAX_CRASHES, Status::Queued));
     assert!(others.iter().all(|id| place.job(*id).crashes == 1));
     assert_sound(&place);
@@ -331,7 +331,7 @@ fn jobs_of_a_dead_server_keep_their_order_however_many_steps_it_takes() {
     let a = place.server();
     let submitted = place.submit_many(450);
     assert_eq!(place.take(&a, 430).len(), 430);
-    assert_eq!(place.dies(&a).charged.len(), 430);
+    assert_eq!(place.dies(&a).crashed.len(), 430);
     assert_eq!(ids(&place.take(&place.server(), 450)), submitted);
 }
 
@@ -342,15 +342,15 @@ fn at_max_crashes_the_job_is_buried_with_the_reason() {
     for crash in 1..MAX_CRASHES {
         let server = place.server();
         let _lease = place.take_one(&server);
-        assert!(!place.dies(&server).charged[0].has_failed);
+        assert!(!place.dies(&server).crashed[0].has_failed);
         assert_eq!((place.job(id).crashes, place.status(id)), (crash, Status::Queued));
         assert_sound(&place);
     }
     let server = place.server();
     let late = completed(place.take_one(&server));
     let charged =
-        Charged { id, job_type: "t".to_owned(), attempt: 1, crashes: MAX_CRASHES, has_failed: true };
-    assert_eq!(place.dies(&server).charged, [charged]);
+        CrashedJob { id, job_type: "t".to_owned(), attempt: 1, crashes: MAX_CRASHES, has_failed: true };
+    assert_eq!(place.dies(&server).crashed, [charged]);
     let job = place.job(id);
     assert_eq!((job.crashes, job.status, job.attempts), (3, Status::Failed, 0));
     assert!(job.last_error().unwrap().contains("died 3 times"), "{:?}", job.errors);

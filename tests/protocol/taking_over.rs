@@ -128,7 +128,7 @@ fn what_a_zombie_fetches_after_its_death_is_swept() {
     let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
     assert!(beat.servers.iter().any(|(server, beat)| server == a.as_str() && beat.starts_with('D')));
     let swept = place.dies(&a);
-    assert_eq!((swept.moved, swept.charged.len()), (1, 0));
+    assert_eq!((swept.moved, swept.crashed.len()), (1, 0));
     assert_eq!((place.job(id).crashes, place.handles(id)), (0, vec!["work_queue:default".to_owned()]));
     // Nobody is shown an empty dead server again.
     let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
@@ -181,7 +181,7 @@ fn only_what_the_dead_server_ran_itself_is_taken_over() {
     let lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (0, 0));
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (0, 0));
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&b)]));
     assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));
     assert_sound(&place);
@@ -199,7 +199,7 @@ fn a_job_that_stands_twice_in_a_dead_servers_list_is_charged_once() {
         let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
     }
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (2, 1));
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (2, 1));
     assert_eq!(place.job(id).crashes, 1);
     assert_eq!(place.handles(id), ["work_queue:default"]);
     assert_eq!(place.handles(waiting), ["work_queue:default"]);
@@ -227,7 +227,7 @@ fn a_running_job_that_was_asked_to_stop_is_cancelled_with_its_server() {
     let _lease = place.take_one(&a);
     place.cancel(id);
     let reclaimed = place.dies(&a);
-    assert_eq!((reclaimed.moved, reclaimed.charged.len()), (1, 0));
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (1, 0));
     assert_eq!((place.status(id), place.job(id).crashes), (Status::Cancelled, 0));
     assert_eq!(place.redis::<i64>("EXISTS", &format!("cancels:{a}"), &[]), 0);
     assert_sound(&place);
@@ -244,7 +244,7 @@ fn the_order_of_submission_survives_a_death_of_started_and_unstarted_jobs() {
     place.take(&b, 2);
     place.queue.leave(&b).unwrap();
     assert_sound(&place);
-    assert_eq!(place.dies(&a).charged.len(), 3);
+    assert_eq!(place.dies(&a).crashed.len(), 3);
     assert_sound(&place);
     let c = place.server();
     assert_eq!(ids(&place.take(&c, 9)), submitted, "those with a crash on their record too");
@@ -259,7 +259,7 @@ fn leaving_charges_nobody_and_fences() {
     place.take(&a, 1);
     place.fetch(&a);
     let left = place.queue.leave(&a).unwrap().unwrap();
-    assert_eq!((left.moved, left.charged.len()), (3, 0));
+    assert_eq!((left.moved, left.crashed.len()), (3, 0));
     assert!(submitted.iter().all(|id| place.job(*id).crashes == 0));
     assert_eq!(place.settle(&a, &late), Settled::Stale);
     assert_eq!(place.try_take(&a, 3, Quarantine::Start, None).unwrap_err(), Fenced);
@@ -275,7 +275,7 @@ fn a_suspect_is_not_charged_by_leaving() {
     let a = place.server();
     let id = place.submit_suspect();
     let _lease = place.take_one(&a);
-    assert_eq!(place.queue.leave(&a).unwrap().unwrap().charged.len(), 0);
+    assert_eq!(place.queue.leave(&a).unwrap().unwrap().crashed.len(), 0);
     assert_eq!((place.job(id).crashes, place.status(id)), (2, Status::Queued));
     assert_sound(&place);
 }
@@ -295,7 +295,7 @@ fn what_a_blocked_fetch_brings_after_leaving_is_swept() {
         let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
         let (_, seen) = beat.servers.iter().find(|(server, _)| server == a.as_str()).expect("it is watched");
         let swept = place.queue.reclaim(a.as_str(), seen, MAX_CRASHES).unwrap().unwrap();
-        assert_eq!((swept.moved, swept.charged.len()), (1, 0));
+        assert_eq!((swept.moved, swept.crashed.len()), (1, 0));
         assert_eq!(place.handles(id), ["work_queue:default"]);
     });
     assert_sound(&place);
@@ -308,10 +308,10 @@ fn taking_over_twice_charges_once() {
     let id = place.submit();
     let observed = place.beat_value(&a).unwrap();
     let _lease = place.take_one(&a);
-    assert_eq!(place.dies(&a).charged.len(), 1);
+    assert_eq!(place.dies(&a).crashed.len(), 1);
     assert_eq!(place.queue.reclaim(a.as_str(), &observed, MAX_CRASHES).unwrap(), None);
     let again = place.dies(&a);
-    assert_eq!((again.moved, again.charged.len()), (0, 0));
+    assert_eq!((again.moved, again.crashed.len()), (0, 0));
     assert_eq!(place.job(id).crashes, 1);
     assert_sound(&place);
 }

@@ -484,8 +484,8 @@ impl Pass<'_> {
                 let done = format!(
                     "{} jobs taken over, {} charged with a crash, {} failed for it",
                     taken.moved,
-                    taken.charged.len(),
-                    taken.charged.iter().filter(|job| job.has_failed).count()
+                    taken.crashed.len(),
+                    taken.crashed.iter().filter(|job| job.has_failed).count()
                 );
                 self.repaired(finding, done, true);
             }

@@ -1,7 +1,7 @@
 -- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | processing.
 -- ARGV: server, then per attempt: id, fencing token (starts), what, text, delay ms
---       what: complete (text: result) | retry, again, fail (text: error) | release (back to the queue, nothing charged)
---       `again` keeps the job for its next attempt, whose backoff is slept on the worker's thread; in a paused queue it is
+--       what: complete (text: result) | retry, retry_inline, fail (text: error) | release (back to the queue, nothing charged)
+--       `retry_inline` keeps the job for its next attempt, whose backoff is slept on the worker's thread; in a paused queue it is
 --       as retry
 -- Returns: per attempt a word: the new status | 'stale': the job is someone else's | 'repeated': done before
 -- Protects from: a late answer of a server that was held to be dead; the same answer sent twice after a lost reply.
@@ -23,7 +23,7 @@ local function settle(id, token, what, text, delay)
   -- Whoever cancels a job notes it in both places.
   local cancelled = has_cancels and read(id, 'cancel')[1]
   if what ~= 'release' then attempts = attempts + 1 end
-  if what == 'retry' or what == 'again' or what == 'fail' then add_error(id, attempts, at, token, text) end
+  if what == 'retry' or what == 'retry_inline' or what == 'fail' then add_error(id, attempts, at, token, text) end
   local to
   if what == 'complete' then
     to = 'completed'

@@ -201,7 +201,7 @@ fn starts_again(stage: &Stage) {
         let attempts = stage.job(newest(stage)).unwrap().attempts;
         format!("{} after {attempts} attempts", sound_place(stage))
     };
-    let id = stage.at_step_when(is_verdict(b"again"), || stage.submit("again"), look);
+    let id = stage.at_step_when(is_verdict(b"retry_inline"), || stage.submit("again"), look);
     stage.all_end(&server, &[id]);
 }
 

@@ -139,5 +139,10 @@ fn panics_beside_those_of_handlers_are_lines_too_and_last_words_name_their_job()
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     let log = objects(&lines.join("\n"));
     let about = json!({"job": id, "type": "double panic", "attempt": 1, "server": log[0]["server"]});
-    assert_told(&log, "error", about, "panicked: the second panic (tests/integration/server_faults/handlers.rs:");
+    assert_told(
+        &log,
+        "error",
+        about,
+        "panicked: the second panic (tests/integration/server_faults/handlers.rs:",
+    );
 }

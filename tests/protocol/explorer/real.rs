@@ -246,8 +246,13 @@ impl Real {
             let fetched =
                 fetched.map(|job| Claimed { entry: id(job).into_bytes(), queue: "default".to_owned() });
             let shares = shares(room.jobs);
-            let taken =
-                real.queue.start_jobs(real.name(name), &shares, room.quarantine, max_crashes, fetched.as_ref());
+            let taken = real.queue.start_jobs(
+                real.name(name),
+                &shares,
+                room.quarantine,
+                max_crashes,
+                fetched.as_ref(),
+            );
             let Ok(taken) = taken.map_err(|e| e.to_string())? else { return Ok(None) };
             let started = |(lease, taken): (Lease, QueueJob)| Started {
                 job: job(&lease.id().to_string()),
@@ -286,7 +291,7 @@ impl Real {
             let mut lease = real.lease(job, token, 0).0;
             let settled = real
                 .queue
-                .start_again(real.name(name), &mut lease, "no", Duration::ZERO)
+                .retry_inline(real.name(name), &mut lease, "no", Duration::ZERO)
                 .map_err(|e| e.to_string())?;
             Ok((settled, lease.attempt_id().start))
         })
