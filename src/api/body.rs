@@ -8,23 +8,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::handler::Handlers;
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
-use crate::job::{JobId, NewJob, Start, empty_payload, is_job_type, is_queue_name};
+use crate::job::limits::{self, TextRule};
+use crate::job::time::parse_rfc3339;
+use crate::job::{JobId, NewJob, Start, empty_payload};
 
 use crate::api::response::Reply;
 
 /// The most jobs in one batch.
 const MAX_BATCH: usize = 1_000;
-/// The most attempts of a job.
-const MAX_ATTEMPTS: u64 = 100;
-/// The longest delay: a year.
-const MAX_DELAY_MS: u64 = 31_536_000_000;
-/// The longest timeout: a day.
-const MAX_TIMEOUT_MS: u64 = 86_400_000;
 
 /// An object's members in their order, double ones and all; values stay as they were sent.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
@@ -119,9 +113,14 @@ impl<'a> Fields<'a> {
 
     /// A whole number, if it is there and in this range.
     fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Reply> {
-        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+        let wanted = limits::whole_number_in(&range);
         let number = self.get(name, &wanted, |number: &Whole| range.contains(&number.0))?;
         Ok(number.map(|number| number.0))
+    }
+
+    /// A string, if it is there and the rule accepts it.
+    fn text(&self, name: &str, rule: &TextRule) -> Result<Option<String>, Reply> {
+        self.get(name, &format!("a string of {}", rule.allowed), |text: &String| rule.accepts(text))
     }
 
     /// A field's value, if it is there and what `check` wants; `wanted` says what that is.
@@ -184,18 +183,14 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
         ["type", "payload", "queue", "delay_ms", "run_at", "max_attempts", "timeout_ms", "unique_key"];
     let fields = Fields::of(json, place, &FIELDS)?;
     let job_type = fields
-        .get("type", "a string of 1 to 100 characters without control characters", |job_type: &String| {
-            is_job_type(job_type)
-        })?
+        .text("type", &limits::JOB_TYPE)?
         .ok_or_else(|| Reply::invalid_job(format!("{}type is missing", fields.place)))?;
     let policy = handlers.policy(&job_type);
-    let queue = fields
-        .get("queue", "a string of 1 to 64 of A-Z a-z 0-9 _ . -", |name: &String| is_queue_name(name))?;
-    let attempts = fields.number("max_attempts", 1..=MAX_ATTEMPTS)?;
-    let timeout = fields.number("timeout_ms", 1..=MAX_TIMEOUT_MS)?;
-    let unique_key = fields.get("unique_key", "a string of 1 to 200 characters", |key: &String| {
-        (1..=200).contains(&key.chars().count())
-    })?;
+    let queue = fields.text("queue", &limits::QUEUE_NAME)?;
+    let (least, most) = limits::ATTEMPTS.into_inner();
+    let attempts = fields.number("max_attempts", least.into()..=most.into())?;
+    let timeout = fields.number("timeout_ms", limits::in_ms(&limits::TIMEOUT))?;
+    let unique_key = fields.text("unique_key", &limits::UNIQUE_KEY)?;
     let mut job = NewJob::new(job_type);
     job.payload = fields.raw("payload").map_or_else(empty_payload, ToOwned::to_owned);
     job.queue = queue.unwrap_or(job.queue);
@@ -207,8 +202,8 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
 }
 
 fn start(fields: &Fields) -> Result<Start, Reply> {
-    let delay = fields.number("delay_ms", 0..=MAX_DELAY_MS)?;
-    let is_time = |text: &String| OffsetDateTime::parse(text, &Rfc3339).is_ok();
+    let delay = fields.number("delay_ms", limits::in_ms(&limits::DELAY))?;
+    let is_time = |text: &String| parse_rfc3339(text).is_some();
     let run_at = fields.get("run_at", "a time as in RFC 3339, like \"2026-11-24T08:00:00Z\"", is_time)?;
     match (delay, run_at) {
         (Some(_), Some(_)) => {
@@ -216,12 +211,7 @@ fn start(fields: &Fields) -> Result<Start, Reply> {
             Err(Reply::invalid_job(format!("{place}delay_ms and {place}run_at cannot both be given")))
         }
         (Some(ms), None) => Ok(Start::AfterMs(ms)),
-        (None, Some(text)) => {
-            let time = OffsetDateTime::parse(&text, &Rfc3339)
-                .map_or(0, |time| time.unix_timestamp_nanos() / 1_000_000);
-            // What lies before 1970 is past like any other time that has passed.
-            Ok(Start::AtMs(u64::try_from(time).unwrap_or(0)))
-        }
+        (None, Some(text)) => Ok(Start::AtMs(parse_rfc3339(&text).unwrap_or(0))),
         (None, None) => Ok(Start::Now),
     }
 }
@@ -236,8 +226,7 @@ pub struct RetryDeadLetters {
 impl RetryDeadLetters {
     pub fn parse(body: &[u8]) -> Result<RetryDeadLetters, Reply> {
         let fields = Fields::of(json(body)?, String::new(), &["type", "ids", "dry_run"])?;
-        let job_type = "a string of 1 to 100 characters without control characters";
-        let job_type = fields.get("type", job_type, |job_type: &String| is_job_type(job_type))?;
+        let job_type = fields.text("type", &limits::JOB_TYPE)?;
         let ids = fields.get("ids", "an array of job ids", |ids: &Vec<Whole>| {
             ids.iter().all(|id| JobId::new(id.0).is_some())
         })?;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::group_commit::NewJobs;
 use crate::handler::StopReason;
+use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::job::{Job, JobId, NewJob};
 use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
 
@@ -146,8 +147,8 @@ fn wrong_status(what: &str, why: &str) -> Reply {
 /// What the header Idempotency-Key asks for.
 fn idempotency(request: &Request) -> Result<Option<Idempotency>, Reply> {
     let Some(key) = request.header("Idempotency-Key")? else { return Ok(None) };
-    if !(1..=200).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        let sentence = "Idempotency-Key has 1 to 200 visible ASCII characters";
+    if !IDEMPOTENCY_KEY.accepts(key) {
+        let sentence = format!("Idempotency-Key must be {}", IDEMPOTENCY_KEY.allowed);
         return Err(Reply::error(400, "invalid_header", sentence));
     }
     let mut hash = Sha256::new();

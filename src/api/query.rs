@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::job::{JobId, Status, is_job_type};
+use crate::job::limits::{JOB_TYPE, whole_number_in};
+use crate::job::{JobId, Status};
 
 use crate::api::response::Reply;
 
@@ -41,7 +42,7 @@ impl<'a> Query<'a> {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
         match text.parse() {
             Ok(number) if digits && (least..=most).contains(&number) => Ok(number),
-            _ => Err(Reply::invalid_query(format!("{name} is a whole number from {least} to {most}"))),
+            _ => Err(Reply::invalid_query(format!("{name} must be {}", whole_number_in(&(least..=most))))),
         }
     }
 
@@ -66,8 +67,8 @@ impl<'a> Query<'a> {
 
     pub fn job_type(&self) -> Result<Option<String>, Reply> {
         match self.get("type") {
-            Some(job_type) if !is_job_type(job_type) => {
-                Err(Reply::invalid_query("type has 1 to 100 characters, none of them a control character"))
+            Some(job_type) if !JOB_TYPE.accepts(job_type) => {
+                Err(Reply::invalid_query(format!("type must have {}", JOB_TYPE.allowed)))
             }
             job_type => Ok(job_type.map(str::to_owned)),
         }

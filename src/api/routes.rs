@@ -1,6 +1,7 @@
 //! Which request goes where: a pure function of method and path.
 
-use crate::job::{JobId, is_queue_name};
+use crate::job::JobId;
+use crate::job::limits::QUEUE_NAME;
 
 use super::ui::File;
 use crate::api::response::Reply;
@@ -103,10 +104,11 @@ impl Shape {
                 .map_err(|error: crate::job::InvalidId| Reply::error(400, "invalid_id", error.to_string()))
         };
         let queue = || {
-            let sentence = "a queue's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -";
-            is_queue_name(parameter)
+            let sentence = || format!("a queue's name must be {}", QUEUE_NAME.allowed);
+            QUEUE_NAME
+                .accepts(parameter)
                 .then(|| parameter.to_owned())
-                .ok_or_else(|| Reply::error(400, "invalid_queue", sentence))
+                .ok_or_else(|| Reply::error(400, "invalid_queue", sentence()))
         };
         Ok(match self.pattern {
             "/jobs" => Route::Jobs,

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::config::{help_settings, setting_flags};
+use crate::job::limits::{self, TextRule};
 
 /// One command of the program.
 pub(super) struct Command {
@@ -235,25 +236,25 @@ where
         text.parse()
             .ok()
             .filter(|number| range.contains(number))
-            .ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+            .ok_or_else(|| format!("must be {}", limits::whole_number_in(&range)))
     }
 }
 
 /// A reader for [`Args::read`]: a job's type.
-pub(super) fn job_type(text: &str) -> Result<String, &'static str> {
-    if crate::job::is_job_type(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("a type must have 1 to 100 characters, none of them a control character")
-    }
+pub(super) fn job_type(text: &str) -> Result<String, String> {
+    valid_text(text, &limits::JOB_TYPE, "a type must have")
 }
 
 /// A reader for [`Args::read`]: a queue's name.
-pub(super) fn queue_name(text: &str) -> Result<String, &'static str> {
-    if crate::job::is_queue_name(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("a queue's name must be 1 to 64 of A-Z a-z 0-9 _ . -")
+pub(super) fn queue_name(text: &str) -> Result<String, String> {
+    valid_text(text, &limits::QUEUE_NAME, "a queue's name must be")
+}
+
+/// A text that this rule accepts. `subject` begins the sentence of the error.
+pub(super) fn valid_text(text: &str, rule: &TextRule, subject: &str) -> Result<String, String> {
+    match rule.accepts(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{subject} {}", rule.allowed)),
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) use self::retry::with_retries;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{DEFAULT_SERVER, Response, Transport, Unserved};
 use crate::job::JobId;
+use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::net::authorities::{self, Authorities};
 use crate::net::http_url::shown;
 
@@ -265,17 +266,9 @@ pub(crate) fn poll_job(transport: &Transport, id: JobId, wait: Duration) -> Resu
     }
 }
 
-/// The rule for an Idempotency-Key, as the clause of an error.
-pub(crate) const IDEMPOTENCY_KEY_RULE: &str = "must be 1 to 200 visible ASCII characters";
-
-/// Whether this is a valid Idempotency-Key.
-pub(crate) fn is_idempotency_key(text: &str) -> bool {
-    (1..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 fn check_idempotency_key(key: &str) -> Result<(), Error> {
-    let invalid = || Error::Invalid(Cause::new(format!("the Idempotency-Key {IDEMPOTENCY_KEY_RULE}")));
-    is_idempotency_key(key).then_some(()).ok_or_else(invalid)
+    let sentence = format!("the Idempotency-Key must be {}", IDEMPOTENCY_KEY.allowed);
+    IDEMPOTENCY_KEY.accepts(key).then_some(()).ok_or_else(|| Error::Invalid(Cause::new(sentence)))
 }
 
 /// A new Idempotency-Key with 128 random bits.
@@ -293,7 +286,7 @@ mod tests {
     fn new_idempotency_keys_differ_and_are_valid() {
         let keys: std::collections::HashSet<String> = (0..1000).map(|_| new_idempotency_key()).collect();
         assert_eq!(keys.len(), 1000);
-        assert!(keys.iter().all(|key| is_idempotency_key(key) && key.len() == 40));
+        assert!(keys.iter().all(|key| IDEMPOTENCY_KEY.accepts(key) && key.len() == 40));
     }
 
     #[test]

@@ -7,18 +7,15 @@ use toml::{Table, Value};
 
 use super::settings::{self, SETTINGS};
 use super::sources::Given;
-use super::values::{self, Invalid, duration_text};
+use super::values::{self, Invalid};
 use super::{ConfigError, HandlerEntry, Run};
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
-use crate::job;
 use crate::job::backoff::Backoff;
+use crate::job::duration::to_text;
+use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, TIMEOUT};
 
 const MAX_FILE: u64 = 1 << 20;
-/// As for the `timeout_ms` of a job.
-const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// As for the delay of a job.
-const MAX_BACKOFF: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Below this not even the loader of a program has room.
 const MIN_MEMORY: u64 = 1 << 20;
@@ -100,9 +97,8 @@ fn handlers(value: Value, origin: &str) -> Result<Vec<HandlerEntry>, ConfigError
 
 fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry, ConfigError> {
     let mut entry = Section::new(format!("handlers.{job_type:?}"), value, origin)?;
-    if !job::is_job_type(&job_type) {
-        let allowed = "a job type of 1 to 100 characters, none of them a control character";
-        return Err(entry.error("has no valid name", allowed));
+    if !JOB_TYPE.accepts(&job_type) {
+        return Err(entry.error("has no valid name", &format!("a job type of {}", JOB_TYPE.allowed)));
     }
     let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
     let policy = policy(&mut entry)?;
@@ -140,9 +136,8 @@ fn http(value: &Value) -> Result<String, Invalid> {
 /// What the entry doesn't say is as in the default policy.
 fn policy(entry: &mut Section) -> Result<Policy, ConfigError> {
     let default = Policy::default();
-    let timeout =
-        entry.take_text("timeout", |text| values::duration(text, Duration::from_millis(1)..=MAX_TIMEOUT))?;
-    let max_attempts = entry.take_text("max_attempts", |text| values::number(text, 1..=100))?;
+    let timeout = entry.take_text("timeout", |text| values::duration(text, TIMEOUT))?;
+    let max_attempts = entry.take_text("max_attempts", |text| values::number(text, ATTEMPTS))?;
     let backoff = match entry.table.remove("backoff") {
         Some(value) => backoff(Section::new(format!("{}.backoff", entry.name), value, entry.origin)?)?,
         None => default.backoff,
@@ -155,13 +150,13 @@ fn policy(entry: &mut Section) -> Result<Policy, ConfigError> {
 }
 
 fn backoff(mut section: Section) -> Result<Backoff, ConfigError> {
-    let read = |text: &str| values::duration(text, Duration::ZERO..=MAX_BACKOFF);
+    let read = |text: &str| values::duration(text, DELAY);
     let default = Backoff::default();
     let base = section.take_text("base", read)?.unwrap_or(default.base);
     let cap = section.take_text("cap", read)?.unwrap_or(default.cap);
     section.finish("base, cap")?;
     if base > cap {
-        let problem = format!("has the base {} above the cap {}", duration_text(base), duration_text(cap));
+        let problem = format!("has the base {} above the cap {}", to_text(base), to_text(cap));
         return Err(section.error(&problem, "a base up to the cap"));
     }
     Ok(Backoff { base, cap })
@@ -182,7 +177,7 @@ fn limits_of(mut section: Section) -> Result<ResourceLimits, ConfigError> {
 
 /// The kernel counts processor time for limits in seconds.
 fn whole_seconds(text: &str) -> Result<Duration, Invalid> {
-    match values::duration(text, Duration::from_secs(1)..=MAX_TIMEOUT)? {
+    match values::duration(text, Duration::from_secs(1)..=*TIMEOUT.end())? {
         time if time.subsec_nanos() == 0 => Ok(time),
         _ => Err(Invalid::new("has a part of a second", "whole seconds from 1s to 1d")),
     }

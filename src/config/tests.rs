@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
+use crate::job::duration::to_text;
 
 /// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
@@ -67,7 +68,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     let cases: [(&str, [&str; 3], Seen); 8] = [
         ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |c| c.listen.to_string()),
         ("workers", ["1", "2", "3"], |c| c.workers.to_string()),
-        ("lease-timeout", ["1s", "2s", "3s"], |c| values::duration_text(c.lease_timeout)),
+        ("lease-timeout", ["1s", "2s", "3s"], |c| to_text(c.lease_timeout)),
         ("namespace", ["a", "b", "c"], |c| c.namespace.clone()),
         ("redis-url", ["redis://a", "redis://b", "redis://c"], |c| c.redis_url.as_ref().unwrap().redacted()),
         ("data-dir", ["a", "b", "c"], |c| c.data_dir.to_str().unwrap().to_owned()),
@@ -207,7 +208,10 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
 #[test]
 fn a_refused_value_is_shown_cut_and_on_one_line() {
     let line = refused(load(&["--workers", "a\nb\u{1b}[31m"], &[]));
-    assert!(line.starts_with(r#"workers (flag --workers): "a\nb\u{1b}[31m" is no whole number;"#), "{line}");
+    assert!(
+        line.starts_with(r#"workers (flag --workers): "a\nb\u{1b}[31m" is not a whole number;"#),
+        "{line}"
+    );
     assert!(refused(load(&["--workers", &"é".repeat(10_000)], &[])).len() < 400);
 }
 
@@ -269,8 +273,8 @@ fn unknown_keys_and_values_of_a_wrong_type_are_refused() {
         ("config = 'x'", "config (file ", "it is no setting"),
         ("workers = [3]", "workers (file ", "it is a list; allowed: a string"),
         ("[workers]\nn = 3", "workers (file ", "it is a table"),
-        ("workers = 1.5", "workers (file ", "\"1.5\" is no whole number"),
-        ("workers = true", "workers (file ", "\"true\" is no whole number"),
+        ("workers = 1.5", "workers (file ", "\"1.5\" is not a whole number"),
+        ("workers = true", "workers (file ", "\"true\" is not a whole number"),
         ("lease-timeout = 15", "lease-timeout (file ", "\"15\" has no unit"),
         ("handlers = 3", "handlers (file ", "it is a number"),
     ] {

@@ -232,7 +232,7 @@ impl Fetchers {
         let mut meets_suspects = taken.must_drain || capacity.quarantine == Quarantine::Skip;
         for (lease, job) in taken.jobs {
             let job = Arc::new(job);
-            meets_suspects |= job.is_on_last_chance(self.max_crashes);
+            meets_suspects |= job.needs_quarantine(self.max_crashes);
             self.metrics
                 .waited(&job.job_type, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
             let stop = self.in_flight.insert(lease, &job, self.max_crashes);

@@ -269,7 +269,7 @@ impl InFlight {
     pub fn insert(&self, lease: Lease, job: &Arc<Job>, max_crashes: u32) -> StopSignal {
         let stop = StopSignal::default();
         let mut state = self.state();
-        if job.is_on_last_chance(max_crashes) {
+        if job.needs_quarantine(max_crashes) {
             state.suspect = Some(lease.attempt_id());
         }
         let id = lease.attempt_id();

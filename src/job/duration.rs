@@ -1,31 +1,73 @@
-//! Durations as people write them: `250ms`, `5s`, `10m`, `24h`, `90d`.
-//!
-//! For the command line client and the API's queries. The settings of the server have the same spelling and a reader of
-//! their own (`config/values.rs`), which also says which range is allowed.
+//! Durations as text: `250ms`, `5s`, `10m`, `24h`, `90d`. Settings, flags and the API's queries all use this spelling.
 
+use std::fmt;
 use std::time::Duration;
 
-/// Reads a whole number with one unit: `ms`, `s`, `m`, `h` or `d`; nothing before, between or after.
+/// The units and their milliseconds, from the largest.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Reads decimal digits and one unit: `ms`, `s`, `m`, `h` or `d`, with nothing before, between or after them.
+///
+/// A duration of more than 2^64 - 1 ms is read as that many, so that it exceeds every range.
 ///
 /// # Errors
-/// A text that is no duration; the error is a clause that says what is allowed.
-pub fn parse(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| allowed())?;
-    let duration = match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
-        "d" => number.checked_mul(24 * 60 * 60).map(Duration::from_secs),
-        _ => None,
+/// The text has another form.
+pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
+    let (number, unit) = split_unit(text).ok_or(InvalidDuration::Form)?;
+    let unit_ms = match unit {
+        "" => return Err(InvalidDuration::NoUnit),
+        _ => factor_of(unit, &UNITS).ok_or(InvalidDuration::Form)?,
     };
-    duration.ok_or_else(allowed)
+    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
 }
 
-fn allowed() -> String {
-    "must be a whole number and a unit, such as 250ms, 5s, 10m, 24h or 90d".to_owned()
+/// A duration in whole milliseconds as [`parse`] reads it, in the largest unit in which it is a whole number.
+pub(crate) fn to_text(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "0s".to_owned(),
+        ms => in_largest_unit(ms, &UNITS),
+    }
+}
+
+/// Why a text is not a duration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum InvalidDuration {
+    /// It is not a number with one of the units.
+    Form,
+    /// It is a number without a unit.
+    NoUnit,
+}
+
+impl fmt::Display for InvalidDuration {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("must be a whole number and a unit, such as 250ms, 5s, 10m, 24h or 90d")
+    }
+}
+
+impl std::error::Error for InvalidDuration {}
+
+/// The decimal digits at the start of a text as a number, and the text after them; `None` without digits.
+///
+/// A number beyond 64 bits is read as 2^64 - 1, so that it exceeds every range.
+pub(crate) fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, unit) = text.split_at(end);
+    (!digits.is_empty()).then(|| (digits.parse().unwrap_or(u64::MAX), unit))
+}
+
+/// What this unit stands for.
+pub(crate) fn factor_of(name: &str, units: &[(&str, u64)]) -> Option<u64> {
+    units.iter().find(|(unit, _)| *unit == name).map(|(_, factor)| *factor)
+}
+
+/// The number in the largest unit in which it is a whole number; without a unit if it fits none. The largest unit comes
+/// first in `units`.
+pub(crate) fn in_largest_unit(number: u128, units: &[(&str, u64)]) -> String {
+    let unit = units.iter().find(|(_, factor)| number.is_multiple_of(u128::from(*factor)));
+    unit.map_or_else(
+        || number.to_string(),
+        |(name, factor)| format!("{}{name}", number / u128::from(*factor)),
+    )
 }
 
 #[cfg(test)]
@@ -37,6 +79,7 @@ mod tests {
         let cases = [
             ("250ms", Duration::from_millis(250)),
             ("0s", Duration::ZERO),
+            ("007s", Duration::from_secs(7)),
             ("5s", Duration::from_secs(5)),
             ("10m", Duration::from_secs(600)),
             ("24h", Duration::from_secs(86_400)),
@@ -48,18 +91,31 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn any_other_text_is_refused() {
         for text in
-            ["", "5", "s", "-5s", "+5s", "1.5s", " 5s", "5 s", "5s ", "5S", "5sec", "1h30m", "٥s", "5µs"]
+            ["", "s", "-5s", "+5s", "1.5s", " 5s", "5 s", "5s ", "5S", "5sec", "1h30m", "٥s", "5µs", "1e3s"]
         {
-            assert!(parse(text).is_err(), "{text:?}");
+            assert_eq!(parse(text), Err(InvalidDuration::Form), "{text:?}");
+        }
+        for text in ["0", "5", "18446744073709551616"] {
+            assert_eq!(parse(text), Err(InvalidDuration::NoUnit), "{text:?}");
         }
     }
 
     #[test]
-    fn a_number_too_large_is_refused_and_not_wrapped() {
+    fn a_number_that_is_too_large_does_not_wrap() {
         for text in ["18446744073709551616ms", "18446744073709551615d", "18446744073709551615m"] {
-            assert!(parse(text).is_err(), "{text}");
+            assert_eq!(parse(text), Ok(Duration::from_millis(u64::MAX)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_written_duration_reads_as_itself() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..20_000 {
+            let bound = 1 << random.u32(1..39);
+            let expected = Duration::from_millis(random.u64(0..bound));
+            assert_eq!(parse(&to_text(expected)), Ok(expected));
         }
     }
 }

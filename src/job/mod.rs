@@ -1,212 +1,64 @@
-//! What a job is: plain data and the rules for its fields.
+//! What a job is: plain data, and the rules for its fields.
 //!
-//! Everything else speaks in these types. This file does no I/O, reads no clock and knows neither Redis nor HTTP.
+//! All other parts of the crate use these types. This part does no I/O and knows neither Redis nor HTTP.
 
 pub mod backoff;
-pub mod duration;
-pub mod json;
+pub(crate) mod duration;
+mod failure;
+mod id;
+pub(crate) mod json;
+pub(crate) mod limits;
+mod status;
+pub(crate) mod time;
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
-/// Attempts of a job when neither the job nor its handler says how many.
-pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
-/// How long an attempt may take when neither the job nor its handler says it.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
-/// The queue of a job that names none.
-pub const DEFAULT_QUEUE: &str = "default";
-/// The most characters of an error message that are kept.
-pub const MAX_ERROR_CHARS: usize = 1_000;
-/// The most bytes of a result that are kept; a longer one is cut and kept as a string.
-pub const MAX_RESULT_BYTES: usize = 64 * 1024;
+pub use self::failure::{Failure, Outcome};
+pub use self::id::{InvalidId, JobId};
+pub use self::limits::{
+    DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, MAX_ERROR_CHARS, MAX_RESULT_BYTES, is_job_type,
+    is_queue_name,
+};
+pub use self::status::{Status, UnknownStatus};
+use self::time::Time;
+pub use self::time::rfc3339;
 
-/// A job's id: the time of its submission in microseconds of Redis's clock, made unique. Below 2^53.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(try_from = "u64")]
-pub struct JobId(u64);
-
-impl JobId {
-    /// The largest id, so that every JSON reader keeps it exact.
-    pub(crate) const MAX: u64 = (1 << 53) - 1;
-
-    /// The id with this number; `None` for 0 and from 2^53 on.
-    pub fn new(number: u64) -> Option<JobId> {
-        (1..=JobId::MAX).contains(&number).then_some(JobId(number))
-    }
-
-    /// The id as a number.
-    pub fn get(self) -> u64 {
-        self.0
-    }
-
-    /// When the job was submitted, in milliseconds since 1970 by Redis's clock.
-    pub fn created_at_ms(self) -> u64 {
-        self.0 / 1000
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for JobId {
-    type Err = InvalidId;
-
-    /// Reads decimal digits without sign, leading zero or white space.
-    fn from_str(text: &str) -> Result<JobId, InvalidId> {
-        let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-        let number = if canonical { text.parse().ok() } else { None };
-        number.and_then(JobId::new).ok_or(InvalidId)
-    }
-}
-
-impl TryFrom<u64> for JobId {
-    type Error = InvalidId;
-
-    fn try_from(number: u64) -> Result<JobId, InvalidId> {
-        JobId::new(number).ok_or(InvalidId)
-    }
-}
-
-/// A text or number that is no [`JobId`].
-#[derive(Debug, PartialEq, Eq)]
-pub struct InvalidId;
-
-impl fmt::Display for InvalidId {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a job id is a whole number from 1 to 9007199254740991")
-    }
-}
-
-impl std::error::Error for InvalidId {}
-
-/// Where a job stands in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Waits for its time.
-    Scheduled,
-    /// In the work queue.
-    Queued,
-    /// A worker has it.
-    Processing,
-    /// Failed, waits out its backoff.
-    Retrying,
-    /// Done.
-    Completed,
-    /// In the dead letter queue.
-    Failed,
-    /// Stopped by a person.
-    Cancelled,
-}
-
-impl Status {
-    /// All statuses, in the order of a job's life.
-    pub const ALL: [Status; 7] = [
-        Status::Scheduled,
-        Status::Queued,
-        Status::Processing,
-        Status::Retrying,
-        Status::Completed,
-        Status::Failed,
-        Status::Cancelled,
-    ];
-
-    /// The word for it in the API and in Redis.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Scheduled => "scheduled",
-            Status::Queued => "queued",
-            Status::Processing => "processing",
-            Status::Retrying => "retrying",
-            Status::Completed => "completed",
-            Status::Failed => "failed",
-            Status::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether nothing more happens to the job by itself.
-    pub fn is_final(self) -> bool {
-        matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Status {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Status, UnknownStatus> {
-        Status::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
-    }
-}
-
-impl Serialize for Status {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-/// A text that is no [`Status`].
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnknownStatus;
-
-impl fmt::Display for UnknownStatus {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(
-            "a status is one of scheduled, queued, processing, retrying, completed, failed, cancelled",
-        )
-    }
-}
-
-impl std::error::Error for UnknownStatus {}
-
-/// When a new job becomes ready.
+/// When a new job becomes ready, that is, enters its queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Start {
     /// At once.
     #[default]
     Now,
-    /// So many milliseconds after Redis has stored it.
+    /// This many milliseconds after Redis has stored the job.
     AfterMs(u64),
-    /// At this time in milliseconds since 1970, by Redis's clock; at once if that has passed.
+    /// At this time in milliseconds since 1970, by Redis's clock; at once if the time has passed.
     AtMs(u64),
 }
 
-/// A job as it is submitted: checked, but without an id.
+/// A job to submit: its fields are valid, and it has no id yet.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// The job type: the name of its handler. 1 to 100 characters without control characters.
+    /// The job type, which names its handler: 1 to 100 characters, none of them a control character.
     pub job_type: String,
     /// Any JSON value.
     pub payload: Box<RawValue>,
-    /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
+    /// The name of its queue: 1 to 64 of `A-Z a-z 0-9 _ . -`.
     pub queue: String,
-    /// When it becomes ready.
+    /// When the job becomes ready, at most 365 days after its submission.
     pub start: Start,
-    /// 1 to 100.
+    /// After this many failed attempts the job goes to the dead letter queue: 1 to 100.
     pub max_attempts: u32,
     /// How long one attempt may take: 1 ms to 24 h.
     pub timeout: Duration,
-    /// At most one live job holds a key. 1 to 200 characters.
+    /// A key of 1 to 200 characters. Redis refuses the job while another live job holds the same key.
     pub unique_key: Option<String>,
 }
 
 impl NewJob {
-    /// A job of this type with the payload `{}` and every default.
+    /// A job of this type with the payload `{}` and the defaults of this module.
     pub fn new(job_type: impl Into<String>) -> NewJob {
         NewJob {
             job_type: job_type.into(),
@@ -225,96 +77,86 @@ pub fn empty_payload() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).expect("{} is JSON")
 }
 
-/// Whether this can be a queue's name: 1 to 64 of `A-Z a-z 0-9 _ . -`.
-pub fn is_queue_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-}
-
-/// Whether this can be a job's type: 1 to 100 characters, none of them a control character.
-pub fn is_job_type(name: &str) -> bool {
-    (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
-}
-
-/// A job as Redis has it.
+/// A job as it is stored in Redis.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Unique, and larger than the id of every job submitted before.
+    /// Unique, and larger than the id of every job that was submitted before.
     pub id: JobId,
-    /// The type.
+    /// The job type, which names its handler.
     pub job_type: String,
-    /// The queue that it goes through.
+    /// The name of its queue.
     pub queue: String,
-    /// Where it stands.
+    /// Where the job stands in its life.
     pub status: Status,
-    /// As it was submitted.
+    /// The payload, byte for byte as it was submitted.
     pub payload: Box<RawValue>,
-    /// Runs that ended or failed since it was submitted or sent back by a person; crashes don't count.
+    /// How many attempts have ended since the job was submitted or retried by an operator. A crash of the server does not
+    /// count.
     pub attempts: u32,
-    /// After so many failed attempts it goes to the dead letter queue.
+    /// After this many failed attempts the job goes to the dead letter queue.
     pub max_attempts: u32,
-    /// How often its server died while it ran and it was held to be the reason.
+    /// How often a server died while it ran this job, and the job was charged with the crash.
     pub crashes: u32,
-    /// How long one attempt may take.
+    /// How long one attempt may take, in milliseconds.
     pub timeout_ms: u64,
-    /// When it becomes or became ready, for a job with a delay or a backoff; ms since 1970.
+    /// When a job with a delay or a backoff becomes or became ready, in milliseconds since 1970.
     pub scheduled_at_ms: Option<u64>,
-    /// When it became ready again, for a job that a person has sent back or that ran on a server which died or stopped; ms
-    /// since 1970. See [`Job::ready_at_ms`].
+    /// When the job went back to its queue, in milliseconds since 1970: an operator retried it, or its server died or
+    /// stopped. See [`Job::ready_at_ms`].
     pub ready_again_at_ms: Option<u64>,
-    /// Start of the latest attempt; ms since 1970.
+    /// When the latest attempt started, in milliseconds since 1970.
     pub started_at_ms: Option<u64>,
-    /// When it was completed, failed or cancelled; ms since 1970.
+    /// When the job was completed, failed or cancelled, in milliseconds since 1970.
     pub finished_at_ms: Option<u64>,
     /// The last 10 errors, oldest first.
     pub errors: Vec<AttemptError>,
-    /// What the handler gave.
+    /// The result of a completed job.
     pub result: Option<Box<RawValue>>,
-    /// The key it holds, or held, against a second one like it.
+    /// The key that the job was submitted with. The job holds the key until it has ended.
     pub unique_key: Option<String>,
-    /// The server that has or had it last.
+    /// The id of the server that ran the latest attempt.
     pub server: Option<String>,
-    /// How often it was started, crashes and all: the fencing token of the latest attempt.
+    /// How often the job was started, crashes included. This is the fencing token of the latest attempt.
     pub starts: u64,
-    /// The names of fields that are missing or damaged in its record, and that have a default here; they are shown as
-    /// null. Such a job is never run.
+    /// The names of the fields that are missing or damaged in the job's record. They have a default here and are null in
+    /// JSON. Such a job is never run.
     pub unreadable: Vec<&'static str>,
-    /// What a listing has left out of this job because it is large, see [`Text`]. Empty everywhere else.
-    pub omitted: Vec<Text>,
+    /// The fields that a listing left out because they are large. Empty outside listings.
+    pub omitted: Vec<LargeField>,
 }
 
-/// A part of a job that listings leave out where it is large.
+/// A field of a job that listings leave out where it is large.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Text {
-    /// [`Job::payload`] is `null`.
+pub enum LargeField {
+    /// [`Job::payload`] was left out; it is `null`.
     Payload,
-    /// [`Job::result`] is `None`.
+    /// [`Job::result`] was left out; it is `None`.
     Result,
-    /// Only the last of [`Job::errors`] is there.
+    /// [`Job::errors`] was shortened to its last entry.
     Errors,
 }
 
-impl Text {
-    /// All of them.
-    pub const ALL: [Text; 3] = [Text::Payload, Text::Result, Text::Errors];
+impl LargeField {
+    /// All large fields.
+    pub const ALL: [LargeField; 3] = [LargeField::Payload, LargeField::Result, LargeField::Errors];
 
-    /// The word for it in the API and in Redis.
+    /// The name of the field in the API and in Redis.
     pub fn as_str(self) -> &'static str {
         match self {
-            Text::Payload => "payload",
-            Text::Result => "result",
-            Text::Errors => "errors",
+            LargeField::Payload => "payload",
+            LargeField::Result => "result",
+            LargeField::Errors => "errors",
         }
     }
 }
 
-/// One attempt at a job. A job that is started again is another attempt, on whichever server.
+/// Names one attempt at a job. Every start of the job is another attempt, on whichever server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AttemptId {
     /// The job.
     pub job: JobId,
-    /// How often it has been started, this time included.
+    /// How often the job had been started, this attempt included.
     pub start: u64,
 }
 
@@ -324,20 +166,21 @@ impl Job {
         AttemptId { job: self.id, start: self.starts }
     }
 
-    /// Whether one more crash is its last, where `max_crashes` (from 1) are allowed: such a job (a suspect) runs alone. A job
-    /// without a crash on its record is none, so with 1 no job is. start_jobs.lua and reclaim.lua decide the same.
-    pub fn is_on_last_chance(&self, max_crashes: u32) -> bool {
+    /// Whether the next crash would be the last of the `max_crashes` (from 1) that are allowed. Such a job runs alone, in
+    /// quarantine. A job without a crash never does, so with `max_crashes` 1 no job does. start_jobs.lua and reclaim.lua
+    /// decide the same.
+    pub fn needs_quarantine(&self, max_crashes: u32) -> bool {
         self.crashes > 0 && self.crashes.saturating_add(1) >= max_crashes
     }
 
-    /// When it became ready last; ms since 1970: its submission, the end of its delay or backoff, or the time when it was sent
-    /// back by a person or lost its server. Waits and ages count from here.
+    /// When the job last became ready, in milliseconds since 1970: at its submission, at the end of its delay or backoff, or
+    /// when it went back to its queue. Waiting times are measured from here.
     pub fn ready_at_ms(&self) -> u64 {
         let later = [self.scheduled_at_ms, self.ready_again_at_ms].into_iter().flatten();
         later.fold(self.id.created_at_ms(), u64::max)
     }
 
-    /// The error of the latest failure; `None` once it completed.
+    /// The error of the latest failed attempt; `None` for a completed job.
     pub fn last_error(&self) -> Option<&str> {
         match self.status {
             Status::Completed => None,
@@ -346,11 +189,9 @@ impl Job {
     }
 }
 
-/// A job as the API gives it and as http handlers get it. The JSON is for people and programs outside; what Redis
-/// keeps is not this.
+/// The JSON of the API, which `http` handlers receive too. Redis stores jobs in another form.
 impl Serialize for Job {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        /// The fields in the order in which they are shown.
         #[derive(Serialize)]
         struct Shown<'a> {
             id: JobId,
@@ -371,8 +212,8 @@ impl Serialize for Job {
             result: Option<&'a RawValue>,
             unique_key: Option<&'a str>,
             server: Option<&'a str>,
-            #[serde(skip_serializing_if = "<[Text]>::is_empty")]
-            omitted: &'a [Text],
+            #[serde(skip_serializing_if = "<[LargeField]>::is_empty")]
+            omitted: &'a [LargeField],
         }
 
         let can_read = |field| !self.unreadable.contains(&field);
@@ -425,114 +266,32 @@ impl Serialize for AttemptError {
     }
 }
 
-/// Milliseconds since 1970 that are shown as RFC 3339.
-#[derive(Clone, Copy)]
-struct Time(u64);
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&rfc3339(self.0))
-    }
-}
-
-/// A time in milliseconds since 1970 as RFC 3339 in UTC, always with three digits of a second:
-/// `2026-11-24T08:00:00.000Z`. What lies after the year 9999 is shown as its end.
-pub fn rfc3339(ms: u64) -> String {
-    const FORMAT: &[BorrowedFormatItem] =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    const END: &str = "9999-12-31T23:59:59.999Z";
-
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
-    time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_else(|| END.to_owned())
-}
-
-/// What ended an attempt without a result.
+/// Why an attempt ended without a result.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorKind {
-    /// It failed.
+    /// The attempt failed.
     #[default]
     Error,
-    /// Its server died while it ran. It is not counted as an attempt: the next one has the same number.
+    /// The server died during the attempt. The attempt is not counted: the next one has the same number.
     Crash,
 }
 
-/// Why an attempt failed.
+/// The record of an attempt that failed or crashed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptError {
-    /// Which attempt, from 1. Attempts count from 1 again after a person has sent the job back.
+    /// The number of the attempt, from 1. It starts from 1 again after an operator has retried the job.
     pub attempt: u32,
-    /// Which start of the job, from 1; no two attempts share it. `None` for an error that version 0.4 has stored. Shown where
-    /// it differs from `attempt`.
+    /// The number of the start, from 1, which no two attempts of a job share. `None` for an error that version 0.4 has
+    /// stored. In JSON only where it differs from `attempt`.
     pub start: Option<u64>,
-    /// Whether it failed or its server died.
+    /// Whether the attempt failed or its server died.
     pub kind: ErrorKind,
-    /// When, in ms since 1970.
+    /// When the attempt ended, in milliseconds since 1970.
     pub at_ms: u64,
-    /// At most [`MAX_ERROR_CHARS`] characters.
+    /// What went wrong, at most [`MAX_ERROR_CHARS`] characters.
     pub message: String,
 }
-
-/// How a handler says that an attempt failed.
-///
-/// Every error type turns into a retryable failure, so `?` in a handler means "try again later".
-///
-/// ```
-/// use threadq::job::Failure;
-///
-/// fn parse(text: &str) -> Result<u32, Failure> {
-///     if text.is_empty() {
-///         return Err(Failure::permanent("nothing to parse"));
-///     }
-///     Ok(text.parse()?)
-/// }
-///
-/// assert!(matches!(parse(""), Err(Failure::Permanent { .. })));
-/// assert!(matches!(parse("x"), Err(Failure::Retryable { .. })));
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Failure {
-    /// Try again after the backoff.
-    Retryable {
-        /// What went wrong, for a person.
-        message: String,
-        /// The least time to wait, where the other side asked for one.
-        retry_after: Option<Duration>,
-    },
-    /// Trying again is of no use: straight to the dead letter queue.
-    Permanent {
-        /// What went wrong, for a person.
-        message: String,
-    },
-}
-
-impl Failure {
-    /// A failure that is tried again.
-    pub fn retryable(message: impl Into<String>) -> Failure {
-        Failure::Retryable { message: message.into(), retry_after: None }
-    }
-
-    /// A failure that is not tried again.
-    pub fn permanent(message: impl Into<String>) -> Failure {
-        Failure::Permanent { message: message.into() }
-    }
-
-    /// What went wrong.
-    pub fn message(&self) -> &str {
-        match self {
-            Failure::Retryable { message, .. } | Failure::Permanent { message } => message,
-        }
-    }
-}
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Failure {
-        Failure::retryable(error.to_string())
-    }
-}
-
-/// What an attempt came to: the result as JSON, or why there is none.
-pub type Outcome = Result<Box<RawValue>, Failure>;
 
 #[cfg(test)]
 mod tests {
@@ -579,13 +338,5 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} is not in {shown}");
         }
-    }
-
-    #[test]
-    fn times_have_exactly_milliseconds_in_every_year() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
-        assert_eq!(rfc3339(253_402_300_800_000), "9999-12-31T23:59:59.999Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Value;
 use serde_json::value::RawValue;
 
-use crate::job::{Job, JobId, Status, Text};
+use crate::job::{Job, JobId, LargeField, Status};
 use crate::logging::job_fields::{JobFields, log_job};
 
 use super::error::{Error, Result};
@@ -221,7 +221,7 @@ pub(super) fn page(answer: Value) -> Result<Page> {
         };
         let omitted = text(&words)?
             .split_whitespace()
-            .filter_map(|word| Text::ALL.into_iter().find(|text| text.as_str() == word))
+            .filter_map(|word| LargeField::ALL.into_iter().find(|text| text.as_str() == word))
             .collect();
         jobs.push(without(readable(self::id(&id)?, record.collect()), omitted));
     }
@@ -309,8 +309,8 @@ pub(super) fn history(answer: Value) -> Result<Vec<Minute>> {
 }
 
 /// A job of which these texts were not read.
-fn without(mut job: Job, omitted: Vec<Text>) -> Job {
-    if omitted.contains(&Text::Payload) {
+fn without(mut job: Job, omitted: Vec<LargeField>) -> Job {
+    if omitted.contains(&LargeField::Payload) {
         job.payload = RawValue::NULL.to_owned();
     }
     job.omitted = omitted;

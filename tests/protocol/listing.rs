@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use threadq::internals::queue::{
     Changed, Filter, Position, Quarantine, ServerId, Settlement, Share, Verdict,
 };
-use threadq::job::{Job, JobId, NewJob, Start, Status, Text};
+use threadq::job::{Job, JobId, LargeField, NewJob, Start, Status};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
@@ -267,7 +267,7 @@ fn large_texts_are_left_out_of_a_page() {
     }
     let page = page_of(&place, 10);
     let omitted: Vec<_> = page.iter().rev().map(|job| job.omitted.as_slice()).collect();
-    let (payload, result) = (Text::Payload, Text::Result);
+    let (payload, result) = (LargeField::Payload, LargeField::Result);
     assert_eq!(omitted, [&[result][..], &[result], &[payload, result], &[], &[payload]]);
     for job in &page {
         let whole = place.job(job.id);
@@ -323,10 +323,13 @@ fn a_page_is_below_4_mib_whatever_its_jobs_hold() {
         match place_in_line {
             0 => assert_eq!(job.omitted, []),
             1..20 => {
-                assert_eq!((&*job.omitted, job.payload.get()), (&[Text::Errors][..], whole.payload.get()));
+                assert_eq!(
+                    (&*job.omitted, job.payload.get()),
+                    (&[LargeField::Errors][..], whole.payload.get())
+                );
                 assert_eq!(job.errors, whole.errors[9..]);
             }
-            _ => assert!(job.omitted.contains(&Text::Result), "{:?}", job.omitted),
+            _ => assert!(job.omitted.contains(&LargeField::Result), "{:?}", job.omitted),
         }
     }
     // Ten of them are no burden.

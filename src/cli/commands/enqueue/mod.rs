@@ -4,36 +4,29 @@ mod file;
 
 use std::fs;
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use self::file::enqueue_file;
-use crate::cli::args::{Args, Command, Flag, Run, job_type, queue_name, whole_number};
+use crate::cli::args::{Args, Command, Flag, Run, job_type, queue_name, valid_text, whole_number};
 use crate::cli::client::{Client, Response, Unserved};
 use crate::cli::error::Error;
 use crate::cli::responses::{Stats, short_span};
 use crate::cli::terminal::console::Console;
-use crate::client::{
-    Error as ClientError, IDEMPOTENCY_KEY_RULE, Job, MAX_WAIT, Submission, Submitted, is_idempotency_key,
-    poll_job, with_retries,
-};
-use crate::job::duration;
+use crate::client::{Error as ClientError, Job, MAX_WAIT, Submission, Submitted, poll_job, with_retries};
+use crate::job::time::parse_rfc3339;
 use crate::job::{DEFAULT_QUEUE, JobId, Status};
+use crate::job::{duration, limits};
 use crate::logging::escape::escape;
 
 /// Between two questions when the server did not hold the first one back.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may be away while we wait for a job: long enough for a restart, or a failover of Redis.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest delay of a job: 365 days.
-const MAX_DELAY: Duration = Duration::from_millis(31_536_000_000);
-/// The longest timeout of an attempt: 24 hours.
-const MAX_TIMEOUT: Duration = Duration::from_millis(86_400_000);
 
 pub(crate) static ENQUEUE: Command = Command {
     name: "enqueue",
@@ -161,9 +154,8 @@ pub(crate) fn warn_of_unserved(jobs: &Stored, unserved: Unserved, client: &Clien
 
 /// How the job ended, for a person: how long it took from its submission, the attempts, the result.
 fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
-    let at = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
-    let times = at(&job.created_at).zip(job.finished_at.as_deref().and_then(at));
-    let ms = times.and_then(|(from, to)| u64::try_from((to - from).whole_milliseconds()).ok());
+    let times = parse_rfc3339(&job.created_at).zip(job.finished_at.as_deref().and_then(parse_rfc3339));
+    let ms = times.and_then(|(from, to)| to.checked_sub(from));
     let took = ms.map_or(String::new(), |ms| format!(" after {}", short_span(ms)));
     writeln!(console.out, "{}{took}, attempts {} of {}", job.status, job.attempts, job.max_attempts)?;
     match &job.result {
@@ -184,10 +176,10 @@ fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
     Ok(Submission {
         job_type,
         queue: args.read("queue", queue_name)?,
-        delay_ms: args.read("delay", |text| millis(text, 0, MAX_DELAY, "365d"))?,
+        delay_ms: args.read("delay", |text| millis(text, &limits::DELAY))?,
         run_at: args.read("run-at", run_at)?,
-        max_attempts: args.read("max-attempts", whole_number(1..=100))?,
-        timeout_ms: args.read("timeout", |text| millis(text, 1, MAX_TIMEOUT, "24h"))?,
+        max_attempts: args.read("max-attempts", whole_number(limits::ATTEMPTS))?,
+        timeout_ms: args.read("timeout", |text| millis(text, &limits::TIMEOUT))?,
         unique_key: args.read("unique-key", unique_key)?,
         // Last, so that nobody types a payload into stdin only to hear that a flag is wrong.
         payload: args.text("payload").map(|source| payload(source, console.stdin)).transpose()?,
@@ -222,31 +214,28 @@ fn start_of(text: &str) -> String {
     if start.len() == text.len() { start } else { format!("{start}…") }
 }
 
-fn millis(text: &str, least: u64, most: Duration, most_text: &str) -> Result<u64, String> {
-    let duration = duration::parse(text)?;
-    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if millis < least || duration > most {
-        return Err(format!("must be from {least}ms to {most_text}"));
+fn millis(text: &str, range: &RangeInclusive<Duration>) -> Result<u64, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if !range.contains(&duration) {
+        let (least, most) = (duration::to_text(*range.start()), duration::to_text(*range.end()));
+        return Err(format!("must be from {least} to {most}"));
     }
-    Ok(millis)
+    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn run_at(text: &str) -> Result<String, &'static str> {
-    match OffsetDateTime::parse(text, &Rfc3339) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("must be a time with date and zone, such as 2026-11-24T08:00:00Z"),
+    match parse_rfc3339(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("must be a time with date and zone, such as 2026-11-24T08:00:00Z"),
     }
 }
 
-fn unique_key(text: &str) -> Result<String, &'static str> {
-    match text.chars().count() {
-        1..=200 => Ok(text.to_owned()),
-        _ => Err("must have 1 to 200 characters"),
-    }
+fn unique_key(text: &str) -> Result<String, String> {
+    valid_text(text, &limits::UNIQUE_KEY, "must have")
 }
 
-pub(crate) fn idempotency_key(text: &str) -> Result<String, &'static str> {
-    is_idempotency_key(text).then(|| text.to_owned()).ok_or(IDEMPOTENCY_KEY_RULE)
+pub(crate) fn idempotency_key(text: &str) -> Result<String, String> {
+    valid_text(text, &limits::IDEMPOTENCY_KEY, "must be")
 }
 
 /// Asks until the job has ended. A server that is away for a while is waited for: the job is stored.
@@ -400,9 +389,9 @@ mod tests {
                 &["a", "--delay", "5"],
                 "--delay \"5\": must be a whole number and a unit, such as 250ms, 5s, 10m, 24h or 90d",
             ),
-            (&["a", "--delay", "366d"], "--delay \"366d\": must be from 0ms to 365d"),
-            (&["a", "--timeout", "0s"], "--timeout \"0s\": must be from 1ms to 24h"),
-            (&["a", "--timeout", "25h"], "--timeout \"25h\": must be from 1ms to 24h"),
+            (&["a", "--delay", "366d"], "--delay \"366d\": must be from 0s to 365d"),
+            (&["a", "--timeout", "0s"], "--timeout \"0s\": must be from 1ms to 1d"),
+            (&["a", "--timeout", "25h"], "--timeout \"25h\": must be from 1ms to 1d"),
             (&["a", "--max-attempts", "101"], "--max-attempts \"101\": must be a whole number from 1 to 100"),
             (
                 &["a", "--run-at", "noon"],

@@ -1,0 +1,63 @@
+//! Times as RFC 3339, in the API, in logs and on the command line. Inside they are milliseconds since 1970.
+
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+/// A time in milliseconds since 1970. Its JSON is the text of [`rfc3339`].
+#[derive(Clone, Copy)]
+pub(crate) struct Time(pub u64);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(self.0))
+    }
+}
+
+/// A time in milliseconds since 1970 as RFC 3339 in UTC, always with three digits after the second:
+/// `2026-11-24T08:00:00.000Z`. Any time after the year 9999 becomes the last millisecond of that year.
+pub fn rfc3339(ms: u64) -> String {
+    const FORMAT: &[BorrowedFormatItem] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    const END: &str = "9999-12-31T23:59:59.999Z";
+
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_else(|| END.to_owned())
+}
+
+/// Reads a time in RFC 3339, in any zone, as milliseconds since 1970; `None` for another text.
+///
+/// A time before 1970 is 0: for a job's `run_at` both have passed.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_exactly_milliseconds_in_every_year() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(253_402_300_800_000), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_time_is_read_in_every_zone() {
+        for (text, ms) in [
+            ("2025-11-24T16:00:00.123Z", Some(1_764_000_000_123)),
+            ("2025-11-24T17:00:00.1239+01:00", Some(1_764_000_000_123)),
+            ("1969-12-31T23:59:59Z", Some(0)),
+            ("2025-11-24", None),
+            ("2025-11-24T16:00:00", None),
+        ] {
+            assert_eq!(parse_rfc3339(text), ms, "{text}");
+        }
+        assert_eq!(parse_rfc3339(&rfc3339(1_764_000_000_123)), Some(1_764_000_000_123));
+    }
+}
