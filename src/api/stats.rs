@@ -180,7 +180,7 @@ fn queue_json(queue: &QueueInfo) -> Value {
     })
 }
 
-/// JobFields how long that part of them took, by how many took up to each of the bounds: within its bucket a time is held to be
+/// About how long that part of them took, by how many took up to each of the bounds: within its bucket a time is held to be
 /// anywhere. Those beyond the last bound are not known here.
 fn quantile_ms(buckets: &[u64; BUCKETS_MS.len()], part: f64) -> Option<f64> {
     let all: u64 = buckets.iter().sum();

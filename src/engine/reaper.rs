@@ -92,7 +92,7 @@ impl Reaper {
             taken.crashed.len()
         );
         for CrashedJob { id, job_type, attempt, crashes, has_failed } in &taken.crashed {
-            let about = JobFields::job(*id).of(job_type, *attempt).on(server);
+            let about = JobFields::job(*id).with_attempt(job_type, *attempt).on_server(server);
             if *has_failed {
                 log_job!(
                     error,

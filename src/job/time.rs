@@ -1,5 +1,7 @@
 //! Times as RFC 3339, in the API, in logs and on the command line. Inside they are milliseconds since 1970.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -33,6 +35,12 @@ pub fn rfc3339(ms: u64) -> String {
 pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     Some(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+}
+
+/// The time of this machine's clock in milliseconds since 1970. Only for what people read: Redis's clock decides.
+pub(crate) fn now_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
-//! Text from elsewhere, made safe to show: a job's type or error must not be able to steer the terminal.
+//! Makes text from clients and jobs safe to show: it cannot start another line, control the terminal, or hide its content
+//! by changing the direction of reading.
 
 use std::fmt::Write as _;
 
-use crate::logging::is_unsafe_to_show;
+/// Whether a character must not be shown as it is: a control character, a line or paragraph separator, or a character
+/// that switches between left-to-right and right-to-left.
+pub(crate) fn is_unsafe_to_show(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
 
-/// The text with everything that a terminal might obey, or that could hide what is there, spelled out.
+/// The text with each unsafe character written as Rust does, for example `\n` or `\u{1b}`.
 pub(crate) fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
         if is_unsafe_to_show(c) {
@@ -16,7 +22,7 @@ pub(crate) fn escape(text: &str) -> String {
     })
 }
 
-/// A JSON text on one line, with the same meaning and nothing that a terminal might obey.
+/// A JSON text on one line, with the same meaning and without unsafe characters.
 ///
 /// In JSON a raw line break or tab can only stand between tokens, and any other unsafe character only in a string,
 /// where `\uXXXX` means the same.

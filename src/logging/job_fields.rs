@@ -1,42 +1,40 @@
-//! What a log line is about: a job, its type, the attempt, the server.
+//! The fields of log lines about a job: id, type, attempt and server.
 //!
-//! They are fields of their own for loggers that know such (the program's own in JSON), and all but the server, whose log
-//! it is, stand in front of the message for all others.
+//! Loggers that support fields get all four, as the program's own does in JSON. In the text of the message stand all but
+//! the server, since each server has its own log.
 
 use std::fmt;
 
 use crate::job::{Job, JobId};
 
-/// The job that a log line is about, and what is known of it.
+/// The job that a log line is about, with the fields that are known.
 #[derive(Clone, Copy, Debug)]
-pub struct JobFields<'a> {
-    pub(crate) job: JobId,
-    pub(crate) job_type: Option<&'a str>,
-    pub(crate) attempt: Option<u32>,
-    pub(crate) server: Option<&'a str>,
+pub(crate) struct JobFields<'a> {
+    pub job: JobId,
+    pub job_type: Option<&'a str>,
+    pub attempt: Option<u32>,
+    pub server: Option<&'a str>,
 }
 
 impl<'a> JobFields<'a> {
-    /// A job of which nothing more is known.
+    /// A job of which only the id is known.
     pub fn job(job: JobId) -> JobFields<'a> {
         JobFields { job, job_type: None, attempt: None, server: None }
     }
 
-    /// The attempt that runs, or has just ended.
+    /// The attempt that runs or has just ended. `job` is as it was when the attempt started.
     pub fn attempt(job: &'a Job) -> JobFields<'a> {
-        JobFields {
-            server: job.server.as_deref(),
-            ..JobFields::job(job.id).of(&job.job_type, job.attempts + 1)
-        }
+        let known = JobFields::job(job.id).with_attempt(&job.job_type, job.attempts + 1);
+        JobFields { server: job.server.as_deref(), ..known }
     }
 
-    /// With the job's type, and the attempt from 1.
-    pub fn of(self, job_type: &'a str, attempt: u32) -> JobFields<'a> {
+    /// Adds the job's type, and the number of the attempt from 1.
+    pub fn with_attempt(self, job_type: &'a str, attempt: u32) -> JobFields<'a> {
         JobFields { job_type: Some(job_type), attempt: Some(attempt), ..self }
     }
 
-    /// On which server.
-    pub fn on(self, server: &'a str) -> JobFields<'a> {
+    /// Adds the id of the server that ran the attempt.
+    pub fn on_server(self, server: &'a str) -> JobFields<'a> {
         JobFields { server: Some(server), ..self }
     }
 }
@@ -54,13 +52,13 @@ impl fmt::Display for JobFields<'_> {
     }
 }
 
-/// Logs at a level (`error`, `warn`, `info`) what happened to the job that an [`JobFields`] names.
+/// Logs at a level (`error`, `warn`, `info`) what happened to the job that a [`JobFields`] names.
 macro_rules! log_job {
-    ($level:ident, $about:expr, $($message:tt)+) => {{
-        let about: $crate::logging::job_fields::JobFields = $about;
+    ($level:ident, $fields:expr, $($message:tt)+) => {{
+        let fields: $crate::logging::job_fields::JobFields = $fields;
         log::$level!(
-            job = about.job.get(), "type" = about.job_type, attempt = about.attempt, server = about.server;
-            "{about}: {}", format_args!($($message)+)
+            job = fields.job.get(), "type" = fields.job_type, attempt = fields.attempt, server = fields.server;
+            "{fields}: {}", format_args!($($message)+)
         );
     }};
 }

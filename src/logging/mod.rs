@@ -1,17 +1,19 @@
-//! The program's logger: one line per record on stderr, as text or JSON. In JSON a record's job, type, attempt and server
-//! are fields of their own.
+//! The program's logger: one line per record on stderr, as text or JSON. In JSON the job, its type, the attempt and the
+//! server are fields of the line.
 //!
-//! A line is made before the lock is taken, so that a message that panics while it is printed leaves the logger usable, and
-//! goes out in one write. What a client or a job put into a message cannot start another line. A line that cannot be
-//! written is dropped and counted: a full disk, a closed pipe or one that nobody reads changes no job's fate. Programs that
-//! use the library bring a logger of their own.
+//! The crate logs through the crate `log`. A program that uses the library can install this logger with [`init`], or any
+//! other.
 //!
-//! Panics are lines too. What the system itself says in the instant in which the process ends (a stack that overflowed, a
-//! panic while another one is cleaned up) is not: nothing of the program runs any more.
+//! A line is formatted before the lock is taken, so a message that panics while it is formatted leaves the logger usable.
+//! Text from a client or a job cannot start another line. A line that cannot be written is dropped and counted: a full
+//! disk, a closed pipe or a reader that is stuck never stops a job.
+//!
+//! Panics are logged as lines too. The messages of the runtime when the process aborts (a stack overflow, a panic during a
+//! panic) are not: no code of the program runs any more.
 
 pub(crate) mod escape;
-pub mod job_fields;
-pub mod once;
+pub(crate) mod job_fields;
+pub(crate) mod once;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
@@ -25,41 +27,38 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 use simplelog::{CombinedLogger, SharedLogger};
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
+use self::escape::{escape, json_line};
+use crate::job::rfc3339;
+use crate::job::time::now_ms;
 use crate::sync;
 
-/// How log lines look.
+/// How log lines are formatted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Time, level and message.
+    /// `TIME LEVEL MESSAGE`, with the time as RFC 3339 in UTC.
     Text,
-    /// One JSON object per line.
+    /// One JSON object per line, with at least `time`, `level` and `message`.
     Json,
 }
 
-/// RFC 3339 in UTC, with milliseconds.
-const TIME: &[BorrowedFormatItem] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+/// How long a line waits for a reader of stderr that is behind. The thread that logs waits, and all threads behind it.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How many bytes a pipe that is ready takes without blocking (`PIPE_BUF` of Linux).
+const PIPE_BUF: usize = 4096;
 
-/// How long a line waits for a reader that is behind. Whoever logs waits with it, and others for their turn.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// A pipe that can be written to takes so much at once (`PIPE_BUF` of Linux).
-const PIECE: usize = 4096;
-
-/// Has all log records of this level and above written to stderr.
+/// Installs the program's logger: it writes all log records of `level` and above to stderr.
 ///
-/// Of other crates only warnings and errors are shown. At `debug` and `trace` each line names the module it comes from.
-/// Does nothing if the process has a logger already.
+/// Of other crates only warnings and errors are written. At `debug` and `trace` each line names its module. If the process
+/// has a logger already, this does nothing.
 pub fn init(format: LogFormat, level: LevelFilter) {
     let logger = LineLogger { format, level, out: Mutex::new(Out::new(Stderr { is_stuck: false })) };
-    // The only error: there is a logger, and whoever installed it meant it.
+    // The only possible error is that the process has a logger already, which stays.
     let _ = CombinedLogger::init(vec![Box::new(logger)]);
 }
 
-/// Has all panics logged from now on, with a backtrace where `RUST_BACKTRACE` asks for one.
+/// Replaces the panic hook of the process: panics become log lines of level error, with a backtrace if `RUST_BACKTRACE` is
+/// set.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();
@@ -82,12 +81,12 @@ struct LineLogger<W> {
     out: Mutex<Out<W>>,
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 struct Out<W> {
     to: W,
-    /// Lines that could not be written since the last one that was.
+    /// How many lines were dropped since the last line that was written.
     lost: u64,
-    /// The last one was written in part.
+    /// Whether the last line was written only in part.
     is_torn: bool,
 }
 
@@ -96,7 +95,7 @@ impl<W: Write> Out<W> {
         Out { to, lost: 0, is_torn: false }
     }
 
-    fn put(&mut self, line: &str) -> io::Result<()> {
+    fn write_line(&mut self, line: &str) -> io::Result<()> {
         let mut left = line.as_bytes();
         while !left.is_empty() {
             match self.to.write(left) {
@@ -111,23 +110,23 @@ impl<W: Write> Out<W> {
     }
 }
 
-/// Stderr, which refuses what it would have to wait long for.
+/// Stderr with a time limit: a write fails if stderr does not become ready within [`WRITE_TIMEOUT`].
 struct Stderr {
-    /// The last write waited in vain: the next ones don't wait, until something is taken again.
+    /// Whether the last write timed out. Then writes do not wait until stderr is ready again.
     is_stuck: bool,
 }
 
 impl Stderr {
-    /// Whether something can be written now, or soon.
+    /// Whether stderr is ready for a write now, or becomes ready within the time limit.
     fn is_ready(&self) -> bool {
-        let patience = if self.is_stuck { Duration::ZERO } else { PATIENCE };
-        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        let limit = if self.is_stuck { Duration::ZERO } else { WRITE_TIMEOUT };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
         let stderr = io::stderr();
         loop {
             match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout)) {
                 Ok(ready) => return ready > 0,
                 Err(Errno::INTR) => {}
-                // Where that cannot be asked, the write itself will tell.
+                // Some files cannot be polled: then the write itself succeeds or fails.
                 Err(_) => return true,
             }
         }
@@ -140,7 +139,7 @@ impl Write for Stderr {
         if self.is_stuck {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        io::stderr().write(&bytes[..bytes.len().min(PIECE)])
+        io::stderr().write(&bytes[..bytes.len().min(PIPE_BUF)])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -149,8 +148,8 @@ impl Write for Stderr {
 }
 
 impl<W: Write + Send> LineLogger<W> {
-    /// Whether a record is for the operator. r2d2 reports every failed connection as an error, many times per outage;
-    /// the queue itself says once that Redis is away.
+    /// Whether a record is written. r2d2 logs every failed connection as an error, many times per outage, while the queue
+    /// logs an outage of Redis once; so r2d2 is heard at `debug` only.
     fn wants(&self, metadata: &Metadata) -> bool {
         let target = metadata.target();
         let is_own = target == "threadq" || target.starts_with("threadq::");
@@ -164,37 +163,37 @@ impl<W: Write + Send> LineLogger<W> {
         self.level >= LevelFilter::Debug
     }
 
-    fn line(&self, record: &Record, time: OffsetDateTime) -> String {
-        // Unlike `to_string`, this doesn't panic over a `Display` that gives an error: what it wrote so far is kept.
+    fn line(&self, record: &Record, time_ms: u64) -> String {
+        // Unlike `to_string`, this does not panic if a `Display` returns an error: the text that it wrote is kept.
         let mut message = String::new();
         let _ = write!(message, "{}", record.args());
-        self.line_of(record, &message, time)
+        self.line_of(record, &message, time_ms)
     }
 
-    fn line_of(&self, record: &Record, message: &str, time: OffsetDateTime) -> String {
-        let time = time.format(TIME).unwrap_or_default();
+    fn line_of(&self, record: &Record, message: &str, time_ms: u64) -> String {
+        let time = rfc3339(time_ms);
         let module = self.shows_modules().then(|| record.target());
         match self.format {
             LogFormat::Text => text_line(&time, record.level(), module, message),
-            LogFormat::Json => json_line(&time, record, module, message),
+            LogFormat::Json => json_object_line(&time, record, module, message),
         }
     }
 
-    /// Says how many lines are missing; on a line of its own.
-    fn line_of_loss(&self, out: &Out<W>, time: OffsetDateTime) -> String {
+    /// A line that tells how many lines were dropped.
+    fn line_of_loss(&self, out: &Out<W>, time_ms: u64) -> String {
         let message = format!("{} log lines before this one could not be written", out.lost);
         let record = Record::builder().level(Level::Warn).target(module_path!()).build();
-        let line = self.line_of(&record, &message, time);
+        let line = self.line_of(&record, &message, time_ms);
         if out.is_torn { format!("\n{line}") } else { line }
     }
 }
 
 fn text_line(time: &str, level: Level, module: Option<&str>, message: &str) -> String {
-    let module = module.map(|module| format!("[{}] ", escaped(module))).unwrap_or_default();
-    format!("{time} {level:<5} {module}{}\n", escaped(message))
+    let module = module.map(|module| format!("[{}] ", escape(module))).unwrap_or_default();
+    format!("{time} {level:<5} {module}{}\n", escape(message))
 }
 
-/// What a record says of a job beside its message. Fields of other crates have no place in a line.
+/// The fields of a record about a job. All other fields are left out of the line.
 #[derive(Serialize, Default)]
 struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,7 +220,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-fn json_line(time: &str, record: &Record, module: Option<&str>, message: &str) -> String {
+fn json_object_line(time: &str, record: &Record, module: Option<&str>, message: &str) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         time: &'a str,
@@ -236,37 +235,8 @@ fn json_line(time: &str, record: &Record, module: Option<&str>, message: &str) -
     let mut fields = Fields::default();
     let _ = record.key_values().visit(&mut fields);
     let line = Line { time, level: &level, module, message, fields };
-    let json = serde_json::to_string(&line).unwrap_or_default();
-    // JSON leaves most of them as they are, but people look at such lines in terminals too. All stand in strings.
-    let mut line = String::with_capacity(json.len() + 1);
-    for c in json.chars() {
-        if is_unsafe_to_show(c) {
-            let _ = write!(line, "\\u{:04x}", u32::from(c));
-        } else {
-            line.push(c);
-        }
-    }
-    line.push('\n');
-    line
-}
-
-/// The text with every character written out that could break the line, drive a terminal or turn the reading direction.
-fn escaped(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unsafe_to_show(c) {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
-/// Control characters, line and paragraph separators, and what switches between left-to-right and right-to-left.
-pub(crate) fn is_unsafe_to_show(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    // JSON may contain characters that a terminal obeys, and operators read such lines in terminals too.
+    json_line(&serde_json::to_string(&line).unwrap_or_default()) + "\n"
 }
 
 impl<W: Write + Send> Log for LineLogger<W> {
@@ -278,16 +248,16 @@ impl<W: Write + Send> Log for LineLogger<W> {
         if !self.wants(record.metadata()) {
             return;
         }
-        let time = OffsetDateTime::now_utc();
-        let line = self.line(record, time);
+        let time_ms = now_ms();
+        let line = self.line(record, time_ms);
         let mut out = sync::lock(&self.out);
         if out.lost > 0 {
-            let loss = self.line_of_loss(&out, time);
-            if out.put(&loss).is_ok() {
+            let loss = self.line_of_loss(&out, time_ms);
+            if out.write_line(&loss).is_ok() {
                 out.lost = 0;
             }
         }
-        if out.lost > 0 || out.put(&line).is_err() {
+        if out.lost > 0 || out.write_line(&line).is_err() {
             out.lost += 1;
         }
     }
@@ -316,8 +286,11 @@ mod tests {
     use std::fmt;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use super::escape::is_unsafe_to_show;
     use super::*;
-    use time::macros::datetime;
+
+    /// 2026-11-24T08:00:00.123Z
+    const TIME_MS: u64 = 1_795_507_200_123;
 
     fn logger(format: LogFormat, level: LevelFilter) -> LineLogger<Vec<u8>> {
         LineLogger { format, level, out: Mutex::new(Out::new(Vec::new())) }
@@ -335,7 +308,7 @@ mod tests {
         let args = format_args!("{message}");
         let record =
             Record::builder().level(Level::Info).target("threadq::engine::fetcher").args(args).build();
-        logger.line(&record, datetime!(2026-11-24 08:00:00.123456 UTC))
+        logger.line(&record, TIME_MS)
     }
 
     #[test]
@@ -357,21 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_is_about_are_fields_of_a_json_line() {
+    fn the_fields_about_a_job_are_fields_of_a_json_line() {
         let logger = logger(LogFormat::Json, LevelFilter::Info);
         let fields: [(&str, Value); 6] = [
             ("job", Value::from(1_764_000_000_000_123_u64)),
             ("type", Value::from("a \"b\"\u{2028}")),
             ("attempt", Value::from(2)),
             ("server", Value::from("host-1-ab")),
-            // A crate that names its own fields so must not make a line that has one twice.
+            // A record that has fields of these names must not produce a line with a name twice.
             ("message", Value::from("x")),
             ("time", Value::from(1)),
         ];
         let record = Record::builder().key_values(&fields).args(format_args!("failed")).build();
-        let line = logger.line(&record, datetime!(2026-11-24 08:00:00 UTC));
+        let line = logger.line(&record, TIME_MS);
         let expected = concat!(
-            r#"{"time":"2026-11-24T08:00:00.000Z","level":"info","message":"failed","#,
+            r#"{"time":"2026-11-24T08:00:00.123Z","level":"info","message":"failed","#,
             r#""job":1764000000000123,"type":"a \"b\"\u2028","attempt":2,"server":"host-1-ab"}"#,
             "\n"
         );
@@ -409,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn other_crates_are_heard_from_warnings_on_and_the_pool_only_when_debugging() {
+    fn other_crates_are_logged_from_warnings_on_and_the_pool_only_at_debug() {
         let shown = |level, target| {
             let logger = logger(LogFormat::Text, level);
             for record in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
@@ -427,7 +400,7 @@ mod tests {
         assert_eq!(shown(LevelFilter::Debug, "r2d2"), 2);
     }
 
-    /// Takes so many bytes, and no more until it is given room again.
+    /// Accepts `room` bytes, then fails until a test gives it more room.
     struct Narrow {
         taken: Vec<u8>,
         room: usize,
@@ -457,7 +430,7 @@ mod tests {
             send(&logger, Level::Info, "threadq", message);
         }
         logger.flush();
-        // The second one was cut in its middle.
+        // The second line was written in part.
         logger.out.lock().unwrap().to.room = 1000;
         for message in ["four", "five"] {
             send(&logger, Level::Info, "threadq", message);

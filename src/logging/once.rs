@@ -1,30 +1,30 @@
-//! A trouble that lasts is said once, not at every try.
+//! Logs a persistent error once instead of on every retry.
 
 use std::fmt::Display;
 
-/// What was last complained of, by somebody who tries the same again and again.
+/// Remembers the error that one retry loop logged last.
 #[derive(Default)]
-pub struct LogOnce {
-    said: Option<String>,
+pub(crate) struct LogOnce {
+    last_line: Option<String>,
 }
 
 impl LogOnce {
-    /// Logs an error, unless it is the one that was logged last.
+    /// Logs `WHAT: REASON` as an error, unless the last call logged the same line.
     pub fn log(&mut self, what: &str, reason: &dyn Display) {
         let line = format!("{what}: {reason}");
         if self.is_new(&line) {
             log::error!("{line}");
-            self.said = Some(line);
+            self.last_line = Some(line);
         }
     }
 
-    /// It works again; from now on the same trouble is a new one.
+    /// Forgets the last error: the next one is logged even if it is the same.
     pub fn recovered(&mut self) {
-        self.said = None;
+        self.last_line = None;
     }
 
     fn is_new(&self, line: &str) -> bool {
-        self.said.as_deref() != Some(line)
+        self.last_line.as_deref() != Some(line)
     }
 }
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_new_only_after_another_one_or_an_end() {
+    fn an_error_is_logged_again_only_after_another_error_or_a_recovery() {
         let mut log_once = LogOnce::default();
         for (reason, is_new) in [("a", true), ("a", false), ("b", true), ("b", false), ("a", true)] {
             assert_eq!(log_once.is_new(&format!("cannot: {reason}")), is_new, "{reason}");
