@@ -274,7 +274,7 @@ fn connect(config: &Config, url: &str) -> Result<Queue, StartError> {
         // Only the first one of each queue sits in a blocking command.
         fetchers: config.queues.len() as u32,
     };
-    Queue::new(&settings).map_err(StartError::Configuration)
+    Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))
 }
 
 fn fetcher_count(config: &Config) -> usize {

@@ -65,7 +65,7 @@ impl Bare {
     }
 
     fn submit(&self, jobs: &[NewJob]) -> JobId {
-        self.queue.submit(jobs, None, u64::MAX >> 12).expect("Redis answers").expect("they are taken").first
+        self.queue.submit(jobs, None, u64::MAX >> 12).expect("the jobs are stored").first
     }
 
     /// Drains the default queue: each thread takes and settles so many per step, until it gets none.
@@ -103,7 +103,7 @@ impl Bare {
                     let share = Share { queue: "default".to_owned(), jobs: 30 };
                     let taken =
                         self.queue.start_jobs(&server, &[share], Quarantine::Start, 3, Some(&fetched));
-                    let jobs = taken.expect("Redis answers").expect("it is not fenced").jobs;
+                    let jobs = taken.expect("the server is registered").jobs;
                     started.send(Instant::now()).expect("someone waits for it");
                     self.settle(&server, jobs);
                 }
@@ -129,7 +129,7 @@ impl Bare {
     fn take(&self, server: &ServerId, step: usize) -> Vec<(Lease, Job)> {
         let share = Share { queue: "default".to_owned(), jobs: step };
         let taken = self.queue.start_jobs(server, &[share], Quarantine::Start, 3, None);
-        taken.expect("Redis answers").expect("it is not fenced").jobs
+        taken.expect("the server is registered").jobs
     }
 
     fn settle(&self, server: &ServerId, jobs: Vec<(Lease, Job)>) {

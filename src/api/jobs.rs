@@ -10,7 +10,7 @@ use crate::engine::group_commit::NewJobs;
 use crate::handler::StopReason;
 use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::job::{Job, JobId, NewJob};
-use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, Submitted};
+use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, SubmitError, Submitted};
 
 use super::listing::about_bytes;
 use super::query::Query;
@@ -55,10 +55,7 @@ impl Api {
 
     fn store(&self, request: &Request, jobs: Vec<NewJob>) -> Result<Submitted, Reply> {
         let submission = Arc::new(NewJobs { jobs, idempotency: idempotency(request)? });
-        let answer = self.group_commit.submit(submission.clone());
-        // They may be stored all the same, and parked jobs of them be due soon.
-        let answer = answer.inspect_err(|_| self.scheduler.due_in(UNANSWERED));
-        match answer? {
+        match self.group_commit.submit(submission.clone()) {
             Ok(submitted) => {
                 if !submitted.replayed {
                     submission.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
@@ -68,15 +65,20 @@ impl Api {
                 }
                 Ok(submitted)
             }
-            Err(Refused::Mismatch) => {
+            Err(SubmitError::Refused(Refused::Mismatch)) => {
                 let sentence = "this Idempotency-Key was used for a request with another body";
                 Err(Reply::error(422, "idempotency_mismatch", sentence))
             }
-            Err(Refused::Duplicate(holder)) => Err(Reply::duplicate(holder)),
-            Err(Refused::QueueFull(queue)) => {
+            Err(SubmitError::Refused(Refused::Duplicate(holder))) => Err(Reply::duplicate(holder)),
+            Err(SubmitError::Refused(Refused::QueueFull(queue))) => {
                 let most = self.group_commit.max_queue_length();
                 let sentence = format!("the queue {queue} has no room: it may hold {most} jobs");
                 Err(Reply::error(429, "queue_full", sentence).with("Retry-After", "1"))
+            }
+            Err(SubmitError::Queue(error)) => {
+                // The jobs may have been stored, and scheduled ones among them may be due soon.
+                self.scheduler.due_in(UNANSWERED);
+                Err(error.into())
             }
         }
     }

@@ -87,6 +87,7 @@ impl From<queue::Error> for Reply {
     fn from(error: queue::Error) -> Reply {
         match error {
             queue::Error::Unavailable(_)
+            | queue::Error::Fenced
             | queue::Error::Denied(_)
             | queue::Error::Busy(_)
             | queue::Error::Full => {

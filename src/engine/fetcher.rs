@@ -218,15 +218,16 @@ impl Fetchers {
         }
         let server = self.membership.current();
         let shares = turn.split(capacity.jobs);
-        let taken = self.queue.start_jobs(
-            &server,
-            &shares,
-            capacity.quarantine,
-            self.max_crashes,
-            fetched.as_ref(),
-        )?;
+        let taken =
+            self.queue.start_jobs(&server, &shares, capacity.quarantine, self.max_crashes, fetched.as_ref());
+        let taken = match taken {
+            Err(Error::Fenced) => {
+                *fetched = None;
+                return Ok(Took::Refused);
+            }
+            taken => taken?,
+        };
         *fetched = None;
-        let Ok(taken) = taken else { return Ok(Took::Refused) };
         let number = taken.jobs.len() + taken.broken.len();
         // Jobs on their last chance wake no fetcher: whoever met one comes again when that one has run.
         let mut meets_suspects = taken.must_drain || capacity.quarantine == Quarantine::Skip;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::NewJob;
-use crate::queue::{Error, Idempotency, Queue, Refused, Submitted};
+use crate::queue::{Error, Idempotency, Queue, SubmitError, Submitted};
 use crate::sync;
 
 /// Jobs that are stored together, all or none.
@@ -17,7 +17,7 @@ pub struct NewJobs {
 }
 
 /// What became of a submission.
-pub type Outcome = Result<Result<Submitted, Refused>, Error>;
+pub type Outcome = Result<Submitted, SubmitError>;
 
 /// The most jobs that go together, and about the most bytes of their payloads. A submission that is larger goes alone.
 const GROUP_JOBS: usize = 256;
@@ -106,14 +106,14 @@ impl GroupCommit {
         match answer {
             Ok(outcomes) => {
                 for (waiting, outcome) in group.0.drain(..).zip(outcomes) {
-                    waiting.turn.put(Signal::Answered(Ok(outcome)));
+                    waiting.turn.put(Signal::Answered(outcome.map_err(SubmitError::from)));
                 }
             }
             Err(error) => {
                 // Whoever came meanwhile has waited as long as it may; it was not tried, and would fail like this.
                 let behind = std::mem::take(&mut self.line().waiting);
                 for waiting in group.0.drain(..).chain(behind) {
-                    waiting.turn.put(Signal::Answered(Err(error.clone())));
+                    waiting.turn.put(Signal::Answered(Err(error.clone().into())));
                 }
             }
         }
@@ -124,8 +124,8 @@ impl GroupCommit {
     }
 }
 
-fn unanswered() -> Error {
-    Error::Unavailable("the submission got no answer".to_owned())
+fn unanswered() -> SubmitError {
+    Error::Unavailable("the submission got no answer".to_owned()).into()
 }
 
 impl Slot {
@@ -233,10 +233,13 @@ mod tests {
         group_commit.line().waiting.push(waiting(&[GROUP_BYTES]));
         group_commit.line().waiting.push(Waiting { submission: submission("t"), turn: behind.clone() });
         group_commit.lead();
-        assert!(matches!(behind.take(), Signal::Answered(Err(Error::Unavailable(_)))));
+        assert!(matches!(behind.take(), Signal::Answered(Err(SubmitError::Queue(Error::Unavailable(_))))));
         assert!(!group_commit.line().is_led);
         for _ in 0..2 {
-            assert!(matches!(group_commit.submit(submission("t")), Err(Error::Unavailable(_))));
+            assert!(matches!(
+                group_commit.submit(submission("t")),
+                Err(SubmitError::Queue(Error::Unavailable(_)))
+            ));
         }
     }
 }

@@ -115,7 +115,7 @@ impl Heartbeat {
             let server = membership.current();
             match self.queue.heartbeat(&server, self.in_flight.busy(), self.in_flight.workers(), &self.queues)
             {
-                Ok(Ok(beat)) => {
+                Ok(beat) => {
                     log_once.recovered();
                     membership.was_accepted();
                     let longest = self.longest_pause(&server, &beat);
@@ -125,7 +125,7 @@ impl Heartbeat {
                     }
                     continue;
                 }
-                Ok(Err(_)) => match self.registrar.join(&self.queue, &self.in_flight) {
+                Err(Error::Fenced) => match self.registrar.join(&self.queue, &self.in_flight) {
                     Ok(()) => continue,
                     Err(error) => {
                         log_once.log("cannot enter this server", &error);

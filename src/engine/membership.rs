@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::in_flight::InFlight;
 use crate::handler::StopReason;
-use crate::queue::{Error, Queue, Result, ServerId};
+use crate::queue::{Error, Queue, ServerId};
 use crate::sync;
 
 /// The server's current name, and whether Redis accepts its heartbeats.
@@ -60,7 +60,7 @@ impl Membership {
     ///
     /// # Errors
     /// A sentence that says what is wrong, with the reason.
-    pub fn check_heartbeat(&self, lease_timeout: Duration) -> std::result::Result<(), String> {
+    pub fn check_heartbeat(&self, lease_timeout: Duration) -> Result<(), String> {
         let what = match self.heartbeat_age() {
             Some(age) if age < lease_timeout => return Ok(()),
             Some(age) => format!("the heartbeat of this server was last accepted {} s ago", age.as_secs()),
@@ -111,7 +111,7 @@ impl Registrar {
     ///
     /// # Errors
     /// As of the queue; [`Error::Unavailable`] for a Redis that is too old.
-    pub fn join(&mut self, queue: &Queue, in_flight: &InFlight) -> Result<()> {
+    pub fn join(&mut self, queue: &Queue, in_flight: &InFlight) -> Result<(), Error> {
         let info = queue.redis_info()?;
         if !info.is_supported() {
             let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);

@@ -2,29 +2,27 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
+use super::error::SettingsError;
 use super::tls::Tls;
 use crate::net::authorities::Authorities;
 use crate::queue::connection::{Place, Target};
 
-/// What this URL says. With `ca` a `rediss://` server must have a certificate of one of these
-/// authorities; otherwise of one that the web trusts. That is checked in any case.
-///
-/// # Errors
-/// A sentence that begins with the setting that is wrong, and shows nothing of the URL: it may hold a password.
-pub(super) fn target(url: &str, ca: Option<&Authorities>) -> Result<Target, String> {
-    let wrong_url =
-        |why: &dyn std::fmt::Display| format!("redis-url: it cannot be read as the URL of a Redis: {why}");
-    let info: ConnectionInfo = url.into_connection_info().map_err(|error: RedisError| wrong_url(&error))?;
+/// What this URL says. With `ca` a `rediss://` server must have a certificate of one of these authorities; otherwise of one
+/// that the web trusts. Certificates are always checked.
+pub(super) fn target(url: &str, ca: Option<&Authorities>) -> Result<Target, SettingsError> {
+    let wrong_url = |why: &str| SettingsError::Url(why.into());
+    let info: ConnectionInfo =
+        url.into_connection_info().map_err(|error: RedisError| SettingsError::Url(error.into()))?;
     let (place, tls) = match info.addr() {
         ConnectionAddr::Tcp(host, port) => (Place::Tcp(host.clone(), *port), None),
         ConnectionAddr::TcpTls { insecure: true, .. } => {
-            return Err(wrong_url(&"#insecure is not allowed, certificates are always checked"));
+            return Err(wrong_url("#insecure is not allowed, certificates are always checked"));
         }
         ConnectionAddr::TcpTls { host, port, .. } => {
             (Place::Tcp(host.clone(), *port), Some(Tls::new(host, ca)?))
         }
         ConnectionAddr::Unix(path) => (Place::Unix(path.clone()), None),
-        _ => return Err(wrong_url(&"there is no way to such an address")),
+        _ => return Err(wrong_url("there is no way to such an address")),
     };
     let login = info.redis_settings();
     Ok(Target {

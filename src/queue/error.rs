@@ -1,24 +1,25 @@
-//! What can go wrong between the queue and Redis, by what the caller can do about it.
+//! Errors of the queue, by what the caller can do about them.
 
 use std::fmt;
 
-/// Why a call to the queue came to nothing.
-#[derive(Clone, Debug)]
+use crate::job::JobId;
+
+/// Why a call of the queue failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Error {
-    /// Redis is away, loading, read-only, or takes too long. Whether the call was carried out is open; ask again later.
+    /// Redis is unreachable, loading, read-only or too slow. The call may have been carried out or not; try again later.
     Unavailable(String),
     /// The user of Redis may not do this, or this Redis does not know the command. Nothing was changed.
     Denied(String),
-    /// All connections of this process to Redis, so many, are in use. Nothing was sent; ask again later.
+    /// All connections of this process to Redis (this number) are in use. Nothing was sent; try again later.
     Busy(u32),
-    /// Redis is at its `maxmemory` and took nothing new. Nothing was changed.
+    /// Redis has reached its `maxmemory` and stores nothing new. Nothing was changed.
     Full,
-    /// Redis answered something that the queue does not understand: a bug, or a stranger's hand in the data.
+    /// This server is not registered: another server declared it dead, or Redis lost its data. Nothing was changed.
+    Fenced,
+    /// The queue does not understand a reply of Redis: a bug, or data that was modified outside threadq.
     Protocol(String),
 }
-
-/// The result of a call to the queue.
-pub type Result<T> = std::result::Result<T, Error>;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -27,9 +28,99 @@ impl fmt::Display for Error {
             Error::Denied(reason) => write!(f, "Redis does not allow it: {reason}"),
             Error::Busy(number) => write!(f, "this server uses all its {number} connections to Redis"),
             Error::Full => f.write_str("Redis is full: it has reached its maxmemory"),
-            Error::Protocol(reason) => write!(f, "unexpected answer of Redis: {reason}"),
+            Error::Fenced => f.write_str("this server is not registered in Redis"),
+            Error::Protocol(reason) => write!(f, "unexpected reply of Redis: {reason}"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// Why a submission was refused. None of its jobs was stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The Idempotency-Key belongs to a request with another body.
+    Mismatch,
+    /// This live job holds the unique key.
+    Duplicate(JobId),
+    /// This queue holds as many jobs as it may.
+    QueueFull(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Refused::Mismatch => f.write_str("the Idempotency-Key belongs to another request"),
+            Refused::Duplicate(holder) => write!(f, "job {holder} holds the unique key"),
+            Refused::QueueFull(queue) => write!(f, "the queue {queue} is full"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Why a submission failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SubmitError {
+    /// It was refused. None of its jobs was stored.
+    Refused(Refused),
+    /// The call of the queue failed; after [`Error::Unavailable`] the jobs may have been stored.
+    Queue(Error),
+}
+
+impl From<Refused> for SubmitError {
+    fn from(refused: Refused) -> SubmitError {
+        SubmitError::Refused(refused)
+    }
+}
+
+impl From<Error> for SubmitError {
+    fn from(error: Error) -> SubmitError {
+        SubmitError::Queue(error)
+    }
+}
+
+impl fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            SubmitError::Refused(refused) => refused.fmt(f),
+            SubmitError::Queue(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SubmitError {}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why connections to Redis cannot be made with these settings. The text begins with the name of the setting, and shows
+/// nothing of the URL, which may hold a password.
+#[derive(Debug)]
+pub enum SettingsError {
+    /// `redis-url` is not the URL of a Redis.
+    Url(Cause),
+    /// `redis-url` asks for TLS, which is not possible.
+    Tls(Cause),
+    /// The file of the authorities for Redis.
+    Authorities(Cause),
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            SettingsError::Url(cause) => {
+                write!(f, "redis-url: it cannot be read as the URL of a Redis: {cause}")
+            }
+            SettingsError::Tls(cause) => write!(f, "redis-url: {cause}"),
+            SettingsError::Authorities(cause) => write!(f, "the authorities for Redis: the file {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let (SettingsError::Url(cause) | SettingsError::Tls(cause) | SettingsError::Authorities(cause)) =
+            self;
+        Some(&**cause)
+    }
+}

@@ -3,7 +3,7 @@
 
 use redis::Value;
 
-use super::error::{Error, Result};
+use super::error::Error;
 use super::record::{self, Broken};
 use super::{ServerId, replies};
 use crate::job::{JobId, MAX_ERROR_CHARS};
@@ -19,7 +19,7 @@ pub fn check(data: &[u8]) {
     if let Value::Array(fields) = &value {
         check_record(id, fields.clone());
     }
-    if let Some(Ok(taken)) = read(replies::started_jobs(value.clone(), &server)) {
+    if let Some(taken) = read(replies::started_jobs(value.clone(), &server)) {
         let leases = taken
             .jobs
             .iter()
@@ -56,13 +56,14 @@ pub fn check(data: &[u8]) {
 }
 
 /// What was read; an error of it is short enough for a log line.
-fn read<T>(answer: Result<T>) -> Option<T> {
+fn read<T>(answer: Result<T, Error>) -> Option<T> {
     match answer {
         Ok(answer) => Some(answer),
         Err(Error::Protocol(reason)) => {
             assert!(reason.len() <= 1000, "{reason}");
             None
         }
+        Err(Error::Fenced) => None,
         Err(other) => panic!("an answer that came tells nothing of Redis: {other}"),
     }
 }

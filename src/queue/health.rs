@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::inspect::RedisInfo;
-use super::{Error, Queue, Result};
+use super::{Error, Queue};
 
 /// How many round trips are timed.
 const TRIPS: usize = 20;
@@ -99,7 +99,7 @@ impl Notes {
 
 impl Queue {
     /// What Redis tells of itself, and what of it endangers jobs. What a managed service forbids to ask is left out.
-    pub fn health(&self) -> Result<Health> {
+    pub fn health(&self) -> Result<Health, Error> {
         let info = self.redis_info()?;
         let facts = Facts(match self.link.query(&redis::cmd("INFO")) {
             Err(Error::Denied(_)) => String::new(),
@@ -231,7 +231,7 @@ impl Queue {
         self.link.query::<Vec<String>>(&command).ok()?.into_iter().nth(1)
     }
 
-    fn clock_ahead_ms(&self) -> Result<i64> {
+    fn clock_ahead_ms(&self) -> Result<i64, Error> {
         let micros = || {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             i64::try_from(since.as_micros()).unwrap_or(i64::MAX)

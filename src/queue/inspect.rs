@@ -6,7 +6,7 @@ use redis::Value;
 
 use crate::job::{Job, JobId, Status};
 
-use super::error::{Error, Result};
+use super::error::Error;
 use super::rights::Right;
 use super::{Queue, WATCHED_LIFE, keys, record, replies};
 use crate::queue::pool::Access;
@@ -117,14 +117,14 @@ impl RedisInfo {
 
 impl Queue {
     /// One job; `None` if there is none with this id.
-    pub fn get(&self, id: JobId) -> Result<Option<Job>> {
+    pub fn get(&self, id: JobId) -> Result<Option<Job>, Error> {
         let mut call = self.scripts.get.call();
         call.arg(id.get());
         replies::job(id, self.run(&self.scripts.get, &call)?)
     }
 
     /// The statuses and types of jobs, in their order; `None` for one that is gone.
-    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<(Status, String)>>> {
+    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<(Status, String)>>, Error> {
         let mut call = self.scripts.statuses.call();
         for id in ids {
             call.arg(id.get());
@@ -134,7 +134,7 @@ impl Queue {
 
     /// The jobs that match, newest first, from this position on, at most `limit` (1 to 100). Shown as JSON the page is
     /// below 4 MiB.
-    pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page> {
+    pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page, Error> {
         let mut call = self.scripts.list.call();
         call.arg(filter.status.map_or("", Status::as_str)).arg(filter.job_type.as_deref().unwrap_or(""));
         call.arg(limit);
@@ -146,34 +146,39 @@ impl Queue {
     }
 
     /// The next dead letters with an id above this one, oldest first.
-    pub fn dead_ids(&self, job_type: Option<&str>, above: Option<JobId>, limit: u32) -> Result<Vec<JobId>> {
+    pub fn dead_ids(
+        &self,
+        job_type: Option<&str>,
+        above: Option<JobId>,
+        limit: u32,
+    ) -> Result<Vec<JobId>, Error> {
         let mut call = self.scripts.dead_ids.call();
         call.arg(job_type.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
         replies::ids(self.run(&self.scripts.dead_ids, &call)?)
     }
 
     /// The queues: those named, and all that were ever used.
-    pub fn queues(&self, names: &[&str]) -> Result<Vec<QueueInfo>> {
+    pub fn queues(&self, names: &[&str]) -> Result<Vec<QueueInfo>, Error> {
         let mut call = self.scripts.queues.call();
         call.arg(names);
         replies::queues(self.run(&self.scripts.queues, &call)?)
     }
 
     /// The numbers of jobs and the servers.
-    pub fn stats(&self) -> Result<Stats> {
+    pub fn stats(&self) -> Result<Stats, Error> {
         replies::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
     }
 
     /// The servers that are alive, each with what it has told of its workers. Those that have told nothing yet do so with
     /// their next beat.
-    pub fn workers(&self) -> Result<Vec<(ServerInfo, Option<String>)>> {
+    pub fn workers(&self) -> Result<Vec<(ServerInfo, Option<String>)>, Error> {
         let mut call = self.scripts.workers.call();
         call.arg(WATCHED_LIFE.as_millis() as u64);
         replies::workers(self.run(&self.scripts.workers, &call)?)
     }
 
     /// What happened in the last minutes, oldest first; the last one still runs.
-    pub fn history(&self, minutes: u32) -> Result<Vec<Minute>> {
+    pub fn history(&self, minutes: u32) -> Result<Vec<Minute>, Error> {
         let mut call = self.scripts.history.call();
         call.arg(minutes);
         replies::history(self.run(&self.scripts.history, &call)?)
@@ -184,7 +189,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Denied`] with all that the user of Redis may not do, though it must; as every call otherwise.
-    pub fn check_ready(&self) -> Result<()> {
+    pub fn check_ready(&self) -> Result<(), Error> {
         let lacking = self.lacking(&self.needed_rights)?;
         if lacking.is_empty() {
             self.link.lacks_nothing();
@@ -197,7 +202,7 @@ impl Queue {
 
     /// What the user of Redis may not do of what looking at jobs and changing them by hand needs: a sentence, if there is
     /// something.
-    pub fn check_further_rights(&self) -> Result<Option<String>> {
+    pub fn check_further_rights(&self) -> Result<Option<String>, Error> {
         let rights = self.scripts.further_rights().into_iter().collect::<BTreeSet<_>>();
         let rights: Vec<String> = rights.into_iter().flat_map(|(command, key)| [command, key]).collect();
         let lacking = self.lacking(&rights)?;
@@ -208,7 +213,7 @@ impl Queue {
     ///
     /// # Errors
     /// As every call.
-    pub fn try_to_fetch(&self) -> Result<()> {
+    pub fn try_to_fetch(&self) -> Result<(), Error> {
         let mut command = redis::cmd("BRPOPLPUSH");
         // A name that is none of a queue, since it is empty.
         command.arg(format!("{}{}", self.prefix, keys::WORK));
@@ -217,11 +222,11 @@ impl Queue {
     }
 
     /// Those of these rights that the user of Redis lacks.
-    fn lacking(&self, rights: &[String]) -> Result<Vec<Right>> {
+    fn lacking(&self, rights: &[String]) -> Result<Vec<Right>, Error> {
         let mut call = self.scripts.ready.call();
         call.arg(rights);
         let lacking = record::array(self.run(&self.scripts.ready, &call)?)?;
-        let texts = lacking.iter().map(record::text).collect::<Result<Vec<String>>>()?;
+        let texts = lacking.iter().map(record::text).collect::<Result<Vec<String>, Error>>()?;
         Ok(texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
     }
 
@@ -231,7 +236,7 @@ impl Queue {
     }
 
     /// What kind of Redis this is.
-    pub fn redis_info(&self) -> Result<RedisInfo> {
+    pub fn redis_info(&self) -> Result<RedisInfo, Error> {
         // Managed services forbid INFO and CONFIG; then nothing is claimed.
         let info: String = match self.link.query(&redis::cmd("INFO")) {
             Err(Error::Denied(_)) => String::new(),

@@ -32,7 +32,7 @@ use crate::net::authorities::Authorities;
 
 use crate::queue::pool::{Access, Link, Repeat};
 pub use audit::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
-pub use error::{Error, Result};
+pub use error::{Error, Refused, SettingsError, SubmitError};
 pub use health::{Advice, Health, Severity};
 pub use inspect::{Filter, Minute, Page, Position, QueueInfo, RedisInfo, ServerInfo, Stats};
 use scripts::{Atomic, Scripts};
@@ -125,17 +125,6 @@ impl Submitted {
         let first = self.first.get();
         (first..first + self.count).filter_map(JobId::new)
     }
-}
-
-/// Why a submission was not accepted. Nothing of it was stored.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// The Idempotency-Key belongs to a request with another body.
-    Mismatch,
-    /// This live job holds the unique key.
-    Duplicate(JobId),
-    /// This queue holds as many jobs as it may.
-    QueueFull(String),
 }
 
 /// The right to settle one attempt. Whoever has it settles it once: it is not `Clone`, and settling takes it.
@@ -254,10 +243,6 @@ pub struct StartedJobs {
     pub must_drain: bool,
 }
 
-/// A server's beat was refused: it was declared dead.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fenced;
-
 /// What a heartbeat brings back.
 #[derive(Debug)]
 pub struct HeartbeatReply {
@@ -338,10 +323,7 @@ pub struct Queue {
 
 impl Queue {
     /// Prepares the connections; the first one is made when it is needed.
-    ///
-    /// # Errors
-    /// A sentence that begins with the setting that is wrong: the URL is none, or the authorities are none.
-    pub fn new(settings: &Settings) -> std::result::Result<Queue, String> {
+    pub fn new(settings: &Settings) -> Result<Queue, SettingsError> {
         let target = crate::queue::connect::target(&settings.url, settings.ca.as_ref())?;
         let prefix = keys::prefix(&settings.namespace);
         let scripts = Scripts::new(&settings.namespace);
@@ -375,7 +357,7 @@ impl Queue {
         &self,
         submissions: &[(&[NewJob], Option<&Idempotency>)],
         max_queue_length: u64,
-    ) -> Result<Vec<std::result::Result<Submitted, Refused>>> {
+    ) -> Result<Vec<Result<Submitted, Refused>>, Error> {
         let mut call = self.scripts.enqueue.call();
         call.arg(max_queue_length).arg(IDEMPOTENCY_LIFE.as_millis() as u64);
         for (jobs, idempotency) in submissions {
@@ -399,16 +381,17 @@ impl Queue {
         jobs: &[NewJob],
         idempotency: Option<&Idempotency>,
         max_queue_length: u64,
-    ) -> Result<std::result::Result<Submitted, Refused>> {
+    ) -> Result<Submitted, SubmitError> {
         let mut outcomes = self.submit_all(&[(jobs, idempotency)], max_queue_length)?;
-        outcomes.pop().ok_or_else(|| Error::Protocol("no answer to a submission".to_owned()))
+        let outcome = outcomes.pop();
+        Ok(outcome.ok_or_else(|| Error::Protocol("no answer to a submission".to_owned()))??)
     }
 
     /// Waits up to [`BLOCK`] for a job in an empty queue and moves it into this server's list. It is not started.
     ///
     /// # Errors
     /// [`Error::Full`] where Redis is full: BRPOPLPUSH is refused then, [`Queue::start_jobs`] is not.
-    pub fn wait_for_job(&self, server: &ServerId, queue: &str) -> Result<Option<Claimed>> {
+    pub fn wait_for_job(&self, server: &ServerId, queue: &str) -> Result<Option<Claimed>, Error> {
         let mut command = redis::cmd("BRPOPLPUSH");
         command
             .arg(format!("{}{}{queue}", self.prefix, keys::WORK))
@@ -428,7 +411,7 @@ impl Queue {
     /// Takes and starts up to as many jobs as the shares say; the claimed one comes first.
     ///
     /// # Errors
-    /// [`Fenced`] within `Ok` where this server was declared dead.
+    /// [`Error::Fenced`] where this server is not registered.
     pub fn start_jobs(
         &self,
         server: &ServerId,
@@ -436,7 +419,7 @@ impl Queue {
         quarantine: Quarantine,
         max_crashes: u32,
         claimed: Option<&Claimed>,
-    ) -> Result<std::result::Result<StartedJobs, Fenced>> {
+    ) -> Result<StartedJobs, Error> {
         let mut call = self.scripts.start_jobs.call();
         call.arg(server.as_str());
         call.arg(match quarantine {
@@ -459,7 +442,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Unavailable`] leaves open which were settled.
-    pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+    pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str());
         for Settlement { lease, verdict } in settlements {
@@ -488,7 +471,7 @@ impl Queue {
         lease: &mut Lease,
         error: &str,
         delay: Duration,
-    ) -> Result<Settled> {
+    ) -> Result<Settled, Error> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
         call.arg("retry_inline").arg(record::error_text(error)).arg(delay.as_millis() as u64);
@@ -504,7 +487,7 @@ impl Queue {
     }
 
     /// The entries of this server's list, newest first: what Redis holds to be in progress here.
-    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<Vec<u8>>> {
+    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<Vec<u8>>, Error> {
         let mut command = redis::cmd("LRANGE");
         command.arg(self.in_progress(server)).arg(0).arg(-1);
         record::array(self.link.query(&command)?)?.into_iter().map(record::bytes).collect()
@@ -512,28 +495,28 @@ impl Queue {
 
     /// Puts entries of this server's list, which it does not know of, back to the front of their queues. Newest first.
     /// How many went back.
-    pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize> {
+    pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize, Error> {
         let mut call = self.scripts.recover.call();
         call.arg(server.as_str()).arg(entries);
         record::count(&self.run(&self.scripts.recover, &call)?)
     }
 
     /// Moves due jobs into their queues. How many, and how long until the next one is due.
-    pub fn promote(&self) -> Result<(usize, Option<Duration>)> {
+    pub fn promote(&self) -> Result<(usize, Option<Duration>), Error> {
         let mut call = self.scripts.promote.call();
         call.arg(STEP);
         crate::queue::replies::promoted(self.run(&self.scripts.promote, &call)?)
     }
 
     /// Enters a new server, with how many workers it has and the queues that it takes from.
-    pub fn register(&self, server: &ServerId, workers: usize, queues: &[String]) -> Result<()> {
+    pub fn register(&self, server: &ServerId, workers: usize, queues: &[String]) -> Result<(), Error> {
         let mut call = self.scripts.register.call();
         call.arg(server.as_str()).arg(workers).arg(queues);
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 
     /// Whether a server is entered and was not declared dead.
-    pub fn is_registered(&self, server: &ServerId) -> Result<bool> {
+    pub fn is_registered(&self, server: &ServerId) -> Result<bool, Error> {
         let mut command = redis::cmd("HGET");
         command.arg(format!("{}{}", self.prefix, keys::SERVERS)).arg(server.as_str());
         let beat: Option<String> = self.link.query(&command)?;
@@ -547,7 +530,7 @@ impl Queue {
         busy: usize,
         workers: usize,
         queues: &[String],
-    ) -> Result<std::result::Result<HeartbeatReply, Fenced>> {
+    ) -> Result<HeartbeatReply, Error> {
         let mut call = self.scripts.heartbeat.call();
         call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
         call.arg(queues);
@@ -556,7 +539,12 @@ impl Queue {
 
     /// Declares a server dead whose beat still is what was observed, and takes over what it had in progress.
     /// `None` where it has beaten after all.
-    pub fn reclaim(&self, server: &str, observed: &str, max_crashes: u32) -> Result<Option<Reclaimed>> {
+    pub fn reclaim(
+        &self,
+        server: &str,
+        observed: &str,
+        max_crashes: u32,
+    ) -> Result<Option<Reclaimed>, Error> {
         self.reclaim_until(server, observed, max_crashes, || false)
     }
 
@@ -567,12 +555,12 @@ impl Queue {
         observed: &str,
         max_crashes: u32,
         ends: impl Fn() -> bool,
-    ) -> Result<Option<Reclaimed>> {
+    ) -> Result<Option<Reclaimed>, Error> {
         self.take_over(server, observed, max_crashes, "crash", ends)
     }
 
     /// The orderly end of a server: what it has left goes back to the queue, nothing charged.
-    pub fn leave(&self, server: &ServerId) -> Result<Option<Reclaimed>> {
+    pub fn leave(&self, server: &ServerId) -> Result<Option<Reclaimed>, Error> {
         self.take_over(server.as_str(), "", 1, "leave", || false)
     }
 
@@ -583,7 +571,7 @@ impl Queue {
         max_crashes: u32,
         mode: &str,
         ends: impl Fn() -> bool,
-    ) -> Result<Option<Reclaimed>> {
+    ) -> Result<Option<Reclaimed>, Error> {
         let mut total = Reclaimed::default();
         let mut observed = observed.to_owned();
         loop {
@@ -603,23 +591,23 @@ impl Queue {
     }
 
     /// Stops a job that waits, or asks its server to stop it.
-    pub fn cancel(&self, id: JobId) -> Result<Cancelled> {
+    pub fn cancel(&self, id: JobId) -> Result<Cancelled, Error> {
         let mut call = self.scripts.cancel.call();
         call.arg(id.get());
         crate::queue::replies::cancelled(self.run(&self.scripts.cancel, &call)?)
     }
 
     /// Sends failed or cancelled jobs back to their queues as new, each by itself; with `wanted` only those of this status.
-    pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>> {
+    pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
         self.change(&self.scripts.retry, ids, wanted)
     }
 
     /// Forgets jobs that are completed, failed or cancelled, each by itself; with `wanted` only those of this status.
-    pub fn delete(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>> {
+    pub fn delete(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
         self.change(&self.scripts.delete, ids, wanted)
     }
 
-    fn change(&self, script: &Atomic, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>> {
+    fn change(&self, script: &Atomic, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -632,14 +620,14 @@ impl Queue {
     }
 
     /// Forgets finished jobs that are too old or too many: one step of it. Whether there may be more.
-    pub fn expire_jobs(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool> {
+    pub fn expire_jobs(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool, Error> {
         let mut call = self.scripts.expire_jobs.call();
         call.arg(if failed { "failed" } else { "done" }).arg(keep_for.as_millis() as u64).arg(keep).arg(STEP);
         Ok(record::int(&self.run(&self.scripts.expire_jobs, &call)?)? > 0)
     }
 
     /// Forgets the names of empty queues: one step of it. Where the next step goes on; `None` at the end.
-    pub fn prune_queues(&self, from: Option<String>) -> Result<Option<String>> {
+    pub fn prune_queues(&self, from: Option<String>) -> Result<Option<String>, Error> {
         let mut call = self.scripts.prune_queues.call();
         call.arg(from.as_deref().unwrap_or("0"));
         let next = record::text(&self.run(&self.scripts.prune_queues, &call)?)?;
@@ -648,21 +636,21 @@ impl Queue {
 
     /// Lets no job of a queue start, or lets them start again. Gives whether the queue has a job that has not ended; of
     /// many parked jobs only some are looked at, and then the answer is that it may have one: `true`.
-    pub fn set_paused(&self, queue: &str, paused: bool) -> Result<bool> {
+    pub fn set_paused(&self, queue: &str, paused: bool) -> Result<bool, Error> {
         let mut call = self.scripts.pause.call();
         call.arg(queue).arg(u8::from(paused)).arg(PARKED_LOOK);
         Ok(record::int(&self.run(&self.scripts.pause, &call)?)? == 1)
     }
 
     /// Whether the jobs of a queue are held back.
-    pub fn is_paused(&self, queue: &str) -> Result<bool> {
+    pub fn is_paused(&self, queue: &str) -> Result<bool, Error> {
         let mut command = redis::cmd("SISMEMBER");
         command.arg(format!("{}{}", self.prefix, keys::PAUSED)).arg(queue);
         self.link.query(&command)
     }
 
     /// Adds to the figures of this minute, for charts.
-    pub fn add_history(&self, figures: &[(String, u64)]) -> Result<()> {
+    pub fn add_history(&self, figures: &[(String, u64)]) -> Result<(), Error> {
         let mut call = self.scripts.add_history.call();
         call.arg(HISTORY_LIFE.as_secs());
         for (name, number) in figures {
@@ -672,7 +660,7 @@ impl Queue {
     }
 
     /// Tells what this server's workers do, while somebody looks.
-    pub fn report_activity(&self, server: &ServerId, activity: &str) -> Result<()> {
+    pub fn report_activity(&self, server: &ServerId, activity: &str) -> Result<(), Error> {
         let mut call = self.scripts.report_activity.call();
         call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);
         self.run(&self.scripts.report_activity, &call).map(|_| ())
@@ -682,7 +670,7 @@ impl Queue {
         format!("{}{}{server}", self.prefix, keys::IN_PROGRESS)
     }
 
-    fn run(&self, script: &Atomic, call: &Cmd) -> Result<Value> {
+    fn run(&self, script: &Atomic, call: &Cmd) -> Result<Value, Error> {
         self.explained(
             self.link.run_script(script.access, script.repeat, &script.script, call),
             script.access,
@@ -690,7 +678,7 @@ impl Queue {
     }
 
     /// Says with a refusal what would grant the right that is lacking.
-    fn explained<T>(&self, answer: Result<T>, access: Access) -> Result<T> {
+    fn explained<T>(&self, answer: Result<T, Error>, access: Access) -> Result<T, Error> {
         answer.map_err(|error| match error {
             Error::Denied(text) => {
                 let lacking = rights::of_error(&text);
@@ -715,7 +703,7 @@ impl Queue {
     }
 }
 
-fn first(values: &[Value]) -> Result<&Value> {
+fn first(values: &[Value]) -> Result<&Value, Error> {
     values.first().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
-use super::error::{Error, Result};
+use super::error::Error;
 use crate::queue::connection::{ConnectError, Target, Wire, describe};
 use crate::sync;
 
@@ -86,7 +86,7 @@ impl r2d2::ManageConnection for Manager {
     type Connection = Connection;
     type Error = ConnectError;
 
-    fn connect(&self) -> std::result::Result<Connection, ConnectError> {
+    fn connect(&self) -> Result<Connection, ConnectError> {
         let generation = self.health.generation();
         // Without the right to CLIENT ID a stop takes as long as a fetcher blocks; that is all.
         let note_step = |step: &str| step.clone_into(&mut self.health.connecting().step);
@@ -105,7 +105,7 @@ impl r2d2::ManageConnection for Manager {
     }
 
     /// No PING: it doubles the cost of every command and is answered by a demoted master too.
-    fn is_valid(&self, connection: &mut Connection) -> std::result::Result<(), ConnectError> {
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), ConnectError> {
         if connection.generation != self.health.generation() {
             Err(ConnectError("older than the last outage".to_owned()))
         } else if !connection.wire.is_idle() {
@@ -203,7 +203,7 @@ impl Health {
     }
 
     /// Whether a call may try: always while Redis is there, once in a while when it is not. The error tells why it is not.
-    fn may_try(&self) -> Result<()> {
+    fn may_try(&self) -> Result<(), Error> {
         let mut state = self.state();
         let Some((_, reason)) = &state.away else { return Ok(()) };
         if state.probed.is_some_and(|at| at.elapsed() < PROBE_EVERY) {
@@ -390,12 +390,12 @@ impl Link {
     }
 
     /// Runs one command that only reads.
-    pub(super) fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+    pub(super) fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         self.run(&self.commands, Access::Read, Repeat::Safe, |connection| command.query(&mut connection.wire))
     }
 
     /// Runs one command that may block for the time given to [`Link::new`].
-    pub(super) fn query_blocking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+    pub(super) fn query_blocking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         self.run(&self.blocking, Access::Add, Repeat::Never, |connection| {
             self.set_blocked(connection.client_id, true);
             let answer = command.query(&mut connection.wire);
@@ -429,7 +429,7 @@ impl Link {
         repeat: Repeat,
         script: &redis::Script,
         call: &Cmd,
-    ) -> Result<Value> {
+    ) -> Result<Value, Error> {
         let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
         self.run(&self.commands, access, repeat, |connection| {
             let mut answer = call.query(&mut connection.wire);
@@ -472,8 +472,8 @@ impl Link {
         pool: &r2d2::Pool<Manager>,
         access: Access,
         repeat: Repeat,
-        mut work: impl FnMut(&mut Connection) -> std::result::Result<T, RedisError>,
-    ) -> Result<T> {
+        mut work: impl FnMut(&mut Connection) -> Result<T, RedisError>,
+    ) -> Result<T, Error> {
         self.health.may_try()?;
         let call = Instant::now();
         let left = || (GET + ANSWER).saturating_sub(call.elapsed()).max(LEAST);
@@ -534,7 +534,7 @@ impl Link {
         pool: &r2d2::Pool<Manager>,
         begun: Instant,
         limit: Duration,
-    ) -> Result<r2d2::PooledConnection<Manager>> {
+    ) -> Result<r2d2::PooledConnection<Manager>, Error> {
         pool.get_timeout(limit).map_err(|_| {
             // A full pool says nothing about Redis; a connection that could not be made does.
             if pool.state().connections >= pool.max_size() {

@@ -13,7 +13,7 @@ use crate::job::{
     AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Job, JobId, Status,
 };
 
-use super::error::{Error, Result};
+use super::error::Error;
 
 /// A record with a field that is missing or cannot be read: such a job is shown, and never run.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Broken {
 ///
 /// # Errors
 /// What can be read of the job, and the reason why it cannot be run.
-pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> std::result::Result<Job, Broken> {
+pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
     let mut job = Job {
         id,
         job_type: String::new(),
@@ -163,7 +163,7 @@ struct Pieces(Vec<(usize, Vec<u8>)>);
 
 impl Pieces {
     /// Takes the value if the field is a piece of the text called `of`; gives it back if not.
-    fn add(&mut self, of: &[u8], field: &[u8], value: Vec<u8>) -> std::result::Result<(), Vec<u8>> {
+    fn add(&mut self, of: &[u8], field: &[u8], value: Vec<u8>) -> Result<(), Vec<u8>> {
         let place = match field.strip_prefix(of) {
             Some([]) => Some(0),
             Some([b':', digits @ ..]) => {
@@ -179,7 +179,7 @@ impl Pieces {
     }
 
     /// The whole text as JSON, if there is any.
-    fn into_json(mut self) -> std::result::Result<Option<Box<RawValue>>, ()> {
+    fn into_json(mut self) -> Result<Option<Box<RawValue>>, ()> {
         self.0.sort_unstable_by_key(|(place, _)| *place);
         let Some(text) = self.0.into_iter().map(|(_, piece)| piece).reduce(|mut text, piece| {
             text.extend(piece);
@@ -225,7 +225,7 @@ pub(super) fn error_text(message: &str) -> String {
 }
 
 /// The elements of an array; an answer of another shape is an error.
-pub(super) fn array(value: Value) -> Result<Vec<Value>> {
+pub(super) fn array(value: Value) -> Result<Vec<Value>, Error> {
     match value {
         Value::Array(values) => Ok(values),
         other => Err(unexpected(&other)),
@@ -233,7 +233,7 @@ pub(super) fn array(value: Value) -> Result<Vec<Value>> {
 }
 
 /// The texts of an array in MessagePack, as Lua packs it.
-pub(super) fn packed(value: Value) -> Result<Vec<Value>> {
+pub(super) fn packed(value: Value) -> Result<Vec<Value>, Error> {
     let Value::BulkString(bytes) = &value else { return Err(unexpected(&value)) };
     unpack(bytes).ok_or_else(|| unexpected(&value))
 }
@@ -271,7 +271,7 @@ fn length(rest: &mut &[u8], size: usize) -> Option<usize> {
 }
 
 /// A whole number.
-pub(super) fn int(value: &Value) -> Result<i64> {
+pub(super) fn int(value: &Value) -> Result<i64, Error> {
     match value {
         Value::Int(number) => Ok(*number),
         Value::BulkString(digits) => std::str::from_utf8(digits)
@@ -283,12 +283,12 @@ pub(super) fn int(value: &Value) -> Result<i64> {
 }
 
 /// How many there are of something.
-pub(super) fn count<T: TryFrom<i64>>(value: &Value) -> Result<T> {
+pub(super) fn count<T: TryFrom<i64>>(value: &Value) -> Result<T, Error> {
     T::try_from(int(value)?).map_err(|_| unexpected(value))
 }
 
 /// A text; nil is the empty one.
-pub(super) fn text(value: &Value) -> Result<String> {
+pub(super) fn text(value: &Value) -> Result<String, Error> {
     match value {
         Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
         Value::SimpleString(text) => Ok(text.clone()),
@@ -298,7 +298,7 @@ pub(super) fn text(value: &Value) -> Result<String> {
 }
 
 /// An entry of a list, whatever it is.
-pub(super) fn bytes(value: Value) -> Result<Vec<u8>> {
+pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
         other => Err(unexpected(&other)),
@@ -306,7 +306,7 @@ pub(super) fn bytes(value: Value) -> Result<Vec<u8>> {
 }
 
 /// A job's id.
-pub(super) fn id(value: &Value) -> Result<JobId> {
+pub(super) fn id(value: &Value) -> Result<JobId, Error> {
     text(value)?.parse().map_err(|_| unexpected(value))
 }
 

@@ -10,19 +10,19 @@ use serde_json::value::RawValue;
 use crate::job::{Job, JobId, LargeField, Status};
 use crate::logging::job_fields::{JobFields, log_job};
 
-use super::error::{Error, Result};
+use super::error::Error;
 use super::inspect::{Minute, Page, QueueInfo, ServerInfo, Stats};
 use super::record::{array, count, id, int, packed, text, to_job, unexpected};
 use super::{
-    Broken, Cancelled, Changed, CrashedJob, Fenced, HeartbeatReply, Lease, Reclaimed, Refused, ServerId,
-    Settled, StartedJobs, Submitted, first,
+    Broken, Cancelled, Changed, CrashedJob, HeartbeatReply, Lease, Reclaimed, Refused, ServerId, Settled,
+    StartedJobs, Submitted, first,
 };
 
 /// What submissions of so many jobs each came to.
 pub(super) fn submitted(
     answer: Value,
     sizes: impl ExactSizeIterator<Item = usize>,
-) -> Result<Vec<std::result::Result<Submitted, Refused>>> {
+) -> Result<Vec<Result<Submitted, Refused>>, Error> {
     let answers = array(answer)?;
     if answers.len() != sizes.len() {
         return Err(unexpected(&Value::Array(answers)));
@@ -30,7 +30,7 @@ pub(super) fn submitted(
     answers.into_iter().zip(sizes).map(|(answer, jobs)| one_submitted(answer, jobs)).collect()
 }
 
-fn one_submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submitted, Refused>> {
+fn one_submitted(answer: Value, jobs: usize) -> Result<Result<Submitted, Refused>, Error> {
     let answer = array(answer)?;
     let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
     match (text(first(&answer)?)?.as_str(), &answer[1..]) {
@@ -59,19 +59,16 @@ fn one_submitted(answer: Value, jobs: usize) -> Result<std::result::Result<Submi
 }
 
 /// The jobs that this server has started.
-pub(super) fn started_jobs(
-    answer: Value,
-    server: &ServerId,
-) -> Result<std::result::Result<StartedJobs, Fenced>> {
+pub(super) fn started_jobs(answer: Value, server: &ServerId) -> Result<StartedJobs, Error> {
     let mut answer = array(answer)?.into_iter();
     let mut next = || answer.next().ok_or_else(|| Error::Protocol("a take without an answer".to_owned()));
     if text(&next()?)? == "fenced" {
-        return Ok(Err(Fenced));
+        return Err(Error::Fenced);
     }
     let mut taken = StartedJobs {
         now_ms: count(&next()?)?,
         must_drain: int(&next()?)? == 1,
-        paused: array(next()?)?.iter().map(text).collect::<Result<_>>()?,
+        paused: array(next()?)?.iter().map(text).collect::<Result<_, Error>>()?,
         has_more: int(&next()?)? == 1,
         ..StartedJobs::default()
     };
@@ -97,11 +94,11 @@ pub(super) fn started_jobs(
             }
         }
     }
-    Ok(Ok(taken))
+    Ok(taken)
 }
 
 /// What each settlement came to.
-pub(super) fn settled(answer: Value) -> Result<Vec<Settled>> {
+pub(super) fn settled(answer: Value) -> Result<Vec<Settled>, Error> {
     let read = |answer: Value| match text(&answer)?.as_str() {
         "stale" => Ok(Settled::Stale),
         "repeated" => Ok(Settled::Repeated),
@@ -111,29 +108,29 @@ pub(super) fn settled(answer: Value) -> Result<Vec<Settled>> {
 }
 
 /// How many jobs were moved, and how long until the next one is due.
-pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>)> {
+pub(super) fn promoted(answer: Value) -> Result<(usize, Option<Duration>), Error> {
     let answer = array(answer)?;
     let [moved, next] = answer.as_slice() else { return Err(unexpected(&Value::Array(answer))) };
     Ok((count(moved)?, time_left(next)?))
 }
 
 /// What a heartbeat brings back.
-pub(super) fn heartbeat(answer: Value) -> Result<std::result::Result<HeartbeatReply, Fenced>> {
+pub(super) fn heartbeat(answer: Value) -> Result<HeartbeatReply, Error> {
     let Ok([_, in_progress, cancels, servers, watched, suspects, due]) =
         <[Value; 7]>::try_from(array(answer)?)
     else {
-        return Ok(Err(Fenced));
+        return Err(Error::Fenced);
     };
-    let words = array(servers)?.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let words = array(servers)?.iter().map(text).collect::<Result<Vec<_>, Error>>()?;
     let servers = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-    Ok(Ok(HeartbeatReply {
+    Ok(HeartbeatReply {
         in_progress: count(&in_progress)?,
         cancels: ids(cancels)?,
         servers,
         is_watched: int(&watched)? == 1,
         quarantine_waits: int(&suspects)? > 0,
         due_in: time_left(&due)?,
-    }))
+    })
 }
 
 /// One step of taking over a server.
@@ -146,7 +143,7 @@ pub(super) struct Step {
 }
 
 /// One step of taking over a server; `None` where it lives.
-pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>> {
+pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>, Error> {
     let Ok([_, moved, left, crashed, beat]) = <[Value; 5]>::try_from(array(answer)?) else {
         return Ok(None);
     };
@@ -157,7 +154,7 @@ pub(super) fn reclaimed(answer: Value) -> Result<Option<Step>> {
 }
 
 /// Numbers of a damaged record are told as 0: the job is taken over all the same.
-fn crashed_job(answer: Value) -> Result<CrashedJob> {
+fn crashed_job(answer: Value) -> Result<CrashedJob, Error> {
     let [id, job_type, attempt, crashes, has_failed] =
         <[Value; 5]>::try_from(array(answer)?).map_err(|answer| unexpected(&Value::Array(answer)))?;
     Ok(CrashedJob {
@@ -170,7 +167,7 @@ fn crashed_job(answer: Value) -> Result<CrashedJob> {
 }
 
 /// What cancelling a job came to.
-pub(super) fn cancelled(answer: Value) -> Result<Cancelled> {
+pub(super) fn cancelled(answer: Value) -> Result<Cancelled, Error> {
     let answer = array(answer)?;
     match text(first(&answer)?)?.as_str() {
         "missing" => Ok(Cancelled::Missing),
@@ -181,7 +178,7 @@ pub(super) fn cancelled(answer: Value) -> Result<Cancelled> {
 }
 
 /// What sending back or deleting came to, job by job.
-pub(super) fn changed(answer: Value) -> Result<Vec<Changed>> {
+pub(super) fn changed(answer: Value) -> Result<Vec<Changed>, Error> {
     let read = |answer: Value| {
         let answer = array(answer)?;
         Ok(match text(first(&answer)?)?.as_str() {
@@ -195,20 +192,20 @@ pub(super) fn changed(answer: Value) -> Result<Vec<Changed>> {
 }
 
 /// One job; `None` if there is none.
-pub(super) fn job(id: JobId, answer: Value) -> Result<Option<Job>> {
+pub(super) fn job(id: JobId, answer: Value) -> Result<Option<Job>, Error> {
     let fields = array(answer)?;
     Ok((!fields.is_empty()).then(|| readable(id, fields)))
 }
 
 /// The statuses and types of jobs; `None` for one that is gone.
-pub(super) fn statuses(answer: Value) -> Result<Vec<Option<(Status, String)>>> {
-    let words = array(answer)?.iter().map(text).collect::<Result<Vec<_>>>()?;
+pub(super) fn statuses(answer: Value) -> Result<Vec<Option<(Status, String)>>, Error> {
+    let words = array(answer)?.iter().map(text).collect::<Result<Vec<_>, Error>>()?;
     let read = |pair: &[String]| pair[0].parse().ok().map(|status| (status, pair[1].clone()));
     Ok(words.chunks_exact(2).map(read).collect())
 }
 
 /// A page of jobs.
-pub(super) fn page(answer: Value) -> Result<Page> {
+pub(super) fn page(answer: Value) -> Result<Page, Error> {
     let mut answer = array(answer)?.into_iter();
     let (Some(total), Some(next)) = (answer.next(), answer.next()) else {
         return Err(Error::Protocol("a page without an answer".to_owned()));
@@ -230,12 +227,12 @@ pub(super) fn page(answer: Value) -> Result<Page> {
 }
 
 /// Ids of jobs.
-pub(super) fn ids(answer: Value) -> Result<Vec<JobId>> {
+pub(super) fn ids(answer: Value) -> Result<Vec<JobId>, Error> {
     array(answer)?.iter().map(id).collect()
 }
 
 /// Queues, by their names.
-pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>> {
+pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>, Error> {
     let read = |answer: Value| {
         let answer = array(answer)?;
         let [name, queued, paused, oldest, servers] = answer.as_slice() else {
@@ -249,24 +246,25 @@ pub(super) fn queues(answer: Value) -> Result<Vec<QueueInfo>> {
             servers: count(servers)?,
         })
     };
-    let mut queues = array(answer)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let mut queues = array(answer)?.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
     queues.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(queues)
 }
 
 /// The numbers of jobs and the servers.
-pub(super) fn stats(answer: Value) -> Result<Stats> {
+pub(super) fn stats(answer: Value) -> Result<Stats, Error> {
     let mut answer = array(answer)?;
     let servers = array(answer.pop().unwrap_or(Value::Nil))?;
     let servers =
-        servers.into_iter().map(|server| server_info(&array(server)?)).collect::<Result<Vec<_>>>()?;
+        servers.into_iter().map(|server| server_info(&array(server)?)).collect::<Result<Vec<_>, Error>>()?;
     let counts = Status::ALL.into_iter().zip(&answer);
-    let counts = counts.map(|(status, n)| Ok((status, int(n)?.max(0) as u64))).collect::<Result<_>>()?;
+    let counts =
+        counts.map(|(status, n)| Ok((status, int(n)?.max(0) as u64))).collect::<Result<_, Error>>()?;
     Ok(Stats { counts, servers })
 }
 
 /// Servers that are alive, with what they have told of their workers.
-pub(super) fn workers(answer: Value) -> Result<Vec<(ServerInfo, Option<String>)>> {
+pub(super) fn workers(answer: Value) -> Result<Vec<(ServerInfo, Option<String>)>, Error> {
     let mut servers = Vec::new();
     for server in array(answer)? {
         let server = array(server)?;
@@ -280,7 +278,7 @@ pub(super) fn workers(answer: Value) -> Result<Vec<(ServerInfo, Option<String>)>
 }
 
 /// A server: its name, when it was started, its workers, how many of them are busy, the age of its last beat.
-fn server_info(facts: &[Value]) -> Result<ServerInfo> {
+fn server_info(facts: &[Value]) -> Result<ServerInfo, Error> {
     let number = |i: usize| int(facts.get(i).unwrap_or(&Value::Nil)).map(|n| n.max(0) as u64);
     Ok(ServerInfo {
         id: text(first(facts)?)?,
@@ -292,18 +290,18 @@ fn server_info(facts: &[Value]) -> Result<ServerInfo> {
 }
 
 /// A time in ms; -1 is none.
-fn time_left(ms: &Value) -> Result<Option<Duration>> {
+fn time_left(ms: &Value) -> Result<Option<Duration>, Error> {
     Ok(u64::try_from(int(ms)?).ok().map(Duration::from_millis))
 }
 
 /// Figures by minute.
-pub(super) fn history(answer: Value) -> Result<Vec<Minute>> {
+pub(super) fn history(answer: Value) -> Result<Vec<Minute>, Error> {
     let read = |answer: Value| {
-        let words = array(answer)?.iter().map(text).collect::<Result<Vec<_>>>()?;
+        let words = array(answer)?.iter().map(text).collect::<Result<Vec<_>, Error>>()?;
         let (minute, figures) = words.split_first().ok_or_else(|| unexpected(&Value::Nil))?;
         let number = |word: &String| word.parse().map_err(|_| Error::Protocol(word.clone()));
         let figures = figures.chunks_exact(2).map(|pair| Ok((pair[0].clone(), number(&pair[1])?)));
-        Ok(Minute { number: number(minute)?, figures: figures.collect::<Result<_>>()? })
+        Ok(Minute { number: number(minute)?, figures: figures.collect::<Result<_, Error>>()? })
     };
     array(answer)?.into_iter().map(read).collect()
 }

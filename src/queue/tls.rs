@@ -11,8 +11,12 @@ pub(super) enum Tls {}
 impl Tls {
     /// # Errors
     /// Always.
-    pub(super) fn new(_: &str, _: Option<&super::Authorities>) -> Result<Tls, String> {
-        Err("redis-url: it asks for TLS, and this program was built without the feature tls".to_owned())
+    pub(super) fn new(
+        _: &str,
+        _: Option<&crate::net::authorities::Authorities>,
+    ) -> Result<Tls, super::error::SettingsError> {
+        let cause = "it asks for TLS, and this program was built without the feature tls";
+        Err(super::error::SettingsError::Tls(cause.into()))
     }
 }
 
@@ -24,6 +28,7 @@ mod with {
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::super::connection::ConnectError;
+    use super::super::error::SettingsError;
     use crate::net::authorities::Authorities;
 
     /// How TLS is spoken with one host.
@@ -35,21 +40,18 @@ mod with {
     impl Tls {
         /// With `ca` the host must have a certificate of one of these authorities; otherwise of one
         /// that the web trusts.
-        ///
-        /// # Errors
-        /// A sentence that begins with the setting that is wrong.
-        pub(in super::super) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, String> {
+        pub(in super::super) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, SettingsError> {
             let host = ServerName::try_from(host.to_owned())
-                .map_err(|_| "redis-url: its host cannot be the name in a certificate".to_owned())?;
+                .map_err(|_| SettingsError::Tls("its host cannot be the name in a certificate".into()))?;
             let roots = match ca {
                 None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-                Some(ca) => ca.roots().map_err(|why| format!("the authorities for Redis: the file {why}"))?,
+                Some(ca) => ca.roots().map_err(|cause| SettingsError::Authorities(cause.into()))?,
             };
             // Named, since a program that uses the library may be built with another provider besides.
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
-                .map_err(|error| format!("redis-url: no TLS: {error}"))?
+                .map_err(|error| SettingsError::Tls(error.into()))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
             Ok(Tls { config: Arc::new(config), host })

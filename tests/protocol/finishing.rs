@@ -58,10 +58,10 @@ fn a_running_job_is_asked_to_stop_and_its_server_told() {
     assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
     assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&a)]));
-    assert_eq!(place.queue.heartbeat(&a, 1, 8, &[]).unwrap().unwrap().cancels, [id]);
+    assert_eq!(place.queue.heartbeat(&a, 1, 8, &[]).unwrap().cancels, [id]);
     assert_sound(&place);
     place.settle(&a, &released(lease));
-    assert_eq!(place.queue.heartbeat(&a, 0, 8, &[]).unwrap().unwrap().cancels, []);
+    assert_eq!(place.queue.heartbeat(&a, 0, 8, &[]).unwrap().cancels, []);
     assert_sound(&place);
 }
 
@@ -267,7 +267,7 @@ fn failed_job_beside(place: &Place) -> JobId {
     let server = place.server();
     let id = place.submit_with(|job| job.queue = "beside".to_owned());
     let shares = [threadq::internals::queue::Share { queue: "beside".to_owned(), jobs: 1 }];
-    let taken = place.queue.start_jobs(&server, &shares, Quarantine::Skip, 3, None).unwrap().unwrap();
+    let taken = place.queue.start_jobs(&server, &shares, Quarantine::Skip, 3, None).unwrap();
     for (lease, _) in taken.jobs {
         place.settle(&server, &buried(lease));
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Cancelled, Claimed, Fenced, Lease, Quarantine, Queue, Reclaimed, Refused, ServerId, Settings, Settled,
-    Settlement, Share, StartedJobs, Submitted, Verdict,
+    Cancelled, Claimed, Error, Lease, Quarantine, Queue, Reclaimed, Refused, ServerId, Settings, Settled,
+    Settlement, Share, StartedJobs, SubmitError, Submitted, Verdict,
 };
 use threadq::job::{Job, JobId, NewJob, Start, Status};
 
@@ -133,7 +133,10 @@ impl Place {
     }
 
     pub fn try_submit(&self, jobs: &[NewJob]) -> Result<Submitted, Refused> {
-        self.queue.submit(jobs, None, NO_LIMIT).unwrap()
+        self.queue.submit(jobs, None, NO_LIMIT).map_err(|error| match error {
+            SubmitError::Refused(refused) => refused,
+            SubmitError::Queue(error) => panic!("{error}"),
+        })
     }
 
     #[track_caller]
@@ -194,8 +197,8 @@ impl Place {
         jobs: usize,
         suspects: Quarantine,
         fetched: Option<&Claimed>,
-    ) -> Result<StartedJobs, Fenced> {
-        self.queue.start_jobs(server, &shares(jobs), suspects, MAX_CRASHES, fetched).unwrap()
+    ) -> Result<StartedJobs, Error> {
+        self.queue.start_jobs(server, &shares(jobs), suspects, MAX_CRASHES, fetched)
     }
 
     /// Whatever there is, suspects too.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Cancelled, Changed, Error, Quarantine, Settled};
+use threadq::internals::queue::{Cancelled, Changed, Error, Quarantine, Settled, SubmitError};
 use threadq::job::{NewJob, Status};
 
 use crate::fixture::*;
@@ -19,12 +19,15 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     // Scripts that Redis has not seen yet are no hindrance either.
     let _: () = place.run(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1"));
 
-    assert!(matches!(place.queue.submit(&[NewJob::new("t")], None, NO_LIMIT), Err(Error::Full)));
+    assert!(matches!(
+        place.queue.submit(&[NewJob::new("t")], None, NO_LIMIT),
+        Err(SubmitError::Queue(Error::Full))
+    ));
     assert!(matches!(place.queue.check_ready(), Err(Error::Full)));
     assert!(matches!(place.queue.wait_for_job(&a, "default"), Err(Error::Full)));
 
     let c = place.server();
-    place.queue.heartbeat(&c, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&c, 0, 8, &[]).unwrap();
     assert_eq!(place.try_take(&b, 1, Quarantine::Start, Some(&of_b)).unwrap().jobs.len(), 1);
     let mut leases = place.take(&a, 7).into_iter().map(|(lease, _)| lease);
     let mut again = leases.next().unwrap();

@@ -376,7 +376,7 @@ fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
                 place.submit_with(|job| (job.job_type, job.queue) = ("type 1".to_owned(), "other".to_owned()))
             }));
             let other = [Share { queue: "other".to_owned(), jobs: 3 }];
-            let taken = place.queue.start_jobs(&b, &other, Quarantine::Skip, 3, None).unwrap().unwrap();
+            let taken = place.queue.start_jobs(&b, &other, Quarantine::Skip, 3, None).unwrap();
             assert_eq!(taken.jobs.len(), 3);
             let matches = |id: &JobId| {
                 let job = place.job(*id);

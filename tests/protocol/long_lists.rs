@@ -194,9 +194,9 @@ fn two_entries_of_a_job_in_the_hand_of_a_dead_server_go_back_as_one() {
 fn entries_without_a_job_take_no_room_in_a_full_queue() {
     const MAX: u64 = 4;
     let place = Place::of_long_lists();
-    let submit = |jobs: usize| place.queue.submit(&vec![NewJob::new("t"); jobs], None, MAX).unwrap();
+    let submit = |jobs: usize| place.queue.submit(&vec![NewJob::new("t"); jobs], None, MAX);
     let ids: Vec<JobId> = submit(4).unwrap().ids().collect();
-    let full = Err(Refused::QueueFull("default".to_owned()));
+    let full = Err(Refused::QueueFull("default".to_owned()).into());
     assert_eq!(submit(1), full);
     place.cancel(ids[1]);
     place.cancel(ids[2]);
@@ -344,8 +344,7 @@ fn a_gap_that_a_repair_leaves_is_not_counted_as_a_job() {
     let shares = [Share { queue: "default".to_owned(), jobs: 1_000 }];
     let mut taken = 0;
     while taken < 2 * LONG {
-        let next =
-            place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
+        let next = place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap();
         taken += next.jobs.len();
         next.jobs.into_iter().for_each(|(lease, _)| {
             place.settle(&a, &completed(lease));

@@ -6,7 +6,9 @@ use std::cell::RefCell;
 
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Registrar;
-use threadq::internals::queue::{Cancelled, Changed, Error, Idempotency, Quarantine, Queue, Settled};
+use threadq::internals::queue::{
+    Cancelled, Changed, Error, Idempotency, Quarantine, Queue, Settled, SubmitError,
+};
 use threadq::job::Status;
 
 use crate::fixture::*;
@@ -15,16 +17,16 @@ use crate::lua_proxy::Loses;
 
 /// Makes a call on a connection that breaks at the next use of this script.
 #[track_caller]
-fn broken<T: std::fmt::Debug>(
+fn broken<T: std::fmt::Debug, E: Into<SubmitError>>(
     place: &Place,
     script: &str,
     what: Loses,
-    call: impl FnOnce(&Queue) -> Result<T, Error>,
+    call: impl FnOnce(&Queue) -> Result<T, E>,
 ) {
     let queue = place.another_queue();
     place.wire.lose(script, what);
-    let answer = call(&queue);
-    assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+    let answer = call(&queue).map_err(Into::into);
+    assert!(matches!(answer, Err(SubmitError::Queue(Error::Unavailable(_)))), "{answer:?}");
     assert!(place.wire.has_lost());
 }
 
@@ -37,7 +39,7 @@ fn a_submission_with_a_key_is_safe_to_repeat() {
     broken(&place, "enqueue", Loses::Request, submit);
     assert!(place.keys().is_empty());
     broken(&place, "enqueue", Loses::Answer, submit);
-    let again = submit(&place.queue).unwrap().unwrap();
+    let again = submit(&place.queue).unwrap();
     assert_eq!((again.replayed, again.count), (true, 2));
     let waiting: Vec<String> = again.ids().map(|id| id.to_string()).collect();
     assert_eq!(place.list("work_queue:default").into_iter().rev().collect::<Vec<_>>(), waiting);
@@ -208,12 +210,12 @@ fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let first = membership.current();
     broken(&place, "register", Loses::Answer, |queue| registrar.borrow_mut().join(queue, &in_flight));
     // It works under that name all the same, until it is held to be dead.
-    place.queue.heartbeat(&first, 0, 1, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&first, 0, 1, &[]).unwrap();
     place.dies(&first);
     registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
     assert_ne!(membership.current(), first);
-    assert!(place.queue.heartbeat(&first, 0, 1, &[]).unwrap().is_err());
-    assert!(place.queue.heartbeat(&membership.current(), 0, 1, &[]).unwrap().is_ok());
+    assert!(place.queue.heartbeat(&first, 0, 1, &[]).is_err());
+    assert!(place.queue.heartbeat(&membership.current(), 0, 1, &[]).is_ok());
     // A server that is entered keeps its name, whatever made it ask.
     let second = membership.current();
     registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
@@ -231,7 +233,7 @@ fn everything_else_is_safe_to_repeat() {
     assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::WrongStatus]);
     assert_eq!(place.handles(id), ["work_queue:default"]);
     broken(&place, "heartbeat", Loses::Answer, |queue| queue.heartbeat(&a, 0, 8, &[]));
-    place.queue.heartbeat(&a, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&a, 0, 8, &[]).unwrap();
     broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8, &[]));
     place.queue.register(&a, 8, &[]).unwrap();
     let delayed = place.submit_delayed();

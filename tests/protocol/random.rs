@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use threadq::internals::queue::{
-    Cancelled, Changed, Claimed, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
+    Cancelled, Changed, Claimed, Error, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
+    SubmitError,
 };
 use threadq::job::{JobId, NewJob, Start, Status};
 
@@ -115,8 +116,11 @@ impl World {
             .collect();
         self.keys += 1;
         let key = Idempotency { key: self.keys.to_string(), fingerprint: "f".to_owned() };
-        let submit = || self.place.queue.submit(&jobs, Some(&key), NO_LIMIT).unwrap();
-        let Ok(submitted) = submit() else { return };
+        let submit = || self.place.queue.submit(&jobs, Some(&key), NO_LIMIT);
+        let submitted = match submit() {
+            Err(SubmitError::Refused(_)) => return,
+            submitted => submitted.unwrap(),
+        };
         if self.random.bool() {
             let again = submit().unwrap();
             assert_eq!((again.first, again.count, again.replayed), (submitted.first, submitted.count, true));
@@ -147,15 +151,12 @@ impl World {
             .map(|(queue, jobs)| threadq::internals::queue::Share { queue: queue.to_owned(), jobs });
         let worker = &mut self.workers[who];
         let fetched = worker.fetched.pop();
-        let taken = self
-            .place
-            .queue
-            .start_jobs(&worker.id, &shares, suspects, MAX_CRASHES, fetched.as_ref())
-            .unwrap();
-        let Ok(taken) = taken else {
+        let taken = self.place.queue.start_jobs(&worker.id, &shares, suspects, MAX_CRASHES, fetched.as_ref());
+        if matches!(taken, Err(Error::Fenced)) {
             self.workers[who] = Worker::new(&self.place);
             return;
-        };
+        }
+        let taken = taken.unwrap();
         // A lost answer: nobody runs them.
         if self.random.u32(..6) > 0 {
             worker.leases.extend(taken.jobs.into_iter().map(|(lease, _)| lease));
@@ -321,12 +322,8 @@ impl World {
             self.place.queue.promote().unwrap();
             let shares = ["default", "other"]
                 .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });
-            let taken = self
-                .place
-                .queue
-                .start_jobs(&last, &shares, Quarantine::Start, MAX_CRASHES, None)
-                .unwrap()
-                .unwrap();
+            let taken =
+                self.place.queue.start_jobs(&last, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap();
             if taken.jobs.is_empty() {
                 break;
             }

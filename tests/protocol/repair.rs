@@ -468,7 +468,7 @@ fn the_middle_of_a_long_list_is_mended() {
     let lost = || place.redis::<Vec<String>>("ZRANGE", "lost", &["0", "-1"]);
     place.raw(&["RPOPLPUSH T:work_queue:default T:work_queue:other"]);
     let shares = [Share { queue: "other".to_owned(), jobs: 1 }];
-    let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, MAX_CRASHES, None).unwrap().unwrap();
+    let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, MAX_CRASHES, None).unwrap();
     assert_eq!((taken.jobs.len(), lost()), (0, vec!["nonsense".to_owned()]));
 }
 

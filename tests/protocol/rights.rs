@@ -1,6 +1,6 @@
 //! A user of Redis who lacks a right: every step is done as a whole or not at all, and the error says what is lacking.
 
-use threadq::internals::queue::{Error, Quarantine, Queue};
+use threadq::internals::queue::{Error, Quarantine, Queue, SubmitError};
 use threadq::job::{JobId, NewJob};
 
 use crate::fixture::*;
@@ -84,7 +84,13 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
         job(&|job| job.unique_key = Some("k".to_owned())),
         job(&|job| job.start = threadq::job::Start::AfterMs(9_000_000)),
     ];
-    step("submit", &mut || queue.submit(&jobs, None, NO_LIMIT).map(|_| ()));
+    step("submit", &mut || match queue.submit(&jobs, None, NO_LIMIT) {
+        Err(SubmitError::Queue(error)) => Err(error),
+        submitted => {
+            submitted.unwrap();
+            Ok(())
+        }
+    });
     let server = threadq::internals::queue::ServerId::generate();
     step("register", &mut || queue.register(&server, 8, &["default".to_owned()]));
 

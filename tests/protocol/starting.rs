@@ -1,7 +1,7 @@
 //! What a take starts, and what it must not.
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Claimed, Fenced, Quarantine, Settled, Share};
+use threadq::internals::queue::{Claimed, Error, Quarantine, Settled, Share};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -56,8 +56,8 @@ fn a_server_that_was_declared_dead_starts_nothing() {
     let id = place.submit();
     let fetched = place.fetch(&a);
     place.dies(&a);
-    assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Fenced);
-    assert_eq!(place.try_take(&a, 1, Quarantine::Start, None).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Error::Fenced);
+    assert_eq!(place.try_take(&a, 1, Quarantine::Start, None).unwrap_err(), Error::Fenced);
     assert_eq!(ids(&place.take(&b, 1)), [id]);
     assert_sound(&place);
 }
@@ -67,7 +67,7 @@ fn a_server_that_nobody_knows_starts_nothing() {
     let place = Place::new();
     place.submit();
     let stranger = threadq::internals::queue::ServerId::generate();
-    assert_eq!(place.try_take(&stranger, 1, Quarantine::Start, None).unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&stranger, 1, Quarantine::Start, None).unwrap_err(), Error::Fenced);
     assert_sound(&place);
 }
 
@@ -288,7 +288,7 @@ fn nothing_starts_in_a_paused_queue() {
     assert_eq!((ids(&taken.jobs), taken.paused), (vec![], vec!["default".to_owned()]));
     let other =
         [Share { queue: "default".to_owned(), jobs: 0 }, Share { queue: "other".to_owned(), jobs: 3 }];
-    assert!(place.queue.start_jobs(&a, &other, Quarantine::Start, 3, None).unwrap().unwrap().jobs.is_empty());
+    assert!(place.queue.start_jobs(&a, &other, Quarantine::Start, 3, None).unwrap().jobs.is_empty());
     assert!(place.queue.queues(&[]).unwrap()[0].paused);
     assert_sound(&place);
     place.queue.set_paused("default", false).unwrap();
@@ -320,7 +320,7 @@ fn a_take_keeps_to_its_shares_and_fills_up_from_the_others() {
     let share = |queue: &str, jobs| Share { queue: queue.to_owned(), jobs };
     let take = |high, low| {
         let shares = [share("high", high), share("low", low)];
-        let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, 3, None).unwrap().unwrap().jobs;
+        let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, 3, None).unwrap().jobs;
         let count = |queue| taken.iter().filter(|(_, job)| job.queue == queue).count();
         (count("high"), count("low"))
     };

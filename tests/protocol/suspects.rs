@@ -53,7 +53,7 @@ fn where_one_crash_is_allowed_no_job_runs_alone() {
     let place = Place::new();
     let a = place.server();
     let submitted = place.submit_many(3);
-    let taken = place.queue.start_jobs(&a, &shares(8), Quarantine::Start, 1, None).unwrap().unwrap();
+    let taken = place.queue.start_jobs(&a, &shares(8), Quarantine::Start, 1, None).unwrap();
     assert_eq!(ids(&taken.jobs), submitted);
     let observed = place.beat_value(&a).unwrap();
     let charged = place.queue.reclaim(a.as_str(), &observed, 1).unwrap().unwrap().crashed;
@@ -181,9 +181,8 @@ fn one_last_chance_at_a_time_is_started_over_all_queues() {
     let a = place.server();
     let suspects = ["first", "second"].map(|queue| place.submit_suspect_in(queue, MAX_CRASHES - 1));
     let shares = ["third", "first", "second"].map(|queue| Share { queue: queue.to_owned(), jobs: 2 });
-    let take = || {
-        ids(&place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap().jobs)
-    };
+    let take =
+        || ids(&place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().jobs);
     assert_eq!(take(), suspects[..1]);
     assert_eq!(take(), suspects[1..]);
     assert_sound(&place);
@@ -382,7 +381,7 @@ fn a_suspect_that_is_gone_leaves_room_for_another() {
     let suspect = place.submit_suspect_in("second", MAX_CRASHES - 1);
     // For one worker.
     let shares = [("first", 1), ("second", 0)].map(|(queue, jobs)| Share { queue: queue.to_owned(), jobs });
-    let taken = place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap().unwrap();
+    let taken = place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap();
     assert_eq!(ids(&taken.jobs), [suspect]);
     assert_sound(&place);
 }

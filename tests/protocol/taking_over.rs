@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Registrar;
-use threadq::internals::queue::{Fenced, Quarantine, Settled};
+use threadq::internals::queue::{Error, Quarantine, Settled};
 use threadq::job::{ErrorKind, JobId, Status};
 
 use crate::fixture::*;
@@ -64,11 +64,11 @@ fn a_server_that_beat_since_it_was_looked_at_is_alive() {
     let id = place.submit();
     let observed = place.beat_value(&a).unwrap();
     let lease = place.take_one(&a);
-    place.queue.heartbeat(&a, 1, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&a, 1, 8, &[]).unwrap();
     assert_eq!(place.queue.reclaim(a.as_str(), &observed, MAX_CRASHES).unwrap(), None);
     assert_eq!(place.handles(id), [in_progress(&a)]);
     assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
-    place.queue.heartbeat(&a, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&a, 0, 8, &[]).unwrap();
     assert_sound(&place);
 }
 
@@ -77,15 +77,12 @@ fn a_beat_brings_back_what_wakes_nobody_else() {
     let place = Place::new();
     let a = place.server();
     let queues = ["default".to_owned(), "other".to_owned()];
-    let beat = || place.queue.heartbeat(&a, 0, 8, &queues).unwrap().unwrap();
+    let beat = || place.queue.heartbeat(&a, 0, 8, &queues).unwrap();
     let quiet = beat();
     assert!(!quiet.quarantine_waits && quiet.due_in.is_none() && quiet.in_progress == 0 && !quiet.is_watched);
     let suspect = place.submit_suspect_in("other", MAX_CRASHES - 1);
     assert!(beat().quarantine_waits);
-    assert!(
-        !place.queue.heartbeat(&a, 0, 8, &queues[..1]).unwrap().unwrap().quarantine_waits,
-        "not in its queues"
-    );
+    assert!(!place.queue.heartbeat(&a, 0, 8, &queues[..1]).unwrap().quarantine_waits, "not in its queues");
     place.cancel(suspect);
     assert!(!beat().quarantine_waits);
     let delayed = place.submit_delayed();
@@ -111,7 +108,7 @@ fn a_dead_server_cannot_beat_and_says_so() {
     let a = place.server();
     place.dies(&a);
     let dead = place.beat_value(&a);
-    assert_eq!(place.queue.heartbeat(&a, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
+    assert_eq!(place.queue.heartbeat(&a, 0, 8, &[]).unwrap_err(), Error::Fenced);
     assert_eq!(place.beat_value(&a), dead, "a refused beat leaves the mark");
     assert_eq!(place.queue.stats().unwrap().servers, []);
 }
@@ -125,13 +122,13 @@ fn what_a_zombie_fetches_after_its_death_is_swept() {
     place.fetch(&a);
     assert_eq!(place.handles(id), [in_progress(&a)]);
     // The others see it, and the sweep charges nobody.
-    let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+    let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert!(beat.servers.iter().any(|(server, beat)| server == a.as_str() && beat.starts_with('D')));
     let swept = place.dies(&a);
     assert_eq!((swept.moved, swept.crashed.len()), (1, 0));
     assert_eq!((place.job(id).crashes, place.handles(id)), (0, vec!["work_queue:default".to_owned()]));
     // Nobody is shown an empty dead server again.
-    let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+    let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert_eq!(beat.servers.len(), 1);
     assert_sound(&place);
 }
@@ -145,8 +142,8 @@ fn what_a_server_fetches_after_redis_forgot_it_is_swept() {
     // under way.
     let _: i64 = place.redis("HDEL", "servers", &[a.as_str()]);
     let fetched = place.fetch(&a);
-    assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Fenced);
-    let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+    assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Error::Fenced);
+    let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     let (_, seen) = beat.servers.iter().find(|(server, _)| server == a.as_str()).expect("it is watched");
     assert_eq!(place.queue.reclaim(a.as_str(), seen, MAX_CRASHES).unwrap().unwrap().moved, 1);
     assert_eq!(place.handles(id), ["work_queue:default"]);
@@ -159,14 +156,14 @@ fn a_dead_server_is_forgotten_only_after_an_hour_and_with_an_empty_list() {
     let (a, b) = (place.server(), place.server());
     let id = place.submit();
     place.dies(&a);
-    place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert!(place.beat_value(&a).is_some(), "remembered at first");
     let _: i64 = place.redis("HSET", "servers", &[a.as_str(), "D1000"]);
     place.fetch(&a);
-    place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert!(place.beat_value(&a).is_some(), "its list is not empty");
     place.dies(&a);
-    place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+    place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert_eq!(place.beat_value(&a), None);
     assert_eq!(place.redis::<i64>("EXISTS", &format!("server:{a}"), &[]), 0);
     assert_eq!(place.handles(id), ["work_queue:default"]);
@@ -262,8 +259,8 @@ fn leaving_charges_nobody_and_fences() {
     assert_eq!((left.moved, left.crashed.len()), (3, 0));
     assert!(submitted.iter().all(|id| place.job(*id).crashes == 0));
     assert_eq!(place.settle(&a, &late), Settled::Stale);
-    assert_eq!(place.try_take(&a, 3, Quarantine::Start, None).unwrap_err(), Fenced);
-    assert_eq!(place.queue.heartbeat(&a, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
+    assert_eq!(place.try_take(&a, 3, Quarantine::Start, None).unwrap_err(), Error::Fenced);
+    assert_eq!(place.queue.heartbeat(&a, 0, 8, &[]).unwrap_err(), Error::Fenced);
     assert_sound(&place);
     let b = place.server();
     assert_eq!(ids(&place.take(&b, 3)), submitted);
@@ -292,7 +289,7 @@ fn what_a_blocked_fetch_brings_after_leaving_is_swept() {
         let id = place.submit();
         assert!(blocked.join().unwrap());
         assert_eq!(place.handles(id), [in_progress(&a)]);
-        let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap();
+        let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
         let (_, seen) = beat.servers.iter().find(|(server, _)| server == a.as_str()).expect("it is watched");
         let swept = place.queue.reclaim(a.as_str(), seen, MAX_CRASHES).unwrap().unwrap();
         assert_eq!((swept.moved, swept.crashed.len()), (1, 0));
@@ -324,14 +321,14 @@ fn a_heartbeat_brings_what_its_server_should_know() {
     let _lease = place.take_one(&a);
     place.fetch(&a);
     place.cancel(id);
-    let beat = place.queue.heartbeat(&a, 1, 8, &[]).unwrap().unwrap();
+    let beat = place.queue.heartbeat(&a, 1, 8, &[]).unwrap();
     assert_eq!((beat.in_progress, beat.cancels), (2, vec![id]));
     let mut servers: Vec<String> = beat.servers.into_iter().map(|(server, _)| server).collect();
     servers.sort();
     let mut expected = vec![a.to_string(), b.to_string()];
     expected.sort();
     assert_eq!(servers, expected);
-    assert_eq!(place.queue.heartbeat(&b, 0, 8, &[]).unwrap().unwrap().cancels, []);
+    assert_eq!(place.queue.heartbeat(&b, 0, 8, &[]).unwrap().cancels, []);
     let busy: u64 = place.queue.stats().unwrap().servers.iter().map(|server| server.busy).sum();
     assert_eq!(busy, 1);
 }
@@ -343,7 +340,7 @@ fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     let membership = registrar.membership();
     let in_flight = InFlight::new(8);
     let refused = membership.current();
-    assert_eq!(place.queue.heartbeat(&refused, 0, 8, &[]).unwrap().unwrap_err(), Fenced);
+    assert_eq!(place.queue.heartbeat(&refused, 0, 8, &[]).unwrap_err(), Error::Fenced);
     registrar.join(&place.queue, &in_flight).unwrap();
     // What was taken under this name meanwhile must stay this server's.
     registrar.join(&place.queue, &in_flight).unwrap();

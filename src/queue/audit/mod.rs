@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Queue, Result};
+use super::{Error, Queue};
 
 /// How many findings of one kind are named.
 const EXAMPLES: usize = 5;
@@ -177,7 +177,7 @@ impl Queue {
     ///
     /// # Errors
     /// What Redis has answered; nothing was changed.
-    pub fn audit(&self, policy: RepairPolicy) -> Result<Audit> {
+    pub fn audit(&self, policy: RepairPolicy) -> Result<Audit, Error> {
         crate::queue::audit::scan::run(self, policy, false)
     }
 
@@ -186,7 +186,7 @@ impl Queue {
     ///
     /// # Errors
     /// What Redis has answered. What was done until then is done, and asking again goes on from there.
-    pub fn repair(&self, policy: RepairPolicy) -> Result<(BTreeMap<FindingKind, Findings>, Audit)> {
+    pub fn repair(&self, policy: RepairPolicy) -> Result<(BTreeMap<FindingKind, Findings>, Audit), Error> {
         let mut done: BTreeMap<FindingKind, Findings> = BTreeMap::new();
         for _ in 0..MAX_ROUNDS {
             let round = crate::queue::audit::scan::run(self, policy, true)?;

@@ -6,7 +6,7 @@ use redis::Value;
 
 use crate::job::JobId;
 
-use super::super::{Error, Queue, Result, first, keys, record};
+use super::super::{Error, Queue, first, keys, record};
 use super::{Audit, EXAMPLES, FindingKind, Findings, RememberedServer, RepairPolicy};
 
 /// How many keys one SCAN looks at.
@@ -70,7 +70,7 @@ struct Pass<'a> {
     waiting: Vec<Suspicion>,
 }
 
-pub(super) fn run(queue: &Queue, policy: RepairPolicy, repairs: bool) -> Result<Audit> {
+pub(super) fn run(queue: &Queue, policy: RepairPolicy, repairs: bool) -> Result<Audit, Error> {
     let mut pass = Pass {
         queue,
         policy,
@@ -104,7 +104,7 @@ impl Pass<'_> {
         key.strip_prefix(&self.queue.prefix).unwrap_or(key)
     }
 
-    fn look_at_servers(&mut self) -> Result<()> {
+    fn look_at_servers(&mut self) -> Result<(), Error> {
         let scripts = &self.queue.scripts;
         let answer = record::array(self.queue.run(&scripts.audit_servers, &scripts.audit_servers.call())?)?;
         for server in answer {
@@ -139,7 +139,7 @@ impl Pass<'_> {
     }
 
     /// Meets every key once: judges jobs and unique keys, and collects lists and sets.
-    fn scan(&mut self) -> Result<()> {
+    fn scan(&mut self) -> Result<(), Error> {
         let mut cursor = "0".to_owned();
         loop {
             let mut command = redis::cmd("SCAN");
@@ -204,7 +204,7 @@ impl Pass<'_> {
         sets
     }
 
-    fn look_at_jobs(&mut self, ids: &[String]) -> Result<()> {
+    fn look_at_jobs(&mut self, ids: &[String]) -> Result<(), Error> {
         let script = &self.queue.scripts.audit_jobs;
         let mut call = script.call();
         call.arg(ids);
@@ -214,7 +214,7 @@ impl Pass<'_> {
             let mut answer = record::array(answer)?.into_iter();
             let status = record::text(&answer.next().unwrap_or(Value::Nil))?;
             let fields = record::array(answer.next().unwrap_or(Value::Nil))?;
-            let faults = answer.map(|fault| record::text(&fault)).collect::<Result<Vec<_>>>()?;
+            let faults = answer.map(|fault| record::text(&fault)).collect::<Result<Vec<_>, Error>>()?;
             let key = self.full(keys::JOB) + id;
             if faults.iter().any(|fault| fault == FindingKind::WrongType.as_str()) {
                 suspicions.push(of_key(FindingKind::WrongType, &key, "hash"));
@@ -242,7 +242,7 @@ impl Pass<'_> {
     }
 
     /// The fingerprint of a record that cannot be read.
-    fn unreadable(&self, id: &str) -> Result<Option<String>> {
+    fn unreadable(&self, id: &str) -> Result<Option<String>, Error> {
         let script = &self.queue.scripts.audit_record;
         let mut call = script.call();
         call.arg(id);
@@ -252,7 +252,7 @@ impl Pass<'_> {
         Ok((!fields.is_empty() && !is_readable(id, fields)).then_some(print))
     }
 
-    fn walk_set(&mut self, key: &str) -> Result<()> {
+    fn walk_set(&mut self, key: &str) -> Result<(), Error> {
         let mut cursor = "0".to_owned();
         loop {
             let script = &self.queue.scripts.audit_set;
@@ -274,7 +274,12 @@ impl Pass<'_> {
 
     /// Walks through a list from its left end, where jobs come in, and shows every entry with its distance from the
     /// right end. What does not fit is judged only if `judging`.
-    fn walk_list(&mut self, key: &str, judging: bool, mut see: impl FnMut(Option<u64>, u64)) -> Result<()> {
+    fn walk_list(
+        &mut self,
+        key: &str,
+        judging: bool,
+        mut see: impl FnMut(Option<u64>, u64),
+    ) -> Result<(), Error> {
         let (mut from, mut last): (usize, Option<Vec<u8>>) = (0, None);
         loop {
             let script = &self.queue.scripts.audit_list;
@@ -309,7 +314,11 @@ impl Pass<'_> {
     }
 
     /// Walks through all lists; see [`Pass::walk_list`].
-    fn walk_lists(&mut self, judging: bool, mut see: impl FnMut(&str, Option<u64>, u64)) -> Result<()> {
+    fn walk_lists(
+        &mut self,
+        judging: bool,
+        mut see: impl FnMut(&str, Option<u64>, u64),
+    ) -> Result<(), Error> {
         for key in self.lists.clone() {
             self.walk_list(&key, judging, |id, distance| see(&key, id, distance))?;
         }
@@ -317,7 +326,7 @@ impl Pass<'_> {
     }
 
     /// Which queued jobs are in no list, and which entries are there more than once, is only seen by all lists together.
-    fn look_for_stranded_and_doubled(&mut self) -> Result<()> {
+    fn look_for_stranded_and_doubled(&mut self) -> Result<(), Error> {
         let mut listed: Vec<u64> = Vec::new();
         self.walk_lists(true, |_, id, _| listed.extend(id))?;
         listed.sort_unstable();
@@ -336,7 +345,7 @@ impl Pass<'_> {
         self.look_at_doubled(&doubled)
     }
 
-    fn look_at_stranded(&mut self, ids: &[u64]) -> Result<()> {
+    fn look_at_stranded(&mut self, ids: &[u64]) -> Result<(), Error> {
         let mut suspicions = Vec::new();
         for ids in ids.chunks(FINDINGS) {
             let first: Vec<_> =
@@ -366,7 +375,7 @@ impl Pass<'_> {
         self.judge(suspicions)
     }
 
-    fn look_at_doubled(&mut self, ids: &[u64]) -> Result<()> {
+    fn look_at_doubled(&mut self, ids: &[u64]) -> Result<(), Error> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -383,7 +392,7 @@ impl Pass<'_> {
     }
 
     /// The second look: counts what is still wrong, and mends it. What may pass by itself waits for the end.
-    fn judge(&mut self, suspicions: Vec<Suspicion>) -> Result<()> {
+    fn judge(&mut self, suspicions: Vec<Suspicion>) -> Result<(), Error> {
         let there = self.still_there(suspicions)?;
         let (waiting, now) = there.into_iter().partition(|suspicion| self.may_pass(suspicion));
         self.waiting.extend::<Vec<_>>(waiting);
@@ -396,7 +405,7 @@ impl Pass<'_> {
         servers_own && self.has_live_server && self.waiting.len() < MAX_WAITING
     }
 
-    fn still_there(&self, suspicions: Vec<Suspicion>) -> Result<Vec<Suspicion>> {
+    fn still_there(&self, suspicions: Vec<Suspicion>) -> Result<Vec<Suspicion>, Error> {
         let said = self.ask(false, &suspicions)?;
         let pairs = suspicions.into_iter().zip(said);
         Ok(pairs.filter(|(_, said)| said.word == "there").map(|(suspicion, _)| suspicion).collect())
@@ -404,7 +413,7 @@ impl Pass<'_> {
 
     /// Gives those that may pass the time for it, and then judges what is left. Also the place where silent servers are
     /// watched: who has not beaten meanwhile is silent.
-    fn wait(&mut self) -> Result<()> {
+    fn wait(&mut self) -> Result<(), Error> {
         let (silent, mut waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|it| it.kind == FindingKind::Silent);
         // A repair judges a server as another server would; a report may be a little hasty.
@@ -446,7 +455,7 @@ impl Pass<'_> {
         Findings::note(&mut group.examples, example);
     }
 
-    fn confirm(&mut self, findings: Vec<Suspicion>) -> Result<()> {
+    fn confirm(&mut self, findings: Vec<Suspicion>) -> Result<(), Error> {
         findings.iter().for_each(|finding| self.found(finding));
         if !self.repairs || findings.is_empty() {
             return Ok(());
@@ -475,7 +484,7 @@ impl Pass<'_> {
     /// Takes over a server's list as after a crash. A job that ran there may have been what ended it, also where the
     /// registry has forgotten the server; to be charged once only makes a job run apart from then on, while one that
     /// kills servers and is never charged would go on for ever.
-    fn take_over(&mut self, finding: &Suspicion, server: &str, beat: &str) -> Result<()> {
+    fn take_over(&mut self, finding: &Suspicion, server: &str, beat: &str) -> Result<(), Error> {
         match self.queue.reclaim(server, beat, self.policy.max_crashes) {
             // A stranger's hand in the data, which the next round may have repaired.
             Err(Error::Protocol(reason)) => self.repaired(finding, reason, false),
@@ -494,7 +503,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn look_at_notes(&mut self) -> Result<()> {
+    fn look_at_notes(&mut self) -> Result<(), Error> {
         let key = self.full(keys::LOST);
         let mut count = redis::cmd("ZCARD");
         let mut newest = redis::cmd("ZREVRANGE");
@@ -508,7 +517,7 @@ impl Pass<'_> {
     }
 
     /// Looks at suspicions, or mends them, each by itself and in as many steps as it takes.
-    fn ask(&self, repairs: bool, suspicions: &[Suspicion]) -> Result<Vec<Said>> {
+    fn ask(&self, repairs: bool, suspicions: &[Suspicion]) -> Result<Vec<Said>, Error> {
         let script = if repairs { &self.queue.scripts.repair } else { &self.queue.scripts.recheck };
         let mut all = Vec::with_capacity(suspicions.len());
         while all.len() < suspicions.len() {
@@ -542,7 +551,7 @@ fn is_readable(id: &str, fields: Vec<Value>) -> bool {
     id.parse().is_ok_and(|id| record::to_job(id, fields).is_ok())
 }
 
-fn texts(value: Option<&Value>) -> Result<Vec<String>> {
+fn texts(value: Option<&Value>) -> Result<Vec<String>, Error> {
     match value {
         Some(Value::Array(values)) => values.iter().map(text_or_number).collect(),
         Some(other) => Err(record::unexpected(other)),
@@ -551,7 +560,7 @@ fn texts(value: Option<&Value>) -> Result<Vec<String>> {
 }
 
 /// Entries as they stand in Redis.
-fn entries(value: Option<&Value>) -> Result<Vec<Vec<u8>>> {
+fn entries(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Error> {
     match value {
         Some(Value::Array(values)) => values.iter().cloned().map(record::bytes).collect(),
         Some(other) => Err(record::unexpected(other)),
@@ -564,7 +573,7 @@ fn number(entry: &[u8]) -> Option<u64> {
     std::str::from_utf8(entry).ok()?.parse().ok().map(JobId::get)
 }
 
-fn text_or_number(value: &Value) -> Result<String> {
+fn text_or_number(value: &Value) -> Result<String, Error> {
     match value {
         Value::Int(number) => Ok(number.to_string()),
         other => record::text(other),

@@ -219,7 +219,7 @@ impl Stage {
     pub fn submit_with(&self, kind: &str, change: impl FnOnce(&mut NewJob)) -> u64 {
         let mut job = NewJob::new(kind);
         change(&mut job);
-        self.queue.submit(&[job], None, 1_000_000).unwrap().unwrap().first.get()
+        self.queue.submit(&[job], None, 1_000_000).unwrap().first.get()
     }
 
     /// Submits jobs of this kind until one of them has led to the step: a fetcher that is just between two commands gets

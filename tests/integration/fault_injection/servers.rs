@@ -189,7 +189,7 @@ fn takes_over_the_rest(stage: &Stage) {
     stage.queue.register(&dead, 1, &[]).unwrap();
     let list = format!("{{threadq}}:in_progress_queue:{dead}");
     let jobs = vec![threadq::job::NewJob::new("echo"); 300];
-    let submitted = stage.queue.submit(&jobs, None, 1_000).unwrap().unwrap();
+    let submitted = stage.queue.submit(&jobs, None, 1_000).unwrap();
     let ids: Vec<u64> = submitted.ids().map(|id| id.get()).collect();
     for id in &ids {
         let moved: String = stage.redis.query(&["RPOPLPUSH", "{threadq}:work_queue:default", &list]);

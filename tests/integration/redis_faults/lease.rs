@@ -21,10 +21,10 @@ fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
     let share = Share { queue: job.queue.clone(), jobs: STEP };
     let jobs = vec![job; STEP];
     for _ in 0..steps {
-        queue.submit(&jobs, None, u64::MAX >> 12).expect("an answer").expect("stored");
+        queue.submit(&jobs, None, u64::MAX >> 12).expect("stored");
         let shares = std::slice::from_ref(&share);
         let taken =
-            queue.start_jobs(&server, shares, Quarantine::Skip, 3, None).expect("an answer").expect("alive");
+            queue.start_jobs(&server, shares, Quarantine::Skip, 3, None).expect("the server is registered");
         // Nobody settles them.
         assert_eq!(taken.jobs.len(), STEP);
     }

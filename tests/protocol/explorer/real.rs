@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::{Capacity, InFlight};
 use threadq::internals::queue::{
-    Cancelled, Changed, Claimed, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
+    Cancelled, Changed, Claimed, Error, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
 };
 use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 
@@ -219,9 +219,7 @@ impl Real {
                 .queue
                 .submit(std::slice::from_ref(&new), Some(&key), NO_LIMIT)
                 .map_err(|e| e.to_string())?;
-            submitted
-                .map(|submitted| submitted.first == job_id(job))
-                .map_err(|refused| format!("{refused:?}"))
+            Ok(submitted.first == job_id(job))
         })
     }
 
@@ -253,7 +251,10 @@ impl Real {
                 max_crashes,
                 fetched.as_ref(),
             );
-            let Ok(taken) = taken.map_err(|e| e.to_string())? else { return Ok(None) };
+            let taken = match taken {
+                Err(Error::Fenced) => return Ok(None),
+                taken => taken.map_err(|e| e.to_string())?,
+            };
             let started = |(lease, taken): (Lease, QueueJob)| Started {
                 job: job(&lease.id().to_string()),
                 token: lease.attempt_id().start,
@@ -300,9 +301,9 @@ impl Real {
     /// `None`: refused.
     pub fn beat(&mut self, name: Name) -> Result<Option<Heard>, String> {
         self.once(format!("beat {name}"), |real| {
-            let Ok(beat) = real.queue.heartbeat(real.name(name), 0, 1, &[]).map_err(|e| e.to_string())?
-            else {
-                return Ok(None);
+            let beat = match real.queue.heartbeat(real.name(name), 0, 1, &[]) {
+                Err(Error::Fenced) => return Ok(None),
+                beat => beat.map_err(|e| e.to_string())?,
             };
             let named = |(server, beat): (String, String)| Ok((real.named(&server)?, beat));
             let servers = beat.servers.into_iter().map(named).collect::<Result<_, String>>()?;
@@ -371,9 +372,9 @@ impl Real {
         let _: i64 = self.mint_store.run("DEL", &key, &[]);
         let _: i64 = self.mint_store.run("HSET", &key, &fields);
         let _: i64 = self.mint_store.run("LPUSH", WORK, &[&id(job)]);
-        let taken =
+        let mut taken =
             self.mint.start_jobs(&self.mint_server, &shares(1), Quarantine::Skip, u32::MAX, None).unwrap();
-        taken.unwrap().jobs.pop().unwrap()
+        taken.jobs.pop().unwrap()
     }
 
     /// What a server with this in hand may take: asked of the real [`InFlight`]. `waits`: whether it is to empty itself for a
