@@ -223,12 +223,12 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
         let reason = "redis-url: this is a replica, which takes no writes; allowed is its master";
         return Err(StartError::Configuration(reason.to_owned()));
     }
-    let tried = queue.check_ready().and_then(|()| queue.try_to_fetch());
+    let tried = queue.check_ready().and_then(|()| queue.check_wait_for_job());
     tried.map_err(|error| match error {
         queue::Error::Denied(reason) => StartError::Configuration(format!("redis-url: {reason}")),
         error => StartError::Failed(format!("redis-url: {error}")),
     })?;
-    if let Ok(Some(lack)) = queue.check_further_rights() {
+    if let Ok(Some(lack)) = queue.check_operator_rights() {
         lines.push(format!("warning: looking at jobs or changing them by hand will fail: {lack}"));
     }
     Ok(lines)
@@ -630,7 +630,7 @@ impl Server {
             // Again each time: one may have been on its way into the blocking command.
             self.queue.unblock_fetchers();
             hurried |= hurry_or_wait(hurry);
-            if self.queue.is_away() {
+            if self.queue.is_unavailable() {
                 break;
             }
         }

@@ -1,13 +1,13 @@
-//! From a URL to what connections are made with: place, login, and TLS.
+//! Reads the URL of a Redis: address, login, and TLS.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
+use super::connection::{Place, Target};
 use super::error::SettingsError;
 use super::tls::Tls;
 use crate::net::authorities::Authorities;
-use crate::queue::connection::{Place, Target};
 
-/// What this URL says. With `ca` a `rediss://` server must have a certificate of one of these authorities; otherwise of one
+/// Reads the URL. With `ca` a `rediss://` server must have a certificate of one of these authorities; otherwise of one
 /// that the web trusts. Certificates are always checked.
 pub(super) fn target(url: &str, ca: Option<&Authorities>) -> Result<Target, SettingsError> {
     let wrong_url = |why: &str| SettingsError::Url(why.into());
@@ -22,7 +22,7 @@ pub(super) fn target(url: &str, ca: Option<&Authorities>) -> Result<Target, Sett
             (Place::Tcp(host.clone(), *port), Some(Tls::new(host, ca)?))
         }
         ConnectionAddr::Unix(path) => (Place::Unix(path.clone()), None),
-        _ => return Err(wrong_url("there is no way to such an address")),
+        _ => return Err(wrong_url("this kind of address is not supported")),
     };
     let login = info.redis_settings();
     Ok(Target {

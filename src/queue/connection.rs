@@ -1,8 +1,8 @@
-//! One connection to Redis: a socket, TLS where the URL asks for it, the login, and commands with their answers.
+//! One connection to Redis: a socket, TLS if the URL asks for it, the login, and commands with their replies.
 //!
-//! The Redis client's own connection hides its socket, so that nothing could tell a connection that Redis has closed from
-//! a good one without a round trip, and it hides why a connection could not be made. URLs, commands and answers are
-//! written and read by the client.
+//! The crate `redis` has a connection too, but hides its socket. Then only a round trip could show that Redis has closed an
+//! idle connection, and the reason why no connection could be made would be lost. So only its readers and writers of URLs,
+//! commands and replies are used.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,33 +14,31 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, ConnectionLike, RedisError, RedisResult, Value};
 use rustix::net::{RecvFlags, recv, sockopt};
 
+use super::error::ConnectError;
 use super::tls::Tls;
 
-/// How long a TCP connection is idle before the system asks whether the other side is still there. Routers on the way
-/// forget connections that are silent for some minutes.
+/// How long a TCP connection is idle before the system probes the other side. Routers forget connections that are silent for
+/// some minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// What is said of a Redis from which nothing comes.
+/// The reason when Redis sends nothing within the time limit.
 const NO_ANSWER: &str = "it does not answer in time";
-/// The first byte of a TLS record that tells of an error.
+/// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 /// The first byte of a TLS record of the handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Where a Redis is, and how to log in there.
+/// Address and login of a Redis.
 pub(super) struct Target {
-    /// Where it listens.
     pub place: Place,
-    /// With TLS.
+    /// `None`: no TLS.
     pub tls: Option<Tls>,
-    /// The user; none is Redis's user `default`.
+    /// `None`: Redis's user `default`.
     pub user: Option<String>,
-    /// The user's password.
     pub password: Option<String>,
-    /// The number of the database.
     pub database: i64,
 }
 
-/// An address.
+/// An address of Redis.
 pub(super) enum Place {
     /// Host and port.
     Tcp(String, u16),
@@ -48,23 +46,11 @@ pub(super) enum Place {
     Unix(PathBuf),
 }
 
-/// Why a connection could not be made: a clause for a person.
-#[derive(Debug)]
-pub(super) struct ConnectError(pub(super) String);
-
-impl std::fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConnectError {}
-
 /// A connection that is logged in.
 pub(super) struct Wire {
     stream: Stream,
     parser: redis::Parser,
-    /// Whether the last command was handed to the system as a whole. If not, Redis cannot have carried it out.
+    /// Whether the system has accepted the last command completely. If not, Redis cannot have run it.
     was_sent: bool,
 }
 
@@ -74,13 +60,13 @@ enum Stream {
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, Socket>>),
 }
 
-/// A socket of either kind. A signal ends no read or write on it.
+/// A socket. Reads and writes continue after a signal.
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// The time that is left for making a connection.
+/// The time limit for making a connection.
 struct Limit {
     end: Instant,
     whole: Duration,
@@ -89,29 +75,26 @@ struct Limit {
 impl Limit {
     fn left(&self) -> Result<Duration, ConnectError> {
         let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(self.over("connecting")) } else { Ok(left) }
+        if left.is_zero() { Err(self.exceeded("connecting")) } else { Ok(left) }
     }
 
-    fn over(&self, what: &str) -> ConnectError {
+    fn exceeded(&self, what: &str) -> ConnectError {
         ConnectError(format!("{what} takes longer than {} s", self.whole.as_secs_f64()))
     }
 
-    /// An error of a step, as a clause: what the step was, and why it failed.
+    /// The error of a step: `what` took too long, or the system's error.
     fn error(&self, what: &str, error: &io::Error) -> ConnectError {
         match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => self.over(what),
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => self.exceeded(what),
             _ => ConnectError(error.to_string()),
         }
     }
 }
 
 impl Wire {
-    /// Connects and logs in. With `wants_id` the second value is the connection's number at Redis, if the user may ask.
+    /// Connects and logs in. With `wants_id` the second value is the reply to CLIENT ID, if the user of Redis may run it.
     ///
-    /// `step` is told what is being waited for, as a clause: looking up a host's name has no time limit of its own.
-    ///
-    /// # Errors
-    /// Why there is no connection.
+    /// Before each step `step` gets the reason that applies if the step never ends: looking up a host name has no time limit.
     pub(super) fn connect(
         target: &Target,
         limit: Duration,
@@ -152,7 +135,7 @@ impl Wire {
         Ok((wire, id))
     }
 
-    /// Sends what comes before the first command, and waits for the answers: so that a connection that works has shown it.
+    /// Sends the commands that come first, and waits for their replies. After that the connection is known to work.
     fn log_in(
         &mut self,
         target: &Target,
@@ -168,7 +151,7 @@ impl Wire {
         if target.database != 0 {
             commands.push(("refuses the database", redis::cmd("SELECT").arg(target.database).take()));
         }
-        // For CLIENT LIST. Redis before 7.2 does not know it, and a user may lack the right: that is all the same.
+        // For CLIENT LIST. An error does no harm: Redis before 7.2 does not know the command, and a user may lack the right.
         for (name, value) in [("LIB-NAME", "threadq"), ("LIB-VER", env!("CARGO_PKG_VERSION"))] {
             commands.push(("", redis::cmd("CLIENT").arg("SETINFO").arg(name).arg(value).take()));
         }
@@ -179,16 +162,16 @@ impl Wire {
         commands.iter().for_each(|(_, command)| command.write_packed_command(&mut packed));
         let sent = self.stream.write_all(&packed).and_then(|()| self.stream.flush());
         if let Err(error) = sent {
-            // What it has said may tell why it takes nothing.
+            // Redis may have sent the reason before it closed the connection.
             if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
                 return Err(limit.error("logging in", &error));
             }
         }
-        self.look_at_first_byte()?;
+        self.check_first_byte()?;
         let (mut id, mut refusal) = (None, None);
         for (trouble, _) in &commands {
-            let answer = self.parser.parse_value(&mut self.stream);
-            match answer.and_then(Value::extract_error) {
+            let reply = self.parser.parse_value(&mut self.stream);
+            match reply.and_then(Value::extract_error) {
                 Ok(Value::Int(number)) => id = Some(number),
                 Ok(_) => {}
                 Err(error) if is_refusal(&error) => {
@@ -198,7 +181,7 @@ impl Wire {
                     }
                     refusal = Some(text);
                 }
-                // One that takes no more clients, or none from elsewhere, says so and closes the connection.
+                // A Redis that has too many clients, or refuses other machines, sends an error and closes the connection.
                 Err(error) => {
                     return Err(ConnectError(refusal.unwrap_or_else(|| describe(&error))));
                 }
@@ -207,8 +190,8 @@ impl Wire {
         Ok(id)
     }
 
-    /// Tells what speaks another protocol from a Redis.
-    fn look_at_first_byte(&mut self) -> Result<(), ConnectError> {
+    /// Recognises a server that does not speak Redis's protocol.
+    fn check_first_byte(&mut self) -> Result<(), ConnectError> {
         if self.stream.is_encrypted() {
             return Ok(());
         }
@@ -246,24 +229,24 @@ impl Wire {
         self.stream.socket()
     }
 
-    /// How long an answer, and sending a command, may take.
+    /// Sets the time limits for a reply and for sending a command.
     pub(super) fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.socket().set_read_timeout(read)?;
         self.socket().set_write_timeout(write)
     }
 
-    /// How long an answer may take.
+    /// Sets the time limit for a reply.
     pub(super) fn set_read_timeout(&self, read: Duration) -> io::Result<()> {
         self.socket().set_read_timeout(read)
     }
 
-    /// Whether the last command was sent as a whole; if not, Redis has not carried it out.
+    /// Whether the last command was sent completely; if not, Redis has not run it.
     pub(super) fn was_sent(&self) -> bool {
         self.was_sent
     }
 
-    /// Whether the other side has closed the connection, or has said something that nothing asked for, while it was
-    /// idle. Costs one system call and no round trip.
+    /// Whether nothing has happened on the idle connection: the other side has not closed it and has sent nothing. Takes one
+    /// system call and no round trip.
     pub(super) fn is_idle(&mut self) -> bool {
         match &mut self.stream {
             Stream::Plain(socket) => matches!(pending(socket), Pending::Nothing),
@@ -272,7 +255,7 @@ impl Wire {
                 match pending(&stream.sock) {
                     Pending::Nothing => return true,
                     Pending::End => return false,
-                    // What TLS itself has to say: a ticket for the next connection, or that this one ends.
+                    // Messages of TLS itself: a session ticket, or the end of the connection.
                     Pending::Bytes => {
                         let read = stream.conn.read_tls(&mut stream.sock);
                         if !read.is_ok_and(|length| length > 0) {
@@ -290,7 +273,7 @@ impl Wire {
     }
 }
 
-/// What waits to be read.
+/// What can be read from a socket now.
 enum Pending {
     Nothing,
     Bytes,
@@ -305,13 +288,13 @@ fn pending(socket: &Socket) -> Pending {
     }
 }
 
-/// The first of these addresses that takes a connection; each has its part of the time.
+/// Connects to the first address that accepts. Each address gets an equal part of the time that is left.
 fn connect_tcp(addresses: &[std::net::SocketAddr], limit: &Limit) -> Result<TcpStream, ConnectError> {
     let mut last = ConnectError("the host has no address".to_owned());
     for (tried, address) in addresses.iter().enumerate() {
         let part = limit.left()? / u32::try_from(addresses.len() - tried).unwrap_or(1);
         let connected = TcpStream::connect_timeout(address, part).and_then(|stream| {
-            // Otherwise Nagle's algorithm holds back the second packet of a large command for 40 ms.
+            // Otherwise Nagle's algorithm delays the second packet of a large command by 40 ms.
             stream.set_nodelay(true)?;
             sockopt::set_socket_keepalive(&stream, true)?;
             sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
@@ -335,7 +318,7 @@ fn secure(tls: &Tls, mut socket: Socket, limit: &Limit) -> Result<Stream, Connec
             return Err(match error.kind() {
                 ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError(format!(
                     "{}; if it speaks no TLS, the URL begins with redis://",
-                    limit.over("the TLS handshake")
+                    limit.exceeded("the TLS handshake")
                 )),
                 _ if !is_tls => {
                     ConnectError("it speaks no TLS: the URL has to begin with redis://".to_owned())
@@ -356,12 +339,12 @@ fn secure(tls: &Tls, _: Socket, _: &Limit) -> Result<Stream, ConnectError> {
     match *tls {}
 }
 
-/// Whether Redis itself refuses something, rather than that nothing came from it.
+/// Whether the error is a reply of Redis, not a failure of the connection.
 fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), redis::ErrorKind::Server(_)) || error.code().is_some()
 }
 
-/// An error in the words of Redis, where it has some.
+/// The error in the words of Redis, if it is a reply of Redis.
 pub(super) fn describe(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
@@ -386,11 +369,11 @@ impl ConnectionLike for Wire {
         offset: usize,
         count: usize,
     ) -> RedisResult<Vec<Value>> {
-        let mut answers = vec![self.req_packed_command(commands)?];
+        let mut replies = vec![self.req_packed_command(commands)?];
         for _ in 1..offset + count {
-            answers.push(self.parser.parse_value(&mut self.stream)?);
+            replies.push(self.parser.parse_value(&mut self.stream)?);
         }
-        Ok(answers.split_off(offset.min(answers.len())))
+        Ok(replies.split_off(offset.min(replies.len())))
     }
 
     fn req_command(&mut self, command: &Cmd) -> RedisResult<Value> {
@@ -482,7 +465,7 @@ impl AsFd for Socket {
     }
 }
 
-/// Again after a signal: a process that was stopped and goes on finds the answer that came meanwhile.
+/// Repeats the call after a signal. A process that was stopped and continued then finds the reply that came meanwhile.
 fn uninterrupted(mut work: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match work() {

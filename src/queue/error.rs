@@ -91,6 +91,18 @@ impl fmt::Display for SubmitError {
 
 impl std::error::Error for SubmitError {}
 
+/// Why a connection could not be made: a clause for a log line.
+#[derive(Debug)]
+pub(super) struct ConnectError(pub(super) String);
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why connections to Redis cannot be made with these settings. The text begins with the name of the setting, and shows

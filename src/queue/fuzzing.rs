@@ -1,20 +1,22 @@
-//! Fuzzing of what reads the answers of Redis, from its bytes on: whatever it answers, a caller gets what can be read of
-//! it or an error, and no lease that could not be settled.
+//! Fuzzing of the code that reads replies of Redis, from their bytes on. For any reply a caller gets the readable part or an
+//! error, and never a lease that cannot be settled.
 
 use redis::Value;
 
 use super::error::Error;
 use super::record::{self, Broken};
-use super::{ServerId, replies};
+use super::replies;
+use super::reply_value::as_bytes;
+use super::types::ServerId;
 use crate::job::{JobId, MAX_ERROR_CHARS};
 
-/// Takes bytes for an answer of Redis, and that for an answer to every script.
+/// Reads the bytes as a reply of Redis, and this reply as one to every script.
 pub fn check(data: &[u8]) {
     check_error_text(data);
-    // What is no RESP at all is an error of the client, which ends the connection.
+    // The Redis client rejects bytes that are not RESP, and the connection ends.
     let Ok(value) = redis::parse_redis_value(data) else { return };
     let id = JobId::new(1_764_000_000_000_123).expect("it is below 2^53");
-    let server = ServerId("host-1-00000000".to_owned());
+    let server = ServerId::for_tests("host-1-00000000");
 
     if let Value::Array(fields) = &value {
         check_record(id, fields.clone());
@@ -27,7 +29,7 @@ pub fn check(data: &[u8]) {
             .chain(taken.broken.iter().map(|broken| (&broken.lease, broken.lease.id)));
         for (lease, id) in leases {
             assert_eq!(lease.id, id);
-            assert!(lease.token >= 1, "every start has a token of its own");
+            assert!(lease.token >= 1, "every start has its own token");
         }
     }
     for submitted in read(replies::submitted(value.clone(), [1].into_iter())).into_iter().flatten().flatten()
@@ -52,19 +54,19 @@ pub fn check(data: &[u8]) {
     read(replies::queues(value.clone()));
     read(replies::stats(value.clone()));
     read(replies::workers(value.clone()));
-    read(record::bytes(value));
+    read(as_bytes(value));
 }
 
-/// What was read; an error of it is short enough for a log line.
-fn read<T>(answer: Result<T, Error>) -> Option<T> {
-    match answer {
-        Ok(answer) => Some(answer),
+/// The value that was read, if there is one. An error must be short enough for a log line.
+fn read<T>(result: Result<T, Error>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
         Err(Error::Protocol(reason)) => {
             assert!(reason.len() <= 1000, "{reason}");
             None
         }
         Err(Error::Fenced) => None,
-        Err(other) => panic!("an answer that came tells nothing of Redis: {other}"),
+        Err(other) => panic!("a reply cannot show that: {other}"),
     }
 }
 
@@ -81,7 +83,7 @@ fn check_record(id: JobId, fields: Vec<Value>) {
     }
 }
 
-/// An error message of whatever a handler wrote is read from its line as it was, cut to what is kept.
+/// Any error message of a handler becomes one line, from which it can be read again, cut to the length that is kept.
 fn check_error_text(data: &[u8]) {
     let message = String::from_utf8_lossy(data);
     let text = record::error_text(&message);

@@ -1,129 +1,31 @@
-//! What can be read of the queue. Nothing here changes a job.
+//! The methods that read the queue. None of them changes a job.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use redis::Value;
 
+use super::error::Error;
+use super::pool::Access;
+use super::replies;
+use super::reply_value::{as_array, as_bytes, as_texts};
+use super::rights::Right;
+use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerInfo, Stats};
+use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
 
-use super::error::Error;
-use super::rights::Right;
-use super::{Queue, WATCHED_LIFE, keys, record, replies};
-use crate::queue::pool::Access;
-
-/// Which jobs a listing shows.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only these; all by default.
-    pub status: Option<Status>,
-    /// Only these; all by default.
-    pub job_type: Option<String>,
-}
-
-/// Where a page of a listing begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Position {
-    /// After so many of the newest jobs that match.
-    Offset(u64),
-    /// At the newest job that matches and has a smaller id than this.
-    Before(JobId),
-}
-
-/// Some jobs of a listing, newest first.
-#[derive(Debug)]
-pub struct Page {
-    /// How many jobs match in all.
-    pub total: u64,
-    /// Those of this page. Large texts are left out, see [`Job::omitted`].
-    pub jobs: Vec<Job>,
-    /// The next page is [before](Position::Before) this id; `None` where this page is the last.
-    pub next: Option<JobId>,
-}
-
-/// A queue.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct QueueInfo {
-    /// Its name.
-    pub name: String,
-    /// How many jobs are ready in it.
-    pub queued: u64,
-    /// Whether its jobs are held back.
-    pub paused: bool,
-    /// The age of its oldest job.
-    pub oldest_ms: Option<u64>,
-    /// How many living servers take jobs from it.
-    pub servers: u64,
-}
-
-/// A server that is alive.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ServerInfo {
-    /// Its name.
-    pub id: String,
-    /// In ms since 1970.
-    pub started_at_ms: u64,
-    /// How many worker threads it has.
-    pub workers: u64,
-    /// How many of them had a job at its last beat.
-    pub busy: u64,
-    /// Since its last beat.
-    pub beat_age_ms: u64,
-}
-
-/// The numbers of jobs and the servers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stats {
-    /// How many jobs are in each status.
-    pub counts: Vec<(Status, u64)>,
-    /// The servers that are alive.
-    pub servers: Vec<ServerInfo>,
-}
-
-/// What happened in one minute.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Minute {
-    /// Since 1970.
-    pub number: u64,
-    /// Sums over all servers, and how many jobs waited at its end, by name. What is not there is 0, or unknown.
-    pub figures: HashMap<String, u64>,
-}
-
-/// What kind of Redis this is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RedisInfo {
-    /// `Redis` or `Valkey`.
-    pub product: &'static str,
-    /// As it gives it; `unknown` where it may not be asked.
-    pub version: String,
-    /// The first two numbers of it; zeros where it is unknown.
-    pub major_minor: (u32, u32),
-    /// What it is: `standalone`, `cluster`, `sentinel`; `unknown` where it may not be asked.
-    pub mode: String,
-    /// Whether it is a replica, as far as is known.
-    pub is_replica: bool,
-    /// What it does at `maxmemory`.
-    pub maxmemory_policy: String,
-    /// Whether it keeps anything on disk, where it tells.
-    pub persistent: Option<bool>,
-}
-
-impl RedisInfo {
-    /// Whether the queue's scripts run on it: Redis from 7.0, Valkey from 7.2. One that does not tell its version may.
-    pub fn is_supported(&self) -> bool {
-        self.version == "unknown"
-            || self.major_minor >= if self.product == "Valkey" { (7, 2) } else { (7, 0) }
-    }
-}
+/// How long servers report what their workers do after a client has asked for it.
+const WATCHED_LIFE: Duration = Duration::from_secs(10);
 
 impl Queue {
-    /// One job; `None` if there is none with this id.
+    /// One job; `None` if there is no job with this id.
     pub fn get(&self, id: JobId) -> Result<Option<Job>, Error> {
         let mut call = self.scripts.get.call();
         call.arg(id.get());
         replies::job(id, self.run(&self.scripts.get, &call)?)
     }
 
-    /// The statuses and types of jobs, in their order; `None` for one that is gone.
+    /// The status and type of each job, in the order of the ids; `None` for a job that was deleted.
     pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<(Status, String)>>, Error> {
         let mut call = self.scripts.statuses.call();
         for id in ids {
@@ -132,8 +34,8 @@ impl Queue {
         replies::statuses(self.run(&self.scripts.statuses, &call)?)
     }
 
-    /// The jobs that match, newest first, from this position on, at most `limit` (1 to 100). Shown as JSON the page is
-    /// below 4 MiB.
+    /// The matching jobs, newest first, from this position on, at most `limit` (1 to 100). As JSON the page is smaller than
+    /// 4 MiB.
     pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page, Error> {
         let mut call = self.scripts.list.call();
         call.arg(filter.status.map_or("", Status::as_str)).arg(filter.job_type.as_deref().unwrap_or(""));
@@ -145,7 +47,7 @@ impl Queue {
         replies::page(self.run(&self.scripts.list, &call)?)
     }
 
-    /// The next dead letters with an id above this one, oldest first.
+    /// The ids of the next dead letters above this id, at most `limit`, oldest first.
     pub fn dead_ids(
         &self,
         job_type: Option<&str>,
@@ -157,113 +59,99 @@ impl Queue {
         replies::ids(self.run(&self.scripts.dead_ids, &call)?)
     }
 
-    /// The queues: those named, and all that were ever used.
+    /// The queues of these names, and up to 1,000 others that have jobs, had jobs lately or are paused.
     pub fn queues(&self, names: &[&str]) -> Result<Vec<QueueInfo>, Error> {
         let mut call = self.scripts.queues.call();
         call.arg(names);
         replies::queues(self.run(&self.scripts.queues, &call)?)
     }
 
-    /// The numbers of jobs and the servers.
+    /// The number of jobs in each status, and the live servers.
     pub fn stats(&self) -> Result<Stats, Error> {
         replies::stats(self.run(&self.scripts.stats, &self.scripts.stats.call())?)
     }
 
-    /// The servers that are alive, each with what it has told of its workers. Those that have told nothing yet do so with
-    /// their next beat.
+    /// The live servers, each with the last report of its workers' activity (JSON). This call makes all servers send
+    /// reports for 10 s; until a server's next heartbeat its report is `None`.
     pub fn workers(&self) -> Result<Vec<(ServerInfo, Option<String>)>, Error> {
         let mut call = self.scripts.workers.call();
         call.arg(WATCHED_LIFE.as_millis() as u64);
         replies::workers(self.run(&self.scripts.workers, &call)?)
     }
 
-    /// What happened in the last minutes, oldest first; the last one still runs.
+    /// The figures of the last minutes, oldest first; the last minute is not over yet.
     pub fn history(&self, minutes: u32) -> Result<Vec<Minute>, Error> {
         let mut call = self.scripts.history.call();
         call.arg(minutes);
         replies::history(self.run(&self.scripts.history, &call)?)
     }
 
-    /// Whether jobs can be submitted, taken and settled now, as far as Redis is concerned. The log has the reason if not,
-    /// and when that is over.
+    /// The entries of this server's in-progress list in Redis, newest first.
+    pub fn in_progress_here(&self, server: &ServerId) -> Result<Vec<Vec<u8>>, Error> {
+        let mut command = redis::cmd("LRANGE");
+        command.arg(self.in_progress_key(server)).arg(0).arg(-1);
+        as_array(self.connections.query(&command)?)?.into_iter().map(as_bytes).collect()
+    }
+
+    /// Whether a server is registered and was not declared dead.
+    pub fn is_registered(&self, server: &ServerId) -> Result<bool, Error> {
+        let mut command = redis::cmd("HGET");
+        command.arg(format!("{}{}", self.prefix, keys::SERVERS)).arg(server.as_str());
+        let beat: Option<String> = self.connections.query(&command)?;
+        Ok(beat.is_some_and(|beat| !beat.starts_with('D')))
+    }
+
+    /// Whether no job of a queue may start.
+    pub fn is_paused(&self, queue: &str) -> Result<bool, Error> {
+        let mut command = redis::cmd("SISMEMBER");
+        command.arg(format!("{}{}", self.prefix, keys::PAUSED)).arg(queue);
+        self.connections.query(&command)
+    }
+
+    /// Whether jobs can be submitted, started and settled now, as far as Redis is concerned. The log says why not, and
+    /// when they can again.
     ///
     /// # Errors
-    /// [`Error::Denied`] with all that the user of Redis may not do, though it must; as every call otherwise.
+    /// [`Error::Denied`] with all rights that jobs need and the user of Redis lacks.
     pub fn check_ready(&self) -> Result<(), Error> {
-        let lacking = self.lacking(&self.needed_rights)?;
-        if lacking.is_empty() {
-            self.link.lacks_nothing();
+        let missing = self.missing_rights(&self.needed_rights)?;
+        if missing.is_empty() {
+            self.connections.note_all_rights();
             return Ok(());
         }
-        let reason = self.lack(&lacking);
-        self.link.note_lack(&reason);
+        let reason = self.explain(&missing);
+        self.connections.note_missing_rights(&reason);
         Err(Error::Denied(reason))
     }
 
-    /// What the user of Redis may not do of what looking at jobs and changing them by hand needs: a sentence, if there is
-    /// something.
-    pub fn check_further_rights(&self) -> Result<Option<String>, Error> {
-        let rights = self.scripts.further_rights().into_iter().collect::<BTreeSet<_>>();
-        let rights: Vec<String> = rights.into_iter().flat_map(|(command, key)| [command, key]).collect();
-        let lacking = self.lacking(&rights)?;
-        Ok((!lacking.is_empty()).then(|| self.lack(&lacking)))
+    /// The rights that the user of Redis lacks for reading jobs and for changing them on request, as one sentence; `None`
+    /// if none is missing.
+    pub fn check_operator_rights(&self) -> Result<Option<String>, Error> {
+        let rights: BTreeSet<Right> = self.scripts.operator_rights().into_iter().collect();
+        let missing = self.missing_rights(&rights.into_iter().collect::<Vec<_>>())?;
+        Ok((!missing.is_empty()).then(|| self.explain(&missing)))
     }
 
-    /// Tries BRPOPLPUSH as fetchers use it, on queues that no job is ever in.
-    ///
-    /// # Errors
-    /// As every call.
-    pub fn try_to_fetch(&self) -> Result<(), Error> {
+    /// Runs BRPOPLPUSH as [`Queue::wait_for_job`] does, on a queue that never has a job: its name is empty.
+    pub fn check_wait_for_job(&self) -> Result<(), Error> {
         let mut command = redis::cmd("BRPOPLPUSH");
-        // A name that is none of a queue, since it is empty.
         command.arg(format!("{}{}", self.prefix, keys::WORK));
         command.arg(format!("{}{}", self.prefix, keys::IN_PROGRESS)).arg("0.01");
-        self.explained(self.link.query_blocking::<Value>(&command), Access::Add).map(|_| ())
+        self.explained(self.connections.query_blocking::<Value>(&command), Access::Add).map(|_| ())
     }
 
     /// Those of these rights that the user of Redis lacks.
-    fn lacking(&self, rights: &[String]) -> Result<Vec<Right>, Error> {
+    fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, Error> {
         let mut call = self.scripts.ready.call();
-        call.arg(rights);
-        let lacking = record::array(self.run(&self.scripts.ready, &call)?)?;
-        let texts = lacking.iter().map(record::text).collect::<Result<Vec<String>, Error>>()?;
+        for (command, key) in rights {
+            call.arg(command).arg(key);
+        }
+        let texts = as_texts(self.run(&self.scripts.ready, &call)?)?;
         Ok(texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
     }
 
-    /// Whether a server has lacked a right since it was last looked at.
+    /// Whether the user of Redis lacked a right at the last check.
     pub fn lacks_rights(&self) -> bool {
-        self.link.lacks_rights()
-    }
-
-    /// What kind of Redis this is.
-    pub fn redis_info(&self) -> Result<RedisInfo, Error> {
-        // Managed services forbid INFO and CONFIG; then nothing is claimed.
-        let info: String = match self.link.query(&redis::cmd("INFO")) {
-            Err(Error::Denied(_)) => String::new(),
-            info => info?,
-        };
-        let value = |name: &str| {
-            let mut lines = info.lines();
-            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
-        let (product, version) = match value("valkey_version") {
-            Some(version) => ("Valkey", version),
-            None => ("Redis", value("redis_version").unwrap_or("unknown")),
-        };
-        let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
-        let appends = value("aof_enabled") == Some("1");
-        let mut save = redis::cmd("CONFIG");
-        save.arg("GET").arg("save");
-        let snapshots = self.link.query::<Vec<String>>(&save).ok();
-        let snapshots = snapshots.and_then(|pair| pair.get(1).map(|rule| !rule.is_empty()));
-        Ok(RedisInfo {
-            product,
-            version: version.to_owned(),
-            major_minor: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
-            mode: value("redis_mode").or(value("server_mode")).unwrap_or("unknown").to_owned(),
-            is_replica: value("role") == Some("slave"),
-            maxmemory_policy: value("maxmemory_policy").unwrap_or("unknown").to_owned(),
-            persistent: if appends { Some(true) } else { snapshots },
-        })
+        self.connections.lacks_rights()
     }
 }

@@ -1,98 +1,97 @@
-//! Every key in Redis, with its type. The Lua scripts take these names from here too (see `scripts.rs`).
+//! Every key in Redis, with its type. The Lua scripts get these names from here too (see `scripts.rs`).
 //!
-//! All begin with the namespace in braces, which puts them into one slot of a Redis Cluster.
+//! Each key begins with the namespace in braces, so that all keys are in one slot of a Redis Cluster.
 
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT};
 
-/// `job:<id>`, hash: the truth about a job; every other entry is only a handle to it. Fields: see `record.rs`.
-pub(super) const JOB: &str = "job:";
-/// `work_queue:<queue>`, list of ids: ready jobs, pushed left, taken right.
-pub(super) const WORK: &str = "work_queue:";
-/// `work_queue:<queue>:suspects`, list of ids: ready jobs on their last chance. Each waits for a server on which nothing
-/// else runs, so they must not stand in the way of the others. A take moves them here from the list above.
+/// A row of the table of keys.
+struct Key {
+    /// The name of the constant, in Rust and in Lua.
+    name: &'static str,
+    /// The key; with a colon at the end it is the prefix of many keys.
+    key: &'static str,
+    /// The type that Redis's TYPE returns; `any` if the doctor does not check the type.
+    redis_type: &'static str,
+}
+
+/// Makes a constant and a row of [`TABLE`] of each key.
+macro_rules! keys {
+    ($($(#[doc = $doc:literal])* $name:ident = $key:literal: $type:ident;)*) => {
+        $($(#[doc = $doc])* pub(super) const $name: &str = $key;)*
+        const TABLE: &[Key] =
+            &[$(Key { name: stringify!($name), key: $name, redis_type: stringify!($type) }),*];
+    };
+}
+
+keys! {
+    /// `job:<id>`: the job itself; all other entries are handles to it. Its fields are described in `record.rs`.
+    JOB = "job:": hash;
+    /// `work_queue:<queue>`, ids: ready jobs, pushed left, taken right. The list with [`SUSPECTS`] at the end has the
+    /// quarantined ones.
+    WORK = "work_queue:": list;
+    /// `tombstones:<queue>`, id → number, and `all` → their sum: entries of the two lists above without a job. To remove such
+    /// an entry from a long list at once would take too long; `start_jobs.lua` drops those that it meets.
+    TOMBSTONES = "tombstones:": hash;
+    /// `in_progress_queue:<server>`, ids: jobs that a server has claimed or started and not settled, newest first.
+    IN_PROGRESS = "in_progress_queue:": list;
+    /// Due time in ms → id: scheduled and retrying jobs.
+    SCHEDULED = "scheduled": zset;
+    /// Time of the failure in ms → id: dead letters.
+    DLQ = "dlq_queue": zset;
+    /// Time of the end in ms → id: completed and cancelled jobs, for retention.
+    DONE = "done": zset;
+    /// `index:<status>` and `index:<status>:<type>`, id → id, for listings. Queued and processing jobs share the word
+    /// [`READY`], so that starting a job writes to no index; in-progress lists tell the two apart.
+    INDEX = "index:": zset;
+    /// Server → heartbeat counter, or `D<ms>[:<id>]` once the server was declared dead; `id` is the job that ran alone.
+    SERVERS = "servers": hash;
+    /// `server:<server>`: started_at, workers, busy, beat_at, and queues, separated by commas.
+    SERVER = "server:": hash;
+    /// `cancels:<server>`, ids: running jobs that this server was asked to stop.
+    CANCELS = "cancels:": set;
+    /// The names of queues that have jobs or had jobs lately.
+    QUEUES = "queues": set;
+    /// The names of paused queues.
+    PAUSED = "paused": set;
+    /// `unique:<key>`: the id of the live job that holds the unique key.
+    UNIQUE = "unique:": string;
+    /// `idempotency:<key>`, with expiry: the fingerprint of the request, and the reply.
+    IDEMPOTENCY = "idempotency:": string;
+    /// The newest job id.
+    LAST_ID = "last_id": string;
+    /// `last_chance:<queue>`: the server that is reserved for the quarantined jobs of this queue. It drains for them while
+    /// all other servers go on.
+    LAST_CHANCE = "last_chance:": any;
+    /// Time in ms → id: ids without a readable job that were met in a list, the last 10,000.
+    LOST = "lost": zset;
+    /// `history:<minute>`, with expiry: the figures of this minute since 1970, summed over all servers, and the number of
+    /// waiting jobs at its end. Only for charts.
+    HISTORY = "history:": hash;
+    /// `activity:<server>`, with expiry: what the server's workers do, as JSON.
+    ACTIVITY = "activity:": string;
+    /// Exists, with expiry, while a client watches the activity of workers.
+    WATCHED = "watched": string;
+    /// `set_aside:<name>`: keys that the doctor has renamed, unchanged: keys of a wrong type and unreadable records.
+    SET_ASIDE = "set_aside:": any;
+}
+
+/// The end of the key of a list of quarantined jobs. Each waits for a server that runs no other job, so they must not
+/// stand in front of the other jobs.
 pub(super) const SUSPECTS: &str = ":suspects";
-/// `tombstones:<queue>`, hash, id → number, and `all` → their sum: entries of the two lists above that stand there for no job
-/// any more, since it would take too long to find them in a long list. A take drops those that it meets.
-pub(super) const TOMBSTONES: &str = "tombstones:";
-/// `in_progress_queue:<server>`, list of ids: what a server has taken and not settled, newest first.
-pub(super) const IN_PROGRESS: &str = "in_progress_queue:";
-/// `scheduled`, sorted set, due ms → id: jobs that wait for their time or out their backoff.
-pub(super) const SCHEDULED: &str = "scheduled";
-/// `dlq_queue`, sorted set, finished ms → id: failed jobs.
-pub(super) const DLQ: &str = "dlq_queue";
-/// `done`, sorted set, finished ms → id: completed and cancelled jobs, for retention.
-pub(super) const DONE: &str = "done";
-/// `index:<status>` and `index:<status>:<type>`, sorted sets, id → id: what listings read. Queued and processing jobs
-/// share the status word [`READY`], so that starting a job costs no index at all; in-progress lists tell them apart.
-pub(super) const INDEX: &str = "index:";
 /// The word in [`INDEX`] for queued and processing jobs.
-pub(super) const READY: &str = "ready";
-/// `servers`, hash, server → beat counter, or `D<ms>[:<suspect id>]` once it is held to be dead.
-pub(super) const SERVERS: &str = "servers";
-/// `server:<server>`, hash: started_at, workers, busy, beat_at, and the queues that it takes from, with commas between.
-pub(super) const SERVER: &str = "server:";
-/// `cancels:<server>`, set of ids: running jobs that this server was asked to stop.
-pub(super) const CANCELS: &str = "cancels:";
-/// `queues`, set: the names of queues that were ever used.
-pub(super) const QUEUES: &str = "queues";
-/// `paused`, set: the names of paused queues.
-pub(super) const PAUSED: &str = "paused";
-/// `unique:<key>`, string: the id of the live job that holds the key.
-pub(super) const UNIQUE: &str = "unique:";
-/// `idempotency:<key>`, string with expiry: the body's fingerprint and the answer that was given.
-pub(super) const IDEMPOTENCY: &str = "idempotency:";
-/// `last_id`, string: the newest job id.
-pub(super) const LAST_ID: &str = "last_id";
-/// `last_chance:<queue>`, string: the server that empties itself for the jobs of this queue that must run alone, while
-/// there are any. One server is enough; all others go on.
-pub(super) const LAST_CHANCE: &str = "last_chance:";
-/// `lost`, sorted set, ms → id: ids that were met in a list without a readable job, the last 10,000.
-pub(super) const LOST: &str = "lost";
-/// `history:<minute>`, hash with expiry: what happened in this minute since 1970, summed over all servers, and how many
-/// jobs waited at its end. For charts alone.
-pub(super) const HISTORY: &str = "history:";
-/// `activity:<server>`, string with expiry: what the server's workers do, told while somebody looks.
-pub(super) const ACTIVITY: &str = "activity:";
-/// `watched`, string with expiry: there while somebody looks at what workers do.
-pub(super) const WATCHED: &str = "watched";
-/// `set_aside:<name>`: what the doctor took out of the way, as it was: keys of a wrong type, records that cannot be read.
-pub(super) const SET_ASIDE: &str = "set_aside:";
+const READY: &str = "ready";
 
 /// The prefix of every key.
 pub(super) fn prefix(namespace: &str) -> String {
     format!("{{{namespace}}}:")
 }
 
-/// The names by which scripts call the keys, each with the key, or with what all keys of its kind begin with.
+/// The Lua name of each key, and the key.
 pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [
-        ("JOB", JOB),
-        ("WORK", WORK),
-        ("TOMBSTONES", TOMBSTONES),
-        ("IN_PROGRESS", IN_PROGRESS),
-        ("SCHEDULED", SCHEDULED),
-        ("DLQ", DLQ),
-        ("DONE", DONE),
-        ("INDEX", INDEX),
-        ("SERVERS", SERVERS),
-        ("SERVER", SERVER),
-        ("CANCELS", CANCELS),
-        ("QUEUES", QUEUES),
-        ("PAUSED", PAUSED),
-        ("UNIQUE", UNIQUE),
-        ("IDEMPOTENCY", IDEMPOTENCY),
-        ("LAST_ID", LAST_ID),
-        ("LAST_CHANCE", LAST_CHANCE),
-        ("LOST", LOST),
-        ("HISTORY", HISTORY),
-        ("ACTIVITY", ACTIVITY),
-        ("WATCHED", WATCHED),
-        ("SET_ASIDE", SET_ASIDE),
-    ]
-    .into_iter()
+    TABLE.iter().map(|row| (row.name, row.key))
 }
 
-/// The lines of Lua that give the scripts these names, and what a field has that a record leaves out.
+/// The lines of Lua that define the names of the keys, and the values that a record leaves out because they are defaults.
 pub(super) fn as_lua(namespace: &str) -> String {
     let prefix = prefix(namespace);
     let mut lua: String = names().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
@@ -104,27 +103,9 @@ pub(super) fn as_lua(namespace: &str) -> String {
     lua
 }
 
-/// What Redis's TYPE says of a key with this name (without the prefix); `None` for a name that is none of ours.
+/// The type that Redis's TYPE should return for a key with this name (without the prefix); `None` for other names and for
+/// keys that may have any type.
 pub(super) fn right_type(name: &str) -> Option<&'static str> {
-    let prefixes = [
-        (JOB, "hash"),
-        (WORK, "list"),
-        (TOMBSTONES, "hash"),
-        (IN_PROGRESS, "list"),
-        (INDEX, "zset"),
-        (SERVER, "hash"),
-        (CANCELS, "set"),
-        (HISTORY, "hash"),
-        (UNIQUE, "string"),
-        (IDEMPOTENCY, "string"),
-        (ACTIVITY, "string"),
-    ];
-    let by_prefix = prefixes.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, kind)| *kind);
-    by_prefix.or(match name {
-        SCHEDULED | DLQ | DONE | LOST => Some("zset"),
-        SERVERS => Some("hash"),
-        QUEUES | PAUSED => Some("set"),
-        LAST_ID | WATCHED => Some("string"),
-        _ => None,
-    })
+    let is_it = |row: &&Key| if row.key.ends_with(':') { name.starts_with(row.key) } else { name == row.key };
+    TABLE.iter().find(is_it).map(|row| row.redis_type).filter(|redis_type| *redis_type != "any")
 }

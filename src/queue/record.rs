@@ -1,10 +1,10 @@
-//! A job's hash in Redis as a [`Job`]: the only place in Rust that knows the fields' names.
+//! Reads a job's hash in Redis into a [`Job`]. No other file of Rust knows the names of the fields.
 //!
-//! Fields: type, queue, status, payload, max_attempts, timeout_ms; and where they apply: attempts, crashes, starts,
-//! server, scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The time of submission is
-//! the id; ready_at is there only for a job that became ready again without a delay.
+//! Fields: type, queue, status, payload, max_attempts, timeout_ms; if they apply: attempts, crashes, starts, server,
+//! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The id is the time of submission.
+//! Only a job that became ready again without a delay has ready_at.
 //!
-//! Short payloads and results are spread over pieces, `payload`, `payload:1`, `payload:2` and so on (see `common.lua`).
+//! A short payload or result is split into chunks: `payload`, `payload:1`, `payload:2` and so on (see `common.lua`).
 
 use redis::Value;
 use serde_json::value::RawValue;
@@ -13,12 +13,10 @@ use crate::job::{
     AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Job, JobId, Status,
 };
 
-use super::error::Error;
-
-/// A record with a field that is missing or cannot be read: such a job is shown, and never run.
+/// A record with a field that is missing or cannot be read. The job is shown, but never run.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// What can be read of it. Its `starts` are the fencing token, so that the entry can be settled all the same.
+    /// The fields that could be read. `starts` is always set: it is the fencing token, with which the job can be failed.
     pub(super) job: Box<Job>,
     pub(super) reason: String,
 }
@@ -26,7 +24,7 @@ pub(super) struct Broken {
 /// Reads `field, value, ..` as a job.
 ///
 /// # Errors
-/// What can be read of the job, and the reason why it cannot be run.
+/// The fields that could be read, and the reason why the job cannot be run.
 pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
     let mut job = Job {
         id,
@@ -51,7 +49,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
         omitted: Vec::new(),
     };
     let mut broken = None;
-    let (mut payload, mut result) = (Pieces::default(), Pieces::default());
+    let (mut payload, mut result) = (Chunks::default(), Chunks::default());
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { continue };
@@ -63,7 +61,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
             Err(value) => value,
         };
         let value = String::from_utf8(value).unwrap_or_else(|error| {
-            broken = Some(format!("field {} is no UTF-8", String::from_utf8_lossy(&name)));
+            broken = Some(format!("field {} is not UTF-8", String::from_utf8_lossy(&name)));
             String::from_utf8_lossy(error.as_bytes()).into_owned()
         });
         let read = match name.as_slice() {
@@ -129,7 +127,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
     }
 }
 
-/// Reads a number, or notes that its field cannot be read.
+/// Reads a number, or adds the field to `unreadable`.
 fn read_into<T: TryFrom<u64>>(
     to: &mut T,
     text: &str,
@@ -148,7 +146,7 @@ fn read_into<T: TryFrom<u64>>(
     }
 }
 
-/// A whole number. A script of version 0.4 may have written it as `1.8e+12`: Redis 7.2.0 to 7.2.4 do so.
+/// A whole number. Scripts of version 0.4 on Redis 7.2.0 to 7.2.4 have written some numbers as `1.8e+12`.
 fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
     let short = || {
         let number: f64 = text.contains("e+").then(|| text.parse().ok())??;
@@ -157,12 +155,12 @@ fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
     text.parse().ok().or_else(short).and_then(|number| T::try_from(number).ok())
 }
 
-/// A text that is spread over fields, in whatever order they come.
+/// A text that is split into fields, which may come in any order.
 #[derive(Default)]
-struct Pieces(Vec<(usize, Vec<u8>)>);
+struct Chunks(Vec<(usize, Vec<u8>)>);
 
-impl Pieces {
-    /// Takes the value if the field is a piece of the text called `of`; gives it back if not.
+impl Chunks {
+    /// Keeps the value if the field is a chunk of the text named `of`; otherwise returns the value.
     fn add(&mut self, of: &[u8], field: &[u8], value: Vec<u8>) -> Result<(), Vec<u8>> {
         let place = match field.strip_prefix(of) {
             Some([]) => Some(0),
@@ -178,11 +176,11 @@ impl Pieces {
         Ok(())
     }
 
-    /// The whole text as JSON, if there is any.
+    /// The whole text as JSON; `None` if there is no chunk.
     fn into_json(mut self) -> Result<Option<Box<RawValue>>, ()> {
         self.0.sort_unstable_by_key(|(place, _)| *place);
-        let Some(text) = self.0.into_iter().map(|(_, piece)| piece).reduce(|mut text, piece| {
-            text.extend(piece);
+        let Some(text) = self.0.into_iter().map(|(_, chunk)| chunk).reduce(|mut text, chunk| {
+            text.extend(chunk);
             text
         }) else {
             return Ok(None);
@@ -192,17 +190,17 @@ impl Pieces {
     }
 }
 
-/// A fencing token as `lua/start_jobs.lua` reads it too: up to 2^53 - 1 in plain digits. To both anything else is none.
+/// A fencing token: a number up to 2^53 - 1 in plain digits. start_jobs.lua reads it by the same rule.
 fn token(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|number| is_plain && *number < 1 << 53)
 }
 
-/// One line of the field `errors`: attempt, ms, start (with a `c` behind it for a crash), message as a JSON string. Version
-/// 0.4 has written no start.
+/// Reads one line of the field `errors`: attempt, ms since 1970, number of the start (followed by `c` for a crash), message as
+/// a JSON string. Version 0.4 wrote no start.
 fn to_error(line: &str) -> Option<AttemptError> {
     let mut parts = line.splitn(3, ' ');
-    // Counted on from a damaged number it may be larger than any: the message must be seen all the same.
+    // Counted on from a damaged number, it may be too large: the message must be shown all the same.
     let attempt = u32::try_from(parts.next()?.parse::<u64>().ok()?).unwrap_or(u32::MAX);
     let at_ms = parts.next()?.parse().ok()?;
     let rest = parts.next()?;
@@ -215,103 +213,11 @@ fn to_error(line: &str) -> Option<AttemptError> {
     Some(AttemptError { attempt, start: number.parse().ok(), kind, at_ms, message })
 }
 
-/// An error message as it stands in the field `errors`, cut to what is kept.
+/// An error message as the field `errors` has it: a JSON string, cut to the length that is kept.
 pub(super) fn error_text(message: &str) -> String {
     let kept = match message.char_indices().nth(crate::job::MAX_ERROR_CHARS) {
         Some((end, _)) => &message[..end],
         None => message,
     };
     serde_json::Value::from(kept).to_string()
-}
-
-/// The elements of an array; an answer of another shape is an error.
-pub(super) fn array(value: Value) -> Result<Vec<Value>, Error> {
-    match value {
-        Value::Array(values) => Ok(values),
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// The texts of an array in MessagePack, as Lua packs it.
-pub(super) fn packed(value: Value) -> Result<Vec<Value>, Error> {
-    let Value::BulkString(bytes) = &value else { return Err(unexpected(&value)) };
-    unpack(bytes).ok_or_else(|| unexpected(&value))
-}
-
-fn unpack(mut rest: &[u8]) -> Option<Vec<Value>> {
-    let rest = &mut rest;
-    let size = match next(rest, 1)? {
-        [head @ 0x90..=0x9f] => usize::from(head & 0xf),
-        [0xdc] => length(rest, 2)?,
-        [0xdd] => length(rest, 4)?,
-        _ => return None,
-    };
-    let mut texts = Vec::with_capacity(size.min(64));
-    for _ in 0..size {
-        let size = match next(rest, 1)? {
-            [head @ 0xa0..=0xbf] => usize::from(head & 0x1f),
-            [0xd9] => length(rest, 1)?,
-            [0xda] => length(rest, 2)?,
-            [0xdb] => length(rest, 4)?,
-            _ => return None,
-        };
-        texts.push(Value::BulkString(next(rest, size)?.to_vec()));
-    }
-    rest.is_empty().then_some(texts)
-}
-
-fn next<'a>(rest: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
-    let (part, left) = rest.split_at_checked(size)?;
-    *rest = left;
-    Some(part)
-}
-
-fn length(rest: &mut &[u8], size: usize) -> Option<usize> {
-    Some(next(rest, size)?.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
-}
-
-/// A whole number.
-pub(super) fn int(value: &Value) -> Result<i64, Error> {
-    match value {
-        Value::Int(number) => Ok(*number),
-        Value::BulkString(digits) => std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| digits.parse().ok())
-            .ok_or_else(|| unexpected(value)),
-        other => Err(unexpected(other)),
-    }
-}
-
-/// How many there are of something.
-pub(super) fn count<T: TryFrom<i64>>(value: &Value) -> Result<T, Error> {
-    T::try_from(int(value)?).map_err(|_| unexpected(value))
-}
-
-/// A text; nil is the empty one.
-pub(super) fn text(value: &Value) -> Result<String, Error> {
-    match value {
-        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) => Ok(text.clone()),
-        Value::Nil => Ok(String::new()),
-        other => Err(unexpected(other)),
-    }
-}
-
-/// An entry of a list, whatever it is.
-pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
-    match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// A job's id.
-pub(super) fn id(value: &Value) -> Result<JobId, Error> {
-    text(value)?.parse().map_err(|_| unexpected(value))
-}
-
-pub(super) fn unexpected(value: &Value) -> Error {
-    let mut shown = format!("{value:?}");
-    shown.truncate(shown.floor_char_boundary(200));
-    Error::Protocol(shown)
 }

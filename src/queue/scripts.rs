@@ -1,171 +1,162 @@
-//! The Lua scripts: every change of a job that touches more than one key is one of them.
+//! The Lua scripts. Every change of a job that touches more than one key is one of them.
 
-use redis::{Cmd, Script};
+use redis::Cmd;
 
 use super::keys;
+use super::pool::{Access, Repeat};
 use super::rights::{self, Right};
-use crate::queue::pool::{Access, Repeat};
 
-/// One script, ready to be called.
-pub(super) struct Atomic {
-    pub(super) script: Script,
+/// A script, ready to be called.
+pub(super) struct Script {
+    pub(super) lua: redis::Script,
     pub(super) access: Access,
-    /// What it may be if its answer was lost.
+    /// Whether a call may be repeated after its reply was lost.
     pub(super) repeat: Repeat,
-    /// What the user of Redis must be allowed to do for it.
-    pub(super) rights: Vec<Right>,
-    /// Names the slot to a Redis Cluster; the scripts know all keys themselves.
+    /// The rights that the user of Redis needs for it.
+    rights: Vec<Right>,
+    user: User,
+    /// The one key that each call names. It tells a Redis Cluster the slot; the scripts build all other keys themselves.
     slot: String,
 }
 
-impl Atomic {
+impl Script {
     /// The beginning of a call; the arguments follow.
     pub(super) fn call(&self) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.script.get_hash()).arg(1).arg(&self.slot);
+        command.arg(self.lua.get_hash()).arg(1).arg(&self.slot);
         command
     }
 }
 
-/// All scripts of one namespace.
-pub(super) struct Scripts {
-    pub(super) enqueue: Atomic,
-    pub(super) start_jobs: Atomic,
-    pub(super) settle: Atomic,
-    pub(super) recover: Atomic,
-    pub(super) promote: Atomic,
-    pub(super) register: Atomic,
-    pub(super) heartbeat: Atomic,
-    pub(super) reclaim: Atomic,
-    pub(super) cancel: Atomic,
-    pub(super) retry: Atomic,
-    pub(super) delete: Atomic,
-    pub(super) expire_jobs: Atomic,
-    pub(super) prune_queues: Atomic,
-    pub(super) pause: Atomic,
-    pub(super) ready: Atomic,
-    pub(super) get: Atomic,
-    pub(super) statuses: Atomic,
-    pub(super) list: Atomic,
-    pub(super) dead_ids: Atomic,
-    pub(super) queues: Atomic,
-    pub(super) stats: Atomic,
-    pub(super) add_history: Atomic,
-    pub(super) history: Atomic,
-    pub(super) workers: Atomic,
-    pub(super) report_activity: Atomic,
-    pub(super) audit_jobs: Atomic,
-    pub(super) audit_record: Atomic,
-    pub(super) audit_list: Atomic,
-    pub(super) audit_set: Atomic,
-    pub(super) audit_servers: Atomic,
-    pub(super) recheck: Atomic,
-    pub(super) repair: Atomic,
+/// What a script is needed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum User {
+    /// To submit, run and settle jobs, as a registered server.
+    Jobs,
+    /// To read jobs, and to change them on request.
+    Operators,
+    /// To check the data.
+    Doctor,
+    /// To check what the user of Redis may do.
+    RightsCheck,
 }
 
-/// At its `maxmemory` Redis refuses even to take or to settle a job, unless a script says that it may.
-const ALWAYS: &str = "#!lua flags=allow-oom";
-const NOT_WHEN_FULL: &str = "#!lua";
-const READ_ONLY: &str = "#!lua flags=no-writes";
+const COMMON: &str = include_str!("lua/common.lua");
+const PERMIT: &str = include_str!("lua/permit.lua");
+const AUDIT_COMMON: &str = include_str!("lua/audit_common.lua");
+
+/// Makes the fields of [`Scripts`], and the lists of scripts and files, of one table.
+macro_rules! scripts {
+    ($($name:ident: $file:literal, $access:ident, $repeat:ident, $user:ident;)*) => {
+        /// All scripts of one namespace.
+        pub(super) struct Scripts {
+            $(pub(super) $name: Script,)*
+        }
+
+        impl Scripts {
+            pub(super) fn new(namespace: &str) -> Scripts {
+                Scripts {
+                    $($name: script(
+                        namespace,
+                        include_str!(concat!("lua/", $file, ".lua")),
+                        Access::$access,
+                        Repeat::$repeat,
+                        User::$user,
+                    ),)*
+                }
+            }
+
+            fn all(&self) -> impl Iterator<Item = &Script> {
+                [$(&self.$name),*].into_iter()
+            }
+        }
+
+        /// The names of all scripts.
+        pub const SCRIPT_NAMES: &[&str] = &[$(stringify!($name)),*];
+        /// The files of all scripts, by their names without `.lua`, and their texts; a file may be there twice.
+        const SCRIPT_FILES: &[(&str, &str)] = &[$(($file, include_str!(concat!("lua/", $file, ".lua")))),*];
+    };
+}
+
+// Name; file; what it does to Redis; whether a second call has the same effect as one; what it is needed for.
+scripts! {
+    enqueue: "enqueue", Add, Never, Jobs;
+    start_jobs: "start_jobs", Write, Safe, Jobs;
+    settle: "settle", Write, Safe, Jobs;
+    recover: "recover", Write, Never, Jobs;
+    promote: "promote", Write, Safe, Jobs;
+    register: "register", Write, Never, Jobs;
+    heartbeat: "heartbeat", Write, Safe, Jobs;
+    reclaim: "reclaim", Write, Never, Jobs;
+    cancel: "cancel", Write, Never, Operators;
+    retry: "retry", Write, Never, Operators;
+    delete: "delete", Write, Never, Operators;
+    expire_jobs: "expire_jobs", Write, Safe, Operators;
+    prune_queues: "prune_queues", Write, Safe, Operators;
+    pause: "pause", Write, Safe, Operators;
+    ready: "ready", Add, Safe, RightsCheck;
+    get: "get", Read, Safe, Operators;
+    statuses: "statuses", Read, Safe, Operators;
+    list: "list", Read, Safe, Operators;
+    dead_ids: "dead_ids", Read, Safe, Operators;
+    queues: "queues", Read, Safe, Operators;
+    stats: "stats", Read, Safe, Operators;
+    add_history: "add_history", Write, Never, Operators;
+    history: "history", Read, Safe, Operators;
+    workers: "workers", Write, Safe, Operators;
+    report_activity: "report_activity", Write, Safe, Operators;
+    audit_jobs: "audit_jobs", Read, Safe, Doctor;
+    audit_record: "audit_record", Read, Safe, Doctor;
+    audit_list: "audit_list", Read, Safe, Doctor;
+    audit_set: "audit_set", Read, Safe, Doctor;
+    audit_servers: "audit_servers", Read, Safe, Doctor;
+    // One file, so that a repair checks a finding by the rules by which it was reported.
+    recheck: "repair", Read, Safe, Doctor;
+    repair: "repair", Write, Never, Doctor;
+}
+
+/// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
+pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let parts = [("common", COMMON), ("permit", PERMIT), ("audit_common", AUDIT_COMMON)];
+    let is_first = |i: usize| !SCRIPT_FILES[..i].contains(&SCRIPT_FILES[i]);
+    let files = (0..SCRIPT_FILES.len()).filter(move |i| is_first(*i)).map(|i| SCRIPT_FILES[i]);
+    parts.into_iter().chain(files)
+}
+
+fn script(namespace: &str, body: &str, access: Access, repeat: Repeat, user: User) -> Script {
+    let flags = match access {
+        Access::Read => "#!lua flags=no-writes",
+        // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
+        Access::Write => "#!lua flags=allow-oom",
+        Access::Add => "#!lua",
+    };
+    let body = if user == User::Doctor { &format!("{AUDIT_COMMON}{body}") } else { body };
+    let rights = rights::of_script(COMMON, body, namespace);
+    // A script that only reads may stop anywhere.
+    let permit = match access {
+        Access::Read => String::new(),
+        _ => PERMIT.to_owned() + &rights::check_in_lua(&rights),
+    };
+    let keys = keys::as_lua(namespace);
+    let lua = redis::Script::new(&format!("{flags}\n{keys}{COMMON}{permit}{body}"));
+    Script { lua, access, repeat, rights, user, slot: keys::prefix(namespace) + keys::SERVERS }
+}
 
 impl Scripts {
-    pub(super) fn new(namespace: &str) -> Scripts {
-        let keys = keys::as_lua(namespace);
-        let slot = keys::prefix(namespace) + keys::SERVERS;
-        let script = |flags: &str, body: &str| {
-            let common = include_str!("lua/common.lua");
-            let access = match flags {
-                READ_ONLY => Access::Read,
-                NOT_WHEN_FULL => Access::Add,
-                _ => Access::Write,
-            };
-            let rights = rights::of_script(common, body, namespace);
-            // What changes nothing may stop anywhere.
-            let permit = match access {
-                Access::Read => String::new(),
-                _ => include_str!("lua/permit.lua").to_owned() + &rights::check_in_lua(&rights),
-            };
-            let script = Script::new(&format!("{flags}\n{keys}{common}{permit}{body}"));
-            let repeat = if access == Access::Read { Repeat::Safe } else { Repeat::Never };
-            Atomic { script, access, repeat, rights, slot: slot.clone() }
-        };
-        // What does the same a second time, or nothing.
-        let repeatable = |flags: &str, body: &str| Atomic { repeat: Repeat::Safe, ..script(flags, body) };
-        let doctors = |flags: &str, body: &str| {
-            script(flags, &format!("{}{body}", include_str!("lua/audit_common.lua")))
-        };
-        Scripts {
-            enqueue: script(NOT_WHEN_FULL, include_str!("lua/enqueue.lua")),
-            start_jobs: repeatable(ALWAYS, include_str!("lua/start_jobs.lua")),
-            settle: repeatable(ALWAYS, include_str!("lua/settle.lua")),
-            recover: script(ALWAYS, include_str!("lua/recover.lua")),
-            promote: repeatable(ALWAYS, include_str!("lua/promote.lua")),
-            register: script(ALWAYS, include_str!("lua/register.lua")),
-            heartbeat: repeatable(ALWAYS, include_str!("lua/heartbeat.lua")),
-            reclaim: script(ALWAYS, include_str!("lua/reclaim.lua")),
-            cancel: script(ALWAYS, include_str!("lua/cancel.lua")),
-            retry: script(ALWAYS, include_str!("lua/retry.lua")),
-            delete: script(ALWAYS, include_str!("lua/delete.lua")),
-            expire_jobs: repeatable(ALWAYS, include_str!("lua/expire_jobs.lua")),
-            prune_queues: repeatable(ALWAYS, include_str!("lua/prune_queues.lua")),
-            pause: repeatable(ALWAYS, include_str!("lua/pause.lua")),
-            ready: repeatable(NOT_WHEN_FULL, include_str!("lua/ready.lua")),
-            get: script(READ_ONLY, include_str!("lua/get.lua")),
-            statuses: script(READ_ONLY, include_str!("lua/statuses.lua")),
-            list: script(READ_ONLY, include_str!("lua/list.lua")),
-            dead_ids: script(READ_ONLY, include_str!("lua/dead_ids.lua")),
-            queues: script(READ_ONLY, include_str!("lua/queues.lua")),
-            stats: script(READ_ONLY, include_str!("lua/stats.lua")),
-            add_history: script(ALWAYS, include_str!("lua/add_history.lua")),
-            history: script(READ_ONLY, include_str!("lua/history.lua")),
-            workers: repeatable(ALWAYS, include_str!("lua/workers.lua")),
-            report_activity: repeatable(ALWAYS, include_str!("lua/report_activity.lua")),
-            audit_jobs: doctors(READ_ONLY, include_str!("lua/audit_jobs.lua")),
-            audit_record: doctors(READ_ONLY, include_str!("lua/audit_record.lua")),
-            audit_list: doctors(READ_ONLY, include_str!("lua/audit_list.lua")),
-            audit_set: doctors(READ_ONLY, include_str!("lua/audit_set.lua")),
-            audit_servers: doctors(READ_ONLY, include_str!("lua/audit_servers.lua")),
-            // The same twice, so that whatever is mended is judged as it was when it was reported.
-            recheck: doctors(READ_ONLY, include_str!("lua/repair.lua")),
-            repair: doctors(ALWAYS, include_str!("lua/repair.lua")),
-        }
-    }
-    /// What the user of Redis must be allowed to do for a job's whole way: to be submitted, taken and settled, by a server
-    /// that registers and beats.
+    /// The rights without which no job can be run.
     pub(super) fn needed_rights(&self) -> Vec<Right> {
-        let scripts = [
-            &self.enqueue,
-            &self.start_jobs,
-            &self.settle,
-            &self.promote,
-            &self.recover,
-            &self.register,
-            &self.heartbeat,
-            &self.reclaim,
-        ];
-        scripts.iter().flat_map(|script| script.rights.iter().cloned()).collect()
+        self.rights_of(User::Jobs)
     }
 
-    /// The same for what people do with jobs besides, and for looking at them.
-    pub(super) fn further_rights(&self) -> Vec<Right> {
-        let scripts = [
-            &self.cancel,
-            &self.retry,
-            &self.delete,
-            &self.expire_jobs,
-            &self.prune_queues,
-            &self.pause,
-            &self.get,
-            &self.statuses,
-            &self.list,
-            &self.dead_ids,
-            &self.queues,
-            &self.stats,
-            &self.add_history,
-            &self.history,
-            &self.workers,
-            &self.report_activity,
-        ];
-        scripts.iter().flat_map(|script| script.rights.iter().cloned()).collect()
+    /// The rights for reading jobs, and for changing them on request.
+    pub(super) fn operator_rights(&self) -> Vec<Right> {
+        self.rights_of(User::Operators)
+    }
+
+    fn rights_of(&self, user: User) -> Vec<Right> {
+        self.all()
+            .filter(|script| script.user == user)
+            .flat_map(|script| script.rights.iter().cloned())
+            .collect()
     }
 }

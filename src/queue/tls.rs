@@ -1,9 +1,9 @@
-//! What TLS connections to Redis are made with: the host's name and the authorities that are trusted.
+//! The TLS configuration of connections to Redis: host name and trusted certificate authorities.
 
 #[cfg(feature = "tls")]
 pub(super) use with::Tls;
 
-/// Nothing: this program was built without TLS.
+/// No value: this program was built without TLS.
 #[cfg(not(feature = "tls"))]
 pub(super) enum Tls {}
 
@@ -14,9 +14,9 @@ impl Tls {
     pub(super) fn new(
         _: &str,
         _: Option<&crate::net::authorities::Authorities>,
-    ) -> Result<Tls, super::error::SettingsError> {
+    ) -> Result<Tls, crate::queue::error::SettingsError> {
         let cause = "it asks for TLS, and this program was built without the feature tls";
-        Err(super::error::SettingsError::Tls(cause.into()))
+        Err(crate::queue::error::SettingsError::Tls(cause.into()))
     }
 }
 
@@ -27,27 +27,25 @@ mod with {
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-    use super::super::connection::ConnectError;
-    use super::super::error::SettingsError;
     use crate::net::authorities::Authorities;
+    use crate::queue::error::{ConnectError, SettingsError};
 
-    /// How TLS is spoken with one host.
-    pub(in super::super) struct Tls {
+    /// The TLS configuration for one host.
+    pub(in crate::queue) struct Tls {
         config: Arc<ClientConfig>,
         host: ServerName<'static>,
     }
 
     impl Tls {
-        /// With `ca` the host must have a certificate of one of these authorities; otherwise of one
-        /// that the web trusts.
-        pub(in super::super) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, SettingsError> {
+        /// With `ca` one of these authorities must have signed the host's certificate; otherwise one that the web trusts.
+        pub(in crate::queue) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, SettingsError> {
             let host = ServerName::try_from(host.to_owned())
                 .map_err(|_| SettingsError::Tls("its host cannot be the name in a certificate".into()))?;
             let roots = match ca {
                 None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
                 Some(ca) => ca.roots().map_err(|cause| SettingsError::Authorities(cause.into()))?,
             };
-            // Named, since a program that uses the library may be built with another provider besides.
+            // The provider is named, since a program that uses the crate may contain another one too.
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
@@ -57,8 +55,8 @@ mod with {
             Ok(Tls { config: Arc::new(config), host })
         }
 
-        /// A connection that has not sent anything yet.
-        pub(in super::super) fn begin(&self) -> Result<ClientConnection, ConnectError> {
+        /// A connection that has sent nothing yet.
+        pub(in crate::queue) fn begin(&self) -> Result<ClientConnection, ConnectError> {
             ClientConnection::new(self.config.clone(), self.host.clone())
                 .map_err(|error| ConnectError(format!("the TLS handshake failed: {error}")))
         }

@@ -80,14 +80,14 @@ impl World {
     #[track_caller]
     fn assert_clean(&self) {
         let audit = self.audit();
-        assert_eq!(audit.groups, BTreeMap::new());
+        assert_eq!(audit.findings, BTreeMap::new());
         assert!(audit.is_clean());
     }
 
     /// The doctor finds these, and nothing else.
     #[track_caller]
     fn assert_finds(&self, expected: &[(FindingKind, &str)]) {
-        let groups = self.audit().groups;
+        let groups = self.audit().findings;
         let mut found: Vec<(FindingKind, String)> = Vec::new();
         for (kind, group) in &groups {
             assert_eq!(group.found, group.examples.len() as u64, "{groups:?}");
@@ -103,7 +103,7 @@ impl World {
     #[track_caller]
     fn repair(&self) -> BTreeMap<FindingKind, Findings> {
         let (done, left) = self.queue.repair(POLICY).unwrap();
-        assert_eq!(left.groups, BTreeMap::new());
+        assert_eq!(left.findings, BTreeMap::new());
         self.assert_clean();
         done
     }
@@ -238,7 +238,7 @@ fn a_job_in_two_lists_stays_in_that_of_its_server() {
     let server = world.start_a_job();
     world.damage(&format!("LPUSH T:in_progress_queue:ghost {id}"));
     world.damage(&format!("LPUSH T:in_progress_queue:{server} {id}"));
-    let groups = world.audit().groups;
+    let groups = world.audit().findings;
     assert_eq!(groups[&FindingKind::Doubled].found, 1, "{groups:?}");
     world.queue.repair(RepairPolicy { lease_timeout: LIMIT, ..POLICY }).unwrap();
     let left: Vec<u64> = world.redis(&format!("LRANGE T:in_progress_queue:{server} 0 -1"));
@@ -276,7 +276,7 @@ fn entries_whose_job_is_elsewhere_are_taken_out() {
     world.damage(&format!("LPUSH T:work_queue:c {other}"));
     world.damage(&format!("ZADD T:scheduled 99999999999999 {queued}"));
     world.damage(&format!("ZADD T:dlq_queue 1 {queued}"));
-    let groups = world.audit().groups;
+    let groups = world.audit().findings;
     assert_eq!(groups[&FindingKind::Misplaced].found, 3, "{groups:?}");
     world.repair();
     let lists: Vec<u64> = world.redis("LRANGE T:work_queue:b 0 -1");
@@ -484,7 +484,7 @@ fn nothing_is_wrong_under_load() {
         for round in 0..20 {
             let audit = world.queue.audit(RepairPolicy { lease_timeout: Duration::from_secs(15), ..POLICY });
             let audit = match audit {
-                Ok(audit) if audit.groups.is_empty() => audit,
+                Ok(audit) if audit.findings.is_empty() => audit,
                 wrong => {
                     done.store(true, Ordering::Relaxed);
                     panic!("round {round}: {wrong:?}");
@@ -517,7 +517,7 @@ fn no_step_holds_up_redis_for_long() {
     let _: String = world.redis("CONFIG SET slowlog-max-len 1000");
     let _: String = world.redis("SLOWLOG RESET");
     let begin = Instant::now();
-    let groups = insist(|| world.queue.audit(POLICY)).groups;
+    let groups = insist(|| world.queue.audit(POLICY)).findings;
     let took = begin.elapsed();
     assert_eq!(groups[&FindingKind::IndexMissing].found, 101);
     assert_eq!(groups[&FindingKind::Stranded].found, 100);
@@ -595,11 +595,11 @@ fn dangers_of_the_redis_are_told() {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
     let _: String = world.redis("CONFIG SET maxmemory 1mb");
-    assert!(world.queue.health().unwrap().advice.iter().any(|advice| advice.kind == "memory"));
+    assert!(world.queue.redis_report().unwrap().advice.iter().any(|advice| advice.kind == "memory"));
     let _: String = world.redis("REPLICAOF 127.0.0.1 1");
     let replica = world.doctor(&[]);
     assert_eq!(replica.code, Some(1), "{}", replica.stdout);
-    assert!(replica.stdout.contains("wrong: this is a replica"), "{}", replica.stdout);
+    assert!(replica.stdout.contains("wrong: this Redis is a replica"), "{}", replica.stdout);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn the_watchdog_hears_of_a_working_server_also_while_redis_hangs_or_is_gone() {
     };
     hear_on(3);
     redis.pause();
-    eventually(LIMIT, "Redis is away", || api.get("/readyz").status == 503);
+    eventually(LIMIT, "Redis is unavailable", || api.get("/readyz").status == 503);
     hear_on(10);
     redis.kill9();
     hear_on(10);

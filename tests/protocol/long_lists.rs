@@ -33,7 +33,7 @@ fn left(place: &Place) -> usize {
 #[track_caller]
 fn assert_the_doctor_finds_nothing(place: &Place) {
     let policy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
-    assert_eq!(place.queue.audit(policy).unwrap().groups, BTreeMap::new());
+    assert_eq!(place.queue.audit(policy).unwrap().findings, BTreeMap::new());
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_gap_that_a_repair_leaves_is_not_counted_as_a_job() {
     submit(&place, LONG);
     let policy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
     let (done, after) = place.queue.repair(policy).unwrap();
-    assert!(done.len() == 1 && after.groups.is_empty(), "{done:?} {after:?}");
+    assert!(done.len() == 1 && after.findings.is_empty(), "{done:?} {after:?}");
     assert_eq!((left(&place), shown(&place).queued), (1, 2 * LONG as u64));
     let shares = [Share { queue: "default".to_owned(), jobs: 1_000 }];
     let mut taken = 0;

@@ -33,7 +33,7 @@ impl Place {
 
     #[track_caller]
     fn found(&self) -> BTreeMap<FindingKind, Vec<String>> {
-        let groups = self.queue.audit(POLICY).unwrap().groups;
+        let groups = self.queue.audit(POLICY).unwrap().findings;
         groups.into_iter().map(|(kind, group)| (kind, group.examples)).collect()
     }
 
@@ -50,7 +50,7 @@ impl Place {
     #[track_caller]
     fn repair(&self) -> BTreeMap<FindingKind, Findings> {
         let (done, left) = self.queue.repair(POLICY).unwrap();
-        assert_eq!(left.groups, BTreeMap::new());
+        assert_eq!(left.findings, BTreeMap::new());
         done
     }
 
@@ -169,7 +169,7 @@ fn a_key_that_another_live_job_holds_is_left_to_it() {
     let second = place.submit_with(job);
     let (done, left) = place.queue.repair(POLICY).unwrap();
     assert!(done.is_empty(), "{done:?}");
-    let group = &left.groups[&FindingKind::UniqueMissing];
+    let group = &left.findings[&FindingKind::UniqueMissing];
     assert_eq!(
         (group.found, group.repaired, &group.done[..]),
         (1, 0, &["another live job holds the key".to_owned()][..])
@@ -275,7 +275,7 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
             format!("ZADD T:{key} 99999999999999 {id}")
         };
         place.raw(&[&command]);
-        let groups = place.queue.audit(POLICY).unwrap().groups;
+        let groups = place.queue.audit(POLICY).unwrap().findings;
         assert_eq!(groups[&FindingKind::Misplaced].examples, [format!("{id} in {key}")], "{groups:?}");
         assert_eq!(place.repair()[&FindingKind::Misplaced].repaired, 1, "{id} in {key}");
         assert_sound(&place);
@@ -382,7 +382,7 @@ fn a_key_in_the_way_is_no_repair() {
     place.meanwhile("repair", &["repair", "index_missing"], "SET T:index:ready:t hello");
     let (done, left) = place.queue.repair(POLICY).unwrap();
     assert!(place.wire.was_meanwhile() && done.is_empty(), "{done:?}");
-    let group = &left.groups[&FindingKind::IndexMissing];
+    let group = &left.findings[&FindingKind::IndexMissing];
     assert!(group.repaired == 0 && group.done[0].contains("WRONGTYPE"), "{group:?}");
     place.repair();
     assert_sound(&place);
@@ -412,7 +412,7 @@ fn records_that_cannot_be_read_are_set_aside() {
     let lease = place.take_one(&a);
     place.raw(&[&format!("HSET T:job:{id} payload {{")]);
     let (done, left) = place.queue.repair(POLICY).unwrap();
-    assert_eq!((done.len(), left.groups[&FindingKind::Unreadable].repaired), (0, 0));
+    assert_eq!((done.len(), left.findings[&FindingKind::Unreadable].repaired), (0, 0));
     place.settle(&a, &buried(lease));
     assert_eq!(place.handles(id), ["dlq_queue"]);
 }

@@ -1,7 +1,7 @@
 //! `threadq doctor`: what is wrong with the data in Redis and with Redis itself, and its repair.
 //!
 //! Asks Redis and no server, since it is wanted most when none runs. What is looked at is in `queue::audit` and
-//! `queue::health`; here is what to say of it.
+//! `queue::redis_report`; here is what to say of it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::logging::escape::{escape, json_line};
 use crate::private_redis::RunningRedis;
 use crate::queue::{
-    Audit, Error, FindingKind, Findings, Health, Queue, RememberedServer, RepairPolicy, Settings, Severity,
+    Audit, Error, FindingKind, Findings, Queue, RedisReport, RememberedServer, RepairPolicy, Settings,
+    Severity,
 };
 
 pub(crate) static DOCTOR: Command = Command {
@@ -151,7 +152,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
     let queue = Queue::new(&Settings { url, ca, namespace, connections: 1, fetchers: 1 })
         .map_err(|error| Stopped::Usage(error.to_string()))?;
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));
-    let health = queue.health().map_err(failed)?;
+    let health = queue.redis_report().map_err(failed)?;
     if !health.info.is_supported() {
         // The scripts need not run on it, and then what they say is worth nothing.
         return Ok(Report::new(&health, &BTreeMap::new(), Audit::default()));
@@ -176,7 +177,7 @@ fn private_redis(config: &Config) -> Result<RunningRedis, Stopped> {
 }
 
 impl Report {
-    fn new(health: &Health, mended: &BTreeMap<FindingKind, Findings>, audit: Audit) -> Report {
+    fn new(health: &RedisReport, mended: &BTreeMap<FindingKind, Findings>, audit: Audit) -> Report {
         let mut findings = Vec::new();
         for kind in FindingKind::ALL {
             // What a repair could not mend is found again by its last look.
@@ -184,7 +185,7 @@ impl Report {
                 let group = Findings { found: group.repaired, ..group.clone() };
                 findings.push(Finding::of_jobs(kind, &group));
             }
-            if let Some(group) = audit.groups.get(&kind) {
+            if let Some(group) = audit.findings.get(&kind) {
                 findings.push(Finding::of_jobs(kind, group));
             }
         }

@@ -208,7 +208,7 @@ impl Stage {
     /// The doctor finds nothing wrong.
     #[track_caller]
     pub fn assert_sound(&self) {
-        assert_eq!(self.queue.audit(POLICY).unwrap().groups, BTreeMap::new());
+        assert_eq!(self.queue.audit(POLICY).unwrap().findings, BTreeMap::new());
     }
 
     /// A job that comes from elsewhere: not through the proxy.

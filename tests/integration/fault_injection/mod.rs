@@ -16,6 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::thread;
 
+use threadq::internals::queue::SCRIPT_NAMES;
+
 use fixture::{Stage, Step};
 use proxy::Cut;
 
@@ -90,14 +92,10 @@ fn assert_known(stage: &Stage) {
     assert!(unknown.is_empty(), "there are no rows for {unknown:?}");
 }
 
-/// The names of scripts in scripts.rs, and the commands that the queue makes itself.
+/// The names of the queue's scripts, and the commands that the queue sends itself.
 fn commands_in_the_sources() -> BTreeSet<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue");
-    let scripts = std::fs::read_to_string(format!("{folder}/scripts.rs")).unwrap();
-    let field =
-        |line: &str| Some(line.trim().strip_prefix("pub(super) ")?.strip_suffix(": Atomic,")?.to_owned());
-    let mut found: BTreeSet<String> = scripts.lines().filter_map(field).collect();
-    assert!(found.len() > 20, "the scripts are found: {found:?}");
+    let mut found: BTreeSet<String> = SCRIPT_NAMES.iter().map(|name| (*name).to_owned()).collect();
     for file in rust_files(folder.as_ref()) {
         let text = std::fs::read_to_string(file).unwrap();
         let calls = text.split("cmd(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_lowercase());

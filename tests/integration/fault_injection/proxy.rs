@@ -8,9 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use threadq::internals::queue::lua_files;
 
 use crate::common::resp;
 
@@ -283,14 +285,12 @@ fn carry(client: TcpStream, server: UnixStream, shared: &Shared) -> Option<()> {
     }
 }
 
-/// The name in scripts.rs of a script as it is loaded.
+/// The name of a script by its text as it is loaded.
 fn script_name(loaded: &[u8]) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/queue/lua");
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let texts = files.map(|file| (std::fs::read(&file).unwrap(), file));
-    let known = texts.filter(|(text, _)| loaded.ends_with(text)).max_by_key(|(text, _)| text.len());
-    let (_, file) = known.expect("a script of the queue: the tests were built with it");
-    match file.file_stem().unwrap().to_str().unwrap() {
+    let known =
+        lua_files().filter(|(_, text)| loaded.ends_with(text.as_bytes())).max_by_key(|(_, text)| text.len());
+    let (name, _) = known.expect("a script of the queue: the tests were built with it");
+    match name {
         // The same script, which may not write.
         "repair" if loaded.starts_with(b"#!lua flags=no-writes") => "recheck".to_owned(),
         name => name.to_owned(),

@@ -31,7 +31,7 @@ fn a_password_where_there_was_none() {
     assert_away(&fixture.server, "NOAUTH");
     admin.says("ACL SETUSER default nopass");
     fixture.all_is_well_again(false);
-    fixture.assert_said(&["ERROR Redis refuses to write: NOAUTH", "INFO  Redis writes again after "]);
+    fixture.assert_said(&["ERROR Redis refuses writes: NOAUTH", "INFO  Redis accepts writes again after "]);
 }
 
 /// A server whose user `threadq` has the password `one`.
@@ -52,7 +52,7 @@ fn another_password() {
     fixture.running_jobs_end();
     admin.says("ACL SETUSER threadq >one");
     fixture.all_is_well_again(false);
-    fixture.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
     assert!(!fixture.server.log_text().contains("one@") && !fixture.server.log_text().contains("pass=one"));
 }
 
@@ -69,5 +69,5 @@ fn a_user_without_rights() {
         said.iter().partition(|line| line.contains("ERROR Redis refuses what jobs need: NOPERM"));
     // The first lack that was met, and one that names more.
     assert!((1..=3).contains(&lacks.len()), "{said:#?}");
-    assert!(rest.iter().all(|line| line.contains("Redis allows again what jobs need")), "{said:#?}");
+    assert!(rest.iter().all(|line| line.contains("Redis grants all rights what jobs need")), "{said:#?}");
 }

@@ -12,7 +12,7 @@ fn killed_and_restarted() {
     assert_away(&fixture.server, "Connection refused");
     fixture.redis.restart();
     fixture.all_is_well_again(false);
-    fixture.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn frozen_and_woken() {
     fixture.all_is_well_again(true);
     let waited = waiter.join().expect("answered").expect(200).json();
     assert_eq!(waited["status"], "completed", "who waits notices nothing");
-    fixture.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn loading_its_data() {
     fixture.redis.launch(&["--key-load-delay", "500"]);
     assert_away(&fixture.server, "loading");
     fixture.all_is_well_again(false);
-    fixture.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn not_there_yet_when_the_server_starts() {
     server.wait_until_ready();
     server.complete("echo", json!({}));
     let log = server.log_text();
-    assert_eq!(log.matches("Redis is away").count(), 1, "{log}");
-    assert_eq!(log.matches("Redis is back").count(), 1, "{log}");
+    assert_eq!(log.matches("ERROR Redis is unavailable").count(), 1, "{log}");
+    assert_eq!(log.matches("Redis is available again").count(), 1, "{log}");
 }
 
 #[test]

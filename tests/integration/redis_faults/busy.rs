@@ -20,6 +20,6 @@ fn waiting_for_ones_own_connections_is_no_absence_of_redis() {
     let busy = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Busy(1)))).count();
     assert!(busy > 0, "{outcomes:?}");
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(()) | Err(Error::Busy(1)))), "{outcomes:?}");
-    assert!(!queue.is_away());
+    assert!(!queue.is_unavailable());
     queue.check_ready().expect("it is ready");
 }

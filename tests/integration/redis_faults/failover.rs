@@ -55,9 +55,9 @@ fn to_a_replica_and_back() {
     follow(&other, &first);
     fixture.all_is_well_again(false);
     let said = fixture.said().join("\n");
-    assert_eq!(said.matches("Redis refuses to write").count(), 1, "{said}");
+    assert_eq!(said.matches("Redis refuses writes").count(), 1, "{said}");
     eventually(secs(15), "the end of it is said", || {
-        fixture.said().join("\n").contains("Redis writes again")
+        fixture.said().join("\n").contains("Redis accepts writes again")
     });
     // While it copied the other's data it may have been loading for a moment.
     assert!((2..=4).contains(&fixture.said().len()), "{:#?}", fixture.said());
@@ -87,7 +87,9 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
     let id = fixture.server.submit_job(json!({"type": "echo", "queue": "maybe"}));
     assert!(begin.elapsed() < secs(15), "moved after {:?}", begin.elapsed());
     // A beat at the latest meets the old master; until then a read may still go there.
-    eventually(LIMIT, "it is noticed", || fixture.said().iter().any(|line| line.contains("writes again")));
+    eventually(LIMIT, "it is noticed", || {
+        fixture.said().iter().any(|line| line.contains("accepts writes again"))
+    });
     // One old connection that is trusted for good would spoil one of them again and again.
     eventually(LIMIT, "80 reads in a row come from the new master", || {
         (0..10).all(|_| {
@@ -100,7 +102,7 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
     });
     let _old = std::mem::replace(&mut fixture.redis, other);
     fixture.all_is_well_again(true);
-    fixture.assert_said(&["ERROR Redis refuses to write: ", "INFO  Redis writes again after "]);
+    fixture.assert_said(&["ERROR Redis refuses writes: ", "INFO  Redis accepts writes again after "]);
 }
 
 #[test]
@@ -123,14 +125,14 @@ fn killed_and_back_as_a_replica() {
     become_master(&fixture.redis);
     fixture.all_is_well_again(false);
     eventually(secs(15), "the end of it is said", || {
-        fixture.said().join("\n").contains("Redis writes again")
+        fixture.said().join("\n").contains("Redis accepts writes again")
     });
     let said = fixture.said().join("\n");
-    for line in ["Redis refuses to write", "Redis writes again"] {
+    for line in ["Redis refuses writes", "Redis accepts writes again"] {
         assert_eq!(said.matches(line).count(), 1, "{said}");
     }
     assert!(
-        said.matches("Redis is away").count() <= 2,
+        said.matches("ERROR Redis is unavailable").count() <= 2,
         "killed, and then perhaps seen while it loads: {said}"
     );
 }

@@ -18,7 +18,7 @@ fn its_disk_is_full() {
     fixture.redis.limit_files(None);
     // What was written just before Redis noticed may have been accepted.
     fixture.all_is_well_again(true);
-    fixture.assert_said(&["ERROR Redis refuses to write: MISCONF", "INFO  Redis writes again after "]);
+    fixture.assert_said(&["ERROR Redis refuses writes: MISCONF", "INFO  Redis accepts writes again after "]);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn its_disk_is_full_and_it_must_write_at_once() {
     fixture.redis.kill9();
     fixture.redis.restart();
     fixture.all_is_well_again(true);
-    fixture.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn a_server_without_a_right_that_jobs_need_is_not_ready_and_check_says_what_gran
         server.wait_until_ready();
         server.complete("echo", json!(1));
         eventually(LIMIT, "the log says that it is over", || {
-            server.log_text().contains("Redis allows again")
+            server.log_text().contains("Redis grants all rights")
         });
         let log = server.log_text();
         assert!(log.matches("ERROR").count() <= 3, "{rules:?}: {log}");

@@ -38,7 +38,7 @@ fn slower_than_the_limit() {
     assert_away(&fixture.server, "Redis is unavailable");
     proxy.set(Does::default());
     fixture.all_is_well_again(true);
-    fixture.assert_said(&["ERROR Redis is away: ", "INFO  Redis is back after "]);
+    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn replies_cut_in_the_middle() {
     assert_eq!(fixture.server.total("?status=completed"), fixture.server.total(""));
     let said = fixture.said();
     let about = |part: &str| said.iter().filter(|line| line.contains(part)).count();
-    assert!(about("Redis is away") <= 15, "{said:#?}");
-    assert_eq!(about("Redis is away"), about("Redis is back"), "{said:#?}");
-    assert_eq!(about("ERROR"), about("Redis is away"), "{said:#?}");
+    assert!(about("ERROR Redis is unavailable") <= 15, "{said:#?}");
+    assert_eq!(about("ERROR Redis is unavailable"), about("Redis is available again"), "{said:#?}");
+    assert_eq!(about("ERROR"), about("ERROR Redis is unavailable"), "{said:#?}");
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn an_old_redis_in_the_place_of_the_right_one_is_waited_out() {
     proxy.set(Does::default());
     fixture.all_is_well_again(false);
     fixture.assert_said(&[
-        "ERROR Redis is away: ",
-        "INFO  Redis is back after ",
-        "ERROR Redis refuses to write: ",
-        "INFO  Redis writes again after ",
+        "ERROR Redis is unavailable: ",
+        "INFO  Redis is available again after ",
+        "ERROR Redis refuses writes: ",
+        "INFO  Redis accepts writes again after ",
     ]);
 }

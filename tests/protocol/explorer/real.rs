@@ -185,7 +185,7 @@ impl Real {
             for _ in 0..TRIES {
                 let unavailable =
                     answer.as_ref().is_err_and(|error| error.starts_with("Redis is unavailable"));
-                if !unavailable && !self.queue.is_away() {
+                if !unavailable && !self.queue.is_unavailable() {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(250));

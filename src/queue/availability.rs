@@ -1,0 +1,255 @@
+//! What is known about the availability of Redis. The log says each outage once, however many threads notice it.
+//!
+//! Each connection has the number of a generation. After a fault the generation ends: all connections of an ended generation
+//! are closed, since they may be dead or lead to a master that was demoted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use crate::sync;
+
+/// While Redis is unavailable one call in this time tries it, and all others fail at once.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the log repeats that a right is missing.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// A refusal is over when no call met it for this long. Near `maxmemory`, or for a user who lacks one right, Redis accepts
+/// and refuses calls by turns.
+const CALM: Duration = Duration::from_secs(1);
+
+/// What a successful reply shows of Redis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Redis is available.
+    Read,
+    /// Redis accepts writes.
+    Write,
+    /// Redis accepts writes and has memory for new data.
+    Add,
+}
+
+#[derive(Default)]
+pub(super) struct Availability {
+    generation: AtomicU64,
+    state: Mutex<State>,
+    connecting: Mutex<Connecting>,
+}
+
+/// The last attempts to connect.
+#[derive(Default)]
+struct Connecting {
+    /// What the attempt that began last is waiting for.
+    step: String,
+    /// Why the attempt that ended last failed; `None` if it succeeded.
+    error: Option<String>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Since when Redis is unavailable, and the reason at the last attempt.
+    unavailable: Option<(Instant, String)>,
+    /// Redis refuses writes.
+    refusing: Option<Refusal>,
+    /// The user of Redis lacks a right.
+    missing_rights: Option<MissingRights>,
+    /// Redis has reached its `maxmemory`.
+    full: Option<Refusal>,
+    /// The last attempt while Redis is unavailable.
+    probed: Option<Instant>,
+    /// The last reply to any call.
+    replied: Option<Instant>,
+}
+
+struct MissingRights {
+    reason: String,
+    since: Instant,
+    /// When the log said it last.
+    logged: Instant,
+}
+
+/// A period in which Redis refuses calls.
+struct Refusal {
+    since: Instant,
+    last: Instant,
+}
+
+impl Refusal {
+    /// Records a refused call. Returns whether it is the first one of its period.
+    fn record(refusal: &mut Option<Refusal>) -> bool {
+        let now = Instant::now();
+        let is_new = refusal.is_none();
+        refusal.get_or_insert(Refusal { since: now, last: now }).last = now;
+        is_new
+    }
+
+    /// Ends the period if no call was refused lately. Returns its length in s, once.
+    fn end(refusal: &mut Option<Refusal>) -> Option<f64> {
+        let ended = refusal.take_if(|refusal| refusal.last.elapsed() >= CALM)?;
+        Some(ended.last.duration_since(ended.since).as_secs_f64())
+    }
+}
+
+impl State {
+    /// Records a reply of any kind.
+    fn note_reply(&mut self) {
+        self.replied = Some(Instant::now());
+        if let Some((since, _)) = self.unavailable.take() {
+            log::info!("Redis is available again after {:.1} s", since.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Availability {
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        sync::lock(&self.state)
+    }
+
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.state().unavailable.is_some()
+    }
+
+    pub(super) fn lacks_rights(&self) -> bool {
+        self.state().missing_rights.is_some()
+    }
+
+    /// Whether a call may try Redis: always while Redis is available, otherwise one call per [`PROBE_INTERVAL`].
+    ///
+    /// # Errors
+    /// Why Redis is unavailable.
+    pub(super) fn may_attempt(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        let Some((_, reason)) = &state.unavailable else { return Ok(()) };
+        if state.probed.is_some_and(|at| at.elapsed() < PROBE_INTERVAL) {
+            return Err(Error::Unavailable(reason.clone()));
+        }
+        state.probed = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A call that began at this time could not reach Redis.
+    pub(super) fn note_unavailable(&self, begun: Instant, reason: &str) {
+        let mut state = self.state();
+        // Another call got a reply meanwhile: this failure is out of date, or concerns only its connection.
+        if state.replied.is_some_and(|at| at > begun) {
+            return;
+        }
+        // Counted from the end of the attempt, which may have taken a second: the next caller need not try too.
+        state.probed = Some(Instant::now());
+        if let Some((_, last)) = &mut state.unavailable {
+            // The reason may change, for example from a refused connection to loading.
+            reason.clone_into(last);
+        } else {
+            state.unavailable = Some((Instant::now(), reason.to_owned()));
+            self.end_generation();
+            log::error!("Redis is unavailable: {reason}");
+        }
+    }
+
+    /// Redis replied that it refuses writes.
+    pub(super) fn note_refused(&self, reason: &str) {
+        let mut state = self.state();
+        state.note_reply();
+        if Refusal::record(&mut state.refusing) {
+            self.end_generation();
+            log::error!("Redis refuses writes: {reason}");
+        }
+    }
+
+    /// The user of Redis lacks a right. The log says it at once, and repeats it every [`REPEAT_INTERVAL`].
+    pub(super) fn note_missing_rights(&self, reason: &str) {
+        let mut state = self.state();
+        state.note_reply();
+        let now = Instant::now();
+        let is_new = match &mut state.missing_rights {
+            None => {
+                state.missing_rights =
+                    Some(MissingRights { reason: reason.to_owned(), since: now, logged: now });
+                true
+            }
+            // A failed call names one right; the full check names all that are missing.
+            Some(missing)
+                if missing.reason.len() < reason.len() || missing.logged.elapsed() >= REPEAT_INTERVAL =>
+            {
+                missing.logged = now;
+                reason.clone_into(&mut missing.reason);
+                true
+            }
+            Some(_) => false,
+        };
+        if is_new {
+            log::error!("Redis denies rights that jobs need: {reason}");
+        }
+    }
+
+    /// The user of Redis has all rights that jobs need.
+    pub(super) fn note_all_rights(&self) {
+        if let Some(missing) = self.state().missing_rights.take() {
+            let seconds = missing.since.elapsed().as_secs_f64();
+            log::info!("Redis grants all rights that jobs need again, after {seconds:.1} s");
+        }
+    }
+
+    /// Redis replied that it has reached its `maxmemory`.
+    pub(super) fn note_full(&self) {
+        let mut state = self.state();
+        state.note_reply();
+        if Refusal::record(&mut state.full) {
+            log::error!("Redis is full: new jobs are refused until it has room again");
+        }
+    }
+
+    /// A call succeeded on a connection of this generation.
+    pub(super) fn note_success(&self, access: Access, generation: u64) {
+        // A late reply on a connection from before an outage does not show that the outage is over.
+        if generation != self.generation() {
+            return;
+        }
+        let mut state = self.state();
+        state.note_reply();
+        if access != Access::Read
+            && let Some(seconds) = Refusal::end(&mut state.refusing)
+        {
+            // Another connection may still lead to a master that was demoted, which would answer reads.
+            self.end_generation();
+            log::info!("Redis accepts writes again after {seconds:.1} s");
+        }
+        if access == Access::Add
+            && let Some(seconds) = Refusal::end(&mut state.full)
+        {
+            log::info!("Redis has room again after {seconds:.1} s");
+        }
+    }
+
+    /// Makes all connections that exist now worthless.
+    fn end_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A connection of this generation died during a call: older ones may be dead as well. Only the first thread that notices
+    /// it ends the generation, or the others would close fresh connections.
+    pub(super) fn note_lost_connection(&self, generation: u64) {
+        let _ =
+            self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// An attempt to connect begins to wait for something.
+    pub(super) fn note_connecting(&self, step: &str) {
+        step.clone_into(&mut sync::lock(&self.connecting).step);
+    }
+
+    /// An attempt to connect has ended.
+    pub(super) fn note_connected(&self, error: Option<String>) {
+        sync::lock(&self.connecting).error = error;
+    }
+
+    /// Why no connection can be made: the error of the last attempt, or what the first attempt is still waiting for.
+    pub(super) fn why_no_connection(&self) -> String {
+        let connecting = sync::lock(&self.connecting);
+        connecting.error.as_ref().unwrap_or(&connecting.step).clone()
+    }
+}

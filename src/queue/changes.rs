@@ -1,0 +1,341 @@
+//! The methods that change jobs. Each one is atomic: one Lua script or one command.
+
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use super::error::{Error, Refused, SubmitError};
+use super::pool::{Access, BLOCK, Repeat};
+use super::record;
+use super::replies;
+use super::reply_value::{as_bytes, as_count, as_int, as_text};
+use super::scripts::Script;
+use super::types::{
+    Cancelled, Changed, Claimed, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed, ServerId,
+    Settled, Settlement, Share, StartedJobs, Submitted, Verdict,
+};
+use super::{Queue, keys};
+use crate::job::{JobId, NewJob, Start, Status};
+
+/// How long an Idempotency-Key is remembered.
+const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long a dead server stays in the registry: a late command of it may still move a job into its list.
+const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
+/// How many entries one step of the reaper, the scheduler or the janitor handles, so that no step blocks Redis for long.
+const STEP: u32 = 200;
+/// How many scheduled and retrying jobs [`Queue::set_paused`] reads to find one of the queue: 1 to 2 ms.
+const MAX_SCHEDULED_READ: u32 = 2_000;
+/// How long the figures of a minute are kept.
+const HISTORY_LIFE: Duration = Duration::from_secs(2 * 3600);
+/// How long an activity report is valid: a little longer than the longest time between two heartbeats.
+const ACTIVITY_LIFE: Duration = Duration::from_secs(4);
+
+impl Queue {
+    /// Stores submissions, one after the other; of each submission either all jobs are stored, or none.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if Redis is full; after [`Error::Unavailable`] any of them may have been stored.
+    pub fn submit_all(
+        &self,
+        submissions: &[(&[NewJob], Option<&Idempotency>)],
+        max_queue_length: u64,
+    ) -> Result<Vec<Result<Submitted, Refused>>, Error> {
+        let mut call = self.scripts.enqueue.call();
+        call.arg(max_queue_length).arg(IDEMPOTENCY_LIFE.as_millis() as u64);
+        for (jobs, idempotency) in submissions {
+            call.arg(jobs.len());
+            match idempotency {
+                Some(request) => call.arg(&request.key).arg(&request.fingerprint),
+                None => call.arg("").arg(""),
+            };
+            jobs.iter().for_each(|job| add_job(&mut call, job));
+        }
+        let sizes = submissions.iter().map(|(jobs, _)| jobs.len());
+        replies::submitted(self.run(&self.scripts.enqueue, &call)?, sizes)
+    }
+
+    /// Stores one submission, all of its jobs or none.
+    ///
+    /// # Errors
+    /// As [`Queue::submit_all`].
+    pub fn submit(
+        &self,
+        jobs: &[NewJob],
+        idempotency: Option<&Idempotency>,
+        max_queue_length: u64,
+    ) -> Result<Submitted, SubmitError> {
+        let mut outcomes = self.submit_all(&[(jobs, idempotency)], max_queue_length)?;
+        let outcome = outcomes.pop();
+        Ok(outcome.ok_or_else(|| Error::Protocol("no reply to a submission".to_owned()))??)
+    }
+
+    /// Waits up to [`BLOCK`] for a job in an empty queue and moves its id into this server's in-progress list. The job is
+    /// not started: [`Queue::start_jobs`] has to get what this returns.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if Redis is full: it refuses BRPOPLPUSH then, but not [`Queue::start_jobs`].
+    pub fn wait_for_job(&self, server: &ServerId, queue: &str) -> Result<Option<Claimed>, Error> {
+        let mut command = redis::cmd("BRPOPLPUSH");
+        command
+            .arg(format!("{}{}{queue}", self.prefix, keys::WORK))
+            .arg(self.in_progress_key(server))
+            .arg(BLOCK.as_secs());
+        match self.explained(self.connections.query_blocking(&command), Access::Add)? {
+            Value::Nil => Ok(None),
+            entry => Ok(Some(Claimed { entry: as_bytes(entry)?, queue: queue.to_owned() })),
+        }
+    }
+
+    /// Ends all calls of [`Queue::wait_for_job`] of this process.
+    pub fn unblock_fetchers(&self) {
+        self.connections.unblock();
+    }
+
+    /// Starts ready jobs, as many as the shares say; the claimed one comes first.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if this server is not registered.
+    pub fn start_jobs(
+        &self,
+        server: &ServerId,
+        shares: &[Share],
+        quarantine: Quarantine,
+        max_crashes: u32,
+        claimed: Option<&Claimed>,
+    ) -> Result<StartedJobs, Error> {
+        let mut call = self.scripts.start_jobs.call();
+        call.arg(server.as_str()).arg(quarantine.as_str()).arg(max_crashes);
+        match claimed {
+            Some(claimed) => call.arg(&claimed.entry).arg(&claimed.queue),
+            None => call.arg("").arg(""),
+        };
+        for share in shares {
+            call.arg(&share.queue).arg(share.jobs);
+        }
+        replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)
+    }
+
+    /// Settles attempts, one after the other and each by itself. To repeat a call whose reply was lost is safe.
+    ///
+    /// # Errors
+    /// After [`Error::Unavailable`] any of them may have been settled.
+    pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
+        let mut call = self.scripts.settle.call();
+        call.arg(server.as_str());
+        for Settlement { lease, verdict } in settlements {
+            call.arg(lease.id.get()).arg(lease.token);
+            match verdict {
+                Verdict::Complete(result) => call.arg("complete").arg(result.get()).arg(0),
+                Verdict::Retry(error, delay) => {
+                    call.arg("retry").arg(record::error_text(error)).arg(delay.as_millis() as u64)
+                }
+                Verdict::Fail(error) => call.arg("fail").arg(record::error_text(error)).arg(0),
+                Verdict::Release => call.arg("release").arg("").arg(0),
+            };
+        }
+        replies::settled(self.run(&self.scripts.settle, &call)?)
+    }
+
+    /// Settles a failed attempt and starts the next one under the same lease, for a backoff that the worker sleeps itself.
+    /// After any result but `Now(Processing)` the lease is worthless. If the queue is paused, the job is scheduled for
+    /// after `delay` instead, and then waits in its queue.
+    ///
+    /// # Errors
+    /// After [`Error::Unavailable`] the attempt may have been settled.
+    pub fn retry_inline(
+        &self,
+        server: &ServerId,
+        lease: &mut Lease,
+        error: &str,
+        delay: Duration,
+    ) -> Result<Settled, Error> {
+        let mut call = self.scripts.settle.call();
+        call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
+        call.arg("retry_inline").arg(record::error_text(error)).arg(delay.as_millis() as u64);
+        // Never repeated: the first call gives the lease a new token, so that a second one would be refused as stale.
+        let Script { lua, access, .. } = &self.scripts.settle;
+        let reply = self.connections.run_script(*access, Repeat::Never, lua, &call);
+        let settled = replies::settled(self.explained(reply, *access)?)?;
+        let settled = settled.first().copied().unwrap_or(Settled::Stale);
+        if settled == Settled::Now(Status::Processing) {
+            lease.token += 1;
+        }
+        Ok(settled)
+    }
+
+    /// Puts entries of this server's in-progress list that it does not run back to the front of their queues. The entries
+    /// come newest first. Returns how many went back.
+    pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize, Error> {
+        let mut call = self.scripts.recover.call();
+        call.arg(server.as_str()).arg(entries);
+        as_count(&self.run(&self.scripts.recover, &call)?)
+    }
+
+    /// Moves scheduled and retrying jobs that are due into their queues, in one step. Returns how many were moved, and the
+    /// time until the next job is due.
+    pub fn promote(&self) -> Result<(usize, Option<Duration>), Error> {
+        let mut call = self.scripts.promote.call();
+        call.arg(STEP);
+        replies::promoted(self.run(&self.scripts.promote, &call)?)
+    }
+
+    /// Registers a new server with the number of its workers and the queues that it takes from.
+    pub fn register(&self, server: &ServerId, workers: usize, queues: &[String]) -> Result<(), Error> {
+        let mut call = self.scripts.register.call();
+        call.arg(server.as_str()).arg(workers).arg(queues);
+        self.run(&self.scripts.register, &call).map(|_| ())
+    }
+
+    /// Renews this server's registration and returns what it has to know.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if this server is not registered.
+    pub fn heartbeat(
+        &self,
+        server: &ServerId,
+        busy: usize,
+        workers: usize,
+        queues: &[String],
+    ) -> Result<HeartbeatReply, Error> {
+        let mut call = self.scripts.heartbeat.call();
+        call.arg(server.as_str()).arg(busy).arg(workers).arg(DEAD_REMEMBERED.as_millis() as u64);
+        call.arg(queues);
+        replies::heartbeat(self.run(&self.scripts.heartbeat, &call)?)
+    }
+
+    /// Declares a server dead if its heartbeat counter is still the observed one, and takes over its jobs in steps. Returns
+    /// `None` if the counter has changed: the server is alive.
+    pub fn reclaim(
+        &self,
+        server: &str,
+        observed: &str,
+        max_crashes: u32,
+    ) -> Result<Option<Reclaimed>, Error> {
+        self.reclaim_until(server, observed, max_crashes, || false)
+    }
+
+    /// As [`Queue::reclaim`], but stops after a step once `ends` returns true. The next call, by any server, continues.
+    pub fn reclaim_until(
+        &self,
+        server: &str,
+        observed: &str,
+        max_crashes: u32,
+        ends: impl Fn() -> bool,
+    ) -> Result<Option<Reclaimed>, Error> {
+        self.take_over(server, observed, max_crashes, "crash", ends)
+    }
+
+    /// Ends the registration of a server that stops in order. Its jobs go back to their queues without a crash.
+    pub fn leave(&self, server: &ServerId) -> Result<Option<Reclaimed>, Error> {
+        self.take_over(server.as_str(), "", 1, "leave", || false)
+    }
+
+    fn take_over(
+        &self,
+        server: &str,
+        observed: &str,
+        max_crashes: u32,
+        mode: &str,
+        ends: impl Fn() -> bool,
+    ) -> Result<Option<Reclaimed>, Error> {
+        let mut total = Reclaimed::default();
+        let mut observed = observed.to_owned();
+        loop {
+            let mut call = self.scripts.reclaim.call();
+            call.arg(server).arg(&observed).arg(max_crashes).arg(mode).arg(STEP);
+            let Some(step) = replies::reclaimed(self.run(&self.scripts.reclaim, &call)?)? else {
+                return Ok(None);
+            };
+            total.moved += step.done.moved;
+            total.crashed.extend(step.done.crashed);
+            if step.left == 0 || ends() {
+                return Ok(Some(total));
+            }
+            observed = step.beat;
+        }
+    }
+
+    /// Cancels a job that waits, or asks the server that runs it to stop it.
+    pub fn cancel(&self, id: JobId) -> Result<Cancelled, Error> {
+        let mut call = self.scripts.cancel.call();
+        call.arg(id.get());
+        replies::cancelled(self.run(&self.scripts.cancel, &call)?)
+    }
+
+    /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of this status.
+    pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
+        self.change(&self.scripts.retry, ids, wanted)
+    }
+
+    /// Deletes completed, failed or cancelled jobs, each by itself; with `wanted` only jobs of this status.
+    pub fn delete(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
+        self.change(&self.scripts.delete, ids, wanted)
+    }
+
+    fn change(&self, script: &Script, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = script.call();
+        call.arg(wanted.map_or("", Status::as_str));
+        for id in ids {
+            call.arg(id.get());
+        }
+        replies::changed(self.run(script, &call)?)
+    }
+
+    /// Deletes ended jobs that are older than `keep_for`, or more than `keep`, in one step: dead letters if `failed`,
+    /// otherwise completed and cancelled jobs. Returns whether there may be more.
+    pub fn expire_jobs(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool, Error> {
+        let mut call = self.scripts.expire_jobs.call();
+        call.arg(if failed { "failed" } else { "done" }).arg(keep_for.as_millis() as u64).arg(keep).arg(STEP);
+        Ok(as_int(&self.run(&self.scripts.expire_jobs, &call)?)? > 0)
+    }
+
+    /// Deletes the names of empty queues, in one step. Returns the cursor of the next step, `None` after the last one.
+    pub fn prune_queues(&self, cursor: Option<String>) -> Result<Option<String>, Error> {
+        let mut call = self.scripts.prune_queues.call();
+        call.arg(cursor.as_deref().unwrap_or("0"));
+        let next = as_text(&self.run(&self.scripts.prune_queues, &call)?)?;
+        Ok(Some(next).filter(|next| next != "0"))
+    }
+
+    /// Pauses or resumes a queue. Returns whether the queue has a job that has not ended. With many scheduled jobs the
+    /// script reads only some of them, and then returns `true`, since the queue may have one.
+    pub fn set_paused(&self, queue: &str, paused: bool) -> Result<bool, Error> {
+        let mut call = self.scripts.pause.call();
+        call.arg(queue).arg(u8::from(paused)).arg(MAX_SCHEDULED_READ);
+        Ok(as_int(&self.run(&self.scripts.pause, &call)?)? == 1)
+    }
+
+    /// Adds to the figures of this minute, which charts show.
+    pub fn add_history(&self, figures: &[(String, u64)]) -> Result<(), Error> {
+        let mut call = self.scripts.add_history.call();
+        call.arg(HISTORY_LIFE.as_secs());
+        for (name, number) in figures {
+            call.arg(name).arg(number);
+        }
+        self.run(&self.scripts.add_history, &call).map(|_| ())
+    }
+
+    /// Stores what this server's workers do, as JSON, for clients that watch it.
+    pub fn report_activity(&self, server: &ServerId, activity: &str) -> Result<(), Error> {
+        let mut call = self.scripts.report_activity.call();
+        call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);
+        self.run(&self.scripts.report_activity, &call).map(|_| ())
+    }
+}
+
+fn add_job(call: &mut Cmd, job: &NewJob) {
+    call.arg(&job.queue);
+    match job.start {
+        Start::Now => call.arg("").arg(""),
+        Start::AfterMs(ms) => call.arg(ms).arg(""),
+        Start::AtMs(ms) => call.arg("").arg(ms),
+    };
+    call.arg(&job.job_type)
+        .arg(job.payload.get())
+        .arg(job.max_attempts)
+        .arg(job.timeout.as_millis() as u64)
+        .arg(job.unique_key.as_deref().unwrap_or(""));
+}

@@ -1,0 +1,350 @@
+//! Plain data that the queue takes and returns.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::job::{AttemptId, Job, JobId, Status};
+use crate::net::authorities::Authorities;
+
+/// How to connect to Redis. No `Debug`: the URL may hold a password.
+#[derive(Clone)]
+pub struct Settings {
+    /// `redis://`, `redis+unix://`, or with the feature `tls` `rediss://`.
+    pub url: String,
+    /// The certificate authorities for `rediss://`, of which one must have signed the server's certificate. `None`: those
+    /// that the web trusts.
+    pub ca: Option<Authorities>,
+    /// The prefix of every key.
+    pub namespace: String,
+    /// The most commands that run at a time, besides the fetchers' blocking ones.
+    pub connections: u32,
+    /// The most fetchers that block at a time.
+    pub fetchers: u32,
+}
+
+/// The name of a running server, new at every start: `host-pid-random`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ServerId(String);
+
+impl ServerId {
+    /// A new name. Its random part makes it unique among servers of one host.
+    pub fn generate() -> ServerId {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host: String =
+            host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')).collect();
+        ServerId(format!("{host}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn for_tests(name: &str) -> ServerId {
+        ServerId(name.to_owned())
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes it safe to repeat a submission.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The client's Idempotency-Key.
+    pub key: String,
+    /// Tells apart two requests with the same key. It has no white space.
+    pub fingerprint: String,
+}
+
+/// A submission that was accepted. The ids of its jobs are `first`, `first + 1`, and so on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Submitted {
+    pub first: JobId,
+    /// The number of jobs.
+    pub count: u64,
+    /// The status of the first job: scheduled or queued.
+    pub status: Status,
+    /// The time until the earliest scheduled job is due; `None` if no job is scheduled.
+    pub due_in: Option<Duration>,
+    /// Whether this repeats the reply to an earlier request with the same Idempotency-Key.
+    pub replayed: bool,
+}
+
+impl Submitted {
+    /// The ids, in the order of submission.
+    pub fn ids(&self) -> impl Iterator<Item = JobId> {
+        let first = self.first.get();
+        (first..first + self.count).filter_map(JobId::new)
+    }
+}
+
+/// The right to settle one attempt. It can be used once only: it is not `Clone`, and settling consumes it.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a lease that is dropped leaves its job in progress"]
+pub struct Lease {
+    pub(super) id: JobId,
+    /// The fencing token: the number of the job's starts. Redis settles nothing for an older token.
+    pub(super) token: u64,
+}
+
+impl Lease {
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// The attempt that this lease can settle.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { job: self.id, start: self.token }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(attempt: AttemptId) -> Lease {
+        Lease { id: attempt.job, token: attempt.start }
+    }
+}
+
+/// The outcome of an attempt.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The handler succeeded with this result.
+    Complete(Box<RawValue>),
+    /// The attempt failed with this error. The next attempt starts after the delay; after the last attempt the job
+    /// becomes a dead letter.
+    Retry(String, Duration),
+    /// The attempt failed with this error, and the job becomes a dead letter at once.
+    Fail(String),
+    /// The job goes back to the front of its queue; the attempt does not count.
+    Release,
+}
+
+/// An attempt with its verdict.
+#[derive(Debug)]
+pub struct Settlement {
+    pub lease: Lease,
+    pub verdict: Verdict,
+}
+
+/// The result of a settlement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// The attempt is settled; this is the job's status now.
+    Now(Status),
+    /// An earlier call settled the attempt already; its reply was lost.
+    Repeated,
+    /// The fencing token is out of date: the job was taken over. Nothing was changed.
+    Stale,
+}
+
+/// The share of one queue in a call of `start_jobs`.
+#[derive(Clone, Debug)]
+pub struct Share {
+    pub queue: String,
+    /// How many jobs to start from this queue at first. Room that is left over is filled from all queues, in the order of
+    /// the shares.
+    pub jobs: usize,
+}
+
+/// What a call of `start_jobs` does about quarantined jobs. One more crash of such a job reaches `max-crashes`, so it runs
+/// alone on a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quarantine {
+    /// Start none. Other jobs get this turn, or they would wait for ever.
+    Skip,
+    /// Start none, since jobs run on this server, but allow to reserve this server for a quarantined job. A reserved
+    /// server has to drain.
+    Reserve,
+    /// Start one, if one waits, and then nothing else. No job may run on this server.
+    Start,
+}
+
+impl Quarantine {
+    /// The word for it in `start_jobs.lua`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Quarantine::Skip => "skip",
+            Quarantine::Reserve => "reserve",
+            Quarantine::Start => "start",
+        }
+    }
+}
+
+/// A job's id that BRPOPLPUSH has moved into this server's in-progress list. The job is not started yet.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The entry of the list as it is: it may be damaged, and even not be text.
+    pub entry: Vec<u8>,
+    /// The queue that it was in.
+    pub queue: String,
+}
+
+/// A job that was started although its record cannot be read. It has to be failed.
+#[derive(Debug)]
+pub struct Broken {
+    pub lease: Lease,
+    /// The fields that could be read; a type that could not be read is `unknown`.
+    pub job: Job,
+    /// Which field could not be read.
+    pub reason: String,
+}
+
+/// The result of `start_jobs`.
+#[derive(Debug, Default)]
+pub struct StartedJobs {
+    /// Jobs to run and to settle.
+    pub jobs: Vec<(Lease, Job)>,
+    /// Jobs to fail.
+    pub broken: Vec<Broken>,
+    /// Those queues of the shares that are paused.
+    pub paused: Vec<String>,
+    /// Whether the step ended early, so that more jobs may be ready: it met large jobs, or many entries without a job.
+    pub has_more: bool,
+    /// Redis's time of the start, in ms since 1970.
+    pub now_ms: u64,
+    /// Whether this server is reserved for a quarantined job that waits. It must start nothing else until it runs no job.
+    pub must_drain: bool,
+}
+
+/// The reply to a heartbeat.
+#[derive(Debug)]
+pub struct HeartbeatReply {
+    /// The length of this server's in-progress list in Redis.
+    pub in_progress: usize,
+    /// Running jobs of this server that a client has cancelled.
+    pub cancels: Vec<JobId>,
+    /// The heartbeat counters of all servers by name. A dead server is there as long as its list is not empty; its counter
+    /// begins with `D`.
+    pub servers: Vec<(String, String)>,
+    /// Whether a client watches the workers' activity.
+    pub is_watched: bool,
+    /// Whether quarantined jobs wait in this server's queues. They wake no fetcher, since BRPOPLPUSH does not see them.
+    pub quarantine_waits: bool,
+    /// The time until the next scheduled or retrying job is due; `None` if there is none.
+    pub due_in: Option<Duration>,
+}
+
+/// The result of taking over a server's jobs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reclaimed {
+    /// The number of jobs that went back to their queues or ended.
+    pub moved: usize,
+    /// Those of them that were running when the server died.
+    pub crashed: Vec<CrashedJob>,
+}
+
+/// A job that was running when its server died.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CrashedJob {
+    pub id: JobId,
+    pub job_type: String,
+    /// The attempt that was cut off, from 1.
+    pub attempt: u32,
+    /// The number of crashes on its record, with this one.
+    pub crashes: u32,
+    /// Whether it has reached `max-crashes` and became a dead letter.
+    pub has_failed: bool,
+}
+
+/// The result of a cancellation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cancelled {
+    /// The job was waiting and is cancelled now.
+    Done,
+    /// The job runs on this server, which stops it after its next heartbeat.
+    Requested(String),
+    /// The job has ended before.
+    AlreadyFinal,
+    /// There is no job with this id.
+    Missing,
+}
+
+/// The result of retrying or deleting one job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Changed {
+    Done,
+    /// The job's status does not allow the change.
+    WrongStatus,
+    /// This live job holds the unique key of the job.
+    Duplicate(JobId),
+    /// There is no job with this id.
+    Missing,
+}
+
+/// Which jobs a listing shows: all by default.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only jobs with this status.
+    pub status: Option<Status>,
+    /// Only jobs of this type.
+    pub job_type: Option<String>,
+}
+
+/// Where a page of a listing begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Position {
+    /// After this number of the newest matching jobs.
+    Offset(u64),
+    /// At the newest matching job with an id below this one.
+    Before(JobId),
+}
+
+/// One page of a listing, newest job first.
+#[derive(Debug)]
+pub struct Page {
+    /// The number of all matching jobs.
+    pub total: u64,
+    /// The jobs of this page. Large texts are left out, see [`Job::omitted`].
+    pub jobs: Vec<Job>,
+    /// The next page is [before](Position::Before) this id; `None` on the last page.
+    pub next: Option<JobId>,
+}
+
+/// A queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueInfo {
+    pub name: String,
+    /// The number of ready jobs.
+    pub queued: u64,
+    pub paused: bool,
+    /// How long its oldest ready job has waited; `None` if it is empty.
+    pub oldest_ms: Option<u64>,
+    /// The number of live servers that take jobs from it.
+    pub servers: u64,
+}
+
+/// A live server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerInfo {
+    pub id: String,
+    /// In ms since 1970.
+    pub started_at_ms: u64,
+    /// The number of its worker threads.
+    pub workers: u64,
+    /// How many of its workers ran a job at its last heartbeat.
+    pub busy: u64,
+    /// The time since its last heartbeat.
+    pub beat_age_ms: u64,
+}
+
+/// The number of jobs in each status, and the live servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    pub counts: Vec<(Status, u64)>,
+    pub servers: Vec<ServerInfo>,
+}
+
+/// The figures of one minute.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Minute {
+    /// The minute since 1970.
+    pub number: u64,
+    /// By name: sums over all servers, and how many jobs waited at its end. A missing figure is 0 or unknown.
+    pub figures: HashMap<String, u64>,
+}
