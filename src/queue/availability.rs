@@ -1,7 +1,7 @@
 //! What is known about the availability of Redis. The log says each outage once, however many threads notice it.
 //!
-//! Each connection has the number of a generation. After a fault the generation ends: all connections of an ended generation
-//! are closed, since they may be dead or lead to a master that was demoted.
+//! Each connection has the number of a generation. After a fault the generation ends: all connections of an ended
+//! generation are closed, since they may be dead or lead to a master that was demoted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -14,8 +14,8 @@ use crate::sync;
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the log repeats that a right is missing.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-/// A refusal is over when no call met it for this long. Near `maxmemory`, or for a user who lacks one right, Redis accepts
-/// and refuses calls by turns.
+/// A refusal is over when no call met it for this long. Near `maxmemory`, or for a user who lacks one right, Redis
+/// accepts and refuses calls by turns.
 const CALM: Duration = Duration::from_secs(1);
 
 /// What a successful reply shows of Redis.
@@ -230,8 +230,8 @@ impl Availability {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A connection of this generation died during a call: older ones may be dead as well. Only the first thread that notices
-    /// it ends the generation, or the others would close fresh connections.
+    /// A connection of this generation died during a call: older ones may be dead as well. Only the first thread that
+    /// notices it ends the generation, or the others would close fresh connections.
     pub(super) fn note_lost_connection(&self, generation: u64) {
         let _ =
             self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);

@@ -21,7 +21,8 @@ use crate::job::{JobId, NewJob, Start, Status};
 const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long a dead server stays in the registry: a late command of it may still move a job into its list.
 const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
-/// How many entries one step of the reaper, the scheduler or the janitor handles, so that no step blocks Redis for long.
+/// How many entries one step of the reaper, the scheduler or the janitor handles, so that no step blocks Redis for
+/// long.
 const STEP: u32 = 200;
 /// How many scheduled and retrying jobs [`Queue::set_paused`] reads to find one of the queue: 1 to 2 ms.
 const MAX_SCHEDULED_READ: u32 = 2_000;
@@ -69,8 +70,8 @@ impl Queue {
         Ok(outcome.ok_or_else(|| Error::Protocol("no reply to a submission".to_owned()))??)
     }
 
-    /// Waits up to [`BLOCK`] for a job in an empty queue and moves its id into this server's in-progress list. The job is
-    /// not started: [`Queue::start_jobs`] has to get what this returns.
+    /// Waits up to [`BLOCK`] for a job in an empty queue and moves its id into this server's in-progress list. The
+    /// job is not started: [`Queue::start_jobs`] has to get what this returns.
     ///
     /// # Errors
     /// [`Error::Full`] if Redis is full: it refuses BRPOPLPUSH then, but not [`Queue::start_jobs`].
@@ -136,9 +137,9 @@ impl Queue {
         replies::settled(self.run(&self.scripts.settle, &call)?)
     }
 
-    /// Settles a failed attempt and starts the next one under the same lease, for a backoff that the worker sleeps itself.
-    /// After any result but `Now(Processing)` the lease is worthless. If the queue is paused, the job is scheduled for
-    /// after `delay` instead, and then waits in its queue.
+    /// Settles a failed attempt and starts the next one under the same lease, for a backoff that the worker sleeps
+    /// itself. After any result but `Now(Processing)` the lease is worthless. If the queue is paused, the job is
+    /// scheduled for after `delay` instead, and then waits in its queue.
     ///
     /// # Errors
     /// After [`Error::Unavailable`] the attempt may have been settled.
@@ -163,16 +164,16 @@ impl Queue {
         Ok(settled)
     }
 
-    /// Puts entries of this server's in-progress list that it does not run back to the front of their queues. The entries
-    /// come newest first. Returns how many went back.
+    /// Puts entries of this server's in-progress list that it does not run back to the front of their queues. The
+    /// entries come newest first. Returns how many went back.
     pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize, Error> {
         let mut call = self.scripts.recover.call();
         call.arg(server.as_str()).arg(entries);
         as_count(&self.run(&self.scripts.recover, &call)?)
     }
 
-    /// Moves scheduled and retrying jobs that are due into their queues, in one step. Returns how many were moved, and the
-    /// time until the next job is due.
+    /// Moves scheduled and retrying jobs that are due into their queues, in one step. Returns how many were moved,
+    /// and the time until the next job is due.
     pub fn promote(&self) -> Result<(usize, Option<Duration>), Error> {
         let mut call = self.scripts.promote.call();
         call.arg(STEP);
@@ -203,8 +204,8 @@ impl Queue {
         replies::heartbeat(self.run(&self.scripts.heartbeat, &call)?)
     }
 
-    /// Declares a server dead if its heartbeat counter is still the observed one, and takes over its jobs in steps. Returns
-    /// `None` if the counter has changed: the server is alive.
+    /// Declares a server dead if its heartbeat counter is still the observed one, and takes over its jobs in steps.
+    /// Returns `None` if the counter has changed: the server is alive.
     pub fn reclaim(
         &self,
         server: &str,
@@ -262,7 +263,8 @@ impl Queue {
         replies::cancelled(self.run(&self.scripts.cancel, &call)?)
     }
 
-    /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of this status.
+    /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of this
+    /// status.
     pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
         self.change(&self.scripts.retry, ids, wanted)
     }

@@ -1,8 +1,8 @@
 //! One connection to Redis: a socket, TLS if the URL asks for it, the login, and commands with their replies.
 //!
-//! The crate `redis` has a connection too, but hides its socket. Then only a round trip could show that Redis has closed an
-//! idle connection, and the reason why no connection could be made would be lost. So only its readers and writers of URLs,
-//! commands and replies are used.
+//! The crate `redis` has a connection too, but hides its socket. Then only a round trip could show that Redis has
+//! closed an idle connection, and the reason why no connection could be made would be lost. So only its readers and
+//! writers of URLs, commands and replies are used.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -17,8 +17,8 @@ use rustix::net::{RecvFlags, recv, sockopt};
 use super::error::ConnectError;
 use super::tls::Tls;
 
-/// How long a TCP connection is idle before the system probes the other side. Routers forget connections that are silent for
-/// some minutes.
+/// How long a TCP connection is idle before the system probes the other side. Routers forget connections that are
+/// silent for some minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The reason when Redis sends nothing within the time limit.
 const NO_ANSWER: &str = "it does not answer in time";
@@ -92,9 +92,11 @@ impl Limit {
 }
 
 impl Wire {
-    /// Connects and logs in. With `wants_id` the second value is the reply to CLIENT ID, if the user of Redis may run it.
+    /// Connects and logs in. With `wants_id` the second value is the reply to CLIENT ID, if the user of Redis may run
+    /// it.
     ///
-    /// Before each step `step` gets the reason that applies if the step never ends: looking up a host name has no time limit.
+    /// Before each step `step` gets the reason that applies if the step never ends: looking up a host name has no
+    /// time limit.
     pub(super) fn connect(
         target: &Target,
         limit: Duration,
@@ -151,7 +153,7 @@ impl Wire {
         if target.database != 0 {
             commands.push(("refuses the database", redis::cmd("SELECT").arg(target.database).take()));
         }
-        // For CLIENT LIST. An error does no harm: Redis before 7.2 does not know the command, and a user may lack the right.
+        // For CLIENT LIST. An error does no harm: Redis before 7.2 does not know the command, or the user lacks the right.
         for (name, value) in [("LIB-NAME", "threadq"), ("LIB-VER", env!("CARGO_PKG_VERSION"))] {
             commands.push(("", redis::cmd("CLIENT").arg("SETINFO").arg(name).arg(value).take()));
         }
@@ -181,7 +183,7 @@ impl Wire {
                     }
                     refusal = Some(text);
                 }
-                // A Redis that has too many clients, or refuses other machines, sends an error and closes the connection.
+                // With too many clients, or for another machine, Redis sends an error and closes the connection.
                 Err(error) => {
                     return Err(ConnectError(refusal.unwrap_or_else(|| describe(&error))));
                 }
@@ -245,8 +247,8 @@ impl Wire {
         self.was_sent
     }
 
-    /// Whether nothing has happened on the idle connection: the other side has not closed it and has sent nothing. Takes one
-    /// system call and no round trip.
+    /// Whether nothing has happened on the idle connection: the other side has not closed it and has sent nothing.
+    /// Takes one system call and no round trip.
     pub(super) fn is_idle(&mut self) -> bool {
         match &mut self.stream {
             Stream::Plain(socket) => matches!(pending(socket), Pending::Nothing),

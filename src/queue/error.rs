@@ -7,7 +7,8 @@ use crate::job::JobId;
 /// Why a call of the queue failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Error {
-    /// Redis is unreachable, loading, read-only or too slow. The call may have been carried out or not; try again later.
+    /// Redis is unreachable, loading, read-only or too slow. The call may have been carried out or not; try again
+    /// later.
     Unavailable(String),
     /// The user of Redis may not do this, or this Redis does not know the command. Nothing was changed.
     Denied(String),

@@ -1,5 +1,5 @@
-//! Fuzzing of the code that reads replies of Redis, from their bytes on. For any reply a caller gets the readable part or an
-//! error, and never a lease that cannot be settled.
+//! Fuzzing of the code that reads replies of Redis, from their bytes on. For any reply a caller gets the readable
+//! part or an error, and never a lease that cannot be settled.
 
 use redis::Value;
 

@@ -34,8 +34,8 @@ impl Queue {
         replies::statuses(self.run(&self.scripts.statuses, &call)?)
     }
 
-    /// The matching jobs, newest first, from this position on, at most `limit` (1 to 100). As JSON the page is smaller than
-    /// 4 MiB.
+    /// The matching jobs, newest first, from this position on, at most `limit` (1 to 100). As JSON the page is
+    /// smaller than 4 MiB.
     pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page, Error> {
         let mut call = self.scripts.list.call();
         call.arg(filter.status.map_or("", Status::as_str)).arg(filter.job_type.as_deref().unwrap_or(""));
@@ -124,8 +124,8 @@ impl Queue {
         Err(Error::Denied(reason))
     }
 
-    /// The rights that the user of Redis lacks for reading jobs and for changing them on request, as one sentence; `None`
-    /// if none is missing.
+    /// The rights that the user of Redis lacks for reading jobs and for changing them on request, as one sentence;
+    /// `None` if none is missing.
     pub fn check_operator_rights(&self) -> Result<Option<String>, Error> {
         let rights: BTreeSet<Right> = self.scripts.operator_rights().into_iter().collect();
         let missing = self.missing_rights(&rights.into_iter().collect::<Vec<_>>())?;

@@ -29,8 +29,8 @@ keys! {
     /// `work_queue:<queue>`, ids: ready jobs, pushed left, taken right. The list with [`SUSPECTS`] at the end has the
     /// quarantined ones.
     WORK = "work_queue:": list;
-    /// `tombstones:<queue>`, id → number, and `all` → their sum: entries of the two lists above without a job. To remove such
-    /// an entry from a long list at once would take too long; `start_jobs.lua` drops those that it meets.
+    /// `tombstones:<queue>`, id → number, and `all` → their sum: entries of the two lists above without a job. To
+    /// remove such an entry from a long list at once would take too long; `start_jobs.lua` drops those that it meets.
     TOMBSTONES = "tombstones:": hash;
     /// `in_progress_queue:<server>`, ids: jobs that a server has claimed or started and not settled, newest first.
     IN_PROGRESS = "in_progress_queue:": list;
@@ -43,7 +43,7 @@ keys! {
     /// `index:<status>` and `index:<status>:<type>`, id → id, for listings. Queued and processing jobs share the word
     /// [`READY`], so that starting a job writes to no index; in-progress lists tell the two apart.
     INDEX = "index:": zset;
-    /// Server → heartbeat counter, or `D<ms>[:<id>]` once the server was declared dead; `id` is the job that ran alone.
+    /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone.
     SERVERS = "servers": hash;
     /// `server:<server>`: started_at, workers, busy, beat_at, and queues, separated by commas.
     SERVER = "server:": hash;
@@ -59,13 +59,13 @@ keys! {
     IDEMPOTENCY = "idempotency:": string;
     /// The newest job id.
     LAST_ID = "last_id": string;
-    /// `last_chance:<queue>`: the server that is reserved for the quarantined jobs of this queue. It drains for them while
-    /// all other servers go on.
+    /// `last_chance:<queue>`: the server that is reserved for the quarantined jobs of this queue. It drains for them
+    /// while all other servers go on.
     LAST_CHANCE = "last_chance:": any;
     /// Time in ms → id: ids without a readable job that were met in a list, the last 10,000.
     LOST = "lost": zset;
-    /// `history:<minute>`, with expiry: the figures of this minute since 1970, summed over all servers, and the number of
-    /// waiting jobs at its end. Only for charts.
+    /// `history:<minute>`, with expiry: the figures of this minute since 1970, summed over all servers, and the
+    /// number of waiting jobs at its end. Only for charts.
     HISTORY = "history:": hash;
     /// `activity:<server>`, with expiry: what the server's workers do, as JSON.
     ACTIVITY = "activity:": string;
@@ -91,7 +91,8 @@ pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     TABLE.iter().map(|row| (row.name, row.key))
 }
 
-/// The lines of Lua that define the names of the keys, and the values that a record leaves out because they are defaults.
+/// The lines of Lua that define the names of the keys, and the values that a record leaves out because they are
+/// defaults.
 pub(super) fn as_lua(namespace: &str) -> String {
     let prefix = prefix(namespace);
     let mut lua: String = names().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
@@ -103,8 +104,8 @@ pub(super) fn as_lua(namespace: &str) -> String {
     lua
 }
 
-/// The type that Redis's TYPE should return for a key with this name (without the prefix); `None` for other names and for
-/// keys that may have any type.
+/// The type that Redis's TYPE should return for a key with this name (without the prefix); `None` for other names and
+/// for keys that may have any type.
 pub(super) fn right_type(name: &str) -> Option<&'static str> {
     let is_it = |row: &&Key| if row.key.ends_with(':') { name.starts_with(row.key) } else { name == row.key };
     TABLE.iter().find(is_it).map(|row| row.redis_type).filter(|redis_type| *redis_type != "any")

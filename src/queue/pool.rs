@@ -1,11 +1,11 @@
 //! The connections to Redis: two pools, time limits, and calls that are repeated on a fresh connection.
 //!
-//! Redis, a proxy or a router may close a connection while it is idle. That says nothing about Redis. So a connection is
-//! checked before it is used, and if it dies during a call, a fresh one is made. Redis is unavailable only if that fails as
-//! well. A call that is safe to repeat is then sent once more.
+//! Redis, a proxy or a router may close a connection while it is idle. That says nothing about Redis. So a connection
+//! is checked before it is used, and if it dies during a call, a fresh one is made. Redis is unavailable only if that
+//! fails as well. A call that is safe to repeat is then sent once more.
 //!
-//! A connection is closed after any fault: after a time-out its late reply would be read as the reply to the next command,
-//! and a master that was demoted still answers PING. Older connections are closed too.
+//! A connection is closed after any fault: after a time-out its late reply would be read as the reply to the next
+//! command, and a master that was demoted still answers PING. Older connections are closed too.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -19,8 +19,8 @@ use super::connection::{Target, Wire, describe};
 use super::error::{ConnectError, Error};
 use crate::sync;
 
-/// How long BRPOPLPUSH waits for a job: short, so that a fetcher notices a lost connection soon, and long enough to cost
-/// nothing.
+/// How long BRPOPLPUSH waits for a job: short, so that a fetcher notices a lost connection soon, and long enough to
+/// cost nothing.
 pub const BLOCK: Duration = Duration::from_secs(2);
 
 /// The time limit for making a connection.
@@ -30,8 +30,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 const GET: Duration = Duration::from_millis(1_100);
 /// The time limit for a reply. Together with [`GET`] it keeps every API response below 3 s.
 const REPLY: Duration = Duration::from_millis(1_800);
-/// How much longer than [`BLOCK`] the reply to a blocking command may take. If the client gave up while Redis still blocks,
-/// Redis would move the next job for it, and the job would be stranded.
+/// How much longer than [`BLOCK`] the reply to a blocking command may take. If the client gave up while Redis still
+/// blocks, Redis would move the next job for it, and the job would be stranded.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
 /// After this number of dead connections in one call, Redis counts as unavailable.
 const DEATHS: usize = 3;
@@ -43,8 +43,8 @@ const SILENT: Duration = Duration::from_secs(5);
 const CONNECTING_THREADS: usize = 3;
 /// How often one call loads its script.
 const LOADINGS: usize = 3;
-/// A connection that has read a longer text than this (in bytes) is closed: its buffer has grown to twice the longest text
-/// and never shrinks, and there are as many connections as threads.
+/// A connection that has read a longer text than this (in bytes) is closed: its buffer has grown to twice the longest
+/// text and never shrinks, and there are as many connections as threads.
 const LARGEST_KEPT: usize = 64 << 10;
 /// A connection of a pool.
 pub(super) struct Connection {
@@ -61,8 +61,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Whether a connection is dead without a sign, as after a router has forgotten it. Only after a long idle time this takes a
-    /// round trip.
+    /// Whether a connection is dead without a sign, as after a router has forgotten it. Only after a long idle time
+    /// this takes a round trip.
     fn has_died_silently(&mut self) -> bool {
         self.since.elapsed() >= SILENT && {
             let reply = redis::cmd("TIME").query::<Value>(&mut self.wire);
@@ -136,7 +136,8 @@ pub(super) enum Repeat {
 }
 
 impl Connections {
-    /// Prepares the pools. A connection is made when it is first needed, so that a server starts while Redis is unavailable.
+    /// Prepares the pools. A connection is made when it is first needed, so that a server starts while Redis is
+    /// unavailable.
     pub(super) fn new(target: Target, connections: u32, blocking_connections: u32) -> Connections {
         let availability = Arc::new(Availability::default());
         let target = Arc::new(target);

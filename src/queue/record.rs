@@ -1,8 +1,8 @@
 //! Reads a job's hash in Redis into a [`Job`]. No other file of Rust knows the names of the fields.
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; if they apply: attempts, crashes, starts, server,
-//! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The id is the time of submission.
-//! Only a job that became ready again without a delay has ready_at.
+//! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The id is the time of
+//! submission. Only a job that became ready again without a delay has ready_at.
 //!
 //! A short payload or result is split into chunks: `payload`, `payload:1`, `payload:2` and so on (see `common.lua`).
 
@@ -16,7 +16,8 @@ use crate::job::{
 /// A record with a field that is missing or cannot be read. The job is shown, but never run.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// The fields that could be read. `starts` is always set: it is the fencing token, with which the job can be failed.
+    /// The fields that could be read. `starts` is always set: it is the fencing token, with which the job can be
+    /// failed.
     pub(super) job: Box<Job>,
     pub(super) reason: String,
 }
@@ -196,8 +197,8 @@ fn token(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| is_plain && *number < 1 << 53)
 }
 
-/// Reads one line of the field `errors`: attempt, ms since 1970, number of the start (followed by `c` for a crash), message as
-/// a JSON string. Version 0.4 wrote no start.
+/// Reads one line of the field `errors`: attempt, ms since 1970, number of the start (followed by `c` for a crash),
+/// message as a JSON string. Version 0.4 wrote no start.
 fn to_error(line: &str) -> Option<AttemptError> {
     let mut parts = line.splitn(3, ' ');
     // Counted on from a damaged number, it may be too large: the message must be shown all the same.

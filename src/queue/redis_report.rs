@@ -79,7 +79,8 @@ impl Problems {
 }
 
 impl Queue {
-    /// The state of this Redis, and its problems. What the user of Redis may not ask is left out, as with managed services.
+    /// The state of this Redis, and its problems. What the user of Redis may not ask is left out, as with managed
+    /// services.
     pub fn redis_report(&self) -> Result<RedisReport, Error> {
         let info = self.redis_info()?;
         let fields = self.info_fields()?;
@@ -159,7 +160,7 @@ impl Queue {
             && self.redis_setting("appendfsync").as_deref() == Some("no")
         {
             let what = "appendfsync is no".to_owned();
-            let todo = "a crash of the machine of Redis may lose half a minute of jobs: run CONFIG SET appendfsync everysec";
+            let todo = "if its machine crashes, half a minute of jobs may be lost: run CONFIG SET appendfsync everysec";
             problems.add(Severity::Warning, "appendfsync", what, todo);
         }
         let delayed = fields.number("aof_delayed_fsync");

@@ -1,17 +1,17 @@
-//! What a user of Redis must be allowed to do: read from the scripts themselves, so that nothing can be forgotten.
+//! The rights that the user of Redis needs. They are read from the scripts themselves, so that none is forgotten.
 
 use std::collections::BTreeSet;
 
 use super::keys;
 
-/// A command, as `SET` or `SCRIPT|LOAD`, and a key that it is used on.
+/// A command, such as `SET` or `SCRIPT|LOAD`, and a key that it is used on.
 pub(super) type Right = (String, String);
 
-/// Commands that name no key.
+/// Commands without a key.
 const WITHOUT_KEY: &[&str] = &["TIME"];
 
-/// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `library` are the
-/// functions in front of it; those that it does not call do not count.
+/// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `library` are
+/// the functions in front of it; those that it does not call do not count.
 pub(super) fn of_script(library: &str, body: &str, namespace: &str) -> Vec<Right> {
     let text = with_called_functions(library, body);
     let commands = commands(&text);
@@ -29,7 +29,7 @@ pub(super) fn of_script(library: &str, body: &str, namespace: &str) -> Vec<Right
     bare.chain(keyed).collect()
 }
 
-/// The lines of Lua that end a script at its beginning where one of these rights is lacking.
+/// The lines of Lua that end a script at its beginning if one of these rights is missing.
 pub(super) fn check_in_lua(rights: &[Right]) -> String {
     let line = |(command, key): &Right| {
         format!(
@@ -39,7 +39,7 @@ pub(super) fn check_in_lua(rights: &[Right]) -> String {
     rights.iter().map(line).collect()
 }
 
-/// A script with those of the functions in front of it that it calls, and that these call.
+/// A script with the functions that it calls, directly or through another function.
 fn with_called_functions(library: &str, body: &str) -> String {
     let mut text = body.to_owned();
     let mut rest: Vec<&str> = library.split("\nlocal function ").skip(1).collect();
@@ -60,7 +60,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
 }
 
-/// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`, `try`.
+/// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`,
+/// `try`.
 fn commands(text: &str) -> BTreeSet<&str> {
     let calls = text.match_indices("call(").chain(text.match_indices("try("));
     let arguments = calls.filter_map(|(at, call)| {
@@ -73,14 +74,14 @@ fn commands(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// How a lack of rights is said: what is missing, and the words that grant it to this user.
-pub(super) fn sentence(lacking: &[Right], user: Option<&str>, namespace: &str) -> String {
-    let commands: BTreeSet<String> = lacking
+/// Says which rights are missing, and which command of Redis grants them to this user.
+pub(super) fn sentence(missing: &[Right], user: Option<&str>, namespace: &str) -> String {
+    let commands: BTreeSet<String> = missing
         .iter()
         .map(|(command, _)| command.to_lowercase())
         .filter(|command| !command.is_empty())
         .collect();
-    let has_keys = lacking.iter().any(|(command, _)| command.is_empty());
+    let has_keys = missing.iter().any(|(command, _)| command.is_empty());
     let pattern = format!("~{}*", keys::prefix(namespace));
     let (mut what, mut grants) = (Vec::new(), Vec::new());
     if !commands.is_empty() {
@@ -97,7 +98,7 @@ pub(super) fn sentence(lacking: &[Right], user: Option<&str>, namespace: &str) -
     format!("NOPERM the Redis user {user:?} {}; grant it with: {}", what.join(" and "), words.join(" "))
 }
 
-/// What an error of Redis says is lacking; `None` where it does not say it.
+/// The missing right that an error of Redis names; `None` if it names none. Both parts are empty for a key.
 pub(super) fn of_error(text: &str) -> Option<Right> {
     if text.contains("access") && text.contains("key") {
         return Some((String::new(), String::new()));
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_are_found_in_the_text_of_a_script() {
+    fn rights_are_read_from_the_text_of_a_script() {
         let library = "\nlocal function a(x)\n  try_call('HGET', JOB .. x)\nend\n\
                        \nlocal function b(x)\n  a(x)\n  call(x and 'SADD' or 'SREM', PAUSED, 'LIMIT')\nend\n\
                        \nlocal function c()\n  call('DEL', DONE)\nend\n";
@@ -129,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_is_said_with_the_words_that_grant_it() {
-        let lacking = [("SET".to_owned(), "k".to_owned()), ("SCRIPT|LOAD".to_owned(), "k".to_owned())];
+    fn a_missing_right_is_named_with_the_command_that_grants_it() {
+        let missing = [("SET".to_owned(), "k".to_owned()), ("SCRIPT|LOAD".to_owned(), "k".to_owned())];
         assert_eq!(
-            sentence(&lacking, Some("ann"), "n"),
+            sentence(&missing, Some("ann"), "n"),
             "NOPERM the Redis user \"ann\" may not run script|load, set; grant it with: ACL SETUSER ann +script|load +set"
         );
         let keys = [(String::new(), "k".to_owned())];
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_says_what_is_lacking_in_several_words() {
+    fn a_missing_right_is_read_from_each_wording_of_redis() {
         for (text, command) in [
             ("NOPERM this user has no permissions to run the 'evalsha' command", "evalsha"),
             ("NOPERM User threadq has no permissions to run the 'script|load' command", "script|load"),

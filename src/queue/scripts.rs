@@ -15,7 +15,8 @@ pub(super) struct Script {
     /// The rights that the user of Redis needs for it.
     rights: Vec<Right>,
     user: User,
-    /// The one key that each call names. It tells a Redis Cluster the slot; the scripts build all other keys themselves.
+    /// The one key that each call names. It tells a Redis Cluster the slot; the scripts build all other keys
+    /// themselves.
     slot: String,
 }
 

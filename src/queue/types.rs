@@ -14,8 +14,8 @@ use crate::net::authorities::Authorities;
 pub struct Settings {
     /// `redis://`, `redis+unix://`, or with the feature `tls` `rediss://`.
     pub url: String,
-    /// The certificate authorities for `rediss://`, of which one must have signed the server's certificate. `None`: those
-    /// that the web trusts.
+    /// The certificate authorities for `rediss://`, of which one must have signed the server's certificate. `None`:
+    /// those that the web trusts.
     pub ca: Option<Authorities>,
     /// The prefix of every key.
     pub namespace: String,
@@ -147,13 +147,13 @@ pub enum Settled {
 #[derive(Clone, Debug)]
 pub struct Share {
     pub queue: String,
-    /// How many jobs to start from this queue at first. Room that is left over is filled from all queues, in the order of
-    /// the shares.
+    /// How many jobs to start from this queue at first. Room that is left over is filled from all queues, in the
+    /// order of the shares.
     pub jobs: usize,
 }
 
-/// What a call of `start_jobs` does about quarantined jobs. One more crash of such a job reaches `max-crashes`, so it runs
-/// alone on a server.
+/// What a call of `start_jobs` does about quarantined jobs. One more crash of such a job reaches `max-crashes`, so it
+/// runs alone on a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quarantine {
     /// Start none. Other jobs get this turn, or they would wait for ever.
@@ -208,7 +208,8 @@ pub struct StartedJobs {
     pub has_more: bool,
     /// Redis's time of the start, in ms since 1970.
     pub now_ms: u64,
-    /// Whether this server is reserved for a quarantined job that waits. It must start nothing else until it runs no job.
+    /// Whether this server is reserved for a quarantined job that waits. It must start nothing else until it runs no
+    /// job.
     pub must_drain: bool,
 }
 
@@ -219,8 +220,8 @@ pub struct HeartbeatReply {
     pub in_progress: usize,
     /// Running jobs of this server that a client has cancelled.
     pub cancels: Vec<JobId>,
-    /// The heartbeat counters of all servers by name. A dead server is there as long as its list is not empty; its counter
-    /// begins with `D`.
+    /// The heartbeat counters of all servers by name. A dead server is there as long as its list is not empty; its
+    /// counter begins with `D`.
     pub servers: Vec<(String, String)>,
     /// Whether a client watches the workers' activity.
     pub is_watched: bool,

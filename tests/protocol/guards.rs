@@ -146,9 +146,9 @@ const GUARDS: &[Guard] = guards! {
         "if status and not is_final(status) then" => "if not is_final(status) then";
     "enqueue": "a holder that has ended holds nothing",
         "if status and not is_final(status) then" => "if status then";
-    "enqueue": "a queue has a limit", "if over > 0 and over > math.min(entries_left(queue), max_length) then return {'full', queue} end" => "";
-    "enqueue": "entries without a job take no room", "math.min(entries_left(queue), max_length)" => "0";
-    "enqueue": "a list with many entries without a job is bounded", "math.min(entries_left(queue), max_length)" => "entries_left(queue)";
+    "enqueue": "a queue has a limit", "if over > 0 and over > math.min(count_tombstones(queue), max_length) then return {'full', queue} end" => "";
+    "enqueue": "entries without a job take no room", "math.min(count_tombstones(queue), max_length)" => "0";
+    "enqueue": "a list with many entries without a job is bounded", "math.min(count_tombstones(queue), max_length)" => "count_tombstones(queue)";
     "enqueue": "suspects count against the limit", " + call('LLEN', WORK .. queue .. SUSPECTS)" => "";
     "enqueue": "only ready jobs count against the limit",
         "    if not due[i] or due[i] <= now then" => "    ready[queue] = (ready[queue] or 0) + 1\n    if not due[i] or due[i] <= now then";
@@ -167,16 +167,16 @@ const GUARDS: &[Guard] = guards! {
         "if claimed ~= '' and call('LPOS', list, claimed) then" => "if claimed ~= '' then";
     "start_jobs": "only a queued job is started", "  if status ~= 'queued' then" => "  if not status then";
     "start_jobs": "what is not started leaves the list",
-        "  call('LREM', list, 1, id)\n  if not forget_entry" => "  if not forget_entry";
+        "  call('LREM', list, 1, id)\n  if not drop_tombstone" => "  if not drop_tombstone";
     "start_jobs": "what runs here keeps its entry",
         "if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then return end" => "";
     "start_jobs": "what runs here has one entry",
         "if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then" => "if runs_here then";
     "start_jobs": "what runs elsewhere is no entry of this list",
         "status == 'processing' and owner == server" => "status == 'processing'";
-    "start_jobs": "an entry that was left is counted no more", "if not forget_entry(queue, id) and not status then" => "if not status then";
+    "start_jobs": "an entry that was left is counted no more", "if not drop_tombstone(queue, id) and not status then" => "if not status then";
     "start_jobs": "an entry that was left is no lost job",
-        "if not forget_entry(queue, id) and not status then" => "forget_entry(queue, id)\n  if not status then";
+        "if not drop_tombstone(queue, id) and not status then" => "drop_tombstone(queue, id)\n  if not status then";
     "start_jobs": "behind entries without a job there may be one", "    number = drops - dropped_before" => "    number = 0";
     "start_jobs": "so many entries are dropped in one step", "not is_paused[queue] and drops < MAX_DROPS do" => "not is_paused[queue] do";
     "start_jobs": "so many entries are dropped of the suspects", "bytes < MAX_BYTES and drops < MAX_DROPS do" => "bytes < MAX_BYTES do";
@@ -196,9 +196,9 @@ const GUARDS: &[Guard] = guards! {
     "start_jobs": "what was claimed uses up a worker", "if start(claimed, claimed_from) then left = left - 1 end" => "start(claimed, claimed_from)";
     "start_jobs": "what was claimed may be on its last chance",
         "if start(claimed, claimed_from) then left = left - 1 end" => "if start(claimed) then left = left - 1 end";
-    "start_jobs": "a last chance in an ordinary list is put aside", "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if false then";
+    "start_jobs": "a last chance in an ordinary list is put aside", "  if not is_suspect and needs_quarantine(crashes, max_crashes) then" => "  if false then";
     "start_jobs": "a suspect whose turn has come starts",
-        "  if not is_suspect and is_last_chance(crashes, max_crashes) then" => "  if is_last_chance(crashes, max_crashes) then";
+        "  if not is_suspect and needs_quarantine(crashes, max_crashes) then" => "  if needs_quarantine(crashes, max_crashes) then";
     "start_jobs": "what is put aside leaves the list", "    call('LREM', list, 1, id)\n    call('LPUSH', fill_list" => "    call('LPUSH', fill_list";
     "start_jobs": "what is put aside brings its queue's name back", "fill_list(queue) .. SUSPECTS" => "WORK .. queue .. SUSPECTS";
     "start_jobs": "suspects that were put aside wait in their order", "    call('LPUSH', fill_list(queue)" => "    call('RPUSH', fill_list(queue)";
@@ -209,8 +209,8 @@ const GUARDS: &[Guard] = guards! {
         "while left > 0 and bytes < MAX_BYTES and" => "while left > 0 and";
     "start_jobs": "suspects of a paused queue wait",
         "if not is_paused[ARGV[i]] and start_quarantined(ARGV[i])" => "if start_quarantined(ARGV[i])";
-    "start_jobs": "the last chance is known", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "false";
-    "start_jobs": "a suspect that is none is one like any other", "is_last_chance(read(id, 'crashes')[1], max_crashes)" => "true";
+    "start_jobs": "the last chance is known", "needs_quarantine(read(id, 'crashes')[1], max_crashes)" => "false";
+    "start_jobs": "a suspect that is none is one like any other", "needs_quarantine(read(id, 'crashes')[1], max_crashes)" => "true";
     "start_jobs": "the last chance waits for an empty server", "(quarantine ~= 'start' or #taken > HEAD)" => "#taken > HEAD";
     "start_jobs": "one server empties itself for the last chance",
         "if chosen and chosen ~= server and is_registered(chosen) then return false end" => "";
@@ -235,7 +235,7 @@ const GUARDS: &[Guard] = guards! {
     "start_jobs": "what is left is filled up", "for i = 6, #ARGV, 2 do take(ARGV[i], left) end" => "";
     "start_jobs": "paused queues are known", "if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then" => "if false then";
     "start_jobs": "without a suspect none is taken", "if not id then return false end" => "";
-    "start_jobs": "who makes no room goes on", "if makes_room(queue) then taken[3] = 1 end" => "taken[3] = 1";
+    "start_jobs": "who makes no room goes on", "if reserve_server(queue) then taken[3] = 1 end" => "taken[3] = 1";
     "start_jobs": "a suspect that is not started leaves room for another",
         "    if start(id, queue, true) then\n" => "    start(id, queue, true)\n    if true then\n";
     "start_jobs": "an empty queue gives nothing", "if not ids then return end" => "";
@@ -277,7 +277,7 @@ const GUARDS: &[Guard] = guards! {
     "recover": "a stop that was asked for is carried out", "if running and job[4] then" => "if false then";
     "recover": "an id without a job is noted", "and not job[1] then" => "and false then";
     "recover": "only an id without a job is noted", " and not job[1] then" => " then";
-    "recover": "an entry that was left is no lost job", "elseif not forget_entry(job[3], id) and not" => "elseif not";
+    "recover": "an entry that was left is no lost job", "elseif not drop_tombstone(job[3], id) and not" => "elseif not";
     "recover": "what goes back is queued", "call('HSET', JOB .. id, 'status', 'queued')" => "";
     "recover": "what goes back is nobody's", "      call('HDEL', JOB .. id, 'server')" => "";
     // Heartbeat.
@@ -303,9 +303,9 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "only what ran was alone",
         "if is_running(job) and not running[id] then" => "if not running[id] then";
     "reclaim": "a job that stands twice is no other one", "if is_running(job) and not running[id] then" => "if is_running(job) then";
-    "reclaim": "only a job that ran alone fails", "not next(running) and is_last_chance" => "is_last_chance";
+    "reclaim": "only a job that ran alone fails", "not next(running) and needs_quarantine" => "needs_quarantine";
     "reclaim": "only a job on its last chance fails",
-        "not next(running) and is_last_chance(job[3], max_crashes) and id" => "not next(running) and id";
+        "not next(running) and needs_quarantine(job[3], max_crashes) and id" => "not next(running) and id";
     "reclaim": "a job on its last chance fails", "    if alone then beat" => "    if false then beat";
     "reclaim": "who is to blame is decided once", "if string.sub(beat, 1, 1) ~= 'D' then" => "if true then";
     "reclaim": "leaving charges nobody", "    if running and mode == 'crash' then" => "    if running then";
@@ -318,8 +318,8 @@ const GUARDS: &[Guard] = guards! {
     "reclaim": "what goes back is nobody's", "    call('HDEL', JOB .. id, 'server')\n    if not fails" => "    if not fails";
     "reclaim": "an id without a job is noted", "and not job[1] then" => "and false then";
     "reclaim": "only an id without a job is noted", " and not job[1] then" => " then";
-    "reclaim": "an entry that was left is counted no more", "elseif not forget_entry(job[4], id) and not" => "elseif not";
-    "reclaim": "a second entry that was left is counted no more", "  if handled[id] then\n    forget_entry(job[4], id)" => "  if handled[id] then";
+    "reclaim": "an entry that was left is counted no more", "elseif not drop_tombstone(job[4], id) and not" => "elseif not";
+    "reclaim": "a second entry that was left is counted no more", "  if handled[id] then\n    drop_tombstone(job[4], id)" => "  if handled[id] then";
     "reclaim": "what ran waits from now on", "if running then call('HSET', JOB .. id, 'ready_at', at) end" => "";
     "reclaim": "what did not run has waited all the time", "if running then call('HSET', JOB .. id, 'ready_at', at) end"
         => "call('HSET', JOB .. id, 'ready_at', at)";
@@ -345,13 +345,13 @@ const GUARDS: &[Guard] = guards! {
     "cancel": "a queued job is looked for in its queue", "if status == 'queued' then" => "if false then";
     "cancel": "its server is told", "call('SADD', CANCELS .. job[2], id)" => "";
     "cancel": "a queued job leaves its queue", "return call('LREM', list, -1, id) == 1 end" => "return false end";
-    "cancel": "a suspect leaves the suspects", "not (job[5] and take_out(list .. SUSPECTS)) and" => "";
+    "cancel": "a suspect leaves the suspects", "not (job[5] and remove_entry(list .. SUSPECTS)) and" => "";
     "cancel": "a long list is not searched", "if call('LLEN', list) <= SHORT then" => "if true then";
-    "cancel": "what is left in a long list is counted", "and is_long then leave_entry(job[4], id) end" => "then end";
-    "cancel": "nothing is left in a short list", "and is_long then leave_entry(job[4], id) end" => "then leave_entry(job[4], id) end";
+    "cancel": "what is left in a long list is counted", "and is_long then add_tombstone(job[4], id) end" => "then end";
+    "cancel": "nothing is left in a short list", "and is_long then add_tombstone(job[4], id) end" => "then add_tombstone(job[4], id) end";
     "cancel": "what was left comes out at the end of the list", "for _ = 1, is_long and 8 or 0 do" => "for _ = 1, 0 do";
     "cancel": "the end of a list may be near", "  if not last or not forget" => "  if not forget";
-    "cancel": "what is no left entry stays", " or not forget_entry(job[4], last) then break end" => " then break end";
+    "cancel": "what is no left entry stays", " or not drop_tombstone(job[4], last) then break end" => " then break end";
     "cancel": "a parked job is parked no more", "call('ZREM', SCHEDULED, id)" => "";
     "retry": "an unknown job is not made", "if not status then" => "if false then";
     "retry": "only failed and cancelled jobs", "(status ~= 'failed' and status ~= 'cancelled') or" => "";
@@ -414,7 +414,7 @@ const GUARDS: &[Guard] = guards! {
     "list": "the status is filtered for", "elseif status ~= '' then" => "elseif false then";
     "queues": "a queue is shown once", "if seen[queue] then return end" => "";
     "queues": "an entry that is no id has no age", " and tonumber(ids[i]) then" => " then";
-    "queues": "entries that were left are not counted", " - entries_left(queue))" => ")";
+    "queues": "entries that were left are not counted", " - count_tombstones(queue))" => ")";
     "queues": "there are never fewer jobs than none", "math.max(0, call('LLEN', list)" => "(call('LLEN', list)";
     "queues": "an entry without a queued job has no age", "if job[1] == 'queued' and" => "if";
     "queues": "an age counts from when a job became ready again", ", tonumber(job[3]) or 0)" => ")";
@@ -439,7 +439,7 @@ const GUARDS: &[Guard] = guards! {
     "audit_common": "a key of a wrong type stops no look",
         "if type(answer) == 'table' and answer.err then return false end" => "";
     "audit_common": "of a long list only the entries of the job", "if entry == id then found" => "if true then found";
-    "audit_common": "a gap is nobody's", "if id == GAP and is_list(key) then return nil end" => "";
+    "audit_common": "a gap is nobody's", "if id == TOMBSTONE and is_list(key) then return nil end" => "";
     "audit_common": "an index is of a status", "word ~= indexed(status)" => "false";
     "audit_common": "an index is of a type", "(kind ~= '' and kind ~= job[2])" => "false";
     "audit_common": "an index is in the order of the ids", "tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id)" => "false";
@@ -519,7 +519,7 @@ const GUARDS: &[Guard] = guards! {
     "repair": "an entry that fits by now is no finding", " or entry_fault(key, id) ~= kind" => "";
     "repair": "entries of lists have places", "  if is_list(key) then\n    at" => "  if false then\n    at";
     "repair": "wishes to cancel stand in plain sets", "  elseif rest(key, CANCELS) then\n    at" => "  elseif false then\n    at";
-    "repair": "entries are taken out of lists", "    if is_list(key) then\n      take_out" => "    if false then\n      take_out";
+    "repair": "entries are taken out of lists", "    if is_list(key) then\n      remove_entry" => "    if false then\n      remove_entry";
     "repair": "an id without a job is noted", "if kind == 'dangling' then note_lost(id, at_now) end" => "";
     "repair": "only an id without a job is noted", "if kind == 'dangling' then note_lost(id, at_now) end" => "note_lost(id, at_now)";
     "repair": "a queued job in a wrong queue goes to its own", "if rest(key, WORK) and job[1] == 'queued'" => "if false";
@@ -527,11 +527,11 @@ const GUARDS: &[Guard] = guards! {
     "repair": "a job that stands in its queue is not put there again", " and not is_listed(id, job[2] or 'default') then" => " then";
     "repair": "an entry is counted once", "if not known[key .. ' ' .. place] then" => "if true then";
     "repair": "what stands once is left", "if too_many < 1 or (job" => "if (job";
-    "repair": "an entry that was left is not one too many", "#found - 1 - number_left(job[3] or DEFAULT_QUEUE, id)" => "#found - 1";
-    "repair": "a gap is counted", "  elseif queue_of(key) then\n    leave_entry(queue_of(key), GAP)" => "";
+    "repair": "an entry that was left is not one too many", "#found - 1 - tombstones_of(job[3] or DEFAULT_QUEUE, id)" => "#found - 1";
+    "repair": "a gap is counted", "  elseif queue_of(key) then\n    add_tombstone(queue_of(key), TOMBSTONE)" => "";
     "repair": "a gap in the list of a server is not counted", "  elseif queue_of(key) then\n" => "  else\n";
-    "audit_common": "an entry that was left is no fault", "if queue and number_left(queue, id) > 0 then return nil end" => "";
-    "audit_common": "only lists of ready jobs have entries that were left", "if queue and number_left" => "if number_left";
+    "audit_common": "an entry that was left is no fault", "if queue and tombstones_of(queue, id) > 0 then return nil end" => "";
+    "audit_common": "only lists of ready jobs have entries that were left", "if queue and tombstones_of" => "if tombstones_of";
     "repair": "what has ended needs no entry", " or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end" => " then return end";
     "repair": "the entry that a job needs is kept", "if (a[1] == home) ~= (b[1] == home) then return a[1] == home end" => "";
     "repair": "the foremost entry is kept", "return a[2] > b[2]" => "return a[2] < b[2]";

@@ -1,8 +1,8 @@
 //! The doctor's audit: compares all lists, sets and hashes, and repairs what does not fit, while servers run.
 //!
-//! A scan (`scan.rs`) walks through all data in small steps, while servers change the data. So it collects candidates, and an
-//! atomic script checks each candidate again; only what is wrong then is a finding. The same script repairs a finding, after
-//! the same check. `lua/audit_common.lua` has the rules, `lua/repair.lua` the repairs.
+//! A scan (`scan.rs`) walks through all data in small steps, while servers change the data. So it collects
+//! candidates, and an atomic script checks each candidate again; only what is wrong then is a finding. The same
+//! script repairs a finding, after the same check. `lua/audit_common.lua` has the rules, `lua/repair.lua` the repairs.
 //!
 //! A scan needs about 16 bytes of memory per queued job, and up to 10,000 candidates that wait for their check.
 
@@ -20,14 +20,14 @@ use super::error::Error;
 const MAX_ROUNDS: usize = 10;
 
 impl Queue {
-    /// Checks all data in Redis and changes nothing. Takes a while with many jobs, and some seconds more if something is
-    /// wrong that a server may be about to repair itself.
+    /// Checks all data in Redis and changes nothing. Takes a while with many jobs, and some seconds more if something
+    /// is wrong that a server may be about to repair itself.
     pub fn audit(&self, policy: RepairPolicy) -> Result<Audit, Error> {
         scan::run(self, policy, false)
     }
 
-    /// Checks all data and repairs it, in rounds, until nothing is wrong or nothing more can be repaired. Returns what was
-    /// found and repaired in all rounds, and the audit of the last round.
+    /// Checks all data and repairs it, in rounds, until nothing is wrong or nothing more can be repaired. Returns
+    /// what was found and repaired in all rounds, and the audit of the last round.
     ///
     /// # Errors
     /// What was repaired before the error stays repaired; the next call continues.

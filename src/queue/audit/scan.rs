@@ -21,15 +21,15 @@ const ENTRIES: usize = 100;
 /// The overlap of two steps of a walk through a list, so that no entry is missed when entries before it are removed.
 const OVERLAP: usize = 25;
 /// The number of candidates for one script. It checks as many as it can in a short time.
-const FINDINGS: usize = 50;
-/// The most candidates that wait for [`PATIENCE`]; further ones are checked at once.
+const CANDIDATES: usize = 50;
+/// The most candidates that wait for [`SELF_REPAIR_TIME`]; further ones are checked at once.
 const MAX_WAITING: usize = 10_000;
 /// One script does not read a longer list as a whole; `SHORT` in common.lua.
 const SHORT: u64 = 2_048;
-/// How long a candidate that concerns a live server may last before it is a finding. It may be a job that was cancelled while
-/// a fetcher held it, a server that starts, or a dead server that is being taken over. A server notices a lost hand-over
-/// within 6 s and a heartbeat.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a candidate that concerns a live server may last before it is a finding. It may be a job that was
+/// cancelled while a fetcher held it, a server that starts, or a dead server that is being taken over. A server
+/// notices a lost hand-over within 6 s and a heartbeat.
+const SELF_REPAIR_TIME: Duration = Duration::from_secs(8);
 /// How often such candidates are checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// A server with a younger heartbeat (in ms) is alive; servers send one every second or so.
@@ -165,19 +165,19 @@ impl Scan<'_> {
                     }
                     continue;
                 };
-                candidates.push(of_key(FindingKind::WrongType, &key, right));
+                candidates.push(key_candidate(FindingKind::WrongType, &key, right));
                 if name.starts_with(keys::UNIQUE) {
-                    candidates.push(of_key(FindingKind::UniqueStale, &key, ""));
+                    candidates.push(key_candidate(FindingKind::UniqueStale, &key, ""));
                 } else if name.starts_with(keys::WORK) {
                     self.lists.push(key);
                 } else if let Some(server) = name.strip_prefix(keys::IN_PROGRESS) {
                     if !self.audit.servers.iter().any(|known| known.id == server) {
                         self.unregistered.push(key.clone());
                     }
-                    candidates.push(of_key(FindingKind::Abandoned, &key, ""));
+                    candidates.push(key_candidate(FindingKind::Abandoned, &key, ""));
                     self.lists.push(key);
                 } else if name.starts_with(keys::CANCELS) {
-                    candidates.push(of_key(FindingKind::Abandoned, &key, ""));
+                    candidates.push(key_candidate(FindingKind::Abandoned, &key, ""));
                     self.sets.push(key);
                 } else if name.starts_with(keys::INDEX) {
                     self.sets.push(key);
@@ -221,7 +221,7 @@ impl Scan<'_> {
             let faults = reply.map(|fault| as_text(&fault)).collect::<Result<Vec<_>, Error>>()?;
             let key = self.full(keys::JOB) + id;
             if faults.iter().any(|fault| fault == FindingKind::WrongType.as_str()) {
-                candidates.push(of_key(FindingKind::WrongType, &key, "hash"));
+                candidates.push(key_candidate(FindingKind::WrongType, &key, "hash"));
                 continue;
             }
             let is_large = faults.iter().any(|fault| fault == "large");
@@ -232,7 +232,7 @@ impl Scan<'_> {
             if (is_large || !is_readable(id, fields))
                 && let Some(print) = self.unreadable(id)?
             {
-                candidates.push(of_job(FindingKind::Unreadable, id, &print));
+                candidates.push(job_candidate(FindingKind::Unreadable, id, &print));
             }
             if status == "queued"
                 && let Ok(id) = id.parse::<JobId>()
@@ -240,7 +240,7 @@ impl Scan<'_> {
                 self.queued.push(id.get());
             }
             let faults = faults.iter().filter_map(|fault| FindingKind::from_word(fault));
-            candidates.extend(faults.map(|kind| of_job(kind, id, "")));
+            candidates.extend(faults.map(|kind| job_candidate(kind, id, "")));
         }
         self.check(candidates)
     }
@@ -276,8 +276,8 @@ impl Scan<'_> {
         }
     }
 
-    /// Walks through a list from its left end, where jobs are pushed, and calls `see` for every entry with its distance from
-    /// the right end. Checks the entries only if `checks`.
+    /// Walks through a list from its left end, where jobs are pushed, and calls `see` for every entry with its
+    /// distance from the right end. Checks the entries only if `checks`.
     fn walk_list(
         &mut self,
         key: &str,
@@ -347,18 +347,18 @@ impl Scan<'_> {
 
     fn check_stranded(&mut self, ids: &[u64]) -> Result<(), Error> {
         let mut candidates = Vec::new();
-        for ids in ids.chunks(FINDINGS) {
+        for ids in ids.chunks(CANDIDATES) {
             let first: Vec<_> =
-                ids.iter().map(|id| of_job(FindingKind::Stranded, &id.to_string(), "")).collect();
-            let result = self.ask(false, &first)?;
-            for (candidate, result) in first.into_iter().zip(result) {
+                ids.iter().map(|id| job_candidate(FindingKind::Stranded, &id.to_string(), "")).collect();
+            let results = self.run_repair_script(false, &first)?;
+            for (candidate, result) in first.into_iter().zip(results) {
                 if result.word == "there" {
                     candidates.push(Candidate { hint: result.note, ..candidate });
                 }
             }
         }
-        // In a long list a job may stand where the script does not look. If it was there all the time, a second walk meets it;
-        // if it was put there meanwhile, it was started before, which the hint shows.
+        // In a long list a job may stand where the script does not look. If it was there all the time, a second walk
+        // meets it; if it was put there meanwhile, it was started before, which the hint shows.
         if !candidates.is_empty() && self.has_long_list {
             let mut listed: Vec<u64> = Vec::new();
             let wanted: Vec<u64> = ids.to_vec();
@@ -386,18 +386,21 @@ impl Scan<'_> {
                 hint.push_str(&format!("{key}\n{distance}\n"));
             }
         })?;
-        let candidates =
-            ids.iter().zip(&hints).map(|(id, hint)| of_job(FindingKind::Doubled, &id.to_string(), hint));
+        let candidates = ids
+            .iter()
+            .zip(&hints)
+            .map(|(id, hint)| job_candidate(FindingKind::Doubled, &id.to_string(), hint));
         self.check(candidates.collect())
     }
 
-    /// Checks candidates again. What is still wrong is a finding, unless a server may be about to repair it: then it waits.
+    /// Checks candidates again. What is still wrong is a finding, unless a server may be about to repair it: then it
+    /// waits.
     fn check(&mut self, candidates: Vec<Candidate>) -> Result<(), Error> {
-        let there = self.still_wrong(candidates)?;
+        let wrong = self.still_wrong(candidates)?;
         let (waiting, now) =
-            there.into_iter().partition(|candidate| self.may_be_repaired_by_server(candidate));
+            wrong.into_iter().partition(|candidate| self.may_be_repaired_by_server(candidate));
         self.waiting.extend::<Vec<_>>(waiting);
-        self.confirm(now)
+        self.report(now)
     }
 
     fn may_be_repaired_by_server(&self, candidate: &Candidate) -> bool {
@@ -407,24 +410,25 @@ impl Scan<'_> {
     }
 
     fn still_wrong(&self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
-        let result = self.ask(false, &candidates)?;
-        let pairs = candidates.into_iter().zip(result);
+        let results = self.run_repair_script(false, &candidates)?;
+        let pairs = candidates.into_iter().zip(results);
         Ok(pairs.filter(|(_, result)| result.word == "there").map(|(candidate, _)| candidate).collect())
     }
 
-    /// Waits until servers had the time to repair the waiting candidates, then reports the rest. A server whose heartbeat
-    /// counter has not changed meanwhile is silent.
+    /// Waits until servers had the time to repair the waiting candidates, then reports the rest. A server whose
+    /// heartbeat counter has not changed meanwhile is silent.
     fn wait(&mut self) -> Result<(), Error> {
         let (silent, mut waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|it| it.kind == FindingKind::Silent);
         // A repair waits as long as another server would; a report need not.
-        let watched = if self.repairs { self.policy.lease_timeout.max(PATIENCE) } else { PATIENCE };
+        let watched =
+            if self.repairs { self.policy.lease_timeout.max(SELF_REPAIR_TIME) } else { SELF_REPAIR_TIME };
         let begin = Instant::now();
-        while !waiting.is_empty() && begin.elapsed() < PATIENCE {
+        while !waiting.is_empty() && begin.elapsed() < SELF_REPAIR_TIME {
             std::thread::sleep(CHECK_INTERVAL);
             waiting = self.still_wrong(waiting)?;
         }
-        self.confirm(waiting)?;
+        self.report(waiting)?;
         if silent.is_empty() {
             return Ok(());
         }
@@ -434,7 +438,7 @@ impl Scan<'_> {
             command.arg(self.full(keys::SERVERS)).arg(&server.id[..]);
             let beat: Option<String> = self.queue.connections.query(&command)?;
             if beat.as_ref() == Some(&server.hint) {
-                self.found(&server);
+                self.add_finding(&server);
                 if self.repairs {
                     self.take_over(&server, &String::from_utf8_lossy(&server.id), &server.hint)?;
                 }
@@ -443,7 +447,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn found(&mut self, candidate: &Candidate) {
+    fn add_finding(&mut self, candidate: &Candidate) {
         let name = self.name(&candidate.key);
         let id = String::from_utf8_lossy(&candidate.id);
         let example = match (name, &*id) {
@@ -456,39 +460,39 @@ impl Scan<'_> {
         Findings::add_example(&mut group.examples, example);
     }
 
-    fn confirm(&mut self, findings: Vec<Candidate>) -> Result<(), Error> {
-        findings.iter().for_each(|finding| self.found(finding));
+    fn report(&mut self, findings: Vec<Candidate>) -> Result<(), Error> {
+        findings.iter().for_each(|finding| self.add_finding(finding));
         if !self.repairs || findings.is_empty() {
             return Ok(());
         }
-        let result = self.ask(true, &findings)?;
-        for (finding, result) in findings.iter().zip(result) {
+        let results = self.run_repair_script(true, &findings)?;
+        for (finding, result) in findings.iter().zip(results) {
             let list = self.name(&finding.key).strip_prefix(keys::IN_PROGRESS);
             match (finding.kind, list, result.word.as_str()) {
                 (FindingKind::Abandoned, Some(server), "repaired") => {
                     let server = server.to_owned();
                     self.take_over(finding, &server, &result.note)?;
                 }
-                (_, _, "gone") => self.repaired(finding, "was right at the next check".to_owned(), true),
-                (_, _, word) => self.repaired(finding, result.note, word == "repaired"),
+                (_, _, "gone") => self.add_repair(finding, "was right at the next check".to_owned(), true),
+                (_, _, word) => self.add_repair(finding, result.note, word == "repaired"),
             }
         }
         Ok(())
     }
 
-    fn repaired(&mut self, finding: &Candidate, what: String, is_repaired: bool) {
+    fn add_repair(&mut self, finding: &Candidate, what: String, is_repaired: bool) {
         let group = self.audit.findings.entry(finding.kind).or_default();
         group.repaired += u64::from(is_repaired);
         Findings::add_example(&mut group.done, what);
     }
 
-    /// Takes over a server's list as after a crash, even if the registry has forgotten the server: a job that ran there may
-    /// have killed it. One crash on its record does a job little harm, but a job that kills servers without a record would do
-    /// so for ever.
+    /// Takes over a server's list as after a crash, even if the registry has forgotten the server: a job that ran
+    /// there may have killed it. One crash on its record does a job little harm, but a job that kills servers without
+    /// a record would do so for ever.
     fn take_over(&mut self, finding: &Candidate, server: &str, beat: &str) -> Result<(), Error> {
         match self.queue.reclaim(server, beat, self.policy.max_crashes) {
             // A stranger's hand in the data, which the next round may have repaired.
-            Err(Error::Protocol(reason)) => self.repaired(finding, reason, false),
+            Err(Error::Protocol(reason)) => self.add_repair(finding, reason, false),
             Err(error) => return Err(error),
             Ok(Some(taken)) => {
                 let done = format!(
@@ -497,9 +501,9 @@ impl Scan<'_> {
                     taken.crashed.len(),
                     taken.crashed.iter().filter(|job| job.has_failed).count()
                 );
-                self.repaired(finding, done, true);
+                self.add_repair(finding, done, true);
             }
-            Ok(None) => self.repaired(finding, "the server sends heartbeats again".to_owned(), true),
+            Ok(None) => self.add_repair(finding, "the server sends heartbeats again".to_owned(), true),
         }
         Ok(())
     }
@@ -518,14 +522,14 @@ impl Scan<'_> {
     }
 
     /// Checks candidates, or repairs them, each by itself and in as many steps as needed.
-    fn ask(&self, repairs: bool, candidates: &[Candidate]) -> Result<Vec<CheckResult>, Error> {
+    fn run_repair_script(&self, repairs: bool, candidates: &[Candidate]) -> Result<Vec<CheckResult>, Error> {
         let script = if repairs { &self.queue.scripts.repair } else { &self.queue.scripts.recheck };
         let mut all = Vec::with_capacity(candidates.len());
         while all.len() < candidates.len() {
             let mut call = script.call();
             call.arg(if repairs { "repair" } else { "recheck" });
             call.arg(self.unregistered.len()).arg(&self.unregistered);
-            for Candidate { kind, key, id, hint } in candidates.iter().skip(all.len()).take(FINDINGS) {
+            for Candidate { kind, key, id, hint } in candidates.iter().skip(all.len()).take(CANDIDATES) {
                 call.arg(kind.as_str()).arg(key).arg(&id[..]).arg(hint);
             }
             let replies = as_array(self.queue.run(script, &call)?)?;
@@ -540,11 +544,11 @@ impl Scan<'_> {
     }
 }
 
-fn of_job(kind: FindingKind, id: &str, hint: &str) -> Candidate {
+fn job_candidate(kind: FindingKind, id: &str, hint: &str) -> Candidate {
     Candidate { kind, key: String::new(), id: id.as_bytes().to_vec(), hint: hint.to_owned() }
 }
 
-fn of_key(kind: FindingKind, key: &str, hint: &str) -> Candidate {
+fn key_candidate(kind: FindingKind, key: &str, hint: &str) -> Candidate {
     Candidate { kind, key: key.to_owned(), id: Vec::new(), hint: hint.to_owned() }
 }
 

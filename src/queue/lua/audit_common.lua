@@ -1,10 +1,11 @@
--- What the doctor's scripts share: what fits, and what does not. scripts.rs puts it behind common.lua.
--- Keys are given in full. A key of the wrong type counts as empty: whatever a stranger's hand has left must not stop a look.
+-- The rules of the doctor's scripts: what is right, and what is wrong. scripts.rs puts them behind common.lua.
+-- Keys are full names. A key of a wrong type counts as empty: data that was modified outside threadq must not stop a
+-- check. A list up to the length SHORT is read as a whole; of a longer list only that many entries at its ends or
+-- around an index.
 
--- Up to the length SHORT a list is looked at as a whole; of a longer one so many entries at its ends, or around a place.
--- What stands in place of an entry that was taken out of the middle of a long list, where to close the gap would take as
--- long. Nobody's id; whoever meets it drops it.
-local GAP = '0'
+-- The tombstone in place of an entry that was removed from the middle of a long list, where removing it would take
+-- too long. No job has this id; scripts that meet it drop it.
+local TOMBSTONE = '0'
 
 local KNOWN = {scheduled = true, queued = true, processing = true, retrying = true, completed = true, failed = true,
   cancelled = true}
@@ -15,7 +16,7 @@ local function try(...)
   return answer
 end
 
--- What follows `start` in a key, or false.
+-- The part of a key behind `start`, or false if the key does not begin with it.
 local function rest(key, start)
   return string.sub(key, 1, #start) == start and string.sub(key, #start + 1)
 end
@@ -28,11 +29,11 @@ local function queue_of(key)
   return name and (string.match(name, '^(.*)' .. SUSPECTS .. '$') or name)
 end
 
--- How many entries with this id were left in the lists of a queue.
-local function number_left(queue, id) return tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0 end
+-- The number of tombstones with this id in the lists of a queue.
+local function tombstones_of(queue, id) return tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0 end
 
--- The ids in a list, each with its places (from the left, 0 first). Of a long list those at both ends, where whatever moves
--- goes in. Read once per call; `spent` counts the entries.
+-- The ids in a list, each with its indexes (from the left, 0 first). Of a long list only those at both ends, where
+-- entries are pushed. A list is read once per call; `spent` counts the entries that were read.
 local spent, lists = 0, {}
 local function entries(key)
   if lists[key] then return lists[key] end
@@ -55,8 +56,8 @@ local function entries(key)
   return ids
 end
 
--- The places of an id in a list; in a long one only near `hint`, its distance from the right end when it was seen. That
--- end is where entries are taken, so it may have come nearer since.
+-- The indexes of an id in a list; in a long list only near `hint`, its distance from the right end when the scan met
+-- it. Entries are taken from that end, so the id may be nearer to it now.
 local function places(key, id, hint)
   local length = try('LLEN', key) or 0
   if length <= SHORT then return entries(key)[id] or {} end
@@ -70,13 +71,13 @@ local function places(key, id, hint)
   return found
 end
 
--- What does not fit about an entry of a list or set: dangling | misplaced | index_stale | cancel_stale, or nil.
+-- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale, or nil.
 local function entry_fault(key, id)
   local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
   local status = job[1]
-  if id == GAP and is_list(key) then return nil end
+  if id == TOMBSTONE and is_list(key) then return nil end
   local queue = queue_of(key)
-  if queue and number_left(queue, id) > 0 then return nil end
+  if queue and tombstones_of(queue, id) > 0 then return nil end
   local index, cancels = rest(key, INDEX), rest(key, CANCELS)
   if index then
     local word, kind = string.match(index, '^([^:]*):?(.*)$')
@@ -97,18 +98,18 @@ local function entry_fault(key, id)
   elseif key == DONE then
     fits = status == 'completed' or status == 'cancelled'
   elseif rest(key, WORK) then
-    -- A job with a crash on its record may be on its last chance: how many crashes are too many, each server says itself.
+    -- Any job with a crash may be quarantined, since each server has its own setting max-crashes.
     local list = WORK .. (job[4] or DEFAULT_QUEUE)
     fits = status == 'queued' and (key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))
   else
-    -- A queued one was moved here by BRPOPLPUSH and is not started yet.
+    -- BRPOPLPUSH has moved a queued job here; it is not started yet.
     fits = status == 'queued' or (status == 'processing' and job[3] == rest(key, IN_PROGRESS))
   end
   if not fits then return 'misplaced' end
 end
 
--- What is missing about a job: stranded | unlisted | index_missing | unique_missing. Whether a queued job is stranded is
--- not told here: that takes a walk through the lists.
+-- The faults of a job: stranded | unlisted | index_missing | unique_missing. Whether a queued job is stranded is not
+-- checked here, since that takes a walk through all lists.
 local function job_faults(id)
   local job = read(id, 'status', 'type', 'server', 'unique_key')
   local status, kind, server, unique = job[1], job[2], job[3], job[4]
@@ -127,14 +128,14 @@ local function job_faults(id)
   return faults
 end
 
--- Whether a unique key is held by a live job of that key.
+-- Whether the holder of a unique key is a live job with that key.
 local function holds(holder, unique)
   if not holder then return false end
   local job = read(holder, 'status', 'unique_key')
   return job[1] and not is_final(job[1]) and job[2] == unique
 end
 
--- A job's whole record as one word, to tell whether it is still the one that was judged.
+-- A hash of a job's whole record, to find out whether it has changed since it was checked.
 local function fingerprint(id)
   return redis.sha1hex(table.concat(try('HGETALL', JOB .. id) or {}, '\n'))
 end

@@ -1,7 +1,8 @@
--- A look at jobs and what hangs on them.
+-- Checks jobs, and their entries in lists, sets and indexes.
 -- ARGV: ids
--- Returns: per job {status or '', {field, value, ..}, fault, ..}, the faults being those of job_faults, `wrong_type`, and
---          `large` for a record that is to be read by itself (its fields are left out)
+-- Returns: per job {status or '', {field, value, ..}, fault, ..}; a fault is one of job_faults, `wrong_type`, or
+--           `large`: the
+--          fields of a large record are left out, and audit_record.lua has to read it
 local answers = {}
 for _, id in ipairs(ARGV) do
   local key = JOB .. id

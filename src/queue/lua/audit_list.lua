@@ -1,6 +1,6 @@
--- One step of a walk through a list of ready or running jobs, and a look at what is there.
--- ARGV: key, from this place (from the left), how many
--- Returns: {length, [ids], [place of an entry that does not fit, what is wrong with it, ..]}
+-- Reads and checks the next entries of a list.
+-- ARGV: key, index of the first entry (from the left, 0 first), number of entries
+-- Returns: {length of the list, [ids], [index of a wrong entry, its fault, ..]}
 local key, from = ARGV[1], tonumber(ARGV[2])
 local ids, faults = try('LRANGE', key, digits(from), digits(from + tonumber(ARGV[3]) - 1)) or {}, {}
 for i, id in ipairs(ids) do

@@ -1,4 +1,4 @@
--- One job's record, for judging whether it can be read.
+-- Reads one job's record, to check whether it is readable.
 -- ARGV: id
 -- Returns: {fingerprint, {field, value, ..}}
 return {fingerprint(ARGV[1]), try('HGETALL', JOB .. ARGV[1]) or {}}

@@ -1,5 +1,5 @@
--- All servers that are remembered.
--- Returns: per server {name, beat, entries in its list, workers, busy, ms since its last beat or -1}
+-- Reads all servers of the registry.
+-- Returns: per server {name, heartbeat counter, length of its list, workers, busy, ms since its last heartbeat or -1}
 local now, answers = now_ms(), {}
 local all = try('HGETALL', SERVERS) or {}
 for i = 1, #all, 2 do

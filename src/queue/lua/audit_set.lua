@@ -1,6 +1,6 @@
--- One step of a walk through a set or sorted set of ids, and a look at what is there.
--- ARGV: key, cursor, about how many
--- Returns: {cursor of the next step, [an id that does not fit, what is wrong with it, ..]}
+-- Reads and checks the next ids of a set or sorted set.
+-- ARGV: key, cursor, approximate number of ids
+-- Returns: {cursor of the next step, [wrong id, its fault, ..]}
 local key, faults = ARGV[1], {}
 local is_plain = rest(key, CANCELS)
 local page = try(is_plain and 'SSCAN' or 'ZSCAN', key, ARGV[2], 'COUNT', ARGV[3]) or {'0', {}}

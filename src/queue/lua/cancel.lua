@@ -1,4 +1,5 @@
--- Stops a job: scheduled | queued | retrying -> cancelled; a running one is marked, and its server told.
+-- Cancels a job: scheduled | queued | retrying -> cancelled. A running job is marked, and its server's heartbeat gets
+-- the id.
 -- ARGV: id
 -- Returns: {'missing'} | {'final'} | {'cancelled'} | {'requested', server}
 local id, at = ARGV[1], digits(now_ms())
@@ -11,26 +12,26 @@ if status == 'processing' then
   call('SADD', CANCELS .. job[2], id)
   return {'requested', job[2]}
 end
--- Takes the entry out of a short list.
+-- Removes the job's entry from a list that is not long. Returns whether it was there.
 local is_long = false
-local function take_out(list)
+local function remove_entry(list)
   if call('LLEN', list) <= SHORT then return call('LREM', list, -1, id) == 1 end
   is_long = true
 end
 if status == 'queued' then
-  -- Where a fetcher has it in hand already, the entry stays in that list and the take drops it.
-  -- On its last chance it may wait in either list.
+  -- If a server has claimed the job already, the entry stays in that server's list, and start_jobs.lua drops it.
+  -- A quarantined job may wait in either list.
   local list = WORK .. (job[4] or DEFAULT_QUEUE)
-  if not (job[5] and take_out(list .. SUSPECTS)) and not take_out(list) and is_long then leave_entry(job[4], id) end
+  if not (job[5] and remove_entry(list .. SUSPECTS)) and not remove_entry(list) and is_long then add_tombstone(job[4], id) end
 else
   call('ZREM', SCHEDULED, id)
 end
 finish(id, job[3], status, 'cancelled', at, job[6])
--- What was left comes out at the end where jobs are taken, so that it is known which job has waited longest.
+-- Removes tombstones at the end where jobs are taken, so that queues.lua finds the job that has waited longest.
 for _ = 1, is_long and 8 or 0 do
   local list = WORK .. (job[4] or DEFAULT_QUEUE)
   local last = call('LINDEX', list, -1)
-  if not last or not forget_entry(job[4], last) then break end
+  if not last or not drop_tombstone(job[4], last) then break end
   call('RPOP', list)
 end
 return {'cancelled'}

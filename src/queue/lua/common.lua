@@ -1,33 +1,33 @@
--- What several scripts share; scripts.rs puts it in front of each of them, after the key names.
--- Every script takes one key, the registry of servers, only to name the slot to a Redis Cluster.
--- A number goes to Redis as text, through digits(): of the numbers themselves Redis makes texts that differ by its version
--- (1.8e+12), and Lua's own '..' rounds those of more than 14 digits, as ids are. Only 0, 1, 2 and -1 may stand as they are.
+-- Functions that all scripts share; scripts.rs puts them in front of each script, after the names of the keys.
+-- Each call names one key, the registry of servers, which tells a Redis Cluster the slot.
+-- A number goes to Redis as text, made by digits(): versions of Redis write numbers in different ways (1.8e+12), and
+-- Lua's '..' rounds a number of more than 14 digits, such as an id. Only 0, 1, 2 and -1 need no digits().
 
 local call, try_call = redis.call, redis.pcall
 
--- Redis's clock in milliseconds: the only clock that decides anything.
+-- Redis's clock in ms since 1970: the only clock that decides anything.
 local function now_ms()
   local t = call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- A whole number in digits. In two halves: Lua's own ways round it, or take five times as long.
+-- A whole number in digits. In two halves, since Lua's own functions round it or take five times as long.
 local function digits(number)
   if number < 1e8 then return string.format('%d', number) end
   return string.format('%d%08d', math.floor(number / 1e8), number % 1e8)
 end
 
--- A job's fields, each false where it is missing. All false for a key that is gone or no hash: such an entry is
--- nobody's job, and must never stop a script half-way (Lua has no rollback). Nor must a field that is missing or
--- damaged: hence `tonumber(field) or 0`.
+-- Reads fields of a job; a missing field is false. If the key does not exist or is not a hash, all fields are missing.
+-- A script must never stop half-way at such an entry, since Lua has no rollback. Nor must it stop at a missing or
+-- damaged field: hence `tonumber(field) or 0`.
 local function read(id, ...)
   local fields = try_call('HMGET', JOB .. id, ...)
   if fields.err then return {} end
   return fields
 end
 
--- A text as fields and values: name, text. Redis keeps a hash compact only while no value in it is longer than 64 bytes, so
--- a short text is spread over pieces: name, name:1, name:2, ..; each is whole UTF-8.
+-- Returns a text as fields and values. Redis stores a hash compactly only while each value has at most 64 bytes, so a
+-- text of up to 1,024 bytes is split into chunks: name, name:1, name:2, ..; each chunk is valid UTF-8.
 local PIECE, SHORT_TEXT = 64, 1024
 local function in_pieces(name, text, piece)
   local field = piece and name .. ':' .. digits(piece) or name
@@ -43,13 +43,13 @@ local function is_final(status)
   return status == 'completed' or status == 'failed' or status == 'cancelled'
 end
 
--- The word in the index for a status.
+-- The word of a status in the index.
 local function indexed(status)
   if status == 'queued' or status == 'processing' then return READY end
   return status
 end
 
--- The index takes all jobs of one type at once: most of what a command costs is the call from Lua.
+-- Adds jobs of one type and status to the index, all in one command: most of its cost is the call from Lua.
 local function index_add(ids, kind, status)
   local key, scored, n = INDEX .. indexed(status), {}, #ids
   for i = 1, n do scored[2 * i - 1], scored[2 * i] = ids[i], ids[i] end
@@ -70,26 +70,26 @@ local function index_move(ids, kind, from, to)
   end
 end
 
--- The list where a job that becomes ready waits. Whether a job is on its last chance is decided when it is taken (start_jobs.lua).
--- The name of the queue is noted again: while the queue was empty it may have been forgotten.
+-- Returns the list for a job that becomes ready; start_jobs.lua decides later whether the job needs quarantine. Adds
+-- the name of the queue, which prune_queues.lua may have deleted while the queue was empty.
 local function fill_list(queue)
   queue = queue or DEFAULT_QUEUE
   call('SADD', QUEUES, queue)
   return WORK .. queue
 end
 
--- A list that is longer is not searched: to take one entry out of 1,000,000 holds up Redis for 80 ms.
+-- A longer list is not searched: removing one entry from 1,000,000 blocks Redis for 80 ms.
 local SHORT = 2048
 
--- Leaves an entry in a list of a queue where it stands for no job any more.
-local function leave_entry(queue, id)
+-- Counts an entry that stays in a list of the queue as a tombstone: it has no job any more.
+local function add_tombstone(queue, id)
   local key = TOMBSTONES .. (queue or DEFAULT_QUEUE)
   call('HINCRBY', key, id, 1)
   call('HINCRBY', key, 'all', 1)
 end
 
--- An entry is dropped: whether it was one of those that were left.
-local function forget_entry(queue, id)
+-- Counts one tombstone with this id less, if there is one. Returns whether there was one.
+local function drop_tombstone(queue, id)
   local key = TOMBSTONES .. (queue or DEFAULT_QUEUE)
   local number = tonumber(call('HGET', key, id) or 0) or 0
   if number < 1 then return false end
@@ -98,18 +98,18 @@ local function forget_entry(queue, id)
   return true
 end
 
--- How many entries of the lists of a queue stand there for no job.
-local function entries_left(queue) return tonumber(call('HGET', TOMBSTONES .. queue, 'all') or 0) or 0 end
+-- The number of tombstones in the lists of a queue.
+local function count_tombstones(queue) return tonumber(call('HGET', TOMBSTONES .. queue, 'all') or 0) or 0 end
 
--- Whether one more crash is a job's last. Such a job (a suspect) runs alone. A job without a crash on its record is none,
--- or no two jobs would ever run side by side where one crash is the limit.
-local function is_last_chance(crashes, max_crashes)
+-- Whether one more crash of a job reaches max_crashes. Then the job is quarantined: it runs alone on a server. A job
+-- without a crash never is; otherwise no two jobs would run at a time where max_crashes is 1.
+local function needs_quarantine(crashes, max_crashes)
   crashes = tonumber(crashes) or 0
   return crashes > 0 and crashes + 1 >= max_crashes
 end
 
--- The last 10 errors, one a line: attempt, ms, the number of its start (with a c behind it for a crash), message as a JSON
--- string (so that it has no line break). Starts are never counted from 1 again, as attempts are after a person's retry.
+-- Adds to the last 10 errors of a job, one per line: attempt, ms since 1970, number of the start (followed by c for a
+-- crash), message as a JSON string (which has no line break). An operator's retry resets attempts, but never starts.
 local function add_error(id, attempt, at, start, message)
   local errors = call('HGET', JOB .. id, 'errors')
   local line = digits(attempt) .. ' ' .. at .. ' ' .. start .. ' ' .. message
@@ -123,8 +123,8 @@ local function release_unique(id, key)
   if key and call('GET', UNIQUE .. key) == id then call('DEL', UNIQUE .. key) end
 end
 
--- Ends a job: completed, failed or cancelled, with everything that hangs on it. `from` is its status until now; the
--- fields behind are set besides.
+-- Ends a job (completed, failed or cancelled) and updates its index, retention set and unique key. `from` is its
+-- status until now; further arguments are fields to set.
 local function finish(id, kind, from, to, at, unique_key, ...)
   call('HSET', JOB .. id, 'status', to, 'finished_at', at, ...)
   index_move({id}, kind, from, to)
@@ -132,7 +132,7 @@ local function finish(id, kind, from, to, at, unique_key, ...)
   release_unique(id, unique_key)
 end
 
--- The servers that are alive, of all entries of the registry: {server, started_at, workers, busy, ms since its last beat}.
+-- The live servers of all entries of the registry: {server, started_at, workers, busy, ms since its last heartbeat}.
 local function living(all, now)
   local servers = {}
   for i = 1, #all, 2 do
@@ -145,22 +145,23 @@ local function living(all, now)
   return servers
 end
 
--- Ids by a word, in the order in which they came.
+-- Adds an id to the list of a word.
 local function put(groups, word, id)
   local ids = groups[word]
   if ids then ids[#ids + 1] = id else groups[word] = {id} end
 end
 
--- Remembers an id that stood in a list and has no job behind it; not the gap that a repair has left (audit_common.lua).
+-- Records an id that had an entry in a list but has no job. The id '0' is a tombstone of a repair (audit_common.lua).
 local function note_lost(id, at)
   if id == '0' then return end
   call('ZADD', LOST, at, id)
   call('ZREMRANGEBYRANK', LOST, 0, '-10001')
 end
 
--- Whether a server may still take and beat. One that Redis does not know (it lost its data, or the server was stopped for
--- longer than the dead are remembered) counts as dead from now on: a BRPOPLPUSH of it may still move a job into its list,
--- and only the lists of known servers are watched. `beat` is for who knows its entry already, false if there is none.
+-- Whether a server is registered and not declared dead. A server that is not in the registry is added as dead: Redis
+-- has lost its data, or has forgotten the dead server. Its BRPOPLPUSH may still move a job into its list, and only
+-- lists of servers in the registry are checked. `beat` is the server's entry if the caller has read it, false if it
+-- has none.
 local function is_registered(server, beat)
   if beat == nil then beat = call('HGET', SERVERS, server) end
   if not beat then call('HSET', SERVERS, server, 'D' .. digits(now_ms())) end

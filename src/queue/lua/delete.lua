@@ -1,5 +1,5 @@
--- Forgets jobs that are completed, failed or cancelled, each by itself.
--- ARGV: the status that they must have, or '' for any that allows it; ids
+-- Deletes jobs that are completed, failed or cancelled, each by itself.
+-- ARGV: the status that the jobs must have, or '' for all three; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'deleted'}
 local wanted, answers = ARGV[1], {}
 for i = 2, #ARGV do

@@ -1,20 +1,21 @@
--- Stores new jobs, all or none of each submission: none -> queued | scheduled.
+-- Stores submissions, of each all jobs or none: new -> queued | scheduled.
 -- ARGV: max queue length, life of an idempotency key in ms,
---       then per submission: how many jobs, idempotency key or '', fingerprint of the request, and its jobs, each
+--       then per submission: number of jobs, idempotency key or '', fingerprint of the request, and its jobs, each
 --       queue, delay ms or '', time ms or '', type, payload, max attempts, timeout ms, unique key or ''
--- Returns: per submission {'stored', first id, ms until the earliest job is due or -1}
+-- Returns: per submission {'stored', first id, ms until the earliest job is due or -1} |
 --          {'replayed', first id, count, scheduled 0|1} | {'mismatch'} | {'duplicate', holder's id} | {'full', queue}
--- Protects from: a repeated request after a lost answer (with a key), ids that collide, half a batch.
--- The only script that a full Redis refuses: it has no allow-oom.
+-- Protects from: a request that is repeated after a lost reply (with a key); two jobs with one id; half a batch.
+-- A full Redis refuses this script, since it has no allow-oom.
 local max_length, life = tonumber(ARGV[1]), ARGV[2]
 local HEAD, WIDTH = 3, 8
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local next_id = math.max(time[1] * 1000000 + time[2], (tonumber(call('GET', LAST_ID) or 0)) + 1)
 
--- Of all submissions, to be written together: queues with the ids that go there, ids by type, kept answers by key.
+-- What all submissions write together: ids by queue, ids of queued and scheduled jobs by type, replies by idempotency
+-- key.
 local queues, queued, scheduled, kept = {}, {}, {}, {}
--- How many jobs are ready in a queue by now.
+-- The number of ready jobs in each queue, with those of earlier submissions of this call.
 local lengths = {}
 local function length(queue)
   lengths[queue] = lengths[queue] or call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS)
@@ -50,8 +51,8 @@ local function submit(start, count, key, fingerprint)
   end
   for queue, number in pairs(ready) do
     local over = length(queue) + number - max_length
-    -- Entries without a job take no room, but for a list that has grown by as many as there may be jobs.
-    if over > 0 and over > math.min(entries_left(queue), max_length) then return {'full', queue} end
+    -- Tombstones do not count, up to as many as the queue may have jobs.
+    if over > 0 and over > math.min(count_tombstones(queue), max_length) then return {'full', queue} end
   end
   for queue, number in pairs(ready) do lengths[queue] = lengths[queue] + number end
 
@@ -61,7 +62,7 @@ local function submit(start, count, key, fingerprint)
     local id = i == 1 and first or digits(next_id + i - 1)
     local queue, kind, max_attempts, timeout, unique = ARGV[at], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
     call('HSET', JOB .. id, 'status', due[i] and 'scheduled' or 'queued', 'type', kind, in_pieces('payload', ARGV[at + 4]))
-    -- A record leaves out what is as by default.
+    -- A record leaves out these fields if they have their defaults.
     if queue ~= DEFAULT_QUEUE or max_attempts ~= DEFAULT_MAX_ATTEMPTS or timeout ~= DEFAULT_TIMEOUT_MS then
       call('HSET', JOB .. id, 'queue', queue, 'max_attempts', max_attempts, 'timeout_ms', timeout)
     end

@@ -1,6 +1,6 @@
--- Retention: forgets finished jobs that are too old or too many, those that finished first first.
--- ARGV: done|failed, keep for ms, keep at most, how many in this step
--- Returns: how many were forgotten
+-- Retention: deletes ended jobs that are too old or too many, oldest first.
+-- ARGV: done|failed, longest time to keep a job in ms, most jobs to keep, most jobs of this step
+-- Returns: how many were deleted
 local key = ARGV[1] == 'failed' and DLQ or DONE
 local keep_ms, keep, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local over = math.min(limit, call('ZCARD', key) - keep)

@@ -1,5 +1,5 @@
--- One job.
+-- Reads one job.
 -- ARGV: id
--- Returns: {field, value, ..}, empty if there is none
+-- Returns: {field, value, ..}, empty if there is no such job
 local fields = redis.pcall('HGETALL', JOB .. ARGV[1])
 return fields.err and {} or fields

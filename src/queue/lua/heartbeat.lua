@@ -1,13 +1,14 @@
--- A server's heartbeat, and a look at the others and at what nobody else wakes it for.
--- ARGV: server, busy workers, workers, how long a dead server is remembered in ms, its queues
--- Returns: {'fenced'} | {'beating', entries in its own list, [ids to cancel], [server, beat or D.., ..],
---          whether somebody looks at what workers do, whether suspects wait in its queues,
---          ms until the next parked job is due or -1}
---          with only those dead servers whose list is not empty
--- A dead server is remembered for a while, since a blocked BRPOPLPUSH of it can still move a job into its list.
+-- Renews a server's registration, and returns what the server has to know of others.
+-- ARGV: server, busy workers, workers, how long a dead server stays in the registry in ms, its queues
+-- Returns: {'fenced'} | {'beating', length of its own list, [ids to cancel], [server, heartbeat counter or D.., ..],
+--          1 if a client watches the activity of workers, number of its queues with quarantined jobs,
+--          ms until the next scheduled or retrying job is due or -1}
+--          Of the dead servers only those are returned whose list is not empty.
+-- Protects from: a job in the list of a dead server that no server checks. The registry keeps a dead server for a
+-- while, since its blocked BRPOPLPUSH may still move a job into its list.
 local server, now = ARGV[1], now_ms()
 local own, others, all, suspects = false, {}, call('HGETALL', SERVERS), {}
--- What may have to be told: one question for all, since while nothing happens the answer is no.
+-- The keys that hold news. One EXISTS asks for all of them, since mostly there is none.
 local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED}
 for i = 1, #all, 2 do
   if all[i] == server then own = all[i + 1] end

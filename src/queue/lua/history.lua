@@ -1,6 +1,6 @@
--- The figures of the last minutes, as noted by all servers.
--- ARGV: how many minutes
--- Returns: {{minute since 1970, field, number, ..}, ..}, oldest first, the last is the one that runs
+-- Reads the figures of the last minutes, summed over all servers.
+-- ARGV: number of minutes
+-- Returns: {{minute since 1970, field, number, ..}, ..}, oldest first; the last minute is not over yet
 local this, minutes = math.floor(now_ms() / 60000), {}
 for minute = this - tonumber(ARGV[1]) + 1, this do
   local fields = call('HGETALL', HISTORY .. digits(minute))

@@ -1,21 +1,21 @@
--- One page of jobs, newest first, and how many match.
--- ARGV: status or '', type or '', limit, then where the page begins: how many jobs to skip, or '' and an id: only jobs
---       with smaller ids
--- Returns: {total, id before which the next page begins or 0, job, ..}, a job being {id, words, field, value, ..}; the
---          words (payload, result, errors) name the texts that are left out; of errors all but the last
--- Exact on one snapshot, and no slower deep in a list: the ids are the scores of the index, so that the place of a page
--- is found by rank in one set, and by bisection over counts in several.
+-- Reads one page of jobs, newest first, and counts all matching jobs.
+-- ARGV: status or '', type or '', most jobs of the page, then where the page begins: the number of jobs to skip, or
+--       '' and an id above all ids of the page
+-- Returns: {total, id before which the next page begins or 0, job, ..}; a job is {id, names, field, value, ..}
+--          The names (payload, result, errors) are those of texts that are left out; of errors the last one stays.
+-- The result is exact, and a late page takes no longer: the scores of the index are the ids, so that the start of a
+-- page is found by rank in one set, and by bisection over counts in several sets.
 local status, kind, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
--- One more than the page shows tells whether there is another page.
+-- One job more than the page shows: it tells whether there is another page.
 local wanted = limit + 1
 
 local function index(word) return INDEX .. word .. (kind ~= '' and ':' .. kind or '') end
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
--- How many jobs of a set come before the page.
+-- The number of jobs of a set before the page.
 local function skipped(set) return offset or call('ZCOUNT', set, before, '+inf') end
 
--- The running jobs that match; only the in-progress lists know them, and those are short. An id can stand in
--- them twice: a job that was cancelled in a fetcher's hand and sent back leaves its old entry behind until the next take.
+-- The matching running jobs; only the in-progress lists, which are short, tell them from queued jobs. An id may have
+-- two entries: a claimed job that was cancelled and retried keeps its old entry until the next call of start_jobs.lua.
 local function running()
   local ids, seen = {}, {}
   for _, server in ipairs(call('HKEYS', SERVERS)) do
@@ -41,8 +41,8 @@ local function page_of_running()
   return #ids, slice(ids, skip, wanted)
 end
 
--- Queued jobs are the ready ones without the running ones. Where the page begins after a number of queued jobs, it skips as
--- many places more as running jobs stand before it.
+-- Queued jobs are the ready jobs without the running jobs. To skip a number of queued jobs, the page skips the
+-- running jobs among them too.
 local function page_of_queued()
   local set, ids, is_running = index(READY), running(), {}
   local from = skipped(set)
@@ -76,7 +76,7 @@ local function page_of_all()
     end
   end
   if (offset or 0) >= total then return total, {} end
-  -- The largest id with more than `offset` ids from it upwards: the first of the page.
+  -- The first id of the page: the largest id for which more than `offset` ids are not smaller.
   while offset and low < high do
     local middle, above = math.ceil((low + high) / 2), 0
     for _, set in ipairs(sets) do above = above + call('ZCOUNT', set, digits(middle), '+inf') end
@@ -106,20 +106,20 @@ if #ids > limit then
   next_before = ids[limit]
 end
 
--- A payload or result is left out where it is longer than this: only its length is read.
+-- A payload or result that is longer (in bytes) is left out.
 local LARGE = 16 * 1024
--- What a page may come to as JSON, in bytes: a little less than 4 MiB.
+-- The most bytes of a page as JSON: a little less than 4 MiB.
 local MOST = 4 * 1024 * 1024 - 4096
--- What a job can come to besides its large texts, and how much of that its last error is, which is shown once more.
+-- The most bytes of a job besides its large texts, and of its last error, which the page shows twice.
 local REST, LAST_ERROR = 5 * 1024, 6 * 1024
 
--- How long a text of a job is.
+-- The length of a text of a job.
 local function length(id, name)
   local number = try_call('HSTRLEN', JOB .. id, name)
   return type(number) == 'number' and number or 0
 end
 
--- How long the texts of a job are that the page shows.
+-- The lengths of those texts of a job that the page shows.
 local function lengths_of(id)
   local lengths = {errors = length(id, 'errors')}
   for _, name in ipairs({'payload', 'result'}) do
@@ -139,7 +139,7 @@ for i, id in ipairs(ids) do
   lengths[i] = lengths_of(id)
   sum = sum + bytes(lengths[i])
 end
--- Where all this is too much for one page, each job must do with an equal share. A text in pieces is no burden.
+-- If the page is too large, each job gets an equal share of it. A text in chunks is short enough to stay.
 if sum > MOST then
   for i = 1, #ids do
     for _, name in ipairs({'result', 'payload', 'errors'}) do
@@ -149,7 +149,8 @@ if sum > MOST then
   end
 end
 
--- A job's fields and values without the texts that are not to be shown, after their names. Of errors the last one stays.
+-- The fields and values of a job without the texts that are left out; the names of those texts come first. Of errors
+-- the last one stays.
 local function record(id, shown)
   local omitted = {}
   for _, name in ipairs({'payload', 'result', 'errors'}) do

@@ -1,7 +1,9 @@
--- Lets no job of a queue start, or lets them start again. A script, since a plain SADD is refused by a full Redis.
--- ARGV: queue, paused 0|1, how many parked jobs are looked at
--- Returns: 1 if the queue has a job that is queued, parked or running, or may have one behind the parked jobs that were
---          looked at; 0 if it has none
+-- Pauses a queue, so that none of its jobs starts, or resumes it. It is a script because a full Redis refuses a plain
+-- SADD.
+-- ARGV: queue, paused 0|1, most scheduled and retrying jobs to read
+-- Returns: 1 if the queue has a job that has not ended, or if there are more scheduled and retrying jobs than may be
+--           read;
+--          0 if it has none
 local queue = ARGV[1]
 call(ARGV[2] == '1' and 'SADD' or 'SREM', PAUSED, queue)
 

@@ -1,6 +1,6 @@
--- Moves due jobs into their queues: scheduled | retrying -> queued.
--- ARGV: how many at most
--- Returns: {moved, ms until the next one is due or -1}
+-- Moves jobs that are due into their queues: scheduled | retrying -> queued.
+-- ARGV: most jobs of this step
+-- Returns: {moved, ms until the next job is due or -1}
 -- Protects from: two servers that move the same job.
 local now, moved = now_ms(), 0
 local at = digits(now)

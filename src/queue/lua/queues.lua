@@ -1,9 +1,11 @@
--- The queues, at most 1,000 besides those named: more could be made up than one answer can hold.
--- ARGV: names that are shown in any case
--- Returns: per queue {name, queued, paused 0|1, age of its oldest job in ms or -1, how many living servers take from it}
+-- Reads the queues: those named, and at most 1,000 others, since clients may make up more names than one reply can
+-- hold.
+-- ARGV: names of queues to return in any case
+-- Returns: per queue {name, queued, paused 0|1, age of its oldest ready job in ms or -1, number of live servers that
+--           take from it}
 local now, seen, answers = now_ms(), {}, {}
 
--- How many living servers take from each queue.
+-- The number of live servers that take from each queue.
 local takers, servers = {}, call('HGETALL', SERVERS)
 for i = 1, #servers, 2 do
   if string.sub(servers[i + 1], 1, 1) ~= 'D' then
@@ -13,9 +15,9 @@ for i = 1, #servers, 2 do
   end
 end
 
--- The age of the job that has waited longest, or -1. It is at the right end, but for jobs in front of it that have become
--- ready a second time, and for entries without a job. So the look goes on up to a job that became ready once, and ends
--- where so many records have been read for all queues.
+-- The age of the job that has waited longest in a list, or -1. It is the first one from the right end that has become
+-- ready only once: jobs that became ready again, and entries without a job, may stand in front of it. The search ends
+-- when this many records have been read for all queues.
 local left = 5000
 local function oldest_in(list)
   local oldest, first, last = -1, -1, -1
@@ -40,8 +42,8 @@ local function add(queue)
   if seen[queue] then return end
   seen[queue] = true
   local list = WORK .. queue
-  -- Of the entries that were left some may be in the hands of fetchers.
-  local queued = math.max(0, call('LLEN', list) + call('LLEN', list .. SUSPECTS) - entries_left(queue))
+  -- Servers may have claimed some of the tombstones, so that there are fewer in the lists.
+  local queued = math.max(0, call('LLEN', list) + call('LLEN', list .. SUSPECTS) - count_tombstones(queue))
   answers[#answers + 1] = {queue, queued, call('SISMEMBER', PAUSED, queue),
     math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0}
 end

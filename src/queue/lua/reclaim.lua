@@ -1,9 +1,10 @@
--- Takes over what a server has in progress: processing -> queued | failed | cancelled, and back to the queue what it
--- had not started. Declares it dead first: from then on its takes and beats are refused.
--- ARGV: server, its beat as it was observed, max crashes, crash|leave, limit
---       leave: an orderly end, asked for by the server itself; nobody is charged
--- Returns: {'alive'} | {'reclaimed', moved, left, [those charged: {id, type, attempt, crashes, 1 if failed for it}], its beat now}
--- Protects from: a server that beats after all (the observed value); a reaper that dies half-way (the next one goes on).
+-- Takes over the jobs of a server: processing -> queued | failed | cancelled; jobs that it had not started go back to
+-- their queues. The first step declares the server dead: from then on start_jobs.lua and heartbeat.lua refuse it.
+-- ARGV: server, its observed heartbeat counter, max crashes, crash|leave, most jobs of this step
+--       leave: the server itself ends in order, and no job gets a crash
+-- Returns: {'alive'} | {'reclaimed', moved, left, [crashed job {id, type, attempt, crashes, 1 if it failed}, ..],
+--          heartbeat counter now}
+-- Protects from: a server that is alive after all (its counter has changed); a reaper that dies between two steps.
 local server, max_crashes, mode, limit = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local beat = call('HGET', SERVERS, server)
 if not beat or (mode == 'crash' and beat ~= ARGV[2]) then return {'alive'} end
@@ -11,8 +12,8 @@ local at, list = digits(now_ms()), IN_PROGRESS .. server
 
 local function is_running(job) return job[1] == 'processing' and job[2] == server end
 
--- All jobs that ran are charged with the crash. One on its last chance ran alone; if, after a lost answer, it did not, it must
--- not fail for what another one may have done. Whether one ran alone (the suspect) is decided once.
+-- Every job that ran gets a crash. A quarantined job fails for it only if it ran alone: after a lost reply another
+-- job may have run beside it. The first step finds that out and stores the id of the job that ran alone (the suspect).
 if string.sub(beat, 1, 1) ~= 'D' then
   beat = 'D' .. at
   if mode == 'crash' then
@@ -20,7 +21,7 @@ if string.sub(beat, 1, 1) ~= 'D' then
     for _, id in ipairs(call('LRANGE', list, 0, -1)) do
       local job = read(id, 'status', 'server', 'crashes')
       if is_running(job) and not running[id] then
-        alone = not next(running) and is_last_chance(job[3], max_crashes) and id
+        alone = not next(running) and needs_quarantine(job[3], max_crashes) and id
         running[id] = true
       end
     end
@@ -30,14 +31,14 @@ if string.sub(beat, 1, 1) ~= 'D' then
 end
 local suspect = string.match(beat, ':(%d+)$')
 
--- Newest first, each to the front of its queue: so the oldest ends up foremost, and all run again at once, in their order.
+-- Newest first, each to the front of its queue: so the oldest is the first again, and all keep their order.
 local ids, handled, told, moved = call('LRANGE', list, 0, digits(limit - 1)), {}, {}, 0
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts',
     'starts')
   local running, kind, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   if handled[id] then
-    forget_entry(job[4], id)
+    drop_tombstone(job[4], id)
   elseif running and job[6] then
     finish(id, kind, 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
@@ -62,7 +63,7 @@ for _, id in ipairs(ids) do
       call('RPUSH', fill_list(job[4]), id)
     end
     moved = moved + 1
-  elseif not forget_entry(job[4], id) and not job[1] then
+  elseif not drop_tombstone(job[4], id) and not job[1] then
     note_lost(id, at)
   end
   handled[id] = true

@@ -1,8 +1,8 @@
--- Puts back what stands in a live server's list and what that server does not know of: a hand-over that was lost on the
--- way. Back to the front of its queue, nothing charged.
+-- Puts entries of a live server's list that it does not run back to the front of their queues: processing | queued ->
+-- queued. The attempt does not count.
 -- ARGV: server, ids, newest first
 -- Returns: how many went back
--- Protects from: jobs stranded by a lost reply of BRPOPLPUSH or of a take.
+-- Protects from: jobs that are stranded because a reply to BRPOPLPUSH or start_jobs.lua was lost.
 local server, at, moved = ARGV[1], digits(now_ms()), 0
 local list = IN_PROGRESS .. server
 if not is_registered(server) then return 0 end
@@ -20,7 +20,7 @@ for i = 2, #ARGV do
       call('HDEL', JOB .. id, 'server')
       call('RPUSH', fill_list(job[3]), id)
       moved = moved + 1
-    elseif not forget_entry(job[3], id) and not job[1] then
+    elseif not drop_tombstone(job[3], id) and not job[1] then
       note_lost(id, at)
     end
   end

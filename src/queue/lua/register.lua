@@ -1,5 +1,6 @@
--- Enters a new server.
--- ARGV: server, workers, the queues that it takes from
+-- Registers a new server.
+-- ARGV: server, number of workers, the queues that it takes from
+-- Returns: 1
 local now = digits(now_ms())
 call('HSET', SERVERS, ARGV[1], 1)
 call('HSET', SERVER .. ARGV[1], 'started_at', now, 'workers', ARGV[2], 'busy', 0, 'beat_at', now,

@@ -1,10 +1,11 @@
--- The second look at what seemed wrong, and its repair: each finding by itself, judged anew before anything is written.
--- ARGV: recheck|repair, a number of lists, these in-progress lists (of servers that are not in the registry),
---       then per finding: kind, key, id, hint
---       hint: list entries: distance from the right end; stranded: starts as it was, or ''; wrong_type: the right type;
---       unreadable: the record's fingerprint; doubled: lines of key and distance, by turns
--- Returns: for as many of the findings as one step may take, at least one: {'gone'} | {'there', note} | {'repaired', note} | {'left', why}
--- Protects from: a repair of what a server has changed since it was seen.
+-- Checks candidates of the doctor's scan again, each by itself, and repairs those that are still wrong.
+-- ARGV: recheck|repair, number of the following keys, in-progress lists of servers that are not in the registry,
+--       then per candidate: kind, key, id, hint
+--       hint: for an entry of a list its distance from the right end; stranded: the number of starts, or '';
+--       wrong_type: the right type; unreadable: the record's fingerprint; doubled: lines of key and distance, by turns
+-- Returns: for as many candidates as fit into one step, at least one:
+--          {'gone'} | {'there', note} | {'repaired', what was done} | {'left', why}
+-- Protects from: a repair of data that a server has changed since the scan met it.
 local repairs, at_now = ARGV[1] == 'repair', digits(now_ms())
 local unregistered = {}
 for i = 1, tonumber(ARGV[2]) do unregistered[i] = ARGV[2 + i] end
@@ -20,24 +21,25 @@ local function is_listed(id, queue)
   return false
 end
 
--- To the front: whoever was stranded has waited longest. With the newest first, the oldest ends up foremost.
-local function to_front(id, queue)
+-- Pushes a job to the front of its queue, since a stranded job has waited long. The newest comes first, so that the
+-- oldest is the first at the end.
+local function push_front(id, queue)
   local key = WORK .. queue
   call('RPUSH', key, id)
   call('SADD', QUEUES, queue)
   entries(key)[id] = {0}
 end
 
--- Takes out the entry at this place. In the middle of a long list it leaves a gap.
-local function take_out(key, place)
+-- Removes the entry at this index. In the middle of a long list it leaves a tombstone.
+local function remove_entry(key, place)
   local length = call('LLEN', key)
-  call('LSET', key, digits(place), GAP)
+  call('LSET', key, digits(place), TOMBSTONE)
   if place < SHORT then
-    call('LREM', key, 1, GAP)
+    call('LREM', key, 1, TOMBSTONE)
   elseif length - place <= SHORT then
-    call('LREM', key, -1, GAP)
+    call('LREM', key, -1, TOMBSTONE)
   elseif queue_of(key) then
-    leave_entry(queue_of(key), GAP)
+    add_tombstone(queue_of(key), TOMBSTONE)
   end
   lists[key] = nil
 end
@@ -64,14 +66,14 @@ function check.stranded(_, id, starts)
       call('ZADD', SCHEDULED, job[5] or at_now, id)
       return 'waits for its time again'
     elseif status == 'processing' and job[3] then
-      -- Its server may be running it, and then settles it; if not, it finds the entry unknown and puts it back; and if
-      -- it is dead, its list is taken over.
+      -- If its server runs the job, the server settles it; if not, the server puts the unknown entry back; if the
+      -- server is dead, its list is taken over.
       call('LPUSH', IN_PROGRESS .. job[3], id)
       lists[IN_PROGRESS .. job[3]] = nil
       return 'is in the list of its server again'
     end
     call('HSET', JOB .. id, 'status', 'queued', 'queue', queue)
-    to_front(id, queue)
+    push_front(id, queue)
     return 'is at the front of its queue'
   end
 end
@@ -125,14 +127,14 @@ function check.entry(kind, key, id, hint)
   if not at or entry_fault(key, id) ~= kind then return end
   return '', function()
     if is_list(key) then
-      take_out(key, at)
+      remove_entry(key, at)
     else
       call(rest(key, CANCELS) and 'SREM' or 'ZREM', key, id)
     end
     if kind == 'dangling' then note_lost(id, at_now) end
     local job = read(id, 'status', 'queue')
     if rest(key, WORK) and job[1] == 'queued' and not is_listed(id, job[2] or 'default') then
-      to_front(id, job[2] or 'default')
+      push_front(id, job[2] or 'default')
       return 'is at the front of its own queue'
     end
     return kind == 'dangling' and 'taken out, noted in lost' or 'taken out'
@@ -150,18 +152,18 @@ function check.doubled(_, id, hint)
       end
     end
   end
-  local too_many = #found - 1 - number_left(job[3] or DEFAULT_QUEUE, id)
+  local too_many = #found - 1 - tombstones_of(job[3] or DEFAULT_QUEUE, id)
   if too_many < 1 or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end
   return '', function()
-    -- Kept is the entry that the job needs: in its server's list, or foremost in its queue. The rest from the right to
-    -- the left, so that the places of those to come stay right.
+    -- Keeps the entry that the job needs: in its server's list, or the first one in its queue. Removes the others
+    -- from right to left, so that the indexes of the next ones stay right.
     local home = job[1] == 'processing' and IN_PROGRESS .. (job[2] or '') or WORK .. (job[3] or 'default')
     table.sort(found, function(a, b)
       if (a[1] == home) ~= (b[1] == home) then return a[1] == home end
       if a[1] ~= b[1] then return a[1] < b[1] end
       return a[2] > b[2]
     end)
-    for i = #found - too_many + 1, #found do take_out(found[i][1], found[i][2]) end
+    for i = #found - too_many + 1, #found do remove_entry(found[i][1], found[i][2]) end
     return too_many .. ' taken out'
   end
 end
@@ -185,8 +187,8 @@ function check.unreadable(_, id, print)
   end
 end
 
--- The list itself is taken over by reclaim.lua, whose beat this gives; it needs the server to be in the registry. A beat
--- of 0 stands still, so that any server finishes this should the doctor end here.
+-- Returns the heartbeat counter with which reclaim.lua then takes over the list. For reclaim.lua the server has to be
+-- in the registry. Its counter 0 never changes, so that any server completes the repair if the doctor ends here.
 function check.abandoned(key)
   local server = rest(key, IN_PROGRESS) or rest(key, CANCELS)
   local beat = try('HGET', SERVERS, server)
@@ -212,7 +214,7 @@ for i = 3 + #unregistered, #ARGV, 4 do
   elseif not repairs then
     answers[#answers + 1] = {'there', note}
   else
-    -- Where a key of the wrong type stands in the way, it is set aside first; the next round mends the rest.
+    -- A key of a wrong type makes a repair fail. It is set aside in this round, and the next round repairs the rest.
     local went, done, why = pcall(repair)
     if not went then
       answers[#answers + 1] = {'left', type(done) == 'table' and done.err or tostring(done)}

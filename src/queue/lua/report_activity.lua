@@ -1,3 +1,4 @@
--- Tells what the workers of a server do, for those who look. It is forgotten soon: what is old is wrong.
--- ARGV: server, the text, how long it is kept in ms
+-- Stores what the workers of a server do, for clients that watch it. It expires soon, since an old report is wrong.
+-- ARGV: server, report as JSON, expiry in ms
+-- Returns: OK
 return call('SET', ACTIVITY .. ARGV[1], ARGV[2], 'PX', ARGV[3])

@@ -1,5 +1,5 @@
--- Sends jobs back, each by itself: failed | cancelled -> queued, as new.
--- ARGV: the status that they must have, or '' for any that allows it; ids
+-- Puts jobs back into their queues, each by itself: failed | cancelled -> queued, with attempts and crashes at 0.
+-- ARGV: the status that the jobs must have, or '' for both; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'duplicate', holder of its unique key} | {'queued'}
 local wanted, at, answers = ARGV[1], digits(now_ms()), {}
 for i = 2, #ARGV do

@@ -1,14 +1,15 @@
 -- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | processing.
 -- ARGV: server, then per attempt: id, fencing token (starts), what, text, delay ms
---       what: complete (text: result) | retry, retry_inline, fail (text: error) | release (back to the queue, nothing charged)
---       `retry_inline` keeps the job for its next attempt, whose backoff is slept on the worker's thread; in a paused queue it is
---       as retry
--- Returns: per attempt a word: the new status | 'stale': the job is someone else's | 'repeated': done before
--- Protects from: a late answer of a server that was held to be dead; the same answer sent twice after a lost reply.
+--       what: complete (text: result) | retry, retry_inline, fail (text: error) | release (back to the queue; the
+--       attempt does not count)
+--       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue it
+--       is the same as retry
+-- Returns: per attempt: the new status | 'stale': the token is out of date | 'repeated': an earlier call has settled it
+-- Protects from: a late call of a server that was declared dead; a call that is sent again after a lost reply.
 local server, now = ARGV[1], now_ms()
 local list, at, answers = IN_PROGRESS .. server, digits(now), {}
 local has_cancels = call('EXISTS', CANCELS .. server) == 1
--- Completed jobs, most of all, change the index together: ids by type, and with their time.
+-- Completed jobs are the most frequent, so their indexes are changed together: ids by type, and ids with times.
 local completed, done = {}, {}
 
 local function is_paused(id)
@@ -20,7 +21,7 @@ local function settle(id, token, what, text, delay)
   local status, kind, attempts, unique_key = job[1], job[4], tonumber(job[5]) or 0, job[6]
   if job[2] ~= server or job[3] ~= token then return 'stale' end
   if status ~= 'processing' then return 'repeated' end
-  -- Whoever cancels a job notes it in both places.
+  -- cancel.lua writes both the set and the field.
   local cancelled = has_cancels and read(id, 'cancel')[1]
   if what ~= 'release' then attempts = attempts + 1 end
   if what == 'retry' or what == 'retry_inline' or what == 'fail' then add_error(id, attempts, at, token, text) end
@@ -39,7 +40,7 @@ local function settle(id, token, what, text, delay)
     to = 'processing'
   end
 
-  -- Pushed from the left, and mostly settled in that order.
+  -- From the right: jobs are pushed from the left, and mostly settled in that order.
   if to ~= 'processing' then call('LREM', list, -1, id) end
   local tried = digits(attempts)
   if to == 'completed' then

@@ -1,17 +1,17 @@
--- Takes ready jobs and starts them in one step: queued -> processing.
--- ARGV: server, quarantine skip|reserve|start, max crashes, id that BRPOPLPUSH brought or '', its queue,
---       then per queue, in the order to fill up from: name, share of this take
---       quarantine: what to do about quarantined jobs, each of which runs alone on a server: skip: start none |
---       reserve: start none, since jobs run here, but this server may be reserved for them and then drains |
---       start: nothing runs here, so one may start
--- Returns: {'fenced'} | {'taken', now ms, 1 if this server is to empty itself, [paused ones of the queues],
---          1 if the step has ended before its time, so that there may be more, job, ..},
---          a job being [field, value, .., id] as it was before the start, packed (MessagePack) into one text: both Redis
---          and its client take far longer for an array
--- Protects from: a start by a server that was declared dead, by a list entry that is not this server's, of a job that
--- is not queued (cancelled, taken over, twice in a list), in a paused queue; an id without a job wedging a fetcher; a
--- call that is carried out so late that its claimed job was put back and taken again (it runs, and must keep its entry);
--- a job that is blamed, and fails, for what another one beside it did.
+-- Starts ready jobs: queued -> processing.
+-- ARGV: server, quarantine skip|reserve|start, max crashes, id that BRPOPLPUSH has moved or '', its queue,
+--       then per queue: name, number of jobs to start from it at first; what is left over is filled in this order
+--       quarantine: what to do about quarantined jobs, each of which runs alone on a server:
+--       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
+--       job and then has to drain | start: start one if one waits, since nothing runs here
+-- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [those of the queues that are paused],
+--          1 if the step ended early and more jobs may be ready, job, ..}
+--          A job is [field, value, .., id] as before the start, packed by MessagePack into one text: an array takes
+--          Redis and its client far longer.
+-- Protects from: a start on a server that was declared dead, for an entry of another server, of a job that is not
+-- queued (cancelled, taken over, twice in a list), or in a paused queue; an id without a job that blocks a fetcher; a
+-- call that arrives so late that its claimed job was put back and started again (it must keep its entry); a job that
+-- fails for a crash that another job beside it caused.
 local server, quarantine, max_crashes, claimed, claimed_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
@@ -25,30 +25,31 @@ end
 local taken = {'taken', now, 0, paused, 0}
 local HEAD = #taken
 
--- An entry that can be an id, or a token that can be counted on: 1 to 2^53 - 1 in plain digits.
+-- Whether a text is a valid id or fencing token: 1 to 2^53 - 1 in plain digits.
 local function is_id(entry)
   return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
 end
 
--- Large jobs are not taken all at once: an answer that takes longer than the server waits for it is a lost one.
+-- A step ends after this many bytes of jobs: a reply that takes longer than the server waits for it is lost.
 local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
--- Nor are more entries without a job dropped in one step.
+-- A step ends too after this many dropped entries without a job.
 local MAX_DROPS, drops = 500, 0
 
--- Takes what is not to be started out of the list. A job that runs here keeps one entry: without it nobody would find it
--- when this server dies.
+-- Removes an entry that must not be started from the list. A job that runs here keeps one entry: without it no server
+-- would find the job after this server has died.
 local function drop(id, status, owner, queue)
   drops = drops + 1
   local runs_here = status == 'processing' and owner == server
   if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then return end
   call('LREM', list, 1, id)
-  if not forget_entry(queue, id) and not status then note_lost(id, at) end
+  if not drop_tombstone(queue, id) and not status then note_lost(id, at) end
 end
 
--- Queues of which a job was found to be on its last chance.
+-- Queues in which a job has been quarantined now.
 local found = {}
 
--- Starts a job. One on its last chance that comes from an ordinary list goes to the suspects of that queue instead.
+-- Starts a job. A job that needs quarantine is moved to the list of quarantined jobs instead, unless it comes from
+-- there.
 local function start(id, queue, is_suspect)
   local status, starts, owner, crashes
   local fields = try_call('HGETALL', JOB .. id)
@@ -66,7 +67,7 @@ local function start(id, queue, is_suspect)
     drop(id, status, owner, queue)
     return false
   end
-  if not is_suspect and is_last_chance(crashes, max_crashes) then
+  if not is_suspect and needs_quarantine(crashes, max_crashes) then
     call('LREM', list, 1, id)
     call('LPUSH', fill_list(queue) .. SUSPECTS, id)
     found[queue] = true
@@ -84,7 +85,7 @@ end
 local left = 0
 for i = 6, #ARGV, 2 do left = left + tonumber(ARGV[i + 1]) end
 
--- What BRPOPLPUSH has moved already comes first; without a free worker, or in a paused queue, it goes back in front.
+-- The claimed job comes first. If no worker is free or its queue is paused, it goes back to the front of the queue.
 if claimed ~= '' and call('LPOS', list, claimed) then
   if left > 0 and not is_paused[claimed_from] then
     if start(claimed, claimed_from) then left = left - 1 end
@@ -99,25 +100,26 @@ if claimed ~= '' and call('LPOS', list, claimed) then
   end
 end
 
--- Whether this is the one server that empties itself for the suspects of a queue. It stays the one until none is left or
--- it is dead, so that all other servers go on with the other jobs.
-local function makes_room(queue)
+-- Reserves this server for the quarantined jobs of a queue. Returns false if another live server is reserved: one is
+-- enough, and the others go on with other jobs. The reservation ends when no quarantined job is left or the server is
+-- dead.
+local function reserve_server(queue)
   local chosen = call('GET', LAST_CHANCE .. queue)
   if chosen and chosen ~= server and is_registered(chosen) then return false end
   call('SET', LAST_CHANCE .. queue, server)
   return true
 end
 
--- The suspects of a queue: one starts on an empty server only, and nothing beside it. Whether one was started. Another job
--- among them (a list of version 0.4, or more crashes are allowed by now) is one like any other.
+-- Starts one quarantined job of a queue, if this server runs no other job. Returns whether one was started. A job in
+-- the list that needs no quarantine (from version 0.4, or since max_crashes has grown) starts as any other job.
 local function start_quarantined(queue)
   local waiting = WORK .. queue .. SUSPECTS
   while left > 0 and bytes < MAX_BYTES and drops < MAX_DROPS do
     local id = call('LINDEX', waiting, -1)
     if not id then return false end
-    local alone = is_last_chance(read(id, 'crashes')[1], max_crashes)
+    local alone = needs_quarantine(read(id, 'crashes')[1], max_crashes)
     if alone and (quarantine ~= 'start' or #taken > HEAD) then
-      if makes_room(queue) then taken[3] = 1 end
+      if reserve_server(queue) then taken[3] = 1 end
       return false
     end
     call('LPUSH', list, call('RPOP', waiting))
@@ -135,7 +137,7 @@ if quarantine ~= 'skip' then
 end
 if taken[3] == 1 then return taken end
 
--- As many again are taken as were dropped: behind 1,000,000 jobs that were cancelled one may wait.
+-- Repeats for as many entries as were dropped: a job may wait behind 1,000,000 entries of cancelled jobs.
 local function take(queue, number)
   while number > 0 and not is_paused[queue] and drops < MAX_DROPS do
     local ids, dropped_before = call('RPOP', WORK .. queue, digits(number)), drops

@@ -1,6 +1,6 @@
--- How many jobs are in which status, and the servers that are alive.
--- Returns: {scheduled, queued, processing, retrying, completed, failed, cancelled, [server, started_at, workers, busy,
---          ms since its last beat, ..]}
+-- Counts the jobs by status, and reads the live servers.
+-- Returns: {scheduled, queued, processing, retrying, completed, failed, cancelled, [{server, started_at, workers, busy,
+--          ms since its last heartbeat}, ..]}
 local all, running, seen = call('HGETALL', SERVERS), 0, {}
 for i = 1, #all, 2 do
   for _, id in ipairs(call('LRANGE', IN_PROGRESS .. all[i], 0, -1)) do

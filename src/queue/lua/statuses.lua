@@ -1,6 +1,6 @@
--- The statuses and types of jobs.
+-- Reads the status and type of jobs.
 -- ARGV: ids
--- Returns: per job its status and its type, or '' twice if it is gone
+-- Returns: per job its status and its type, or '' and '' if the job was deleted
 local answers = {}
 for _, id in ipairs(ARGV) do
   local job = read(id, 'status', 'type')

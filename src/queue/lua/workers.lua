@@ -1,7 +1,6 @@
--- The servers that are alive and what their workers do, as far as they have told it. That somebody asks is noted: they
--- tell it for a while.
+-- Reads the live servers and their activity reports. It also makes all servers send reports for a while.
 -- ARGV: for how long, in ms
--- Returns: {{server, started_at, workers, busy, ms since its last beat, what it has told or false}, ..}
+-- Returns: {{server, started_at, workers, busy, ms since its last heartbeat, report or false}, ..}
 call('SET', WATCHED, 1, 'PX', ARGV[1])
 local servers = living(call('HGETALL', SERVERS), now_ms())
 for _, server in ipairs(servers) do server[#server + 1] = call('GET', ACTIVITY .. server[1]) end
