@@ -294,18 +294,7 @@ fn judge_redis(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
             "redis-url: this is a Sentinel, which keeps no jobs; allowed is the Redis that it watches";
         return Err(StartError::Configuration(reason.to_owned()));
     }
-    let mut warnings = Vec::new();
-    if info.maxmemory_policy != "noeviction" && info.maxmemory_policy != "unknown" {
-        let policy = &info.maxmemory_policy;
-        warnings.push(format!(
-            "Redis has maxmemory-policy {policy}: it may throw jobs away; set it to noeviction"
-        ));
-    }
-    if info.persistent == Some(false) {
-        let advice = "a restart of it loses all jobs; set appendonly yes";
-        warnings.push(format!("Redis keeps nothing on disk (neither appendonly nor save is set): {advice}"));
-    }
-    Ok(warnings)
+    Ok(info.problems().into_iter().map(|problem| format!("{}; {}", problem.what, problem.todo)).collect())
 }
 
 /// A running server.

@@ -78,13 +78,33 @@ impl Problems {
     }
 }
 
+impl RedisInfo {
+    /// The problems of a Redis that this shows: it stores nothing on disk, or may evict jobs.
+    pub fn problems(&self) -> Vec<Advice> {
+        let mut problems = Problems::default();
+        if self.persistent == Some(false) {
+            let what = "Redis stores nothing on disk (neither appendonly nor save is set)".to_owned();
+            let todo =
+                "a restart of Redis loses all jobs: run CONFIG SET appendonly yes, and set it in redis.conf";
+            problems.add(Severity::Warning, "no_persistence", what, todo);
+        }
+        let policy = &self.maxmemory_policy;
+        if policy != "noeviction" && policy != "unknown" {
+            let what = format!("maxmemory-policy is {policy}: Redis may evict jobs");
+            let todo = "run CONFIG SET maxmemory-policy noeviction, and set it in redis.conf";
+            problems.add(Severity::Warning, "eviction", what, todo);
+        }
+        problems.0
+    }
+}
+
 impl Queue {
     /// The state of this Redis, and its problems. What the user of Redis may not ask is left out, as with managed
     /// services.
     pub fn redis_report(&self) -> Result<RedisReport, Error> {
         let info = self.redis_info()?;
         let fields = self.info_fields()?;
-        let mut problems = Problems::default();
+        let mut problems = Problems(info.problems());
         if !info.is_supported() {
             let what = format!("this is {} {}", info.product, info.version);
             let todo = "use Redis from 7.0 or Valkey from 7.2";
@@ -94,8 +114,8 @@ impl Queue {
             let what = "this Redis is a replica, which refuses writes".to_owned();
             problems.add(Severity::Wrong, "replica", what, "set redis-url to the master");
         }
-        self.check_disk(&info, &fields, &mut problems);
-        self.check_memory(&info, &fields, &mut problems);
+        self.check_disk(&fields, &mut problems);
+        check_memory(&fields, &mut problems);
         self.check_access(&mut problems);
 
         let mut trips = Vec::with_capacity(TRIPS);
@@ -133,13 +153,7 @@ impl Queue {
         })
     }
 
-    fn check_disk(&self, info: &RedisInfo, fields: &InfoFields, problems: &mut Problems) {
-        if info.persistent == Some(false) {
-            let what = "Redis stores nothing on disk (neither appendonly nor save is set)".to_owned();
-            let todo =
-                "a restart of Redis loses all jobs: run CONFIG SET appendonly yes, and set it in redis.conf";
-            problems.add(Severity::Warning, "no_persistence", what, todo);
-        }
+    fn check_disk(&self, fields: &InfoFields, problems: &mut Problems) {
         if fields.failed("aof_last_write_status") {
             let what = "the last write to the append-only file failed".to_owned();
             let todo = "Redis refuses new jobs: check whether its disk is full or broken";
@@ -175,21 +189,6 @@ impl Queue {
         }
     }
 
-    fn check_memory(&self, info: &RedisInfo, fields: &InfoFields, problems: &mut Problems) {
-        let policy = &info.maxmemory_policy;
-        if policy != "noeviction" && policy != "unknown" {
-            let what = format!("maxmemory-policy is {policy}: Redis may evict jobs");
-            let todo = "run CONFIG SET maxmemory-policy noeviction, and set it in redis.conf";
-            problems.add(Severity::Warning, "eviction", what, todo);
-        }
-        let (used, max) = (fields.number("used_memory"), fields.number("maxmemory"));
-        if max > 0 && used.saturating_mul(100) >= max.saturating_mul(NEARLY_FULL_PERCENT) {
-            let what = format!("{} % of maxmemory are used", used.saturating_mul(100) / max);
-            let todo = "a full Redis refuses new jobs: raise maxmemory, or keep fewer ended jobs (retain-..)";
-            problems.add(Severity::Warning, "memory", what, todo);
-        }
-    }
-
     /// Warns of a Redis that any machine can use: no password, a public address, and protected-mode off.
     fn check_access(&self, problems: &mut Problems) {
         let (Some(password), Some(protected), Some(bind), Some(port)) = (
@@ -217,6 +216,15 @@ impl Queue {
         // Redis read its clock at some moment between the two.
         let here = before + (micros() - before) / 2;
         Ok((here - (seconds * 1_000_000 + rest)) / 1_000)
+    }
+}
+
+fn check_memory(fields: &InfoFields, problems: &mut Problems) {
+    let (used, max) = (fields.number("used_memory"), fields.number("maxmemory"));
+    if max > 0 && used.saturating_mul(100) >= max.saturating_mul(NEARLY_FULL_PERCENT) {
+        let what = format!("{} % of maxmemory are used", used.saturating_mul(100) / max);
+        let todo = "a full Redis refuses new jobs: raise maxmemory, or keep fewer ended jobs (retain-..)";
+        problems.add(Severity::Warning, "memory", what, todo);
     }
 }
 
