@@ -24,7 +24,7 @@ const RETIREMENT: Duration = Duration::from_secs(60);
 type Answer = Box<dyn Fn(tiny_http::Request) + Send + Sync>;
 
 /// The tiny_http that is used now, and how to get another one.
-pub struct Inner {
+pub struct Backend {
     answer: Answer,
     state: Mutex<State>,
 }
@@ -42,17 +42,17 @@ struct TinyHttp {
     door: Door,
 }
 
-impl Inner {
+impl Backend {
     /// Every request will be given to `answer`. Nothing is started yet.
-    pub fn new(answer: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> Arc<Inner> {
-        Arc::new(Inner { answer: Box::new(answer), state: Mutex::default() })
+    pub fn new(answer: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> Arc<Backend> {
+        Arc::new(Backend { answer: Box::new(answer), state: Mutex::default() })
     }
 
     /// Starts tiny_http, or another one in its place. Gives the socket that it listens on.
     ///
     /// # Errors
     /// Where the system refuses a thread or a socket, or all this was stopped. What there was goes on.
-    pub fn start(self: &Arc<Inner>) -> io::Result<PathBuf> {
+    pub fn start(self: &Arc<Backend>) -> io::Result<PathBuf> {
         let mut state = self.state();
         if state.is_stopped {
             return Err(io::Error::other("stopped"));
@@ -63,8 +63,8 @@ impl Inner {
         let server = Arc::new(TinyHttp { server, door });
         state.current = Some(server.clone());
         for number in 0..THREADS {
-            let (inner, server) = (self.clone(), server.clone());
-            Builder::new().name(format!("api-{number}")).spawn(move || inner.serve(&server))?;
+            let (backend, server) = (self.clone(), server.clone());
+            Builder::new().name(format!("api-{number}")).spawn(move || backend.serve(&server))?;
         }
         Ok(server.door.path().to_owned())
     }

@@ -11,7 +11,7 @@ use crate::sync;
 
 use super::{Api, send};
 use crate::api::response::Reply;
-use crate::gate::Parked;
+use crate::gate::ParkedRequest;
 
 /// How many requests may wait at a time, if there are connections and descriptors for so many.
 pub const MOST: usize = 100;
@@ -39,7 +39,7 @@ pub struct Wait {
     /// The pattern of its path.
     pub pattern: &'static str,
     /// Its place among the connections, given to others meanwhile.
-    pub parked: Parked,
+    pub parked: ParkedRequest,
 }
 
 impl Wait {
@@ -53,7 +53,7 @@ impl Wait {
 }
 
 impl Waiting {
-    /// Room for so many.
+    /// ConnectionLimits for so many.
     pub fn new(most: usize) -> Waiting {
         Waiting { most, list: Mutex::default(), added: Condvar::new() }
     }

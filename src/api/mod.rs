@@ -39,11 +39,11 @@ use crate::handler::Handlers;
 use crate::job::JobId;
 use crate::queue::Queue;
 
-use crate::api::backend::{Inner, THREADS};
+use crate::api::backend::{Backend, THREADS};
 use crate::api::long_poll::{Wait, Waiting};
 use crate::api::response::{Answer, Reply};
 use crate::api::routes::{Route, Shape};
-use crate::gate::{CLIENT_HEADER, Gate, Limits, PROBE_PATH, Room, Upstreams};
+use crate::gate::{CLIENT_HEADER, ConnectionLimits, Gate, Limits, PROBE_PATH, Permits, Upstreams};
 pub use listing::Turns;
 use query::Query;
 
@@ -97,7 +97,7 @@ pub struct Api {
 /// The running API.
 pub struct Running {
     gate: Gate,
-    inner: Arc<Inner>,
+    backend: Arc<Backend>,
     waiting: Arc<Waiting>,
 }
 
@@ -111,7 +111,7 @@ impl Running {
     pub fn stop(&self) {
         self.waiting.close();
         self.gate.stop(STOP_GRACE);
-        self.inner.stop();
+        self.backend.stop();
     }
 }
 
@@ -174,8 +174,9 @@ impl Request<'_> {
 /// # Errors
 /// Where no private socket can be made or no thread started.
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
-    let most = Room { connections: api.settings.max_connections, parked: crate::api::long_poll::MOST };
-    let room = Room::find(most, THREADS);
+    let most =
+        ConnectionLimits { connections: api.settings.max_connections, parked: crate::api::long_poll::MOST };
+    let room = ConnectionLimits::find(most, THREADS);
     let limits = Limits {
         max_connections: room.connections,
         max_body: api.settings.max_body,
@@ -186,22 +187,21 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
     };
     let api = Arc::new(api);
     let waiting = Arc::new(Waiting::new(room.parked));
-    let upstreams = Arc::new(Upstreams::new(THREADS));
-    let inner = Inner::new({
-        let (api, waiting, upstreams) = (api.clone(), waiting.clone(), upstreams.clone());
-        move |request| api.handle(request, &waiting, &upstreams)
+    let permits = Permits::new(THREADS);
+    let backend = Backend::new({
+        let (api, waiting, permits) = (api.clone(), waiting.clone(), permits.clone());
+        move |request| api.handle(request, &waiting, &permits)
     });
-    upstreams.lead_to(inner.start()?);
-    upstreams.revive_with({
-        // It holds the connections too, through what answers.
-        let inner = Arc::downgrade(&inner);
-        move || inner.upgrade().ok_or(io::ErrorKind::NotConnected)?.start()
+    let socket = backend.start()?;
+    let upstreams = Upstreams::new(permits, socket, {
+        let backend = backend.clone();
+        move || backend.start()
     });
     std::thread::Builder::new().name("api-waits".to_owned()).spawn({
         let (api, waiting) = (api.clone(), waiting.clone());
         move || waiting.run(&api)
     })?;
-    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, inner, waiting })
+    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, backend, waiting })
 }
 
 /// The number by which the gate knows the client of a request.
@@ -242,7 +242,7 @@ fn check_token(token: &str, request: &Request) -> Result<(), Reply> {
 
 impl Api {
     /// Answers one request, or parks it until its job ends.
-    fn handle(&self, mut request: tiny_http::Request, waiting: &Waiting, upstreams: &Arc<Upstreams>) {
+    fn handle(&self, mut request: tiny_http::Request, waiting: &Waiting, permits: &Arc<Permits>) {
         if request.url() == PROBE_PATH {
             return send(request, Reply::empty(204));
         }
@@ -269,7 +269,7 @@ impl Api {
             }
             Answered::Later(id, time) => {
                 self.metrics.wait_begins();
-                let parked = upstreams.park(number_of_client(&request));
+                let parked = permits.park(number_of_client(&request));
                 let wait = Wait { id, until: Instant::now() + time, request, pattern, parked };
                 if let Some(wait) = waiting.add(wait) {
                     let sentence = "as many requests wait for jobs as may; ask again without wait";

@@ -1,74 +1,75 @@
-//! Buffers that start small, grow as bytes really come in, and share one budget.
+//! Buffers that start small, grow as bytes arrive, and share one budget.
 //!
-//! A buffer takes from the budget all that its message is known to come to, at once: so no two messages wait for memory
-//! that the other one has. The memory itself grows with what is received. Where the budget is short, the connection that
-//! waits longest for its client is closed ([`Budget::make_room_by`]): a client that only announces a large body, or does
-//! not take a large answer, keeps others waiting no longer than that takes.
+//! A buffer is charged at once for the announced length of its message, so that no two messages wait for memory that the
+//! other one holds. The memory itself grows with the bytes received. When the budget is short, the connection that has
+//! waited longest for its client is evicted ([`Budget::on_shortage`]): a client that announces a large body without
+//! sending it, or does not read a large response, delays others for a limited time.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::gate::error::Refusal;
+use crate::gate::error::GateError;
 use crate::sync;
 
-/// What a new buffer holds: most requests and answers fit.
+/// Size of a new buffer in bytes: most requests and responses fit.
 const SMALL: usize = 2 << 10;
 /// A buffer larger than this is not kept between requests.
 const KEPT: usize = 8 << 10;
-/// This much of each buffer is free of charge, so that small requests go on when the budget is spent.
-const FREE: usize = 16 << 10;
+/// These first bytes of each buffer are not charged, so that small requests are served when the budget is spent.
+const UNCHARGED: usize = 16 << 10;
 
 /// How long a message waits for its part of the budget.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it looks meanwhile whether a connection can be closed.
-const LOOK: Duration = Duration::from_millis(5);
+const CHARGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a connection is evicted meanwhile, if one may be.
+const EVICT_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The bytes that all buffers together may take beyond their free part.
+/// The bytes that all buffers together may use beyond their uncharged part.
 pub(crate) struct Budget {
     total: usize,
     left: Mutex<usize>,
-    given: Condvar,
-    make_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    released: Condvar,
+    on_shortage: OnceLock<Box<dyn Fn() + Send + Sync>>,
     started: Instant,
 }
 
 impl Budget {
     pub fn new(bytes: usize) -> Arc<Budget> {
         let left = Mutex::new(bytes);
-        let (given, make_room) = (Condvar::new(), OnceLock::new());
-        Arc::new(Budget { total: bytes, left, given, make_room, started: Instant::now() })
+        let (released, on_shortage) = (Condvar::new(), OnceLock::new());
+        Arc::new(Budget { total: bytes, left, released, on_shortage, started: Instant::now() })
     }
 
-    /// From now on messages wait where the budget is short, and this function is called again and again: it should
-    /// close a connection that has taken much. Without it they fail at once.
-    pub fn make_room_by(&self, make_room: impl Fn() + Send + Sync + 'static) {
-        let _ = self.make_room.set(Box::new(make_room));
+    /// Sets a function that should evict a connection which holds much memory. While a message waits for memory, the
+    /// function is called every [`EVICT_INTERVAL`]. Without it a message does not wait but fails at once.
+    pub fn on_shortage(&self, on_shortage: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_shortage.set(Box::new(on_shortage));
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    /// Returns false when the bytes are not free in time.
+    fn charge(&self, bytes: usize) -> bool {
         let mut left = self.lock();
-        let mut give_up = None;
+        let mut deadline = None;
         while *left < bytes {
-            let Some(make_room) = self.make_room.get() else { return false };
+            let Some(on_shortage) = self.on_shortage.get() else { return false };
             let now = Instant::now();
-            if now >= *give_up.get_or_insert(now + PATIENCE) {
+            if now >= *deadline.get_or_insert(now + CHARGE_TIMEOUT) {
                 return false;
             }
-            // Closing a connection takes the lock of the table of connections: this lock must be free then.
+            // Evicting a connection locks the table of connections; this lock must not be held then.
             drop(left);
-            make_room();
-            left = sync::wait_timeout(&self.given, self.lock(), LOOK);
+            on_shortage();
+            left = sync::wait_timeout(&self.released, self.lock(), EVICT_INTERVAL);
         }
         *left -= bytes;
         true
     }
 
-    fn give(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         if bytes > 0 {
             *self.lock() += bytes;
-            self.given.notify_all();
+            self.released.notify_all();
         }
     }
 
@@ -76,62 +77,66 @@ impl Budget {
         sync::lock(&self.left)
     }
 
-    /// How many bytes are not taken.
+    /// Bytes that are not charged to any buffer.
     #[cfg(any(test, fuzzing))]
     pub fn left(&self) -> usize {
         *self.lock()
     }
 }
 
-/// What the buffers of one connection have taken of the budget.
+/// The memory that the buffers of one connection are charged for.
 pub(crate) struct Account {
     budget: Arc<Budget>,
-    taken: AtomicUsize,
-    /// When the last of it was taken, in ms since the start of the budget.
-    taken_at: AtomicU64,
+    charged: AtomicUsize,
+    /// Time of the last charge, in ms since the budget was made.
+    charged_at: AtomicU64,
 }
 
 impl Account {
     pub fn new(budget: &Arc<Budget>) -> Arc<Account> {
-        Arc::new(Account { budget: budget.clone(), taken: AtomicUsize::new(0), taken_at: AtomicU64::new(0) })
+        Arc::new(Account {
+            budget: budget.clone(),
+            charged: AtomicUsize::new(0),
+            charged_at: AtomicU64::new(0),
+        })
     }
 
-    /// How many bytes.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Relaxed)
+    /// Bytes charged.
+    pub fn charged(&self) -> usize {
+        self.charged.load(Relaxed)
     }
 
-    /// For how long: since the last of it was taken.
-    pub fn taken_for(&self) -> Duration {
-        self.budget.started.elapsed().saturating_sub(Duration::from_millis(self.taken_at.load(Relaxed)))
+    /// Time since the last charge.
+    pub fn charged_for(&self) -> Duration {
+        self.budget.started.elapsed().saturating_sub(Duration::from_millis(self.charged_at.load(Relaxed)))
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn charge(&self, bytes: usize) -> bool {
         if bytes == 0 {
             return true;
         }
-        let is_there = self.budget.take(bytes);
-        if is_there {
-            self.taken_at.store(self.budget.started.elapsed().as_millis() as u64, Relaxed);
-            self.taken.fetch_add(bytes, Relaxed);
+        let is_charged = self.budget.charge(bytes);
+        if is_charged {
+            self.charged_at.store(self.budget.started.elapsed().as_millis() as u64, Relaxed);
+            self.charged.fetch_add(bytes, Relaxed);
         }
-        is_there
+        is_charged
     }
 
-    fn give(&self, bytes: usize) {
-        self.taken.fetch_sub(bytes, Relaxed);
-        self.budget.give(bytes);
+    fn release(&self, bytes: usize) {
+        self.charged.fetch_sub(bytes, Relaxed);
+        self.budget.release(bytes);
     }
 }
 
 /// A growing buffer that is filled at its end and consumed at its front.
 pub(crate) struct Buffer {
-    /// Always initialised to its full length, so that sockets can be read into it directly.
+    /// Initialised to its full length, so that sockets are read into it directly.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
     charged: usize,
-    /// Once it is large it is charged for so much.
+    /// The charge for a buffer that has outgrown [`UNCHARGED`].
     expected: usize,
     account: Arc<Account>,
 }
@@ -147,7 +152,7 @@ impl Buffer {
         Buffer { bytes: vec![0; SMALL], start: 0, end: 0, charged: 0, expected, account }
     }
 
-    /// What was filled in and is not yet consumed.
+    /// The bytes that were filled in and are not consumed.
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -172,9 +177,9 @@ impl Buffer {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Makes room for at least one more byte. `expected` is how much the data is known to come to, or 0: a buffer
-    /// does not grow past it needlessly.
-    pub fn make_room(&mut self, expected: usize) -> Result<(), Refusal> {
+    /// Makes room for at least one more byte. `expected` is the announced length of the data, or 0 if it is unknown: a
+    /// buffer does not grow past it needlessly.
+    pub fn make_room(&mut self, expected: usize) -> Result<(), GateError> {
         if self.end < self.bytes.len() {
             return Ok(());
         }
@@ -187,23 +192,23 @@ impl Buffer {
         self.grow(size, expected)
     }
 
-    /// One read into the free part. Call [`make_room`](Buffer::make_room) first, lest it looks like an end of file.
+    /// One read into the free part. Call [`make_room`](Buffer::make_room) first: a read into a full buffer returns 0,
+    /// which looks like the end of the stream.
     pub fn read_from(&mut self, mut source: impl Read) -> io::Result<usize> {
         let count = source.read(&mut self.bytes[self.end..])?;
         self.end += count;
         Ok(count)
     }
 
-    /// Appends bytes.
-    pub fn push(&mut self, more: &[u8]) -> Result<(), Refusal> {
+    pub fn push(&mut self, more: &[u8]) -> Result<(), GateError> {
         self.make_room_for(more.len())?;
         self.bytes[self.end..self.end + more.len()].copy_from_slice(more);
         self.end += more.len();
         Ok(())
     }
 
-    /// Inserts a few bytes `at` an offset of the data. No more is to follow, so this does not double a large buffer.
-    pub fn insert(&mut self, at: usize, more: &[u8]) -> Result<(), Refusal> {
+    /// Inserts a few bytes `at` an offset of the data. Does not double a large buffer, because no more bytes follow.
+    pub fn insert(&mut self, at: usize, more: &[u8]) -> Result<(), GateError> {
         let end = self.end + more.len();
         if end > self.bytes.len() {
             self.grow(end, 0)?;
@@ -222,15 +227,15 @@ impl Buffer {
         self.end -= count;
     }
 
-    /// Gives up what a large message took, so that idle connections cost little.
+    /// Frees the memory of a large message, so that idle connections need little.
     pub fn shrink(&mut self) {
         if self.is_empty() && self.bytes.len() > KEPT {
             self.bytes = vec![0; SMALL];
-            self.account.give(std::mem::take(&mut self.charged));
+            self.account.release(std::mem::take(&mut self.charged));
         }
     }
 
-    fn make_room_for(&mut self, count: usize) -> Result<(), Refusal> {
+    fn make_room_for(&mut self, count: usize) -> Result<(), GateError> {
         if self.bytes.len() - self.end >= count {
             return Ok(());
         }
@@ -246,16 +251,16 @@ impl Buffer {
         (self.start, self.end) = (0, self.end - self.start);
     }
 
-    /// Grows to `size`, and is charged for `expected` if that is more: it is known to grow so far. No message is charged
-    /// for more than the whole budget: its thread would wait without an end.
-    fn grow(&mut self, size: usize, expected: usize) -> Result<(), Refusal> {
-        let charge = if size <= FREE { 0 } else { size.max(expected) - FREE };
+    /// Grows to `size`, and is charged for `expected` if that is more. No message is charged for more than the whole
+    /// budget: its thread would wait for ever.
+    fn grow(&mut self, size: usize, expected: usize) -> Result<(), GateError> {
+        let charge = if size <= UNCHARGED { 0 } else { size.max(expected) - UNCHARGED };
         let more = charge.min(self.account.budget.total).saturating_sub(self.charged);
-        if !self.account.take(more) {
-            return Err(Refusal::Overloaded);
+        if !self.account.charge(more) {
+            return Err(GateError::Overloaded);
         }
         self.charged += more;
-        // Not in its old place: a buffer that grows at the end of the heap leaves a hole there when it is freed.
+        // A new allocation: a buffer that grows in place at the end of the heap leaves a hole there when it is freed.
         let mut larger = vec![0; size];
         larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
         self.bytes = larger;
@@ -265,7 +270,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.account.give(self.charged);
+        self.account.release(self.charged);
     }
 }
 
@@ -303,37 +308,37 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_shared_and_given_back() {
-        let budget = Budget::new(FREE);
+    fn buffers_share_the_budget_and_release_their_charge() {
+        let budget = Budget::new(UNCHARGED);
         let accounts = [Account::new(&budget), Account::new(&budget)];
         let mut first = Buffer::new(&accounts[0]);
-        first.push(&[1; 2 * FREE]).unwrap();
+        first.push(&[1; 2 * UNCHARGED]).unwrap();
         let mut second = Buffer::new(&accounts[1]);
-        second.push(&[2; FREE]).unwrap();
-        assert_eq!(second.push(&[2; 1]), Err(Refusal::Overloaded));
-        assert_eq!(accounts.each_ref().map(|account| account.taken()), [FREE, 0]);
+        second.push(&[2; UNCHARGED]).unwrap();
+        assert_eq!(second.push(&[2; 1]), Err(GateError::Overloaded));
+        assert_eq!(accounts.each_ref().map(|account| account.charged()), [UNCHARGED, 0]);
         first.clear();
         first.shrink();
         second.push(&[2; 1]).unwrap();
         drop((first, second));
-        assert_eq!(budget.left(), FREE);
-        assert_eq!(accounts.each_ref().map(|account| account.taken()), [0, 0]);
+        assert_eq!(budget.left(), UNCHARGED);
+        assert_eq!(accounts.each_ref().map(|account| account.charged()), [0, 0]);
     }
 
     #[test]
-    fn what_a_message_comes_to_is_taken_at_once_and_never_more_than_there_is() {
+    fn the_announced_length_is_charged_at_once_and_never_more_than_the_budget() {
         let budget = Budget::new(100_000);
         let account = Account::new(&budget);
         let mut buffer = Buffer::new(&account);
-        while buffer.bytes.len() <= FREE {
+        while buffer.bytes.len() <= UNCHARGED {
             buffer.end = buffer.bytes.len();
-            assert_eq!(account.taken(), 0);
+            assert_eq!(account.charged(), 0);
             buffer.make_room(50_000).unwrap();
         }
-        assert_eq!(account.taken(), 50_000 - FREE);
+        assert_eq!(account.charged(), 50_000 - UNCHARGED);
         let mut unknown = Buffer::for_up_to(&account, 40_000);
-        unknown.push(&[0; FREE + 1]).unwrap();
-        assert_eq!(account.taken(), 90_000 - 2 * FREE);
+        unknown.push(&[0; UNCHARGED + 1]).unwrap();
+        assert_eq!(account.charged(), 90_000 - 2 * UNCHARGED);
         drop((buffer, unknown));
         let mut huge = Buffer::new(&account);
         huge.push(&[0; 200_000]).unwrap();
@@ -341,12 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn a_message_waits_for_memory_that_somebody_gives_back() {
-        let budget = Budget::new(FREE);
+    fn a_message_waits_until_another_buffer_releases_memory() {
+        let budget = Budget::new(UNCHARGED);
         let first = Mutex::new(Some(Buffer::new(&Account::new(&budget))));
-        first.lock().unwrap().as_mut().unwrap().push(&[1; 2 * FREE]).unwrap();
-        budget.make_room_by(move || drop(first.lock().unwrap().take()));
+        first.lock().unwrap().as_mut().unwrap().push(&[1; 2 * UNCHARGED]).unwrap();
+        budget.on_shortage(move || drop(first.lock().unwrap().take()));
         let mut second = Buffer::new(&Account::new(&budget));
-        second.push(&[2; 2 * FREE]).unwrap();
+        second.push(&[2; 2 * UNCHARGED]).unwrap();
     }
 }

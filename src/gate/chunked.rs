@@ -1,14 +1,14 @@
-//! Takes `Transfer-Encoding: chunked` apart. tiny_http gets such a body with a Content-Length.
+//! Decodes `Transfer-Encoding: chunked`. tiny_http gets such a body with a Content-Length.
 //!
-//! Strict on purpose: wherever two parsers could disagree about the end of a chunk, one request could be smuggled
-//! into another. Extensions and trailers are checked and thrown away.
+//! The decoder is strict: where two parsers can disagree about the end of a chunk, one request can be smuggled into
+//! another. Extensions and trailers are checked and discarded.
 
 use crate::gate::buffer::Buffer;
-use crate::gate::error::Refusal;
+use crate::gate::error::GateError;
 
-/// The bytes of all extensions and trailers of one body. They are dropped, so a client has no use for more.
+/// Length in bytes of all extensions and trailers of one body. They have no effect, so no client needs more.
 const MAX_IGNORED: usize = 8 << 10;
-/// Hexadecimal digits of a chunk size, leading zeros included: what a u64 holds.
+/// Hexadecimal digits of a chunk size, leading zeros included: as many as fit a u64.
 const MAX_DIGITS: u32 = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,13 @@ enum State {
     Done,
 }
 
-/// The decoder of one body, fed with whatever has come in.
+/// The decoder of one body, fed with the bytes as they arrive.
 pub(crate) struct Decoder {
     state: State,
     size: u64,
     digits: u32,
     ignored: usize,
-    /// How much of `max_body` is left after the chunks so far.
+    /// Bytes that are left of `max_body` after the chunks so far.
     allowed: usize,
 }
 
@@ -45,8 +45,8 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Decodes `input` up to the end of the body at most; says how much of `input` that took.
-    pub fn feed(&mut self, input: &[u8], body: &mut Buffer) -> Result<usize, Refusal> {
+    /// Decodes `input` up to the end of the body. Returns how many bytes of `input` were used.
+    pub fn feed(&mut self, input: &[u8], body: &mut Buffer) -> Result<usize, GateError> {
         let mut at = 0;
         while at < input.len() && !self.is_done() {
             if self.state == State::Data {
@@ -59,8 +59,8 @@ impl Decoder {
         Ok(at)
     }
 
-    fn copy(&mut self, input: &[u8], body: &mut Buffer) -> Result<usize, Refusal> {
-        // A chunk's size was checked against max_body, a usize.
+    fn copy(&mut self, input: &[u8], body: &mut Buffer) -> Result<usize, GateError> {
+        // The size was checked against max_body, so it fits a usize.
         let count = input.len().min(self.size as usize);
         body.push(&input[..count])?;
         self.size -= count as u64;
@@ -70,13 +70,13 @@ impl Decoder {
         Ok(count)
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn step(&mut self, byte: u8) -> Result<State, GateError> {
         match (self.state, byte) {
             (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte),
             (State::Size, b';') if self.digits > 0 => Ok(State::Extension),
             (State::Size, b'\r') if self.digits > 0 => Ok(State::SizeLf),
             (State::Extension | State::Trailer, b'\t' | b' '..=b'~') => self.ignore(self.state),
-            // A trailer is a header that comes late, so it may hold what headers may.
+            // A trailer field may contain the same characters as a header.
             (State::Trailer, 0x80..) => self.ignore(State::Trailer),
             (State::Extension, b'\r') => Ok(State::SizeLf),
             (State::SizeLf, b'\n') => self.begin_chunk(),
@@ -87,34 +87,34 @@ impl Decoder {
             (State::Trailer, b'\r') => Ok(State::TrailerLf),
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::EndLf, b'\n') => Ok(State::Done),
-            _ => Err(Refusal::BadRequest("the chunked body is malformed")),
+            _ => Err(GateError::BadRequest("the chunked body is malformed")),
         }
     }
 
-    fn digit(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn digit(&mut self, byte: u8) -> Result<State, GateError> {
         self.digits += 1;
         if self.digits > MAX_DIGITS {
-            return Err(Refusal::BadRequest("a chunk size has too many digits"));
+            return Err(GateError::BadRequest("a chunk size has too many digits"));
         }
         let value = char::from(byte).to_digit(16).unwrap_or(0);
         self.size = self.size << 4 | u64::from(value);
         Ok(State::Size)
     }
 
-    fn begin_chunk(&mut self) -> Result<State, Refusal> {
+    fn begin_chunk(&mut self) -> Result<State, GateError> {
         self.digits = 0;
         if self.size == 0 {
             return Ok(State::TrailerStart);
         }
-        let size = usize::try_from(self.size).map_err(|_| Refusal::BodyTooLarge)?;
-        self.allowed = self.allowed.checked_sub(size).ok_or(Refusal::BodyTooLarge)?;
+        let size = usize::try_from(self.size).map_err(|_| GateError::BodyTooLarge)?;
+        self.allowed = self.allowed.checked_sub(size).ok_or(GateError::BodyTooLarge)?;
         Ok(State::Data)
     }
 
-    fn ignore(&mut self, next: State) -> Result<State, Refusal> {
+    fn ignore(&mut self, next: State) -> Result<State, GateError> {
         self.ignored += 1;
         if self.ignored > MAX_IGNORED {
-            return Err(Refusal::BadRequest("chunk extensions and trailers are too long"));
+            return Err(GateError::BadRequest("chunk extensions and trailers are too long"));
         }
         Ok(next)
     }
@@ -125,20 +125,20 @@ mod tests {
     use super::super::buffer::{Account, Budget};
     use super::*;
 
-    /// Decodes with `step` bytes at a time: the body and what is left behind it.
-    fn decode(raw: &[u8], max_body: usize, step: usize) -> Result<(Vec<u8>, usize), Refusal> {
+    /// Decodes `step` bytes at a time. Returns the body, and how many bytes follow it.
+    fn decode(raw: &[u8], max_body: usize, step: usize) -> Result<(Vec<u8>, usize), GateError> {
         let mut decoder = Decoder::new(max_body);
         let mut body = Buffer::new(&Account::new(&Budget::new(1 << 20)));
         let mut at = 0;
         while at < raw.len() && !decoder.is_done() {
             at += decoder.feed(&raw[at..raw.len().min(at + step)], &mut body)?;
         }
-        assert!(decoder.is_done(), "the body does not end");
+        assert!(decoder.is_done(), "the body is incomplete");
         Ok((body.data().to_vec(), raw.len() - at))
     }
 
     #[test]
-    fn however_it_is_cut_a_body_is_decoded() {
+    fn a_body_is_decoded_however_the_reads_split_it() {
         let raw =
             b"5\r\nhello\r\n00A;name=\"v\"\r\n, world, 1\r\n0\r\nX-Sum: 1\r\nX-Name: M\xfcller\r\n\r\nGET /";
         for step in 1..raw.len() {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_parsers_could_read_differently_is_refused() {
+    fn a_body_that_two_parsers_could_read_differently_is_rejected() {
         for raw in [
             "zz\r\n",
             "-3\r\n",
@@ -170,22 +170,22 @@ mod tests {
             "00000000000000005\r\n",
             "FFFFFFFFFFFFFFFFF\r\n",
         ] {
-            let refusal = decode(raw.as_bytes(), 1 << 20, 3).unwrap_err();
-            assert!(matches!(refusal, Refusal::BadRequest(_)), "{raw:?}: {refusal:?}");
+            let error = decode(raw.as_bytes(), 1 << 20, 3).unwrap_err();
+            assert!(matches!(error, GateError::BadRequest(_)), "{raw:?}: {error:?}");
         }
     }
 
     #[test]
-    fn a_body_over_the_limit_is_refused_when_its_chunk_is_announced() {
-        assert_eq!(decode(b"8\r\n12345678\r\n3\r\n", 10, 4), Err(Refusal::BodyTooLarge));
-        assert_eq!(decode(b"FFFFFFFFFFFFFFFF\r\n", 10, 4), Err(Refusal::BodyTooLarge));
+    fn a_body_over_the_limit_is_rejected_when_the_chunk_size_arrives() {
+        assert_eq!(decode(b"8\r\n12345678\r\n3\r\n", 10, 4), Err(GateError::BodyTooLarge));
+        assert_eq!(decode(b"FFFFFFFFFFFFFFFF\r\n", 10, 4), Err(GateError::BodyTooLarge));
     }
 
     #[test]
     fn extensions_and_trailers_are_bounded() {
         let long = "x".repeat(MAX_IGNORED);
         for raw in [format!("1;{long}x\r\n"), format!("0\r\n{long}x\r\n")] {
-            assert!(matches!(decode(raw.as_bytes(), 10, 4096), Err(Refusal::BadRequest(_))));
+            assert!(matches!(decode(raw.as_bytes(), 10, 4096), Err(GateError::BadRequest(_))));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The table of open client connections: who is here, who can be sent away, who has left.
+//! The table of open client connections, and which of them may be evicted.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -10,19 +10,20 @@ use crate::gate::buffer::{Account, Budget};
 use crate::sync;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long a newcomer waits for a place, and all behind it too. The thread of a connection that was sent away sits in
-/// a read or a write, which the shutdown ends, so its place is free in microseconds; if all have a request at work, most
-/// of them are answered in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a newcomer looks whether somebody can be sent away by now.
-const LOOK: Duration = Duration::from_millis(5);
-/// How long a connection is let wait for its client at least. A new one needs that to say what it came for.
+/// How long a new connection, and all behind it, waits for a place in a full table. The thread of an evicted connection
+/// blocks in a read or write, which the shutdown ends, so its place is free within microseconds. If all connections have
+/// a request in progress, most of these are answered within milliseconds.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a waiting connection checks whether another one may be evicted.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// A connection is not evicted before it has waited this long for its client: a new client needs time to send its
+/// request.
 const GRACE: Duration = Duration::from_millis(20);
-
-/// How long a connection is let wait for its client at least when others need the memory that it has taken.
+/// The same, for an eviction that frees memory.
 const MEMORY_GRACE: Duration = Duration::from_secs(1);
 
-/// Says that the client has closed at least its sending half. Elsewhere only a connection closed on both sides shows.
+/// Poll events that mean that the client has closed at least its sending half. Other systems report only a connection
+/// that is closed in both directions.
 #[cfg(target_os = "linux")]
 const HANGUP: PollFlags = PollFlags::RDHUP.union(PollFlags::HUP).union(PollFlags::ERR);
 #[cfg(not(target_os = "linux"))]
@@ -33,62 +34,63 @@ const HANGUP: PollFlags = PollFlags::HUP.union(PollFlags::ERR);
 enum Phase {
     /// Between requests, or being closed.
     Idle = 0,
-    /// A request has come in part.
+    /// A request has arrived in part.
     Reading = 1,
-    /// A request is being answered.
+    /// A request is in progress.
     Busy = 2,
-    /// The answer is there, and the client is slow to take it.
+    /// The response is ready, and the client is slow to read it.
     Sending = 3,
-    /// It was sent away; its thread is about to end.
+    /// Evicted: its thread is about to end.
     Evicted = 4,
 }
 
-/// One client's connection, shared by its thread and the accept loop.
-pub(crate) struct Client {
-    /// Its number, never given twice.
+/// One client connection, shared by its thread and the accept loop.
+pub(crate) struct Connection {
+    /// Unique, never used again.
     pub id: u64,
     pub stream: TcpStream,
-    /// What its buffers have taken.
+    /// The memory of its buffers.
     pub account: Arc<Account>,
-    /// The phase in the lowest three bits, above them the time (in ms since the table's start) when it began.
-    /// One word, so that a connection can change phase without a lock, and cannot be sent away in between.
+    /// The phase in the lowest three bits, above them the time when it began, in ms since the table was made.
+    /// One word, so that a connection changes phase without a lock and cannot be evicted in between.
     state: AtomicU64,
 }
 
-impl Client {
-    /// Nothing of a request is here: it may be sent away.
-    pub fn rest(&self, clients: &Clients) {
-        // No compare-and-swap: a busy connection is not sent away, and one that was is on its way out.
-        self.state.store(clients.state_now(Phase::Idle), SeqCst);
+impl Connection {
+    /// The connection is between requests: it may be evicted.
+    pub fn mark_idle(&self, connections: &Connections) {
+        // No compare-and-swap: a busy connection is never evicted, and the thread of an evicted one is about to end.
+        self.state.store(connections.state_now(Phase::Idle), SeqCst);
     }
 
-    /// A request has come in part. False: the connection was sent away.
+    /// A request has arrived in part. Returns false if the connection was evicted.
     ///
-    /// Only the first call for a request sets the time, lest a client that sends byte by byte stays the youngest.
-    pub fn begin_reading(&self, clients: &Clients) -> bool {
+    /// Only the first call for a request sets the time. Otherwise a client that sends byte by byte would always seem
+    /// to be the one that waits least.
+    pub fn mark_reading(&self, connections: &Connections) -> bool {
         if phase(self.state.load(SeqCst)) == Phase::Reading {
             return true;
         }
-        self.change(clients.state_now(Phase::Reading))
+        self.change(connections.state_now(Phase::Reading))
     }
 
-    /// A request has come whole, so that the connection may no longer be sent away. False: it was already.
-    pub fn begin_work(&self) -> bool {
-        // When work began is of no interest, so spare the clock.
+    /// A request has arrived whole: the connection may no longer be evicted. Returns false if it already was.
+    pub fn mark_busy(&self) -> bool {
+        // Nothing needs the time when this phase began, so the clock is not read.
         self.change(Phase::Busy as u64)
     }
 
-    /// Whether the client has closed its connection, or only its sending half: which of the two shows no sooner than
-    /// when something is sent.
+    /// Whether the client has closed its connection or its sending half. The two cannot be told apart until a write
+    /// fails.
     pub fn has_hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.stream, HANGUP)];
         let at_once = Timespec::default();
         poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().intersects(HANGUP)
     }
 
-    /// The client does not take its answer at once, so it may be sent away. False: it was already.
-    pub fn begin_sending(&self, clients: &Clients) -> bool {
-        self.change(clients.state_now(Phase::Sending))
+    /// The client is slow to read its response: the connection may be evicted. Returns false if it already was.
+    pub fn mark_sending(&self, connections: &Connections) -> bool {
+        self.change(connections.state_now(Phase::Sending))
     }
 
     fn change(&self, new: u64) -> bool {
@@ -96,14 +98,14 @@ impl Client {
         phase(old) != Phase::Evicted && self.state.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
     }
 
-    /// Whether the client has sent something that its thread has not come to read.
+    /// Whether the client has sent bytes that the connection's thread has not read yet.
     fn has_input(&self) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
         let at_once = Timespec::default();
         poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().contains(PollFlags::IN)
     }
 
-    /// Sends the connection away if it is still in the state `seen`.
+    /// Evicts the connection if it is still in the state `seen`.
     fn evict(&self, seen: u64) -> bool {
         let evicted = self.state.compare_exchange(seen, Phase::Evicted as u64, SeqCst, SeqCst).is_ok();
         if evicted {
@@ -113,7 +115,7 @@ impl Client {
     }
 
     fn shut_down(&self) {
-        // Fails only if the client has gone already.
+        // Fails only if the client has disconnected already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
@@ -129,80 +131,79 @@ fn phase(state: u64) -> Phase {
 }
 
 /// All client connections whose threads have not ended.
-pub(crate) struct Clients {
+pub(crate) struct Connections {
     started: Instant,
     max: usize,
     budget: Arc<Budget>,
     table: Mutex<Table>,
-    left: Condvar,
+    removed: Condvar,
 }
 
 #[derive(Default)]
 struct Table {
     next_id: u64,
-    clients: HashMap<u64, Arc<Client>>,
+    connections: HashMap<u64, Arc<Connection>>,
 }
 
-impl Clients {
-    pub fn new(max: usize, budget: Arc<Budget>) -> Clients {
-        Clients { started: Instant::now(), max, budget, table: Mutex::default(), left: Condvar::new() }
+impl Connections {
+    pub fn new(max: usize, budget: Arc<Budget>) -> Connections {
+        Connections { started: Instant::now(), max, budget, table: Mutex::default(), removed: Condvar::new() }
     }
 
-    /// Takes in a new connection. When the table is full, the one that has been waiting longest, for its client, makes
-    /// room.
+    /// Adds a connection. When the table is full, the connection that has waited longest for its client is evicted.
     ///
     /// # Errors
-    /// The stream, when all connections have a request at work and none of them ends it in time.
-    pub fn admit(&self, stream: TcpStream) -> Result<Arc<Client>, TcpStream> {
+    /// The stream, when all connections have a request in progress and none of these ends in time.
+    pub fn accept(&self, stream: TcpStream) -> Result<Arc<Connection>, TcpStream> {
         let mut table = self.table();
-        let give_up = Instant::now() + PATIENCE;
-        while table.clients.len() >= self.max {
-            if Instant::now() >= give_up {
+        let deadline = Instant::now() + ACCEPT_TIMEOUT;
+        while table.connections.len() >= self.max {
+            if Instant::now() >= deadline {
                 return Err(stream);
             }
-            self.make_room(&table.clients);
-            table = sync::wait_timeout(&self.left, table, LOOK);
+            self.evict_one(&table.connections);
+            table = sync::wait_timeout(&self.removed, table, POLL_INTERVAL);
         }
         let id = table.next_id;
         table.next_id += 1;
         let state = AtomicU64::new(self.state_now(Phase::Idle));
-        let client = Arc::new(Client { id, stream, account: Account::new(&self.budget), state });
-        table.clients.insert(id, client.clone());
-        Ok(client)
+        let connection = Arc::new(Connection { id, stream, account: Account::new(&self.budget), state });
+        table.connections.insert(id, connection.clone());
+        Ok(connection)
     }
 
-    /// The thread of this connection ends.
-    pub fn leave(&self, id: u64) {
-        self.table().clients.remove(&id);
-        self.left.notify_all();
+    /// Removes a connection whose thread ends.
+    pub fn remove(&self, id: u64) {
+        self.table().connections.remove(&id);
+        self.removed.notify_all();
     }
 
-    /// Sends away all that are between requests.
+    /// Evicts all connections that are between requests.
     pub fn close_idle(&self) {
-        for client in self.table().clients.values() {
-            let state = client.state.load(SeqCst);
+        for connection in self.table().connections.values() {
+            let state = connection.state.load(SeqCst);
             if phase(state) == Phase::Idle {
-                client.evict(state);
+                connection.evict(state);
             }
         }
     }
 
-    /// Cuts off all, whatever they are doing.
+    /// Closes all connections, whatever their phase.
     pub fn close_all(&self) {
-        for client in self.table().clients.values() {
-            client.shut_down();
+        for connection in self.table().connections.values() {
+            connection.shut_down();
         }
     }
 
-    /// Waits until all have left. False: it is `deadline` and some have not.
+    /// Waits until the table is empty. Returns false if it is not empty at `deadline`.
     pub fn wait_until_empty(&self, deadline: Instant) -> bool {
         let mut table = self.table();
-        while !table.clients.is_empty() {
+        while !table.connections.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            table = sync::wait_timeout(&self.left, table, left);
+            table = sync::wait_timeout(&self.removed, table, left);
         }
         true
     }
@@ -210,35 +211,36 @@ impl Clients {
     /// How many connections are open.
     #[cfg(test)]
     pub fn count(&self) -> usize {
-        self.table().clients.len()
+        self.table().connections.len()
     }
 
-    /// Sends the one away that waits longest for its client, of those that have taken memory which others need; unless one
-    /// of them is on its way out already. Nobody is sent away for a short wait.
+    /// Evicts, of the connections that hold memory, the one that has waited longest for its client; none if a connection
+    /// that holds memory is being evicted already, or all waits are shorter than [`MEMORY_GRACE`].
     pub fn free_memory(&self) {
         let table = self.table();
         let holders = || {
-            let states = table.clients.values().map(|client| (client.state.load(SeqCst), client));
-            states.filter(|(_, client)| client.account.taken() > 0)
+            let states =
+                table.connections.values().map(|connection| (connection.state.load(SeqCst), connection));
+            states.filter(|(_, connection)| connection.account.charged() > 0)
         };
         if holders().any(|(state, _)| phase(state) == Phase::Evicted) {
             return;
         }
-        // A client that had to wait for the memory itself has its time from then on.
+        // For a client that had to wait for the memory itself, the grace period begins when it got the memory.
         let latest = self.state_at(self.started.elapsed().saturating_sub(MEMORY_GRACE), Phase::Idle);
-        let waits = |(state, client): &(u64, &Arc<Client>)| {
+        let may_be_evicted = |(state, connection): &(u64, &Arc<Connection>)| {
             let is_for_client = matches!(phase(*state), Phase::Reading | Phase::Sending);
-            is_for_client && *state < latest && client.account.taken_for() > MEMORY_GRACE
+            is_for_client && *state < latest && connection.account.charged_for() > MEMORY_GRACE
         };
-        if let Some((state, client)) = holders().filter(waits).min_by_key(|(state, _)| *state) {
-            client.evict(state);
+        if let Some((state, connection)) = holders().filter(may_be_evicted).min_by_key(|(state, _)| *state) {
+            connection.evict(state);
         }
     }
 
-    /// Sends the one away that waits longest for its client, unless one is on its way out already. If all are at work
-    /// nobody is.
-    fn make_room(&self, clients: &HashMap<u64, Arc<Client>>) {
-        let states = || clients.values().map(|client| (client.state.load(SeqCst), client));
+    /// Evicts the connection that has waited longest for its client; none if one is being evicted already, or all have a
+    /// request in progress.
+    fn evict_one(&self, connections: &HashMap<u64, Arc<Connection>>) {
+        let states = || connections.values().map(|connection| (connection.state.load(SeqCst), connection));
         if states().any(|(state, _)| phase(state) == Phase::Evicted) {
             return;
         }
@@ -247,11 +249,11 @@ impl Clients {
             .filter(|(state, _)| matches!(phase(*state), Phase::Idle | Phase::Reading | Phase::Sending))
             .filter(|(state, _)| *state < latest)
             .collect();
-        // The time makes up the upper bits, so the smallest state is the oldest.
+        // The time is in the upper bits, so the smallest state is the oldest.
         waiting.sort_unstable_by_key(|(state, _)| *state);
-        for (state, client) in waiting {
-            let is_about_to_work = phase(state) == Phase::Idle && client.has_input();
-            if !is_about_to_work && client.evict(state) {
+        for (state, connection) in waiting {
+            let has_request = phase(state) == Phase::Idle && connection.has_input();
+            if !has_request && connection.evict(state) {
                 return;
             }
         }

@@ -1,101 +1,101 @@
-//! The answers that the gate makes itself: errors in the API's shape, after which the connection is closed.
+//! The error responses that the gate writes itself, in the shape of the API's errors.
 
-/// Why the gate answers a request itself. Every refusal ends its connection, because after most of them nobody
-/// knows where the next request would begin.
+/// Why the gate rejects a request. Every rejection closes the connection, because after most of them the start of the
+/// next request is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
-    /// No well-formed request; the sentence names the fault.
+pub(crate) enum GateError {
+    /// The request is malformed; the sentence says why.
     BadRequest(&'static str),
-    /// A header with a character that none, or not this one, may have.
+    /// A header value has a character that is not allowed there.
     InvalidHeader,
-    /// A CONNECT.
+    /// The method is CONNECT.
     NoTunnel,
-    /// A path that is the gate's own.
+    /// The path is reserved for the gate.
     NotFound,
-    /// The request did not come whole in time.
+    /// The request did not arrive whole in time.
     Timeout,
-    /// The body is over the limit, declared or chunked.
+    /// The body is longer than the limit, declared or chunked.
     BodyTooLarge,
-    /// An `Expect` other than `100-continue`.
+    /// `Expect` is not `100-continue`.
     ExpectationFailed,
-    /// Request line and headers are too long.
+    /// Request line and headers are longer than 16 KiB.
     HeadersTooLarge,
-    /// A `Transfer-Encoding` other than `chunked`.
+    /// `Transfer-Encoding` is not `chunked`.
     UnknownTransferCoding,
-    /// No answer came from the server behind the gate.
+    /// tiny_http sent no response.
     BadGateway,
-    /// No connection, no memory or no place in time.
+    /// No connection, memory or permit was free in time.
     Overloaded,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// The version is neither HTTP/1.0 nor HTTP/1.1.
     UnknownVersion,
 }
 
-impl Refusal {
-    /// Status code and reason, the word for programs, the sentence for persons.
+impl GateError {
+    /// Status line, error code and sentence.
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Refusal::BadRequest(sentence) => ("400 Bad Request", "bad_request", sentence),
-            Refusal::InvalidHeader => (
+            GateError::BadRequest(sentence) => ("400 Bad Request", "bad_request", sentence),
+            GateError::InvalidHeader => (
                 "400 Bad Request",
                 "invalid_header",
-                "no header may hold control characters, and those that this server reads only hold ASCII",
+                "a header value must not contain control characters, and the headers that this server reads only ASCII",
             ),
-            Refusal::NoTunnel => (
+            GateError::NoTunnel => (
                 "405 Method Not Allowed",
                 "method_not_allowed",
-                "this server is not a proxy: CONNECT is not supported",
+                "this server is not a proxy; the method CONNECT is not supported",
             ),
-            Refusal::NotFound => ("404 Not Found", "not_found", "there is nothing at this path"),
-            Refusal::Timeout => {
-                ("408 Request Timeout", "request_timeout", "the request did not come whole in time")
+            GateError::NotFound => ("404 Not Found", "not_found", "unknown path"),
+            GateError::Timeout => {
+                ("408 Request Timeout", "request_timeout", "the request did not arrive completely in time")
             }
-            Refusal::BodyTooLarge => {
-                ("413 Content Too Large", "body_too_large", "the body is longer than this server takes")
-            }
-            Refusal::ExpectationFailed => (
-                "417 Expectation Failed",
-                "expectation_failed",
-                "the only expectation that is met is 100-continue",
+            GateError::BodyTooLarge => (
+                "413 Content Too Large",
+                "body_too_large",
+                "the body is longer than the setting max-body of this server",
             ),
-            Refusal::HeadersTooLarge => (
+            GateError::ExpectationFailed => {
+                ("417 Expectation Failed", "expectation_failed", "unknown Expect; allowed: 100-continue")
+            }
+            GateError::HeadersTooLarge => (
                 "431 Request Header Fields Too Large",
                 "headers_too_large",
-                "request line and headers are limited to 16 KiB together",
+                "the request line and headers together are longer than 16 KiB",
             ),
-            Refusal::UnknownTransferCoding => (
+            GateError::UnknownTransferCoding => (
                 "501 Not Implemented",
                 "unknown_transfer_encoding",
-                "the only transfer encoding that is understood is chunked",
+                "unknown Transfer-Encoding; allowed: chunked",
             ),
-            Refusal::BadGateway => ("502 Bad Gateway", "bad_gateway", "the server did not answer"),
-            Refusal::Overloaded => {
-                ("503 Service Unavailable", "overloaded", "the server is busy, try again in a moment")
+            GateError::BadGateway => ("502 Bad Gateway", "bad_gateway", "the server sent no response"),
+            GateError::Overloaded => {
+                ("503 Service Unavailable", "overloaded", "the server is overloaded; retry in a second")
             }
-            Refusal::UnknownVersion => (
+            GateError::UnknownVersion => (
                 "505 HTTP Version Not Supported",
                 "unknown_http_version",
-                "the server speaks HTTP/1.1 and HTTP/1.0",
+                "unknown HTTP version; allowed: HTTP/1.1, HTTP/1.0",
             ),
         }
     }
 
-    /// The whole answer; to a HEAD request (`without_body`) only its head.
+    /// The whole response; for a HEAD request (`without_body`) only its head.
     pub fn to_bytes(self, without_body: bool) -> Vec<u8> {
         let (status, code, sentence) = self.parts();
         let body = format!("{{\"error\": \"{sentence}\", \"code\": \"{code}\"}}\n");
-        let further = match self {
-            Refusal::Overloaded => "Retry-After: 1\r\n",
-            Refusal::NoTunnel => "Allow: GET, HEAD, POST, DELETE\r\n",
+        let header = match self {
+            GateError::Overloaded => "Retry-After: 1\r\n",
+            GateError::NoTunnel => "Allow: GET, HEAD, POST, DELETE\r\n",
             _ => "",
         };
-        let mut answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}\
+        let mut response = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{header}\
              Connection: close\r\n\r\n",
             body.len()
         );
         if !without_body {
-            answer.push_str(&body);
+            response.push_str(&body);
         }
-        answer.into_bytes()
+        response.into_bytes()
     }
 }

@@ -1,42 +1,48 @@
-//! Heads of requests: finding their end, checking them, and writing the head that goes to tiny_http.
+//! Request heads: finds the end of a head, checks the head, and writes the head that tiny_http gets.
 //!
-//! httparse does the parsing; what it lets pass and tiny_http would misread (bare line feeds, bytes beyond ASCII in what
-//! goes on, framing that can be read in two ways) is refused here. A proxy and a server that read one request differently
-//! are how requests are smuggled, so nothing is repaired: what is not exactly right is refused.
+//! httparse parses the head. This module rejects what httparse accepts and tiny_http would misread: bare line feeds,
+//! bytes beyond ASCII in forwarded headers, ambiguous framing. Request smuggling needs two parsers that disagree, so
+//! malformed requests are rejected, never normalised.
 
-use crate::gate::error::Refusal;
+use crate::gate::error::GateError;
 use crate::gate::target;
-use crate::gate::{PROBE_PATH, PROBES};
 
-/// Request line and headers together.
+/// Path of the probe, to which the API must respond with 204 at once. It shows that a thread of tiny_http serves a new
+/// connection. Clients get 404 for it.
+pub const PROBE_PATH: &str = "/-/hello";
+/// Paths of the health checks. Each uses a new connection to tiny_http: a kept connection would not show whether tiny_http
+/// still accepts new ones.
+const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Length of request line and headers together, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
-/// So many headers need no memory of their own.
+/// Up to this many headers are parsed without an allocation.
 const FEW_HEADERS: usize = 64;
-/// Names the connection that a request came on, see `finish`. From outside it is dropped.
+/// Header with the id of the client connection, see `finish`. A client's own header of this name is dropped.
 pub const CLIENT_HEADER: &str = "Gate-Client";
-/// The headers that the API reads. No other one goes on to tiny_http, which takes its time for each.
+/// The headers that the API reads. No other header is forwarded, because tiny_http is slow at parsing headers.
 const FORWARDED: [&str; 6] =
     ["Host", "Origin", "Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key"];
 /// The headers that only the gate reads, see [`Fields`].
-const READ_HERE: [&str; 4] = ["Content-Length", "Transfer-Encoding", "Connection", "Expect"];
+const READ_BY_GATE: [&str; 4] = ["Content-Length", "Transfer-Encoding", "Connection", "Expect"];
 
-/// Looks for the end of a head as bytes come in, and never at a byte twice: a client that sends a head byte by
-/// byte costs no more than one that sends it at once.
+/// Looks for the end of a head as bytes arrive. It checks no byte twice, so that a head that arrives byte by byte costs no
+/// more than one that arrives at once.
 #[derive(Default)]
 pub(crate) struct Scanner {
     checked: usize,
     line_length: usize,
-    /// Lines that are complete: the first is the request line.
+    /// Complete lines: the first is the request line.
     lines: usize,
     after_cr: bool,
 }
 
 impl Scanner {
-    /// The length of the head, once `bytes` (which begin at the request line) hold all of it.
-    pub fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+    /// The length of the head, or `None` while `bytes` (which begin at the request line) do not contain all of it.
+    pub fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, GateError> {
         for &byte in &bytes[self.checked..] {
             if self.checked == MAX_HEAD {
-                return Err(Refusal::HeadersTooLarge);
+                return Err(GateError::HeadersTooLarge);
             }
             self.checked += 1;
             match (self.after_cr, byte) {
@@ -47,15 +53,15 @@ impl Scanner {
                 }
                 (false, b'\r') => self.after_cr = true,
                 (false, b'\t' | b' '..=b'~') => self.line_length += 1,
-                // obs-text of RFC 9110, 5.5. Which headers may hold it is found out later.
+                // obs-text of RFC 9110, 5.5. `translate` checks which headers have it.
                 (false, 0x80..) if self.lines > 0 => self.line_length += 1,
                 (true, _) | (false, b'\n') => {
-                    return Err(Refusal::BadRequest("lines of the head must end with CR LF"));
+                    return Err(GateError::BadRequest("lines of the request head must end with CR LF"));
                 }
-                _ if self.lines > 0 => return Err(Refusal::InvalidHeader),
+                _ if self.lines > 0 => return Err(GateError::InvalidHeader),
                 _ => {
-                    return Err(Refusal::BadRequest(
-                        "the request line may only hold printable ASCII characters",
+                    return Err(GateError::BadRequest(
+                        "the request line must contain only printable ASCII characters",
                     ));
                 }
             }
@@ -72,28 +78,28 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// What the gate has to know of a request.
+/// The facts about a request that the gate needs.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Head {
-    /// A HEAD request: its answer has no body, whatever its Content-Length says.
+    /// A HEAD request: its response has no body, whatever its Content-Length says.
     pub is_head: bool,
-    /// GET or HEAD: sending it twice does no harm.
+    /// GET or HEAD: sending the request twice does no harm.
     pub is_safe: bool,
-    /// Asks whether all is well.
-    pub is_probe: bool,
+    /// The path is one of `HEALTH_PATHS`.
+    pub is_health_check: bool,
     pub is_http_1_0: bool,
-    /// The client wants to keep the connection.
+    /// The client asks to keep the connection open.
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     pub framing: Framing,
 }
 
-/// Checks the head `raw` and appends what tiny_http is to see of it to `out`: all but the end, see [`finish`].
-pub(crate) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Result<Head, Refusal> {
+/// Checks the head `raw` and appends the head for tiny_http to `out`, without its end, see [`finish`].
+pub(crate) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Result<Head, GateError> {
     let mut few = [httparse::EMPTY_HEADER; FEW_HEADERS];
     let mut many = Vec::new();
-    // The length of a head bounds how many it can be: an empty line and a request line are no headers.
+    // One header per line, but for the request line and the empty line at the end.
     let count = raw.iter().filter(|byte| **byte == b'\n').count().saturating_sub(2);
     let headers = if count <= FEW_HEADERS {
         &mut few[..]
@@ -105,15 +111,15 @@ pub(crate) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     match request.parse(raw) {
         Ok(httparse::Status::Complete(length)) if length == raw.len() => {}
         Err(httparse::Error::Version) => return Err(wrong_version(raw)),
-        _ => return Err(Refusal::BadRequest("request line or headers are malformed")),
+        _ => return Err(GateError::BadRequest("request line or headers are malformed")),
     }
     let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
     else {
-        return Err(Refusal::BadRequest("the request line is malformed"));
+        return Err(GateError::BadRequest("the request line is malformed"));
     };
     let target = target::read(method, target)?;
     if target.path == PROBE_PATH {
-        return Err(Refusal::NotFound);
+        return Err(GateError::NotFound);
     }
 
     write_request_line(out, method, &target.path);
@@ -124,8 +130,8 @@ pub(crate) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     for header in request.headers.iter() {
         let is_one_of = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
         let is_forwarded = is_one_of(&FORWARDED);
-        if !header.value.is_ascii() && (is_forwarded || is_one_of(&READ_HERE)) {
-            return Err(Refusal::InvalidHeader);
+        if !header.value.is_ascii() && (is_forwarded || is_one_of(&READ_BY_GATE)) {
+            return Err(GateError::InvalidHeader);
         }
         fields.note(header.name, header.value)?;
         if is_forwarded && !(target.host.is_some() && is_one_of(&["Host"])) {
@@ -137,7 +143,7 @@ pub(crate) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     Ok(Head {
         is_head: method == "HEAD",
         is_safe: method == "GET" || method == "HEAD",
-        is_probe: target.path.split('?').next().is_some_and(|path| PROBES.contains(&path)),
+        is_health_check: target.path.split('?').next().is_some_and(|path| HEALTH_PATHS.contains(&path)),
         is_http_1_0,
         keep_alive: !fields.close && (!is_http_1_0 || fields.keep_alive),
         // HTTP/1.0 has no 100 Continue.
@@ -146,18 +152,17 @@ pub(crate) fn translate(raw: &[u8], max_body: usize, out: &mut Vec<u8>) -> Resul
     })
 }
 
-/// Ends a head that [`translate`] began, with the number of the client and the length of the body that follows, if
-/// there is one.
-pub(crate) fn finish(out: &mut Vec<u8>, client: u64, body_length: Option<usize>) {
-    out.extend_from_slice(format!("{CLIENT_HEADER}: {client}\r\n").as_bytes());
+/// Ends a head that [`translate`] began, with the id of the client connection and the length of the body, if there is a
+/// body.
+pub(crate) fn finish(out: &mut Vec<u8>, connection: u64, body_length: Option<usize>) {
+    out.extend_from_slice(format!("{CLIENT_HEADER}: {connection}\r\n").as_bytes());
     if let Some(length) = body_length {
         out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// HTTP/1.0 with keep-alive, because that makes tiny_http answer with a Content-Length in all cases, and never
-/// chunked.
+/// HTTP/1.0 with keep-alive makes tiny_http always respond with a Content-Length, never chunked.
 fn write_request_line(out: &mut Vec<u8>, method: &str, target: &str) {
     for part in [method, " ", target, " HTTP/1.0\r\nConnection: keep-alive\r\n"] {
         out.extend_from_slice(part.as_bytes());
@@ -170,21 +175,21 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
 }
 
-/// `HTTP/2.0` is another version, `http/1.1` and a request line of four words are none at all.
-fn wrong_version(raw: &[u8]) -> Refusal {
+/// `HTTP/2.0` is an unknown version; `http/1.1` or a request line of four words is malformed.
+fn wrong_version(raw: &[u8]) -> GateError {
     let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ').skip(2);
     match (words.next(), words.next()) {
         (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            Refusal::UnknownVersion
+            GateError::UnknownVersion
         }
-        _ => Refusal::BadRequest("the request line is malformed"),
+        _ => GateError::BadRequest("the request line is malformed"),
     }
 }
 
-/// The headers that say something about the message or the connection itself.
+/// The headers about the message framing and the connection.
 #[derive(Default)]
 struct Fields {
     hosts: usize,
@@ -197,13 +202,13 @@ struct Fields {
 }
 
 impl Fields {
-    fn note(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
+    fn note(&mut self, name: &str, value: &[u8]) -> Result<(), GateError> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if is("host") {
             self.hosts += 1;
         } else if is("content-length") {
             if self.length.replace(content_length(value)?).is_some() {
-                return Err(Refusal::BadRequest("there is more than one Content-Length"));
+                return Err(GateError::BadRequest("Content-Length is given twice"));
             }
         } else if is("transfer-encoding") {
             let is_chunked = value.eq_ignore_ascii_case(b"chunked");
@@ -213,7 +218,7 @@ impl Fields {
             self.note_connection(value);
         } else if is("expect") {
             if !value.eq_ignore_ascii_case(b"100-continue") {
-                return Err(Refusal::ExpectationFailed);
+                return Err(GateError::ExpectationFailed);
             }
             self.expects_continue = true;
         }
@@ -228,36 +233,38 @@ impl Fields {
         }
     }
 
-    fn check_host(&self, is_http_1_0: bool) -> Result<(), Refusal> {
+    fn check_host(&self, is_http_1_0: bool) -> Result<(), GateError> {
         match self.hosts {
             1 => Ok(()),
             0 if is_http_1_0 => Ok(()),
-            _ => Err(Refusal::BadRequest("a request needs exactly one Host header")),
+            _ => Err(GateError::BadRequest("a request must have exactly one Host header")),
         }
     }
 
-    fn framing(&self, is_http_1_0: bool, max_body: usize) -> Result<Framing, Refusal> {
+    fn framing(&self, is_http_1_0: bool, max_body: usize) -> Result<Framing, GateError> {
         let has_coding = self.is_chunked || self.has_other_coding;
         match self.length {
             Some(_) if has_coding => {
-                Err(Refusal::BadRequest("Content-Length and Transfer-Encoding exclude each other"))
+                Err(GateError::BadRequest("Content-Length and Transfer-Encoding must not be given together"))
             }
             Some(length) => match usize::try_from(length) {
                 Ok(length) if length <= max_body => Ok(Framing::Length(length)),
-                _ => Err(Refusal::BodyTooLarge),
+                _ => Err(GateError::BodyTooLarge),
             },
             None if !has_coding => Ok(Framing::None),
-            None if is_http_1_0 => Err(Refusal::BadRequest("HTTP/1.0 has no Transfer-Encoding")),
-            None if self.has_other_coding => Err(Refusal::UnknownTransferCoding),
+            None if is_http_1_0 => {
+                Err(GateError::BadRequest("an HTTP/1.0 request must not have a Transfer-Encoding"))
+            }
+            None if self.has_other_coding => Err(GateError::UnknownTransferCoding),
             None => Ok(Framing::Chunked),
         }
     }
 }
 
-/// Digits only: no sign, no list, no space. A number beyond u64 counts as the largest: too large for any limit.
-fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+/// Digits only: no sign, list or space. A number beyond u64 becomes the largest u64, which exceeds every limit.
+fn content_length(value: &[u8]) -> Result<u64, GateError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::BadRequest("the Content-Length is no number"));
+        return Err(GateError::BadRequest("Content-Length must be a whole number"));
     }
     Ok(value
         .iter()
@@ -288,7 +295,7 @@ mod tests {
         let expected = Head {
             is_head: false,
             is_safe: false,
-            is_probe: false,
+            is_health_check: false,
             is_http_1_0: false,
             keep_alive: false,
             expects_continue: true,
@@ -298,20 +305,20 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_a_url_takes_the_place_of_the_header() {
+    fn the_host_of_a_url_replaces_the_host_header() {
         let head = "GET http://a:1/jobs HTTP/1.1\r\nOrigin: o\r\nhost: b\r\n\r\n";
         let expected = "GET /jobs HTTP/1.0\r\nConnection: keep-alive\r\nHost: a:1\r\nOrigin: o\r\n";
         assert_eq!(translated(head).1, expected);
         let old = translated("GET http://a:1/jobs HTTP/1.0\r\n\r\n").1;
         assert!(old.ends_with("\r\nHost: a:1\r\n"), "{old}");
-        let hello = format!("GET http://a{PROBE_PATH} HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(translate(hello.as_bytes(), 0, &mut Vec::new()), Err(Refusal::NotFound));
+        let probe = format!("GET http://a{PROBE_PATH} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(translate(probe.as_bytes(), 0, &mut Vec::new()), Err(GateError::NotFound));
         let hostless = b"GET http://a/jobs HTTP/1.1\r\n\r\n";
-        assert!(matches!(translate(hostless, 0, &mut Vec::new()), Err(Refusal::BadRequest(_))));
+        assert!(matches!(translate(hostless, 0, &mut Vec::new()), Err(GateError::BadRequest(_))));
     }
 
     #[test]
-    fn any_number_of_headers_fits_that_the_length_allows() {
+    fn a_head_may_have_as_many_headers_as_its_length_allows() {
         for count in [1, FEW_HEADERS - 1, FEW_HEADERS, FEW_HEADERS + 1, 1000, 4000] {
             let (_, out) =
                 translated(&format!("GET / HTTP/1.1\r\n{}Host: h\r\n\r\n", "a:\r\n".repeat(count)));
@@ -332,8 +339,8 @@ mod tests {
             let out = read(name).unwrap();
             assert!(out.is_ascii() && !out.contains(name), "{out}");
         }
-        for name in FORWARDED.iter().chain(&READ_HERE) {
-            assert_eq!(read(&name.to_lowercase()), Err(Refusal::InvalidHeader), "{name}");
+        for name in FORWARDED.iter().chain(&READ_BY_GATE) {
+            assert_eq!(read(&name.to_lowercase()), Err(GateError::InvalidHeader), "{name}");
         }
     }
 
@@ -345,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_head_is_found_however_it_is_cut() {
+    fn the_end_of_a_head_is_found_however_the_reads_split_it() {
         let raw = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest";
         let mut scanner = Scanner::default();
         for end in 0..raw.len() - 4 {
@@ -356,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_may_be_just_as_long_as_the_limit() {
+    fn a_head_may_be_exactly_as_long_as_the_limit() {
         let head_of = |length: usize| {
             let start = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
             format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
@@ -364,6 +371,6 @@ mod tests {
         let longest = head_of(MAX_HEAD);
         assert_eq!(Scanner::default().find_end(longest.as_bytes()), Ok(Some(MAX_HEAD)));
         let too_long = head_of(MAX_HEAD + 1);
-        assert_eq!(Scanner::default().find_end(too_long.as_bytes()), Err(Refusal::HeadersTooLarge));
+        assert_eq!(Scanner::default().find_end(too_long.as_bytes()), Err(GateError::HeadersTooLarge));
     }
 }

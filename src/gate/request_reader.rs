@@ -1,29 +1,28 @@
-//! From the bytes that a client sends to whole requests, wherever the bytes come from and however they are cut.
+//! Turns a stream of bytes into whole requests.
 //!
-//! All that is decided here depends on the bytes alone, and not on when they come; time is the source's business.
+//! The result depends on the bytes alone, not on how reads split them. The byte source keeps the deadlines.
 
 use std::sync::Arc;
 
 use crate::gate::buffer::{Account, Buffer};
 use crate::gate::chunked::Decoder;
-use crate::gate::error::Refusal;
+use crate::gate::error::GateError;
 use crate::gate::head::{self, Framing, Head, Scanner};
 
-/// Empty lines that some clients send after a body.
+/// Number of empty lines that are skipped before a request: some clients send them after a body.
 pub(crate) const MAX_EMPTY_LINES: usize = 2;
 
-/// Where the bytes come from.
-pub(crate) trait Source {
-    /// Why there are no more.
-    type Error: From<Refusal>;
+/// The source of a connection's bytes.
+pub(crate) trait ByteSource {
+    /// Why no more bytes arrive.
+    type Error: From<GateError>;
 
-    /// Reads at least one more byte of a request, of which `expected` bytes are to be in `input` in the end (0: nobody
-    /// knows).
+    /// Reads at least one more byte of a request into `input`, which will grow to `expected` bytes (0: unknown).
     fn fill(&mut self, input: &mut Buffer, expected: usize) -> Result<(), Self::Error>;
 }
 
-/// Reads up to the end of a head, checks it, takes it out of `input`, and leaves what goes to tiny_http in `forward`.
-pub(crate) fn read_head<S: Source>(
+/// Reads and checks a head, removes it from `input`, and writes the head for tiny_http into `forward`.
+pub(crate) fn read_head<S: ByteSource>(
     source: &mut S,
     input: &mut Buffer,
     max_body: usize,
@@ -43,7 +42,7 @@ pub(crate) fn read_head<S: Source>(
     Ok(head)
 }
 
-fn skip_empty_lines<S: Source>(source: &mut S, input: &mut Buffer) -> Result<(), S::Error> {
+fn skip_empty_lines<S: ByteSource>(source: &mut S, input: &mut Buffer) -> Result<(), S::Error> {
     for _ in 0..MAX_EMPTY_LINES {
         while input.data().len() < 2 && b"\r\n".starts_with(input.data()) {
             source.fill(input, 0)?;
@@ -56,8 +55,8 @@ fn skip_empty_lines<S: Source>(source: &mut S, input: &mut Buffer) -> Result<(),
     Ok(())
 }
 
-/// Reads the body to its end. One with a Content-Length stays in `input`; a chunked one is given decoded.
-pub(crate) fn read_body<S: Source>(
+/// Reads the body to its end. A body with a Content-Length stays in `input`; a chunked body is returned decoded.
+pub(crate) fn read_body<S: ByteSource>(
     source: &mut S,
     input: &mut Buffer,
     framing: Framing,

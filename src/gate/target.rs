@@ -1,51 +1,51 @@
-//! The target of a request: which of the four forms of RFC 9112, 3.2 it has, and what of it goes on to tiny_http.
+//! The target of a request, in the four forms of RFC 9112, 3.2.
 //!
-//! - origin form, `/jobs?limit=5`: goes on as it is.
-//! - absolute form, `http://HOST/jobs`, as programs send it that believe to talk to a proxy: path and query go on, and
-//!   HOST takes the place of the header `Host`, which counts for nothing then (RFC 9112, 3.2.2).
-//! - asterisk form, `OPTIONS *`: goes on as it is.
-//! - authority form, `CONNECT host:443`: this server is not a proxy, so CONNECT is refused.
+//! - origin form, `/jobs?limit=5`: forwarded unchanged.
+//! - absolute form, `http://HOST/jobs`, which a client sends to a proxy: path and query are forwarded, and HOST replaces
+//!   the header `Host` (RFC 9112, 3.2.2).
+//! - asterisk form, `OPTIONS *`: forwarded unchanged.
+//! - authority form, `CONNECT host:443`: rejected, because this server is not a proxy.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use crate::gate::error::Refusal;
+use crate::gate::error::GateError;
 
-/// What a request asks for.
+/// The target as it is forwarded.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Target<'a> {
     /// Path and query, or `*`.
     pub path: Cow<'a, str>,
-    /// What counts in place of the header `Host`.
+    /// Replaces the header `Host`.
     pub host: Option<&'a str>,
 }
 
-/// Reads the target of a request with this method. Both are visible ASCII.
-pub(crate) fn read<'a>(method: &str, target: &'a str) -> Result<Target<'a>, Refusal> {
+/// Reads the target of a request with this method. Both must be visible ASCII.
+pub(crate) fn read<'a>(method: &str, target: &'a str) -> Result<Target<'a>, GateError> {
     if target.starts_with('/') || target == "*" && method == "OPTIONS" {
         return Ok(Target { path: target.into(), host: None });
     }
     if method == "CONNECT" {
-        return Err(Refusal::NoTunnel);
+        return Err(GateError::NoTunnel);
     }
     let Some((scheme, rest)) = target.split_once("://") else {
-        return Err(Refusal::BadRequest("the request target must be a path or a URL with http://"));
+        return Err(GateError::BadRequest("the request target must be a path or a URL with http://"));
     };
     if scheme.eq_ignore_ascii_case("https") {
-        // Such a URL may only be answered on a connection with TLS (RFC 9110, 7.4), and this server has none.
-        return Err(Refusal::BadRequest(
-            "this server has no TLS, so that it answers for no URL with https://",
+        // Only a connection with TLS may serve such a URL (RFC 9110, 7.4), and the gate has none.
+        return Err(GateError::BadRequest(
+            "a request target with https:// needs TLS, which this server does not have; allowed: http://",
         ));
     }
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(Refusal::BadRequest("the only URLs that this server answers for begin with http://"));
+        return Err(GateError::BadRequest("the request target has an unknown scheme; allowed: http://"));
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if !is_authority(authority) {
-        return Err(Refusal::BadRequest("the request target is a URL whose host or port is none"));
+        return Err(GateError::BadRequest("the request target is a URL with an invalid host or port"));
     }
     let path = match path {
-        // What a proxy makes of it, RFC 9112, 3.2.4.
+        // As a proxy forwards it, RFC 9112, 3.2.4.
         "" if method == "OPTIONS" => "*".into(),
         path if path.starts_with('/') => path.into(),
         path => format!("/{path}").into(),
@@ -53,7 +53,7 @@ pub(crate) fn read<'a>(method: &str, target: &'a str) -> Result<Target<'a>, Refu
     Ok(Target { path, host: Some(authority) })
 }
 
-/// A host, and a port or none. A user name is no part of an `http` URL (RFC 9110, 4.2.4).
+/// A host and an optional port, without a user name (RFC 9110, 4.2.4).
 fn is_authority(text: &str) -> bool {
     let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
@@ -88,12 +88,12 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read_get(target: &str) -> Result<(String, Option<&str>), Refusal> {
+    fn read_get(target: &str) -> Result<(String, Option<&str>), GateError> {
         read("GET", target).map(|target| (target.path.into_owned(), target.host))
     }
 
     #[test]
-    fn a_path_goes_on_as_it_is() {
+    fn a_path_is_forwarded_unchanged() {
         for target in ["/", "/jobs?limit=5", "//jobs", "/http://h/", "/a#b", "/?"] {
             assert_eq!(read_get(target), Ok((target.to_owned(), None)));
         }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused() {
+    fn an_invalid_url_is_rejected() {
         for target in [
             "http://",
             "http:///jobs",
@@ -152,13 +152,13 @@ mod tests {
             "*",
             "",
         ] {
-            assert!(matches!(read_get(target), Err(Refusal::BadRequest(_))), "{target}");
+            assert!(matches!(read_get(target), Err(GateError::BadRequest(_))), "{target}");
         }
-        assert_eq!(read("CONNECT", "h:443"), Err(Refusal::NoTunnel));
+        assert_eq!(read("CONNECT", "h:443"), Err(GateError::NoTunnel));
     }
 
     #[test]
-    fn only_options_asks_for_the_whole_server() {
+    fn only_options_may_have_the_target_asterisk() {
         let whole = |host| Ok(Target { path: "*".into(), host });
         assert_eq!(read("OPTIONS", "*"), whole(None));
         assert_eq!(read("OPTIONS", "http://h:80"), whole(Some("h:80")));

@@ -1,13 +1,13 @@
-//! Asks the system for threads before a library does, which would panic without them.
+//! Checks that the system has threads left, before a library starts some and panics when it cannot.
 
 use std::io;
 use std::sync::{Arc, RwLock};
 use std::thread::Builder;
 
-/// Whether this process may have so many more threads now. They are started, and ended again.
+/// Checks that this process may start `number` more threads, by starting and ending them.
 ///
 /// # Errors
-/// How many there were, and why there were no more.
+/// How many threads could be started, and why the next one could not.
 pub fn check_threads(number: usize) -> Result<(), (usize, io::Error)> {
     let gate = Arc::new(RwLock::new(()));
     let closed = gate.write();

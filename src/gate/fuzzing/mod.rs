@@ -8,11 +8,10 @@ mod strict;
 
 use std::sync::Arc;
 
-use crate::gate::PROBE_PATH;
 use crate::gate::buffer::{Account, Budget, Buffer};
-use crate::gate::error::Refusal;
-use crate::gate::head::{Framing, MAX_HEAD};
-use crate::gate::request_reader::{self, MAX_EMPTY_LINES, Source};
+use crate::gate::error::GateError;
+use crate::gate::head::{Framing, MAX_HEAD, PROBE_PATH};
+use crate::gate::request_reader::{self, ByteSource, MAX_EMPTY_LINES};
 
 const MAX_BODY: usize = 600;
 /// More than any of these connections needs.
@@ -53,13 +52,13 @@ struct Taken {
 /// Why there was no further request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    Refused(Refusal),
+    Refused(GateError),
     /// The bytes were at their end.
     Empty,
 }
 
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> End {
+impl From<GateError> for End {
+    fn from(refusal: GateError) -> End {
         End::Refused(refusal)
     }
 }
@@ -70,7 +69,7 @@ struct Pieces<'a> {
     sizes: Sizes,
 }
 
-impl Source for Pieces<'_> {
+impl ByteSource for Pieces<'_> {
     type Error = End;
 
     fn fill(&mut self, input: &mut Buffer, expected: usize) -> Result<(), End> {
@@ -121,7 +120,7 @@ pub fn check(data: &[u8]) {
     let poor = run(stream, Sizes::of(pattern), 0);
     let is_beginning = outcome.requests.starts_with(&poor.requests);
     assert!(is_beginning, "a spent budget changes no request");
-    assert!(poor.end == End::Refused(Refusal::Overloaded) || poor == outcome, "{:?}", poor.end);
+    assert!(poor.end == End::Refused(GateError::Overloaded) || poor == outcome, "{:?}", poor.end);
 }
 
 /// Does what a connection does, until it would be closed.
@@ -182,12 +181,12 @@ fn check_against_strict_reading(stream: &[u8], outcome: &Outcome) {
     at += empty_lines(&stream[at..]);
     let rest = &stream[at..];
     match (outcome.end, crate::gate::fuzzing::strict::read(rest, MAX_BODY)) {
-        (End::Refused(Refusal::BadRequest(_) | Refusal::InvalidHeader), Ok(_)) => {
+        (End::Refused(GateError::BadRequest(_) | GateError::InvalidHeader), Ok(_)) => {
             panic!("refused, though well-formed: {:?}", rest.escape_ascii().to_string())
         }
-        (End::Refused(Refusal::BodyTooLarge), Ok(_)) => panic!("the body is not too large"),
-        (End::Refused(Refusal::Overloaded), _) => panic!("there is memory"),
-        (End::Refused(Refusal::NotFound), Ok(request)) => assert_eq!(request.path, PROBE_PATH),
+        (End::Refused(GateError::BodyTooLarge), Ok(_)) => panic!("the body is not too large"),
+        (End::Refused(GateError::Overloaded), _) => panic!("there is memory"),
+        (End::Refused(GateError::NotFound), Ok(request)) => assert_eq!(request.path, PROBE_PATH),
         _ => {}
     }
 }
