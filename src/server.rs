@@ -512,11 +512,10 @@ impl Server {
         log::info!(server = own.as_str(); "server={own}: starts, with {workers} workers");
         start_upkeep(&config, &queue, &scheduler, &metrics, &stopping)?;
         let settings = api::Settings {
+            access: api::Access { token: config.api_token.clone(), any_host: config.insecure_no_token },
             max_body: config.max_body,
             max_connections: config.max_connections,
-            token: config.api_token.clone(),
             lease_timeout: config.lease_timeout,
-            any_host: config.insecure_no_token,
             queues: queue_names.clone(),
         };
         let api = Api {
@@ -527,7 +526,7 @@ impl Server {
             handlers,
             scheduler,
             metrics: metrics.clone(),
-            listings: api::Turns::default(),
+            listings: api::ListingSlots::default(),
             settings,
         };
         // Whoever hears that the server listens may ask at once whether it is ready.

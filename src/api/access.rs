@@ -1,47 +1,87 @@
-//! Whether a request may come from a web page: the guard of a server that asks for no token.
+//! Which requests may access the server: those with the token, or without a token those that no foreign web page can send.
 //!
-//! Such a server trusts everybody who can reach its port, and every page in a browser on this machine can. The
-//! browser's own rules keep a page from reading answers and from sending JSON, but not from a POST without a body,
-//! and not at all once the page's host name has come to mean this address (DNS rebinding). Two headers that no page
-//! can forge tell: a rebound page's requests carry its name as `Host`, and what a page of another site sends
-//! carries its name as `Origin`. Programs that are no browsers send neither: their `Host` is what they were told to
-//! reach, and they have no `Origin`.
+//! A server without a token trusts everyone who can reach its port, and every web page in a browser on this machine can.
+//! The browser keeps a page from reading responses and from sending JSON, but not from sending a POST without a body. It
+//! keeps a page from nothing once the page's host name resolves to this address (DNS rebinding). Two headers that no page
+//! can forge reveal such requests: a rebound page sends its own name as `Host`, and a page of another site sends its own
+//! name as `Origin`. Other programs send the `Host` that they connect to, and no `Origin`.
 //!
-//! With a token none of this is needed: a page does not know it, and browsers don't add it by themselves.
+//! With a token none of this is needed: a page does not know the token, and browsers do not add it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::api::response::Reply;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
-/// Refuses a request that was meant for a server of another name.
+use crate::api::request::Headers;
+use crate::api::response::Response;
+use crate::config::Secret;
+
+/// The settings about access.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The bearer token that requests must have.
+    pub token: Option<Secret>,
+    /// Without a token: whether every `Host` is allowed.
+    pub any_host: bool,
+}
+
+impl Access {
+    /// Checks a request. `is_open`: its path needs no token.
+    pub fn check(&self, method: &str, is_open: bool, headers: Headers) -> Result<(), Response> {
+        if self.token.is_some() {
+            if is_open || self.has_token(headers) {
+                return Ok(());
+            }
+            let sentence = "the token is missing or wrong; send it in the header Authorization: Bearer TOKEN";
+            return Err(Response::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer"));
+        }
+        let host = headers.get("Host")?;
+        if !self.any_host {
+            check_host(host)?;
+        }
+        check_origin(method, host, headers.get("Origin")?)
+    }
+
+    /// Whether a request has the token, or needs none. Takes the same time for every wrong token.
+    pub fn has_token(&self, headers: Headers) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = headers.get("Authorization").ok().flatten().unwrap_or_default();
+        let (scheme, sent) = given.split_once(' ').unwrap_or_default();
+        let is_equal = Sha256::digest(sent.trim()).ct_eq(&Sha256::digest(token.expose()));
+        scheme.eq_ignore_ascii_case("bearer") && is_equal.into()
+    }
+}
+
+/// Rejects a request for a server of another name.
 ///
-/// `host` is missing in HTTP/1.0 alone, which no browser speaks.
-pub fn check_host(host: Option<&str>) -> Result<(), Reply> {
+/// `host` is missing only in HTTP/1.0, which no browser sends.
+fn check_host(host: Option<&str>) -> Result<(), Response> {
     match host {
         Some(host) if !is_address_or_local(host) => {
-            let sentence = "without an api-token the Host of a request must be an IP address or localhost, so that no web \
-                            page can get here by a name of its own; ask by address, set a token, or start the server \
-                            with --insecure-no-token";
-            Err(Reply::error(403, "forbidden_host", sentence))
+            let sentence = "without api-token the Host of a request must be an IP address or localhost, so that no web page \
+                            can reach the server by a name of its own; use the address, set api-token, or start the \
+                            server with --insecure-no-token";
+            Err(Response::error(403, "forbidden_host", sentence))
         }
         _ => Ok(()),
     }
 }
 
-/// Refuses a change that a page of another site has made a browser send.
-pub fn check_origin(method: &str, host: Option<&str>, origin: Option<&str>) -> Result<(), Reply> {
+/// Rejects a change that a page of another site made a browser send.
+fn check_origin(method: &str, host: Option<&str>, origin: Option<&str>) -> Result<(), Response> {
     let changes = !matches!(method, "GET" | "HEAD" | "OPTIONS");
     match origin {
         Some(origin) if changes && !is_same_site(origin, host.unwrap_or_default()) => {
-            let sentence = "without an api-token no request of a web page from elsewhere may change anything; its Origin \
-                            must be this server, as its Host has it, or set a token";
-            Err(Reply::error(403, "forbidden_origin", sentence))
+            let sentence = "without api-token a web page of another site must not change anything: the Origin of the \
+                            request must be this server, as its Host names it; or set api-token";
+            Err(Response::error(403, "forbidden_origin", sentence))
         }
         _ => Ok(()),
     }
 }
 
-/// An address or a name that no stranger can make mean another address. That includes the host of `listen`, which is
+/// Whether the host is an address, or a name that no one can make resolve to another address. The host of `listen` is
 /// always an address.
 fn is_address_or_local(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
@@ -53,19 +93,19 @@ fn is_address_or_local(host: &str) -> bool {
     is_port(port) && (name.parse::<Ipv4Addr>().is_ok() || is_local_name(name))
 }
 
-/// `localhost` and what is below it: browsers and resolvers never ask DNS for these (RFC 6761).
+/// `localhost` and the names below it: browsers and resolvers never ask DNS for these (RFC 6761).
 fn is_local_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Nothing, or a colon and digits.
+/// Empty, or a colon and digits.
 fn is_port(text: &str) -> bool {
     text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether a page that was loaded from here sent it, be it through a proxy that speaks TLS. An Origin never names the
-/// default port of its scheme, a Host may.
+/// Whether the page that sent the request was loaded from this server, directly or through a proxy with TLS. An Origin
+/// never contains the default port of its scheme, a Host may.
 fn is_same_site(origin: &str, host: &str) -> bool {
     [("http://", ":80"), ("https://", ":443")].iter().any(|(scheme, default_port)| {
         origin.strip_prefix(scheme).is_some_and(|place| {
@@ -80,14 +120,14 @@ mod tests {
     use super::*;
 
     fn code(method: &str, host: Option<&str>, origin: Option<&str>) -> Option<String> {
-        let reply = check_host(host).and_then(|()| check_origin(method, host, origin)).err()?;
-        assert_eq!(reply.status, 403);
-        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        let response = check_host(host).and_then(|()| check_origin(method, host, origin)).err()?;
+        assert_eq!(response.status, 403);
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
         Some(body["code"].as_str().unwrap().to_owned())
     }
 
     #[test]
-    fn addresses_and_local_names_may_be_asked_for() {
+    fn addresses_and_local_names_are_allowed_hosts() {
         for host in [
             "127.0.0.1:8080",
             "127.0.0.1",
@@ -110,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_may_not() {
+    fn other_names_are_forbidden_hosts() {
         for host in [
             "",
             "evil.example",
@@ -142,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_from_elsewhere_change_nothing() {
+    fn pages_of_other_sites_change_nothing() {
         let host = Some("127.0.0.1:8080");
         for origin in [
             "http://evil.example",

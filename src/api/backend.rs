@@ -1,8 +1,8 @@
 //! tiny_http on its private socket, and the threads that take requests from it.
 //!
-//! tiny_http panics on its accept thread when the system has no thread or no descriptor to give, and from then on nobody
-//! can connect to it. So it can be started again, on another socket and with other threads. The old ones serve the
-//! connections that are still open, and end.
+//! The accept thread of tiny_http panics when the system is out of threads or file descriptors, and then tiny_http accepts
+//! no connection any more. So tiny_http can be restarted, on a new socket and with new threads. The old threads serve the
+//! connections that are still open, and then end.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crate::api::private_socket::Door;
+use crate::api::private_socket::PrivateSocket;
 use crate::gate::threads;
 use crate::sync;
 
-/// Threads that answer requests. Each waits for Redis once per request, so a few keep it busy.
+/// Threads that handle requests. Each waits for Redis once per request, so a few keep Redis busy.
 pub const THREADS: usize = 8;
 /// The threads that tiny_http starts with.
 const TINY_HTTP_THREADS: usize = 5;
-/// A thread whose tiny_http was replaced ends after so long without a request.
+/// A thread whose tiny_http was replaced ends after this time without a request.
 const RETIREMENT: Duration = Duration::from_secs(60);
 
-type Answer = Box<dyn Fn(tiny_http::Request) + Send + Sync>;
+type Handle = Box<dyn Fn(tiny_http::Request) + Send + Sync>;
 
-/// The tiny_http that is used now, and how to get another one.
+/// The tiny_http that is used now, and how to restart it.
 pub struct Backend {
-    answer: Answer,
+    handle: Handle,
     state: Mutex<State>,
 }
 
@@ -35,55 +35,55 @@ struct State {
     is_stopped: bool,
 }
 
-/// One tiny_http with the way to it.
+/// One tiny_http and its socket.
 struct TinyHttp {
-    /// Dropped before the door, which wakes its accept thread for the last time.
+    /// Dropped before `socket`, which then wakes the accept thread so that it ends.
     server: tiny_http::Server,
-    door: Door,
+    socket: PrivateSocket,
 }
 
 impl Backend {
-    /// Every request will be given to `answer`. Nothing is started yet.
-    pub fn new(answer: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> Arc<Backend> {
-        Arc::new(Backend { answer: Box::new(answer), state: Mutex::default() })
+    /// Every request is passed to `handle`. Nothing is started yet.
+    pub fn new(handle: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> Arc<Backend> {
+        Arc::new(Backend { handle: Box::new(handle), state: Mutex::default() })
     }
 
-    /// Starts tiny_http, or another one in its place. Gives the socket that it listens on.
+    /// Starts tiny_http, or a new one in place of the present one. Returns the path of its socket.
     ///
     /// # Errors
-    /// Where the system refuses a thread or a socket, or all this was stopped. What there was goes on.
+    /// When the system has no thread or socket left, or after `stop`. The present tiny_http goes on then.
     pub fn start(self: &Arc<Backend>) -> io::Result<PathBuf> {
         let mut state = self.state();
         if state.is_stopped {
             return Err(io::Error::other("stopped"));
         }
         threads::check_threads(TINY_HTTP_THREADS + THREADS).map_err(|(_, error)| error)?;
-        let (listener, door) = Door::open()?;
+        let (listener, socket) = PrivateSocket::open()?;
         let server = start_tiny_http(listener)?;
-        let server = Arc::new(TinyHttp { server, door });
+        let server = Arc::new(TinyHttp { server, socket });
         state.current = Some(server.clone());
         for number in 0..THREADS {
             let (backend, server) = (self.clone(), server.clone());
             Builder::new().name(format!("api-{number}")).spawn(move || backend.serve(&server))?;
         }
-        Ok(server.door.path().to_owned())
+        Ok(server.socket.path().to_owned())
     }
 
-    /// Ends its threads. Those that answer a request end with it.
+    /// Ends the threads. A thread that handles a request ends after it.
     pub fn stop(&self) {
         let mut state = self.state();
         state.is_stopped = true;
         if let Some(current) = state.current.take() {
-            // Each call frees one thread.
+            // Each call ends one thread's wait.
             (0..THREADS).for_each(|_| current.server.unblock());
         }
     }
 
     fn serve(&self, own: &Arc<TinyHttp>) {
         loop {
-            // An error is one of accepting a connection, which was the last one then.
+            // An error is a failed accept(), after which tiny_http accepts no connection.
             match own.server.recv_timeout(RETIREMENT) {
-                Ok(Some(request)) => (self.answer)(request),
+                Ok(Some(request)) => (self.handle)(request),
                 Ok(None) | Err(_) if !self.is_current(own) => return,
                 Ok(None) | Err(_) => {}
             }
@@ -99,7 +99,7 @@ impl Backend {
     }
 }
 
-/// Starts tiny_http on a listener. It names none of its threads: so they get the name of the thread that starts it.
+/// Starts tiny_http on a listener. tiny_http does not name its threads, so they get the name of the thread that starts it.
 fn start_tiny_http(
     listener: impl Into<tiny_http::Listener> + Send + 'static,
 ) -> io::Result<tiny_http::Server> {

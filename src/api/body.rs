@@ -15,12 +15,12 @@ use crate::job::limits::{self, TextRule};
 use crate::job::time::parse_rfc3339;
 use crate::job::{JobId, NewJob, Start, empty_payload};
 
-use crate::api::response::Reply;
+use crate::api::response::Response;
 
 /// The most jobs in one batch.
 const MAX_BATCH: usize = 1_000;
 
-/// An object's members in their order, double ones and all; values stay as they were sent.
+/// An object's members in their order, including duplicates, with values as they were sent.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// A whole number that is not negative. JSON knows no integers: 5, 5.0 and 5e0 are the same number.
+/// A whole number that is not negative. JSON has no integers: 5, 5.0 and 5e0 are the same number.
 struct Whole(u64);
 
 impl<'de> Deserialize<'de> for Whole {
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Whole {
             }
 
             fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
-                // Below 2^53 no digit of it is lost; above no field takes it.
+                // Below 2^53 a float has all digits; no field allows more.
                 match number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number) {
                     true => Ok(Whole(number as u64)),
                     false => Err(E::invalid_value(Unexpected::Float(number), &self)),
@@ -74,34 +74,34 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
-/// The fields of one object, to be taken out one by one.
+/// The fields of one object.
 struct Fields<'a> {
-    /// Goes in front of a field's name in errors: where in the body the object stands.
+    /// The path of the object in the body, as a prefix for the names of its fields in errors.
     place: String,
     members: Vec<(String, &'a RawValue)>,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `json`, all of them allowed and none given twice.
-    fn of(json: &'a RawValue, place: String, allowed: &[&str]) -> Result<Fields<'a>, Reply> {
+    /// The fields of `json`. Fails if a field is not in `allowed`, or is given twice.
+    fn of(json: &'a RawValue, place: String, allowed: &[&str]) -> Result<Fields<'a>, Response> {
         let object = || match place.strip_suffix('.') {
             Some(place) => format!("{place} must be an object"),
             None => "the body must be an object".to_owned(),
         };
         if !json.get().starts_with('{') {
-            return Err(Reply::invalid_job(object()));
+            return Err(Response::invalid_job(object()));
         }
         let Members(members) =
-            serde_json::from_str(json.get()).map_err(|error| Reply::invalid_json(error.to_string()))?;
+            serde_json::from_str(json.get()).map_err(|error| Response::invalid_json(error.to_string()))?;
         let mut seen = HashSet::new();
         for (name, _) in &members {
             let shown: String = name.chars().take(50).collect();
             if !allowed.contains(&name.as_str()) {
-                let allowed = allowed.join(", ");
-                return Err(Reply::invalid_job(format!("{place}{shown:?} is no field: there are {allowed}")));
+                let (name, allowed) = (format!("{place}{shown}"), allowed.join(", "));
+                return Err(Response::invalid_job(format!("unknown field {name:?}; allowed: {allowed}")));
             }
             if !seen.insert(name) {
-                return Err(Reply::invalid_job(format!("{place}{shown} is given twice")));
+                return Err(Response::invalid_job(format!("{place}{shown} is given twice")));
             }
         }
         Ok(Fields { place, members })
@@ -112,14 +112,14 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number, if it is there and in this range.
-    fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Reply> {
+    fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Response> {
         let wanted = limits::whole_number_in(&range);
         let number = self.get(name, &wanted, |number: &Whole| range.contains(&number.0))?;
         Ok(number.map(|number| number.0))
     }
 
     /// A string, if it is there and the rule accepts it.
-    fn text(&self, name: &str, rule: &TextRule) -> Result<Option<String>, Reply> {
+    fn text(&self, name: &str, rule: &TextRule) -> Result<Option<String>, Response> {
         self.get(name, &format!("a string of {}", rule.allowed), |text: &String| rule.accepts(text))
     }
 
@@ -129,37 +129,39 @@ impl<'a> Fields<'a> {
         name: &str,
         wanted: &str,
         check: impl Fn(&T) -> bool,
-    ) -> Result<Option<T>, Reply> {
+    ) -> Result<Option<T>, Response> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         match serde_json::from_str(raw.get()) {
             Ok(value) if check(&value) => Ok(Some(value)),
-            _ => Err(Reply::invalid_job(format!("{}{name} must be {wanted}", self.place))),
+            _ => Err(Response::invalid_job(format!("{}{name} must be {wanted}", self.place))),
         }
     }
 }
 
-/// The body as JSON that is not nested too deep.
-fn json(body: &[u8]) -> Result<&RawValue, Reply> {
-    let text = std::str::from_utf8(body).map_err(|_| Reply::invalid_json("the body is no UTF-8"))?;
+/// The body as JSON, nested at most [`MAX_DEPTH`] levels deep.
+fn json(body: &[u8]) -> Result<&RawValue, Response> {
+    let text =
+        std::str::from_utf8(body).map_err(|_| Response::invalid_json("the body is not valid UTF-8"))?;
     if text.trim_ascii().is_empty() {
-        return Err(Reply::invalid_json("the body is empty"));
+        return Err(Response::invalid_json("the body is empty"));
     }
     if depth_exceeds(text, MAX_DEPTH) {
-        return Err(Reply::invalid_json(format!("the body is nested over {MAX_DEPTH} deep")));
+        return Err(Response::invalid_json(format!("the body is nested more than {MAX_DEPTH} levels deep")));
     }
-    serde_json::from_str(text).map_err(|error| Reply::invalid_json(format!("the body is no JSON: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| Response::invalid_json(format!("the body is not valid JSON: {error}")))
 }
 
 /// The body of POST /jobs.
-pub fn job(body: &[u8], handlers: &Handlers) -> Result<NewJob, Reply> {
+pub fn job(body: &[u8], handlers: &Handlers) -> Result<NewJob, Response> {
     new_job(json(body)?, String::new(), handlers)
 }
 
 /// The body of POST /jobs/batch.
-pub fn batch(body: &[u8], handlers: &Handlers) -> Result<Vec<NewJob>, Reply> {
+pub fn batch(body: &[u8], handlers: &Handlers) -> Result<Vec<NewJob>, Response> {
     let fields = Fields::of(json(body)?, String::new(), &["jobs"])?;
-    let wanted = || Reply::invalid_job(format!("jobs must be an array of 1 to {MAX_BATCH} jobs"));
-    let raw = fields.raw("jobs").ok_or_else(|| Reply::invalid_job("jobs is missing"))?;
+    let wanted = || Response::invalid_job(format!("jobs must be an array of 1 to {MAX_BATCH} jobs"));
+    let raw = fields.raw("jobs").ok_or_else(|| Response::invalid_job("jobs is missing"))?;
     let jobs: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| wanted())?;
     if !(1..=MAX_BATCH).contains(&jobs.len()) {
         return Err(wanted());
@@ -172,19 +174,19 @@ pub fn batch(body: &[u8], handlers: &Handlers) -> Result<Vec<NewJob>, Reply> {
         if let Some(key) = &job.unique_key
             && !keys.insert(key)
         {
-            return Err(Reply::invalid_job(format!("jobs[{i}].unique_key is given twice in this batch")));
+            return Err(Response::invalid_job(format!("jobs[{i}].unique_key is given twice in this batch")));
         }
     }
     Ok(jobs)
 }
 
-fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob, Reply> {
+fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob, Response> {
     const FIELDS: [&str; 8] =
         ["type", "payload", "queue", "delay_ms", "run_at", "max_attempts", "timeout_ms", "unique_key"];
     let fields = Fields::of(json, place, &FIELDS)?;
     let job_type = fields
         .text("type", &limits::JOB_TYPE)?
-        .ok_or_else(|| Reply::invalid_job(format!("{}type is missing", fields.place)))?;
+        .ok_or_else(|| Response::invalid_job(format!("{}type is missing", fields.place)))?;
     let policy = handlers.policy(&job_type);
     let queue = fields.text("queue", &limits::QUEUE_NAME)?;
     let (least, most) = limits::ATTEMPTS.into_inner();
@@ -201,14 +203,16 @@ fn new_job(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob
     Ok(job)
 }
 
-fn start(fields: &Fields) -> Result<Start, Reply> {
+fn start(fields: &Fields) -> Result<Start, Response> {
     let delay = fields.number("delay_ms", limits::in_ms(&limits::DELAY))?;
     let is_time = |text: &String| parse_rfc3339(text).is_some();
     let run_at = fields.get("run_at", "a time as in RFC 3339, like \"2026-11-24T08:00:00Z\"", is_time)?;
     match (delay, run_at) {
         (Some(_), Some(_)) => {
             let place = &fields.place;
-            Err(Reply::invalid_job(format!("{place}delay_ms and {place}run_at cannot both be given")))
+            Err(Response::invalid_job(format!(
+                "{place}delay_ms and {place}run_at must not be given together"
+            )))
         }
         (Some(ms), None) => Ok(Start::AfterMs(ms)),
         (None, Some(text)) => Ok(Start::AtMs(parse_rfc3339(&text).unwrap_or(0))),
@@ -224,7 +228,7 @@ pub struct RetryDeadLetters {
 }
 
 impl RetryDeadLetters {
-    pub fn parse(body: &[u8]) -> Result<RetryDeadLetters, Reply> {
+    pub fn parse(body: &[u8]) -> Result<RetryDeadLetters, Response> {
         let fields = Fields::of(json(body)?, String::new(), &["type", "ids", "dry_run"])?;
         let job_type = fields.text("type", &limits::JOB_TYPE)?;
         let ids = fields.get("ids", "an array of job ids", |ids: &Vec<Whole>| {

@@ -5,24 +5,24 @@ use serde_json::json;
 use crate::job::{JobId, Status};
 use crate::queue::{Changed, Filter};
 
-use super::body::RetryDeadLetters;
-use super::query::Query;
-use super::{Api, Request};
-use crate::api::response::{Answer, Reply};
+use crate::api::body::RetryDeadLetters;
+use crate::api::request::Request;
+use crate::api::response::Response;
+use crate::api::state::Api;
 
-/// How many dead letters one step changes, so that a long list holds up nobody.
-const STEP: u32 = 200;
+/// Dead letters that one script changes, so that a long list does not block Redis for others.
+const BATCH: u32 = 200;
 
 impl Api {
-    pub(super) fn list_dead_letters(&self, query: &str) -> Answer {
-        let query = Query::parse(query, &["page", "before", "limit", "type"])?;
-        self.list(&query, Filter { status: Some(Status::Failed), job_type: query.job_type()? })
+    pub(super) fn list_dead_letters(&self, request: &Request) -> Result<Response, Response> {
+        let query = &request.query;
+        self.list(query, Filter { status: Some(Status::Failed), job_type: query.job_type()? })
     }
 
-    pub(super) fn retry_dead_letters(&self, request: &Request) -> Answer {
-        let wanted = RetryDeadLetters::parse(request.json_body()?)?;
+    pub(super) fn retry_dead_letters(&self, request: &Request) -> Result<Response, Response> {
+        let wanted = RetryDeadLetters::parse(request.body)?;
         let (mut matched, mut retried) = (0, 0);
-        let mut retry = |ids: &[JobId]| -> Result<(), Reply> {
+        let mut retry = |ids: &[JobId]| -> Result<(), Response> {
             matched += ids.len();
             if !wanted.dry_run {
                 let changed = self.queue.retry(ids, Some(Status::Failed))?;
@@ -32,26 +32,26 @@ impl Api {
         };
         match &wanted.ids {
             Some(ids) => ids
-                .chunks(STEP as usize)
-                .try_for_each(|ids| retry(&self.dead_among(ids, &wanted.job_type)?))?,
-            None => self.for_all_dead(wanted.job_type.as_deref(), retry)?,
+                .chunks(BATCH as usize)
+                .try_for_each(|ids| retry(&self.dead_letters_among(ids, &wanted.job_type)?))?,
+            None => self.for_all_dead_letters(wanted.job_type.as_deref(), retry)?,
         }
-        Ok(Reply::json(200, &json!({ "matched": matched, "retried": retried })))
+        Ok(Response::json(200, &json!({ "matched": matched, "retried": retried })))
     }
 
-    pub(super) fn delete_dead_letters(&self, query: &str) -> Answer {
-        let job_type = Query::parse(query, &["type"])?.job_type()?;
+    pub(super) fn delete_dead_letters(&self, request: &Request) -> Result<Response, Response> {
+        let job_type = request.query.job_type()?;
         let mut deleted = 0;
-        self.for_all_dead(job_type.as_deref(), |ids| {
+        self.for_all_dead_letters(job_type.as_deref(), |ids| {
             let changed = self.queue.delete(ids, Some(Status::Failed))?;
             deleted += changed.iter().filter(|changed| **changed == Changed::Done).count();
             Ok(())
         })?;
-        Ok(Reply::json(200, &json!({ "deleted": deleted })))
+        Ok(Response::json(200, &json!({ "deleted": deleted })))
     }
 
-    /// Those of the ids that are dead letters, of this type if one is named.
-    fn dead_among(&self, ids: &[JobId], job_type: &Option<String>) -> Result<Vec<JobId>, Reply> {
+    /// The ids that are dead letters, of this type if one is given.
+    fn dead_letters_among(&self, ids: &[JobId], job_type: &Option<String>) -> Result<Vec<JobId>, Response> {
         let is_wanted = |found: &Option<(Status, String)>| {
             let Some((Status::Failed, found)) = found else { return false };
             job_type.as_ref().is_none_or(|job_type| job_type == found)
@@ -61,15 +61,15 @@ impl Api {
         Ok(dead.map(|(id, _)| *id).collect())
     }
 
-    /// Works off all dead letters, in steps and by rising id: a job that fails again meanwhile is not met twice.
-    fn for_all_dead(
+    /// Calls `work` with all dead letters, in batches by rising id: a job that fails again meanwhile is not passed twice.
+    fn for_all_dead_letters(
         &self,
         job_type: Option<&str>,
-        mut work: impl FnMut(&[JobId]) -> Result<(), Reply>,
-    ) -> Result<(), Reply> {
+        mut work: impl FnMut(&[JobId]) -> Result<(), Response>,
+    ) -> Result<(), Response> {
         let mut last = None;
         loop {
-            let ids = self.queue.dead_ids(job_type, last, STEP)?;
+            let ids = self.queue.dead_ids(job_type, last, BATCH)?;
             let Some(newest) = ids.last() else { return Ok(()) };
             last = Some(*newest);
             work(&ids)?;

@@ -1,15 +1,15 @@
 //! Fuzzing of what reads bodies, paths and queries of requests.
 //!
-//! Whatever is sent, an answer comes out of it: what was meant, within its limits, or a refusal in the API's shape. And
+//! Whatever is sent, an answer comes out of it: what was meant, within its limits, or a error in the API's shape. And
 //! a job that is accepted says the same when it is written down and read again.
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::body::{self, RetryDeadLetters};
-use super::query::Query;
-use crate::api::response::Reply;
-use crate::api::routes::Shape;
+use crate::api::body::{self, RetryDeadLetters};
+use crate::api::query::Query;
+use crate::api::response::Response;
+use crate::api::routes::Path;
 use crate::handler::Handlers;
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::{NewJob, Start, is_job_type, is_queue_name, rfc3339};
@@ -22,17 +22,17 @@ pub fn check(data: &[u8]) {
     let handlers = Handlers::default();
     match body::job(data, &handlers) {
         Ok(job) => check_job(&job, &handlers),
-        Err(refusal) => check_refusal(&refusal),
+        Err(error) => check_error(&error),
     }
     match body::batch(data, &handlers) {
         Ok(jobs) => {
             assert!((1..=1000).contains(&jobs.len()), "{} jobs", jobs.len());
             jobs.iter().for_each(|job| check_job(job, &handlers));
         }
-        Err(refusal) => check_refusal(&refusal),
+        Err(error) => check_error(&error),
     }
-    if let Err(refusal) = RetryDeadLetters::parse(data) {
-        check_refusal(&refusal);
+    if let Err(error) = RetryDeadLetters::parse(data) {
+        check_error(&error);
     }
     if let Ok(text) = std::str::from_utf8(data) {
         check_path(text);
@@ -58,7 +58,7 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
     );
 
     let again = body::job(written(job).as_bytes(), handlers);
-    let again = again.unwrap_or_else(|refusal| panic!("{job:?} is not accepted again: {refusal:?}"));
+    let again = again.unwrap_or_else(|error| panic!("{job:?} is not accepted again: {error:?}"));
     let start = match job.start {
         Start::AtMs(ms) => Start::AtMs(ms.min(END_OF_TIME_MS)),
         start => start,
@@ -86,34 +86,34 @@ fn written(job: &NewJob) -> String {
 }
 
 /// A known code, and a sentence that fits on a line.
-fn check_refusal(refusal: &Reply) {
-    assert_eq!(refusal.status, 400);
-    let body: Value = serde_json::from_slice(&refusal.body).expect("a refusal is JSON");
-    let code = body["code"].as_str().expect("a refusal has a code");
+fn check_error(error: &Response) {
+    assert_eq!(error.status, 400);
+    let body: Value = serde_json::from_slice(&error.body).expect("a error is JSON");
+    let code = body["code"].as_str().expect("a error has a code");
     assert!(code.starts_with("invalid_"), "{code}");
-    let sentence = body["error"].as_str().expect("a refusal has a sentence");
+    let sentence = body["error"].as_str().expect("a error has a sentence");
     assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
     assert!((1..=1000).contains(&sentence.len()), "{sentence:?}");
 }
 
 fn check_path(path: &str) {
-    let Some((shape, parameter)) = Shape::of(path) else { return };
-    let Err(refusal) = shape.route(parameter) else {
-        // A route is one way to write it, so nothing hides in another spelling.
-        let filled: Vec<&str> = shape
-            .pattern
-            .split('/')
-            .map(|part| if part.starts_with('{') { parameter } else { part })
-            .collect();
-        assert_eq!(filled.join("/"), path);
-        return;
-    };
-    check_refusal(&refusal);
+    let Some(found) = Path::find(path) else { return };
+    // A path has one spelling, so that no other spelling evades a check.
+    let segments = found.pattern.split('/');
+    let filled: Vec<&str> =
+        segments.map(|segment| if segment.starts_with('{') { found.parameter } else { segment }).collect();
+    assert_eq!(filled.join("/"), path);
+    if let Err(error) = found.job_id() {
+        check_error(&error);
+    }
+    if let Err(error) = found.queue_name() {
+        check_error(&error);
+    }
 }
 
 fn check_query(text: &str) {
     const NAMES: [&str; 5] = ["page", "limit", "status", "type", "wait"];
-    let read = || -> Result<(), Reply> {
+    let read = || -> Result<(), Response> {
         let query = Query::parse(text, &NAMES)?;
         assert!(query.number("page", 1, 1, u64::MAX)? >= 1);
         assert!((1..=100).contains(&query.number("limit", 10, 1, 100)?));
@@ -122,7 +122,7 @@ fn check_query(text: &str) {
         assert!(query.wait()?.is_none_or(|wait| wait.as_secs() <= 60));
         Ok(())
     };
-    if let Err(refusal) = read() {
-        check_refusal(&refusal);
+    if let Err(error) = read() {
+        check_error(&error);
     }
 }

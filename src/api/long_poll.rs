@@ -1,91 +1,91 @@
-//! Requests that wait for their job to end: parked with the connection they came on, they hold up nobody.
+//! Long polls: requests that wait until their job ends, parked together with their connections.
 //!
-//! A client that hangs up gives its place free at the next look: it is answered as if its time were over. If it has only
-//! closed its sending half it gets that answer, the job as it stands; whether it has shows only in sending something.
+//! A client that hangs up frees its place within [`POLL_INTERVAL`]: its request is answered as if its time were over. If
+//! the client has closed only its sending half, it gets that response, the job in its present state. The two cannot be
+//! told apart until a write fails.
 
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::api::response::Response;
+use crate::api::state::Api;
+use crate::gate::ParkedRequest;
 use crate::job::JobId;
 use crate::sync;
 
-use super::{Api, send};
-use crate::api::response::Reply;
-use crate::gate::ParkedRequest;
+/// How many long polls may wait at a time, if connections and file descriptors allow it.
+pub const MAX_LONG_POLLS: usize = 100;
+/// How often the states of their jobs are read, all in one command. Any server may end a job, so only Redis knows.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many requests may wait at a time, if there are connections and descriptors for so many.
-pub const MOST: usize = 100;
-/// How often their jobs are looked at, all in one command. Any server may end them, so only Redis can tell.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// The requests that wait.
-pub struct Waiting {
-    most: usize,
+/// The long polls that wait.
+pub struct LongPolls {
+    limit: usize,
     list: Mutex<List>,
     added: Condvar,
 }
 
 #[derive(Default)]
 struct List {
-    waits: Vec<Wait>,
-    closed: bool,
+    waiting: Vec<LongPoll>,
+    is_closed: bool,
 }
 
 /// One request that waits.
-pub struct Wait {
+pub struct LongPoll {
     pub id: JobId,
     pub until: Instant,
     pub request: tiny_http::Request,
-    /// The pattern of its path.
+    /// The pattern of its path, for the metrics.
     pub pattern: &'static str,
-    /// Its place among the connections, given to others meanwhile.
+    /// Its permit, which another request uses meanwhile.
     pub parked: ParkedRequest,
 }
 
-impl Wait {
-    /// Counts and sends the answer.
-    pub fn answer(self, api: &Api, reply: Reply) {
+impl LongPoll {
+    /// Counts and sends the response.
+    pub fn respond(self, api: &Api, response: Response) {
         api.metrics.wait_ends();
-        api.metrics.answered(self.request.method().as_str(), self.pattern, reply.status);
+        api.metrics.answered(self.request.method().as_str(), self.pattern, response.status);
         drop(self.parked);
-        send(self.request, reply);
+        response.send(self.request);
     }
 }
 
-impl Waiting {
-    /// ConnectionLimits for so many.
-    pub fn new(most: usize) -> Waiting {
-        Waiting { most, list: Mutex::default(), added: Condvar::new() }
+impl LongPolls {
+    /// At most `limit` long polls may wait at a time.
+    pub fn new(limit: usize) -> LongPolls {
+        LongPolls { limit, list: Mutex::default(), added: Condvar::new() }
     }
 
-    /// Adds a request; gives it back where too many wait already, or nobody waits any more.
-    pub fn add(&self, wait: Wait) -> Option<Wait> {
+    /// Adds a long poll. Returns it when the limit is reached or the API stops.
+    pub fn add(&self, long_poll: LongPoll) -> Option<LongPoll> {
         let mut list = sync::lock(&self.list);
-        if list.waits.len() >= self.most || list.closed {
-            return Some(wait);
+        if list.waiting.len() >= self.limit || list.is_closed {
+            return Some(long_poll);
         }
-        list.waits.push(wait);
+        list.waiting.push(long_poll);
         self.added.notify_one();
         None
     }
 
-    /// Answers all that wait as things stand, and ends.
+    /// Answers all long polls with the present states of their jobs, and ends the thread.
     pub fn close(&self) {
-        sync::lock(&self.list).closed = true;
+        sync::lock(&self.list).is_closed = true;
         self.added.notify_one();
     }
 
-    /// The loop of the thread that watches the jobs and answers.
+    /// The thread `api-waits`: reads the states of the jobs and responds.
     pub fn run(&self, api: &Api) {
         loop {
-            let idle = |list: &mut List| list.waits.is_empty() && !list.closed;
+            let is_idle = |list: &mut List| list.waiting.is_empty() && !list.is_closed;
             let list = sync::lock(&self.list);
-            let list = sync::wait_while(&self.added, list, idle);
-            let closed = list.closed;
-            let ids: Vec<JobId> = list.waits.iter().map(|wait| wait.id).collect();
+            let list = sync::wait_while(&self.added, list, is_idle);
+            let is_closed = list.is_closed;
+            let ids: Vec<JobId> = list.waiting.iter().map(|long_poll| long_poll.id).collect();
             drop(list);
             let statuses = if ids.is_empty() { Ok(Vec::new()) } else { api.queue.statuses(&ids) };
-            // Waits are only added behind those that were looked at, and only this thread takes them away.
+            // Other threads only add at the end, and only this thread removes: the first ids.len() are unchanged.
             let mut list = sync::lock(&self.list);
             let now = Instant::now();
             let mut ended = Vec::new();
@@ -95,22 +95,22 @@ impl Waiting {
                         .get(place)
                         .is_some_and(|found| found.as_ref().is_none_or(|(status, _)| status.is_final()))
                 });
-                let wait = &list.waits[place];
-                if is_final || closed || wait.until <= now || wait.parked.client_has_hung_up() {
-                    ended.push(list.waits.remove(place));
+                let long_poll = &list.waiting[place];
+                if is_final || is_closed || long_poll.until <= now || long_poll.parked.client_has_hung_up() {
+                    ended.push(list.waiting.remove(place));
                 }
             }
             drop(list);
-            for wait in ended {
-                let reply = api.show(wait.id).unwrap_or_else(|error| error);
-                wait.answer(api, reply);
+            for long_poll in ended {
+                let response = api.show(long_poll.id).unwrap_or_else(|error| error);
+                long_poll.respond(api, response);
             }
-            if closed {
+            if is_closed {
                 return;
             }
             let list = sync::lock(&self.list);
-            let open = |list: &mut List| !list.closed;
-            drop(sync::wait_timeout_while(&self.added, list, LOOK, open));
+            let is_open = |list: &mut List| !list.is_closed;
+            drop(sync::wait_timeout_while(&self.added, list, POLL_INTERVAL, is_open));
         }
     }
 }

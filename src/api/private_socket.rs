@@ -1,56 +1,56 @@
-//! The private socket that tiny_http listens on. No file leads to it.
+//! The private unix socket that tiny_http listens on. It has no file.
 //!
-//! A socket needs a name to be connected to. A file can be removed while the server runs, as cleaners of temporary folders
-//! do, and stays behind when the server is killed; an abstract name is open to every user of the machine, and leads past
-//! the gate. So the file is removed at once, before anybody can connect. What is left is a handle of it in this process:
-//! the kernel's own name for that handle leads to the socket, for processes of this user alone.
+//! A client needs a name to connect to a socket. A file can be removed while the server runs, as cleaners of temporary
+//! folders do, and stays behind when the server is killed. An abstract name is open to every user of the machine, who could
+//! bypass the gate. So the file is removed at once, before anyone can connect, and this process keeps a handle of it: the
+//! kernel's name of that handle, `/proc/self/fd/N`, leads to the socket, for processes of this user alone.
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// How many connections the kernel keeps for tiny_http. The gate opens one at a time.
+/// Connections that the kernel queues for tiny_http. The gate opens one at a time.
 #[cfg(target_os = "linux")]
 const BACKLOG: i32 = 128;
 
-/// The way to a private socket, for as long as this lives.
-pub struct Door {
+/// A private socket. Clients can connect to it until this is dropped.
+pub struct PrivateSocket {
     path: PathBuf,
     #[cfg(target_os = "linux")]
     _handle: std::os::fd::OwnedFd,
 }
 
-impl Door {
-    /// A new socket with its door. It needs a folder for a moment: the one for temporary files, or one that is nearly
-    /// always there.
+impl PrivateSocket {
+    /// Makes a listener and its private socket. A folder is needed for a moment: that for temporary files, or one of two
+    /// that most systems have.
     ///
     /// # Errors
-    /// Where no folder can be used: one sentence that names all of them and why not.
-    pub fn open() -> io::Result<(UnixListener, Door)> {
-        Door::open_in_one_of(&[std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()])
+    /// When no folder can be used: one sentence with all folders and the reasons.
+    pub fn open() -> io::Result<(UnixListener, PrivateSocket)> {
+        PrivateSocket::open_in_one_of(&[std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()])
     }
 
-    fn open_in_one_of(folders: &[PathBuf]) -> io::Result<(UnixListener, Door)> {
+    fn open_in_one_of(folders: &[PathBuf]) -> io::Result<(UnixListener, PrivateSocket)> {
         let mut reasons = Vec::new();
         for folder in folders {
-            match Door::open_in(folder) {
+            match PrivateSocket::open_in(folder) {
                 Ok(opened) => return Ok(opened),
                 Err(error) => reasons.push(format!("{}: {error}", folder.display())),
             }
         }
         Err(io::Error::other(format!(
-            "cannot make the socket that this server needs for itself ({}); set TMPDIR to a folder that it can write to",
+            "cannot make the private socket of the server ({}); set TMPDIR to a folder that the server can write to",
             reasons.join("; ")
         )))
     }
 
-    /// Where to connect to.
+    /// The path to connect to.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     #[cfg(target_os = "linux")]
-    fn open_in(folder: &Path) -> io::Result<(UnixListener, Door)> {
+    fn open_in(folder: &Path) -> io::Result<(UnixListener, PrivateSocket)> {
         use std::os::fd::AsRawFd;
 
         use rustix::fs::{AtFlags, Mode, OFlags, fchmod, open, openat, unlinkat};
@@ -60,38 +60,39 @@ impl Door {
 
         let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let name = format!("threadq-{}-{:016x}", std::process::id(), fastrand::u64(..));
-        // By its handle the folder's path is never too long for a socket.
+        // The path of the folder's handle is short enough for a socket address, however long the folder's own path is.
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))?;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // Its file gets these rights.
-        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-        bind(&socket, &address)?;
+        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // The rights of the file.
+        fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
+        bind(&listener, &address)?;
         let handle = openat(&folder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         unlinkat(&folder, &name, AtFlags::empty())?;
         let handle = handle?;
-        listen(&socket, BACKLOG)?;
-        let door = Door { path: format!("/proc/self/fd/{}", handle.as_raw_fd()).into(), _handle: handle };
-        // Some sandboxes do not follow such a path: the start fails here and not at the first request.
-        UnixStream::connect(door.path())?;
-        Ok((UnixListener::from(socket), door))
+        listen(&listener, BACKLOG)?;
+        let socket =
+            PrivateSocket { path: format!("/proc/self/fd/{}", handle.as_raw_fd()).into(), _handle: handle };
+        // Some sandboxes do not follow such a path: fail at the start and not at the first request.
+        UnixStream::connect(socket.path())?;
+        Ok((UnixListener::from(listener), socket))
     }
 
-    /// Elsewhere no handle leads to a socket, so that the file stays.
+    /// On other systems no path leads from a handle to a socket, so the file stays.
     #[cfg(not(target_os = "linux"))]
-    fn open_in(folder: &Path) -> io::Result<(UnixListener, Door)> {
+    fn open_in(folder: &Path) -> io::Result<(UnixListener, PrivateSocket)> {
         use std::os::unix::fs::DirBuilderExt;
 
         let folder = folder.join(format!("threadq-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let path = folder.join("api.sock");
-        Ok((UnixListener::bind(&path)?, Door { path }))
+        Ok((UnixListener::bind(&path)?, PrivateSocket { path }))
     }
 }
 
-impl Drop for Door {
+impl Drop for PrivateSocket {
     fn drop(&mut self) {
-        // The accept thread of tiny_http notices that it shall end only at the next connection, and tiny_http itself does not know
-        // this path.
+        // The accept thread of tiny_http ends only at the next connection, and tiny_http cannot connect because it does not
+        // know this path.
         let _ = UnixStream::connect(&self.path);
         #[cfg(not(target_os = "linux"))]
         let _ = self.path.parent().map(std::fs::remove_dir_all);
@@ -109,7 +110,7 @@ mod tests {
 
     impl Folder {
         fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("door-{}-{name}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("private-socket-{}-{name}", std::process::id()));
             std::fs::create_dir_all(&path).unwrap();
             Folder(path)
         }
@@ -121,11 +122,11 @@ mod tests {
         }
     }
 
-    fn leads(listener: &UnixListener, door: &Door) {
-        let mut inside = UnixStream::connect(door.path()).unwrap();
+    fn check_connection(listener: &UnixListener, socket: &PrivateSocket) {
+        let mut inside = UnixStream::connect(socket.path()).unwrap();
         inside.write_all(b"x").unwrap();
         drop(inside);
-        // The first connection was the trial.
+        // open() made the first connection.
         let mut all = Vec::new();
         while all.is_empty() {
             listener.accept().unwrap().0.read_to_end(&mut all).unwrap();
@@ -134,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_in_the_folder_and_the_folder_is_not_needed() {
+    fn the_folder_stays_empty_and_may_be_removed() {
         let folder = Folder::new("gone");
-        let (listener, door) = Door::open_in(&folder.0).unwrap();
+        let (listener, socket) = PrivateSocket::open_in(&folder.0).unwrap();
         assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
         std::fs::remove_dir(&folder.0).unwrap();
-        leads(&listener, &door);
-        leads(&listener, &door);
+        check_connection(&listener, &socket);
+        check_connection(&listener, &socket);
     }
 
     #[test]
@@ -148,20 +149,21 @@ mod tests {
         let folder = Folder::new("long");
         let deep = folder.0.join(format!("{}/{}", "x".repeat(200), "y".repeat(200)));
         std::fs::create_dir_all(&deep).unwrap();
-        let (listener, door) = Door::open_in(&deep).unwrap();
-        leads(&listener, &door);
+        let (listener, socket) = PrivateSocket::open_in(&deep).unwrap();
+        check_connection(&listener, &socket);
     }
 
     #[test]
-    fn the_next_folder_is_taken_where_one_cannot_be_used() {
+    fn an_unusable_folder_is_skipped() {
         let folder = Folder::new("next");
         let file = folder.0.join("file");
         std::fs::write(&file, "").unwrap();
         let unusable = [folder.0.join("missing"), file, "/proc".into()];
-        let (listener, door) =
-            Door::open_in_one_of(&[&unusable[..], std::slice::from_ref(&folder.0)].concat()).unwrap();
-        leads(&listener, &door);
-        let sentence = Door::open_in_one_of(&unusable).err().unwrap().to_string();
+        let (listener, socket) =
+            PrivateSocket::open_in_one_of(&[&unusable[..], std::slice::from_ref(&folder.0)].concat())
+                .unwrap();
+        check_connection(&listener, &socket);
+        let sentence = PrivateSocket::open_in_one_of(&unusable).err().unwrap().to_string();
         for folder in &unusable {
             assert!(sentence.contains(folder.to_str().unwrap()), "{sentence}");
         }
@@ -169,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn who_accepts_is_woken_at_the_end() {
+    fn dropping_it_wakes_the_accept_thread() {
         let folder = Folder::new("end");
-        let (listener, door) = Door::open_in(&folder.0).unwrap();
+        let (listener, socket) = PrivateSocket::open_in(&folder.0).unwrap();
         listener.accept().unwrap();
         let waiting = std::thread::spawn(move || listener.accept().map(drop));
-        drop(door);
+        drop(socket);
         waiting.join().unwrap().unwrap();
     }
 }

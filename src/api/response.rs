@@ -1,74 +1,87 @@
-//! Answers: a status, a body and a few headers; and how errors look.
+//! Responses: a status, a few headers and a body; and the shape of errors.
+
+use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 
+use crate::job::JobId;
 use crate::queue;
 
-/// What a request gets.
+/// The response to a request.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Response {
     pub status: u16,
     pub content_type: &'static str,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
 }
 
-/// An answer, or the error that takes its place.
-pub type Answer = Result<Reply, Reply>;
+/// What a handler decides.
+pub enum Outcome {
+    Now(Response),
+    /// Respond when this job ends, or after this time.
+    WaitForJob(JobId, Duration),
+}
 
-impl Reply {
-    /// JSON.
-    pub fn json(status: u16, body: &impl Serialize) -> Reply {
-        Reply::large_json(status, body, 128)
+impl From<Response> for Outcome {
+    fn from(response: Response) -> Outcome {
+        Outcome::Now(response)
+    }
+}
+
+impl Response {
+    pub fn json(status: u16, body: &impl Serialize) -> Response {
+        Response::large_json(status, body, 128)
     }
 
-    /// JSON of about so many bytes. A large text that grew step by step would leave a hole in the heap when it is freed.
-    pub fn large_json(status: u16, body: &impl Serialize, bytes: usize) -> Reply {
+    /// JSON of about `bytes` bytes. Without that estimate a large text grows step by step, and leaves a hole in the heap
+    /// when it is freed.
+    pub fn large_json(status: u16, body: &impl Serialize, bytes: usize) -> Response {
         let mut json = Vec::with_capacity(bytes);
-        // Only a map with keys that are no strings could fail, and there is none.
+        // Fails only for a map whose keys are not strings; no response has one.
         let _ = serde_json::to_writer(&mut json, body);
-        Reply { status, content_type: "application/json", headers: Vec::new(), body: json }
+        Response { status, content_type: "application/json", headers: Vec::new(), body: json }
     }
 
     /// A document that never changes.
-    pub fn document(content_type: &'static str, text: &'static str) -> Reply {
-        Reply { status: 200, content_type, headers: Vec::new(), body: text.into() }
+    pub fn document(content_type: &'static str, text: &'static str) -> Response {
+        Response { status: 200, content_type, headers: Vec::new(), body: text.into() }
     }
 
-    /// No body.
-    pub fn empty(status: u16) -> Reply {
-        Reply { status, content_type: "application/json", headers: Vec::new(), body: Vec::new() }
+    pub fn empty(status: u16) -> Response {
+        Response { status, content_type: "application/json", headers: Vec::new(), body: Vec::new() }
     }
 
-    /// An error: a sentence for a person and a word for a program.
-    pub fn error(status: u16, code: &str, sentence: impl Into<String>) -> Reply {
-        Reply::json(status, &json!({ "error": sentence.into(), "code": code }))
+    /// An error: a sentence for people and a code for programs.
+    pub fn error(status: u16, code: &str, sentence: impl Into<String>) -> Response {
+        Response::json(status, &json!({ "error": sentence.into(), "code": code }))
     }
 
-    pub fn invalid_json(sentence: impl Into<String>) -> Reply {
-        Reply::error(400, "invalid_json", sentence)
+    pub fn invalid_json(sentence: impl Into<String>) -> Response {
+        Response::error(400, "invalid_json", sentence)
     }
 
-    pub fn invalid_job(sentence: impl Into<String>) -> Reply {
-        Reply::error(400, "invalid_job", sentence)
+    pub fn invalid_job(sentence: impl Into<String>) -> Response {
+        Response::error(400, "invalid_job", sentence)
     }
 
-    pub fn invalid_query(sentence: impl Into<String>) -> Reply {
-        Reply::error(400, "invalid_query", sentence)
+    pub fn invalid_query(sentence: impl Into<String>) -> Response {
+        Response::error(400, "invalid_query", sentence)
     }
 
-    pub fn no_such_job() -> Reply {
-        Reply::error(404, "not_found", "there is no job with this id")
+    pub fn no_such_job() -> Response {
+        Response::error(404, "not_found", "there is no job with this id")
     }
 
-    pub fn duplicate(holder: crate::job::JobId) -> Reply {
+    pub fn duplicate(holder: JobId) -> Response {
         let error = "another job that has not ended holds this unique_key";
-        Reply::json(409, &json!({ "error": error, "code": "duplicate", "job_id": holder }))
+        Response::json(409, &json!({ "error": error, "code": "duplicate", "job_id": holder }))
     }
 
     /// The same error with another sentence.
-    pub fn with_sentence(mut self, sentence: &str) -> Reply {
+    pub fn with_sentence(mut self, sentence: &str) -> Response {
         if let Ok(mut error) = serde_json::from_slice::<serde_json::Value>(&self.body) {
             error["error"] = sentence.into();
             self.body = error.to_string().into_bytes();
@@ -76,30 +89,44 @@ impl Reply {
         self
     }
 
-    /// The same with a further header.
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
+    /// The same response with a further header.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.headers.push((name, value.into()));
         self
     }
+
+    /// Sends the response to the gate. A client that does not read it is the gate's concern.
+    pub fn send(self, request: tiny_http::Request) {
+        let Response { status, content_type, headers, body } = self;
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).chain([
+            ("Content-Type", content_type),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]);
+        // Names and values are made by this crate, so every header is valid.
+        let headers =
+            headers.filter_map(|(name, value)| tiny_http::Header::from_bytes(name, value).ok()).collect();
+        let length = body.len();
+        let response =
+            tiny_http::Response::new(status.into(), headers, io::Cursor::new(body), Some(length), None)
+                .with_chunked_threshold(usize::MAX);
+        let _ = request.respond(response);
+    }
 }
 
-impl From<queue::Error> for Reply {
-    fn from(error: queue::Error) -> Reply {
+impl From<queue::Error> for Response {
+    fn from(error: queue::Error) -> Response {
         match error {
             queue::Error::Unavailable(_)
             | queue::Error::Fenced
             | queue::Error::Denied(_)
             | queue::Error::Busy(_)
             | queue::Error::Full => {
-                Reply::error(503, "store_unavailable", error.to_string()).with("Retry-After", "1")
+                Response::error(503, "store_unavailable", error.to_string()).with("Retry-After", "1")
             }
             queue::Error::Protocol(_) => {
                 log::error!("{error}");
-                Reply::error(
-                    500,
-                    "internal_error",
-                    "Redis gave an answer that was not understood; see the server's log",
-                )
+                Response::error(500, "internal_error", "unexpected reply from Redis; see the server's log")
             }
         }
     }

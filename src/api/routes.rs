@@ -1,179 +1,181 @@
-//! Which request goes where: a pure function of method and path.
+//! The table of routes. The router, the errors 404 and 405, the check of query parameters, the labels of the metrics and
+//! the shared parts of the OpenAPI document come from it.
 
+use crate::api::request::Request;
+use crate::api::response::{Outcome, Response};
+use crate::api::state::Api;
+use crate::api::ui;
 use crate::job::JobId;
 use crate::job::limits::QUEUE_NAME;
 
-use super::ui::File;
-use crate::api::response::Reply;
-
-/// What a path names.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Route {
-    Jobs,
-    Batch,
-    Job(JobId),
-    Cancel(JobId),
-    Retry(JobId),
-    DeadLetters,
-    RetryDeadLetters,
-    Queues,
-    Pause(String),
-    Resume(String),
-    Stats,
-    History,
-    Workers,
-    Metrics,
-    Healthz,
-    Readyz,
-    OpenApi,
-    /// A part of the dashboard.
-    Ui(&'static File),
-}
-
-/// The shape of a path: its pattern as the documentation has it, and the methods it knows. HEAD goes with GET.
-pub struct Shape {
+/// One operation of the API.
+pub struct Route {
+    pub method: &'static str,
+    /// The path as in the OpenAPI document and the metrics. A segment in braces is a parameter.
     pub pattern: &'static str,
-    pub methods: &'static [&'static str],
+    pub handler: Handler,
+    /// The query parameters that are allowed.
+    pub query: &'static [&'static str],
+    /// Statuses of the errors that do not follow from method and pattern, see `openapi::errors`.
+    pub errors: &'static [u16],
+    /// Whether the route is served without a token.
+    pub is_open: bool,
 }
 
-/// All shapes. A segment in braces stands for any.
-const SHAPES: [Shape; 21] = [
-    Shape { pattern: "/jobs", methods: &["GET", "POST"] },
-    Shape { pattern: "/jobs/batch", methods: &["POST"] },
-    Shape { pattern: "/jobs/{id}", methods: &["GET", "DELETE"] },
-    Shape { pattern: "/jobs/{id}/cancel", methods: &["POST"] },
-    Shape { pattern: "/jobs/{id}/retry", methods: &["POST"] },
-    Shape { pattern: "/dlq", methods: &["GET", "DELETE"] },
-    Shape { pattern: "/dlq/retry", methods: &["POST"] },
-    Shape { pattern: "/queues", methods: &["GET"] },
-    Shape { pattern: "/queues/{name}/pause", methods: &["POST"] },
-    Shape { pattern: "/queues/{name}/resume", methods: &["POST"] },
-    Shape { pattern: "/stats", methods: &["GET"] },
-    Shape { pattern: "/stats/history", methods: &["GET"] },
-    Shape { pattern: "/stats/workers", methods: &["GET"] },
-    Shape { pattern: "/metrics", methods: &["GET"] },
-    Shape { pattern: "/healthz", methods: &["GET"] },
-    Shape { pattern: "/readyz", methods: &["GET"] },
-    Shape { pattern: "/openapi.json", methods: &["GET"] },
-    Shape { pattern: "/", methods: &["GET"] },
-    Shape { pattern: "/ui/app.js", methods: &["GET"] },
-    Shape { pattern: "/ui/style.css", methods: &["GET"] },
-    Shape { pattern: "/ui/icon.svg", methods: &["GET"] },
+/// The function that handles a route. The variant says which parameter the path has.
+pub enum Handler {
+    /// No parameter.
+    Fixed(fn(&Api, &Request) -> Result<Response, Response>),
+    /// `{id}`
+    Job(fn(&Api, JobId, &Request) -> Result<Response, Response>),
+    /// `{id}`, for a handler that may park the request until the job ends.
+    LongPoll(fn(&Api, JobId, &Request) -> Result<Outcome, Response>),
+    /// `{name}`
+    Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
+}
+
+use Handler::{Fixed, Job, LongPoll, Queue};
+
+/// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
+pub static ROUTES: &[Route] = &[
+    get("/jobs", Fixed(Api::list_jobs)).query(&["page", "before", "limit", "status", "type"]),
+    post("/jobs", Fixed(Api::submit)).errors(&[409, 422, 429]),
+    post("/jobs/batch", Fixed(Api::submit_batch)).errors(&[409, 422, 429]),
+    get("/jobs/{id}", LongPoll(Api::show_or_wait)).query(&["wait"]),
+    delete("/jobs/{id}", Job(Api::delete)).errors(&[409]),
+    post("/jobs/{id}/cancel", Job(Api::cancel)).errors(&[409]),
+    post("/jobs/{id}/retry", Job(Api::retry)).errors(&[409]),
+    get("/dlq", Fixed(Api::list_dead_letters)).query(&["page", "before", "limit", "type"]),
+    delete("/dlq", Fixed(Api::delete_dead_letters)).query(&["type"]),
+    post("/dlq/retry", Fixed(Api::retry_dead_letters)),
+    get("/queues", Fixed(Api::queues)),
+    post("/queues/{name}/pause", Queue(Api::pause)),
+    post("/queues/{name}/resume", Queue(Api::resume)),
+    get("/stats", Fixed(Api::stats)),
+    get("/stats/history", Fixed(Api::history)),
+    get("/stats/workers", Fixed(Api::workers)),
+    get("/metrics", Fixed(Api::metrics)),
+    get("/healthz", Fixed(Api::health)).open(),
+    get("/readyz", Fixed(Api::readiness)).open(),
+    get("/openapi.json", Fixed(Api::openapi)),
+    get("/", Fixed(|_, _| Ok(ui::PAGE.response()))).open(),
+    get("/ui/app.js", Fixed(|_, _| Ok(ui::SCRIPT.response()))).open(),
+    get("/ui/style.css", Fixed(|_, _| Ok(ui::STYLE.response()))).open(),
+    get("/ui/icon.svg", Fixed(|_, _| Ok(ui::ICON.response()))).open(),
 ];
 
-impl Shape {
-    /// The shape of a path, without its query, and what stands in place of the braces.
-    pub fn of(path: &str) -> Option<(&'static Shape, &str)> {
-        SHAPES.iter().find_map(|shape| shape.matches(path).map(|parameter| (shape, parameter)))
+const fn get(pattern: &'static str, handler: Handler) -> Route {
+    Route::new("GET", pattern, handler)
+}
+
+const fn post(pattern: &'static str, handler: Handler) -> Route {
+    Route::new("POST", pattern, handler)
+}
+
+const fn delete(pattern: &'static str, handler: Handler) -> Route {
+    Route::new("DELETE", pattern, handler)
+}
+
+impl Route {
+    const fn new(method: &'static str, pattern: &'static str, handler: Handler) -> Route {
+        Route { method, pattern, handler, query: &[], errors: &[], is_open: false }
     }
 
-    fn matches<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let (mut wanted, mut given) = (self.pattern.split('/'), path.split('/'));
-        let mut parameter = "";
-        loop {
-            match (wanted.next(), given.next()) {
-                (None, None) => return Some(parameter),
-                (Some(wanted), Some(given)) if wanted == given => {}
-                (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {
-                    parameter = given
-                }
-                _ => return None,
-            }
-        }
+    const fn query(mut self, names: &'static [&'static str]) -> Route {
+        self.query = names;
+        self
     }
 
-    /// The methods that it answers.
-    pub fn allowed(&self) -> Vec<&'static str> {
-        let with_head = |method: &&'static str| match *method {
-            "GET" => vec!["GET", "HEAD"],
-            method => vec![method],
-        };
-        self.methods.iter().flat_map(with_head).collect()
+    const fn errors(mut self, statuses: &'static [u16]) -> Route {
+        self.errors = statuses;
+        self
     }
 
-    /// Whether it needs no token: probes, which have none, and the dashboard, where a person is asked for it.
-    pub fn is_open(&self) -> bool {
-        matches!(self.pattern, "/healthz" | "/readyz") || File::at(self.pattern).is_some()
+    const fn open(mut self) -> Route {
+        self.is_open = true;
+        self
     }
+}
 
-    /// The route of this shape, with its parameter checked.
-    pub fn route(&self, parameter: &str) -> Result<Route, Reply> {
-        let id = || {
-            parameter
-                .parse()
-                .map_err(|error: crate::job::InvalidId| Reply::error(400, "invalid_id", error.to_string()))
-        };
-        let queue = || {
-            let sentence = || format!("a queue's name must be {}", QUEUE_NAME.allowed);
-            QUEUE_NAME
-                .accepts(parameter)
-                .then(|| parameter.to_owned())
-                .ok_or_else(|| Reply::error(400, "invalid_queue", sentence()))
-        };
-        Ok(match self.pattern {
-            "/jobs" => Route::Jobs,
-            "/jobs/batch" => Route::Batch,
-            "/jobs/{id}" => Route::Job(id()?),
-            "/jobs/{id}/cancel" => Route::Cancel(id()?),
-            "/jobs/{id}/retry" => Route::Retry(id()?),
-            "/dlq" => Route::DeadLetters,
-            "/dlq/retry" => Route::RetryDeadLetters,
-            "/queues" => Route::Queues,
-            "/queues/{name}/pause" => Route::Pause(queue()?),
-            "/queues/{name}/resume" => Route::Resume(queue()?),
-            "/stats" => Route::Stats,
-            "/stats/history" => Route::History,
-            "/stats/workers" => Route::Workers,
-            "/metrics" => Route::Metrics,
-            "/healthz" => Route::Healthz,
-            "/openapi.json" => Route::OpenApi,
-            pattern => File::at(pattern).map_or(Route::Readyz, Route::Ui),
+/// A path that the table knows.
+#[derive(Clone, Copy)]
+pub struct Path<'a> {
+    pub pattern: &'static str,
+    /// The segment in place of the braces; empty if the pattern has none.
+    pub parameter: &'a str,
+}
+
+impl<'a> Path<'a> {
+    /// Looks up a path, without its query, in the table.
+    pub fn find(path: &'a str) -> Option<Path<'a>> {
+        ROUTES.iter().find_map(|route| {
+            parameter(route.pattern, path).map(|parameter| Path { pattern: route.pattern, parameter })
         })
+    }
+
+    fn routes(self) -> impl Iterator<Item = &'static Route> {
+        ROUTES.iter().filter(move |route| route.pattern == self.pattern)
+    }
+
+    /// The route of this path for a method, if there is one.
+    pub fn route(self, method: &str) -> Option<&'static Route> {
+        let method = if method == "HEAD" { "GET" } else { method };
+        self.routes().find(|route| route.method == method)
+    }
+
+    /// The methods of this path, for the header `Allow`.
+    pub fn allowed_methods(self) -> String {
+        let methods =
+            self.routes().map(|route| if route.method == "GET" { "GET, HEAD" } else { route.method });
+        methods.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a request to this path needs no token: health checks, whose callers have none, and the dashboard, which
+    /// asks for it.
+    pub fn is_open(self) -> bool {
+        self.routes().any(|route| route.is_open)
+    }
+
+    /// The parameter as a job id.
+    pub fn job_id(self) -> Result<JobId, Response> {
+        let invalid = |error: crate::job::InvalidId| Response::error(400, "invalid_id", error.to_string());
+        self.parameter.parse().map_err(invalid)
+    }
+
+    /// The parameter as a queue name.
+    pub fn queue_name(self) -> Result<&'a str, Response> {
+        if QUEUE_NAME.accepts(self.parameter) {
+            return Ok(self.parameter);
+        }
+        let sentence = format!("a queue's name must be {}", QUEUE_NAME.allowed);
+        Err(Response::error(400, "invalid_queue", sentence))
+    }
+}
+
+/// Matches a path against a pattern, segment by segment. Returns the segment in place of the braces.
+fn parameter<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut parameter = "";
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parameter),
+            (Some(wanted), Some(given)) if wanted == given => {}
+            (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => parameter = given,
+            _ => return None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::Value;
-
     use super::*;
-    use crate::api::OPENAPI;
 
     fn pattern(path: &str) -> Option<&'static str> {
-        Shape::of(path).map(|(shape, _)| shape.pattern)
+        Path::find(path).map(|path| path.pattern)
     }
 
     #[test]
-    fn the_document_has_these_routes_and_no_others() {
-        let document: Value = serde_json::from_str(OPENAPI).unwrap();
-        let methods = ["get", "post", "delete", "put", "patch"];
-        let mut told = BTreeSet::new();
-        for (path, item) in document["paths"].as_object().unwrap() {
-            let known = item.as_object().unwrap().keys().filter(|key| methods.contains(&key.as_str()));
-            told.extend(known.map(|method| format!("{} {path}", method.to_uppercase())));
-        }
-        let served: BTreeSet<String> = SHAPES
-            .iter()
-            .flat_map(|shape| shape.methods.iter().map(move |method| format!("{method} {}", shape.pattern)))
-            .collect();
-        assert_eq!(told, served);
-    }
-
-    #[test]
-    fn the_document_refers_to_nothing_that_it_lacks() {
-        let document: Value = serde_json::from_str(OPENAPI).unwrap();
-        let references: Vec<&str> = OPENAPI.split("\"$ref\": \"#").skip(1).collect();
-        assert!(references.len() > 100);
-        for reference in references {
-            let pointer = reference.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer}");
-        }
-    }
-
-    #[test]
-    fn a_path_is_known_by_its_segments() {
+    fn a_path_is_matched_by_its_segments() {
         assert_eq!(pattern("/jobs"), Some("/jobs"));
         assert_eq!(pattern("/jobs/batch"), Some("/jobs/batch"));
         assert_eq!(pattern("/jobs/12"), Some("/jobs/{id}"));
@@ -186,36 +188,46 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_has_a_route() {
-        for shape in &SHAPES {
-            let route = shape.route("7").unwrap();
-            assert_eq!(route == Route::Readyz, shape.pattern == "/readyz", "{}", shape.pattern);
+    fn every_route_is_found_by_its_own_path_and_gets_the_parameter_of_its_pattern() {
+        for route in ROUTES {
+            let path = route.pattern.replace("{id}", "7").replace("{name}", "7");
+            let found = Path::find(&path).and_then(|path| path.route(route.method)).unwrap();
+            assert!(std::ptr::eq(found, route), "{} {}", route.method, route.pattern);
+            let parameter = match route.handler {
+                Fixed(_) => "",
+                Job(_) | LongPoll(_) => "{id}",
+                Queue(_) => "{name}",
+            };
+            let in_pattern: String =
+                route.pattern.split('/').filter(|segment| segment.starts_with('{')).collect();
+            assert_eq!(in_pattern, parameter, "{} {}", route.method, route.pattern);
         }
     }
 
     #[test]
     fn head_is_allowed_wherever_get_is() {
-        let allowed = |path: &str| Shape::of(path).map(|(shape, _)| shape.allowed());
-        assert_eq!(allowed("/jobs"), Some(vec!["GET", "HEAD", "POST"]));
-        assert_eq!(allowed("/jobs/batch"), Some(vec!["POST"]));
+        let allowed = |path: &'static str| Path::find(path).map(Path::allowed_methods);
+        assert_eq!(allowed("/jobs").as_deref(), Some("GET, HEAD, POST"));
+        assert_eq!(allowed("/jobs/batch").as_deref(), Some("POST"));
+        let method = |path: &'static str| Path::find(path)?.route("HEAD").map(|route| route.method);
+        assert_eq!((method("/jobs"), method("/jobs/batch")), (Some("GET"), None));
     }
 
     #[test]
-    fn only_probes_and_the_dashboard_need_no_token() {
+    fn only_health_checks_and_the_dashboard_need_no_token() {
         let open: Vec<&str> =
-            SHAPES.iter().filter(|shape| shape.is_open()).map(|shape| shape.pattern).collect();
+            ROUTES.iter().filter(|route| route.is_open).map(|route| route.pattern).collect();
         assert_eq!(open, ["/healthz", "/readyz", "/", "/ui/app.js", "/ui/style.css", "/ui/icon.svg"]);
     }
 
     #[test]
-    fn parameters_are_checked() {
-        for (path, ok) in
+    fn path_parameters_are_checked() {
+        for (path, is_valid) in
             [("/jobs/12", true), ("/jobs/012", false), ("/jobs/x", false), ("/jobs/9007199254740992", false)]
         {
-            let (shape, parameter) = Shape::of(path).unwrap();
-            assert_eq!(shape.route(parameter).is_ok(), ok, "{path}");
+            assert_eq!(Path::find(path).unwrap().job_id().is_ok(), is_valid, "{path}");
         }
-        let (shape, parameter) = Shape::of("/queues/a%20b/pause").unwrap();
-        assert!(shape.route(parameter).is_err());
+        assert!(Path::find("/queues/a%20b/pause").unwrap().queue_name().is_err());
+        assert_eq!(Path::find("/queues/a/pause").unwrap().queue_name().unwrap(), "a");
     }
 }

@@ -1,60 +1,34 @@
-//! What operators look at: queues, statistics, metrics and health.
+//! /stats: counts, the history of the last hour, and what the worker threads do.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use serde_json::{Value, json};
 
 use crate::engine::in_flight::Activity;
-use crate::engine::metrics::{BUCKETS_MS, bucket_name, escape_label, header};
+use crate::engine::metrics::{BUCKETS_MS, bucket_name};
 use crate::job::rfc3339;
-use crate::queue::{Error, QueueInfo, ServerInfo};
+use crate::queue::ServerInfo;
 
-use super::Api;
-use crate::api::response::{Answer, Reply};
+use crate::api::queues::queue_json;
+use crate::api::request::Request;
+use crate::api::response::Response;
+use crate::api::state::Api;
 
-/// How far back the charts go.
+/// Length of the history in minutes.
 const MINUTES: u32 = 60;
-/// The most queues that get a metric of their own.
-const QUEUE_METRICS: usize = 100;
 
 impl Api {
-    pub(super) fn queues(&self) -> Answer {
-        let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
-        Ok(Reply::json(200, &json!({ "queues": queues })))
-    }
-
-    fn all_queues(&self) -> Result<Vec<QueueInfo>, Error> {
-        let own: Vec<&str> = self.settings.queues.iter().map(String::as_str).collect();
-        self.queue.queues(&own)
-    }
-
-    pub(super) fn set_paused(&self, name: &str, paused: bool) -> Answer {
-        let has_jobs = self.queue.set_paused(name, paused)?;
-        let queues = self.queue.queues(&[name])?;
-        let queue = queues.iter().find(|queue| queue.name == name);
-        let answer = queue.map(|queue| {
-            let mut answer = queue_json(queue);
-            // Perhaps the name is misspelt.
-            if queue.servers == 0 && !has_jobs {
-                answer["known"] = json!(false);
-            }
-            answer
-        });
-        Ok(Reply::json(200, &answer))
-    }
-
-    pub(super) fn stats(&self) -> Answer {
+    pub(super) fn stats(&self, _request: &Request) -> Result<Response, Response> {
         let stats = self.queue.stats()?;
         let counts: BTreeMap<&str, u64> =
             stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
         let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
         let servers: Vec<Value> = stats.servers.iter().map(|server| self.server_json(server)).collect();
-        Ok(Reply::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
+        Ok(Response::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))
     }
 
-    /// The last hour, minute by minute: sums over all servers, times, and how many jobs waited at the end.
-    pub(super) fn history(&self) -> Answer {
+    /// The last hour, minute by minute: counts over all servers, durations, and how many jobs waited at the end.
+    pub(super) fn history(&self, _request: &Request) -> Result<Response, Response> {
         let mut depth = Value::Null;
         let minutes = self.queue.history(MINUTES)?.into_iter().map(|minute| {
             let get = |name: &str| minute.figures.get(name).copied();
@@ -66,7 +40,7 @@ impl Api {
                 let buckets = std::array::from_fn(|place| sum(&bucket_name(name, place)));
                 quantile_ms(&buckets, part)
             };
-            // While nothing is noted nothing changes.
+            // A minute without a depth has the depth of the minute before: nothing was recorded because nothing changed.
             if let Some(ready) = get("depth_ready") {
                 depth = json!({
                     "scheduled": sum("depth_scheduled"),
@@ -90,54 +64,27 @@ impl Api {
             })
         });
         let minutes: Vec<Value> = minutes.collect();
-        Ok(Reply::json(200, &json!({ "minutes": minutes })))
+        Ok(Response::json(200, &json!({ "minutes": minutes })))
     }
 
-    /// What the worker threads of all servers do now. Another server that was not looked at lately tells it only with its
-    /// next beat.
-    pub(super) fn workers(&self) -> Answer {
-        let servers = self.queue.workers()?.into_iter().map(|(server, told)| {
+    /// What the worker threads of all servers do now. Another server reports it only while somebody requests it, beginning
+    /// with its next heartbeat.
+    pub(super) fn workers(&self, _request: &Request) -> Result<Response, Response> {
+        let servers = self.queue.workers()?.into_iter().map(|(server, reported)| {
             let threads: Option<Vec<Activity>> = match self.is_own(&server) {
                 true => Some(self.in_flight.activity()),
-                false => told.and_then(|told| serde_json::from_str(&told).ok()),
+                false => reported.and_then(|reported| serde_json::from_str(&reported).ok()),
             };
             let mut server = self.server_json(&server);
             server["threads"] = json!(threads);
             server
         });
         let servers: Vec<Value> = servers.collect();
-        Ok(Reply::json(200, &json!({ "servers": servers })))
+        Ok(Response::json(200, &json!({ "servers": servers })))
     }
 
-    pub(super) fn metrics(&self) -> Answer {
-        let mut out = self.metrics.render();
-        let redis = self.queue.stats().and_then(|stats| Ok((stats, self.all_queues()?)));
-        header(&mut out, "threadq_redis_up", "Whether Redis answers.", "gauge");
-        let _ = writeln!(out, "threadq_redis_up {}", u8::from(redis.is_ok()));
-        header(&mut out, "threadq_workers", "Worker threads of this server.", "gauge");
-        let _ = writeln!(out, "threadq_workers {}", self.in_flight.workers());
-        header(&mut out, "threadq_workers_busy", "Worker threads of this server that have a job.", "gauge");
-        let _ = writeln!(out, "threadq_workers_busy {}", self.in_flight.busy());
-        header(&mut out, "threadq_jobs", "Jobs in Redis.", "gauge");
-        let name = "threadq_queue_oldest_seconds";
-        if let Ok((stats, queues)) = redis {
-            for (status, number) in stats.counts {
-                let _ = writeln!(out, "threadq_jobs{{status=\"{status}\"}} {number}");
-            }
-            header(&mut out, name, "The age of the oldest job in a queue.", "gauge");
-            // Clients can make up queues without end: that hides none which this server takes from.
-            let (own, others): (Vec<_>, Vec<_>) =
-                queues.iter().partition(|queue| self.settings.queues.contains(&queue.name));
-            for queue in own.into_iter().chain(others).take(QUEUE_METRICS) {
-                let seconds = queue.oldest_ms.unwrap_or(0) as f64 / 1000.0;
-                let _ = writeln!(out, "{name}{{queue=\"{}\"}} {seconds}", escape_label(&queue.name));
-            }
-        }
-        let content_type = "text/plain; version=0.0.4; charset=utf-8";
-        Ok(Reply { status: 200, content_type, headers: Vec::new(), body: out.into_bytes() })
-    }
-
-    /// A server. Redis knows of its last beat how many workers are busy; of this server they are counted now.
+    /// The body's entry for a server. The busy workers of this server are counted now, those of another server are from its
+    /// last heartbeat.
     fn server_json(&self, server: &ServerInfo) -> Value {
         let (workers, busy) = match self.is_own(server) {
             true => (self.in_flight.workers() as u64, self.in_flight.busy() as u64),
@@ -155,36 +102,13 @@ impl Api {
     fn is_own(&self, server: &ServerInfo) -> bool {
         self.membership.current().as_str() == server.id
     }
-
-    /// Whether jobs can be submitted and taken.
-    pub(super) fn ready(&self) -> Answer {
-        self.queue.check_ready()?;
-        if let Err(reason) = self.membership.check_heartbeat(self.settings.lease_timeout) {
-            return Err(Reply::error(503, "not_registered", reason).with("Retry-After", "1"));
-        }
-        if self.in_flight.workers() == 0 {
-            let sentence = "every worker thread hangs in a handler that does not return";
-            return Err(Reply::error(503, "no_workers", sentence).with("Retry-After", "10"));
-        }
-        Ok(Reply::json(200, &json!({ "status": "ready" })))
-    }
 }
 
-fn queue_json(queue: &QueueInfo) -> Value {
-    json!({
-        "name": queue.name,
-        "queued": queue.queued,
-        "paused": queue.paused,
-        "oldest_ms": queue.oldest_ms,
-        "servers": queue.servers,
-    })
-}
-
-/// About how long that part of them took, by how many took up to each of the bounds: within its bucket a time is held to be
-/// anywhere. Those beyond the last bound are not known here.
-fn quantile_ms(buckets: &[u64; BUCKETS_MS.len()], part: f64) -> Option<f64> {
+/// A quantile of durations in ms, from the number of durations in each bucket, interpolated within its bucket. `None` if
+/// there are no durations, or the quantile lies beyond the last bucket.
+fn quantile_ms(buckets: &[u64; BUCKETS_MS.len()], quantile: f64) -> Option<f64> {
     let all: u64 = buckets.iter().sum();
-    let wanted = all as f64 * part;
+    let wanted = all as f64 * quantile;
     let (mut below, mut from) = (0.0, 0.0);
     for (bucket, bound) in buckets.iter().zip(BUCKETS_MS) {
         let (number, to) = (*bucket as f64, bound as f64);
@@ -202,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_looked_up_within_its_bucket() {
+    fn a_quantile_is_interpolated_within_its_bucket() {
         let mut buckets = [0; BUCKETS_MS.len()];
         assert_eq!(quantile_ms(&buckets, 0.5), None);
         // 10 between 5 and 10 ms, 10 between 100 and 250 ms.

@@ -1,0 +1,110 @@
+//! One request, from tiny_http to its response.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::api::long_poll::{LongPoll, LongPolls};
+use crate::api::query::Query;
+use crate::api::request::{Headers, Request};
+use crate::api::response::{Outcome, Response};
+use crate::api::routes::{Handler, Path, Route};
+use crate::api::state::Api;
+use crate::gate::{CLIENT_HEADER, PROBE_PATH, Permits};
+
+/// The target of `OPTIONS *`.
+const WHOLE_SERVER: &str = "*";
+
+impl Api {
+    /// Responds to a request, or parks it until its job ends.
+    pub fn handle(&self, mut request: tiny_http::Request, long_polls: &LongPolls, permits: &Arc<Permits>) {
+        if request.url() == PROBE_PATH {
+            return Response::empty(204).send(request);
+        }
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
+        // Fails only if the gate closes the connection: it has read the whole body and checked its length.
+        if request.as_reader().read_to_end(&mut body).is_err() {
+            return Response::invalid_json("the body could not be read").send(request);
+        }
+        let url = request.url().to_owned();
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+        let known_path = Path::find(path);
+        let pattern = known_path.map_or("other", |path| path.pattern);
+        let outcome = {
+            let (method, headers) = (request.method().as_str(), Headers(request.headers()));
+            let is_open = known_path.is_some_and(Path::is_open);
+            let access = self.settings.access.check(method, is_open, headers);
+            access.and_then(|()| match known_path {
+                _ if path == WHOLE_SERVER => {
+                    Ok(Response::empty(204).with("Allow", "GET, HEAD, POST, DELETE").into())
+                }
+                None => Err(Response::error(404, "not_found", "unknown path")),
+                Some(known_path) => match known_path.route(method) {
+                    None => Err(method_not_allowed(known_path)),
+                    Some(route) => {
+                        let request = UncheckedRequest { path, query, headers, body: &body };
+                        self.call(route, known_path, request)
+                    }
+                },
+            })
+        };
+        match outcome.unwrap_or_else(Outcome::Now) {
+            Outcome::Now(response) => {
+                self.metrics.answered(request.method().as_str(), pattern, response.status);
+                response.send(request);
+            }
+            Outcome::WaitForJob(id, time) => {
+                self.metrics.wait_begins();
+                let parked = permits.park(client_number(&request));
+                let long_poll = LongPoll { id, until: Instant::now() + time, request, pattern, parked };
+                if let Some(long_poll) = long_polls.add(long_poll) {
+                    let sentence = "too many requests wait for jobs; retry later, or without wait";
+                    let response = Response::error(503, "too_many_waiting", sentence);
+                    long_poll.respond(self, response.with("Retry-After", "1"));
+                }
+            }
+        }
+    }
+
+    /// Checks the request against its route and calls the handler. The path parameter is checked first, then the query,
+    /// then the content type.
+    fn call(&self, route: &Route, path: Path, request: UncheckedRequest) -> Result<Outcome, Response> {
+        match route.handler {
+            Handler::Fixed(handler) => handler(self, &request.check(route)?).map(Outcome::Now),
+            Handler::Job(handler) => handler(self, path.job_id()?, &request.check(route)?).map(Outcome::Now),
+            Handler::LongPoll(handler) => handler(self, path.job_id()?, &request.check(route)?),
+            Handler::Queue(handler) => {
+                handler(self, path.queue_name()?, &request.check(route)?).map(Outcome::Now)
+            }
+        }
+    }
+}
+
+struct UncheckedRequest<'a> {
+    path: &'a str,
+    query: &'a str,
+    headers: Headers<'a>,
+    body: &'a [u8],
+}
+
+impl<'a> UncheckedRequest<'a> {
+    fn check(self, route: &Route) -> Result<Request<'a>, Response> {
+        let UncheckedRequest { path, query, headers, body } = self;
+        let query = Query::parse(query, route.query)?;
+        if route.method == "POST" {
+            headers.check_content_type(body)?;
+        }
+        Ok(Request { path, query, headers, body })
+    }
+}
+
+fn method_not_allowed(path: Path) -> Response {
+    let allowed = path.allowed_methods();
+    let sentence = format!("method not allowed for {}; allowed: {allowed}", path.pattern);
+    Response::error(405, "method_not_allowed", sentence).with("Allow", allowed)
+}
+
+/// The id that the gate gave the client connection of a request.
+fn client_number(request: &tiny_http::Request) -> Option<u64> {
+    let header = request.headers().iter().find(|header| header.field.equiv(CLIENT_HEADER))?;
+    header.value.as_str().parse().ok()
+}

@@ -1,0 +1,41 @@
+//! GET /metrics: the metrics in the text format of Prometheus.
+
+use std::fmt::Write;
+
+use crate::api::request::Request;
+use crate::api::response::Response;
+use crate::api::state::Api;
+use crate::engine::metrics::{escape_label, header};
+
+/// The most queues that get a metric of their own.
+const QUEUE_METRICS: usize = 100;
+
+impl Api {
+    pub(super) fn metrics(&self, _request: &Request) -> Result<Response, Response> {
+        let mut out = self.metrics.render();
+        let redis = self.queue.stats().and_then(|stats| Ok((stats, self.all_queues()?)));
+        header(&mut out, "threadq_redis_up", "Whether Redis answers.", "gauge");
+        let _ = writeln!(out, "threadq_redis_up {}", u8::from(redis.is_ok()));
+        header(&mut out, "threadq_workers", "Worker threads of this server.", "gauge");
+        let _ = writeln!(out, "threadq_workers {}", self.in_flight.workers());
+        header(&mut out, "threadq_workers_busy", "Worker threads of this server that have a job.", "gauge");
+        let _ = writeln!(out, "threadq_workers_busy {}", self.in_flight.busy());
+        header(&mut out, "threadq_jobs", "Jobs in Redis.", "gauge");
+        let name = "threadq_queue_oldest_seconds";
+        if let Ok((stats, queues)) = redis {
+            for (status, number) in stats.counts {
+                let _ = writeln!(out, "threadq_jobs{{status=\"{status}\"}} {number}");
+            }
+            header(&mut out, name, "The age of the oldest job in a queue.", "gauge");
+            // Clients can create any number of queues, so the queues of this server come first.
+            let (own, others): (Vec<_>, Vec<_>) =
+                queues.iter().partition(|queue| self.settings.queues.contains(&queue.name));
+            for queue in own.into_iter().chain(others).take(QUEUE_METRICS) {
+                let seconds = queue.oldest_ms.unwrap_or(0) as f64 / 1000.0;
+                let _ = writeln!(out, "{name}{{queue=\"{}\"}} {seconds}", escape_label(&queue.name));
+            }
+        }
+        let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        Ok(Response { status: 200, content_type, headers: Vec::new(), body: out.into_bytes() })
+    }
+}

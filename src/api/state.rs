@@ -1,0 +1,47 @@
+//! What the handlers of the API work with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::access::Access;
+use crate::api::listing_slots::ListingSlots;
+use crate::engine::group_commit::GroupCommit;
+use crate::engine::in_flight::InFlight;
+use crate::engine::membership::Membership;
+use crate::engine::metrics::Metrics;
+use crate::engine::scheduler::Scheduler;
+use crate::handler::Handlers;
+use crate::queue::Queue;
+
+/// The settings of the API.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub access: Access,
+    /// Length of a request body in bytes.
+    pub max_body: usize,
+    /// Open connections.
+    pub max_connections: usize,
+    /// How old the last heartbeat of this server may be while it is ready.
+    pub lease_timeout: Duration,
+    /// The queues that this server takes jobs from.
+    pub queues: Vec<String>,
+}
+
+/// The parts of the server that the API uses.
+pub struct Api {
+    pub queue: Arc<Queue>,
+    /// Stores new jobs.
+    pub group_commit: GroupCommit,
+    /// Tells whether a job that is cancelled runs on this server.
+    pub membership: Arc<Membership>,
+    /// Stops running jobs.
+    pub in_flight: Arc<InFlight>,
+    /// Has the defaults of a job type.
+    pub handlers: Arc<Handlers>,
+    /// Is notified of new delayed jobs.
+    pub scheduler: Scheduler,
+    pub metrics: Arc<Metrics>,
+    /// Limits the listings that are made at a time.
+    pub listings: ListingSlots,
+    pub settings: Settings,
+}
