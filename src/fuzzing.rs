@@ -1,8 +1,8 @@
-//! What the fuzz targets in `fuzz/` call, one function per target: each takes any bytes and panics where a promise is
-//! broken. Compiled for fuzzing and for tests alone.
+//! The functions that the fuzz targets in `fuzz/` call, one per target. Each takes any bytes and panics where a promise is
+//! broken. Compiled only for fuzzing and for tests.
 //!
-//! Each part of the crate that reads what others write has a module `fuzzing` of its own, which reaches its private
-//! parts. The tests here feed them what the fuzzers have found worth keeping, so that every run of the tests replays it.
+//! Each part of the crate that parses foreign bytes has a module `fuzzing`, which reaches its private items. The tests here
+//! replay the inputs in `fuzz/corpus`, which are named by what they show.
 
 pub use crate::api::fuzzing::check as bodies;
 pub use crate::config::fuzzing::check as config;
@@ -14,15 +14,17 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Everything that is kept for this target.
+    /// Checks all inputs of a target, and that each has a name that says what it shows.
     fn replay(target: &str, check: fn(&[u8])) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         let mut inputs = 0;
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(name.len() < 40, "{name}: name it by what it shows");
             let data = fs::read(&path).unwrap();
             if let Err(panic) = std::panic::catch_unwind(|| check(&data)) {
-                eprintln!("the input is {}", path.display());
+                eprintln!("input: {}", path.display());
                 std::panic::resume_unwind(panic);
             }
             inputs += 1;

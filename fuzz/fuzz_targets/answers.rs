@@ -1,4 +1,4 @@
-//! The queue: the bytes of an answer of Redis.
+//! The bytes of a reply of Redis, which the queue parses.
 
 #![no_main]
 

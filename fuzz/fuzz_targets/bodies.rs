@@ -1,4 +1,4 @@
-//! The API: bodies, paths and queries of requests.
+//! Bodies, paths and queries of requests, which the API parses.
 
 #![no_main]
 

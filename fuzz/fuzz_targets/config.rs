@@ -1,4 +1,4 @@
-//! The configuration: the text of its file.
+//! The text of a configuration file.
 
 #![no_main]
 

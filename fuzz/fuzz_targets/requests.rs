@@ -1,4 +1,4 @@
-//! The gate: the bytes of a connection.
+//! The bytes of a client connection, which the gate parses.
 
 #![no_main]
 

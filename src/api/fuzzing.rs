@@ -1,7 +1,7 @@
-//! Fuzzing of what reads bodies, paths and queries of requests.
+//! Fuzzing of the parsers of bodies, paths and queries.
 //!
-//! Whatever is sent, an answer comes out of it: what was meant, within its limits, or a error in the API's shape. And
-//! a job that is accepted says the same when it is written down and read again.
+//! Every input must give a value within its limits, or an error in the API's shape. A job that is accepted must be the same
+//! after it is written as a body and parsed again.
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -14,10 +14,10 @@ use crate::handler::Handlers;
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::{NewJob, Start, is_job_type, is_queue_name, rfc3339};
 
-/// The end of the year 9999 in UTC, which is how a later time is written. With an offset one can be read.
+/// The end of the year 9999 in UTC, the latest time that is written. With an offset a later time can be parsed.
 const END_OF_TIME_MS: u64 = 253_402_300_799_999;
 
-/// Takes bytes for each of the things that they could be.
+/// Parses the bytes as each kind of body, as a path and as a query.
 pub fn check(data: &[u8]) {
     let handlers = Handlers::default();
     match body::job(data, &handlers) {
@@ -40,7 +40,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// It keeps the limits of the contract, and is accepted again with the same meaning.
+/// Checks the limits of a job, and that its body gives the same job again.
 fn check_job(job: &NewJob, handlers: &Handlers) {
     assert!(is_job_type(&job.job_type), "{:?}", job.job_type);
     assert!(is_queue_name(&job.queue), "{:?}", job.queue);
@@ -50,7 +50,7 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
         assert!((1..=200).contains(&key.chars().count()), "{key:?}");
     }
     let payload = job.payload.get();
-    // Inside the body's own level.
+    // The body itself is one level.
     assert!(!depth_exceeds(payload, MAX_DEPTH - 1), "{payload}");
     assert!(
         serde_json::from_str::<&RawValue>(payload).is_ok_and(|again| again.get() == payload),
@@ -66,7 +66,7 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
     assert_eq!(format!("{again:?}"), format!("{:?}", NewJob { start, ..job.clone() }));
 }
 
-/// The body that asks for this job.
+/// The body that submits this job.
 fn written(job: &NewJob) -> String {
     let mut fields = vec![
         ("type", json!(job.job_type).to_string()),
@@ -85,13 +85,13 @@ fn written(job: &NewJob) -> String {
     format!("{{{}}}", fields.join(", "))
 }
 
-/// A known code, and a sentence that fits on a line.
+/// Checks for a known code, and a sentence that fits on a line.
 fn check_error(error: &Response) {
     assert_eq!(error.status, 400);
-    let body: Value = serde_json::from_slice(&error.body).expect("a error is JSON");
-    let code = body["code"].as_str().expect("a error has a code");
+    let body: Value = serde_json::from_slice(&error.body).expect("an error is JSON");
+    let code = body["code"].as_str().expect("an error has a code");
     assert!(code.starts_with("invalid_"), "{code}");
-    let sentence = body["error"].as_str().expect("a error has a sentence");
+    let sentence = body["error"].as_str().expect("an error has a sentence");
     assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
     assert!((1..=1000).contains(&sentence.len()), "{sentence:?}");
 }

@@ -1,8 +1,8 @@
-//! Fuzzing of what turns bytes into requests: [`check`] is given the bytes of one connection.
+//! Fuzzing of the request reader: [`check`] gets the bytes of one connection.
 //!
-//! The first byte says how the others are cut into reads. However they are cut, the same requests must come out, each of
-//! which a [second, strict reading](strict) finds in the same place with the same body; and what is refused as malformed
-//! must be malformed to that one as well.
+//! The first byte chooses how the other bytes are split into reads. Every split must give the same requests, and a
+//! [second, strict parser](strict) must find each request in the same place with the same body. A request that the gate
+//! rejects as malformed must be malformed to the strict parser too.
 
 mod strict;
 
@@ -14,12 +14,12 @@ use crate::gate::head::{Framing, MAX_HEAD, PROBE_PATH};
 use crate::gate::request_reader::{self, ByteSource, MAX_EMPTY_LINES};
 
 const MAX_BODY: usize = 600;
-/// More than any of these connections needs.
+/// More memory than any of these connections needs.
 const AMPLE: usize = 1 << 20;
-/// What a connection may hold at most: head and body, in buffers that double.
+/// The most memory that a connection may use: head and body, in buffers that double.
 const MAX_HELD: usize = 4 * (MAX_HEAD + MAX_BODY);
-/// Not to be seen by tiny_http: they are about the connection to the client, or frame a body.
-const FOR_THE_GATE: [&str; 10] = [
+/// Headers that tiny_http must not get: they are about the connection to the client, or frame a body.
+const NEVER_FORWARDED: [&str; 10] = [
     "content-length",
     "transfer-encoding",
     "expect",
@@ -32,44 +32,44 @@ const FOR_THE_GATE: [&str; 10] = [
     "gate-client",
 ];
 
-/// What came out of the bytes of a connection.
+/// The requests in the bytes of a connection.
 #[derive(PartialEq, Eq, Debug)]
 struct Outcome {
-    requests: Vec<Taken>,
+    requests: Vec<Forwarded>,
     end: End,
 }
 
-/// A request that went on to tiny_http.
+/// A request that was forwarded.
 #[derive(PartialEq, Eq, Debug)]
-struct Taken {
+struct Forwarded {
     forward: Vec<u8>,
     body: Option<Vec<u8>>,
     keep_alive: bool,
-    /// Where in the stream it ended.
+    /// Where the request ended in the stream.
     end: usize,
 }
 
 /// Why there was no further request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    Refused(GateError),
-    /// The bytes were at their end.
+    Rejected(GateError),
+    /// The bytes were used up.
     Empty,
 }
 
 impl From<GateError> for End {
-    fn from(refusal: GateError) -> End {
-        End::Refused(refusal)
+    fn from(error: GateError) -> End {
+        End::Rejected(error)
     }
 }
 
-/// A connection that brings so many bytes with each read.
-struct Pieces<'a> {
+/// A connection whose reads return a given number of bytes.
+struct Reads<'a> {
     rest: &'a [u8],
     sizes: Sizes,
 }
 
-impl ByteSource for Pieces<'_> {
+impl ByteSource for Reads<'_> {
     type Error = End;
 
     fn fill(&mut self, input: &mut Buffer, expected: usize) -> Result<(), End> {
@@ -86,7 +86,7 @@ impl ByteSource for Pieces<'_> {
     }
 }
 
-/// How many bytes each read brings.
+/// How many bytes each read returns.
 enum Sizes {
     Fixed(usize),
     Random(fastrand::Rng),
@@ -112,32 +112,32 @@ impl Sizes {
 pub fn check(data: &[u8]) {
     let Some((&pattern, stream)) = data.split_first() else { return };
     let outcome = run(stream, Sizes::Fixed(usize::MAX), AMPLE);
-    check_against_strict_reading(stream, &outcome);
+    check_against_strict_parser(stream, &outcome);
 
-    let cut = run(stream, Sizes::of(pattern), AMPLE);
-    assert_eq!(cut, outcome, "it does not matter how the bytes are cut");
+    let split = run(stream, Sizes::of(pattern), AMPLE);
+    assert_eq!(split, outcome, "the split into reads does not matter");
 
     let poor = run(stream, Sizes::of(pattern), 0);
     let is_beginning = outcome.requests.starts_with(&poor.requests);
     assert!(is_beginning, "a spent budget changes no request");
-    assert!(poor.end == End::Refused(GateError::Overloaded) || poor == outcome, "{:?}", poor.end);
+    assert!(poor.end == End::Rejected(GateError::Overloaded) || poor == outcome, "{:?}", poor.end);
 }
 
-/// Does what a connection does, until it would be closed.
+/// Reads requests as a session does, until the connection would be closed.
 fn run(stream: &[u8], sizes: Sizes, budget: usize) -> Outcome {
     let budget = Budget::new(budget);
     let before = budget.left();
     let account = Account::new(&budget);
     let mut requests = Vec::new();
     let end = {
-        let mut source = Pieces { rest: stream, sizes };
+        let mut source = Reads { rest: stream, sizes };
         let mut input = Buffer::new(&account);
         loop {
             match take(&mut source, &mut input, &account) {
                 Ok(request) => {
                     let end = stream.len() - source.rest.len() - input.data().len();
                     let goes_on = request.keep_alive;
-                    requests.push(Taken { end, ..request });
+                    requests.push(Forwarded { end, ..request });
                     if !goes_on {
                         break End::Empty;
                     }
@@ -146,11 +146,11 @@ fn run(stream: &[u8], sizes: Sizes, budget: usize) -> Outcome {
             }
         }
     };
-    assert_eq!(budget.left(), before, "all memory is given back");
+    assert_eq!(budget.left(), before, "all memory is released");
     Outcome { requests, end }
 }
 
-fn take(source: &mut Pieces, input: &mut Buffer, account: &Arc<Account>) -> Result<Taken, End> {
+fn take(source: &mut Reads, input: &mut Buffer, account: &Arc<Account>) -> Result<Forwarded, End> {
     let mut forward = Vec::new();
     let head = request_reader::read_head(source, input, MAX_BODY, &mut forward)?;
     let decoded = request_reader::read_body(source, input, head.framing, MAX_BODY, account)?;
@@ -163,59 +163,62 @@ fn take(source: &mut Pieces, input: &mut Buffer, account: &Arc<Account>) -> Resu
         input.consume(length);
     }
     input.shrink();
-    Ok(Taken { forward, body, keep_alive: head.keep_alive, end: 0 })
+    Ok(Forwarded { forward, body, keep_alive: head.keep_alive, end: 0 })
 }
 
-fn check_against_strict_reading(stream: &[u8], outcome: &Outcome) {
+fn check_against_strict_parser(stream: &[u8], outcome: &Outcome) {
     let mut at = 0;
     for taken in &outcome.requests {
         at += empty_lines(&stream[at..]);
         let wanted = crate::gate::fuzzing::strict::read(&stream[at..], MAX_BODY).unwrap_or_else(|fault| {
-            panic!("{fault:?} to the strict reading: {:?}", stream[at..].escape_ascii().to_string())
+            panic!("{fault:?} to the strict parser: {:?}", stream[at..].escape_ascii().to_string())
         });
-        assert_eq!(taken.end, at + wanted.length, "both see the same end");
-        assert_eq!(taken.body, wanted.body, "both see the same body");
+        assert_eq!(taken.end, at + wanted.length, "both parsers see the same end");
+        assert_eq!(taken.body, wanted.body, "both parsers see the same body");
         check_forwarded(&taken.forward, &wanted);
         at = taken.end;
     }
     at += empty_lines(&stream[at..]);
     let rest = &stream[at..];
     match (outcome.end, crate::gate::fuzzing::strict::read(rest, MAX_BODY)) {
-        (End::Refused(GateError::BadRequest(_) | GateError::InvalidHeader), Ok(_)) => {
-            panic!("refused, though well-formed: {:?}", rest.escape_ascii().to_string())
+        (End::Rejected(GateError::BadRequest(_) | GateError::InvalidHeader), Ok(_)) => {
+            panic!("rejected, though well-formed: {:?}", rest.escape_ascii().to_string())
         }
-        (End::Refused(GateError::BodyTooLarge), Ok(_)) => panic!("the body is not too large"),
-        (End::Refused(GateError::Overloaded), _) => panic!("there is memory"),
-        (End::Refused(GateError::NotFound), Ok(request)) => assert_eq!(request.path, PROBE_PATH),
+        (End::Rejected(GateError::BodyTooLarge), Ok(_)) => panic!("the body is not too large"),
+        (End::Rejected(GateError::Overloaded), _) => panic!("there is memory"),
+        (End::Rejected(GateError::NotFound), Ok(request)) => assert_eq!(request.path, PROBE_PATH),
         _ => {}
     }
 }
 
-/// How many bytes of empty lines are skipped in front of a request.
+/// The length in bytes of the empty lines that are skipped before a request.
 fn empty_lines(stream: &[u8]) -> usize {
     let lines = stream.chunks(2).take(MAX_EMPTY_LINES).take_while(|line| *line == b"\r\n");
     2 * lines.count()
 }
 
-/// What tiny_http gets says the same as what the client has sent, and nothing of the connection or the framing.
+/// Checks that tiny_http gets the same request as the client sent, without headers about the connection or the framing.
 fn check_forwarded(forward: &[u8], request: &crate::gate::fuzzing::strict::Request) {
-    assert!(forward.is_ascii(), "tiny_http gets ASCII alone");
+    assert!(forward.is_ascii(), "tiny_http gets only ASCII");
     let (request_line, fields) =
-        crate::gate::fuzzing::strict::read_forwarded(forward).expect("what is sent on is well-formed");
+        crate::gate::fuzzing::strict::read_forwarded(forward).expect("the forwarded head is well-formed");
     assert_eq!(request_line, format!("{} {} HTTP/1.0", request.method, request.path));
-    assert_ne!(request.path, PROBE_PATH, "that path is the gate's own");
+    assert_ne!(request.path, PROBE_PATH, "the probe is never forwarded");
     let (connection, mut fields) = fields.split_first().expect("the connection to tiny_http is kept");
     assert_eq!((connection.0.as_str(), connection.1.as_str()), ("Connection", "keep-alive"));
     if let Some(host) = &request.host {
-        let (first, others) = fields.split_first().expect("the host of a URL is sent on");
+        let (first, others) = fields.split_first().expect("the host of a URL is forwarded");
         assert_eq!((first.0.as_str(), &first.1), ("Host", host));
-        assert!(!others.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")), "no other Host counts");
+        assert!(!others.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")), "there is no other Host");
         fields = others;
     }
     let mut sent = request.fields.iter();
     for field in fields {
-        assert!(sent.any(|other| other == field), "{field:?} was sent, and in this order");
+        assert!(sent.any(|other| other == field), "the client sent {field:?}, in this order");
         let name = field.0.to_ascii_lowercase();
-        assert!(name != "connection" && !FOR_THE_GATE.contains(&name.as_str()), "{name} ends here");
+        assert!(
+            name != "connection" && !NEVER_FORWARDED.contains(&name.as_str()),
+            "{name} is never forwarded"
+        );
     }
 }

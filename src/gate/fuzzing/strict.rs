@@ -1,10 +1,10 @@
-//! A second reading of requests, from the grammar of RFC 9112 and the gate's own narrower rules. It shares no code with
-//! the gate and works on whole texts, line by line, where the gate works byte by byte on what has come in.
+//! A second parser of requests, from the grammar of RFC 9112 and the gate's own stricter rules. It shares no code with the
+//! gate, and works on a whole text, line by line, where the gate works byte by byte on the bytes that have arrived.
 
-/// Extensions and trailers of one chunked body.
+/// Length of all extensions and trailers of one chunked body.
 const MAX_IGNORED: usize = 8 << 10;
 
-/// A request whose beginning, end and body are beyond doubt.
+/// A request whose beginning, end and body are unambiguous.
 pub(crate) struct Request {
     pub method: String,
     /// Path and query, or `*`.
@@ -12,16 +12,16 @@ pub(crate) struct Request {
     /// The host and port of a target that is a URL.
     pub host: Option<String>,
     pub fields: Vec<Field>,
-    /// `None` where there is none, not even an empty one.
+    /// `None` if the request has no body, not even an empty one.
     pub body: Option<Vec<u8>>,
-    /// Of the whole request, in bytes.
+    /// Length of the whole request in bytes.
     pub length: usize,
 }
 
-/// Name and value of a header; each byte is a character.
+/// Name and value of a header, each byte as a character.
 pub(crate) type Field = (String, String);
 
-/// The headers that are read, by the gate or behind it. Only others may hold bytes beyond ASCII.
+/// The headers that the gate or the API reads. Only other headers may contain bytes beyond ASCII.
 const READ: [&str; 10] = [
     "host",
     "origin",
@@ -35,18 +35,18 @@ const READ: [&str; 10] = [
     "expect",
 ];
 
-/// Why there is no [`Request`].
+/// Why the bytes are not a [`Request`].
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// It is not all there, and perhaps wrong too.
+    /// Incomplete, and possibly malformed too.
     Cut,
-    /// It is malformed, or can be read in two ways.
+    /// Malformed or ambiguous.
     Wrong,
-    /// Its body is over the limit.
+    /// The body is longer than the limit.
     TooLong,
 }
 
-/// The request that `stream` begins with.
+/// Parses the request at the beginning of `stream`.
 pub(crate) fn read(stream: &[u8], max_body: usize) -> Result<Request, Fault> {
     let head_length = find(stream, b"\r\n\r\n").ok_or(Fault::Cut)? + 4;
     let head = text(&stream[..head_length - 4])?;
@@ -85,7 +85,7 @@ pub(crate) fn read(stream: &[u8], max_body: usize) -> Result<Request, Fault> {
     Ok(Request { method: method.to_owned(), path, host, fields, body, length: head_length + body_length })
 }
 
-/// A head that is sent on, without the empty line at its end.
+/// Parses a forwarded head without the empty line at its end.
 pub(crate) fn read_forwarded(head: &[u8]) -> Result<(String, Vec<Field>), Fault> {
     let head = text(head)?;
     let mut lines = head.strip_suffix("\r\n").ok_or(Fault::Cut)?.split("\r\n");
@@ -106,7 +106,7 @@ fn field(line: &str) -> Result<Field, Fault> {
     if is_token(name) { Ok((name.to_owned(), value.to_owned())) } else { Err(Fault::Wrong) }
 }
 
-/// What a target asks for: path and query, and the host of a URL.
+/// Splits a target into path and query, and the host of a URL.
 fn place(method: &str, target: &str) -> Option<(String, Option<String>)> {
     if target.starts_with('/') {
         return Some((target.to_owned(), None));
@@ -129,7 +129,7 @@ fn place(method: &str, target: &str) -> Option<(String, Option<String>)> {
 }
 
 fn is_host_and_port(text: &str) -> bool {
-    // The port is behind the last colon that is not within the brackets of an address.
+    // The port follows the last colon that is not within the brackets of an address.
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port),
         _ => (text, ""),
@@ -176,7 +176,7 @@ fn counted<'a>(rest: &'a [u8], length: &str, max_body: usize) -> Result<&'a [u8]
     }
 }
 
-/// The body, and how many bytes it took.
+/// The body, and its length in the stream in bytes.
 fn chunked(stream: &[u8], max_body: usize) -> Result<(Vec<u8>, usize), Fault> {
     let (mut body, mut at, mut ignored) = (Vec::new(), 0, 0);
     loop {
@@ -201,7 +201,7 @@ fn chunked(stream: &[u8], max_body: usize) -> Result<(Vec<u8>, usize), Fault> {
         at += chunk.len();
     }
     loop {
-        // What stands in trailers is of no consequence, only where they end.
+        // The text of a trailer does not matter, only its end.
         let trailer = line(stream, &mut at)?;
         ignored += trailer.chars().count();
         if trailer.is_empty() {
@@ -213,7 +213,7 @@ fn chunked(stream: &[u8], max_body: usize) -> Result<(Vec<u8>, usize), Fault> {
     }
 }
 
-/// The line that begins at `at`, which is moved behind it.
+/// The line that begins at `at`. Moves `at` behind the line.
 fn line(stream: &[u8], at: &mut usize) -> Result<String, Fault> {
     let rest = &stream[*at..];
     let length = find(rest, b"\r\n").ok_or(Fault::Cut)?;
