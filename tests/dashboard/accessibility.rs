@@ -51,7 +51,7 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     });
     let page = |name, hash: &str, title, text| Page { name, hash: hash.to_owned(), title, text };
     let pages = vec![
-        page("overview", "/", "Overview", "Jobs not ended"),
+        page("overview", "/", "Overview", "Unfinished jobs"),
         page("servers", "/servers", "Servers", "worker-"),
         page("queues", "/queues", "Queues", "emails"),
         page("jobs", "/jobs", "Jobs", "page 1 of 2"),
@@ -226,9 +226,9 @@ fn the_keyboard_alone_is_enough() {
     browser.press("Enter");
     browser.wait_for_text("Retry 3 dead letters of type fail?");
     // So Enter by mistake does nothing.
-    browser.wait_for_focus("button", "Keep as it is");
+    browser.wait_for_focus("button", "Change nothing");
     browser.tab_to("button", "Retry 3");
     browser.press("Enter");
-    browser.wait_for_text("3 jobs sent back to the queue.");
+    browser.wait_for_text("3 jobs retried.");
     assert_eq!((server.count("failed"), server.count("queued")), (0, 3));
 }

@@ -29,7 +29,7 @@ fn a_job_is_cancelled_sent_back_and_deleted() {
     let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
     let browser = Browser::open(&server, &format!("/jobs/{id}"));
     browser.click("button", "Cancel");
-    browser.click("button", "Keep as it is");
+    browser.click("button", "Change nothing");
     browser.wait_until_answered();
     assert_eq!(server.job(id)["status"], "scheduled");
     browser.click("button", "Cancel");
@@ -37,7 +37,7 @@ fn a_job_is_cancelled_sent_back_and_deleted() {
     browser.wait_for_text(&format!("Job {id} is cancelled."));
     assert_eq!(server.job(id)["status"], "cancelled");
     browser.click("button", "Retry");
-    browser.wait_for_text(&format!("Job {id} went back to its queue."));
+    browser.wait_for_text(&format!("Job {id} is back in its queue."));
     server.wait_for_status(id, "completed");
     browser.click("button", "Delete");
     browser.click("button", "Delete this job");
@@ -98,12 +98,12 @@ fn dead_letters_of_a_type_are_sent_back() {
     browser.click("button", "Retry all of type fail");
     browser.wait_for_text("Retry 30 dead letters of type fail?");
     assert_eq!(server.count("failed"), 32, "it has only asked");
-    browser.click("button", "Keep as it is");
+    browser.click("button", "Change nothing");
     browser.wait_until_answered();
     assert_eq!(server.count("failed"), 32);
     browser.click("button", "Retry all of type fail");
     browser.click("button", "Retry 30");
-    browser.wait_for_text("30 jobs sent back to the queue.");
+    browser.wait_for_text("30 jobs retried.");
     assert_eq!((server.count("failed"), server.count("queued")), (2, 30));
     browser.wait_for_text("No dead letter is of type fail.");
 }
@@ -120,7 +120,7 @@ fn dead_letters_are_selected_sent_back_and_deleted() {
     }
     browser.click("button", "Retry selected (2)");
     browser.click("button", "Retry 2");
-    browser.wait_for_text("2 jobs sent back to the queue.");
+    browser.wait_for_text("2 jobs retried.");
     for (place, id) in ids.iter().enumerate() {
         assert_eq!(server.job(*id)["status"], if place < 2 { "queued" } else { "failed" });
     }

@@ -91,19 +91,19 @@ fn a_queue_that_no_server_takes_from_is_not_running() {
     let server = TestServer::start(&redis);
     server.submit_job(json!({"type": "echo", "queue": "nowhere"}));
     let browser = Browser::open(&server, "/");
-    browser.click("link", "1 queue that no server takes from");
+    browser.click("link", "1 queue that no server takes jobs from");
     browser.wait_until_drawn("Queues");
     let states =
         "[...document.querySelectorAll('tbody .status')].map((state) => state.innerText).sort().join()";
-    assert_eq!(browser.run(states), "no server takes from it,running");
+    assert_eq!(browser.run(states), "no server takes jobs from it,running");
     browser.click("button", "Pause the queue nowhere");
-    browser.wait_for_text("paused, and no server takes from it");
+    browser.wait_for_text("paused, no server takes jobs from it");
     let _other = TestServer::builder().redis(&redis).flag("queues", "nowhere").start();
     browser.click("button", "Resume the queue nowhere");
     browser.wait_until("it runs", &format!("{states} === 'running,running'"));
     browser.go(&server, "/");
     browser.wait_until_drawn("Overview");
-    browser.wait_until_gone("no server takes from");
+    browser.wait_until_gone("no server takes jobs from");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn figures_that_are_not_of_now_say_how_old_they_are_and_why() {
     assert_eq!(browser.run("document.querySelectorAll('.stale').length"), 0);
 
     server.sigstop();
-    browser.wait_for_text("s old: no answer yet");
+    browser.wait_for_text("s old: no response yet");
     server.sigcont();
     browser.wait_for_text("live");
 }
@@ -286,7 +286,7 @@ fn it_says_when_the_server_is_gone_and_when_it_is_back() {
     let browser = Browser::open(&server, "/jobs");
     browser.wait_for_text("live");
     server.kill9();
-    browser.wait_for_text("no answer");
+    browser.wait_for_text("no response");
     browser.wait_for_text("completed");
     let addr = server.addr().to_string();
     let _again = TestServer::builder().redis(&redis).listen(&addr).start();

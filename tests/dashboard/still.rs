@@ -57,14 +57,14 @@ fn a_button_is_busy_until_its_action_is_done_and_no_question_replaces_another() 
     browser.run("window.letGo[0]()");
     browser.wait_for_text("Retry 3 dead letters?");
     browser.run("window.letGo[1]()");
-    browser.wait_for_text("could not be asked, since another question was open");
+    browser.wait_for_text("could not be asked because another question was open");
     browser.wait_for_text("Retry 3 dead letters?");
     assert_eq!(browser.run(busy), "Retry all", "one is asked, the other one is over");
     // The page below the question is not drawn: what the mouse would come to is still there afterwards.
     browser.run("document.querySelector('tbody tr').title = 'the same row'");
     wait_for_reads(&browser, 2);
     assert_eq!(browser.run("document.querySelector('tbody tr').title"), "the same row");
-    browser.click("button", "Keep as it is");
+    browser.click("button", "Change nothing");
     browser.wait_until("no button is busy", &format!("({busy}) === ''"));
     assert_eq!(server.count("failed"), 3);
 }
@@ -83,7 +83,7 @@ fn nothing_is_drawn_while_text_is_selected_or_a_button_is_held_down() {
     browser.run(hold);
     wait_for_reads(&browser, 6);
     assert_eq!(browser.run(is_held), true, "text is selected");
-    browser.wait_for_text("on hold while text is selected");
+    browser.wait_for_text("paused while text is selected");
     browser.run("getSelection().removeAllRanges()");
     browser.wait_until("it is drawn again", &format!("!({is_held})"));
     browser.wait_for_text("live");

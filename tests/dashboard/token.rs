@@ -9,13 +9,13 @@ fn the_token_is_asked_for_once_and_kept_for_the_tab() {
     let server = TestServer::builder().redis(&redis).flag("api-token", "s3cret-t0ken").start();
     let api = server.with_token("s3cret-t0ken");
     let browser = Browser::open(&server, "/queues");
-    browser.wait_for_text("This server asks for its token");
+    browser.wait_for_text("API token required");
     assert!(!browser.run("document.body.innerText").to_string().contains("default"));
     browser.wait_for_focus("textbox", "API token");
     for wrong in ["wrong", "wröng", "€ and more"] {
         browser.write(wrong);
         browser.press("Enter");
-        browser.wait_for_text("did not take this token");
+        browser.wait_for_text("rejected this token");
         browser.run("document.getElementById('login-text').textContent = ''");
     }
     browser.press("Escape");
@@ -34,5 +34,5 @@ fn the_token_is_asked_for_once_and_kept_for_the_tab() {
     );
 
     let other = Browser::open(&server, "/queues");
-    other.wait_for_text("This server asks for its token");
+    other.wait_for_text("API token required");
 }

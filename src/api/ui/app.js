@@ -1,6 +1,6 @@
-// The dashboard. Every view is a function that reads the API and gives elements; the page is then made to look like
-// them, so that the focus, a selection and an open part survive a refresh. Texts are set as texts: nothing that a job
-// brings along can become markup.
+// The dashboard. A view reads the API and renders elements. The page is then changed into these elements node by node, so
+// that the focus, a selection and an open <details> survive a refresh. Text is always set as text: no text of a job can
+// become markup.
 "use strict";
 
 const STATUSES = ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
@@ -11,7 +11,7 @@ const TOKEN = "threadq-token";
 
 const byId = (id) => document.getElementById(id);
 
-/** An element: `el("td", {class: "n"}, "text", child, [children])`. A false, null or undefined part is left out. */
+/** Makes an element: `el("td", {class: "n"}, "text", child, [children])`. False, null and undefined children are skipped. */
 function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -29,13 +29,13 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** Makes the children of `old` equal to these, keeping the nodes that are there already. */
+/** Makes the children of `old` equal to `children`, and keeps the nodes that are there already. */
 function show(old, children) {
   const wanted = el("div", {}, children);
   morph(old, wanted);
 }
 
-/** What tells a node from its neighbours: rows of a list come and go, and the focus must stay with the one it is on. */
+/** Identifies a node among its siblings: rows of a list come and go, and the focus must stay on its row. */
 const keyOf = (node) => node.nodeName + " " + (node.dataset?.key ?? node.dataset?.do ?? "");
 
 function morph(old, wanted) {
@@ -47,10 +47,10 @@ function morph(old, wanted) {
       old.insertBefore(node, at);
       continue;
     }
-    // What stands between has gone, unless it only changed its place: then it is made anew there.
+    // The nodes in between are gone, or have moved and are made anew at their new place.
     while (at !== there) at = drop(at);
     at = there.nextSibling;
-    become(there, node);
+    update(there, node);
   }
   while (at) at = drop(at);
 }
@@ -61,14 +61,14 @@ function drop(node) {
   return next;
 }
 
-/** Makes a node that is there equal to one of the same kind. */
-function become(there, node) {
+/** Makes an existing node equal to a node of the same kind. */
+function update(there, node) {
   if (node.nodeType === Node.TEXT_NODE) {
     if (there.data !== node.data) there.data = node.data;
     return;
   }
   for (const { name } of [...there.attributes]) {
-    // What a person has opened stays open.
+    // A <details> that the user has opened stays open.
     if (!node.hasAttribute(name) && name !== "open") there.removeAttribute(name);
   }
   for (const { name, value } of node.attributes) {
@@ -78,11 +78,11 @@ function become(there, node) {
   morph(there, node);
 }
 
-// ---- words ----------------------------------------------------------------------------------------------------------
+// ---- text -----------------------------------------------------------------------------------------------------------
 
 const integer = new Intl.NumberFormat("en");
 const number = (n) => integer.format(n);
-const many = (n, one, more = one + "s") => `${number(n)} ${n === 1 ? one : more}`;
+const plural = (n, one, more = one + "s") => `${number(n)} ${n === 1 ? one : more}`;
 
 function duration(ms) {
   if (ms == null || Number.isNaN(ms)) return "–";
@@ -95,14 +95,14 @@ function duration(ms) {
   return `${Math.floor(s / 86400)} d${rest(s % 86400 / 3600, "h")}`;
 }
 
-/** How much this machine's clock is ahead of the server's, by the header Date. */
+/** How far this machine's clock is ahead of the server's, in ms, from the header Date. */
 let clockOffset = 0;
 const now = () => Date.now() - clockOffset;
 
-/** The time zone of this browser: all times are shown in it. */
+/** The time zone of the browser, in which all times are shown. */
 const ZONE = new Intl.DateTimeFormat().resolvedOptions().timeZone;
 
-/** A time in this browser's zone, to the millisecond. */
+/** A time in the browser's time zone, to the millisecond. */
 function exact(text) {
   const at = new Date(text), pad = (n, length = 2) => String(n).padStart(length, "0");
   const date = [at.getFullYear(), pad(at.getMonth() + 1), pad(at.getDate())].join("-");
@@ -110,11 +110,11 @@ function exact(text) {
   return `${date} ${clock}.${pad(at.getMilliseconds(), 3)}`;
 }
 
-/** A time as a person says it, with the exact one behind it. */
+/** A time such as "5 min ago", with the exact time as its title. */
 function time(text) {
   if (!text) return "–";
   const ms = now() - Date.parse(text);
-  // The header Date knows no parts of a second.
+  // The header Date has whole seconds only.
   const words = Math.abs(ms) < 1500 ? "just now" : ms > 0 ? `${rough(ms)} ago` : `in ${rough(-ms)}`;
   return el("time", { datetime: text, title: `${exact(text)} ${ZONE}\n${text}` }, words);
 }
@@ -127,8 +127,8 @@ function rough(ms) {
 
 const clock = (text, more = {}) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...more });
 
-/** JSON laid out, from its own text: so numbers keep all their digits. */
-function layOut(json) {
+/** Indents a JSON text. It is not parsed, so that numbers keep all their digits. */
+function indent(json) {
   let out = "", depth = 0;
   const line = () => "\n" + "  ".repeat(depth);
   const tokens = json.match(/"(?:[^"\\]|\\.)*(?:"|$)|[[\]{},:]|[^\s[\]{},:"]+/g) ?? [];
@@ -145,7 +145,7 @@ function layOut(json) {
   return out;
 }
 
-/** The members of an object, each as the text that it has in `json`. */
+/** The members of a JSON object, each with its original text. */
 function members(json) {
   const found = {};
   let depth = 0, name = null, start = 0;
@@ -167,39 +167,39 @@ function members(json) {
 
 // ---- the API --------------------------------------------------------------------------------------------------------
 
-/** After so long a question that changes nothing is given up: a server that is stopped would never answer it. */
-const PATIENCE = 15e3;
+/** Timeout of a GET request in ms: a server that is suspended would never respond. */
+const GET_TIMEOUT = 15e3;
 
-/** Asks the API. Gives the answer's body, and its text as `.text` where `raw` is wanted. An error has the answer's
- *  status, or none where there was no answer of threadq's. */
+/** Sends a request to the API. Returns the body of the response; with `raw`, also its text as `.text`. An error has the
+ *  status of the response, or none if threadq did not respond. */
 async function api(method, path, body, raw = false) {
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const signal = method === "GET" ? AbortSignal.timeout(PATIENCE) : undefined;
-    const asked = { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal };
-    const answer = await fetch(path, asked).catch(noAnswer);
-    if (answer.status === 401) {
+    const signal = method === "GET" ? AbortSignal.timeout(GET_TIMEOUT) : undefined;
+    const options = { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal };
+    const response = await fetch(path, options).catch(noResponse);
+    if (response.status === 401) {
       await login(token);
       continue;
     }
-    const sent = Date.parse(answer.headers.get("Date"));
-    // Only a clock that is really off is corrected: the header's own coarseness is not.
+    const sent = Date.parse(response.headers.get("Date"));
+    // A difference of up to 3 s is ignored: the header has whole seconds only.
     if (sent) clockOffset = Math.abs(Date.now() - sent) > 3000 ? Date.now() - sent : 0;
-    const text = await answer.text().catch(noAnswer);
+    const text = await response.text().catch(noResponse);
     const value = parsed(text);
-    if (!answer.ok) throw Object.assign(new Error(value?.error ?? `the answer is ${answer.status}`), { status: answer.status });
-    if (value === undefined) throw new Error("the answer does not come from threadq");
+    if (!response.ok) throw Object.assign(new Error(value?.error ?? `unexpected response: status ${response.status}`), { status: response.status });
+    if (value === undefined) throw new Error("the response is not from threadq");
     return raw ? { value, text } : value;
   }
 }
 
-function noAnswer() {
-  throw new Error("no answer from the server");
+function noResponse() {
+  throw new Error("no response from the server");
 }
 
-/** The value of a JSON text, null for an empty text, undefined for any other text: a proxy answers with its own pages. */
+/** The value of a JSON text, null for an empty text, undefined for any other text, such as an error page of a proxy. */
 function parsed(text) {
   try {
     return text ? JSON.parse(text) : null;
@@ -208,33 +208,33 @@ function parsed(text) {
   }
 }
 
-const NOT_TAKEN = "The server did not take this token. Try another one.";
-let asking = null;
+const TOKEN_REJECTED = "The server rejected this token. Enter another token.";
+let pendingLogin = null;
 
-/** Asks for the token, once for all requests that need it. `refused` is the one that was sent. */
-function login(refused) {
-  if (sessionStorage.getItem(TOKEN) !== refused) return Promise.resolve();
-  asking ??= new Promise((resolve) => {
+/** Asks for the token, once for all requests that need it. `rejected` is the token that was sent. */
+function login(rejected) {
+  if (sessionStorage.getItem(TOKEN) !== rejected) return Promise.resolve();
+  pendingLogin ??= new Promise((resolve) => {
     const dialog = byId("login"), input = byId("token");
-    if (refused) byId("login-text").textContent = NOT_TAKEN;
+    if (rejected) byId("login-text").textContent = TOKEN_REJECTED;
     input.value = "";
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.onclose = () => {
       const token = input.value.trim();
       input.value = "";
-      // Others cannot stand in a header.
+      // Other characters are invalid in a header.
       if (!/^[\x20-\x7e]+$/.test(token)) {
-        if (token) byId("login-text").textContent = NOT_TAKEN;
+        if (token) byId("login-text").textContent = TOKEN_REJECTED;
         return dialog.showModal();
       }
       sessionStorage.setItem(TOKEN, token);
-      asking = null;
+      pendingLogin = null;
       resolve();
     };
     dialog.showModal();
     input.focus();
   });
-  return asking;
+  return pendingLogin;
 }
 
 const query = (parameters) => {
@@ -242,12 +242,13 @@ const query = (parameters) => {
   return text && "?" + text;
 };
 
-// ---- asking and saying ----------------------------------------------------------------------------------------------
+// ---- questions and messages -----------------------------------------------------------------------------------------
 
-/** A question; whether the answer is yes. While a question is open no other takes its place under the person's hand. */
+/** Asks a question and returns whether the answer is yes. An open question is never replaced by another one, which the
+ *  user might answer by mistake. */
 async function ask(title, text, yes, danger = false) {
   const dialog = byId("ask");
-  if (dialog.open) throw new Error(`"${title}" could not be asked, since another question was open.`);
+  if (dialog.open) throw new Error(`"${title}" could not be asked because another question was open.`);
   byId("ask-title").textContent = title;
   byId("ask-text").textContent = text;
   byId("ask-yes").textContent = yes;
@@ -259,21 +260,21 @@ async function ask(title, text, yes, danger = false) {
   });
 }
 
-let silence;
+let messageTimer;
 
-/** Says what has happened, for eyes and for screen readers. */
-function say(text, isError = false) {
-  const said = byId("said");
-  said.textContent = text;
-  said.className = isError ? "error" : "";
-  clearTimeout(silence);
-  silence = setTimeout(() => { said.textContent = ""; }, 8000);
+/** Shows a message for 8 s; screen readers read it out. */
+function notify(text, isError = false) {
+  const message = byId("said");
+  message.textContent = text;
+  message.className = isError ? "error" : "";
+  clearTimeout(messageTimer);
+  messageTimer = setTimeout(() => { message.textContent = ""; }, 8000);
 }
 
 // ---- parts of views -------------------------------------------------------------------------------------------------
 
-const status = (name) => el("span", { class: `status ${name}` }, name ?? "not readable");
-/** Which attempt of how many runs, or how many are over. */
+const status = (name) => el("span", { class: `status ${name}` }, name ?? "unreadable");
+/** The running attempt, or the number of ended attempts, of the maximum. */
 const attempts = (job) => job.attempts == null ? "–" : `${job.attempts + (job.status === "processing" ? 1 : 0)} of ${job.max_attempts ?? "–"}`;
 const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
 const button = (name, action, data = {}, attributes = {}) => {
@@ -282,19 +283,20 @@ const button = (name, action, data = {}, attributes = {}) => {
   return markBusy(el("button", all, name));
 };
 
-/** The actions that were begun and are not done. */
-const underWay = new Set();
+/** The actions in progress. */
+const inProgress = new Set();
 const actionOf = ({ dataset: { do: action, id, queue, type } }) => JSON.stringify([action, id, queue, type]);
 
-/** A button stays marked while its action is under way, however often the page is drawn meanwhile. */
+/** Marks a button while its action is in progress, also after the page is drawn again. */
 function markBusy(button) {
-  underWay.has(actionOf(button)) ? button.setAttribute("aria-busy", "true") : button.removeAttribute("aria-busy");
+  inProgress.has(actionOf(button)) ? button.setAttribute("aria-busy", "true") : button.removeAttribute("aria-busy");
   return button;
 }
 
-/** A table. Columns are `[title, class]`; a row is a list of cells, and `keys` tell whose each is. */
-function table(name, columns, rows, nothing, keys = []) {
-  if (!rows.length) return el("p", { class: "nothing" }, nothing);
+/** A table. Columns are `[title, class]`, a row is a list of cells, and `keys` identify the rows. `empty` is shown when
+ *  there are no rows. */
+function table(name, columns, rows, empty, keys = []) {
+  if (!rows.length) return el("p", { class: "nothing" }, empty);
   return el("div", { class: "scroll" },
     el("table", { "aria-label": name },
       el("thead", {}, el("tr", {}, columns.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)))),
@@ -304,44 +306,44 @@ function table(name, columns, rows, nothing, keys = []) {
 
 const lastPage = (total) => Math.max(1, Math.ceil(total / PAGE_SIZE));
 
-/** What is said in place of a page behind the last one. */
+/** Is shown in place of a page after the last one. */
 function noSuchPage(path, filter, { page, total, before }) {
   const last = lastPage(total);
   const to = (target, name) => el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name);
-  const what = before ? "There is no older job." : `There is no page ${number(page)}: the list has ${many(last, "page")}.`;
+  const what = before ? "There is no older job." : `There is no page ${number(page)}: the list has ${plural(last, "page")}.`;
   return el("p", { class: "nothing" }, what, " Go to the ", to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
 }
 
-/** From which id on each page began that was gone to by "Older". */
-const begun = [];
+/** The parameter `before` of each page that was reached by "Older", by its number. */
+const pageStarts = [];
 
 function pager(path, filter, { page, total, jobs, next }) {
   if (total === 0) return null;
   const last = Math.max(page, lastPage(total));
-  begun[page + 1] = next;
+  pageStarts[page + 1] = next;
   const to = (target, name, isOn) => isOn
-    ? el("a", { href: `#${path}${query({ ...filter, page: target > 1 && target, before: target > 1 && begun[target] })}` }, name)
+    ? el("a", { href: `#${path}${query({ ...filter, page: target > 1 && target, before: target > 1 && pageStarts[target] })}` }, name)
     : el("span", { class: "off" });
   return el("nav", { class: "pager", "aria-label": "Pages of this list" },
     to(page - 1, "← Newer", page > 1),
-    el("span", {}, `page ${number(page)} of ${number(last)}, ${many(total, "job")}`),
+    el("span", {}, `page ${number(page)} of ${number(last)}, ${plural(total, "job")}`),
     to(page + 1, "Older →", next !== null));
 }
 
-/** A job as listings show it, without its large texts; null if it is gone. */
+/** A job without its large texts, as in listings; null if it is deleted. */
 async function brief(id) {
   const { jobs } = await api("GET", "/jobs" + query({ before: id + 1, limit: 1 }));
   return jobs[0]?.id === id ? jobs[0] : null;
 }
 
-const isOver = ({ status }) => ["completed", "failed", "cancelled"].includes(status);
-/** Even if nothing seems to have changed, a page is read again after so long. */
-const REREAD = 30e3;
-/** So many of the jobs that have left a list are looked at each time. */
-const LOOKS = 5;
+const hasEnded = ({ status }) => ["completed", "failed", "cancelled"].includes(status);
+/** A page is read again after this time in ms, even if nothing seems to have changed. */
+const REREAD_INTERVAL = 30e3;
+/** Number of jobs that are read one by one at each refresh, of those that have left the list. */
+const SINGLE_READS = 5;
 
-/** Reads a page of a list. A page that is shown keeps its jobs, in their places, whatever comes and goes meanwhile: read
- *  again are only the jobs themselves, and how many there are that are not shown. */
+/** Reads a page of a list. A page that is shown already keeps its jobs in their places, whatever is added or removed
+ *  meanwhile: only the jobs themselves, and the number of newer jobs, are read again. */
 async function readList(path, filter, { page, before }, old) {
   const ask = (more) => api("GET", path + query({ ...filter, limit: PAGE_SIZE, ...more }));
   if (!old?.jobs.length) {
@@ -351,19 +353,19 @@ async function readList(path, filter, { page, before }, old) {
   const first = old.jobs[0].id;
   const { total, jobs: newest } = await ask({ limit: 1 });
   const newer = Math.max(total - old.listedTotal, newest[0]?.id > first ? 1 : 0);
-  if (total === old.total && old.jobs.every(isOver) && Date.now() - old.read < REREAD) return { ...old, newer };
+  if (total === old.total && old.jobs.every(hasEnded) && Date.now() - old.read < REREAD_INTERVAL) return { ...old, newer };
   const found = new Map((await ask({ before: first + 1 })).jobs.map((job) => [job.id, job]));
-  const left = old.jobs.filter((job) => !found.has(job.id) && !(job.hasLeft && isOver(job)));
-  left.sort((a, b) => (a.looked ?? 0) - (b.looked ?? 0));
-  for (const job of left.slice(0, LOOKS)) {
+  const left = old.jobs.filter((job) => !found.has(job.id) && !(job.hasLeft && hasEnded(job)));
+  left.sort((a, b) => (a.readAt ?? 0) - (b.readAt ?? 0));
+  for (const job of left.slice(0, SINGLE_READS)) {
     const there = await brief(job.id);
-    found.set(job.id, { ...(there ?? { ...job, status: "deleted" }), hasLeft: true, looked: Date.now() });
+    found.set(job.id, { ...(there ?? { ...job, status: "deleted" }), hasLeft: true, readAt: Date.now() });
   }
   return { ...old, jobs: old.jobs.map((job) => found.get(job.id) ?? job), total, newer, read: Date.now() };
 }
 
-/** Above a list: of when it is, and a button for what has come since. There is room for the button from the start. */
-function news({ jobs, listed, newer, page }, isCounted) {
+/** The line above a list: when it was read, and a button for newer jobs. The line always has room for the button. */
+function listInfo({ jobs, listed, newer, page }, isCounted) {
   if (!jobs.length) return null;
   return el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
     page === 1 && newer > 0 && button(isCounted ? `↑ ${number(newer)} newer` : "↑ newer jobs", "newest"));
@@ -372,7 +374,7 @@ function news({ jobs, listed, newer, page }, isCounted) {
 const types = new Set();
 const typeOption = (type) => el("option", { value: type });
 
-/** Remembers the types of these jobs, and suggests them in the filter. */
+/** Adds the types of these jobs to the suggestions of the filter. */
 function learnTypes(jobs) {
   for (const { type } of jobs) {
     if (types.has(type) || types.size >= 200) continue;
@@ -381,7 +383,7 @@ function learnTypes(jobs) {
   }
 }
 
-/** The list of suggestions is there from the start: by it the browser tells what kind of field this is. */
+/** The list of suggestions is always there, because the role of the field depends on it. */
 function typeFilter(value) {
   return [el("label", {}, "Type ",
     el("input", { name: "type", value: value ?? "", list: "types", maxlength: 100, autocomplete: "off", placeholder: "any" })),
@@ -390,18 +392,19 @@ function typeFilter(value) {
 
 // ---- charts ---------------------------------------------------------------------------------------------------------
 
-/** A chart over time. `series` are `{name, kind, values}`, with null where nothing is known; `stacked` makes bars. */
-function chart(title, times, series, say, stacked = false) {
+/** A chart over time. `series` are `{name, kind, values}`, with null for an unknown value; `format` makes a value a text;
+ *  `stacked` draws bars. */
+function chart(title, times, series, format, stacked = false) {
   const width = 600, height = 120, step = width / Math.max(1, times.length - (stacked ? 0 : 1));
   const sums = times.map((_, i) => series.reduce((sum, one) => stacked ? sum + (one.values[i] ?? 0) : Math.max(sum, one.values[i] ?? 0), 0));
   const top = niceTop(Math.max(0, ...sums));
   const y = (value) => height - value / top * height;
   const grid = [0.25, 0.5, 0.75].map((part) => svg("line", { class: "grid", x1: 0, x2: width, y1: height * part, y2: height * part }));
-  const said = (value) => value == null ? "–" : say(value);
-  // Each minute says its figures when it is pointed at.
+  const shownValue = (value) => value == null ? "–" : format(value);
+  // Each minute shows its values as a title when the pointer is on it.
   const slot = width / Math.max(1, times.length);
   const minutes = times.map((at, i) => svg("g", {},
-    svg("title", {}, `${at}: ${series.map((one) => `${one.name} ${said(one.values[i])}`).join(", ")}`),
+    svg("title", {}, `${at}: ${series.map((one) => `${one.name} ${shownValue(one.values[i])}`).join(", ")}`),
     svg("rect", { class: "hit", x: i * slot, y: 0, width: slot, height }), stacked && bars(i)));
   const marks = [minutes, !stacked && series.map((one) => lines(one))];
   function bars(i) {
@@ -416,7 +419,7 @@ function chart(title, times, series, say, stacked = false) {
     const parts = [];
     let path = "", drawn = 0;
     const end = (i) => {
-      // A single point would be no line.
+      // A single point is drawn as a short line.
       if (drawn === 1) path += `h${-step / 2}`;
       if (path) parts.push(svg("path", { class: one.kind, d: path }));
       path = "";
@@ -433,27 +436,27 @@ function chart(title, times, series, say, stacked = false) {
   const last = (values) => values.findLast((value) => value != null);
   const summary = series.map((one) => {
     const known = one.values.filter((value) => value != null);
-    return known.length ? `${one.name}: ${say(last(known))} last, ${say(Math.max(...known))} at most` : `${one.name}: nothing`;
+    return known.length ? `${one.name}: last ${format(last(known))}, maximum ${format(Math.max(...known))}` : `${one.name}: no values`;
   }).join("; ");
   return el("figure", {},
     el("figcaption", {}, el("span", {}, title), el("span", { class: "legend" }, series.map((one) => el("span", { class: one.kind }, one.name)))),
     el("div", { class: "plot" },
-      el("span", { class: "top" }, say(top)),
+      el("span", { class: "top" }, format(top)),
       svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}. ${summary}.` }, grid, marks)),
     el("div", { class: "axis" }, el("span", {}, times[0]), el("span", {}, times.at(-1))),
     asTable());
-  /** The same figures to be read, newest first, without the minutes in which nothing was. */
+  /** The values as a table, newest first, without the minutes that have only zeros. */
   function asTable() {
     const rows = times.map((at, i) => [at, ...series.map((one) => one.values[i])])
       .filter(([, ...values]) => values.some((value) => value)).reverse();
     return el("details", {}, el("summary", { "aria-label": `${title} as a table` }, "Table"),
       el("div", { class: "figures", tabindex: 0, role: "region", "aria-label": `${title}, minute by minute` },
         table(title, [["Minute"], ...series.map((one) => [one.name, "n"])],
-          rows.map(([at, ...values]) => [at, ...values.map(said)]), "Nothing in the last hour.", rows.map(([at]) => at))));
+          rows.map(([at, ...values]) => [at, ...values.map(shownValue)]), "Nothing in the last hour.", rows.map(([at]) => at))));
   }
 }
 
-/** The next round number above. */
+/** The smallest of 1, 2, 5, 10, 20, .. that is not below the value. */
 function niceTop(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -462,24 +465,25 @@ function niceTop(value) {
 
 // ---- views ----------------------------------------------------------------------------------------------------------
 
-/** What the page has seen itself lately: `{at, counts}`. */
-const seen = [];
+/** The last counts that this page has read: `{at, counts}`. */
+const samples = [];
 
-function remember(counts) {
-  seen.push({ at: Date.now(), counts });
-  while (seen.length > 20) seen.shift();
+function addSample(counts) {
+  samples.push({ at: Date.now(), counts });
+  while (samples.length > 20) samples.shift();
 }
 
-/** Jobs of these statuses per second lately, by what the page has seen. Jobs that are forgotten count for nothing. */
+/** Jobs per second that got one of these statuses, from the samples of the last 11 s. A falling count is ignored: jobs
+ *  were deleted. */
 function rate(...wanted) {
-  const lately = seen.filter(({ at }) => at > Date.now() - 11e3);
-  if (lately.length < 2) return null;
+  const recent = samples.filter(({ at }) => at > Date.now() - 11e3);
+  if (recent.length < 2) return null;
   const rise = (a, b) => wanted.reduce((sum, one) => sum + Math.max(0, b.counts[one] - a.counts[one]), 0);
-  const sum = lately.slice(1).reduce((sum, one, i) => sum + rise(lately[i], one), 0);
-  return sum / ((lately.at(-1).at - lately[0].at) / 1000);
+  const sum = recent.slice(1).reduce((sum, one, i) => sum + rise(recent[i], one), 0);
+  return sum / ((recent.at(-1).at - recent[0].at) / 1000);
 }
 
-/** The same by the figures of the servers, over about a minute: for a page that has seen nothing yet. */
+/** The same from the history of the servers, over about a minute, for a page that has no samples yet. */
 function rateOfMinute(minutes, name) {
   const [before, last] = minutes.slice(-2);
   const part = Math.min(1, Math.max(0, (now() - Date.parse(last.at)) / 60e3));
@@ -490,7 +494,7 @@ const perSecond = (n) => n == null ? "–" : `${n < 10 ? n.toFixed(1) : number(M
 
 const noJob = () => ["There is no job yet. Submit one: ", el("span", { class: "mono" }, "threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
 
-/** What to do where there is nothing to see yet. */
+/** How to submit the first job. */
 function firstSteps() {
   const token = sessionStorage.getItem(TOKEN) ? " -H \"Authorization: Bearer $THREADQ_API_TOKEN\"" : "";
   const commands = [
@@ -499,8 +503,8 @@ function firstSteps() {
   ];
   return el("section", { "aria-labelledby": "first" },
     el("h2", { id: "first" }, "There is no job yet"),
-    el("p", {}, "Submit one, by the program or by any HTTP client. TYPE is the name of a handler of this server: one from its config file, or ",
-      el("span", { class: "mono" }, "echo"), " where it was started with ", el("span", { class: "mono" }, "--demo"), "."),
+    el("p", {}, "Submit one with the program or with any HTTP client. TYPE is a job type that this server has a handler for: one of its config file, or ",
+      el("span", { class: "mono" }, "echo"), " if it was started with ", el("span", { class: "mono" }, "--demo"), "."),
     commands.map((command) => el("pre", { tabindex: 0, role: "region", "aria-label": "Command to submit a job" }, command)));
 }
 
@@ -510,7 +514,7 @@ const overview = {
   async read() {
     const [stats, history, doing] = await Promise.all(
       [api("GET", "/stats"), api("GET", "/stats/history"), api("GET", "/stats/workers")]);
-    remember(stats.counts);
+    addSample(stats.counts);
     return { stats, minutes: history.minutes, doing };
   },
   render({ stats, minutes, doing }) {
@@ -519,7 +523,7 @@ const overview = {
     const of = (name, kind = name, pick = (minute) => minute[name]) => ({ name, kind, values: minutes.map(pick) });
     const depth = (name, kind, ...statuses) => {
       const one = of(name, kind, (minute) => minute.depth?.[kind === "queued" ? "ready" : kind]);
-      // The minute that runs ends with what is known now.
+      // The value of the present minute is the present count.
       one.values[one.values.length - 1] = statuses.reduce((sum, status) => sum + counts[status], 0);
       return one;
     };
@@ -538,11 +542,11 @@ const overview = {
         el("span", {}, el("strong", {}, perSecond(rate("completed") ?? rateOfMinute(minutes, "completed"))), " completed"),
         el("span", {}, el("strong", {}, perSecond(rate("failed") ?? rateOfMinute(minutes, "failed"))), " failed"),
         el("span", {}, el("strong", {}, `${number(busy)} of ${number(workers)}`), " workers busy"),
-        paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(paused.length, "queue")} paused`)),
-        stuck.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${many(stuck.length, "queue")} that no server takes from`))),
+        paused.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${plural(paused.length, "queue")} paused`)),
+        stuck.length > 0 && el("span", { class: "warn" }, el("a", { href: "#/queues" }, `${plural(stuck.length, "queue")} that no server takes jobs from`))),
       isUnused ? firstSteps() : el("div", { class: "charts" },
         chart("Jobs ended per minute", times, [of("completed"), of("failed")], number, true),
-        chart("Jobs not ended", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number),
+        chart("Unfinished jobs", times, [depth("ready", "queued", "queued", "processing"), depth("retrying", "retrying", "retrying"), depth("scheduled", "scheduled", "scheduled")], number),
         chart("Wait for a worker", times, quantiles("wait"), duration),
         chart("Run time", times, quantiles("run"), duration)),
       serversPart(doing.servers),
@@ -565,7 +569,7 @@ function serversPart(servers) {
     ];
   });
   return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, el("a", { href: "#/servers" }, "Servers")),
-    table("Servers", [["Server", "name"], ["Busy", "n"], ["Last beat", "n wide"], ["Started", "n wide"], ["Runs now"]], rows, "No server is alive.",
+    table("Servers", [["Server", "name"], ["Busy", "n"], ["Last heartbeat", "n wide"], ["Started", "n wide"], ["Running jobs"]], rows, "No server is alive.",
       servers.map((server) => server.id)));
 }
 
@@ -577,33 +581,33 @@ const servers = {
     ? el("p", { class: "nothing" }, "No server is alive.")
     : servers.map((server) => el("section", { "data-key": server.id, "aria-label": `Server ${server.id}` },
       el("h2", { class: "mono" }, server.id),
-      el("p", { class: "facts" }, `${server.busy} of ${many(server.workers, "worker")} busy, started `, time(server.started_at),
-        `, last beat ${duration(server.beat_age_ms)} ago`),
+      el("p", { class: "facts" }, `${server.busy} of ${plural(server.workers, "worker")} busy, started `, time(server.started_at),
+        `, last heartbeat ${duration(server.beat_age_ms)} ago`),
       threads(server))),
 };
 
-/** The worker threads of a server: those that have a job, and how many have none. */
+/** The worker threads of a server: those that have a job, and the number of idle ones. */
 function threads({ id, workers, threads }) {
-  if (threads === null) return el("p", { class: "nothing" }, "It has not told yet what its threads do.");
+  if (threads === null) return el("p", { class: "nothing" }, "The server has not reported its threads yet.");
   const idle = Math.max(0, workers - threads.length);
   return [
     threads.length > 0 && table(`Threads of ${id}`, [["Thread", "name"], ["Job"], ["Type", "name"], ["Attempt", "n wide"], ["For", "n"], ["State", "wide rest"]],
       threads.map((one) => [one.thread ?? "–", jobLink(one.job), one.type, one.attempt, duration(one.for_ms),
-        el("span", { class: `status ${DOING[one.state]?.[1] ?? ""}` }, DOING[one.state]?.[0] ?? one.state)]),
+        el("span", { class: `status ${THREAD_STATES[one.state]?.[1] ?? ""}` }, THREAD_STATES[one.state]?.[0] ?? one.state)]),
       "", threads.map((one) => one.job)),
-    el("p", { class: "facts" }, `${many(idle, "thread")} ${idle === 1 ? "is" : "are"} idle`),
+    el("p", { class: "facts" }, `${plural(idle, "thread")} ${idle === 1 ? "is" : "are"} idle`),
   ];
 }
 
-/** Words and colours of what a thread does. */
-const DOING = {
-  starting: ["starts", "queued"], running: ["running", "processing"], stopping: ["told to stop", "failed"],
-  backing_off: ["waits for its next attempt", "retrying"],
+/** Text and class of the state of a thread. */
+const THREAD_STATES = {
+  starting: ["starting", "queued"], running: ["running", "processing"], stopping: ["stopping", "failed"],
+  backing_off: ["waiting for the next attempt", "retrying"],
 };
 
-/** Whether jobs of a queue are taken. */
+/** Whether the jobs of a queue are started. */
 function queueState({ paused, servers }) {
-  if (servers === 0) return el("span", { class: "status stuck" }, paused ? "paused, and no server takes from it" : "no server takes from it");
+  if (servers === 0) return el("span", { class: "status stuck" }, paused ? "paused, no server takes jobs from it" : "no server takes jobs from it");
   return el("span", { class: `status ${paused ? "paused" : "open"}` }, paused ? "paused" : "running");
 }
 
@@ -646,8 +650,8 @@ const jobs = {
       jobLink(job.id), [job.type, el("span", { class: "narrow" }, time(job.created_at))], job.queue, status(job.status), attempts(job), time(job.created_at),
       el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
     return [
-      // Of jobs that go on by themselves as many leave the list as come.
-      news(list, !wanted || isOver({ status: wanted })),
+      // Jobs that have not ended leave the list by themselves, so newer ones cannot be counted.
+      listInfo(list, !wanted || hasEnded({ status: wanted })),
       table("Jobs", [["Id"], ["Type", "name"], ["Queue", "wide name"], ["Status", "state"], ["Attempts", "n wide"], ["Submitted", "n wide"], ["Note", "wide fill"]], rows, wanted || type ? "No job matches." : noJob(), jobs.map((job) => job.id)),
       pager("/jobs", filter, list)];
   },
@@ -656,9 +660,9 @@ const jobs = {
 const job = {
   title: "Job",
   every: 2000,
-  // Its large texts are read again only if something has changed.
+  // The large texts are read again only if the job has changed.
   async read({ id }, old) {
-    if (old && mark(await brief(old.value.id)) === mark(old.value)) return old;
+    if (old && fingerprint(await brief(old.value.id)) === fingerprint(old.value)) return old;
     return api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true);
   },
   render({ value: job, text }) {
@@ -668,15 +672,15 @@ const job = {
     const facts = [
       ["Type", job.type], ["Queue", el("span", { class: "mono" }, job.queue)],
       [job.status === "processing" ? "Attempt" : "Attempts", attempts(job)],
-      job.crashes > 0 && ["Crashes of its server", job.crashes],
-      ["Time limit", duration(job.timeout_ms)],
+      job.crashes > 0 && ["Server crashes", job.crashes],
+      ["Timeout", duration(job.timeout_ms)],
       job.unique_key && ["Unique key", job.unique_key],
       job.server && ["Server", el("span", { class: "mono" }, job.server)],
-      job.finished_at && job.started_at && ["Last run took", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
+      job.finished_at && job.started_at && ["Last run time", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
     ].filter(Boolean);
     const json = (name, title) => el("section", {}, el("h2", {}, title),
-      el("pre", { tabindex: 0, role: "region", "aria-label": title }, layOut((raw[name] ?? "null").slice(0, LONGEST_TEXT))),
-      raw[name]?.length > LONGEST_TEXT && el("p", { class: "facts" }, `The first ${number(LONGEST_TEXT)} of ${many(raw[name].length, "character")}. All: `,
+      el("pre", { tabindex: 0, role: "region", "aria-label": title }, indent((raw[name] ?? "null").slice(0, MAX_SHOWN))),
+      raw[name]?.length > MAX_SHOWN && el("p", { class: "facts" }, `The first ${number(MAX_SHOWN)} of ${plural(raw[name].length, "character")}. All: `,
         el("span", { class: "mono" }, `threadq show ${job.id} --server ${location.origin}`)));
     return [
       el("p", { class: "jobhead" }, status(job.status), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
@@ -688,23 +692,23 @@ const job = {
         el("section", {}, el("h2", {}, "Timeline"), el("ol", { class: "timeline" }, timeline(job)))),
       json("payload", "Payload"),
       job.status === "completed" && json("result", "Result"),
-      job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of its attempts"),
+      job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of the attempts"),
         table("Errors", [["Attempt", "n"], ["When", "n wide"], ["Error", "rest"]],
-          story(job.errors).map(({ error, isCrash, isAgain }) => [isCrash ? "crash" : isAgain ? `${error.attempt}, after a retry` : error.attempt,
+          classifiedErrors(job.errors).map(({ error, isCrash, isAgain }) => [isCrash ? "crash" : isAgain ? `${error.attempt}, after a retry` : error.attempt,
             time(error.at), el("span", { class: "message" }, error.message)]), "")),
     ];
   },
 };
 
-/** What tells whether a job is as it was. */
-const mark = (job) => job && JSON.stringify([job.status, job.attempts, job.crashes, job.scheduled_at, job.started_at, job.finished_at, job.server]);
+/** Changes whenever the job changes. */
+const fingerprint = (job) => job && JSON.stringify([job.status, job.attempts, job.crashes, job.scheduled_at, job.started_at, job.finished_at, job.server]);
 
-/** So much of a payload or result is shown: more would make the browser slow. */
-const LONGEST_TEXT = 100_000;
+/** Characters of a payload or result that are shown. More would make the browser slow. */
+const MAX_SHOWN = 100_000;
 
-/** The errors of a job, told apart: a death of its server is no failed attempt, and attempts count from 1 again after a
- *  person has sent the job back. */
-function story(errors) {
+/** The errors of a job with their kinds: a server crash is not a failed attempt, and attempts count from 1 again after a
+ *  retry from outside. */
+function classifiedErrors(errors) {
   let last = 0, isAgain = false;
   return errors.map((error) => {
     const isCrash = error.kind === "crash";
@@ -716,16 +720,16 @@ function story(errors) {
   });
 }
 
-/** What happened to a job and what will, in its order. */
+/** The past and coming events of a job, in their order. */
 function timeline(job) {
   const steps = [["Submitted", job.created_at, ""]];
-  for (const { error, isCrash, isAgain } of story(job.errors)) {
-    steps.push([isCrash ? "Its server died" : `Attempt ${error.attempt} failed${isAgain ? ", after a retry" : ""}`, error.at, "failed"]);
+  for (const { error, isCrash, isAgain } of classifiedErrors(job.errors)) {
+    steps.push([isCrash ? "Server died" : `Attempt ${error.attempt} failed${isAgain ? ", after a retry" : ""}`, error.at, "failed"]);
   }
-  if (job.started_at) steps.push([job.status === "processing" ? "Started, runs now" : "Last start", job.started_at, "processing"]);
+  if (job.started_at) steps.push([job.status === "processing" ? "Started, running" : "Last start", job.started_at, "processing"]);
   if (job.finished_at) steps.push([{ completed: "Completed", failed: "Failed for good", cancelled: "Cancelled" }[job.status] ?? "Ended", job.finished_at, job.status]);
   if (job.scheduled_at && ["scheduled", "retrying"].includes(job.status)) steps.push([job.status === "retrying" ? "Next attempt" : "Due", job.scheduled_at, job.status]);
-  // Where two are of the same time, the order above is right.
+  // The sort is stable: events of the same time keep the order above.
   steps.sort((a, b) => Date.parse(a[1]) - Date.parse(b[1]));
   return steps.map(([what, at, kind]) => el("li", { class: kind }, el("span", {}, what), " ", el("span", { class: "mono" }, exact(at)), " ", time(at)));
 }
@@ -744,7 +748,7 @@ const dead = {
     const there = jobs.filter((job) => job.status === "failed");
     for (const job of jobs) if (job.status !== "failed") selected.delete(job.id);
     const all = there.length > 0 && there.every((job) => selected.has(job.id));
-    const whose = type ? ` of type ${type}` : "";
+    const suffix = type ? ` of type ${type}` : "";
     const rows = jobs.map((job) => [
       el("input", { type: "checkbox", "data-select": job.id, checked: selected.has(job.id), disabled: job.status !== "failed", "aria-label": `Select job ${job.id}` }),
       jobLink(job.id), job.type, attempts(job), time(job.finished_at),
@@ -753,9 +757,9 @@ const dead = {
       el("p", { class: "acts bar" },
         button(`Retry selected (${number(selected.size)})`, "retry-some", {}, { disabled: selected.size === 0 }),
         button(`Delete selected (${number(selected.size)})`, "delete-some", {}, { disabled: selected.size === 0, class: "danger" }),
-        button(`Retry all${whose}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
-        button(`Delete all${whose}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
-      news(list, true),
+        button(`Retry all${suffix}`, "retry-all", { type: type ?? "" }, { disabled: total === 0 }),
+        button(`Delete all${suffix}`, "purge", { type: type ?? "" }, { disabled: total === 0, class: "danger" })),
+      listInfo(list, true),
       table("Dead letters", [[el("input", { type: "checkbox", "data-select": "all", checked: all, "aria-label": "Select all of this page" }), "check"], ["Id", "tight"], ["Type", "name wide"], ["Attempts", "n wide"], ["Failed", "n wide"], ["Error", "fill"]],
         rows, type ? `No dead letter is of type ${type}.` : "No job has failed for good.", jobs.map((job) => job.id)),
       pager("/dead", { type }, list)];
@@ -764,20 +768,20 @@ const dead = {
 
 // ---- actions --------------------------------------------------------------------------------------------------------
 
-const changed = (answer) => {
+const retriedText = (answer) => {
   const left = answer.matched - answer.retried;
-  return `${many(answer.retried, "job")} sent back to the queue` + (left > 0 ? `, ${number(left)} could not be` : "") + ".";
+  return `${plural(answer.retried, "job")} retried` + (left > 0 ? `, ${number(left)} could not be retried` : "") + ".";
 };
 
-/** Sends dead letters back, after saying how many there are. */
+/** Retries dead letters, after a question that says how many. */
 async function retryDead(wanted, words) {
   const { matched } = await api("POST", "/dlq/retry", { ...wanted, dry_run: true });
-  if (matched === 0) return say(`There is no dead letter ${words} any more.`);
-  const text = "Each goes back to its queue with its attempts at 0, and runs again.";
-  if (!await ask(`Retry ${many(matched, "dead letter")}${words}?`, text, `Retry ${number(matched)}`)) return;
+  if (matched === 0) return notify(`There is no dead letter${words} any more.`);
+  const text = "Each job goes back to its queue with 0 attempts, and runs again.";
+  if (!await ask(`Retry ${plural(matched, "dead letter")}${words}?`, text, `Retry ${number(matched)}`)) return;
   const answer = await api("POST", "/dlq/retry", wanted);
   selected.clear();
-  say(changed(answer));
+  notify(retriedText(answer));
 }
 
 const ofType = (type) => type ? { wanted: { type }, words: ` of type ${type}` } : { wanted: {}, words: "" };
@@ -791,25 +795,25 @@ const actions = {
   },
   async pause({ queue }) {
     await api("POST", `/queues/${queue}/pause`);
-    say(`The queue ${queue} is paused: its jobs wait.`);
+    notify(`The queue ${queue} is paused: its jobs wait.`);
   },
   async resume({ queue }) {
     await api("POST", `/queues/${queue}/resume`);
-    say(`The queue ${queue} is running again.`);
+    notify(`The queue ${queue} is running again.`);
   },
   async retry({ id }) {
     await api("POST", `/jobs/${id}/retry`);
-    say(`Job ${id} went back to its queue.`);
+    notify(`Job ${id} is back in its queue.`);
   },
   async cancel({ id }) {
-    if (!await ask(`Cancel job ${id}?`, "If it runs already, its handler is asked to stop.", "Cancel this job", true)) return;
+    if (!await ask(`Cancel job ${id}?`, "If the job is running, its handler is asked to stop.", "Cancel this job", true)) return;
     const answer = await api("POST", `/jobs/${id}/cancel`);
-    say(answer.status === "cancelled" ? `Job ${id} is cancelled.` : `Job ${id} was asked to stop.`);
+    notify(answer.status === "cancelled" ? `Job ${id} is cancelled.` : `Job ${id} was asked to stop.`);
   },
   async delete({ id }) {
-    if (!await ask(`Delete job ${id}?`, "Its payload, result and errors are gone then.", "Delete this job", true)) return;
+    if (!await ask(`Delete job ${id}?`, "Its payload, result and errors are deleted too.", "Delete this job", true)) return;
     await api("DELETE", `/jobs/${id}`);
-    say(`Job ${id} is deleted.`);
+    notify(`Job ${id} is deleted.`);
     location.hash = "#/jobs";
   },
   "retry-some": () => retryDead({ ids: [...selected] }, " of those selected"),
@@ -817,27 +821,27 @@ const actions = {
   async "delete-some"() {
     const ids = [...selected];
     const { matched } = await api("POST", "/dlq/retry", { ids, dry_run: true });
-    if (!await ask(`Delete ${many(matched, "dead letter")}?`, "They cannot be brought back.", `Delete ${number(matched)}`, true)) return;
+    if (!await ask(`Delete ${plural(matched, "dead letter")}?`, "They cannot be restored.", `Delete ${number(matched)}`, true)) return;
     let deleted = 0;
     for (const id of ids) {
       try {
         await api("DELETE", `/jobs/${id}`);
         deleted += 1;
       } catch (error) {
-        // One that is gone, or was sent back meanwhile, needs nothing.
+        // A job that was deleted or retried meanwhile is skipped.
         if (error.status !== 404 && error.status !== 409) throw error;
       }
       selected.delete(id);
     }
-    say(`${many(deleted, "dead letter")} deleted.`);
+    notify(`${plural(deleted, "dead letter")} deleted.`);
   },
   async purge({ type }) {
     const { wanted, words } = ofType(type);
     const { matched } = await api("POST", "/dlq/retry", { ...wanted, dry_run: true });
-    if (!await ask(`Delete ${many(matched, "dead letter")}${words}?`, "They cannot be brought back. Those that fail meanwhile are deleted too.", `Delete ${number(matched)}`, true)) return;
+    if (!await ask(`Delete ${plural(matched, "dead letter")}${words}?`, "They cannot be restored. Jobs that fail meanwhile are deleted too.", `Delete ${number(matched)}`, true)) return;
     const { deleted } = await api("DELETE", "/dlq" + query({ type }));
     selected.clear();
-    say(`${many(deleted, "dead letter")} deleted.`);
+    notify(`${plural(deleted, "dead letter")} deleted.`);
   },
 };
 
@@ -846,17 +850,17 @@ document.addEventListener("click", async (event) => {
   if (!target) return;
   event.preventDefault();
   const action = actionOf(target);
-  if (underWay.has(action)) return;
-  underWay.add(action);
+  if (inProgress.has(action)) return;
+  inProgress.add(action);
   markBusy(target);
   try {
     await actions[target.dataset.do]({ ...target.dataset });
   } catch (error) {
-    say(error.message, true);
+    notify(error.message, true);
   }
-  underWay.delete(action);
+  inProgress.delete(action);
   document.querySelectorAll("[data-do][aria-busy]").forEach(markBusy);
-  // What a person has changed is seen at once.
+  // The user sees the result of an action at once.
   if (target.dataset.do !== "skip") refresh(true);
 });
 
@@ -888,18 +892,18 @@ document.addEventListener("submit", (event) => {
 
 let shown = null, timer = null, turn = 0;
 
-/** What the address asks for: a view and its parameters. */
+/** The view of the address, and its parameters. */
 function route() {
   const [path, parameters] = location.hash.slice(1).split("?");
   const given = Object.fromEntries(new URLSearchParams(parameters));
   const [, page = "", id, ...more] = path.split("/");
   if (page === "jobs" && id && !more.length) return { page, view: job, given: { id } };
   const views = { "": overview, servers, jobs, queues, dead };
-  if (!Object.hasOwn(views, page) || id || more.length) return { page: null, view: nowhere, given: {} };
+  if (!Object.hasOwn(views, page) || id || more.length) return { page: null, view: notFound, given: {} };
   return { page: page || "overview", view: views[page], given };
 }
 
-const nowhere = {
+const notFound = {
   title: "No such page",
   every: null,
   read: async () => ({}),
@@ -928,17 +932,17 @@ function open() {
   const body = el("div", { id: "body", "aria-busy": "true" });
   byId("main").replaceChildren(el("div", { class: "head" }, heading, view.head?.(given) ?? []), body);
   shown = { view, given, body, data: null, at: null, asked: null, trouble: null };
-  // Whoever listens to the page hears where it is now.
+  // Screen readers read the heading of the new page.
   if (!isFirst) heading.focus();
   refresh();
 }
 
-/** Whether a button of the mouse or a key is held down: what is below it must not change before it is let go. */
+/** Whether a mouse button or a key is held down. The element below it must not change until it is released. */
 let isPressed = false;
 const setPressed = (value) => () => { isPressed = value; };
 for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, setPressed(true), true);
 for (const name of ["pointerup", "pointercancel", "keyup"]) document.addEventListener(name, setPressed(false), true);
-// What is let go elsewhere is not told.
+// A release outside the window sends no event.
 window.addEventListener("blur", setPressed(false));
 
 function hasSelection() {
@@ -946,20 +950,21 @@ function hasSelection() {
   return !selection.isCollapsed && selection.containsNode(shown.body, true);
 }
 
-/** Draws what was read, unless a person would lose something by it: a press under way, a selection, a question. */
-function draw(isWanted = false) {
+/** Draws the data, unless that would disturb the user: a key or button held down, a selection, an open question. */
+function draw(isForced = false) {
   if (shown.data === null) return;
   const isHeld = isPressed || hasSelection() || document.querySelector("dialog[open]");
-  if (isWanted || !isHeld) show(shown.body, shown.view.render(shown.data, shown.given));
+  if (isForced || !isHeld) show(shown.body, shown.view.render(shown.data, shown.given));
 }
 
-/** Reads anew and draws, and again after a while. Only the newest of several calls goes on. */
-async function refresh(isAnew = false) {
+/** Reads and draws, and schedules the next refresh. Of several calls only the newest continues. `isReset`: a list is read
+ *  from its start. */
+async function refresh(isReset = false) {
   clearTimeout(timer);
   const mine = ++turn, page = shown, isFirst = page.data === null;
   page.asked ??= performance.now();
   try {
-    const data = await page.view.read(page.given, isAnew ? null : page.data);
+    const data = await page.view.read(page.given, isReset ? null : page.data);
     if (mine !== turn) return;
     Object.assign(page, { data, at: performance.now(), trouble: null });
     draw(isFirst);
@@ -967,7 +972,7 @@ async function refresh(isAnew = false) {
     if (mine !== turn) return;
     const isAway = !error.status || error.status >= 500;
     page.trouble = isAway ? error.message : null;
-    // What was shown stays, unless it is gone or the question was wrong.
+    // The old data stays, unless it is deleted or the request was invalid.
     if (!isAway || isFirst) {
       Object.assign(page, { data: null, at: null });
       show(page.body, el("p", { class: "error box", role: "alert" }, error.message));
@@ -975,18 +980,18 @@ async function refresh(isAnew = false) {
   }
   page.asked = null;
   page.body.removeAttribute("aria-busy");
-  tellAge();
+  showAge();
   if (!document.hidden && page.view.every) timer = setTimeout(refresh, page.view.every);
 }
 
-/** Says whether what is shown is true now, and if not, how old it is and why. */
-function tellAge() {
+/** Shows whether the data is live; if not, how old it is and why. */
+function showAge() {
   const { asked, at, body, trouble } = shown;
   const isLate = asked !== null && performance.now() - asked > 5000;
   const isStale = trouble !== null || isLate;
   const age = at !== null && `${rough(performance.now() - at)} old: `;
-  const state = isStale ? [age && el("span", { "aria-hidden": "true" }, age), trouble ?? "no answer yet"]
-    : hasSelection() ? "on hold while text is selected" : at !== null && "live";
+  const state = isStale ? [age && el("span", { "aria-hidden": "true" }, age), trouble ?? "no response yet"]
+    : hasSelection() ? "paused while text is selected" : at !== null && "live";
   // The age is hidden from screen readers, which would read it out each second.
   show(byId("link"), [state]);
   byId("link").className = isStale ? "bad" : "ok";
@@ -998,5 +1003,5 @@ document.addEventListener("visibilitychange", () => {
 });
 window.addEventListener("hashchange", open);
 byId("zone").textContent = `times in ${ZONE}`;
-setInterval(() => document.hidden || tellAge(), 1000);
+setInterval(() => document.hidden || showAge(), 1000);
 open();
