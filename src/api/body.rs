@@ -1,4 +1,4 @@
-//! Request bodies: JSON read strictly, field by field, so that an error can name the field.
+//! Request bodies: JSON parsed strictly, field by field, so that an error names the field.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::job::{JobId, NewJob, Start, empty_payload};
 
 use crate::api::response::Response;
 
-/// The most jobs in one batch.
+/// Maximum number of jobs in one batch.
 const MAX_BATCH: usize = 1_000;
 
 /// An object's members in their order, including duplicates, with values as they were sent.
@@ -111,19 +111,20 @@ impl<'a> Fields<'a> {
         self.members.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
     }
 
-    /// A whole number, if it is there and in this range.
+    /// A whole number in this range, or `None` if the field is absent.
     fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Response> {
         let wanted = limits::whole_number_in(&range);
         let number = self.get(name, &wanted, |number: &Whole| range.contains(&number.0))?;
         Ok(number.map(|number| number.0))
     }
 
-    /// A string, if it is there and the rule accepts it.
+    /// A string that the rule accepts, or `None` if the field is absent.
     fn text(&self, name: &str, rule: &TextRule) -> Result<Option<String>, Response> {
         self.get(name, &format!("a string of {}", rule.allowed), |text: &String| rule.accepts(text))
     }
 
-    /// A field's value, if it is there and what `check` wants; `wanted` says what that is.
+    /// The value of a field, or `None` if the field is absent. Fails if `check` rejects the value; `wanted` says what is
+    /// valid.
     fn get<T: DeserializeOwned>(
         &self,
         name: &str,

@@ -44,14 +44,18 @@ impl Api {
         Ok(submission_response(&submitted, &json!({ "job_ids": ids }), unserved))
     }
 
-    /// Whether this server has no handler for a job, or does not take from its queue, for the header `Threadq-Unserved`: a
-    /// name may be misspelt, or another server may serve it.
+    /// The value of the header `Threadq-Unserved`: `type` if this server has no handler for a job, `queue` if it takes no jobs
+    /// from the queue of a job. The name may be misspelt, or another server may serve the job.
     fn unserved(&self, jobs: &[NewJob]) -> String {
-        let words = [
+        let parts = [
             ("type", jobs.iter().any(|job| self.handlers.get(&job.job_type).is_none())),
             ("queue", jobs.iter().any(|job| !self.settings.queues.contains(&job.queue))),
         ];
-        words.into_iter().filter_map(|(word, holds)| holds.then_some(word)).collect::<Vec<_>>().join(", ")
+        parts
+            .into_iter()
+            .filter_map(|(part, is_unserved)| is_unserved.then_some(part))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn store(&self, request: &Request, jobs: Vec<NewJob>) -> Result<Submitted, Response> {

@@ -7,7 +7,7 @@ use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::engine::metrics::{escape_label, header};
 
-/// The most queues that get a metric of their own.
+/// Maximum number of queues in the metrics.
 const QUEUE_METRICS: usize = 100;
 
 impl Api {
