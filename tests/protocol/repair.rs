@@ -544,7 +544,7 @@ fn what_has_run_between_look_and_repair_is_not_put_back() {
     place.meanwhile("repair", &["repair", "stranded"], &format!("HSET T:job:{id} starts 1"));
     let (done, _) = place.queue.repair(POLICY).unwrap();
     assert!(place.wire.was_meanwhile());
-    assert_eq!(done[&FindingKind::Stranded].done[0], "has passed by itself");
+    assert_eq!(done[&FindingKind::Stranded].done[0], "was right at the next check");
 }
 
 #[test]
