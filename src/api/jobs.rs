@@ -66,7 +66,7 @@ impl Api {
                     submission.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
                 }
                 if let Some(time) = submitted.due_in {
-                    self.scheduler.due_in(time);
+                    self.promotion_timer.due_in(time);
                 }
                 Ok(submitted)
             }
@@ -82,7 +82,7 @@ impl Api {
             }
             Err(SubmitError::Queue(error)) => {
                 // The jobs may have been stored, and scheduled ones among them may be due soon.
-                self.scheduler.due_in(AFTER_UNKNOWN_RESULT);
+                self.promotion_timer.due_in(AFTER_UNKNOWN_RESULT);
                 Err(error.into())
             }
         }

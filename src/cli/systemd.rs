@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::engine::liveness::Liveness;
+use crate::server::Liveness;
 
 /// How long a full socket may hold us up.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);

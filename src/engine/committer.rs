@@ -1,7 +1,7 @@
-//! The committer: writes outcomes to Redis, as many at a time as have come together.
+//! The committer: stores the outcomes of attempts in Redis, in groups.
 //!
-//! It is also where outcomes wait while Redis is away. That is bounded: each outcome is of a job in hand, a job stays in
-//! hand until its outcome is written, and no more are taken than there is room for.
+//! Outcomes wait here during an outage of Redis. Their number is bounded: each one belongs to an in-flight job, which stays
+//! in flight until its outcome is stored, and the fetchers take no more jobs than the capacity allows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,95 +9,85 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::engine::in_flight::InFlight;
-use crate::engine::membership::Membership;
-use crate::engine::metrics::Metrics;
-use crate::engine::scheduler::Scheduler;
+use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::job::{Job, Status};
 use crate::logging::job_fields::{JobFields, log_job};
-use crate::queue::{Error, Queue, Settled, Settlement, Verdict};
+use crate::queue::{Error, Settled, Settlement, Verdict};
 
-/// The most outcomes that are written in one step.
-const GROUP: usize = 128;
-/// The most bytes of results that are written in one step, about.
+/// The most outcomes in one round trip.
+const GROUP_OUTCOMES: usize = 128;
+/// The bytes of results after which a group takes no further outcome.
 const GROUP_BYTES: usize = 1 << 20;
-/// Between tries while Redis is away.
-const AWAY_PAUSE: Duration = Duration::from_millis(250);
-/// How long outcomes are still tried to be written at the end of the program; what is not comes back as a crash does.
-const LAST_TRIES: Duration = Duration::from_secs(3);
+/// Between attempts during an outage of Redis.
+const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a stopping server keeps trying to store outcomes during an outage. A job whose outcome is not stored is
+/// reclaimed by another server, as after a crash.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Everything the committer needs.
 pub struct Committer {
-    /// Verdicts, from the workers.
+    pub shared: Shared,
+    /// From workers, watchdog and fetchers. Has room for an outcome of each in-flight job, so they never wait.
     pub outcomes: Receiver<Settlement>,
-    /// Where they are written.
-    pub queue: Arc<Queue>,
-    /// Under which name.
-    pub membership: Arc<Membership>,
-    /// What is in hand until they are written.
-    pub in_flight: Arc<InFlight>,
-    /// Learns when a parked job is due.
-    pub scheduler: Scheduler,
-    /// Counts them.
-    pub metrics: Arc<Metrics>,
-    /// How many jobs went back to their queues because they were not run, or not to their end.
-    pub given_back: Arc<AtomicUsize>,
-    /// Limits the waiting for a Redis that is away.
+    /// Counts the jobs that returned to their queues without an outcome.
+    pub released: Arc<AtomicUsize>,
+    /// The server is stopping: limits the time of further attempts.
     pub shutdown: Shutdown,
-    /// Ends it.
+    /// The heartbeat ends: nothing can be stored under this server's id any more.
     pub end: Shutdown,
 }
 
 impl Committer {
-    /// Writes until the last worker has gone.
+    /// Runs until all threads that send outcomes have ended.
     pub fn run(&self) {
         while let Ok(first) = self.outcomes.recv() {
             let mut bytes = size(&first);
             let mut group = vec![first];
-            while group.len() < GROUP && bytes < GROUP_BYTES {
+            while group.len() < GROUP_OUTCOMES && bytes < GROUP_BYTES {
                 let Ok(next) = self.outcomes.try_recv() else { break };
                 bytes += size(&next);
                 group.push(next);
             }
-            let answers = self.write(&group);
-            self.count_given_back(&group, &answers);
-            let jobs = self.in_flight.remove(group.iter().map(|settlement| settlement.lease.attempt_id()));
+            let answers = self.store(&group);
+            // Before the jobs are removed: a stopping server reads the count as soon as nothing is in flight.
+            self.count_released(&group, &answers);
+            let ids = group.iter().map(|settlement| settlement.lease.attempt_id());
+            let jobs = self.shared.in_flight.remove(ids);
             for ((settlement, job), settled) in group.iter().zip(jobs).zip(answers) {
                 if let (Some(job), Some(settled)) = (job, settled) {
-                    self.note(&job, &settlement.verdict, settled);
+                    self.record_outcome(&job, &settlement.verdict, settled);
                 }
             }
         }
     }
 
-    /// Before they are removed from those in hand: a stop that finds nothing in hand reads the number.
-    fn count_given_back(&self, group: &[Settlement], answers: &[Option<Settled>]) {
-        let went_back = |(settlement, settled): &(&Settlement, &Option<Settled>)| {
+    fn count_released(&self, group: &[Settlement], answers: &[Option<Settled>]) {
+        let is_released = |(settlement, settled): &(&Settlement, &Option<Settled>)| {
             matches!(settlement.verdict, Verdict::Release)
                 && matches!(settled, Some(Settled::Now(Status::Queued) | Settled::Repeated))
         };
-        let number = group.iter().zip(answers).filter(went_back).count();
-        self.given_back.fetch_add(number, Ordering::Relaxed);
+        let number = group.iter().zip(answers).filter(is_released).count();
+        self.released.fetch_add(number, Ordering::Relaxed);
     }
 
-    /// Writes a group, however long Redis is away; `None` for what could not be written.
-    fn write(&self, group: &[Settlement]) -> Vec<Option<Settled>> {
-        let mut last_tries = None;
+    /// Stores a group, and waits for the end of an outage for that. `None` for each outcome that could not be stored.
+    fn store(&self, group: &[Settlement]) -> Vec<Option<Settled>> {
+        let mut give_up_at = None;
         loop {
-            match self.queue.settle(&self.membership.current(), group) {
+            match self.shared.queue.settle(&self.shared.server(), group) {
                 Ok(answers) => return answers.into_iter().map(Some).collect(),
                 Err(Error::Protocol(reason)) if group.len() == 1 => {
-                    // It stays in progress; the heartbeat finds it there and puts it back.
-                    log_job!(error, JobFields::job(group[0].lease.id()), "cannot be settled: {reason}");
+                    // The job stays in this server's list, where the reaper finds it and returns it to its queue.
+                    let fields = JobFields::job(group[0].lease.id());
+                    log_job!(error, fields, "cannot store the outcome: {reason}");
                     return vec![None];
                 }
-                // One that cannot be written must not keep the others from it.
-                Err(Error::Protocol(_)) => return group.chunks(1).flat_map(|one| self.write(one)).collect(),
+                // An outcome that Redis cannot store must not block the others of its group.
+                Err(Error::Protocol(_)) => return group.chunks(1).flat_map(|one| self.store(one)).collect(),
                 Err(_) => {
-                    if self.shutdown.wait(AWAY_PAUSE) {
-                        let until = *last_tries.get_or_insert(Instant::now() + LAST_TRIES);
-                        if Instant::now() > until || self.end.wait(AWAY_PAUSE) {
+                    if self.shutdown.wait(OUTAGE_RETRY_INTERVAL) {
+                        let until = *give_up_at.get_or_insert(Instant::now() + SHUTDOWN_TIMEOUT);
+                        if Instant::now() > until || self.end.wait(OUTAGE_RETRY_INTERVAL) {
                             return group.iter().map(|_| None).collect();
                         }
                     }
@@ -106,40 +96,46 @@ impl Committer {
         }
     }
 
-    /// Tells the log, the metrics and the scheduler what became of a job. One that was settled before was so by this same
-    /// verdict, and nobody has heard of it: the answer was lost.
-    fn note(&self, job: &Job, verdict: &Verdict, settled: Settled) {
+    /// Records a stored outcome in the log, the metrics and the timer of the scheduler. [`Settled::Repeated`] means that an
+    /// earlier request with this verdict was executed and its reply was lost, so nothing was recorded yet.
+    fn record_outcome(&self, job: &Job, verdict: &Verdict, settled: Settled) {
+        let Shared { metrics, promotion_timer, .. } = &self.shared;
         let job_type = &job.job_type;
-        let about = JobFields::attempt(job);
+        let fields = JobFields::attempt(job);
         match (settled, verdict) {
             (Settled::Now(Status::Completed) | Settled::Repeated, Verdict::Complete(_)) => {
-                self.metrics.completed(job_type)
+                metrics.completed(job_type)
             }
             (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry(error, delay)) => {
-                let seconds = delay.as_secs_f64();
-                log_job!(warn, about, "failed, again in {seconds:.1} s: {error}");
-                self.metrics.retried(job_type);
-                self.scheduler.due_in(*delay);
+                log_job!(warn, fields, "failed; retry in {:.1} s: {error}", delay.as_secs_f64());
+                metrics.retried(job_type);
+                promotion_timer.due_in(*delay);
             }
             (Settled::Now(Status::Failed), Verdict::Retry(error, _))
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
-                log_job!(error, about, "failed for good: {error}");
-                self.metrics.failed(job_type);
+                log_job!(error, fields, "failed for good: {error}");
+                metrics.failed(job_type);
             }
             (Settled::Now(Status::Cancelled), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
-                log_job!(info, about, "cancelled; it had failed: {error}");
+                log_job!(info, fields, "cancelled; the attempt failed: {error}");
             }
-            (Settled::Now(Status::Cancelled), _) => log_job!(info, about, "cancelled"),
+            (Settled::Now(Status::Cancelled), _) => log_job!(info, fields, "cancelled"),
             (Settled::Stale, Verdict::Retry(error, _) | Verdict::Fail(error)) => {
-                log_job!(warn, about, "its outcome came too late, it was taken over; it had failed: {error}");
+                log_job!(
+                    warn,
+                    fields,
+                    "outcome discarded, the job was reclaimed or deleted meanwhile; the attempt failed: {error}"
+                );
             }
-            (Settled::Stale, _) => log_job!(warn, about, "its outcome came too late, it was taken over"),
+            (Settled::Stale, _) => {
+                log_job!(warn, fields, "outcome discarded, the job was reclaimed or deleted meanwhile");
+            }
             _ => {}
         }
     }
 }
 
-/// How many bytes a settlement sends, about.
+/// The bytes that a settlement sends, without a constant part.
 fn size(settlement: &Settlement) -> usize {
     match &settlement.verdict {
         Verdict::Complete(result) => result.get().len(),

@@ -1,71 +1,56 @@
-//! Fetchers: bring jobs from Redis to the workers.
+//! Fetchers: take jobs from Redis for the workers.
 //!
-//! The first fetcher of a queue sits in BRPOPLPUSH while the queue is empty; that is what wakes it. Once awake it takes and
-//! starts as many jobs as there are free workers in one round trip, from all queues by their weights, until nothing is
-//! left. It takes nothing while no worker is free: what a busy server held back, another one could run. It knows no
-//! handler.
+//! The first fetcher of a queue blocks in BRPOPLPUSH while the queue is empty: a new job wakes it. Then it takes and starts
+//! as many jobs as the capacity allows, from all queues by their weights, in one round trip, until nothing is left. It
+//! takes nothing while no worker is free, so that another server can run the jobs. It knows no handler.
 //!
-//! Further fetchers of a queue (the setting `fetchers`) take too as soon as a worker is free, while a round trip of another
-//! fetcher is still under way. They wait without a command to Redis while there is nothing to take.
+//! Further fetchers of a queue (the setting `fetchers`) take as soon as a worker is free, while the round trip of another
+//! fetcher is under way. While there is nothing to take, they wait without a command to Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::engine::heartbeat::EarlyBeat;
-use crate::engine::in_flight::{Assignment, InFlight};
-use crate::engine::membership::Membership;
-use crate::engine::metrics::Metrics;
+use crate::engine::early_beat::EarlyBeat;
+use crate::engine::in_flight::Assignment;
+use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::turns::TakePermits;
+use crate::engine::take_permits::TakePermits;
 use crate::job::Status;
 use crate::logging::once::LogOnce;
-use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Queue, Settlement, Verdict};
+use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Settlement, Verdict};
 
-/// How long a fetcher waits before it looks at a paused queue again.
-const PAUSED_LOOK: Duration = Duration::from_millis(500);
-/// How long a fetcher waits while Redis is full and refuses BRPOPLPUSH.
-const FULL_LOOK: Duration = Duration::from_millis(250);
-/// So much earlier than asked for Redis may end a sleep: it reads its clock once for many commands.
-const SLEPT_THROUGH_MARGIN: Duration = Duration::from_millis(100);
-/// The longest pause between tries while Redis is away; the first is a tenth of it.
-const AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// Between two checks of a paused queue.
+const PAUSED_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Between attempts while Redis is full and refuses BRPOPLPUSH.
+const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest pause between attempts during an outage; the first pause is about a tenth of it.
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(1);
+/// Redis can end BRPOPLPUSH this much before its timeout, because it reads its clock once for many commands.
+const BLOCK_MARGIN: Duration = Duration::from_millis(100);
 
-/// So many bytes of a thread's name the system keeps.
+/// The system cuts longer names of threads, in bytes.
 const LONGEST_THREAD_NAME: usize = 15;
 
 /// What all fetchers share.
 pub struct Fetchers {
-    /// Where jobs come from.
-    pub queue: Arc<Queue>,
-    /// Under which name.
-    pub membership: Arc<Membership>,
-    /// Learns of jobs and of refusals.
+    pub shared: Shared,
     pub early_beat: EarlyBeat,
-    /// What limits the taking.
-    pub in_flight: Arc<InFlight>,
-    /// To the workers.
     pub workers: Sender<Assignment>,
-    /// To the committer, for what cannot even be read.
+    /// For jobs whose record cannot be read: they fail without running.
     pub committer: Sender<Settlement>,
-    /// Which take may cover which queues.
-    pub turns: Arc<TakePermits>,
-    /// How often a job may crash its server.
-    pub max_crashes: u32,
-    /// Counts how long jobs waited.
-    pub metrics: Arc<Metrics>,
-    /// When to stop.
+    pub take_permits: Arc<TakePermits>,
     pub shutdown: Shutdown,
 }
 
-/// The names of the threads that take from these queues, each different: of the system's 15 characters as many of the
-/// queue's name as there is room for, and where that is not all of it also the queue's number.
+/// The names of the threads of each queue. All differ: a name has as much of the queue's name as fits, and the number of
+/// the queue if that is not all of it.
 pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
     const PREFIX: &str = "fetch-";
     let names = queues.iter().enumerate().map(|(number, queue)| {
         let name = |fetcher: usize| {
-            // No queue has such characters in its name.
+            // `/` and `~` are not allowed in names of queues.
             let suffix = if fetchers > 1 { format!("/{fetcher}") } else { String::new() };
             let room = LONGEST_THREAD_NAME - PREFIX.len() - suffix.len();
             if queue.len() <= room {
@@ -79,30 +64,30 @@ pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
     names.collect()
 }
 
-/// What a take brought.
-enum Took {
-    /// As many as there was room for: there may be more.
-    All,
-    /// Fewer: nothing is left for now.
-    Less,
-    /// This fetcher's queue is paused.
+/// What a take found.
+enum Take {
+    /// As many jobs as it asked for: there may be more.
+    More,
+    /// Fewer jobs: the queues are empty for now.
+    Drained,
+    /// No job, and this fetcher's queue is paused.
     Paused,
-    /// Nothing: Redis does not know this server (yet, or any more). The heartbeat enters it.
+    /// Redis does not know this server, which the heartbeat must register.
     Refused,
 }
 
 impl Fetchers {
-    /// The loop of the first fetcher of a queue, which wakes for jobs in it.
+    /// The loop of the first fetcher of a queue, which waits for new jobs of the queue in BRPOPLPUSH.
     pub fn run(&self, queue: &str) {
-        let mut pause = Pause::default();
+        let Shared { in_flight, .. } = &self.shared;
+        let mut pause = OutagePause::default();
         let mut log_once = LogOnce::default();
-        // Whether the queues may hold more than the last take brought.
-        let mut more = true;
-        // What BRPOPLPUSH brought: kept until a take was told of it, whatever happens to the connections meanwhile.
+        let mut may_have_more = true;
+        // The job that BRPOPLPUSH moved to this server's list. Kept through failures until a take has told Redis of it.
         let mut fetched = None;
-        // Whether BRPOPLPUSH may have moved a job whose id never arrived here.
+        // Whether BRPOPLPUSH may have moved a job while its reply was lost.
         let mut is_stranded = false;
-        while self.in_flight.wait_for_capacity().is_some() {
+        while in_flight.wait_for_capacity().is_some() {
             if is_stranded && fetched.is_none() {
                 match self.find_stranded(queue) {
                     Ok(found) => (is_stranded, fetched) = (found.is_some(), found),
@@ -112,57 +97,57 @@ impl Fetchers {
                     }
                 }
             }
-            let took = if more || fetched.is_some() {
+            let take = if may_have_more || fetched.is_some() {
                 self.take(queue, true, &mut fetched)
             } else {
-                self.turns.sleep(queue);
-                let asleep = Instant::now();
-                match self.queue.wait_for_job(&self.membership.current(), queue) {
-                    Ok(None) if asleep.elapsed() + SLEPT_THROUGH_MARGIN >= BLOCK => {
-                        self.turns.wake(queue);
-                        Ok(Took::Less)
+                self.take_permits.hold(queue);
+                let blocked = Instant::now();
+                match self.shared.queue.wait_for_job(&self.shared.server(), queue) {
+                    Ok(None) if blocked.elapsed() + BLOCK_MARGIN >= BLOCK => {
+                        self.take_permits.release(queue);
+                        Ok(Take::Drained)
                     }
-                    // With nothing, but woken: there may be something that BRPOPLPUSH does not see.
-                    Ok(brought) => {
-                        fetched = brought;
+                    // A reply without a job before the timeout: this fetcher was woken for jobs that BRPOPLPUSH does not see.
+                    Ok(found) => {
+                        fetched = found;
                         self.take(queue, true, &mut fetched)
                     }
                     Err(error) => {
                         is_stranded = matches!(error, Error::Unavailable(_));
-                        // What may be stranded is the first of its queue: until then no other fetcher may take from it.
+                        // A stranded job is the first one of its queue: no other fetcher may overtake it.
                         if !is_stranded {
-                            self.turns.wake(queue);
+                            self.take_permits.release(queue);
                         }
                         Err(error)
                     }
                 }
             };
-            if took.is_err() && fetched.is_some() {
-                // It is the first of its queue: until Redis was told of it no other fetcher may take from there.
-                self.turns.sleep(queue);
+            if take.is_err() && fetched.is_some() {
+                // The fetched job is the first one of its queue: no other fetcher may overtake it.
+                self.take_permits.hold(queue);
             }
-            if !matches!(took, Err(_) | Ok(Took::Refused)) {
-                pause = Pause::default();
+            if !matches!(take, Err(_) | Ok(Take::Refused)) {
+                pause = OutagePause::default();
             }
-            // A take is one thing and the wait in BRPOPLPUSH another: only the two together show that it works.
-            if matches!(took, Ok(Took::Less)) && !more {
+            // Redis can allow takes and refuse BRPOPLPUSH, or the reverse. This shows that both work.
+            if matches!(take, Ok(Take::Drained)) && !may_have_more {
                 log_once.recovered();
             }
-            more = match took {
-                Ok(Took::All) => true,
-                Ok(Took::Less) => false,
-                Ok(Took::Paused) => {
-                    self.shutdown.wait(PAUSED_LOOK);
+            may_have_more = match take {
+                Ok(Take::More) => true,
+                Ok(Take::Drained) => false,
+                Ok(Take::Paused) => {
+                    self.shutdown.wait(PAUSED_CHECK_INTERVAL);
                     true
                 }
-                Ok(Took::Refused) => {
+                Ok(Take::Refused) => {
                     self.early_beat.refused();
                     self.shutdown.wait(pause.next());
                     true
                 }
-                // A take is allowed where BRPOPLPUSH is not.
+                // A full Redis refuses BRPOPLPUSH and still executes takes.
                 Err(Error::Full) => {
-                    self.shutdown.wait(FULL_LOOK);
+                    self.shutdown.wait(FULL_RETRY_INTERVAL);
                     true
                 }
                 Err(error) => {
@@ -178,26 +163,26 @@ impl Fetchers {
 
     /// The loop of a further fetcher of a queue.
     pub fn help(&self, queue: &str) {
-        let mut pause = Pause::default();
-        while self.turns.wait_for_more(queue) && self.in_flight.wait_for_capacity().is_some() {
+        let mut pause = OutagePause::default();
+        while self.take_permits.wait_for_more(queue) && self.shared.in_flight.wait_for_capacity().is_some() {
             match self.take(queue, false, &mut None) {
-                Ok(Took::All | Took::Less | Took::Paused) => pause = Pause::default(),
-                // The first fetcher of the queue says what is wrong.
-                Ok(Took::Refused) | Err(_) => {
+                Ok(Take::More | Take::Drained | Take::Paused) => pause = OutagePause::default(),
+                // The first fetcher of the queue logs the reason and requests the registration.
+                Ok(Take::Refused) | Err(_) => {
                     self.shutdown.wait(pause.next());
                 }
             }
         }
     }
 
-    /// A job of this queue that BRPOPLPUSH moved into this server's list while its connection died. It need not wait until
-    /// the search for lost entries is sure of it: a take starts nothing twice.
+    /// A job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. It does not have to wait
+    /// for the reaper, since a take never starts a job twice.
     fn find_stranded(&self, queue: &str) -> Result<Option<Claimed>, Error> {
-        // From the end of the list: the one that was moved first.
-        for entry in self.queue.in_progress_here(&self.membership.current())?.into_iter().rev() {
+        // From the end of the list, where the entry is that was moved first.
+        for entry in self.shared.queue.in_progress_here(&self.shared.server())?.into_iter().rev() {
             let id = std::str::from_utf8(&entry).ok().and_then(|id| id.parse().ok());
-            let Some(id) = id.filter(|id| !self.in_flight.contains(*id)) else { continue };
-            match self.queue.get(id) {
+            let Some(id) = id.filter(|id| !self.shared.in_flight.contains(*id)) else { continue };
+            match self.shared.queue.get(id) {
                 Ok(Some(job)) if job.status == Status::Queued && job.queue == queue => {
                     return Ok(Some(Claimed { entry, queue: queue.to_owned() }));
                 }
@@ -208,68 +193,74 @@ impl Fetchers {
         Ok(None)
     }
 
-    /// Takes what there is room for and hands it to the workers. What was fetched is no more once Redis was told of it.
-    fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Claimed>) -> Result<Took, Error> {
-        let turn = self.turns.begin(queue, is_first);
-        let reserved = self.in_flight.reserve(fetched.is_some());
-        let capacity = reserved.capacity();
+    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `fetched` as soon as Redis was told
+    /// of it.
+    fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Claimed>) -> Result<Take, Error> {
+        let Shared { in_flight, metrics, max_crashes, .. } = &self.shared;
+        let permit = self.take_permits.acquire(queue, is_first);
+        let reservation = in_flight.reserve(fetched.is_some());
+        let capacity = reservation.capacity();
         if capacity.jobs == 0 && fetched.is_none() {
-            return Ok(Took::All);
+            return Ok(Take::More);
         }
-        let server = self.membership.current();
-        let shares = turn.split(capacity.jobs);
-        let taken =
-            self.queue.start_jobs(&server, &shares, capacity.quarantine, self.max_crashes, fetched.as_ref());
+        let server = self.shared.server();
+        let shares = permit.shares(capacity.jobs);
+        let taken = self.shared.queue.start_jobs(
+            &server,
+            &shares,
+            capacity.quarantine,
+            *max_crashes,
+            fetched.as_ref(),
+        );
+        if matches!(taken, Ok(_) | Err(Error::Fenced)) {
+            *fetched = None;
+        }
         let taken = match taken {
-            Err(Error::Fenced) => {
-                *fetched = None;
-                return Ok(Took::Refused);
-            }
+            Err(Error::Fenced) => return Ok(Take::Refused),
             taken => taken?,
         };
-        *fetched = None;
         let number = taken.jobs.len() + taken.broken.len();
-        // Jobs on their last chance wake no fetcher: whoever met one comes again when that one has run.
-        let mut meets_suspects = taken.must_drain || capacity.quarantine == Quarantine::Skip;
+        // Quarantined jobs wake no fetcher. So a fetcher that met one takes again as soon as that job has ended.
+        let mut met_quarantined = taken.must_drain || capacity.quarantine == Quarantine::Skip;
         for (lease, job) in taken.jobs {
             let job = Arc::new(job);
-            meets_suspects |= job.needs_quarantine(self.max_crashes);
-            self.metrics
-                .waited(&job.job_type, Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms())));
-            let stop = self.in_flight.insert(lease, &job, self.max_crashes);
-            // The channel holds as many as there is ever room for, and the workers end after the fetchers.
+            met_quarantined |= job.needs_quarantine(*max_crashes);
+            let waited = Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms()));
+            metrics.waited(&job.job_type, waited);
+            let stop = in_flight.insert(lease, &job, *max_crashes);
+            // The channel has room for as many jobs as the capacity allows, and the workers end after the fetchers.
             let _ = self.workers.send((job, stop));
         }
         for Broken { lease, job, reason } in taken.broken {
-            self.in_flight.insert_broken(&lease, &Arc::new(job));
+            in_flight.insert_broken(&lease, &Arc::new(job));
             let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
             let _ = self.committer.send(Settlement { lease, verdict });
         }
         if number > 0 {
             self.early_beat.job_taken();
         }
-        self.in_flight.record_take(capacity, taken.must_drain);
-        let is_full = number >= capacity.jobs || meets_suspects || taken.has_more;
-        turn.brought(is_full, &taken.paused);
+        in_flight.record_take(capacity, taken.must_drain);
+        let is_full = number >= capacity.jobs || met_quarantined || taken.has_more;
+        permit.record(is_full, &taken.paused);
         Ok(match taken.paused.iter().any(|paused| paused == queue) {
-            true if number == 0 => Took::Paused,
-            _ if is_full => Took::All,
-            _ => Took::Less,
+            true if number == 0 => Take::Paused,
+            _ if is_full => Take::More,
+            _ => Take::Drained,
         })
     }
 }
 
-/// Growing pauses between tries.
+/// Pauses between attempts, which grow with the number of failures in a row.
 #[derive(Default)]
-struct Pause {
-    tries: u32,
+struct OutagePause {
+    failures: u32,
 }
 
-impl Pause {
+impl OutagePause {
     fn next(&mut self) -> Duration {
-        self.tries = (self.tries + 1).min(10);
-        // With jitter, so that several servers don't all come back in the same moment.
-        AWAY_PAUSE / 10 * self.tries / 2 + AWAY_PAUSE.mul_f64(fastrand::f64() * 0.05)
+        self.failures = (self.failures + 1).min(10);
+        // With jitter, so that several servers do not all return at the same moment.
+        LONGEST_OUTAGE_PAUSE / 10 * self.failures / 2 + LONGEST_OUTAGE_PAUSE.mul_f64(fastrand::f64() * 0.05)
     }
 }
 
@@ -278,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fetcher_has_a_name_of_its_own() {
+    fn every_fetcher_thread_has_another_name() {
         let queues = ["default", "a", "reports.eu-north", "reports.eu-south", "a.1"].map(str::to_owned);
         for fetchers in [1, 16] {
             let names: Vec<String> = thread_names(&queues, fetchers).concat();
@@ -295,10 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_stay_bounded() {
-        let mut pause = Pause::default();
+    fn pauses_grow_up_to_the_longest_one() {
+        let mut pause = OutagePause::default();
         let pauses: Vec<Duration> = (0..50).map(|_| pause.next()).collect();
-        assert!(pauses[0] <= AWAY_PAUSE / 5, "{:?}", pauses[0]);
-        assert!(pauses[9] > pauses[0] && pauses.iter().all(|pause| *pause <= AWAY_PAUSE), "{pauses:?}");
+        assert!(pauses[0] <= LONGEST_OUTAGE_PAUSE / 5, "{:?}", pauses[0]);
+        assert!(
+            pauses[9] > pauses[0] && pauses.iter().all(|pause| *pause <= LONGEST_OUTAGE_PAUSE),
+            "{pauses:?}"
+        );
     }
 }

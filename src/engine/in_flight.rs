@@ -435,7 +435,7 @@ impl InFlight {
 
     /// Waits for the next deadline, at most for the time that is given: tells attempts that timed out to stop, and gives
     /// those up that did not. Returns what was given up (often nothing); `None` once taking has ended and nothing runs.
-    pub fn watch(&self, at_most: Option<Duration>) -> Option<Vec<Abandoned>> {
+    pub fn watch_deadlines(&self, at_most: Option<Duration>) -> Option<Vec<Abandoned>> {
         let mut state = self.state();
         if state.closed && state.unfinished == 0 {
             return None;
@@ -694,10 +694,10 @@ mod tests {
     /// Lets an attempt time out and not stop, until it is given up.
     fn give_up(in_flight: &InFlight, job: &Arc<Job>, stop: &StopSignal) -> Abandoned {
         assert!(in_flight.start(job.attempt_id(), Duration::ZERO));
-        assert!(in_flight.watch(None).unwrap().is_empty());
+        assert!(in_flight.watch_deadlines(None).unwrap().is_empty());
         assert_eq!(stop.reason(), Some(StopReason::TimedOut));
         in_flight.state().entries.get_mut(&job.attempt_id()).unwrap().deadline = Some(Instant::now());
-        in_flight.watch(None).unwrap().remove(0)
+        in_flight.watch_deadlines(None).unwrap().remove(0)
     }
 
     #[test]
@@ -716,7 +716,7 @@ mod tests {
         assert!(in_flight.start(job.attempt_id(), Duration::ZERO));
         assert!(in_flight.finish(job.attempt_id(), false).is_some());
         in_flight.close();
-        assert!(in_flight.watch(None).is_none());
+        assert!(in_flight.watch_deadlines(None).is_none());
         assert_eq!(in_flight.finish(job.attempt_id(), false), None);
     }
 

@@ -1,7 +1,9 @@
-//! Whether a server still does its work: for whoever would start it again if it does not.
+//! Whether a server still works, for a service manager that restarts a server that does not.
 //!
-//! A Redis that is away is no reason: the server waits for it, and a new one could do no better.
+//! An unreachable Redis is not a reason for a restart: the server waits for Redis, and a new process could do no better.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -9,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::sync;
 
-/// How long a part of the server may seem dead. Longer than all that the heartbeat asks of a slow Redis between two of its
-/// beats, each of which takes less than 3 s.
+/// How long a part of the server may not respond. Longer than the heartbeat's calls to a slow Redis between two of its
+/// rounds, each of which takes less than 3 s.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// Beaten by a thread that goes round for ever. Clones are the same last_beat.
+/// When the heartbeat thread last began a round. Clones share the value.
 #[derive(Clone, Debug)]
 pub struct LastBeat(Arc<Mutex<Instant>>);
 
@@ -24,28 +26,67 @@ impl Default for LastBeat {
 }
 
 impl LastBeat {
-    /// The thread is here.
+    /// The heartbeat thread begins a round.
     pub fn beat(&self) {
         *sync::lock(&self.0) = Instant::now();
     }
 
-    /// How long ago it was.
     fn age(&self) -> Duration {
         sync::lock(&self.0).elapsed()
     }
 }
 
-/// Looks at a server from outside: at its heartbeat, and by HTTP as any client.
+/// The part of a server that has not responded for longer than the longest silence.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Unresponsive {
+    /// The HTTP API.
+    Api {
+        /// Since its last answer.
+        silence: Duration,
+        /// Why the last request failed.
+        source: io::Error,
+    },
+    /// The heartbeat thread.
+    Heartbeat {
+        /// Since its last round began.
+        silence: Duration,
+    },
+}
+
+impl fmt::Display for Unresponsive {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Unresponsive::Api { silence, source } => {
+                write!(f, "the API has not answered for {silence:.0?}: {source}")
+            }
+            Unresponsive::Heartbeat { silence } => {
+                write!(f, "the heartbeat thread has made no progress for {silence:.0?}")
+            }
+        }
+    }
+}
+
+impl Error for Unresponsive {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Unresponsive::Api { source, .. } => Some(source),
+            Unresponsive::Heartbeat { .. } => None,
+        }
+    }
+}
+
+/// Checks a server from outside: its heartbeat, and its API by an HTTP request like that of any client.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// # fn tell_the_service_manager() {}
+/// # fn notify_service_manager() {}
 ///
 /// let server = threadq::server::Server::builder().start()?;
 /// let mut liveness = server.liveness();
 /// std::thread::spawn(move || {
 ///     while liveness.check(Duration::from_secs(5)).is_ok() {
-///         tell_the_service_manager();
+///         notify_service_manager();
 ///         std::thread::sleep(Duration::from_secs(10));
 ///     }
 /// });
@@ -60,8 +101,8 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Of the server that listens here.
-    pub fn new(heartbeat: LastBeat, addr: SocketAddr) -> Liveness {
+    /// For the server that listens on `addr`.
+    pub(crate) fn new(heartbeat: LastBeat, addr: SocketAddr) -> Liveness {
         Liveness {
             heartbeat,
             addr: reachable(addr),
@@ -70,39 +111,31 @@ impl Liveness {
         }
     }
 
-    /// How long a part of the server may seem dead. Defaults to a minute, so that neither a busy moment nor a slow Redis
-    /// is a reason.
+    /// How long a part of the server may not respond. Default: one minute, longer than load or a slow Redis can take.
     pub fn longest_silence(mut self, time: Duration) -> Liveness {
         self.longest_silence = time;
         self
     }
 
-    /// Asks the API, which has so long for its answer, and looks at the heartbeat.
+    /// Sends a request to the API, which must be answered within `time`, and looks at the heartbeat.
     ///
     /// # Errors
-    /// What has not worked for longer than the longest silence.
-    pub fn check(&mut self, time: Duration) -> Result<(), String> {
-        let failure = match ask(self.addr, time) {
-            Ok(()) => {
-                self.answered = Instant::now();
-                None
-            }
-            Err(error) => Some(error),
-        };
-        let silent = |age: Duration| age > self.longest_silence;
+    /// A part of the server has not responded for longer than the longest silence.
+    pub fn check(&mut self, time: Duration) -> Result<(), Unresponsive> {
+        let failure = ask(self.addr, time).err();
+        if failure.is_none() {
+            self.answered = Instant::now();
+        }
+        let (api, heartbeat) = (self.answered.elapsed(), self.heartbeat.age());
         match failure {
-            Some(error) if silent(self.answered.elapsed()) => {
-                Err(format!("the API has not answered for {:.0?}: {error}", self.answered.elapsed()))
-            }
-            _ if silent(self.heartbeat.age()) => {
-                Err(format!("the heartbeat has stood still for {:.0?}", self.heartbeat.age()))
-            }
+            Some(source) if api > self.longest_silence => Err(Unresponsive::Api { silence: api, source }),
+            _ if heartbeat > self.longest_silence => Err(Unresponsive::Heartbeat { silence: heartbeat }),
             _ => Ok(()),
         }
     }
 }
 
-/// Where one who listens everywhere can be reached from here.
+/// An address at which this machine reaches a server that listens on `addr`.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     match addr.ip() {
         ip if !ip.is_unspecified() => addr,
@@ -111,7 +144,7 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Whether the API itself answers that it is well. It needs no token for that.
+/// Whether `GET /healthz`, which needs no token, is answered with 200.
 fn ask(addr: SocketAddr, time: Duration) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&addr, time)?;
     stream.set_read_timeout(Some(time))?;
@@ -132,12 +165,12 @@ mod tests {
 
     use super::*;
 
-    /// Gives each connection this answer; none if it is empty.
+    /// A server that sends each connection this answer, or nothing if the answer is empty.
     fn answering(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         thread::spawn(move || {
-            // Kept open, so that silence is silence.
+            // Kept open, so that a client waits for an answer.
             let mut streams = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -148,14 +181,14 @@ mod tests {
         addr
     }
 
-    /// What a look finds, where the API and the heartbeat were last heard of so long ago.
-    fn look(addr: SocketAddr, api: Duration, heartbeat: Duration, time: Duration) -> Result<(), String> {
+    /// The result of a check if the API has last answered, and the heartbeat last made a round, this long ago.
+    fn check(addr: SocketAddr, api: Duration, heartbeat: Duration, time: Duration) -> Result<(), String> {
         let ago = |age| Instant::now().checked_sub(age).unwrap();
         let last_beat = LastBeat::default();
         *last_beat.0.lock().unwrap() = ago(heartbeat);
         let mut liveness = Liveness::new(last_beat, addr);
         liveness.answered = ago(api);
-        liveness.check(time)
+        liveness.check(time).map_err(|error| error.to_string())
     }
 
     const NOW: Duration = Duration::ZERO;
@@ -165,32 +198,32 @@ mod tests {
 
     #[test]
     fn a_server_that_answers_is_alive() {
-        assert_eq!(look(answering("HTTP/1.1 200 OK\r\n\r\n"), LONG_AGO, NOW, IN_TIME), Ok(()));
+        assert_eq!(check(answering("HTTP/1.1 200 OK\r\n\r\n"), LONG_AGO, NOW, IN_TIME), Ok(()));
     }
 
     #[test]
-    fn a_heartbeat_that_stands_still_is_found_though_the_api_answers() {
+    fn a_heartbeat_that_makes_no_progress_is_found_although_the_api_answers() {
         let addr = answering("HTTP/1.1 200 OK\r\n\r\n");
-        let error = look(addr, NOW, LONG_AGO, IN_TIME).unwrap_err();
-        assert!(error.starts_with("the heartbeat has stood still for "), "{error}");
+        let error = check(addr, NOW, LONG_AGO, IN_TIME).unwrap_err();
+        assert!(error.starts_with("the heartbeat thread has made no progress for "), "{error}");
         let last_beat = LastBeat::default();
         *last_beat.0.lock().unwrap() = Instant::now().checked_sub(LONG_AGO).unwrap();
         last_beat.beat();
-        assert_eq!(Liveness::new(last_beat, addr).check(IN_TIME), Ok(()));
+        assert!(Liveness::new(last_beat, addr).check(IN_TIME).is_ok());
     }
 
     #[test]
-    fn an_api_that_says_nothing_or_only_the_gate_of_which_answers_is_found_after_a_while() {
+    fn an_api_that_answers_nothing_or_503_is_found_after_the_longest_silence() {
         for (answer, time) in [("", SOON), ("HTTP/1.1 503 Service Unavailable\r\n\r\n", IN_TIME)] {
             let addr = answering(answer);
-            let error = look(addr, LONG_AGO, NOW, time).unwrap_err();
+            let error = check(addr, LONG_AGO, NOW, time).unwrap_err();
             assert!(error.starts_with("the API has not answered for "), "{error}");
-            assert_eq!(look(addr, NOW, NOW, time), Ok(()), "a moment is no reason");
+            assert_eq!(check(addr, NOW, NOW, time), Ok(()), "one failed request is not enough");
         }
     }
 
     #[test]
-    fn who_listens_everywhere_is_asked_at_home() {
+    fn a_server_that_listens_on_all_addresses_is_asked_on_the_loopback_one() {
         for (listen, at) in
             [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
         {

@@ -1,82 +1,70 @@
-//! The reporter: tells Redis what this server does, for dashboards: what its workers do while somebody looks, and what has
-//! happened minute by minute. Each server adds up what it has counted and writes it now and then, and nothing at all while
-//! nothing happens.
+//! The reporter: writes figures for dashboards to Redis. What the workers do, while a dashboard shows it; and the history
+//! minute by minute, as increments of what this server has counted. An idle server writes nothing.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::engine::in_flight::InFlight;
-use crate::engine::membership::Membership;
 use crate::engine::metrics::{Metrics, Totals};
+use crate::engine::shared::Shared;
 use crate::queue::Queue;
 
-/// Between two writes of the history.
-const EVERY: Duration = Duration::from_secs(3);
+/// The shortest time between two writes of the history.
+const HISTORY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The reporter of this server.
 pub struct Reporter {
-    /// Where it is told.
-    pub queue: Arc<Queue>,
-    /// Under which name.
-    pub membership: Arc<Membership>,
-    /// What the workers do.
-    pub in_flight: Arc<InFlight>,
-    /// What was counted.
-    pub metrics: Arc<Metrics>,
-    /// From the heartbeat, with each beat: whether somebody looks at what workers do.
-    pub looks: Receiver<bool>,
+    pub shared: Shared,
+    /// From the heartbeat, with each beat: whether a dashboard shows the activity of workers. Has room for one.
+    pub is_watched: Receiver<bool>,
 }
 
 impl Reporter {
-    /// Works until the heartbeat has ended, and writes the last figures then.
+    /// Runs until the heartbeat has ended, and writes the last figures then.
     pub fn run(&self) {
-        let mut history = History::default();
-        for is_watched in &self.looks {
+        let Shared { queue, metrics, .. } = &self.shared;
+        let mut history = HistoryWriter::default();
+        for is_watched in &self.is_watched {
             if is_watched {
-                self.tell();
+                self.report_activity();
             }
-            // That it is over is found out as soon as the right is there, whether anybody asks or not.
-            if self.queue.lacks_rights() {
-                let _ = self.queue.check_ready();
+            // Finds out that a missing right was granted, even if no request asks for /readyz.
+            if queue.lacks_rights() {
+                let _ = queue.check_ready();
             }
-            history.write_sometimes(&self.metrics, &self.queue);
+            history.write_if_due(metrics, queue);
         }
-        history.write(&self.metrics, &self.queue);
+        history.write(metrics, queue);
     }
 
-    /// Tells what the workers do. If it is lost, the next beat has it told again.
-    fn tell(&self) {
-        let activity = serde_json::to_string(&self.in_flight.activity());
-        let _ = activity.map(|activity| self.queue.report_activity(&self.membership.current(), &activity));
+    /// Writes what the workers do. A failed write is repaired by the next beat.
+    fn report_activity(&self) {
+        let activity = serde_json::to_string(&self.shared.in_flight.activity());
+        let _ = activity.map(|activity| self.shared.queue.report_activity(&self.shared.server(), &activity));
     }
 }
 
-/// What was written so far.
 #[derive(Default)]
-struct History {
+struct HistoryWriter {
     written: Totals,
-    at: Option<Instant>,
+    written_at: Option<Instant>,
 }
 
-impl History {
-    /// Writes what has come since the last time, unless that was only just now.
-    fn write_sometimes(&mut self, metrics: &Metrics, queue: &Queue) {
-        if self.at.is_none_or(|at| at.elapsed() >= EVERY) {
+impl HistoryWriter {
+    fn write_if_due(&mut self, metrics: &Metrics, queue: &Queue) {
+        if self.written_at.is_none_or(|at| at.elapsed() >= HISTORY_INTERVAL) {
             self.write(metrics, queue);
         }
     }
 
-    /// Writes what has come since the last time. What cannot be written is tried again the next time.
+    /// Writes what was counted since the last successful write.
     fn write(&mut self, metrics: &Metrics, queue: &Queue) {
         let totals = metrics.totals();
-        let new = totals.since(&self.written);
-        if new.is_empty() {
+        let increments = totals.since(&self.written);
+        if increments.is_empty() {
             return;
         }
-        self.at = Some(Instant::now());
-        if queue.add_history(&new).is_ok() {
+        self.written_at = Some(Instant::now());
+        if queue.add_history(&increments).is_ok() {
             self.written = totals;
         }
     }

@@ -1,66 +1,37 @@
-//! The scheduler: moves jobs whose time has come into their queues, and sleeps until the next one is due.
+//! The scheduler: moves jobs whose time has come into their queues, and sleeps until the next job is due.
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
+use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
-use crate::queue::Queue;
-use crate::sync;
 
-/// The longest time that the scheduler sleeps. Each beat tells it what is due, also of jobs that others have parked.
+/// The longest sleep. Each heartbeat learns when the next job is due, also of jobs that other servers have parked.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Between tries while Redis is away.
-const AWAY_PAUSE: Duration = Duration::from_millis(500);
+/// Between attempts during an outage of Redis.
+const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Moves jobs whose time has come into their queues, and sleeps until the next one is due.
-#[derive(Clone)]
 pub struct Scheduler {
-    alarm: Sender<()>,
-    rung: Receiver<()>,
-    /// When it will look again.
-    next: Arc<Mutex<Instant>>,
-}
-
-impl Default for Scheduler {
-    fn default() -> Scheduler {
-        let (alarm, rung) = bounded(1);
-        Scheduler { alarm, rung, next: Arc::new(Mutex::new(Instant::now())) }
-    }
+    pub shared: Shared,
+    pub shutdown: Shutdown,
 }
 
 impl Scheduler {
-    /// A job was parked that is due in so long: wakes the scheduler if it would sleep longer.
-    pub fn due_in(&self, time: Duration) {
-        let mut next = sync::lock(&self.next);
-        let due = Instant::now() + time;
-        if due < *next {
-            *next = due;
-            // A full alarm rings already.
-            let _ = self.alarm.try_send(());
-        }
-    }
-
-    /// Promotes until the end.
-    pub fn run(&self, queue: &Queue, shutdown: &Shutdown) {
+    /// Runs until the server stops.
+    pub fn run(&self) {
+        let timer = &self.shared.promotion_timer;
         loop {
-            // Until it is known how long to sleep, whatever is parked must ring.
-            self.plan(LONGEST_SLEEP * 1000);
-            let sleep = match queue.promote() {
-                // A millisecond more, so that what is due then is due by Redis's clock too.
+            // Until Redis has answered, the next due time is unknown: each job that is parked meanwhile must wake this thread.
+            timer.set(LONGEST_SLEEP * 1000);
+            let sleep = match self.shared.queue.promote() {
+                // One more millisecond, so that the job is due by Redis's clock too.
                 Ok((_, Some(due))) => (due + Duration::from_millis(1)).min(LONGEST_SLEEP),
                 Ok((_, None)) => LONGEST_SLEEP,
-                Err(_) => AWAY_PAUSE,
+                Err(_) => OUTAGE_RETRY_INTERVAL,
             };
-            self.plan(sleep);
-            if shutdown.wait_or(&self.rung, sleep) {
+            timer.set(sleep);
+            if timer.sleep(sleep, &self.shutdown) {
                 return;
             }
         }
-    }
-
-    fn plan(&self, sleep: Duration) {
-        *sync::lock(&self.next) = Instant::now() + sleep;
     }
 }

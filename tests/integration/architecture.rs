@@ -93,7 +93,7 @@ fn every_dependency_has_its_place() {
         ("lexopt", &["config/", "cli/"]),
         ("url", &["net/http_url.rs"]),
         ("nix", &["children/", "cli/commands/serve.rs"]),
-        ("crossbeam_channel", &["engine/", "server.rs", "cli/commands/serve.rs"]),
+        ("crossbeam_channel", &["engine/", "server/", "cli/commands/serve.rs"]),
     ] {
         let elsewhere = sources().into_iter().filter(|source| !source.is_in(places));
         let offences: Vec<String> = elsewhere.flat_map(|source| source.uses(name)).collect();
@@ -172,6 +172,33 @@ fn no_module_imports_upwards() {
         }
     }
     assert_none(offences, "a module imports only the modules that MODULES allows");
+}
+
+/// The threads of the engine do not know each other: they meet in what they share.
+#[test]
+fn no_thread_of_the_engine_imports_another_one() {
+    const THREADS: &[&str] = &[
+        "fetcher",
+        "worker",
+        "watchdog",
+        "committer",
+        "heartbeat",
+        "reaper",
+        "reporter",
+        "scheduler",
+        "janitor",
+    ];
+    let mut offences = Vec::new();
+    for thread in THREADS {
+        let path = format!("engine/{thread}.rs");
+        let source = sources().into_iter().find(|source| source.path == path).expect(&path);
+        for other in THREADS.iter().filter(|other| *other != thread) {
+            for place in ["super", "crate::engine"] {
+                offences.extend(source.uses(&format!("{place}::{other}")));
+            }
+        }
+    }
+    assert_none(offences, "a thread imports no other thread");
 }
 
 #[test]

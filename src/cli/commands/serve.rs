@@ -67,8 +67,7 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         let handler = move || {
             let _ = signal.try_send(());
         };
-        ctrlc::set_handler(handler)
-            .map_err(|error| StartError::Failed(format!("no signal handler: {error}")))?;
+        ctrlc::set_handler(handler).map_err(|error| StartError::failed("no signal handler", error))?;
         let mut systemd = Systemd::from_env(env);
         let server = match Server::builder().config(config).start_unless(&signals) {
             Err(StartError::Stopped) => {
@@ -113,7 +112,7 @@ fn keep_ignoring_hangups() -> Result<(), StartError> {
     }
     SigSet::from(Signal::SIGHUP)
         .thread_block()
-        .map_err(|error| StartError::Failed(format!("SIGHUP cannot be blocked: {error}")))
+        .map_err(|error| StartError::failed("SIGHUP cannot be blocked", error))
 }
 
 /// The bit mask of the signals that a process ignores, SIGHUP first.
@@ -145,7 +144,7 @@ fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartEr
     match work(config) {
         Ok(()) => ExitCode::from(DONE),
         Err(StartError::Configuration(message)) => fail(WRONG, &message),
-        Err(error @ (StartError::Failed(_) | StartError::Stopped)) => fail(FAILED, &error.to_string()),
+        Err(error) => fail(FAILED, &error.to_string()),
     }
 }
 

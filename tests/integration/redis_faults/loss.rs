@@ -88,7 +88,7 @@ fn loses_everything(lose: impl Fn(&TestRedis)) {
         let about = |part: &str| said.iter().filter(|line| line.contains(part)).count();
         assert_eq!(about("is not known in Redis any more"), 1, "{log}");
         // Each job that ran, the absence and its end.
-        assert!(about("its outcome came too late") <= 2 && said.len() <= 5, "{log}");
+        assert!(about("outcome discarded") <= 2 && said.len() <= 5, "{log}");
     }
 }
 

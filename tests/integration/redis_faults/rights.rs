@@ -167,7 +167,7 @@ fn a_replica_and_a_sentinel_are_no_place_for_jobs() {
 fn check_finds_a_data_dir_that_cannot_be_written() {
     let dir = TempDir::new();
     let file = dir.write("file", "");
-    for (data_dir, part) in [(file.join("data"), "is no folder"), ("/proc/threadq-data".into(), "/proc")] {
+    for (data_dir, part) in [(file.join("data"), "is not a folder"), ("/proc/threadq-data".into(), "/proc")] {
         let data_dir = data_dir.to_str().expect("UTF-8").to_owned();
         let checked = TestServer::builder().flag("data-dir", &data_dir).without_demo().run("check");
         assert_eq!(checked.code, Some(2), "{checked:?}");

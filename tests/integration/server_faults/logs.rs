@@ -113,7 +113,7 @@ fn every_line_in_json_is_an_object_and_every_failed_attempt_is_found_by_its_job(
     assert_told(&log, "error", about(slow, "slow", 1), "timed out: so far");
     assert_told(&log, "error", about(slow, "slow", 1), "timed out");
     assert_told(&log, "error", about(unknown, EVIL_TYPE, 1), "no handler");
-    assert_told(&log, "error", about(hangs, "hang", 1), "does not stop");
+    assert_told(&log, "error", about(hangs, "hang", 1), "ignored the stop signal");
     assert_told(&log, "error", about(hangs, "hang", 1), "timed out");
     let about_the_dead = json!({"job": crashes, "type": "exit", "attempt": 1, "server": dead});
     assert_told(&log, "error", about_the_dead, "failed for good: its server died");

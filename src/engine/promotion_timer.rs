@@ -1,0 +1,64 @@
+//! The timer of the scheduler: threads that park a job set it, and the scheduler sleeps by it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::engine::shutdown::Shutdown;
+use crate::sync;
+
+/// Clones are the same timer.
+#[derive(Clone)]
+pub struct PromotionTimer {
+    wake: Sender<()>,
+    woken: Receiver<()>,
+    /// When the scheduler promotes jobs next.
+    next: Arc<Mutex<Instant>>,
+}
+
+impl Default for PromotionTimer {
+    fn default() -> PromotionTimer {
+        let (wake, woken) = bounded(1);
+        PromotionTimer { wake, woken, next: Arc::new(Mutex::new(Instant::now())) }
+    }
+}
+
+impl PromotionTimer {
+    /// A job becomes due in `time`: wakes the scheduler if it would sleep longer.
+    pub fn due_in(&self, time: Duration) {
+        let mut next = sync::lock(&self.next);
+        let due = Instant::now() + time;
+        if due < *next {
+            *next = due;
+            // If the channel is full, the scheduler is being woken already.
+            let _ = self.wake.try_send(());
+        }
+    }
+
+    /// The scheduler promotes jobs next in `time`.
+    pub(super) fn set(&self, time: Duration) {
+        *sync::lock(&self.next) = Instant::now() + time;
+    }
+
+    /// Sleeps for `time`, or until an earlier job is due. `true` if the server is stopping.
+    pub(super) fn sleep(&self, time: Duration, shutdown: &Shutdown) -> bool {
+        shutdown.wait_or(&self.woken, time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_job_wakes_the_scheduler() {
+        let timer = PromotionTimer::default();
+        timer.set(Duration::from_secs(60));
+        timer.due_in(Duration::from_secs(90));
+        assert!(timer.woken.is_empty());
+        timer.due_in(Duration::from_secs(5));
+        timer.due_in(Duration::from_secs(1));
+        assert_eq!(timer.woken.len(), 1);
+    }
+}

@@ -1,0 +1,317 @@
+//! Which take may cover which queues, and in what shares.
+//!
+//! With one fetcher per queue, the jobs of a queue start in order: two takes under way never cover the same queue, and no
+//! take covers a queue that its first fetcher holds. A fetcher holds its queue while it blocks in BRPOPLPUSH, because the
+//! reply may bring the next job of the queue at any moment. With more fetchers, takes overlap and the order is not kept.
+//!
+//! No lock is held during a take: a [`TakePermit`] only records which queues the take covers.
+
+use std::cmp::Reverse;
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use crate::queue::Share;
+use crate::sync;
+
+/// The queues of this server, shared by all fetchers.
+pub struct TakePermits {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The jobs of each queue start in order.
+    is_ordered: bool,
+}
+
+struct State {
+    /// By falling weight: the share that one queue does not use goes to the next ones in this order.
+    queues: Vec<Queue>,
+    is_closed: bool,
+}
+
+struct Queue {
+    name: String,
+    weight: i64,
+    /// The claim to jobs that earlier takes left to this queue, see [`TakePermit::shares`].
+    credit: i64,
+    /// Its first fetcher may have its next job: it blocks in BRPOPLPUSH, or has not passed on what this brought.
+    is_held: bool,
+    /// Takes under way that cover it.
+    takes: usize,
+    /// The last take that covered it brought as many jobs as it asked for, so there may be more.
+    has_more: bool,
+}
+
+/// The right to take jobs from some queues. Ends when it is dropped.
+pub struct TakePermit<'a> {
+    permits: &'a TakePermits,
+    /// Indexes of the queues.
+    covered: Vec<usize>,
+}
+
+impl TakePermits {
+    /// `queues` are names with weights of at least 1; `fetchers` is the number of fetchers of each queue.
+    pub fn new(queues: impl IntoIterator<Item = (String, u32)>, fetchers: usize) -> TakePermits {
+        let queue = |(name, weight): (String, u32)| Queue {
+            name,
+            weight: weight.into(),
+            credit: 0,
+            is_held: false,
+            takes: 0,
+            has_more: false,
+        };
+        let mut queues: Vec<Queue> = queues.into_iter().map(queue).collect();
+        queues.sort_by_key(|queue| Reverse(queue.weight));
+        TakePermits {
+            state: Mutex::new(State { queues, is_closed: false }),
+            changed: Condvar::new(),
+            is_ordered: fetchers == 1,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        sync::lock(&self.state)
+    }
+
+    /// Waits, if jobs start in order, until no take under way covers this queue.
+    fn wait_for_takes(&self, queue: &str) -> MutexGuard<'_, State> {
+        let is_taken_from =
+            |state: &mut State| self.is_ordered && state.queue(queue).is_some_and(|queue| queue.takes > 0);
+        sync::wait_while(&self.changed, self.state(), is_taken_from)
+    }
+
+    /// The first fetcher of this queue may have its next job from now on. Waits for a take that covers the queue.
+    pub fn hold(&self, queue: &str) {
+        if let Some(queue) = self.wait_for_takes(queue).queue(queue) {
+            (queue.is_held, queue.has_more) = (true, false);
+        }
+    }
+
+    /// The first fetcher of this queue has no job of it.
+    pub fn release(&self, queue: &str) {
+        if let Some(queue) = self.state().queue(queue) {
+            queue.is_held = false;
+        }
+    }
+
+    /// Waits until a take may find more jobs in this queue; `false` after [`TakePermits::close`].
+    pub fn wait_for_more(&self, queue: &str) -> bool {
+        let has_none = |state: &mut State| {
+            !state.is_closed && state.queue(queue).is_some_and(|queue| !queue.has_more || queue.is_held)
+        };
+        let state = sync::wait_while(&self.changed, self.state(), has_none);
+        !state.is_closed
+    }
+
+    /// Ends every [`TakePermits::wait_for_more`].
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// A permit for all queues that may be taken from now. The permit of the first fetcher of a queue always covers that
+    /// queue, so this fetcher may have to wait for another take.
+    pub fn acquire(&self, queue: &str, is_first: bool) -> TakePermit<'_> {
+        let mut state = self.wait_for_takes(queue);
+        if is_first && let Some(queue) = state.queue(queue) {
+            queue.is_held = false;
+        }
+        let is_free = |queue: &Queue| !(queue.is_held || self.is_ordered && queue.takes > 0);
+        let mut covered = Vec::new();
+        for (index, queue) in state.queues.iter_mut().enumerate() {
+            if is_free(queue) {
+                queue.takes += 1;
+                covered.push(index);
+            }
+        }
+        TakePermit { permits: self, covered }
+    }
+}
+
+impl State {
+    fn queue(&mut self, name: &str) -> Option<&mut Queue> {
+        self.queues.iter_mut().find(|queue| queue.name == name)
+    }
+}
+
+impl TakePermit<'_> {
+    /// How many of the next `jobs` jobs should come from each queue. Over time each queue gets its part by weight, whether a
+    /// take asks for one job or for many (smooth weighted round robin).
+    pub fn shares(&self, jobs: usize) -> Vec<Share> {
+        let mut state = self.permits.state();
+        let share = |index: &usize| Share { queue: state.queues[*index].name.clone(), jobs: 0 };
+        let mut shares: Vec<Share> = self.covered.iter().map(share).collect();
+        if let [share] = shares.as_mut_slice() {
+            share.jobs = jobs;
+            return shares;
+        }
+        let total: i64 = self.covered.iter().map(|index| state.queues[*index].weight).sum();
+        for _ in 0..jobs {
+            for index in &self.covered {
+                state.queues[*index].credit += state.queues[*index].weight;
+            }
+            let credit = |at: usize| state.queues[self.covered[at]].credit;
+            if let Some(next) = (0..self.covered.len()).max_by_key(|at| (credit(*at), Reverse(*at))) {
+                state.queues[self.covered[next]].credit -= total;
+                shares[next].jobs += 1;
+            }
+        }
+        shares
+    }
+
+    /// Records what the take brought: whether it was as many jobs as it asked for, and which queues are paused.
+    pub fn record(&self, is_full: bool, paused: &[String]) {
+        let mut state = self.permits.state();
+        for index in &self.covered {
+            let queue = &mut state.queues[*index];
+            queue.has_more = is_full && !queue.is_held && !paused.contains(&queue.name);
+        }
+    }
+}
+
+impl Drop for TakePermit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.permits.state();
+        for index in &self.covered {
+            state.queues[*index].takes -= 1;
+        }
+        drop(state);
+        self.permits.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn permits(queues: &[(&str, u32)], fetchers: usize) -> TakePermits {
+        TakePermits::new(queues.iter().map(|(name, weight)| (name.to_string(), *weight)), fetchers)
+    }
+
+    fn shares(permit: &TakePermit, jobs: usize) -> Vec<(String, usize)> {
+        permit.shares(jobs).into_iter().map(|share| (share.queue, share.jobs)).collect()
+    }
+
+    fn covered(permit: &TakePermit) -> Vec<String> {
+        shares(permit, 0).into_iter().map(|(queue, _)| queue).collect()
+    }
+
+    /// The shares of a take that asks for `jobs` jobs.
+    fn split(permits: &TakePermits, jobs: usize) -> Vec<usize> {
+        let permit = permits.acquire("high", false);
+        permit.shares(jobs).into_iter().map(|share| share.jobs).collect()
+    }
+
+    #[test]
+    fn shares_of_single_jobs_add_up_like_those_of_many() {
+        let queues = [("low", 1), ("high", 3)];
+        let one = permits(&queues, 1);
+        let singles =
+            (0..40).map(|_| split(&one, 1)).fold([0, 0], |sum, share| [sum[0] + share[0], sum[1] + share[1]]);
+        assert_eq!(singles, [30, 10]);
+        assert_eq!(split(&permits(&queues, 1), 40), [30, 10]);
+    }
+
+    #[test]
+    fn shares_follow_the_weights_for_takes_of_all_sizes() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..50 {
+            let weights: Vec<u32> = (0..random.usize(2..6)).map(|_| random.u32(1..10)).collect();
+            let total: u32 = weights.iter().sum();
+            let name = |n: usize| format!("queue {n}");
+            let permits =
+                TakePermits::new(weights.iter().enumerate().map(|(n, weight)| (name(n), *weight)), 1);
+            let (mut all, mut given) = (0, HashMap::<String, usize>::new());
+            for _ in 0..200 {
+                let jobs = random.usize(..8);
+                let shares = permits.acquire(&name(0), false).shares(jobs);
+                assert_eq!(shares.iter().map(|share| share.jobs).sum::<usize>(), jobs);
+                all += jobs;
+                shares.into_iter().for_each(|share| *given.entry(share.queue).or_default() += share.jobs);
+            }
+            for (n, weight) in weights.iter().enumerate() {
+                let fair = all as f64 * f64::from(*weight) / f64::from(total);
+                let got = given[&name(n)] as f64;
+                assert!((got - fair).abs() <= weights.len() as f64, "{weights:?}: {got} of {fair}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_other_take_covers_a_queue_that_its_fetcher_holds() {
+        for fetchers in [1, 4] {
+            let permits = permits(&[("low", 1), ("high", 3)], fetchers);
+            permits.hold("high");
+            assert_eq!(shares(&permits.acquire("low", false), 4), [("low".to_owned(), 4)]);
+            assert_eq!(covered(&permits.acquire("high", true)), ["high", "low"], "its own fetcher takes");
+            permits.hold("high");
+            permits.release("high");
+            assert_eq!(covered(&permits.acquire("low", false)), ["high", "low"]);
+        }
+    }
+
+    #[test]
+    fn a_single_queue_gets_the_whole_take() {
+        assert_eq!(split(&permits(&[("high", 7)], 1), 30), [30]);
+    }
+
+    #[test]
+    fn with_one_fetcher_two_takes_never_cover_the_same_queue() {
+        let permits = permits(&[("a", 1), ("b", 1), ("c", 1)], 1);
+        permits.hold("c");
+        let first = permits.acquire("a", false);
+        assert_eq!(covered(&first), ["a", "b"]);
+        assert_eq!(
+            covered(&permits.acquire("c", true)),
+            ["c"],
+            "it does not wait for a take from other queues"
+        );
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let permits = &permits;
+            let waits = [
+                scope.spawn(|| {
+                    drop(permits.acquire("b", false));
+                    assert!(is_over.load(Ordering::SeqCst));
+                }),
+                scope.spawn(|| {
+                    permits.hold("a");
+                    assert!(is_over.load(Ordering::SeqCst));
+                }),
+            ];
+            thread::sleep(std::time::Duration::from_millis(50));
+            is_over.store(true, Ordering::SeqCst);
+            drop(first);
+            waits.into_iter().for_each(|waits| waits.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn with_more_fetchers_takes_overlap() {
+        let permits = permits(&[("a", 1), ("b", 1)], 2);
+        let first = permits.acquire("a", false);
+        assert_eq!(covered(&permits.acquire("a", false)), ["a", "b"]);
+        assert_eq!(covered(&first), ["a", "b"]);
+    }
+
+    #[test]
+    fn further_fetchers_wait_until_a_queue_may_have_more_jobs() {
+        let permits = permits(&[("a", 1), ("b", 1)], 2);
+        let has_more = |queue: &str| permits.state().queue(queue).unwrap().has_more;
+        let permit = permits.acquire("a", false);
+        permit.record(true, &["b".to_owned()]);
+        assert_eq!((has_more("a"), has_more("b")), (true, false), "a paused queue has nothing to take");
+        assert!(permits.wait_for_more("a"));
+        permits.hold("a");
+        permit.record(true, &[]);
+        assert_eq!((has_more("a"), has_more("b")), (false, true), "its first fetcher holds it");
+        permit.record(false, &[]);
+        assert!(!has_more("b"));
+        thread::scope(|scope| {
+            let waits = ["a", "b"].map(|queue| scope.spawn(|| permits.wait_for_more(queue)));
+            permits.close();
+            assert!(waits.into_iter().all(|waits| !waits.join().unwrap()));
+        });
+    }
+}

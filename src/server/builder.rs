@@ -1,0 +1,124 @@
+//! The builder: a configuration and handlers make a server.
+
+use crossbeam_channel::Receiver;
+use serde::Serialize;
+
+use crate::config::{Config, Run};
+use crate::handler::exec::ExecHandler;
+use crate::handler::http::HttpHandler;
+use crate::handler::{Closure, Handler, Handlers, JobContext, demo};
+use crate::job::Failure;
+use crate::server::start::start;
+use crate::server::{Server, StartError};
+
+/// Collects handlers and settings, and starts the server.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use threadq::config::{Config, HandlerEntry, QueueShare, Secret};
+/// use threadq::handler::Policy;
+/// use threadq::server::Server;
+///
+/// // Timeout, attempts and backoff of a job type are configured as in the config file.
+/// let entry = HandlerEntry {
+///     job_type: "report".to_owned(),
+///     run: None,
+///     limits: Default::default(),
+///     policy: Policy { timeout: Duration::from_secs(600), max_attempts: 3, ..Policy::default() },
+/// };
+/// let config = Config {
+///     redis_url: Some(Secret::new("redis://127.0.0.1:6379")),
+///     queues: vec![QueueShare { name: "reports".to_owned(), weight: 1 }],
+///     workers: 4,
+///     handlers: vec![entry],
+///     ..Config::default()
+/// };
+/// let server = Server::builder()
+///     .config(config)
+///     .handler("report", |job| {
+///         let month: String = job.payload()?;
+///         Ok(format!("report of {month}"))
+///     })
+///     .start()?;
+/// println!("listening on {}", server.addr());
+/// server.stop();
+/// # Ok::<(), threadq::server::StartError>(())
+/// ```
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    handlers: Handlers,
+}
+
+impl Builder {
+    /// Sets the configuration. Default: [`Config::default`].
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Adds the handler of a job type: a closure whose value becomes the job's result.
+    pub fn handler<F, T>(mut self, job_type: impl Into<String>, handler: F) -> Builder
+    where
+        F: Fn(&JobContext) -> Result<T, Failure> + Send + Sync + 'static,
+        T: Serialize + 'static,
+    {
+        self.handlers.insert(job_type, Closure(handler));
+        self
+    }
+
+    /// Adds the handler of a job type as an object that implements [`Handler`].
+    pub fn handler_object(mut self, job_type: impl Into<String>, handler: impl Handler) -> Builder {
+        self.handlers.insert(job_type, handler);
+        self
+    }
+
+    /// Starts the server, which then takes jobs and serves requests. If Redis is unreachable, the server starts all the same
+    /// and waits for it.
+    ///
+    /// # Errors
+    /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Failed`] for an environment that fails. All
+    /// that the start began has ended then.
+    pub fn start(self) -> Result<Server, StartError> {
+        self.start_unless(&crossbeam_channel::never())
+    }
+
+    /// Like [`Builder::start`], but a message through `signals` ends the start and undoes it. A second message ends it
+    /// without waiting for the private Redis. Starts take long when a private Redis loads much data.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; [`StartError::Stopped`] after a message, which is then taken from the channel.
+    pub fn start_unless(self, signals: &Receiver<()>) -> Result<Server, StartError> {
+        let handlers = configured_handlers(self.handlers, &self.config)?;
+        start(self.config, handlers, signals)
+    }
+}
+
+/// The program's handlers with those of the configuration, and with the policies of the configuration.
+pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Result<Handlers, StartError> {
+    if config.demo {
+        demo::register(&mut handlers);
+    }
+    for entry in &config.handlers {
+        let invalid =
+            |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.job_type));
+        match &entry.run {
+            Some(Run::Exec(command)) => {
+                let handler = ExecHandler::new(command, &config.config_dir)
+                    .and_then(|handler| handler.limited(entry.limits))
+                    .map_err(invalid)?;
+                handlers.insert(&entry.job_type, handler);
+            }
+            Some(Run::Http(url)) => handlers
+                .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(invalid)?),
+            None if handlers.get(&entry.job_type).is_none() => {
+                return Err(invalid(
+                    "needs exec or http, because the program has no handler of this job type".to_owned(),
+                ));
+            }
+            None => {}
+        }
+        handlers.set_policy(&entry.job_type, entry.policy);
+    }
+    Ok(handlers)
+}

@@ -1,0 +1,63 @@
+//! `threadq check`: finds what keeps a server with a configuration from working, and starts nothing.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::handler::Handlers;
+use crate::private_redis::PrivateRedis;
+use crate::queue;
+use crate::server::builder::configured_handlers;
+use crate::server::{NO_HANDLERS, StartError, store};
+
+/// Checks the handlers and the Redis of a configuration, without starting anything. Returns a report, line by line.
+///
+/// # Errors
+/// The first reason why a server with this configuration cannot work.
+pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
+    let handlers = configured_handlers(Handlers::default(), config)?;
+    let job_types = handlers.job_types().collect::<Vec<_>>().join(", ");
+    let mut lines = match job_types.is_empty() {
+        true => vec!["handlers: none".to_owned(), format!("warning: {NO_HANDLERS}")],
+        false => vec![format!("handlers: {job_types}")],
+    };
+    let Some(url) = &config.redis_url else {
+        lines.push("redis: a private one".to_owned());
+        PrivateRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
+        check_data_dir(&config.data_dir)?;
+        return Ok(lines);
+    };
+    let queue = store::queue(config, url.expose())?;
+    let info = queue.redis_info().map_err(|error| StartError::failed("redis-url", error))?;
+    lines.push(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
+    lines.extend(store::warnings(&info)?.into_iter().map(|warning| format!("warning: {warning}")));
+    if info.is_replica {
+        let reason = "redis-url: this is a replica, which accepts no writes; allowed: its master";
+        return Err(StartError::Configuration(reason.to_owned()));
+    }
+    let tried = queue.check_ready().and_then(|()| queue.check_wait_for_job());
+    tried.map_err(|error| match error {
+        queue::Error::Denied(reason) => StartError::Configuration(format!("redis-url: {reason}")),
+        error => StartError::failed("redis-url", error),
+    })?;
+    if let Ok(Some(missing)) = queue.check_operator_rights() {
+        lines.push(format!("warning: requests and commands that show or change jobs will fail: {missing}"));
+    }
+    Ok(lines)
+}
+
+/// Whether the private Redis could write its data there. Leaves nothing behind.
+fn check_data_dir(data_dir: &Path) -> Result<(), StartError> {
+    let invalid = |reason: String| StartError::Configuration(format!("data-dir: {reason}"));
+    let exists = |folder: &&Path| folder.symlink_metadata().is_ok();
+    let absolute = std::path::absolute(data_dir).map_err(|error| invalid(error.to_string()))?;
+    let Some(folder) = absolute.ancestors().find(exists) else { return Ok(()) };
+    let allowed = "allowed: a folder that this user can write to";
+    if !folder.is_dir() {
+        return Err(invalid(format!("{} is not a folder; {allowed}", folder.display())));
+    }
+    // Only a real write is reliable: the permission bits say nothing about quotas and unusual file systems.
+    let probe = folder.join(format!(".threadq-check-{}", std::process::id()));
+    std::fs::create_dir(&probe)
+        .and_then(|()| std::fs::remove_dir(&probe))
+        .map_err(|error| invalid(format!("cannot write to {}: {error}; {allowed}", folder.display())))
+}

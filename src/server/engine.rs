@@ -1,0 +1,205 @@
+//! The server's engine: makes what its threads share, and starts them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::bounded;
+
+use crate::config::Config;
+use crate::engine::committer::Committer;
+use crate::engine::early_beat::EarlyBeat;
+use crate::engine::fetcher::{Fetchers, thread_names};
+use crate::engine::heartbeat::Heartbeat;
+use crate::engine::in_flight::InFlight;
+use crate::engine::janitor::{Janitor, Retention};
+use crate::engine::liveness::LastBeat;
+use crate::engine::membership::Registrar;
+use crate::engine::metrics::Metrics;
+use crate::engine::promotion_timer::PromotionTimer;
+use crate::engine::reaper::Reaper;
+use crate::engine::reporter::Reporter;
+use crate::engine::scheduler::Scheduler;
+use crate::engine::shared::Shared;
+use crate::engine::shutdown::{self, Trigger};
+use crate::engine::take_permits::TakePermits;
+use crate::engine::watchdog::Watchdog;
+use crate::engine::worker::Workers;
+use crate::handler::Handlers;
+use crate::queue::{self, Queue, Reclaimed};
+use crate::server::spawn;
+
+/// The running engine.
+pub(super) struct Engine {
+    pub(super) shared: Shared,
+    /// Jobs that the committer has returned to their queues.
+    pub(super) released: Arc<AtomicUsize>,
+    pub(super) last_beat: LastBeat,
+    pub(super) fetchers: Vec<JoinHandle<()>>,
+    take_permits: Arc<TakePermits>,
+    /// Ends fetchers, scheduler and janitor, and the waits of workers and committer. `None`: it was used.
+    stop: Option<Trigger>,
+    pub(super) registration: Registration,
+}
+
+impl Engine {
+    /// Starts all threads but the fetchers, which are returned. Fails if the system refuses a thread.
+    pub(super) fn start(
+        config: &Config,
+        handlers: &Arc<Handlers>,
+        queue: Queue,
+    ) -> io::Result<(Engine, Fetchers)> {
+        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        let registrar = Registrar::new(config.workers, queue_names.clone());
+        let shared = Shared {
+            queue: Arc::new(queue),
+            membership: registrar.membership(),
+            in_flight: Arc::new(InFlight::new(config.workers)),
+            metrics: Arc::new(Metrics::new(handlers.job_types())),
+            promotion_timer: PromotionTimer::default(),
+            max_crashes: config.max_crashes,
+        };
+        let (stop, stopping) = shutdown::channel();
+        let (end, ending) = shutdown::channel();
+        // The capacity allows as many jobs as there are workers, so a fetcher never waits here.
+        let (to_workers, jobs) = bounded(config.workers);
+        // Each outcome belongs to one of the in-flight jobs, of which there are at most twice as many as workers.
+        let (to_committer, outcomes) = bounded(2 * config.workers);
+        // The findings of one heartbeat can wait while the thread works on those of another one.
+        let (to_reaper, findings) = bounded(1);
+        let (to_reporter, is_watched) = bounded(1);
+
+        let workers = Arc::new(Workers {
+            shared: shared.clone(),
+            jobs,
+            committer: to_committer.clone(),
+            handlers: handlers.clone(),
+            inline_backoff: config.inline_backoff,
+            shutdown: stopping.clone(),
+        });
+        for number in 0..config.workers {
+            workers.spawn(number)?;
+        }
+        let watchdog = Watchdog {
+            shared: shared.clone(),
+            handlers: handlers.clone(),
+            committer: to_committer.clone(),
+            spawn_worker: Box::new(move |number| workers.spawn(number).map(drop)),
+        };
+        spawn("watchdog", move || watchdog.run())?;
+        let released = Arc::new(AtomicUsize::new(0));
+        let committer = Committer {
+            shared: shared.clone(),
+            outcomes,
+            released: released.clone(),
+            shutdown: stopping.clone(),
+            end: ending.clone(),
+        };
+        spawn("committer", move || committer.run())?;
+        let reaper = Reaper { shared: shared.clone(), findings, shutdown: ending.clone() };
+        spawn("reaper", move || reaper.run())?;
+        let reporter = Reporter { shared: shared.clone(), is_watched };
+        let reporter = spawn("reporter", move || reporter.run())?;
+        let (early_beat, last_beat) = (EarlyBeat::default(), LastBeat::default());
+        let heartbeat = Heartbeat {
+            shared: shared.clone(),
+            registrar,
+            queues: queue_names,
+            reaper: to_reaper,
+            reporter: to_reporter,
+            lease_timeout: config.lease_timeout,
+            early_beat: early_beat.clone(),
+            last_beat: last_beat.clone(),
+            shutdown: ending,
+        };
+        let heartbeat = spawn("heartbeat", move || heartbeat.run())?;
+        let registration = Registration {
+            shared: shared.clone(),
+            end: Some(end),
+            heartbeat: Some(heartbeat),
+            reporter: Some(reporter),
+        };
+        let scheduler = Scheduler { shared: shared.clone(), shutdown: stopping.clone() };
+        spawn("scheduler", move || scheduler.run())?;
+        let retention = Retention {
+            completed: (config.retain_completed, config.retain_completed_max),
+            failed: (config.retain_failed, config.retain_failed_max),
+        };
+        let janitor = Janitor { shared: shared.clone(), retention, shutdown: stopping.clone() };
+        spawn("janitor", move || janitor.run())?;
+
+        let weights = config.queues.iter().map(|queue| (queue.name.clone(), queue.weight));
+        let take_permits = Arc::new(TakePermits::new(weights, config.fetchers));
+        let fetchers = Fetchers {
+            shared: shared.clone(),
+            early_beat,
+            workers: to_workers,
+            committer: to_committer,
+            take_permits: take_permits.clone(),
+            shutdown: stopping,
+        };
+        let fetcher_threads = Vec::new();
+        let stop = Some(stop);
+        let engine = Engine {
+            shared,
+            released,
+            last_beat,
+            fetchers: fetcher_threads,
+            take_permits,
+            stop,
+            registration,
+        };
+        Ok((engine, fetchers))
+    }
+
+    /// Starts the threads of the fetchers: from then on this server runs jobs.
+    pub(super) fn start_fetchers(&mut self, config: &Config, fetchers: Fetchers) -> io::Result<()> {
+        let fetchers = Arc::new(fetchers);
+        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        for (queue, names) in queue_names.iter().zip(thread_names(&queue_names, config.fetchers)) {
+            for (number, name) in names.iter().enumerate() {
+                let (fetchers, queue) = (fetchers.clone(), queue.clone());
+                self.fetchers.push(spawn(name, move || match number {
+                    0 => fetchers.run(&queue),
+                    _ => fetchers.help(&queue),
+                })?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes no more jobs. Running attempts go on.
+    pub(super) fn close(&mut self) {
+        self.shared.in_flight.close();
+        self.take_permits.close();
+        self.stop = None;
+    }
+}
+
+/// This server's registration in Redis, and the threads that need it. Dropping this ends it.
+pub(super) struct Registration {
+    shared: Shared,
+    /// Ends the heartbeat. `None`: it was used.
+    end: Option<Trigger>,
+    heartbeat: Option<JoinHandle<()>>,
+    reporter: Option<JoinHandle<()>>,
+}
+
+impl Registration {
+    /// Ends the heartbeat, removes this server from Redis and returns its remaining jobs to their queues.
+    pub(super) fn leave(&mut self) -> Result<Option<Reclaimed>, queue::Error> {
+        self.end = None;
+        let Some(heartbeat) = self.heartbeat.take() else { return Ok(None) };
+        // Joined first: a later heartbeat would register this server again.
+        let _ = heartbeat.join();
+        let _ = self.reporter.take().map(JoinHandle::join);
+        self.shared.queue.leave(&self.shared.server())
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
+}

@@ -1,0 +1,167 @@
+//! The start of a server, step by step.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::api::{self, Api};
+use crate::config::Config;
+use crate::engine::group_commit::GroupCommit;
+use crate::engine::panics;
+use crate::gate::threads;
+use crate::handler::Handlers;
+use crate::queue::Queue;
+use crate::server::engine::Engine;
+use crate::server::store::{self, WatchedRedis};
+use crate::server::{NO_HANDLERS, Server, StartError, fetcher_count};
+
+/// How long a start waits until Redis has accepted or refused the first heartbeat, so that a client that asks for
+/// `/readyz` at once gets the true answer.
+const FIRST_BEAT_TIMEOUT: Duration = Duration::from_millis(500);
+const FIRST_BEAT_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Threads besides workers and fetchers: those of the engine, the API, tiny_http, the connection pools, and some for the
+/// first clients.
+const FURTHER_THREADS: usize = 48;
+/// One call to a slow Redis may take 1 s for a connection and 1.8 s for the reply: a shorter lease can expire meanwhile.
+const SAFE_LEASE: Duration = Duration::from_secs(5);
+
+/// Starts a server. If a step fails, the earlier steps are undone in reverse order.
+pub(super) fn start(
+    config: Config,
+    handlers: Handlers,
+    signals: &Receiver<()>,
+) -> Result<Server, StartError> {
+    panics::install_hook();
+    check_threads(&config)?;
+    let listener = bind(&config)?;
+    check_signals(signals)?;
+    let private_redis =
+        config.redis_url.is_none().then(|| WatchedRedis::start(&config, signals)).transpose()?;
+    let queue = connect(&config, private_redis.as_ref())?;
+    check_signals(signals)?;
+    log_risky_settings(&config, &handlers);
+
+    let handlers = Arc::new(handlers);
+    let (mut engine, fetchers) = Engine::start(&config, &handlers, queue)?;
+    let (server, workers) = (engine.shared.server(), config.workers);
+    log::info!(server = server.as_str(); "server={server}: starting with {workers} workers");
+    let api = start_api(&config, handlers, &engine, listener)?;
+    // After the API: a job that ends the process at once must not do so before a client had an answer.
+    if let Err(error) = engine.start_fetchers(&config, fetchers) {
+        engine.close();
+        api.stop();
+        return Err(error.into());
+    }
+    Ok(Server { api, engine, drain_timeout: config.drain_timeout, private_redis })
+}
+
+fn check_signals(signals: &Receiver<()>) -> Result<(), StartError> {
+    if signals.try_recv().is_ok() { Err(StartError::Stopped) } else { Ok(()) }
+}
+
+/// Whether the system allows all threads of this server. One error for all of them is easier to act on than the failure of
+/// a single one later.
+fn check_threads(config: &Config) -> Result<(), StartError> {
+    let number = config.workers + fetcher_count(config) + FURTHER_THREADS;
+    threads::check_threads(number).map_err(|(started, error)| StartError::Failed {
+        message: format!(
+            "cannot start the threads that this server needs ({number}; the system allowed {started}): {error}; raise the \
+             limit of processes or of memory, or lower workers"
+        ),
+        source: Some(error.into()),
+    })
+}
+
+fn bind(config: &Config) -> Result<TcpListener, StartError> {
+    TcpListener::bind(config.listen).map_err(|error| {
+        StartError::Configuration(format!("listen: cannot listen on {}: {error}", config.listen))
+    })
+}
+
+/// The queue on the configured Redis or on the private one. An unreachable Redis is not an error, an unsuitable one is.
+fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queue, StartError> {
+    let url = match (private_redis, &config.redis_url) {
+        (Some(redis), _) => redis.url(),
+        (None, Some(url)) => url.expose().to_owned(),
+        (None, None) => String::new(),
+    };
+    let queue = store::queue(config, &url)?;
+    match queue.redis_info() {
+        Ok(info) => {
+            store::warnings(&info)?.iter().for_each(|warning| log::warn!("{warning}"));
+            // Logs missing rights. They are not an error, because an administrator can grant them later.
+            let _ = queue.check_ready();
+        }
+        Err(error) => log::warn!("started without Redis, jobs run as soon as it is reachable: {error}"),
+    }
+    Ok(queue)
+}
+
+fn log_risky_settings(config: &Config, handlers: &Handlers) {
+    if handlers.job_types().next().is_none() {
+        log::warn!("{NO_HANDLERS}");
+    }
+    if config.lease_timeout < SAFE_LEASE {
+        log::warn!(
+            "lease-timeout is {:?}: if one call to Redis takes longer, other servers reclaim the jobs of this server; set at \
+             least {SAFE_LEASE:?}",
+            config.lease_timeout
+        );
+    }
+}
+
+fn start_api(
+    config: &Config,
+    handlers: Arc<Handlers>,
+    engine: &Engine,
+    listener: TcpListener,
+) -> Result<api::Running, StartError> {
+    let shared = &engine.shared;
+    let settings = api::Settings {
+        access: api::Access { token: config.api_token.clone(), any_host: config.insecure_no_token },
+        max_body: config.max_body,
+        max_connections: config.max_connections,
+        lease_timeout: config.lease_timeout,
+        queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
+    };
+    let api = Api {
+        queue: shared.queue.clone(),
+        group_commit: GroupCommit::new(shared.queue.clone(), config.max_queue_length),
+        membership: shared.membership.clone(),
+        in_flight: shared.in_flight.clone(),
+        handlers,
+        promotion_timer: shared.promotion_timer.clone(),
+        metrics: shared.metrics.clone(),
+        listings: api::ListingSlots::default(),
+        settings,
+    };
+    let started = Instant::now();
+    while shared.membership.is_new() && started.elapsed() < FIRST_BEAT_TIMEOUT {
+        thread::sleep(FIRST_BEAT_POLL_INTERVAL);
+    }
+    Ok(api::start(api, listener)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::handler::testing::TempDir;
+
+    #[test]
+    fn a_start_that_was_told_to_stop_starts_no_redis() {
+        let dir = TempDir::new();
+        let data_dir = dir.path().join("data");
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let config = Config { listen, data_dir, ..Config::default() };
+        let (signal, signals) = bounded(1);
+        signal.send(()).unwrap();
+        let started = Server::builder().config(config.clone()).start_unless(&signals);
+        assert!(matches!(started, Err(StartError::Stopped)));
+        assert!(!config.data_dir.exists());
+    }
+}

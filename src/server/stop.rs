@@ -1,0 +1,110 @@
+//! The end of a server: senders end before receivers. First requests and fetchers, then running attempts, then the
+//! registration with its heartbeat, last the private Redis.
+
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::engine::in_flight::{InFlight, STOP_GRACE};
+use crate::handler::StopReason;
+use crate::server::{Server, spawn};
+
+/// How long attempts have after they were told to hurry. An exec handler needs half a second to kill its program.
+const HURRY_GRACE: Duration = Duration::from_secs(1);
+/// Between two checks of what is still running.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Server {
+    /// Stops in order, with the drain timeout and without a way to hurry: see [`Server::shut_down`].
+    pub fn stop(self) {
+        self.shut_down(&crossbeam_channel::never());
+    }
+
+    /// Stops in order and blocks until all is done. The server accepts no more requests and takes no more jobs; running
+    /// attempts may end within the drain timeout, or until a message comes through `hurry`. The remaining jobs return to
+    /// their queues, without a crash or a failure on their record.
+    ///
+    /// A thread whose handler never returns ends with the process.
+    pub fn shut_down(mut self, hurry: &Receiver<()>) {
+        // On a thread of its own: a slow client must not delay the reaction to a message through `hurry`.
+        let api = self.api;
+        let api = spawn("api-stop", move || api.stop());
+        let mut hurry = Hurry { messages: hurry, is_requested: false };
+        let shared = self.engine.shared.clone();
+        self.engine.close();
+        let released_before = self.engine.released.load(Ordering::Relaxed);
+        while !self.engine.fetchers.iter().all(JoinHandle::is_finished) {
+            // At each check: a fetcher may have been about to enter the blocking command.
+            shared.queue.unblock_fetchers();
+            hurry.poll();
+            if shared.queue.is_unavailable() {
+                break;
+            }
+        }
+        drain(&shared.in_flight, self.drain_timeout, &mut hurry);
+        stop_attempts(&shared.in_flight, &mut hurry);
+        match self.engine.registration.leave() {
+            Ok(left) => {
+                let released = self.engine.released.load(Ordering::Relaxed) - released_before;
+                let moved = released + left.map_or(0, |left| left.moved);
+                log::info!("stopped; {moved} jobs went back to their queues");
+            }
+            Err(error) => log::warn!(
+                "stopped without Redis; other servers reclaim the remaining jobs of this server: {error}"
+            ),
+        }
+        if let Ok(api) = api
+            && !hurry.is_requested
+        {
+            let _ = api.join();
+        }
+        if let Some(redis) = &mut self.private_redis {
+            redis.stop(hurry.messages);
+        }
+    }
+}
+
+/// Waits until no job is in flight, for `time` at most, or until there is hurry.
+fn drain(in_flight: &InFlight, time: Duration, hurry: &mut Hurry) {
+    let deadline = Instant::now() + time;
+    while !in_flight.is_empty() && Instant::now() < deadline && !hurry.is_requested {
+        hurry.poll();
+    }
+}
+
+/// Stops the attempts that are still running, and waits for the end of those that heed it.
+fn stop_attempts(in_flight: &InFlight, hurry: &mut Hurry) {
+    if in_flight.is_empty() {
+        return;
+    }
+    log::warn!("{} jobs are still in flight: they are stopped and go back to their queues", in_flight.len());
+    in_flight.stop_all(StopReason::Shutdown);
+    drain(in_flight, STOP_GRACE, hurry);
+    if hurry.is_requested {
+        in_flight.hurry_all();
+        let deadline = Instant::now() + HURRY_GRACE;
+        while !in_flight.is_empty() && Instant::now() < deadline {
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+/// Whether the rest of a shutdown should not wait for running attempts and slow clients.
+struct Hurry<'a> {
+    messages: &'a Receiver<()>,
+    is_requested: bool,
+}
+
+impl Hurry<'_> {
+    /// Waits for a message, for [`POLL_INTERVAL`] at most.
+    fn poll(&mut self) {
+        match self.messages.recv_timeout(POLL_INTERVAL) {
+            Ok(()) => self.is_requested = true,
+            Err(RecvTimeoutError::Timeout) => {}
+            // A closed channel brings no message and does not wait.
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL_INTERVAL),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The server's Redis: the connection to it, what makes it unsuitable, and the private Redis with its watching thread.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Receiver;
+
+use crate::config::Config;
+use crate::private_redis::{self, PrivateRedis};
+use crate::queue::{self, Queue};
+use crate::server::{StartError, fetcher_count, spawn};
+
+/// Connections besides one for each fetcher, which block or take, and one for each worker, which retry jobs inline.
+const FURTHER_CONNECTIONS: u32 = 16;
+
+/// Makes no connection yet: an unreachable Redis is not an error.
+pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
+    let settings = queue::Settings {
+        url: url.to_owned(),
+        ca: config.redis_ca.clone().or_else(|| config.ca.clone()),
+        namespace: config.namespace.clone(),
+        connections: FURTHER_CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
+        // Only the first fetcher of each queue blocks.
+        fetchers: config.queues.len() as u32,
+    };
+    Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))
+}
+
+/// Warnings about a Redis that endangers jobs. An error for a Redis that cannot work.
+pub(super) fn warnings(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
+    if !info.is_supported() {
+        return Err(StartError::Configuration(format!(
+            "redis-url: this is {} {}; allowed: Redis from 7.0 or Valkey from 7.2",
+            info.product, info.version
+        )));
+    }
+    if info.mode == "sentinel" {
+        let reason =
+            "redis-url: this is a Sentinel, which stores no jobs; allowed: the Redis that it monitors";
+        return Err(StartError::Configuration(reason.to_owned()));
+    }
+    Ok(info.problems().into_iter().map(|problem| format!("{}; {}", problem.what, problem.todo)).collect())
+}
+
+/// The private Redis and the thread `redis-watch`, which restarts it. Both end when this is dropped.
+pub(super) struct WatchedRedis {
+    redis: Arc<PrivateRedis>,
+    watch: Option<JoinHandle<()>>,
+}
+
+impl WatchedRedis {
+    pub(super) fn start(config: &Config, signals: &Receiver<()>) -> Result<WatchedRedis, StartError> {
+        let is_told_to_stop = || signals.try_recv().is_ok();
+        let redis = match PrivateRedis::start(&config.data_dir, config.fsync.as_str(), &is_told_to_stop) {
+            Ok(redis) => Arc::new(redis),
+            Err(private_redis::StartError::Stopped) => return Err(StartError::Stopped),
+            Err(error) if error.is_configuration() => {
+                return Err(StartError::Configuration(error.to_string()));
+            }
+            Err(error) => {
+                return Err(StartError::Failed { message: error.to_string(), source: Some(error.into()) });
+            }
+        };
+        let mut started = WatchedRedis { redis: redis.clone(), watch: None };
+        started.watch = Some(spawn("redis-watch", move || redis.watch())?);
+        Ok(started)
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.redis.url()
+    }
+
+    /// Ends both. A message through `hurry` kills a redis-server that has not ended yet.
+    pub(super) fn stop(&mut self, hurry: &Receiver<()>) {
+        self.redis.stop(&|| hurry.try_recv().is_ok());
+        if let Some(watch) = self.watch.take() {
+            let _ = watch.join();
+        }
+    }
+}
+
+impl Drop for WatchedRedis {
+    fn drop(&mut self) {
+        self.stop(&crossbeam_channel::never());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::testing::TempDir;
+    use crate::private_redis::RunningRedis;
+
+    #[test]
+    fn a_private_redis_that_is_dropped_has_ended() {
+        let dir = TempDir::new();
+        let config = Config { data_dir: dir.path().join("data"), ..Config::default() };
+        let never = crossbeam_channel::never();
+        let redis = WatchedRedis::start(&config, &never).unwrap();
+        assert!(RunningRedis::find(&config.data_dir).unwrap().is_some());
+        drop(redis);
+        assert!(RunningRedis::find(&config.data_dir).unwrap().is_none());
+    }
+}
