@@ -5,6 +5,7 @@
 //! namespace, the [order of takes](take_permits), the [metrics] and the [shutdown] signal. [`group_commit`] stores submissions;
 //! [`liveness`] checks the engine from outside.
 
+pub mod admission;
 pub mod committer;
 pub mod early_beat;
 pub mod fetcher;
