@@ -1,5 +1,8 @@
-//! Submissions that come while another one is on its way to Redis wait for it and go together, in one round trip. One that
-//! comes alone goes at once.
+//! Group commit of submissions: those that arrive while a round trip to Redis is under way are stored together in the next
+//! one. A submission that arrives alone is sent at once.
+//!
+//! The threads of the API do this themselves. The first thread leads: it sends all that wait, then makes the first of the
+//! remaining threads the next leader. A thread of its own would cost each submission two thread switches.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -10,176 +13,172 @@ use crate::sync;
 /// Jobs that are stored together, all or none.
 #[derive(Debug)]
 pub struct NewJobs {
-    /// At least one; no unique key twice.
+    /// At least one job. All unique keys differ.
     pub jobs: Vec<NewJob>,
-    /// Makes it safe to repeat.
+    /// Makes it safe to send the same submission again.
     pub idempotency: Option<Idempotency>,
 }
 
-/// What became of a submission.
-pub type Outcome = Result<Submitted, SubmitError>;
+pub type SubmitResult = Result<Submitted, SubmitError>;
 
-/// The most jobs that go together, and about the most bytes of their payloads. A submission that is larger goes alone.
+/// The most jobs in one round trip, and the bytes of their payloads. A larger submission is sent alone.
 const GROUP_JOBS: usize = 256;
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Where submissions meet.
 pub struct GroupCommit {
     queue: Arc<Queue>,
-    /// Queued jobs from which on a queue takes no more.
+    /// A queue with this many queued jobs refuses new ones.
     max_queue_length: u64,
-    line: Mutex<Line>,
+    pending: Mutex<Pending>,
 }
 
-/// Who waits, the first one in front.
 #[derive(Default)]
-struct Line {
-    /// One of those that came earlier is on its way.
-    is_led: bool,
-    waiting: Vec<Waiting>,
+struct Pending {
+    /// A thread leads: it sends submissions, or has been told to.
+    has_leader: bool,
+    /// In the order of their arrival.
+    submissions: Vec<Submission>,
 }
 
-struct Waiting {
-    submission: Arc<NewJobs>,
-    turn: Arc<Slot>,
+struct Submission {
+    new_jobs: Arc<NewJobs>,
+    notice: Arc<NoticeCell>,
 }
 
-/// Where a turn is put for the thread that waits for it. A channel would spin before it sleeps, which takes the
-/// processor from whom it waits for.
-#[derive(Default)]
-struct Slot {
-    turn: Mutex<Option<Signal>>,
-    put: Condvar,
-}
-
-/// How the waiting ends.
-enum Signal {
-    /// Someone else has taken the submission along.
-    Answered(Outcome),
-    /// It is the first one by now, and goes.
+/// What a waiting thread is told.
+enum Notice {
+    /// The leader has sent the submission, with this result.
+    Done(SubmitResult),
+    /// The thread is the leader now, and its submission is the first one.
     Lead,
 }
 
+/// Passes a notice to one waiting thread. Not a channel, which would spin before it sleeps and so take processor time from
+/// the leader.
+#[derive(Default)]
+struct NoticeCell {
+    notice: Mutex<Option<Notice>>,
+    notified: Condvar,
+}
+
 impl GroupCommit {
-    /// Nobody waits yet.
     pub fn new(queue: Arc<Queue>, max_queue_length: u64) -> GroupCommit {
-        GroupCommit { queue, max_queue_length, line: Mutex::default() }
+        GroupCommit { queue, max_queue_length, pending: Mutex::default() }
     }
 
-    /// Queued jobs from which on a queue takes no more.
+    /// A queue with this many queued jobs refuses new ones.
     pub fn max_queue_length(&self) -> u64 {
         self.max_queue_length
     }
 
-    /// Stores new jobs, all or none.
-    ///
-    /// # Errors
-    /// As of [`Queue::submit`].
-    pub fn submit(&self, submission: Arc<NewJobs>) -> Outcome {
-        let slot = Arc::new(Slot::default());
+    /// Stores new jobs, all or none, as [`Queue::submit`] does.
+    pub fn submit(&self, new_jobs: Arc<NewJobs>) -> SubmitResult {
+        let notice = Arc::new(NoticeCell::default());
         let leads = {
-            let mut line = self.line();
-            line.waiting.push(Waiting { submission, turn: slot.clone() });
-            !std::mem::replace(&mut line.is_led, true)
+            let mut pending = self.pending();
+            pending.submissions.push(Submission { new_jobs, notice: notice.clone() });
+            !std::mem::replace(&mut pending.has_leader, true)
         };
-        if !leads && let Signal::Answered(outcome) = slot.take() {
-            return outcome;
+        if !leads && let Notice::Done(result) = notice.wait() {
+            return result;
         }
         self.lead();
-        match slot.take() {
-            Signal::Answered(outcome) => outcome,
-            Signal::Lead => Err(unanswered()),
+        match notice.wait() {
+            Notice::Done(result) => result,
+            Notice::Lead => Err(no_reply()),
         }
     }
 
-    /// Takes the foremost ones to Redis, and hands over to the next one.
+    /// Sends the first group, and passes the lead on.
     fn lead(&self) {
-        let _next = HandOver(self);
-        let mut group = Group(self.line().next_group());
+        let _next = PassLead(self);
+        let mut group = Group(self.pending().next_group());
         let submissions: Vec<_> = group
             .0
             .iter()
-            .map(|waiting| (waiting.submission.jobs.as_slice(), waiting.submission.idempotency.as_ref()))
+            .map(|one| (one.new_jobs.jobs.as_slice(), one.new_jobs.idempotency.as_ref()))
             .collect();
-        let answer = self.queue.submit_all(&submissions, self.max_queue_length);
+        let reply = self.queue.submit_all(&submissions, self.max_queue_length);
         drop(submissions);
-        match answer {
-            Ok(outcomes) => {
-                for (waiting, outcome) in group.0.drain(..).zip(outcomes) {
-                    waiting.turn.put(Signal::Answered(outcome.map_err(SubmitError::from)));
+        match reply {
+            Ok(results) => {
+                for (submission, result) in group.0.drain(..).zip(results) {
+                    submission.notice.notify(Notice::Done(result.map_err(SubmitError::from)));
                 }
             }
             Err(error) => {
-                // Whoever came meanwhile has waited as long as it may; it was not tried, and would fail like this.
-                let behind = std::mem::take(&mut self.line().waiting);
-                for waiting in group.0.drain(..).chain(behind) {
-                    waiting.turn.put(Signal::Answered(Err(error.clone().into())));
+                // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as a
+                // request may, and would most likely fail in the same way.
+                let others = std::mem::take(&mut self.pending().submissions);
+                for submission in group.0.drain(..).chain(others) {
+                    submission.notice.notify(Notice::Done(Err(error.clone().into())));
                 }
             }
         }
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        sync::lock(&self.line)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        sync::lock(&self.pending)
     }
 }
 
-fn unanswered() -> SubmitError {
-    Error::Unavailable("the submission got no answer".to_owned()).into()
+fn no_reply() -> SubmitError {
+    Error::Unavailable("the submission got no reply".to_owned()).into()
 }
 
-impl Slot {
-    fn put(&self, turn: Signal) {
-        *sync::lock(&self.turn) = Some(turn);
-        self.put.notify_one();
+impl NoticeCell {
+    fn notify(&self, notice: Notice) {
+        *sync::lock(&self.notice) = Some(notice);
+        self.notified.notify_one();
     }
 
-    /// Waits for a turn.
-    fn take(&self) -> Signal {
-        let mut turn = sync::lock(&self.turn);
+    fn wait(&self) -> Notice {
+        let mut notice = sync::lock(&self.notice);
         loop {
-            match turn.take() {
-                Some(turn) => return turn,
-                None => turn = sync::wait(&self.put, turn),
+            match notice.take() {
+                Some(notice) => return notice,
+                None => notice = sync::wait(&self.notified, notice),
             }
         }
     }
 }
 
-impl Line {
-    /// As many from the front as may go together, at least one.
-    fn next_group(&mut self) -> Vec<Waiting> {
+impl Pending {
+    /// Takes submissions from the front: as many as fit into one round trip, and at least one.
+    fn next_group(&mut self) -> Vec<Submission> {
         let (mut jobs, mut bytes) = (0, 0);
-        let fits = |waiting: &Waiting| {
-            jobs += waiting.submission.jobs.len();
-            bytes += waiting.submission.jobs.iter().map(|job| job.payload.get().len()).sum::<usize>();
+        let fits = |submission: &Submission| {
+            let new_jobs = &submission.new_jobs.jobs;
+            jobs += new_jobs.len();
+            bytes += new_jobs.iter().map(|job| job.payload.get().len()).sum::<usize>();
             jobs <= GROUP_JOBS && bytes <= GROUP_BYTES
         };
-        let number = self.waiting.iter().map(fits).take_while(|fits| *fits).count().max(1);
-        self.waiting.drain(..number.min(self.waiting.len())).collect()
+        let number = self.submissions.iter().map(fits).take_while(|fits| *fits).count().max(1);
+        self.submissions.drain(..number.min(self.submissions.len())).collect()
     }
 }
 
-/// Those that one leads. Whom it has not answered when it is dropped, however its way ends, learns that.
-struct Group(Vec<Waiting>);
+/// The submissions of one round trip. If the leader panics, the drop fails those that have no result, so that no thread
+/// waits for ever.
+struct Group(Vec<Submission>);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for waiting in &self.0 {
-            waiting.turn.put(Signal::Answered(Err(unanswered())));
+        for submission in &self.0 {
+            submission.notice.notify(Notice::Done(Err(no_reply())));
         }
     }
 }
 
-/// Has the next one lead when it is dropped, however the way of this one ends.
-struct HandOver<'a>(&'a GroupCommit);
+/// Makes the first waiting thread the leader when it is dropped, also by a panic of the leader.
+struct PassLead<'a>(&'a GroupCommit);
 
-impl Drop for HandOver<'_> {
+impl Drop for PassLead<'_> {
     fn drop(&mut self) {
-        let mut line = self.0.line();
-        match line.waiting.first() {
-            Some(next) => next.turn.put(Signal::Lead),
-            None => line.is_led = false,
+        let mut pending = self.0.pending();
+        match pending.submissions.first() {
+            Some(next) => next.notice.notify(Notice::Lead),
+            None => pending.has_leader = false,
         }
     }
 }
@@ -188,37 +187,37 @@ impl Drop for HandOver<'_> {
 mod tests {
     use super::*;
 
-    fn waiting(payloads: &[usize]) -> Waiting {
+    fn submission_of(payloads: &[usize]) -> Submission {
         let job = |bytes: &usize| {
             let mut job = NewJob::new("t");
             job.payload = serde_json::value::to_raw_value(&"x".repeat(*bytes)).unwrap();
             job
         };
-        let submission = NewJobs { jobs: payloads.iter().map(job).collect(), idempotency: None };
-        Waiting { submission: Arc::new(submission), turn: Arc::default() }
+        let new_jobs = NewJobs { jobs: payloads.iter().map(job).collect(), idempotency: None };
+        Submission { new_jobs: Arc::new(new_jobs), notice: Arc::default() }
     }
 
     #[test]
-    fn groups_are_bounded_and_nobody_is_left() {
-        let mut line = Line { is_led: true, waiting: Vec::new() };
+    fn groups_are_bounded_and_contain_every_submission() {
+        let mut pending = Pending { has_leader: true, submissions: Vec::new() };
         let large = GROUP_BYTES - 100;
         let jobs = vec![0; GROUP_JOBS];
         for payloads in [&[1][..], &[2], &[large], &[large + 200], &[3], &jobs, &[4], &[5]] {
-            line.waiting.push(waiting(payloads));
+            pending.submissions.push(submission_of(payloads));
         }
         let mut sizes = Vec::new();
-        while !line.waiting.is_empty() {
-            sizes.push(line.next_group().len());
+        while !pending.submissions.is_empty() {
+            sizes.push(pending.next_group().len());
         }
         assert_eq!(sizes, [3, 1, 1, 1, 2]);
     }
 
-    fn submission(job_type: &str) -> Arc<NewJobs> {
+    fn new_jobs(job_type: &str) -> Arc<NewJobs> {
         Arc::new(NewJobs { jobs: vec![NewJob::new(job_type)], idempotency: None })
     }
 
     #[test]
-    fn whoever_waits_behind_one_that_fails_fails_with_it_and_the_next_one_tries() {
+    fn submissions_that_wait_behind_a_failed_one_fail_too_and_later_ones_are_sent() {
         let settings = crate::queue::Settings {
             url: "redis://127.0.0.1:1".to_owned(),
             ca: None,
@@ -227,17 +226,20 @@ mod tests {
             fetchers: 1,
         };
         let group_commit = GroupCommit::new(Arc::new(Queue::new(&settings).unwrap()), 10);
-        let behind = Arc::new(Slot::default());
-        // Somebody leads, and two wait.
-        group_commit.line().is_led = true;
-        group_commit.line().waiting.push(waiting(&[GROUP_BYTES]));
-        group_commit.line().waiting.push(Waiting { submission: submission("t"), turn: behind.clone() });
+        let behind = Arc::new(NoticeCell::default());
+        // Another thread leads, and two submissions wait.
+        group_commit.pending().has_leader = true;
+        group_commit.pending().submissions.push(submission_of(&[GROUP_BYTES]));
+        group_commit
+            .pending()
+            .submissions
+            .push(Submission { new_jobs: new_jobs("t"), notice: behind.clone() });
         group_commit.lead();
-        assert!(matches!(behind.take(), Signal::Answered(Err(SubmitError::Queue(Error::Unavailable(_))))));
-        assert!(!group_commit.line().is_led);
+        assert!(matches!(behind.wait(), Notice::Done(Err(SubmitError::Queue(Error::Unavailable(_))))));
+        assert!(!group_commit.pending().has_leader);
         for _ in 0..2 {
             assert!(matches!(
-                group_commit.submit(submission("t")),
+                group_commit.submit(new_jobs("t")),
                 Err(SubmitError::Queue(Error::Unavailable(_)))
             ));
         }

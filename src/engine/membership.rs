@@ -1,10 +1,10 @@
-//! The name under which this server works, how it is entered in Redis, and how it gets a new one.
+//! Membership: the id under which this server is registered in Redis, and whether Redis accepts its heartbeats.
 //!
-//! A server that was held to be dead (it was frozen, or cut off) is fenced for good under its old name. It lets go of
-//! what it has, takes a new name and goes on.
+//! A server that missed its lease is fenced: Redis refuses its old id for ever. It stops its jobs, takes a new id and
+//! registers again.
 //!
-//! Every thread may read the name. Only the heartbeat changes it, since it owns the [`Registrar`]: so no thread waits for
-//! another one's call to Redis, and a name is entered only once.
+//! Every thread reads the [`Membership`]. Only the heartbeat changes it, since it owns the [`Registrar`]: so no thread waits
+//! for the Redis call of another one, and an id is registered only once.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,16 +15,16 @@ use crate::handler::StopReason;
 use crate::queue::{Error, Queue, ServerId};
 use crate::sync;
 
-/// The server's current name, and whether Redis accepts its heartbeats.
+/// The server's current id, and whether Redis accepts its heartbeats.
 pub struct Membership {
     state: Mutex<State>,
 }
 
 struct State {
     id: ServerId,
-    /// When Redis last accepted a heartbeat under this name.
+    /// When Redis last accepted a heartbeat under this id.
     accepted: Option<Instant>,
-    /// Why it did not accept the last one, or could not be asked.
+    /// Why the last heartbeat or registration failed.
     refusal: Option<String>,
 }
 
@@ -33,18 +33,18 @@ impl Membership {
         sync::lock(&self.state)
     }
 
-    /// The name.
+    /// The id.
     pub fn current(&self) -> ServerId {
         self.state().id.clone()
     }
 
-    /// How long ago Redis last accepted a heartbeat under the current name. `None`: none yet, so that this server cannot
-    /// take jobs.
+    /// The time since Redis last accepted a heartbeat under the current id. `None` before the first one: until then this
+    /// server cannot take jobs.
     pub fn heartbeat_age(&self) -> Option<Duration> {
         self.state().accepted.map(|at| at.elapsed())
     }
 
-    /// Why the last heartbeat was not accepted, or why this server could not be entered in Redis. `None` if it was.
+    /// Why the last heartbeat or registration failed. `None` if it succeeded.
     pub fn refusal(&self) -> Option<String> {
         self.state().refusal.clone()
     }
@@ -55,20 +55,19 @@ impl Membership {
         state.accepted.is_none() && state.refusal.is_none()
     }
 
-    /// Whether this server is registered in Redis and its heartbeat goes on: the last one was accepted less than a lease
-    /// ago.
+    /// Whether this server is registered in Redis, and Redis accepted a heartbeat less than a lease ago.
     ///
     /// # Errors
     /// A sentence that says what is wrong, with the reason.
     pub fn check_heartbeat(&self, lease_timeout: Duration) -> Result<(), String> {
-        let what = match self.heartbeat_age() {
+        let problem = match self.heartbeat_age() {
             Some(age) if age < lease_timeout => return Ok(()),
-            Some(age) => format!("the heartbeat of this server was last accepted {} s ago", age.as_secs()),
+            Some(age) => format!("Redis last accepted a heartbeat of this server {} s ago", age.as_secs()),
             None => "this server is not registered in Redis yet".to_owned(),
         };
         Err(match self.refusal() {
-            Some(reason) => format!("{what}: {reason}"),
-            None => what,
+            Some(reason) => format!("{problem}: {reason}"),
+            None => problem,
         })
     }
 
@@ -79,60 +78,61 @@ impl Membership {
         state.refusal = None;
     }
 
-    /// Redis has not accepted a heartbeat, or could not be asked.
+    /// A heartbeat or a registration has failed.
     pub(crate) fn was_refused(&self, reason: &dyn Display) {
         self.state().refusal = Some(reason.to_string());
     }
 }
 
-/// The right to enter this server in Redis, and to change its name. There is one, and the heartbeat owns it.
+/// The right to register this server in Redis, and to change its id. The heartbeat owns the only one.
 pub struct Registrar {
     membership: Arc<Membership>,
-    /// Whether the name may be known in Redis: a registration whose answer was lost counts too.
+    /// Whether Redis may know the id: a registration whose reply was lost counts too.
     is_used: bool,
     workers: usize,
     queues: Vec<String>,
 }
 
 impl Registrar {
-    /// A new name, which is not entered in Redis yet, for a server with so many workers that takes from these queues.
+    /// A new id, not registered yet, of a server with this number of workers that takes from these queues.
     pub fn new(workers: usize, queues: Vec<String>) -> Registrar {
         let state = State { id: ServerId::generate(), accepted: None, refusal: None };
         let membership = Arc::new(Membership { state: Mutex::new(state) });
         Registrar { membership, is_used: false, workers, queues }
     }
 
-    /// The name, as all threads see it.
+    /// The membership that this registrar changes.
     pub fn membership(&self) -> Arc<Membership> {
         self.membership.clone()
     }
 
-    /// Enters the server in Redis, after it was refused there: at the first time under its name, later under a new one.
+    /// Registers the server after Redis has refused a heartbeat. The first registration uses the first id, a later one a
+    /// new id, and stops all jobs of the old one.
     ///
     /// # Errors
     /// As of the queue; [`Error::Unavailable`] for a Redis that is too old.
     pub fn join(&mut self, queue: &Queue, in_flight: &InFlight) -> Result<(), Error> {
         let info = queue.redis_info()?;
         if !info.is_supported() {
-            let reason = format!("{} {} is too old: 7.0 or newer is needed", info.product, info.version);
+            let reason = format!("{} {} is too old; allowed: 7.0 or newer", info.product, info.version);
             return Err(Error::Unavailable(reason));
         }
         let refused = self.membership.current();
         if self.is_used {
-            // The answer to its registration was lost.
+            // A registration was executed and its reply was lost.
             if queue.is_registered(&refused)? {
                 return Ok(());
             }
             let id = ServerId::generate();
             log::warn!(
                 server = refused.as_str();
-                "server={refused}: is not known in Redis any more (it was held to be dead, or Redis lost its data); \
-                 lets go of its jobs and goes on as {id}"
+                "server={refused}: fenced (it missed its lease, or Redis lost data); stopping its jobs and registering as \
+                 {id}"
             );
             in_flight.stop_all(StopReason::TakenOver);
             *self.membership.state() = State { id, accepted: None, refusal: None };
         }
-        // Before the answer is known: a name that is entered a second time would no longer be fenced.
+        // Before the reply is known: registering the same id a second time would lift its fence.
         self.is_used = true;
         queue.register(&self.membership.current(), self.workers, &self.queues)
     }
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_ready_from_its_first_beat_until_a_lease_without_one() {
+    fn a_server_is_ready_from_its_first_heartbeat_until_a_lease_without_one() {
         let membership = Registrar::new(1, Vec::new()).membership();
         let lease = Duration::from_secs(3600);
         assert!(membership.is_new());
@@ -156,10 +156,10 @@ mod tests {
         assert_eq!(membership.check_heartbeat(lease).unwrap_err(), reason);
         membership.was_accepted();
         assert_eq!(membership.check_heartbeat(lease), Ok(()));
-        // One that fails is no harm within the lease.
+        // A failed heartbeat does no harm within the lease.
         membership.was_refused(&"away");
         assert_eq!(membership.check_heartbeat(lease), Ok(()));
-        let reason = "the heartbeat of this server was last accepted 0 s ago: away";
+        let reason = "Redis last accepted a heartbeat of this server 0 s ago: away";
         assert_eq!(membership.check_heartbeat(Duration::ZERO).unwrap_err(), reason);
     }
 }

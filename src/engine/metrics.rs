@@ -1,7 +1,10 @@
-//! What this server counts about its jobs and requests, and how Prometheus reads it.
+//! Metrics of this server, and their text format for Prometheus.
 //!
-//! Counters count what happened on this server; gauges over all of Redis are added by the API. The number of labels is
-//! bounded: a flood of made-up job types ends up under `other`.
+//! Counters count what happened on this server; the API adds gauges over all of Redis. The number of labels is bounded: when
+//! clients send very many job types, the last ones are counted under `other`.
+//!
+//! A new counter of job types is a field of [`OfType`] and a row in [`Metrics::render`]. If dashboards show its history, it
+//! is also one of the [`Totals`].
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,9 +14,9 @@ use std::time::Duration;
 
 use crate::sync;
 
-/// Types without a handler that get a label of their own.
+/// The most job types without a handler that get a label of their own.
 const UNKNOWN_TYPES: usize = 100;
-/// The label of all further types.
+/// The label of all further job types and methods.
 const OTHER: &str = "other";
 /// The methods that get a label of their own.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
@@ -21,7 +24,7 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 pub(crate) const BUCKETS_MS: [u64; 14] =
     [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
 
-/// A counter for each type that this server has seen.
+/// The metrics of one job type.
 #[derive(Default)]
 struct OfType {
     submitted: AtomicU64,
@@ -50,7 +53,7 @@ impl Histogram {
         self.micros.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// How many, how long together in µs, and how many up to each bound.
+    /// The number of observations, their sum in µs, and the number in each bucket.
     fn figures(&self) -> impl Iterator<Item = &AtomicU64> {
         [&self.count, &self.micros].into_iter().chain(&self.buckets)
     }
@@ -62,7 +65,7 @@ impl Histogram {
             let _ =
                 writeln!(out, "{name}_bucket{{type=\"{job_type}\",le=\"{}\"}} {sum}", bound as f64 / 1000.0);
         }
-        // What is observed just now may be in its bucket and not yet in the count.
+        // An observation under way can be in its bucket and not yet in the count.
         let count = self.count.load(Ordering::Relaxed).max(sum);
         let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
         let _ = writeln!(out, "{name}_bucket{{type=\"{job_type}\",le=\"+Inf\"}} {count}");
@@ -71,11 +74,11 @@ impl Histogram {
     }
 }
 
-/// The counters of all types together, each since the start.
+/// Sums over all job types, since the start of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals([u64; FIGURES]);
 
-/// Four counters, and two histograms: how many, how long together, and the buckets.
+/// Four counters, and two histograms of count, sum and buckets.
 const FIGURES: usize = 4 + 2 * (2 + BUCKETS_MS.len());
 
 impl Default for Totals {
@@ -85,7 +88,7 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// What each is called, in their order.
+    /// The names of the figures, in their order. Redis stores the history under them.
     fn names() -> impl Iterator<Item = String> {
         let of_histogram = |name: &'static str| {
             let buckets = (0..BUCKETS_MS.len()).map(move |place| bucket_name(name, place));
@@ -95,22 +98,22 @@ impl Totals {
         counters.into_iter().chain(of_histogram("wait")).chain(of_histogram("run"))
     }
 
-    /// How much more each is than it was; those that are no more are left out.
+    /// The figures that have grown, each with its increment.
     pub fn since(&self, before: &Totals) -> Vec<(String, u64)> {
         let rises = self.0.iter().zip(before.0).map(|(now, before)| now.saturating_sub(before));
         Totals::names().zip(rises).filter(|(_, rise)| *rise > 0).collect()
     }
 }
 
-/// What the figures of the hour call one of the buckets of [`BUCKETS_MS`], for `wait` or `run`.
+/// The name of the figure of one of the [`BUCKETS_MS`], for `wait` or `run`.
 pub(crate) fn bucket_name(name: &str, place: usize) -> String {
     format!("{name}_le_{}", BUCKETS_MS[place])
 }
 
-/// One of the figures of a type.
+/// One of the metrics of a job type.
 type Pick<T> = fn(&OfType) -> &T;
 
-/// The counters of one server.
+/// The metrics of one server.
 pub struct Metrics {
     types: RwLock<HashMap<String, Arc<OfType>>>,
     most_types: usize,
@@ -120,7 +123,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All zero. The types that have a handler always get a label of their own.
+    /// Job types that have a handler always get a label of their own.
     pub fn new<'a>(handled: impl Iterator<Item = &'a str>) -> Metrics {
         let types: HashMap<_, _> = handled.map(|job_type| (job_type.to_owned(), Arc::default())).collect();
         let most_types = types.len() + UNKNOWN_TYPES;
@@ -144,17 +147,17 @@ impl Metrics {
         types.entry(label.to_owned()).or_default().clone()
     }
 
-    /// Jobs of this type were stored.
+    /// A job was stored.
     pub fn submitted(&self, job_type: &str) {
         self.of(job_type).submitted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A job was started so long after it was ready.
+    /// A job was started, this long after it was ready.
     pub fn waited(&self, job_type: &str, time: Duration) {
         self.of(job_type).wait.observe(time);
     }
 
-    /// An attempt took so long.
+    /// An attempt took this long.
     pub fn ran(&self, job_type: &str, time: Duration) {
         self.of(job_type).processing.observe(time);
     }
@@ -169,7 +172,7 @@ impl Metrics {
         self.of(job_type).completed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A job failed and will be tried again.
+    /// An attempt failed, and the job is retried.
     pub fn retried(&self, job_type: &str) {
         self.of(job_type).retries.fetch_add(1, Ordering::Relaxed);
     }
@@ -179,30 +182,30 @@ impl Metrics {
         self.of(job_type).failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Jobs were taken over from a dead server, or found again after a lost hand-over.
+    /// Jobs were reclaimed from a dead server, or found after a lost hand-over.
     pub fn recovered(&self, jobs: usize) {
         self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
     }
 
-    /// A request begins to wait for a job.
+    /// A request starts to wait for a job.
     pub fn wait_begins(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It waits no longer.
+    /// A request has stopped to wait for a job.
     pub fn wait_ends(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A request was answered. `path` is the route's pattern, never what the client sent.
+    /// A request was answered. `path` is the route's pattern: a client could send any number of paths.
     pub fn answered(&self, method: &str, path: &'static str, code: u16) {
-        // A client can make up methods without end.
+        // A client can send any number of methods.
         let method = if METHODS.contains(&method) { method } else { OTHER };
         let mut requests = sync::lock(&self.requests);
         *requests.entry((method.to_owned(), path, code)).or_default() += 1;
     }
 
-    /// The counters of all types together.
+    /// The sums over all job types.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for of in sync::read(&self.types).values() {
@@ -215,7 +218,7 @@ impl Metrics {
         totals
     }
 
-    /// The counters in Prometheus's text format.
+    /// The metrics in Prometheus's text format.
     pub fn render(&self) -> String {
         let types = sync::read(&self.types);
         let mut types: Vec<(String, &Arc<OfType>)> =
@@ -279,7 +282,7 @@ pub fn header(out: &mut String, name: &str, help: &str, metric_type: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {metric_type}");
 }
 
-/// A text as it may stand in a label.
+/// Escapes a text for the value of a label.
 pub fn escape_label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -289,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_types_ends_up_under_other() {
+    fn job_types_without_a_handler_get_a_bounded_number_of_labels() {
         let metrics = Metrics::new(["known"].into_iter());
         for i in 0..10_000 {
             metrics.submitted(&format!("made up {i}"));
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_cannot_break_the_format() {
+    fn a_job_type_cannot_break_the_text_format() {
         let metrics = Metrics::new(std::iter::empty());
         metrics.completed("a\"b\\c");
         assert!(metrics.render().contains("threadq_jobs_completed_total{type=\"a\\\"b\\\\c\"} 1\n"));

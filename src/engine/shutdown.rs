@@ -1,40 +1,39 @@
-//! The signal to stop, as every thread of the engine sees it: its waits end with it, or are calls to Redis, whose time is
-//! limited.
+//! The signal to stop. Each wait of an engine thread ends with it, or is a Redis call of limited time.
 
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-/// Whoever holds it can stop everything, once: by dropping it.
+/// Stops all threads that have the other end, when it is dropped.
 #[derive(Debug)]
 pub struct Trigger {
     _open: Sender<()>,
 }
 
-/// Tells when to stop. Clones see the same signal.
+/// The end that threads wait for. Clones get the same signal.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     closed: Receiver<()>,
 }
 
-/// A trigger and what it triggers.
+/// The two ends of a new signal.
 pub fn channel() -> (Trigger, Shutdown) {
     let (open, closed) = bounded(0);
     (Trigger { _open: open }, Shutdown { closed })
 }
 
 impl Shutdown {
-    /// Whether it is time to stop.
+    /// Whether the thread should stop.
     pub fn is_requested(&self) -> bool {
         self.wait(Duration::ZERO)
     }
 
-    /// Sleeps for `time`, or until it is time to stop; whether it is.
+    /// Sleeps for `time`, or until the signal. `true` if the thread should stop.
     pub fn wait(&self, time: Duration) -> bool {
         matches!(self.closed.recv_timeout(time), Err(RecvTimeoutError::Disconnected))
     }
 
-    /// Sleeps for `time`, until something comes through `alarm`, or until it is time to stop; whether it is.
+    /// Sleeps for `time`, or until a message through `alarm` or the signal. `true` if the thread should stop.
     pub fn wait_or(&self, alarm: &Receiver<()>, time: Duration) -> bool {
         crossbeam_channel::select! {
             recv(self.closed) -> _ => true,

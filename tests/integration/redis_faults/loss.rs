@@ -86,7 +86,7 @@ fn loses_everything(lose: impl Fn(&TestRedis)) {
         let log = server.log_text();
         let said: Vec<&str> = log.lines().skip(mark).collect();
         let about = |part: &str| said.iter().filter(|line| line.contains(part)).count();
-        assert_eq!(about("is not known in Redis any more"), 1, "{log}");
+        assert_eq!(about(": fenced ("), 1, "{log}");
         // Each job that ran, the absence and its end.
         assert!(about("outcome discarded") <= 2 && said.len() <= 5, "{log}");
     }
