@@ -1,9 +1,40 @@
-//! The engine: the threads that take jobs from the queue, run them and store their outcomes. One file per thread:
-//! `fetcher`, `worker`, `committer`, `heartbeat`, `reaper`, `scheduler`, `janitor`, `reporter`.
+//! The engine: takes jobs from the queue, runs them and stores their outcomes. Each thread has a file of its own and imports
+//! no other thread; `tests/integration/architecture.rs` checks that.
 //!
-//! The threads share these: the [in-flight jobs](in_flight), the [registrar](membership) of this server in its
-//! namespace, the [order of takes](take_permits), the [metrics] and the [shutdown] signal. [`group_commit`] stores submissions;
-//! [`liveness`] checks the engine from outside.
+//! | thread | file | work | receives from, by a channel for |
+//! | --- | --- | --- | --- |
+//! | `fetch-QUEUE` | [`fetcher`] | takes and starts jobs | |
+//! | `worker-N` | [`worker`], with [`panics`] | runs handlers | fetchers: as many jobs as workers |
+//! | `watchdog` | [`watchdog`] | enforces timeouts, replaces hanging threads | |
+//! | `committer` | [`committer`] | stores outcomes | workers, watchdog, fetchers: twice as many outcomes as workers |
+//! | `heartbeat` | [`heartbeat`] | keeps the lease and the registration | |
+//! | `reaper` | [`reaper`] | reclaims jobs of dead servers, recovers lost hand-overs | heartbeat: one |
+//! | `reporter` | [`reporter`] | writes the figures for dashboards | heartbeat: one |
+//! | `scheduler` | [`scheduler`] | promotes delayed jobs and retries | |
+//! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
+//!
+//! No thread waits to send: the channels of jobs and outcomes have room for all that the capacity allows, and the heartbeat
+//! drops what its receivers have no room for.
+//!
+//! The threads meet in [`shared`]: the [jobs in flight](in_flight), the [membership](membership) of this server, the
+//! [metrics], and the [timer of the scheduler](promotion_timer). Fetchers also share the [permits to take](take_permits), and
+//! ask for an [early beat](early_beat). No lock is held during a Redis call, or while another lock is waited for. Every wait
+//! ends with the [shutdown] signal, or is a Redis call of at most 3 s; the stopping server unblocks fetchers, whose call is
+//! longer.
+//!
+//! Rules that need no thread are pure: what may be taken ([`admission`]), what an outcome means ([`verdict`]), which servers
+//! are dead and which jobs are lost ([`recovery`]). [`group_commit`] stores submissions, on the threads of the API.
+//! [`liveness`] checks the server from outside.
+//!
+//! # Where to add
+//!
+//! - a periodic thread: a file like [`janitor`], with a struct of `shared` and `shutdown` and a method `run`; started in
+//!   `server/engine.rs`; its name in the list of `tests/integration/architecture.rs`
+//! - work of one round trip per heartbeat: a field of the reply, passed on in [`heartbeat`], and done by another thread
+//! - a rule of what may be taken, such as a limit: [`admission`], with a row in its table test
+//! - which queues a take covers: [`take_permits`]
+//! - a metric: [`metrics`]
+//! - what happens after an attempt: [`verdict`], and [`committer`] for log and metrics
 
 pub mod admission;
 pub mod committer;
