@@ -41,7 +41,7 @@ fn handlers_that_end_the_process_are_found_out_and_every_good_job_completes() {
         assert!(log.contains(words), "{words}:\n{log}");
     }
     let log = observer.log_text();
-    assert!(log.contains("dead;") && log.contains("1 failed for it"), "{log}");
+    assert!(log.contains(": dead; jobs reclaimed: ") && log.contains("failed at max-crashes: 1"), "{log}");
 }
 
 #[test]
