@@ -1,13 +1,13 @@
 //! threadq: a background-job server on Redis. It uses threads of the operating system and no async runtime.
 //!
-//! A client sends a job with `POST /jobs`. threadq stores the job in Redis and responds at once; later a worker thread runs
-//! the job's handler: a Rust closure, a program, or a URL. A failed job is retried with backoff and ends in a dead letter
-//! queue, where an operator can inspect it and send it back. Many servers can share one Redis.
+//! A client sends a job with `POST /jobs`. threadq stores the job in Redis and responds at once; later a worker thread
+//! runs the job's handler: a Rust closure, a program, or a URL. A failed job is retried with backoff and ends in a dead
+//! letter queue, where an operator can inspect it and send it back. Many servers can share one Redis.
 //!
 //! # In a program of one's own
 //!
-//! A program can be a server with its own handlers in Rust, and a [`client`] of any server. This one is both, on a private
-//! Redis:
+//! A program can be a server with its own handlers in Rust, and a [`client`] of any server. This one is both, on a
+//! private Redis:
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,10 +35,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Config`](config::Config) has every setting; [`Config::load`](config::Config::load) reads them from flags, environment and
-//! file as `threadq serve` does. [`handler`] explains how handlers run and stop, [`Failure`](job::Failure) how they fail and
-//! are retried. The crate logs through the crate `log`, and [`logging::init`] sets up the logger of the program `threadq`.
-//! The folder `examples` has a server and a client to start from.
+//! [`Config`](config::Config) has every setting; [`Config::load`](config::Config::load) reads them from flags,
+//! environment and file as `threadq serve` does. [`handler`] explains how handlers run and stop,
+//! [`Failure`](job::Failure) how they fail and are retried. The crate logs through the crate `log`, and
+//! [`logging::init`] sets up the logger of the program `threadq`. The folder `examples` has a server and a client to
+//! start from.
 //!
 //! # Inside
 //!
@@ -54,24 +55,25 @@
 //! engine::committer ─ groups of outcomes ──────────────► completed | retrying | dlq_queue | back
 //! ```
 //!
-//! The repository's `docs/internals.md` describes threads, channels, keys, scripts and fencing, and has a map of the code. Each
-//! module says what it does and what it must not know; `engine` lists the threads. These invariants hold everything together:
+//! The repository's `docs/internals.md` describes threads, channels, keys, scripts and fencing, and has a map of the
+//! code. Each module says what it does and what it must not know; `engine` lists the threads. These invariants hold
+//! everything together:
 //!
-//! - The job's hash in Redis is the truth. Entries in lists and sorted sets only refer to it; an entry that does not fit its
-//!   hash is dropped, never run.
+//! - The job's hash in Redis is the truth. Entries in lists and sorted sets only refer to it; an entry that does not
+//!   fit its hash is dropped, never run.
 //! - Every change of a job is one method of `queue::Queue` and one atomic step: one Lua script, or one command.
-//! - Each start of a job makes a new fencing token. Settling an attempt shows the token, and a wrong one changes nothing: a
-//!   late reply of a server that lost its lease is harmless, and so is a reply that is sent twice.
+//! - Each start of a job makes a new fencing token. Settling an attempt shows the token, and a wrong one changes
+//!   nothing: a late settlement by a server that lost its lease is harmless, and so is a settlement that is sent twice.
 //! - A `queue::Lease` is the right to settle one attempt. It is not `Clone`, and settling consumes it.
-//! - What servers must agree on is decided by Redis's clock. Each server times the heartbeats of others by its own monotonic
-//!   clock.
-//! - A server has at most twice as many jobs in flight as workers. That bounds its memory during an outage of Redis, and how
-//!   many jobs can run twice after a crash.
-//! - A crash of a server is recorded on the jobs that were running, and they run again at once, side by side. A job whose next
-//!   crash would be the last one allowed is quarantined: it runs alone. So a job that crashes servers is found, and no other
-//!   job fails for it (unless `max-crashes` is 1).
-//! - The queue has no trait: there is one implementation, tested on a real Redis. There is no `unsafe`, and no global state but
-//!   the list of child processes.
+//! - What servers must agree on is decided by Redis's clock. Each server times the heartbeats of others by its own
+//!   monotonic clock.
+//! - A server has at most twice as many jobs in flight as workers. That bounds its memory during an outage of Redis,
+//!   and how many jobs can run twice after a crash.
+//! - A crash of a server is recorded on the jobs that were running, and they run again at once, side by side. A job
+//!   whose next crash would be the last one allowed is quarantined: it runs alone. So a job that crashes servers is
+//!   found, and no other job fails for it (unless `max-crashes` is 1).
+//! - The queue has no trait: there is one implementation, tested on a real Redis. There is no `unsafe`, and no global
+//!   state but the list of child processes.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("threadq catches the panics of handlers: build it with panic = \"unwind\"");

@@ -1,7 +1,7 @@
 //! Locks and condition variables that ignore poisoning: the functions of `std::sync` without their `PoisonError`.
 //!
-//! No code of this crate leaves shared data half changed where it can panic, and handlers never run while a lock is held.
-//! So a panic of one thread must not make every other thread that needs the lock panic too.
+//! No code of this crate leaves shared data half changed where it can panic, and handlers never run while a lock is
+//! held. So a panic of one thread must not make every other thread that needs the lock panic too.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;

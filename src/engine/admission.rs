@@ -1,13 +1,14 @@
 //! The rules of admission: how many jobs this server may take now, and what a take does about quarantined jobs.
 //!
-//! Two limits bound what one crash can touch and what an outage of Redis can pile up: at most as many attempts as workers,
-//! and at most twice as many jobs in flight, since outcomes wait for Redis while the next attempts already run.
+//! Two limits bound what one crash can touch and what an outage of Redis can pile up: at most as many attempts as
+//! workers, and at most twice as many jobs in flight, since outcomes wait for Redis while the next attempts already
+//! run.
 //!
-//! A quarantined job runs alone, so that a crash proves which job caused it: nothing is taken beside it, and nothing beside
-//! a take that may bring one. After it, other jobs are taken once before the next quarantined job.
+//! A quarantined job runs alone, so that a crash proves which job caused it: nothing is taken beside it, and nothing
+//! beside a take that may bring one. After it, other jobs are taken once before the next quarantined job.
 //!
-//! Pure: counts and flags, changed by [`InFlight`](super::in_flight::InFlight) under its lock. A new rule, such as a limit
-//! per job type, belongs into [`Admission::capacity`].
+//! Pure: counts and flags, changed by [`InFlight`](super::in_flight::InFlight) under its lock. A new rule, such as a
+//! limit per job type, belongs into [`Admission::capacity`].
 
 use crate::job::AttemptId;
 use crate::queue::Quarantine;

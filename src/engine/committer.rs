@@ -1,7 +1,7 @@
 //! The committer: stores the outcomes of attempts in Redis, in groups.
 //!
-//! Outcomes wait here during an outage of Redis. Their number is bounded: each one belongs to an in-flight job, which stays
-//! in flight until its outcome is stored, and the fetchers take no more jobs than the capacity allows.
+//! Outcomes wait here during an outage of Redis. Their number is bounded: each one belongs to an in-flight job, which
+//! stays in flight until its outcome is stored, and the fetchers take no more jobs than the capacity allows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,8 +96,8 @@ impl Committer {
         }
     }
 
-    /// Records a stored outcome in the log, the metrics and the timer of the scheduler. [`Settled::Repeated`] means that an
-    /// earlier request with this verdict was executed and its reply was lost, so nothing was recorded yet.
+    /// Records a stored outcome in the log, the metrics and the timer of the scheduler. [`Settled::Repeated`] means
+    /// that an earlier request with this verdict was executed and its reply was lost, so nothing was recorded yet.
     fn record_outcome(&self, job: &Job, verdict: &Verdict, settled: Settled) {
         let Shared { metrics, promotion_timer, .. } = &self.shared;
         let job_type = &job.job_type;

@@ -27,8 +27,8 @@ impl Default for EarlyBeat {
 }
 
 impl EarlyBeat {
-    /// A job was taken. Wakes the heartbeat only from its idle interval: so other servers learn within the busy interval
-    /// that this server is busy, and a stream of jobs causes no additional beats.
+    /// A job was taken. Wakes the heartbeat only from its idle interval: so other servers learn within the busy
+    /// interval that this server is busy, and a stream of jobs causes no additional beats.
     pub fn job_taken(&self) {
         self.has_taken.store(true, Ordering::SeqCst);
         if self.is_idle.swap(false, Ordering::SeqCst) {

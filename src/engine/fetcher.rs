@@ -1,11 +1,11 @@
 //! Fetchers: take jobs from Redis for the workers.
 //!
-//! The first fetcher of a queue blocks in BRPOPLPUSH while the queue is empty: a new job wakes it. Then it takes and starts
-//! as many jobs as the capacity allows, from all queues by their weights, in one round trip, until nothing is left. It
-//! takes nothing while no worker is free, so that another server can run the jobs. It knows no handler.
+//! The first fetcher of a queue blocks in BRPOPLPUSH while the queue is empty: a new job wakes it. Then it takes and
+//! starts as many jobs as the capacity allows, from all queues by their weights, in one round trip, until nothing is
+//! left. It takes nothing while no worker is free, so that another server can run the jobs. It knows no handler.
 //!
-//! Further fetchers of a queue (the setting `fetchers`) take as soon as a worker is free, while the round trip of another
-//! fetcher is under way. While there is nothing to take, they wait without a command to Redis.
+//! Further fetchers of a queue (the setting `fetchers`) take as soon as a worker is free, while the round trip of
+//! another fetcher is under way. While there is nothing to take, they wait without a command to Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,8 +44,8 @@ pub struct Fetchers {
     pub shutdown: Shutdown,
 }
 
-/// The names of the threads of each queue. All differ: a name has as much of the queue's name as fits, and the number of
-/// the queue if that is not all of it.
+/// The names of the threads of each queue. All differ: a name has as much of the queue's name as fits, and the number
+/// of the queue if that is not all of it.
 pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
     const PREFIX: &str = "fetch-";
     let names = queues.iter().enumerate().map(|(number, queue)| {
@@ -84,21 +84,21 @@ impl Fetchers {
         let mut log_once = LogOnce::default();
         let mut may_have_more = true;
         // The job that BRPOPLPUSH moved to this server's list. Kept through failures until a take has told Redis of it.
-        let mut fetched = None;
+        let mut claimed = None;
         // Whether BRPOPLPUSH may have moved a job while its reply was lost.
         let mut is_stranded = false;
         while in_flight.wait_for_capacity().is_some() {
-            if is_stranded && fetched.is_none() {
+            if is_stranded && claimed.is_none() {
                 match self.find_stranded(queue) {
-                    Ok(found) => (is_stranded, fetched) = (found.is_some(), found),
+                    Ok(found) => (is_stranded, claimed) = (found.is_some(), found),
                     Err(_) => {
                         self.shutdown.wait(pause.next());
                         continue;
                     }
                 }
             }
-            let take = if may_have_more || fetched.is_some() {
-                self.take(queue, true, &mut fetched)
+            let take = if may_have_more || claimed.is_some() {
+                self.take(queue, true, &mut claimed)
             } else {
                 self.take_permits.hold(queue);
                 let blocked = Instant::now();
@@ -107,10 +107,11 @@ impl Fetchers {
                         self.take_permits.release(queue);
                         Ok(Take::Drained)
                     }
-                    // A reply without a job before the timeout: this fetcher was woken for jobs that BRPOPLPUSH does not see.
+                    // A reply without a job before the timeout: this fetcher was woken for jobs that BRPOPLPUSH does
+                    // not see.
                     Ok(found) => {
-                        fetched = found;
-                        self.take(queue, true, &mut fetched)
+                        claimed = found;
+                        self.take(queue, true, &mut claimed)
                     }
                     Err(error) => {
                         is_stranded = matches!(error, Error::Unavailable(_));
@@ -122,8 +123,8 @@ impl Fetchers {
                     }
                 }
             };
-            if take.is_err() && fetched.is_some() {
-                // The fetched job is the first one of its queue: no other fetcher may overtake it.
+            if take.is_err() && claimed.is_some() {
+                // The claimed job is the first one of its queue: no other fetcher may overtake it.
                 self.take_permits.hold(queue);
             }
             if !matches!(take, Err(_) | Ok(Take::Refused)) {
@@ -175,8 +176,8 @@ impl Fetchers {
         }
     }
 
-    /// A job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. It does not have to wait
-    /// for the reaper, since a take never starts a job twice.
+    /// A job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. It does not have to
+    /// wait for the reaper, since a take never starts a job twice.
     fn find_stranded(&self, queue: &str) -> Result<Option<Claimed>, Error> {
         // From the end of the list, where the entry is that was moved first.
         for entry in self.shared.queue.in_progress_here(&self.shared.server())?.into_iter().rev() {
@@ -193,14 +194,14 @@ impl Fetchers {
         Ok(None)
     }
 
-    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `fetched` as soon as Redis was told
-    /// of it.
-    fn take(&self, queue: &str, is_first: bool, fetched: &mut Option<Claimed>) -> Result<Take, Error> {
+    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `claimed` as soon as Redis was
+    /// told of it.
+    fn take(&self, queue: &str, is_first: bool, claimed: &mut Option<Claimed>) -> Result<Take, Error> {
         let Shared { in_flight, metrics, max_crashes, .. } = &self.shared;
         let permit = self.take_permits.acquire(queue, is_first);
-        let reservation = in_flight.reserve(fetched.is_some());
+        let reservation = in_flight.reserve(claimed.is_some());
         let capacity = reservation.capacity();
-        if capacity.jobs == 0 && fetched.is_none() {
+        if capacity.jobs == 0 && claimed.is_none() {
             return Ok(Take::More);
         }
         let server = self.shared.server();
@@ -210,10 +211,10 @@ impl Fetchers {
             &shares,
             capacity.quarantine,
             *max_crashes,
-            fetched.as_ref(),
+            claimed.as_ref(),
         );
         if matches!(taken, Ok(_) | Err(Error::Fenced)) {
-            *fetched = None;
+            *claimed = None;
         }
         let taken = match taken {
             Err(Error::Fenced) => return Ok(Take::Refused),

@@ -1,8 +1,8 @@
-//! Group commit of submissions: those that arrive while a round trip to Redis is under way are stored together in the next
-//! one. A submission that arrives alone is sent at once.
+//! Group commit of submissions: those that arrive while a round trip to Redis is under way are stored together in the
+//! next one. A submission that arrives alone is sent at once.
 //!
-//! The threads of the API do this themselves. The first thread leads: it sends all that wait, then makes the first of the
-//! remaining threads the next leader. A thread of its own would cost each submission two thread switches.
+//! The threads of the API do this themselves. The first thread leads: it sends all that wait, then makes the first of
+//! the remaining threads the next leader. A thread of its own would cost each submission two thread switches.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -53,8 +53,8 @@ enum Notice {
     Lead,
 }
 
-/// Passes a notice to one waiting thread. Not a channel, which would spin before it sleeps and so take processor time from
-/// the leader.
+/// Passes a notice to one waiting thread. Not a channel, which would spin before it sleeps and so take processor time
+/// from the leader.
 #[derive(Default)]
 struct NoticeCell {
     notice: Mutex<Option<Notice>>,
@@ -107,8 +107,8 @@ impl GroupCommit {
                 }
             }
             Err(error) => {
-                // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as a
-                // request may, and would most likely fail in the same way.
+                // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as
+                // a request may, and would most likely fail in the same way.
                 let others = std::mem::take(&mut self.pending().submissions);
                 for submission in group.0.drain(..).chain(others) {
                     submission.notice.notify(Notice::Done(Err(error.clone().into())));

@@ -1,10 +1,10 @@
 //! The registry of in-flight jobs: started by this server, outcome not yet stored in Redis.
 //!
-//! It says how many more jobs may be taken, stops attempts, and decides who settles an attempt: the worker that ran it, or
-//! the watchdog that abandoned it, whichever asks first for its lease.
+//! It says how many more jobs may be taken, stops attempts, and decides who settles an attempt: the worker that ran it,
+//! or the watchdog that abandoned it, whichever asks first for its lease.
 //!
-//! It knows attempts, not jobs. An attempt that was abandoned or reclaimed may still run while this server has started the
-//! next attempt at the same job, and the outcome of the old attempt must not count for the new one.
+//! It knows attempts, not jobs. An attempt that was abandoned or reclaimed may still run while this server has started
+//! the next attempt at the same job, and the outcome of the old attempt must not count for the new one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -23,8 +23,8 @@ pub use crate::engine::admission::Capacity;
 
 /// How long an attempt may run on after it was asked to stop. Then its thread is abandoned.
 ///
-/// A little more than the 5 s that an exec handler gives its program between SIGTERM and SIGKILL, so that a thread that is
-/// about to return is not replaced.
+/// A little more than the 5 s that an exec handler gives its program between SIGTERM and SIGKILL, so that a thread that
+/// is about to return is not replaced.
 pub const STOP_GRACE: Duration = Duration::from_millis(5_500);
 
 /// The most workers whose activity is reported.
@@ -82,7 +82,8 @@ struct Entry {
     /// Taken by the thread that settles the attempt.
     lease: Option<Lease>,
     stop: StopSignal,
-    /// When the attempt times out, or, after it was asked to stop, when it is abandoned. `None` while the handler does not run.
+    /// When the attempt times out, or, after it was asked to stop, when it is abandoned. `None` while the handler does
+    /// not run.
     deadline: Option<Instant>,
     /// Whether the job still needs a worker.
     occupies_worker: bool,
@@ -196,8 +197,8 @@ impl InFlight {
         (!state.admission.is_closed).then(|| state.admission.capacity())
     }
 
-    /// Reserves the whole capacity for a take. If there is none because of other takes, a take that `has_claimed` a job waits
-    /// for their end: without capacity that job returns to its queue.
+    /// Reserves the whole capacity for a take. If there is none because of other takes, a take that `has_claimed` a job
+    /// waits for their end: without capacity that job returns to its queue.
     pub fn reserve(&self, has_claimed: bool) -> Reservation<'_> {
         let waits = |state: &mut State| {
             let admission = &state.admission;
@@ -243,8 +244,8 @@ impl InFlight {
         state.entries.insert(lease.attempt_id(), Entry::new(None, StopSignal::default(), job));
     }
 
-    /// A take with this capacity was executed, and its jobs were inserted. `must_drain`: a quarantined job waits, so nothing
-    /// may be taken until nothing is in flight.
+    /// A take with this capacity was executed, and its jobs were inserted. `must_drain`: a quarantined job waits, so
+    /// nothing may be taken until nothing is in flight.
     pub fn record_take(&self, capacity: Capacity, must_drain: bool) {
         let mut state = self.state();
         state.admission.record_take(capacity, must_drain);
@@ -302,8 +303,8 @@ impl InFlight {
         self.notify_capacity(state);
     }
 
-    /// Removes attempts whose outcome was stored, or whose job another server has. Returns the job of each attempt, `None`
-    /// for an attempt that was not in flight.
+    /// Removes attempts whose outcome was stored, or whose job another server has. Returns the job of each attempt,
+    /// `None` for an attempt that was not in flight.
     pub fn remove(&self, ids: impl IntoIterator<Item = AttemptId>) -> Vec<Option<Arc<Job>>> {
         let mut state = self.state();
         let mut jobs = Vec::new();
@@ -387,8 +388,9 @@ impl InFlight {
         self.notify_capacity(state);
     }
 
-    /// Waits for the next deadline, for `at_most` if it is given. Asks attempts that timed out to stop, and abandons attempts
-    /// whose grace period is over. Returns the abandoned ones, often none; `None` once taking has ended and nothing runs.
+    /// Waits for the next deadline, for `at_most` if it is given. Asks attempts that timed out to stop, and abandons
+    /// attempts whose grace period is over. Returns the abandoned ones, often none; `None` once taking has ended and
+    /// nothing runs.
     pub fn watch_deadlines(&self, at_most: Option<Duration>) -> Option<Vec<Abandoned>> {
         let mut state = self.state();
         if state.admission.is_closed && state.admission.busy == 0 {

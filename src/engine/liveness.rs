@@ -1,6 +1,7 @@
 //! Whether a server still works, for a service manager that restarts a server that does not.
 //!
-//! An unreachable Redis is not a reason for a restart: the server waits for Redis, and a new process could do no better.
+//! An unreachable Redis is not a reason for a restart: the server waits for Redis, and a new process could do no
+//! better.
 
 use std::error::Error;
 use std::fmt;

@@ -3,8 +3,8 @@
 //! A server that missed its lease is fenced: Redis refuses its old id for ever. It stops its jobs, takes a new id and
 //! registers again.
 //!
-//! Every thread reads the [`Membership`]. Only the heartbeat changes it, since it owns the [`Registrar`]: so no thread waits
-//! for the Redis call of another one, and an id is registered only once.
+//! Every thread reads the [`Membership`]. Only the heartbeat changes it, since it owns the [`Registrar`]: so no thread
+//! waits for the Redis call of another one, and an id is registered only once.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,8 +38,8 @@ impl Membership {
         self.state().id.clone()
     }
 
-    /// The time since Redis last accepted a heartbeat under the current id. `None` before the first one: until then this
-    /// server cannot take jobs.
+    /// The time since Redis last accepted a heartbeat under the current id. `None` before the first one: until then
+    /// this server cannot take jobs.
     pub fn heartbeat_age(&self) -> Option<Duration> {
         self.state().accepted.map(|at| at.elapsed())
     }
@@ -106,8 +106,8 @@ impl Registrar {
         self.membership.clone()
     }
 
-    /// Registers the server after Redis has refused a heartbeat. The first registration uses the first id, a later one a
-    /// new id, and stops all jobs of the old one.
+    /// Registers the server after Redis has refused a heartbeat. The first registration uses the first id, a later one
+    /// a new id, and stops all jobs of the old one.
     ///
     /// # Errors
     /// As of the queue; [`Error::Unavailable`] for a Redis that is too old.

@@ -1,10 +1,10 @@
 //! Metrics of this server, and their text format for Prometheus.
 //!
-//! Counters count what happened on this server; the API adds gauges over all of Redis. The number of labels is bounded: when
-//! clients send very many job types, the last ones are counted under `other`.
+//! Counters count what happened on this server; the API adds gauges over all of Redis. The number of labels is bounded:
+//! when clients send very many job types, the last ones are counted under `other`.
 //!
-//! A new counter of job types is a field of [`OfType`] and a row in [`Metrics::render`]. If dashboards show its history, it
-//! is also one of the [`Totals`].
+//! A new counter of job types is a field of [`OfType`] and a row in [`Metrics::render`]. If dashboards show its
+//! history, it is also one of the [`Totals`].
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -258,7 +258,7 @@ impl Metrics {
         header(
             &mut out,
             name,
-            "Jobs taken over from dead servers or found after a lost hand-over.",
+            "Jobs reclaimed from dead servers or found after a lost hand-over.",
             "counter",
         );
         let _ = writeln!(out, "{name} {}", self.recovered.load(Ordering::Relaxed));

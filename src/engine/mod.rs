@@ -1,5 +1,5 @@
-//! The engine: takes jobs from the queue, runs them and stores their outcomes. Each thread has a file of its own and imports
-//! no other thread; `tests/integration/architecture.rs` checks that.
+//! The engine: takes jobs from the queue, runs them and stores their outcomes. Each thread has a file of its own and
+//! imports no other thread; `tests/integration/architecture.rs` checks that.
 //!
 //! | thread | file | work | receives from, by a channel for |
 //! | --- | --- | --- | --- |
@@ -13,23 +13,23 @@
 //! | `scheduler` | [`scheduler`] | promotes delayed jobs and retries | |
 //! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
 //!
-//! No thread waits to send: the channels of jobs and outcomes have room for all that the capacity allows, and the heartbeat
-//! drops what its receivers have no room for.
+//! No thread waits to send: the channels of jobs and outcomes have room for all that the capacity allows, and the
+//! heartbeat drops what its receivers have no room for.
 //!
-//! The threads meet in [`shared`]: the [jobs in flight](in_flight), the [membership](membership) of this server, the
-//! [metrics], and the [timer of the scheduler](promotion_timer). Fetchers also share the [permits to take](take_permits), and
-//! ask for an [early beat](early_beat). No lock is held during a Redis call, or while another lock is waited for. Every wait
-//! ends with the [shutdown] signal, or is a Redis call of at most 3 s; the stopping server unblocks fetchers, whose call is
-//! longer.
+//! The threads meet in [`shared`]: the jobs [`in_flight`], the [`membership`] of this server, the
+//! [metrics], and the [timer of the scheduler](promotion_timer). Fetchers also share the [permits to
+//! take](take_permits), and ask for an [early beat](early_beat). No lock is held during a Redis call, or while another
+//! lock is waited for. Every wait ends with the [shutdown] signal, or is a Redis call of at most 3 s; the stopping
+//! server unblocks fetchers, whose call is longer.
 //!
-//! Rules that need no thread are pure: what may be taken ([`admission`]), what an outcome means ([`verdict`]), which servers
-//! are dead and which jobs are lost ([`recovery`]). [`group_commit`] stores submissions, on the threads of the API.
-//! [`liveness`] checks the server from outside.
+//! Rules that need no thread are pure: what may be taken ([`admission`]), what an outcome means ([`verdict`]), which
+//! servers are dead and which jobs are lost ([`recovery`]). [`group_commit`] stores submissions, on the threads of the
+//! API. [`liveness`] checks the server from outside.
 //!
 //! # Where to add
 //!
-//! - a periodic thread: a file like [`janitor`], with a struct of `shared` and `shutdown` and a method `run`; started in
-//!   `server/engine.rs`; its name in the list of `tests/integration/architecture.rs`
+//! - a periodic thread: a file like [`janitor`], with a struct of `shared` and `shutdown` and a method `run`; started
+//!   in `server/engine.rs`; its name in the list of `tests/integration/architecture.rs`
 //! - work of one round trip per heartbeat: a field of the reply, passed on in [`heartbeat`], and done by another thread
 //! - a rule of what may be taken, such as a limit: [`admission`], with a row in its table test
 //! - which queues a take covers: [`take_permits`]

@@ -1,7 +1,7 @@
 //! Panics of handlers: catches them and makes the error of the attempt from their message and place.
 //!
-//! Only the panic hook learns the place of a panic. The hook runs on the panicking thread before the stack unwinds, so it
-//! leaves the text in a thread-local variable, and [`catch`] reads it after the unwinding.
+//! Only the panic hook learns the place of a panic. The hook runs on the panicking thread before the stack unwinds, so
+//! it leaves the text in a thread-local variable, and [`catch`] reads it after the unwinding.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -19,11 +19,11 @@ thread_local! {
     static RUNNING: RefCell<Option<Arc<Job>>> = const { RefCell::new(None) };
 }
 
-/// Installs the panic hook, once per process. The hook keeps the first panic of each attempt for [`catch`] and passes every
-/// other panic on to the hook that was set before.
+/// Installs the panic hook, once per process. The hook keeps the first panic of each attempt for [`catch`] and passes
+/// every other panic on to the hook that was set before.
 ///
-/// A second panic of an attempt is also logged with its job: a panic during the unwinding of another one ends the process,
-/// and this line is then the only one that names the job.
+/// A second panic of an attempt is also logged with its job: a panic during the unwinding of another one ends the
+/// process, and this line is then the only one that names the job.
 pub fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

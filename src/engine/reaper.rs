@@ -1,8 +1,9 @@
-//! The reaper: reclaims the jobs of dead servers, and returns jobs to their queues whose hand-over to this server was lost.
+//! The reaper: reclaims the jobs of dead servers, and returns jobs to their queues whose hand-over to this server was
+//! lost.
 //!
-//! It acts on the findings of a heartbeat on a thread of its own, because with a slow Redis or many jobs it can take longer
-//! than a lease. Outdated findings do no harm: a server that has sent a heartbeat since is not reclaimed, and an entry is
-//! returned only if it is still in the list.
+//! It acts on the findings of a heartbeat on a thread of its own, because with a slow Redis or many jobs it can take
+//! longer than a lease. Outdated findings do no harm: a server that has sent a heartbeat since is not reclaimed, and an
+//! entry is returned only if it is still in the list.
 
 use std::time::Instant;
 

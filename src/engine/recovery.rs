@@ -36,11 +36,11 @@ impl FailureDetector {
         self.observed.clear();
     }
 
-    /// The servers whose beat has not advanced for `lease_timeout`, and servers that were declared dead before and still have
-    /// jobs. Each with the beat that was observed.
+    /// The servers whose beat has not advanced for `lease_timeout`, and servers that were declared dead before and
+    /// still have jobs. Each with the beat that was observed.
     ///
-    /// Only time in which this server kept checking counts. If this server was suspended or starved, the other servers may
-    /// have been too (one machine that slept), so their leases start again.
+    /// Only time in which this server kept checking counts. If this server was suspended or starved, the other servers
+    /// may have been too (one machine that slept), so their leases start again.
     pub fn dead_servers(
         &mut self,
         servers: &[(String, String)],
@@ -79,8 +79,8 @@ impl LostEntries {
         self.unknown.is_empty()
     }
 
-    /// Those of the `unknown` entries that were unknown at every call for [`LOST_AFTER`], in their order. The caller returns
-    /// them to their queues. So an entry that is found again later is a new hand-over, which has its own time.
+    /// Those of the `unknown` entries that were unknown at every call for [`LOST_AFTER`], in their order. The caller
+    /// returns them to their queues. So an entry that is found again later is a new hand-over, which has its own time.
     pub fn lost(&mut self, unknown: Vec<Vec<u8>>, now: Instant) -> Vec<Vec<u8>> {
         self.unknown.retain(|entry, _| unknown.contains(entry));
         for entry in &unknown {

@@ -20,7 +20,8 @@ impl Scheduler {
     pub fn run(&self) {
         let timer = &self.shared.promotion_timer;
         loop {
-            // Until Redis has answered, the next due time is unknown: each job that is parked meanwhile must wake this thread.
+            // Until Redis has answered, the next due time is unknown: each job that is parked meanwhile must wake this
+            // thread.
             timer.set(LONGEST_SLEEP * 1000);
             let sleep = match self.shared.queue.promote() {
                 // One more millisecond, so that the job is due by Redis's clock too.

@@ -1,8 +1,9 @@
 //! Which take may cover which queues, and in what shares.
 //!
-//! With one fetcher per queue, the jobs of a queue start in order: two takes under way never cover the same queue, and no
-//! take covers a queue that its first fetcher holds. A fetcher holds its queue while it blocks in BRPOPLPUSH, because the
-//! reply may bring the next job of the queue at any moment. With more fetchers, takes overlap and the order is not kept.
+//! With one fetcher per queue, the jobs of a queue start in order: two takes under way never cover the same queue, and
+//! no take covers a queue that its first fetcher holds. A fetcher holds its queue while it blocks in BRPOPLPUSH,
+//! because the reply may bring the next job of the queue at any moment. With more fetchers, takes overlap and the order
+//! is not kept.
 //!
 //! No lock is held during a take: a [`TakePermit`] only records which queues the take covers.
 
@@ -106,8 +107,8 @@ impl TakePermits {
         self.changed.notify_all();
     }
 
-    /// A permit for all queues that may be taken from now. The permit of the first fetcher of a queue always covers that
-    /// queue, so this fetcher may have to wait for another take.
+    /// A permit for all queues that may be taken from now. The permit of the first fetcher of a queue always covers
+    /// that queue, so this fetcher may have to wait for another take.
     pub fn acquire(&self, queue: &str, is_first: bool) -> TakePermit<'_> {
         let mut state = self.wait_for_takes(queue);
         if is_first && let Some(queue) = state.queue(queue) {
@@ -132,8 +133,8 @@ impl State {
 }
 
 impl TakePermit<'_> {
-    /// How many of the next `jobs` jobs should come from each queue. Over time each queue gets its part by weight, whether a
-    /// take asks for one job or for many (smooth weighted round robin).
+    /// How many of the next `jobs` jobs should come from each queue. Over time each queue gets its part by weight,
+    /// whether a take asks for one job or for many (smooth weighted round robin).
     pub fn shares(&self, jobs: usize) -> Vec<Share> {
         let mut state = self.permits.state();
         let share = |index: &usize| Share { queue: state.queues[*index].name.clone(), jobs: 0 };

@@ -1,8 +1,8 @@
 //! Workers: each thread runs one job at a time.
 //!
-//! A worker receives a job, runs the handler with its panics caught, and sends the verdict to the committer. So it never
-//! waits for Redis, except to retry a job with a short backoff on the same thread. A thread whose handler does not return
-//! is abandoned and replaced by the watchdog, and ends if the handler returns later. It knows no HTTP.
+//! A worker receives a job, runs the handler with its panics caught, and sends the verdict to the committer. So it
+//! never waits for Redis, except to retry a job with a short backoff on the same thread. A thread whose handler does
+//! not return is abandoned and replaced by the watchdog, and ends if the handler returns later. It knows no HTTP.
 
 use std::io;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ impl Workers {
         }
     }
 
-    /// Runs attempts at a job until it is settled, or waits in Redis for its next one. `false` if the watchdog has replaced
-    /// this thread meanwhile.
+    /// Runs attempts at a job until it is settled, or waits in Redis for its next one. `false` if the watchdog has
+    /// replaced this thread meanwhile.
     fn work(&self, mut job: Arc<Job>, stop: &StopSignal) -> bool {
         let Shared { queue, in_flight, metrics, .. } = &self.shared;
         loop {

@@ -73,12 +73,12 @@ impl Builder {
         self
     }
 
-    /// Starts the server, which then takes jobs and serves requests. If Redis is unreachable, the server starts all the same
-    /// and waits for it.
+    /// Starts the server, which then takes jobs and serves requests. If Redis is unreachable, the server starts all the
+    /// same and waits for it.
     ///
     /// # Errors
-    /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Failed`] for an environment that fails. All
-    /// that the start began has ended then.
+    /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Failed`] for an environment that
+    /// fails. All that the start began has ended then.
     pub fn start(self) -> Result<Server, StartError> {
         self.start_unless(&crossbeam_channel::never())
     }

@@ -56,8 +56,8 @@ impl Server {
         self.api.addr()
     }
 
-    /// A check of this server from outside, for programs that report to a service manager. `threadq serve` reports its result
-    /// to systemd.
+    /// A check of this server from outside, for programs that report to a service manager. `threadq serve` reports its
+    /// result to systemd.
     pub fn liveness(&self) -> Liveness {
         Liveness::new(self.engine.last_beat.clone(), self.addr())
     }

@@ -22,10 +22,11 @@ use crate::server::{NO_HANDLERS, Server, StartError, fetcher_count};
 /// `/readyz` at once gets the true answer.
 const FIRST_BEAT_TIMEOUT: Duration = Duration::from_millis(500);
 const FIRST_BEAT_POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// Threads besides workers and fetchers: those of the engine, the API, tiny_http, the connection pools, and some for the
-/// first clients.
+/// Threads besides workers and fetchers: those of the engine, the API, tiny_http, the connection pools, and some for
+/// the first clients.
 const FURTHER_THREADS: usize = 48;
-/// One call to a slow Redis may take 1 s for a connection and 1.8 s for the reply: a shorter lease can expire meanwhile.
+/// One call to a slow Redis may take 1 s for a connection and 1.8 s for the reply: a shorter lease can expire
+/// meanwhile.
 const SAFE_LEASE: Duration = Duration::from_secs(5);
 
 /// Starts a server. If a step fails, the earlier steps are undone in reverse order.
@@ -62,8 +63,8 @@ fn check_signals(signals: &Receiver<()>) -> Result<(), StartError> {
     if signals.try_recv().is_ok() { Err(StartError::Stopped) } else { Ok(()) }
 }
 
-/// Whether the system allows all threads of this server. One error for all of them is easier to act on than the failure of
-/// a single one later.
+/// Whether the system allows all threads of this server. One error for all of them is easier to act on than the failure
+/// of a single one later.
 fn check_threads(config: &Config) -> Result<(), StartError> {
     let number = config.workers + fetcher_count(config) + FURTHER_THREADS;
     threads::check_threads(number).map_err(|(started, error)| StartError::Failed {

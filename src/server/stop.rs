@@ -23,8 +23,8 @@ impl Server {
     }
 
     /// Stops in order and blocks until all is done. The server accepts no more requests and takes no more jobs; running
-    /// attempts may end within the drain timeout, or until a message comes through `hurry`. The remaining jobs return to
-    /// their queues, without a crash or a failure on their record.
+    /// attempts may end within the drain timeout, or until a message comes through `hurry`. The remaining jobs return
+    /// to their queues, without a crash or a failure on their record.
     ///
     /// A thread whose handler never returns ends with the process.
     pub fn shut_down(mut self, hurry: &Receiver<()>) {
