@@ -46,7 +46,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The way to a server.
+    /// A builder with the default configuration and no handlers.
     pub fn builder() -> Builder {
         Builder::default()
     }
