@@ -21,7 +21,7 @@ use super::tls::Tls;
 /// silent for some minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The reason when Redis sends nothing within the time limit.
-const NO_ANSWER: &str = "it does not answer in time";
+const NO_ANSWER: &str = "no reply in time";
 /// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 /// The first byte of a TLS record of the handshake.
@@ -106,7 +106,7 @@ impl Wire {
         let limit = Limit { end: Instant::now() + limit, whole: limit };
         let socket = match &target.place {
             Place::Unix(path) => {
-                step("the socket takes no connection");
+                step("the socket accepts no connection");
                 let socket = UnixStream::connect(path).map_err(|error| limit.error("connecting", &error))?;
                 Socket::Unix(socket)
             }
@@ -126,7 +126,9 @@ impl Wire {
         let stream = match &target.tls {
             None => Stream::Plain(socket),
             Some(tls) => {
-                step("the TLS handshake takes too long; if it speaks no TLS, the URL begins with redis://");
+                step(
+                    "the TLS handshake takes too long; if Redis does not use TLS, write redis:// in the URL",
+                );
                 secure(tls, socket, &limit)?
             }
         };
@@ -198,7 +200,7 @@ impl Wire {
             return Ok(());
         }
         let hint = match self.socket() {
-            Socket::Tcp(_) => "; if it asks for TLS, the URL begins with rediss://",
+            Socket::Tcp(_) => "; if Redis requires TLS, write rediss:// in the URL",
             Socket::Unix(_) => "",
         };
         let mut first = [0];
@@ -209,12 +211,12 @@ impl Wire {
             }
         };
         match read {
-            Ok(0) => Err(ConnectError(format!("it closed the connection before it answered{hint}"))),
+            Ok(0) => Err(ConnectError(format!("Redis closed the connection before it answered{hint}"))),
             Ok(_) if matches!(first[0], TLS_ALERT | TLS_HANDSHAKE) => {
-                Err(ConnectError("it speaks TLS: the URL has to begin with rediss://".to_owned()))
+                Err(ConnectError("this server uses TLS: write rediss:// in the URL".to_owned()))
             }
             Ok(_) if !b"+-:$*_%~,#(!=|>".contains(&first[0]) => {
-                Err(ConnectError("what answers there is not a Redis".to_owned()))
+                Err(ConnectError("the server at this address is not a Redis".to_owned()))
             }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
@@ -319,14 +321,14 @@ fn secure(tls: &Tls, mut socket: Socket, limit: &Limit) -> Result<Stream, Connec
                 error.kind() != ErrorKind::InvalidData || !error.to_string().contains("corrupt message");
             return Err(match error.kind() {
                 ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError(format!(
-                    "{}; if it speaks no TLS, the URL begins with redis://",
+                    "{}; if Redis does not use TLS, write redis:// in the URL",
                     limit.exceeded("the TLS handshake")
                 )),
                 _ if !is_tls => {
-                    ConnectError("it speaks no TLS: the URL has to begin with redis://".to_owned())
+                    ConnectError("this server does not use TLS: write redis:// in the URL".to_owned())
                 }
                 ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => ConnectError(
-                    "it closed the connection in the TLS handshake; if it speaks no TLS, the URL begins with redis://"
+                    "Redis closed the connection in the TLS handshake; if Redis does not use TLS, write redis:// in the URL"
                         .to_owned(),
                 ),
                 _ => ConnectError(format!("the TLS handshake failed: {error}")),

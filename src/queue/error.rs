@@ -26,7 +26,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Error::Unavailable(reason) => write!(f, "Redis is unavailable: {reason}"),
-            Error::Denied(reason) => write!(f, "Redis does not allow it: {reason}"),
+            Error::Denied(reason) => write!(f, "Redis denies it: {reason}"),
             Error::Busy(number) => write!(f, "this server uses all its {number} connections to Redis"),
             Error::Full => f.write_str("Redis is full: it has reached its maxmemory"),
             Error::Fenced => f.write_str("this server is not registered in Redis"),

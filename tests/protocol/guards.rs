@@ -115,11 +115,11 @@ const GUARDS: &[Guard] = guards! {
     "common": "a key is released at the end",
         "if key and call('GET', UNIQUE .. key) == id then" => "if false then";
     "common": "a job without a type is listed all the same",
-        "if kind then call('ZADD', key .. ':' .. kind, unpack(scored)) end"
-        => "call('ZADD', key .. ':' .. kind, unpack(scored))";
+        "if job_type then call('ZADD', key .. ':' .. job_type, unpack(scored)) end"
+        => "call('ZADD', key .. ':' .. job_type, unpack(scored))";
     "common": "a job without a type leaves its list all the same",
-        "if kind then call('ZREM', key .. ':' .. kind, unpack(ids)) end" => "call('ZREM', key .. ':' .. kind, unpack(ids))";
-    "common": "a job moves from one index to the other", "    index_remove(ids, kind, from)" => "";
+        "if job_type then call('ZREM', key .. ':' .. job_type, unpack(ids)) end" => "call('ZREM', key .. ':' .. job_type, unpack(ids))";
+    "common": "a job moves from one index to the other", "    index_remove(ids, job_type, from)" => "";
     "common": "failed jobs and ended ones are kept apart", "to == 'failed' and DLQ or DONE, at, id)" => "DONE, at, id)";
     "common": "ready and running jobs share an index",
         "if status == 'queued' or status == 'processing' then return READY end" => "";
@@ -350,7 +350,7 @@ const GUARDS: &[Guard] = guards! {
     "cancel": "what is left in a long list is counted", "and is_long then add_tombstone(job[4], id) end" => "then end";
     "cancel": "nothing is left in a short list", "and is_long then add_tombstone(job[4], id) end" => "then add_tombstone(job[4], id) end";
     "cancel": "what was left comes out at the end of the list", "for _ = 1, is_long and 8 or 0 do" => "for _ = 1, 0 do";
-    "cancel": "the end of a list may be near", "  if not last or not forget" => "  if not forget";
+    "cancel": "the end of a list may be near", "  if not last or not drop_tombstone(job[4], last)" => "  if not drop_tombstone(job[4], last)";
     "cancel": "what is no left entry stays", " or not drop_tombstone(job[4], last) then break end" => " then break end";
     "cancel": "a parked job is parked no more", "call('ZREM', SCHEDULED, id)" => "";
     "retry": "an unknown job is not made", "if not status then" => "if false then";
@@ -406,7 +406,7 @@ const GUARDS: &[Guard] = guards! {
     "list": "running jobs before the page are skipped", "if rank and rank <= from then from = from + 1 end" => "";
     "list": "running jobs are not queued", "if not is_running[id] and #page < wanted" => "if #page < wanted";
     "list": "a page of all begins at its offset", "if above > offset then low" => "if above > 0 then low";
-    "list": "the type is filtered for", "(kind ~= '' and ':' .. kind or '')" => "''";
+    "list": "the type is filtered for", "(job_type ~= '' and ':' .. job_type or '')" => "''";
     "list": "an empty index has no ends", "    if size > 0 then" => "    if true then";
     "list": "behind the last page is nothing", "if (offset or 0) >= total then return total, {} end" => "";
     "list": "running jobs are listed by themselves", "if status == 'processing' then\n  total" => "if false then\n  total";
@@ -441,7 +441,7 @@ const GUARDS: &[Guard] = guards! {
     "audit_common": "of a long list only the entries of the job", "if entry == id then found" => "if true then found";
     "audit_common": "a gap is nobody's", "if id == TOMBSTONE and is_list(key) then return nil end" => "";
     "audit_common": "an index is of a status", "word ~= indexed(status)" => "false";
-    "audit_common": "an index is of a type", "(kind ~= '' and kind ~= job[2])" => "false";
+    "audit_common": "an index is of a type", "(job_type ~= '' and job_type ~= job[2])" => "false";
     "audit_common": "an index is in the order of the ids", "tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id)" => "false";
     "audit_common": "a wish to cancel is for what runs", "if status ~= 'processing' or job[3] ~= cancels" => "if job[3] ~= cancels";
     "audit_common": "a wish to cancel is for what runs there", "job[3] ~= cancels" => "false";
@@ -470,8 +470,8 @@ const GUARDS: &[Guard] = guards! {
     "audit_common": "a running job is in the list of its own server",
         "(status == 'processing' and job[3] == rest(key, IN_PROGRESS))" => "status == 'processing'";
     "audit_common": "what does not fit is told", "if not fits then return 'misplaced' end" => "";
-    "audit_common": "a status that is none is no fault of a list", "if not KNOWN[status] or not kind then" => "if not kind then";
-    "audit_common": "without a type there is no index", "if not KNOWN[status] or not kind then" => "if not KNOWN[status] then";
+    "audit_common": "a status that is none is no fault of a list", "if not KNOWN[status] or not job_type then" => "if not job_type then";
+    "audit_common": "without a type there is no index", "if not KNOWN[status] or not job_type then" => "if not KNOWN[status] then";
     "audit_common": "a parked job waits among the parked", "if not try('ZSCORE', SCHEDULED, id) then" => "if false then";
     "audit_common": "who waits for its time is known", "  if status == 'scheduled' or status == 'retrying' then" => "  if false then";
     "audit_common": "a running job has a server", "if not server or not entries(" => "if not entries(";
@@ -482,15 +482,15 @@ const GUARDS: &[Guard] = guards! {
     "audit_common": "failed jobs are kept apart", "status == 'failed' and DLQ or DONE" => "DONE";
     "audit_common": "who has ended is known", "  elseif is_final(status) then" => "  elseif false then";
     "audit_common": "a job is in the index of its status", "if not try('ZSCORE', index, id) or" => "if";
-    "audit_common": "a job is in the index of its type", " or not try('ZSCORE', index .. ':' .. kind, id)" => "";
+    "audit_common": "a job is in the index of its type", " or not try('ZSCORE', index .. ':' .. job_type, id)" => "";
     "audit_common": "a job without a key holds none", "if unique and not is_final(status)" => "if not is_final(status)";
     "audit_common": "an ended job holds no key", "unique and not is_final(status) and" => "unique and";
     "audit_common": "a live job holds its key", "and try('GET', UNIQUE .. unique) ~= id then" => "and false then";
     "audit_common": "nobody holds nothing", "if not holder then return false end" => "";
     "audit_common": "an ended holder holds nothing", "and not is_final(job[1]) and job[2] == unique" => "and job[2] == unique";
     "audit_common": "a holder holds its own key", " and job[2] == unique" => "";
-    "audit_jobs": "a job is looked at", "if kind == 'hash' then" => "if false then";
-    "audit_jobs": "a key that is no hash is told", "elseif kind ~= 'none' then" => "elseif false then";
+    "audit_jobs": "a job is looked at", "if redis_type == 'hash' then" => "if false then";
+    "audit_jobs": "a key that is no hash is told", "elseif redis_type ~= 'none' then" => "elseif false then";
     "audit_list": "what does not fit in a list is told", "  if fault then" => "  if false then";
     "audit_set": "what does not fit in a set is told", "  if fault then" => "  if false then";
     // What the doctor mends, each looked at anew.
@@ -535,8 +535,8 @@ const GUARDS: &[Guard] = guards! {
     "repair": "what has ended needs no entry", " or (job[1] ~= 'queued' and job[1] ~= 'processing') then return end" => " then return end";
     "repair": "the entry that a job needs is kept", "if (a[1] == home) ~= (b[1] == home) then return a[1] == home end" => "";
     "repair": "the foremost entry is kept", "return a[2] > b[2]" => "return a[2] < b[2]";
-    "repair": "a key that is gone has no wrong type", "if kind == 'none' or kind == right" => "if kind == right";
-    "repair": "a key of the right type is left", " or kind == right then return end" => " then return end";
+    "repair": "a key that is gone has no wrong type", "if redis_type == 'none' or redis_type == right" => "if redis_type == right";
+    "repair": "a key of the right type is left", " or redis_type == right then return end" => " then return end";
     "repair": "what was set aside before stays", "if call('EXISTS', to) == 1 then" => "if false then";
     "repair": "a record that was changed meanwhile is left", " or fingerprint(id) ~= print" => "";
     "repair": "a record in the hand of a server is left", "if job[1] == 'processing' then return nil," => "if false then return nil,";

@@ -80,8 +80,8 @@ local function entry_fault(key, id)
   if queue and tombstones_of(queue, id) > 0 then return nil end
   local index, cancels = rest(key, INDEX), rest(key, CANCELS)
   if index then
-    local word, kind = string.match(index, '^([^:]*):?(.*)$')
-    if not status or word ~= indexed(status) or (kind ~= '' and kind ~= job[2])
+    local word, job_type = string.match(index, '^([^:]*):?(.*)$')
+    if not status or word ~= indexed(status) or (job_type ~= '' and job_type ~= job[2])
       or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id) then return 'index_stale' end
     return nil
   elseif cancels then
@@ -112,9 +112,9 @@ end
 -- checked here, since that takes a walk through all lists.
 local function job_faults(id)
   local job = read(id, 'status', 'type', 'server', 'unique_key')
-  local status, kind, server, unique = job[1], job[2], job[3], job[4]
+  local status, job_type, server, unique = job[1], job[2], job[3], job[4]
   local faults = {}
-  if not KNOWN[status] or not kind then return faults end
+  if not KNOWN[status] or not job_type then return faults end
   if status == 'scheduled' or status == 'retrying' then
     if not try('ZSCORE', SCHEDULED, id) then faults.stranded = true end
   elseif status == 'processing' then
@@ -123,7 +123,7 @@ local function job_faults(id)
     if not try('ZSCORE', status == 'failed' and DLQ or DONE, id) then faults.unlisted = true end
   end
   local index = INDEX .. indexed(status)
-  if not try('ZSCORE', index, id) or not try('ZSCORE', index .. ':' .. kind, id) then faults.index_missing = true end
+  if not try('ZSCORE', index, id) or not try('ZSCORE', index .. ':' .. job_type, id) then faults.index_missing = true end
   if unique and not is_final(status) and try('GET', UNIQUE .. unique) ~= id then faults.unique_missing = true end
   return faults
 end

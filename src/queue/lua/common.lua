@@ -50,23 +50,23 @@ local function indexed(status)
 end
 
 -- Adds jobs of one type and status to the index, all in one command: most of its cost is the call from Lua.
-local function index_add(ids, kind, status)
+local function index_add(ids, job_type, status)
   local key, scored, n = INDEX .. indexed(status), {}, #ids
   for i = 1, n do scored[2 * i - 1], scored[2 * i] = ids[i], ids[i] end
   call('ZADD', key, unpack(scored))
-  if kind then call('ZADD', key .. ':' .. kind, unpack(scored)) end
+  if job_type then call('ZADD', key .. ':' .. job_type, unpack(scored)) end
 end
 
-local function index_remove(ids, kind, status)
+local function index_remove(ids, job_type, status)
   local key = INDEX .. indexed(status)
   call('ZREM', key, unpack(ids))
-  if kind then call('ZREM', key .. ':' .. kind, unpack(ids)) end
+  if job_type then call('ZREM', key .. ':' .. job_type, unpack(ids)) end
 end
 
-local function index_move(ids, kind, from, to)
+local function index_move(ids, job_type, from, to)
   if indexed(from) ~= indexed(to) then
-    index_remove(ids, kind, from)
-    index_add(ids, kind, to)
+    index_remove(ids, job_type, from)
+    index_add(ids, job_type, to)
   end
 end
 
@@ -125,9 +125,9 @@ end
 
 -- Ends a job (completed, failed or cancelled) and updates its index, retention set and unique key. `from` is its
 -- status until now; further arguments are fields to set.
-local function finish(id, kind, from, to, at, unique_key, ...)
+local function finish(id, job_type, from, to, at, unique_key, ...)
   call('HSET', JOB .. id, 'status', to, 'finished_at', at, ...)
-  index_move({id}, kind, from, to)
+  index_move({id}, job_type, from, to)
   call('ZADD', to == 'failed' and DLQ or DONE, at, id)
   release_unique(id, unique_key)
 end

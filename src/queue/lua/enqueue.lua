@@ -60,8 +60,8 @@ local function submit(start, count, key, fingerprint)
   for i = 1, count do
     local at = start + (i - 1) * WIDTH
     local id = i == 1 and first or digits(next_id + i - 1)
-    local queue, kind, max_attempts, timeout, unique = ARGV[at], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-    call('HSET', JOB .. id, 'status', due[i] and 'scheduled' or 'queued', 'type', kind, in_pieces('payload', ARGV[at + 4]))
+    local queue, job_type, max_attempts, timeout, unique = ARGV[at], ARGV[at + 3], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+    call('HSET', JOB .. id, 'status', due[i] and 'scheduled' or 'queued', 'type', job_type, in_pieces('payload', ARGV[at + 4]))
     -- A record leaves out these fields if they have their defaults.
     if queue ~= DEFAULT_QUEUE or max_attempts ~= DEFAULT_MAX_ATTEMPTS or timeout ~= DEFAULT_TIMEOUT_MS then
       call('HSET', JOB .. id, 'queue', queue, 'max_attempts', max_attempts, 'timeout_ms', timeout)
@@ -73,11 +73,11 @@ local function submit(start, count, key, fingerprint)
     if due[i] then
       call('HSET', JOB .. id, 'scheduled_at', digits(due[i]))
       call('ZADD', SCHEDULED, digits(due[i]), id)
-      put(scheduled, kind, id)
+      put(scheduled, job_type, id)
       if earliest < 0 or due[i] - now < earliest then earliest = due[i] - now end
       queues[queue] = queues[queue] or {}
     else
-      put(queued, kind, id)
+      put(queued, job_type, id)
       put(queues, queue, id)
     end
   end
@@ -92,8 +92,8 @@ while at <= #ARGV do
   answers[#answers + 1] = submit(at + HEAD, count, ARGV[at + 1], ARGV[at + 2])
   at = at + HEAD + count * WIDTH
 end
-for kind, ids in pairs(queued) do index_add(ids, kind, 'queued') end
-for kind, ids in pairs(scheduled) do index_add(ids, kind, 'scheduled') end
+for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued') end
+for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled') end
 for queue, ids in pairs(queues) do
   call('SADD', QUEUES, queue)
   if ids[1] then call('LPUSH', WORK .. queue, unpack(ids)) end

@@ -5,11 +5,11 @@
 --          The names (payload, result, errors) are those of texts that are left out; of errors the last one stays.
 -- The result is exact, and a late page takes no longer: the scores of the index are the ids, so that the start of a
 -- page is found by rank in one set, and by bisection over counts in several sets.
-local status, kind, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local status, job_type, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 -- One job more than the page shows: it tells whether there is another page.
 local wanted = limit + 1
 
-local function index(word) return INDEX .. word .. (kind ~= '' and ':' .. kind or '') end
+local function index(word) return INDEX .. word .. (job_type ~= '' and ':' .. job_type or '') end
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
 -- The number of jobs of a set before the page.
 local function skipped(set) return offset or call('ZCOUNT', set, before, '+inf') end
@@ -21,7 +21,7 @@ local function running()
   for _, server in ipairs(call('HKEYS', SERVERS)) do
     for _, id in ipairs(call('LRANGE', IN_PROGRESS .. server, 0, -1)) do
       local job = read(id, 'status', 'type')
-      if not seen[id] and job[1] == 'processing' and (kind == '' or job[2] == kind) then ids[#ids + 1] = id end
+      if not seen[id] and job[1] == 'processing' and (job_type == '' or job[2] == job_type) then ids[#ids + 1] = id end
       seen[id] = true
     end
   end

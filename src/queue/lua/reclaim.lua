@@ -36,11 +36,11 @@ local ids, handled, told, moved = call('LRANGE', list, 0, digits(limit - 1)), {}
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts',
     'starts')
-  local running, kind, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
+  local running, job_type, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   if handled[id] then
     drop_tombstone(job[4], id)
   elseif running and job[6] then
-    finish(id, kind, 'processing', 'cancelled', at, job[7])
+    finish(id, job_type, 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
   elseif running or job[1] == 'queued' then
@@ -49,11 +49,11 @@ for _, id in ipairs(ids) do
       fails = suspect == id or max_crashes == 1
       call('HSET', JOB .. id, 'crashes', digits(crashes))
       local attempt = (tonumber(job[8]) or 0) + 1
-      told[#told + 1] = {id, kind, attempt, crashes, fails and 1 or 0}
+      told[#told + 1] = {id, job_type, attempt, crashes, fails and 1 or 0}
       local times = fails and ' ' .. digits(crashes) .. ' times' or ''
       add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c', '"its server died' .. times .. ' while this job was running"')
       if fails then
-        finish(id, kind, 'processing', 'failed', at, job[7])
+        finish(id, job_type, 'processing', 'failed', at, job[7])
       end
     end
     call('HDEL', JOB .. id, 'server')

@@ -169,9 +169,9 @@ function check.doubled(_, id, hint)
 end
 
 function check.wrong_type(key, _, right)
-  local kind = call('TYPE', key).ok
-  if kind == 'none' or kind == right then return end
-  return kind, function() return 'renamed to ' .. set_aside(key) end
+  local redis_type = call('TYPE', key).ok
+  if redis_type == 'none' or redis_type == right then return end
+  return redis_type, function() return 'renamed to ' .. set_aside(key) end
 end
 
 function check.unreadable(_, id, print)

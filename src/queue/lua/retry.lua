@@ -5,7 +5,7 @@ local wanted, at, answers = ARGV[1], digits(now_ms()), {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local job = read(id, 'status', 'type', 'queue', 'unique_key')
-  local status, kind, queue, unique_key = job[1], job[2], job[3], job[4]
+  local status, job_type, queue, unique_key = job[1], job[2], job[3], job[4]
   local holder = unique_key and call('GET', UNIQUE .. unique_key)
   local held = holder and holder ~= id and read(holder, 'status')[1]
   if not status then
@@ -19,7 +19,7 @@ for i = 2, #ARGV do
     call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0, 'ready_at', at)
     call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
-    index_move({id}, kind, status, 'queued')
+    index_move({id}, job_type, status, 'queued')
     call('LPUSH', fill_list(queue), id)
     answers[#answers + 1] = {'queued'}
   end

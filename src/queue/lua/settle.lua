@@ -18,7 +18,7 @@ end
 
 local function settle(id, token, what, text, delay)
   local job = read(id, 'status', 'server', 'starts', 'type', 'attempts', 'unique_key')
-  local status, kind, attempts, unique_key = job[1], job[4], tonumber(job[5]) or 0, job[6]
+  local status, job_type, attempts, unique_key = job[1], job[4], tonumber(job[5]) or 0, job[6]
   if job[2] ~= server or job[3] ~= token then return 'stale' end
   if status ~= 'processing' then return 'repeated' end
   -- cancel.lua writes both the set and the field.
@@ -46,17 +46,17 @@ local function settle(id, token, what, text, delay)
   if to == 'completed' then
     call('HSET', JOB .. id, 'status', to, 'finished_at', at, 'attempts', tried, in_pieces('result', text))
     release_unique(id, unique_key)
-    put(completed, kind, id)
+    put(completed, job_type, id)
     local n = #done
     done[n + 1], done[n + 2] = at, id
   elseif is_final(to) then
-    finish(id, kind, status, to, at, unique_key, 'attempts', tried)
+    finish(id, job_type, status, to, at, unique_key, 'attempts', tried)
   elseif to == 'processing' then
     call('HSET', JOB .. id, 'attempts', tried, 'starts', digits(token + 1), 'started_at', at)
   elseif to == 'retrying' then
     local due = digits(now + delay)
     call('HSET', JOB .. id, 'status', to, 'attempts', tried, 'scheduled_at', due)
-    index_move({id}, kind, status, to)
+    index_move({id}, job_type, status, to)
     call('ZADD', SCHEDULED, due, id)
   else
     call('HSET', JOB .. id, 'status', to, 'ready_at', at)
@@ -73,6 +73,6 @@ end
 for i = 2, #ARGV, 5 do
   answers[#answers + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
-for kind, ids in pairs(completed) do index_move(ids, kind, 'processing', 'completed') end
+for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end
 if #done > 0 then call('ZADD', DONE, unpack(done)) end
 return answers

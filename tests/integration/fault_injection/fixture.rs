@@ -179,7 +179,7 @@ impl Stage {
     pub fn was_too_slow(&self, panic: &(dyn Any + Send)) -> bool {
         // The stage's own way to Redis is never cut, and no Redis is silent: only a slow machine makes it unavailable there,
         // and lets the program say so. Who gave up earlier does not come to the step.
-        let signs = ["`Err` value: Unavailable(", "it does not answer in time", "was not reached"];
+        let signs = ["`Err` value: Unavailable(", "no reply in time", "was not reached"];
         let text = panic.downcast_ref::<String>();
         let has_given_up = text.is_some_and(|text| signs.iter().any(|sign| text.contains(sign)));
         has_given_up || self.proxy.longest_answer().max(self.beside.longest_answer()) > STILL_IN_TIME

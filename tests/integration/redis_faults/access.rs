@@ -66,8 +66,11 @@ fn a_user_without_rights() {
     fixture.all_is_well_again(false);
     let said = fixture.said();
     let (lacks, rest): (Vec<&String>, Vec<&String>) =
-        said.iter().partition(|line| line.contains("ERROR Redis refuses what jobs need: NOPERM"));
+        said.iter().partition(|line| line.contains("ERROR Redis denies rights that jobs need: NOPERM"));
     // The first lack that was met, and one that names more.
     assert!((1..=3).contains(&lacks.len()), "{said:#?}");
-    assert!(rest.iter().all(|line| line.contains("Redis grants all rights what jobs need")), "{said:#?}");
+    assert!(
+        rest.iter().all(|line| line.contains("Redis grants all rights that jobs need again")),
+        "{said:#?}"
+    );
 }

@@ -46,7 +46,7 @@ fn frozen_and_woken() {
     let fixture = Scene::start();
     let waiter = start_waiting(&fixture.server, fixture.running[0]);
     fixture.redis.pause();
-    assert_away(&fixture.server, "it does not answer in time");
+    assert_away(&fixture.server, "no reply in time");
     // Many at once: nobody waits for the others.
     let begin = Instant::now();
     std::thread::scope(|scope| {

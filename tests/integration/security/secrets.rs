@@ -37,7 +37,7 @@ fn a_redis_that_cannot_be_reached_tells_no_password() {
     ] {
         let env = [("THREADQ_REDIS_URL", url.as_str()), ("THREADQ_API_TOKEN", CANARY)];
         let server = Server::start(&["--demo", "--log-level", "trace"], &env);
-        eventually("it says that Redis is away", || server.log().contains("ERROR Redis is unavailable"));
+        eventually("it says that Redis is away", || server.log().contains("Redis is unavailable"));
         assert_unseen(&ask_all(&server));
         assert_unseen(&server.stop().1);
         let output = threadq(&["check"]).envs(env).output().unwrap();
@@ -53,7 +53,7 @@ fn a_wrong_or_missing_password_is_told_of_without_showing_it() {
         let url = format!("redis://{login}127.0.0.1:{}", redis.port);
         let env = [("THREADQ_REDIS_URL", url.as_str()), ("THREADQ_API_TOKEN", CANARY)];
         let server = Server::start(&["--demo", "--log-level", "debug", "--log-format", "json"], &env);
-        let says = |log: String| log.contains("ERROR Redis is unavailable") || log.contains("Redis refuses");
+        let says = |log: String| log.contains("Redis is unavailable") || log.contains("Redis refuses");
         eventually("it says what is wrong", || says(server.log()));
         assert_unseen(&ask_all(&server));
         assert_unseen(&server.stop().1);

@@ -114,10 +114,10 @@ fn the_reason_why_there_is_no_connection_is_told() {
         ),
         ("redis://127.0.0.1:1".to_owned(), &[], "Connection refused"),
         ("redis://no-such-host.invalid".to_owned(), &[], "\"no-such-host.invalid\""),
-        (format!("redis://127.0.0.1:{silent_port}"), &[], "does not answer in time"),
+        (format!("redis://127.0.0.1:{silent_port}"), &[], "no reply in time"),
         (format!("rediss://127.0.0.1:{silent_port}"), &[], "TLS handshake takes"),
         (format!("redis://127.0.0.1:{web_port}"), &[], "not a Redis"),
-        (format!("rediss://127.0.0.1:{web_port}"), &[], "speaks no TLS"),
+        (format!("rediss://127.0.0.1:{web_port}"), &[], "does not use TLS"),
         ("unix:///no/such/redis.sock".to_owned(), &[], "No such file"),
     ];
     for (url, more, part) in cases {
