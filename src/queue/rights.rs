@@ -1,6 +1,6 @@
 //! The rights that the user of Redis needs. They are read from the scripts themselves, so that none is forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::keys;
 
@@ -15,9 +15,10 @@ const WITHOUT_KEY: &[&str] = &["TIME"];
 pub(super) fn of_script(library: &str, body: &str, namespace: &str) -> Vec<Right> {
     let text = with_called_functions(library, body);
     let commands = commands(&text);
+    let words: HashSet<&[u8]> = words(&text).collect();
     let prefix = keys::prefix(namespace);
     let keys: Vec<String> = keys::names()
-        .filter(|(name, _)| words(&text).any(|word| word == *name))
+        .filter(|(name, _)| words.contains(name.as_bytes()))
         .map(|(_, key)| format!("{prefix}{key}"))
         .collect();
     let keys = if keys.is_empty() { vec![prefix + keys::SERVERS] } else { keys };
@@ -42,22 +43,26 @@ pub(super) fn check_in_lua(rights: &[Right]) -> String {
 /// A script with the functions that it calls, directly or through another function.
 fn with_called_functions(library: &str, body: &str) -> String {
     let mut text = body.to_owned();
+    let mut known: HashSet<&[u8]> = words(body).collect();
     let mut rest: Vec<&str> = library.split("\nlocal function ").skip(1).collect();
     loop {
         let (called, others): (Vec<&str>, Vec<&str>) = rest.iter().partition(|function| {
             let name = function.split('(').next().unwrap_or_default();
-            words(&text).any(|word| word == name)
+            known.contains(name.as_bytes())
         });
         if called.is_empty() {
             return text;
         }
-        called.iter().for_each(|function| text.push_str(function));
+        for function in called {
+            text.push_str(function);
+            known.extend(words(function));
+        }
         rest = others;
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+fn words(text: &str) -> impl Iterator<Item = &[u8]> {
+    text.as_bytes().split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
 }
 
 /// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`,
