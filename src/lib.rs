@@ -101,8 +101,11 @@ mod sync;
 pub mod internals {
     pub use crate::cli::run;
     pub use crate::engine::{in_flight, membership};
+
     #[cfg(fuzzing)]
-    pub use crate::fuzzing;
+    pub mod fuzzing {
+        pub use crate::fuzzing::*;
+    }
 
     pub mod queue {
         pub use crate::queue::*;
