@@ -20,7 +20,7 @@ pub(super) struct Command {
     /// The word it is called by.
     pub name: &'static str,
     /// The words it takes, as its usage line shows them; empty if none.
-    pub words: &'static str,
+    pub operands: &'static str,
     /// What it does, in a line or a few.
     pub about: &'static str,
     /// Its own flags; `--server`, `--ca-file` and `--help` come with every command that asks one.
@@ -31,14 +31,17 @@ pub(super) struct Command {
     pub run: Run,
 }
 
+/// All commands of the program.
+pub(super) type Commands = &'static [&'static Command];
+
 /// How a command is run: by what it needs.
 pub(super) enum Run {
     /// Asks a server.
     Client(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
     /// Asks a server for what needs no token.
     Probe(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
-    /// Needs nothing.
-    Alone(fn(&Args, &mut Console) -> Result<ExitCode, Error>),
+    /// Prints something about all commands.
+    Catalog(fn(&Args, Commands, &mut Console) -> Result<ExitCode, Error>),
     /// Has the settings of a server as flags too, and takes its command line apart itself.
     Configured(fn(lexopt::Parser) -> ExitCode),
 }
@@ -104,7 +107,7 @@ impl Command {
     }
 
     fn usage(&self) -> String {
-        let words = if self.words.is_empty() { String::new() } else { format!(" {}", self.words) };
+        let words = if self.operands.is_empty() { String::new() } else { format!(" {}", self.operands) };
         format!("threadq {}{words} [flags]", self.name)
     }
 
@@ -137,23 +140,42 @@ impl fmt::Display for Flag {
     }
 }
 
+/// The command with this name.
+pub(super) fn find(commands: Commands, name: &str) -> Result<&'static Command, Error> {
+    commands
+        .iter()
+        .copied()
+        .find(|command| command.name == name)
+        .ok_or_else(|| unknown_command(commands, name))
+}
+
+/// The error for a word that does not name a command.
+pub(super) fn unknown_command(commands: Commands, word: &str) -> Error {
+    Error::Usage(format!("{word:?} is no command; there is {}", command_names(commands)))
+}
+
+/// `serve, check, ..`.
+pub(super) fn command_names(commands: Commands) -> String {
+    commands.iter().map(|command| command.name).collect::<Vec<_>>().join(", ")
+}
+
 /// A command line, taken apart.
 pub(super) struct Args {
     command: &'static Command,
     /// By flag; empty for a flag without a value.
     values: HashMap<&'static str, String>,
-    words: Vec<String>,
+    operands: Vec<String>,
 }
 
 impl Args {
     /// Takes apart what follows the command's name.
     pub(super) fn parse(command: &'static Command, parser: &mut lexopt::Parser) -> Result<Args, Error> {
-        let mut args = Args { command, values: HashMap::new(), words: Vec::new() };
+        let mut args = Args { command, values: HashMap::new(), operands: Vec::new() };
         while let Some(arg) = parser.next().map_err(usage)? {
             match arg {
                 Arg::Short('h') => args.set("help", String::new())?,
                 Arg::Short(letter) => return Err(command.unknown_flag(&format!("-{letter}"))),
-                Arg::Value(word) => args.words.push(text(word)?),
+                Arg::Value(word) => args.operands.push(text(word)?),
                 Arg::Long(name) => {
                     let flag = command.flag(name)?;
                     let value = match flag.value {
@@ -207,23 +229,23 @@ impl Args {
     }
 
     /// The words that are no flags.
-    pub(super) fn words(&self) -> Vec<&str> {
-        self.words.iter().map(String::as_str).collect()
+    pub(super) fn operands(&self) -> Vec<&str> {
+        self.operands.iter().map(String::as_str).collect()
     }
 
     /// That the words are not what the command takes.
-    pub(super) fn wrong_words(&self) -> Error {
+    pub(super) fn unexpected_operands(&self) -> Error {
         let name = self.command.name;
-        let problem = match self.words[..] {
+        let problem = match self.operands[..] {
             [] => format!("{name}: a word is missing"),
-            _ => format!("{name} cannot do with {:?}", self.words.join(" ")),
+            _ => format!("{name} cannot do with {:?}", self.operands.join(" ")),
         };
         Error::Usage(format!("{problem}; usage: {}", self.command.usage()))
     }
 
     /// Wrong usage if there is any word.
-    pub(super) fn no_words(&self) -> Result<(), Error> {
-        if self.words.is_empty() { Ok(()) } else { Err(self.wrong_words()) }
+    pub(super) fn no_operands(&self) -> Result<(), Error> {
+        if self.operands.is_empty() { Ok(()) } else { Err(self.unexpected_operands()) }
     }
 }
 
@@ -248,6 +270,11 @@ pub(super) fn job_type(text: &str) -> Result<String, String> {
 /// A reader for [`Args::read`]: a queue's name.
 pub(super) fn queue_name(text: &str) -> Result<String, String> {
     valid_text(text, &limits::QUEUE_NAME, "a queue's name must be")
+}
+
+/// A reader for [`Args::read`]: an Idempotency-Key.
+pub(super) fn idempotency_key(text: &str) -> Result<String, String> {
+    valid_text(text, &limits::IDEMPOTENCY_KEY, "must be")
 }
 
 /// A text that this rule accepts. `subject` begins the sentence of the error.
@@ -277,7 +304,7 @@ mod tests {
 
     static COMMAND: Command = Command {
         name: "paint",
-        words: "WALL",
+        operands: "WALL",
         about: "Paints a wall.",
         flags: &[Flag { name: "coats", value: "N", help: "how many" }, JSON],
         examples: &["paint north --coats 2"],
@@ -288,7 +315,7 @@ mod tests {
         Args::parse(&COMMAND, &mut lexopt::Parser::from_args(words)).map_err(|error| error.to_string())
     }
 
-    fn log_once(words: &[&str]) -> String {
+    fn usage_error(words: &[&str]) -> String {
         parse(words).err().unwrap_or_default()
     }
 
@@ -296,7 +323,7 @@ mod tests {
     fn flags_and_words_may_come_in_any_order() {
         let args = parse(&["--coats=2", "north", "--json", "--", "--odd"]).unwrap();
         assert_eq!(args.read("coats", whole_number(1..=3)).unwrap(), Some(2));
-        assert_eq!(args.words(), ["north", "--odd"]);
+        assert_eq!(args.operands(), ["north", "--odd"]);
         assert!(args.has("json"));
         assert!(!args.has("help"));
     }
@@ -310,16 +337,16 @@ mod tests {
     #[test]
     fn wrong_usage_names_the_flag_and_what_is_allowed() {
         let unknown = "paint has no flag --colour; it has --coats, --json, --server, --ca-file, --help";
-        assert_eq!(log_once(&["--colour", "red"]), unknown);
-        assert_eq!(log_once(&["--coats"]), "--coats needs a value: --coats N");
-        assert_eq!(log_once(&["--json", "--json"]), "--json is given twice; once is allowed");
-        assert!(log_once(&["-x"]).starts_with("paint has no flag -x; it has"));
-        assert!(log_once(&["--json=1"]).contains("--json"));
+        assert_eq!(usage_error(&["--colour", "red"]), unknown);
+        assert_eq!(usage_error(&["--coats"]), "--coats needs a value: --coats N");
+        assert_eq!(usage_error(&["--json", "--json"]), "--json is given twice; once is allowed");
+        assert!(usage_error(&["-x"]).starts_with("paint has no flag -x; it has"));
+        assert!(usage_error(&["--json=1"]).contains("--json"));
         let args = parse(&["--coats", "9"]).unwrap();
         let error = args.read("coats", whole_number(1..=3)).unwrap_err();
         assert_eq!(error.to_string(), "--coats \"9\": must be a whole number from 1 to 3");
         assert_eq!(
-            args.wrong_words().to_string(),
+            args.unexpected_operands().to_string(),
             "paint: a word is missing; usage: threadq paint WALL [flags]"
         );
     }

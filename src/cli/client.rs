@@ -2,15 +2,21 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use super::error::Error;
 use crate::cli::terminal::console::Console;
-use crate::client::DEFAULT_SERVER;
 use crate::net::authorities::{self, Authorities};
-// Below the typed client: a command shows the JSON as it came.
+// The layer below the typed client: a command prints the JSON of the response unchanged.
+use crate::client::DEFAULT_SERVER;
 pub(super) use crate::client::{Response, Transport as Client, Unserved};
 use crate::config::token_in_file;
 use crate::net::http_url::shown;
+
+/// The shortest time between two requests of a command that retries or polls.
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a command waits for a server that is unavailable: enough for a restart, or a failover of Redis.
+pub(super) const OUTAGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The way to the server that `--server` or the environment names, with the token that the environment gives.
 pub(super) fn connect(

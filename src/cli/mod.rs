@@ -19,10 +19,11 @@ use std::process::ExitCode;
 
 use lexopt::Arg;
 
-use crate::cli::terminal::console::Console;
-use args::{Args, Command, Run};
+use args::{Args, Command, Run, command_names, find, unknown_command};
 use client::{connect, connect_to_probe};
+use commands::help::overview;
 use error::Error;
+use terminal::console::{Console, environment};
 
 /// All commands, in the order of the help.
 static COMMANDS: [&Command; 16] = [
@@ -61,7 +62,7 @@ pub fn run() -> ExitCode {
         stdin: &mut stdin,
         out: &mut out,
         err: &mut err,
-        env: &env,
+        env: &environment,
         out_is_terminal,
         err_is_terminal,
         has_bar: false,
@@ -69,17 +70,12 @@ pub fn run() -> ExitCode {
     run_in(args, &mut console)
 }
 
-/// A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
-fn env(name: &str) -> Option<String> {
-    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-}
-
 /// Runs the program in these surroundings.
 fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
     let done = first(&mut args).and_then(|first| match first {
-        First::Help => console.print(&crate::cli::commands::help::overview()),
+        First::Help => console.print(&overview(&COMMANDS)),
         First::Version => console.print(concat!("threadq ", env!("CARGO_PKG_VERSION"), "\n")),
-        First::Command(name) => run_command(find(&name)?, args, console),
+        First::Command(name) => run_command(find(&COMMANDS, &name)?, args, console),
     });
     done.unwrap_or_else(|error| fail(&error, console))
 }
@@ -89,9 +85,9 @@ fn first(args: &mut lexopt::Parser) -> Result<First, Error> {
         Some(Arg::Short('h') | Arg::Long("help")) => Ok(First::Help),
         Some(Arg::Short('V') | Arg::Long("version")) => Ok(First::Version),
         Some(Arg::Value(word)) => Ok(First::Command(word.to_string_lossy().into_owned())),
-        Some(Arg::Short(letter)) => Err(not_a_command(&format!("-{letter}"))),
-        Some(Arg::Long(name)) => Err(not_a_command(&format!("--{name}"))),
-        None => Err(Error::Usage(format!("no command is given; there is {}", command_names()))),
+        Some(Arg::Short(letter)) => Err(unknown_command(&COMMANDS, &format!("-{letter}"))),
+        Some(Arg::Long(name)) => Err(unknown_command(&COMMANDS, &format!("--{name}"))),
+        None => Err(Error::Usage(format!("no command is given; there is {}", command_names(&COMMANDS)))),
     }
 }
 
@@ -114,7 +110,9 @@ fn run_command(
         Run::Probe(run) => with_args(command, &mut parser, console, |args, console| {
             run(args, &connect_to_probe(args.text("server"), args.text("ca-file"), console)?, console)
         }),
-        Run::Alone(run) => with_args(command, &mut parser, console, run),
+        Run::Catalog(run) => {
+            with_args(command, &mut parser, console, |args, console| run(args, &COMMANDS, console))
+        }
     }
 }
 
@@ -134,23 +132,11 @@ fn with_args(
     Ok(code)
 }
 
-fn find(name: &str) -> Result<&'static Command, Error> {
-    COMMANDS.into_iter().find(|command| command.name == name).ok_or_else(|| not_a_command(name))
-}
-
 fn fail(error: &Error, console: &mut Console) -> ExitCode {
     if !error.is_silent() {
         console.note(&error.to_string());
     }
     error.exit_code()
-}
-
-fn not_a_command(word: &str) -> Error {
-    Error::Usage(format!("{word:?} is no command; there is {}", command_names()))
-}
-
-fn command_names() -> String {
-    COMMANDS.map(|command| command.name).join(", ")
 }
 
 #[cfg(test)]
@@ -220,10 +206,10 @@ mod tests {
             (vec!["--json", "jobs"], "threadq: \"--json\" is no command; there is serve, "),
             (vec!["-x"], "threadq: \"-x\" is no command; there is serve, "),
         ];
-        for (args, log_once) in cases {
+        for (args, expected) in cases {
             let done = run(&args);
             assert_eq!((done.code, done.out.as_str()), (2, ""));
-            assert!(done.err.starts_with(log_once), "{}", done.err);
+            assert!(done.err.starts_with(expected), "{}", done.err);
             assert!(done.err.ends_with(", help, completions\n"), "{}", done.err);
         }
     }

@@ -26,8 +26,8 @@ fn values_of(flag: Flag) -> Values {
 }
 
 /// The words of a command.
-fn words_of(command: &Command, all: &[&'static Command]) -> Values {
-    match command.words {
+fn operands_of(command: &Command, all: &[&'static Command]) -> Values {
+    match command.operands {
         "[COMMAND]" => Values::Words(all.iter().map(|command| command.name).collect()),
         words => alternatives(words),
     }
@@ -70,7 +70,7 @@ pub(crate) fn bash(commands: &[&'static Command]) -> String {
         }
     }
     for command in commands {
-        let mut candidates = match words_of(command, commands) {
+        let mut candidates = match operands_of(command, commands) {
             Values::Words(words) => words.into_iter().map(str::to_owned).collect(),
             _ => Vec::new(),
         };
@@ -122,7 +122,7 @@ pub(crate) fn zsh(commands: &[&'static Command]) -> String {
             };
             let _ = write!(text, " {}", quote(&format!("--{}[{help}]{value}", flag.name)));
         }
-        if let Values::Words(words) = words_of(command, commands) {
+        if let Values::Words(words) = operands_of(command, commands) {
             let _ = write!(text, " {}", quote(&format!("1:word:({})", words.join(" "))));
         }
         text.push_str(" ;;\n");
@@ -155,7 +155,7 @@ pub(crate) fn fish(commands: &[&'static Command]) -> String {
         let summary = quote_for_fish(&command.summary());
         let _ = writeln!(text, "complete -c threadq -n __threadq_no_command -a {name} -d {summary}");
         let start = format!("complete -c threadq -n '__threadq_command {name}'");
-        if let Values::Words(words) = words_of(command, commands) {
+        if let Values::Words(words) = operands_of(command, commands) {
             let _ = writeln!(text, "{start} -a '{}'", words.join(" "));
         }
         for flag in command.all_flags() {

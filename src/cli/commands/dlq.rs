@@ -15,7 +15,7 @@ use crate::cli::error::Error;
 use crate::cli::responses::{Deleted, Page, Retried, count, short_time, tries};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::progress::Bar;
-use crate::cli::terminal::table::{Column, cut, whole};
+use crate::cli::terminal::table::{Column, full, truncated};
 use crate::client::{Error as ClientError, Job};
 
 /// Between two looks at how many dead letters are left.
@@ -23,7 +23,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 pub(crate) static DLQ: Command = Command {
     name: "dlq",
-    words: "list|retry|purge",
+    operands: "list|retry|purge",
     about: "Lists the jobs that failed for good, sends them back, or deletes them.\n\
             retry and purge act on all of them, or on all of one type.",
     flags: &[
@@ -47,7 +47,7 @@ pub(crate) static DLQ: Command = Command {
 };
 
 fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    match args.words()[..] {
+    match args.operands()[..] {
         ["list"] => {
             args.refuse(&["dry-run"], "dlq list")?;
             list(args, client, console)
@@ -60,7 +60,7 @@ fn dlq(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, 
             args.refuse(&["page", "before", "limit"], "dlq purge")?;
             purge(args, client, console)
         }
-        _ => Err(args.wrong_words()),
+        _ => Err(args.unexpected_operands()),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -83,8 +83,13 @@ fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error
 }
 
 fn write_dead(page: &Page, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 5] =
-        [whole("ID"), cut("TYPE"), whole("TRIES").extra(), whole("FAILED (UTC)").extra(), cut("ERROR")];
+    const COLUMNS: [Column; 5] = [
+        full("ID"),
+        truncated("TYPE"),
+        full("TRIES").optional(),
+        full("FAILED (UTC)").optional(),
+        truncated("ERROR"),
+    ];
     let rows: Vec<[String; 5]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
         console.table(&COLUMNS, &rows)?;
@@ -273,9 +278,9 @@ ID  TYPE          TRIES  FAILED (UTC)         ERROR
                 "--page has no meaning for dlq purge; see threadq dlq --help".to_owned(),
             ),
         ];
-        for (args, log_once) in cases {
+        for (args, expected) in cases {
             let done = run(args);
-            assert_eq!((done.code, done.err), (2, format!("threadq: {log_once}\n")), "{args:?}");
+            assert_eq!((done.code, done.err), (2, format!("threadq: {expected}\n")), "{args:?}");
         }
     }
 }

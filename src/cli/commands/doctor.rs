@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::cli::args::{Command, Flag, Run};
 use crate::cli::responses::{count, short_span};
+use crate::cli::terminal::console::environment;
 use crate::config::Config;
 use crate::logging::escape::{escape, json_line};
 use crate::private_redis::RunningRedis;
@@ -22,7 +23,7 @@ use crate::queue::{
 
 pub(crate) static DOCTOR: Command = Command {
     name: "doctor",
-    words: "",
+    operands: "",
     about: "\
 Says what is wrong with the jobs in Redis, and mends it.
 Compares all that is in Redis, says what does not fit and what endangers jobs, and with --repair mends what does not
@@ -136,8 +137,7 @@ fn stop(stopped: &Stopped) -> ExitCode {
 }
 
 fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
-    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let config = Config::load(settings, env).map_err(|error| Stopped::Usage(error.to_string()))?;
+    let config = Config::load(settings, environment).map_err(|error| Stopped::Usage(error.to_string()))?;
     // Its socket's name may be valid only as long as this lives.
     let private = match &config.redis_url {
         Some(_) => None,

@@ -11,7 +11,7 @@ use crate::cli::terminal::console::Console;
 
 pub(crate) static HEALTH: Command = Command {
     name: "health",
-    words: "",
+    operands: "",
     about: "Says whether the server lives, and exits with 1 if it does not. Needs no token.\n\
             With --ready: whether jobs can be submitted and taken, which takes Redis too.\n\
             Without --server and THREADQ_SERVER it asks where THREADQ_LISTEN or PORT let serve listen.",
@@ -27,7 +27,7 @@ struct Health {
 }
 
 fn health(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    args.no_words()?;
+    args.no_operands()?;
     let path = if args.has("ready") { "/readyz" } else { "/healthz" };
     let health: Health = client.get(path)?.parse()?;
     console.print(&format!("{}\n", health.status))

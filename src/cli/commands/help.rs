@@ -3,61 +3,60 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::cli::args::{Args, Command, Run};
+use crate::cli::args::{Args, Command, Commands, Run, find};
 use crate::cli::commands::completions;
 use crate::cli::error::Error;
 use crate::cli::terminal::console::Console;
-use crate::cli::{COMMANDS, find};
 
 pub(crate) static HELP: Command = Command {
     name: "help",
-    words: "[COMMAND]",
+    operands: "[COMMAND]",
     about: "Tells what a command does, with its flags and examples, or which commands there are.",
     flags: &[],
     examples: &["help", "help enqueue"],
-    run: Run::Alone(help),
+    run: Run::Catalog(help),
 };
 
 pub(crate) static COMPLETIONS: Command = Command {
     name: "completions",
-    words: "bash|zsh|fish",
+    operands: "bash|zsh|fish",
     about: "Prints what a shell needs to complete commands and flags.\n\
             bash: in ~/.bashrc, source <(threadq completions bash)\n\
             zsh:  in ~/.zshrc, after compinit, source <(threadq completions zsh)\n\
             fish: threadq completions fish > ~/.config/fish/completions/threadq.fish",
     flags: &[],
     examples: &["completions bash > /etc/bash_completion.d/threadq"],
-    run: Run::Alone(print_completions),
+    run: Run::Catalog(print_completions),
 };
 
-fn help(args: &Args, console: &mut Console) -> Result<ExitCode, Error> {
-    let text = match args.words()[..] {
-        [] => overview(),
-        [name] => find(name)?.help(),
-        _ => return Err(args.wrong_words()),
+fn help(args: &Args, commands: Commands, console: &mut Console) -> Result<ExitCode, Error> {
+    let text = match args.operands()[..] {
+        [] => overview(commands),
+        [name] => find(commands, name)?.help(),
+        _ => return Err(args.unexpected_operands()),
     };
     console.print(&text)
 }
 
-fn print_completions(args: &Args, console: &mut Console) -> Result<ExitCode, Error> {
-    let text = match args.words()[..] {
-        ["bash"] => completions::bash(&COMMANDS),
-        ["zsh"] => completions::zsh(&COMMANDS),
-        ["fish"] => completions::fish(&COMMANDS),
-        _ => return Err(args.wrong_words()),
+fn print_completions(args: &Args, commands: Commands, console: &mut Console) -> Result<ExitCode, Error> {
+    let text = match args.operands()[..] {
+        ["bash"] => completions::bash(commands),
+        ["zsh"] => completions::zsh(commands),
+        ["fish"] => completions::fish(commands),
+        _ => return Err(args.unexpected_operands()),
     };
     console.print(&text)
 }
 
 /// The text of `threadq --help`.
-pub(crate) fn overview() -> String {
+pub(crate) fn overview(commands: Commands) -> String {
     let mut text = String::from(
         "threadq: a background-job server on Redis\n\n\
          usage: threadq COMMAND [flags]\n\n\
          commands:\n",
     );
-    let width = COMMANDS.iter().map(|command| command.name.len()).max().unwrap_or(0);
-    for command in COMMANDS {
+    let width = commands.iter().map(|command| command.name.len()).max().unwrap_or(0);
+    for command in commands {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:width$}  {}", command.name, command.summary());
     }

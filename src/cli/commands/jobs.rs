@@ -9,14 +9,14 @@ use crate::cli::error::Error;
 use crate::cli::responses::{Page, begun, short_span, short_time, tries};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::of_status;
-use crate::cli::terminal::table::{Column, cut, whole};
+use crate::cli::terminal::table::{Column, full, truncated};
 use crate::client::{AttemptError, Job};
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
 
 pub(crate) static JOBS: Command = Command {
     name: "jobs",
-    words: "",
+    operands: "",
     about: "Lists jobs, newest first.",
     flags: &[
         Flag {
@@ -40,7 +40,7 @@ pub(crate) static JOBS: Command = Command {
 
 pub(crate) static SHOW: Command = Command {
     name: "show",
-    words: "ID",
+    operands: "ID",
     about: "Shows everything about a job.",
     flags: &[JSON],
     examples: &["show 1764000000000123", "show 1764000000000123 --json"],
@@ -49,7 +49,7 @@ pub(crate) static SHOW: Command = Command {
 
 pub(crate) static RETRY: Command = Command {
     name: "retry",
-    words: "ID",
+    operands: "ID",
     about: "Sends a failed or cancelled job back to its queue, with all its attempts.",
     flags: &[JSON],
     examples: &["retry 1764000000000123"],
@@ -58,7 +58,7 @@ pub(crate) static RETRY: Command = Command {
 
 pub(crate) static CANCEL: Command = Command {
     name: "cancel",
-    words: "ID",
+    operands: "ID",
     about: "Cancels a job that has not ended; one that is running is told to stop.",
     flags: &[JSON],
     examples: &["cancel 1764000000000123"],
@@ -67,7 +67,7 @@ pub(crate) static CANCEL: Command = Command {
 
 pub(crate) static DELETE: Command = Command {
     name: "delete",
-    words: "ID",
+    operands: "ID",
     about: "Deletes a job that is completed, failed or cancelled.",
     flags: &[JSON],
     examples: &["delete 1764000000000123"],
@@ -75,7 +75,7 @@ pub(crate) static DELETE: Command = Command {
 };
 
 fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    args.no_words()?;
+    args.no_operands()?;
     let query = [
         ("status", args.read("status", str::parse::<Status>)?.map(|status| status.to_string())),
         ("type", args.read("type", job_type)?),
@@ -116,12 +116,12 @@ pub(crate) fn limit(args: &Args) -> Result<Option<String>, Error> {
 
 fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 6] = [
-        whole("ID"),
-        whole("STATUS").styled(of_status),
-        cut("TYPE"),
-        cut("QUEUE").extra(),
-        whole("TRIES").extra(),
-        whole("CREATED (UTC)").extra(),
+        full("ID"),
+        full("STATUS").styled(of_status),
+        truncated("TYPE"),
+        truncated("QUEUE").optional(),
+        full("TRIES").optional(),
+        full("CREATED (UTC)").optional(),
     ];
     let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
@@ -235,8 +235,8 @@ fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCod
 
 /// The one word: a job's id.
 fn id(args: &Args) -> Result<JobId, Error> {
-    let words = args.words();
-    let [word] = words[..] else { return Err(args.wrong_words()) };
+    let words = args.operands();
+    let [word] = words[..] else { return Err(args.unexpected_operands()) };
     word.parse().map_err(|error| Error::Usage(format!("{word:?}: {error}")))
 }
 
@@ -428,10 +428,10 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
             (&["retry", "01"], "\"01\": a job id is a whole number from 1 to 9007199254740991"),
             (&["cancel", "../stats"], "\"../stats\": a job id is a whole number from 1 to 9007199254740991"),
         ];
-        for (args, log_once) in cases {
+        for (args, expected) in cases {
             let done = run(args);
             assert_eq!((done.code, done.out.as_str()), (2, ""), "{args:?}");
-            assert_eq!(done.err, format!("threadq: {log_once}\n"));
+            assert_eq!(done.err, format!("threadq: {expected}\n"));
         }
     }
 }

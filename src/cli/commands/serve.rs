@@ -10,8 +10,8 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::children;
 use crate::cli::allocator;
 use crate::cli::args::{Command, Run};
-use crate::cli::env;
 use crate::cli::systemd::Systemd;
+use crate::cli::terminal::console::environment;
 use crate::config::Config;
 use crate::logging;
 use crate::server::{Server, StartError, check as check_server};
@@ -19,7 +19,7 @@ use crate::server::{Server, StartError, check as check_server};
 /// Runs the server until SIGINT, SIGTERM or SIGHUP; a second one ends it at once.
 pub(crate) static SERVE: Command = Command {
     name: "serve",
-    words: "",
+    operands: "",
     about: "Runs the server. Without redis-url it starts a private redis-server and looks after it.\n\
             The first line on stdout says where it listens; the log goes to stderr. SIGTERM or SIGINT\n\
             lets running jobs end for drain-timeout; a second one ends at once.",
@@ -35,7 +35,7 @@ pub(crate) static SERVE: Command = Command {
 /// Reads the configuration, resolves every handler and looks at Redis, and says what is wrong.
 pub(crate) static CHECK: Command = Command {
     name: "check",
-    words: "",
+    operands: "",
     about: "Checks the configuration, the handlers, and what Redis allows this user.\n\
             Starts nothing and changes nothing.",
     flags: &[],
@@ -67,8 +67,8 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         let handler = move || {
             let _ = signal.try_send(());
         };
-        ctrlc::set_handler(handler).map_err(|error| StartError::failed("no signal handler", error))?;
-        let mut systemd = Systemd::from_env(env);
+        ctrlc::set_handler(handler).map_err(|error| StartError::failed("cannot set the signal handler", error))?;
+        let mut systemd = Systemd::from_env(environment);
         let server = match Server::builder().config(config).start_unless(&signals) {
             Err(StartError::Stopped) => {
                 log::info!("stopped before it was ready");
@@ -137,7 +137,7 @@ fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartEr
         Ok(words) => words.collect(),
         Err(error) => return fail(WRONG, &error.to_string()),
     };
-    let config = match Config::load(words, env) {
+    let config = match Config::load(words, environment) {
         Ok(config) => config,
         Err(error) => return fail(WRONG, &error.to_string()),
     };

@@ -9,12 +9,12 @@ use crate::cli::error::Error;
 use crate::cli::responses::{QueueView, Queues, ServerView, Stats, short_span, short_time};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::{of_state, of_status};
-use crate::cli::terminal::table::{Column, cut, whole};
+use crate::cli::terminal::table::{Column, full, truncated};
 use crate::job::Status;
 
 pub(crate) static STATS: Command = Command {
     name: "stats",
-    words: "",
+    operands: "",
     about: "Shows how many jobs there are of each status, and the queues and servers.",
     flags: &[JSON],
     examples: &["stats", "stats --json"],
@@ -23,7 +23,7 @@ pub(crate) static STATS: Command = Command {
 
 pub(crate) static QUEUES: Command = Command {
     name: "queues",
-    words: "[pause|resume NAME]",
+    operands: "[pause|resume NAME]",
     about: "Lists the queues, or pauses or resumes one. From a paused queue no server takes jobs;\n\
             it still accepts new ones.",
     flags: &[JSON],
@@ -32,7 +32,7 @@ pub(crate) static QUEUES: Command = Command {
 };
 
 fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    args.no_words()?;
+    args.no_operands()?;
     let answer = client.get("/stats")?;
     let stats: Stats = answer.parse()?;
     if args.has("json") {
@@ -48,7 +48,7 @@ fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode
 }
 
 fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 2] = [whole("STATUS").styled(of_status), whole("JOBS")];
+    const COLUMNS: [Column; 2] = [full("STATUS").styled(of_status), full("JOBS")];
     let rows = Status::ALL.map(|status| {
         let count = stats.counts.get(status.as_str()).copied().unwrap_or(0);
         [status.to_string(), count.to_string()]
@@ -58,7 +58,7 @@ fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
 
 pub(crate) fn write_queues(queues: &[QueueView], console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 4] =
-        [cut("QUEUE"), whole("QUEUED"), whole("STATE").styled(of_state), whole("OLDEST")];
+        [truncated("QUEUE"), full("QUEUED"), full("STATE").styled(of_state), full("OLDEST")];
     if queues.is_empty() {
         return writeln!(console.out, "no queues");
     }
@@ -76,8 +76,12 @@ fn queue_row(queue: &QueueView) -> [String; 4] {
 }
 
 pub(crate) fn write_servers(servers: &[ServerView], console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 4] =
-        [cut("SERVER"), whole("BUSY"), whole("STARTED (UTC)").extra(), whole("LAST HEARTBEAT").extra()];
+    const COLUMNS: [Column; 4] = [
+        truncated("SERVER"),
+        full("BUSY"),
+        full("STARTED (UTC)").optional(),
+        full("LAST HEARTBEAT").optional(),
+    ];
     if servers.is_empty() {
         return writeln!(console.out, "no servers");
     }
@@ -95,10 +99,10 @@ fn server_row(server: &ServerView) -> [String; 4] {
 }
 
 fn queues(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    match args.words()[..] {
+    match args.operands()[..] {
         [] => list_queues(args, client, console),
         [verb @ ("pause" | "resume"), name] => switch_queue(verb, name, args, client, console),
-        _ => Err(args.wrong_words()),
+        _ => Err(args.unexpected_operands()),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -247,9 +251,9 @@ d      1       paused, no server  1 s
             ),
             (&["stats", "now"], "stats cannot do with \"now\"; usage: threadq stats [flags]".to_owned()),
         ];
-        for (args, log_once) in cases {
+        for (args, expected) in cases {
             let done = run(args);
-            assert_eq!((done.code, done.err), (2, format!("threadq: {log_once}\n")), "{args:?}");
+            assert_eq!((done.code, done.err), (2, format!("threadq: {expected}\n")), "{args:?}");
         }
     }
 }

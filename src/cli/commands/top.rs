@@ -18,7 +18,7 @@ use crate::cli::error::Error;
 use crate::cli::responses::Stats;
 use crate::cli::terminal::console::{Console, terminal_size};
 use crate::cli::terminal::style::of_status;
-use crate::cli::terminal::table::{Column, whole};
+use crate::cli::terminal::table::{Column, full};
 use crate::job::Status;
 
 /// Between two frames.
@@ -32,7 +32,7 @@ const CTRL_C: u8 = 3;
 
 pub(crate) static TOP: Command = Command {
     name: "top",
-    words: "",
+    operands: "",
     about: "Shows jobs, throughput, queues and servers, again every second. q or Ctrl-C ends it.\n\
             The throughput is that of the server that is asked; everything else is of all servers.",
     flags: &[
@@ -76,7 +76,7 @@ struct Counted {
 }
 
 fn top(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    args.no_words()?;
+    args.no_operands()?;
     let json = args.has("json");
     let first = look(client)?;
     if args.has("once") {
@@ -223,7 +223,7 @@ fn frame(client: &Client, now: &Seen, before: Option<&Seen>, console: &mut Conso
 }
 
 fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 3] = [whole("STATUS").styled(of_status), whole("JOBS"), whole("SHARE")];
+    const COLUMNS: [Column; 3] = [full("STATUS").styled(of_status), full("JOBS"), full("SHARE")];
     let count = |status: Status| stats.counts.get(status.as_str()).copied().unwrap_or(0);
     let all: u64 = Status::ALL.into_iter().map(count).sum();
     let rows = Status::ALL.map(|status| {

@@ -7,11 +7,16 @@ use std::process::ExitCode;
 
 use crate::cli::error::Error;
 use crate::cli::terminal::progress::Bar;
-use crate::cli::terminal::table::{Column, Look, write_table};
+use crate::cli::terminal::table::{Column, TableStyle, write_table};
 use crate::logging::escape::{escape, json_line};
 
 /// The columns of a terminal whose width cannot be found out.
 const DEFAULT_WIDTH: usize = 80;
+
+/// A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
 
 /// The world around a command.
 pub(crate) struct Console<'a> {
@@ -53,9 +58,9 @@ impl Console<'_> {
 
     /// How tables look: for a terminal they are cut to its width, which is `COLUMNS`, else what it says, else 80; for
     /// anything else they are whole.
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn table_style(&self) -> TableStyle {
         let width = if self.out_is_terminal { self.width() } else { usize::MAX };
-        Look { width, colours: self.has_colours() }
+        TableStyle { width, colours: self.has_colours() }
     }
 
     fn width(&self) -> usize {
@@ -86,8 +91,8 @@ impl Console<'_> {
         columns: &[Column; N],
         rows: &[[String; N]],
     ) -> io::Result<()> {
-        let look = self.look();
-        write_table(self.out, look, columns, rows)
+        let style = self.table_style();
+        write_table(self.out, style, columns, rows)
     }
 
     /// Answers with JSON, on one line.
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn columns_set_the_width_of_a_terminal_and_nonsense_does_not() {
         let width = |columns, is_terminal| {
-            console_of(&[("COLUMNS", columns)], is_terminal, |console| console.look().width)
+            console_of(&[("COLUMNS", columns)], is_terminal, |console| console.table_style().width)
         };
         assert_eq!(width("123", true), 123);
         assert_eq!(width("123", false), usize::MAX);
@@ -162,7 +167,7 @@ mod tests {
     #[test]
     fn colours_are_for_terminals_that_have_them_and_people_who_want_them() {
         let colours = |env: &[(&str, &str)], is_terminal| {
-            console_of(env, is_terminal, |console| console.look().colours)
+            console_of(env, is_terminal, |console| console.table_style().colours)
         };
         assert!(colours(&[], true));
         assert!(colours(&[("NO_COLOR", "")], true));

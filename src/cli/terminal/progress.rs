@@ -1,6 +1,6 @@
 //! How far long work is, in a line of a terminal.
 
-use crate::cli::terminal::table::cut_to;
+use crate::cli::terminal::table::truncate;
 
 /// The longest bar.
 const LONGEST: usize = 30;
@@ -22,7 +22,7 @@ impl Bar<'_> {
     pub(crate) fn line(&self, width: usize) -> String {
         let Bar { what, result, .. } = self;
         if self.total == 0 {
-            return cut_to(&format!("{what}  {result}"), width);
+            return truncate(&format!("{what}  {result}"), width);
         }
         let share = self.done.min(self.total) as f64 / self.total as f64;
         let percent = (share * 100.0) as u64;
@@ -30,7 +30,7 @@ impl Bar<'_> {
         let cells = LONGEST.min(width.saturating_sub(around));
         let full = (share * cells as f64) as usize;
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(cells - full));
-        cut_to(&format!("{what} [{bar}]  {percent:3} %  {result}"), width)
+        truncate(&format!("{what} [{bar}]  {percent:3} %  {result}"), width)
     }
 }
 

@@ -16,21 +16,21 @@ const USEFUL_WIDTH: usize = 10;
 pub(crate) struct Column {
     title: &'static str,
     /// Whether a long value may lose its end while others are whole.
-    may_cut: bool,
+    may_truncate: bool,
     /// Whether a terminal that is too narrow for all of them does without it.
-    is_extra: bool,
+    is_optional: bool,
     style: fn(&str) -> Option<Style>,
 }
 
 impl Column {
     /// The same column, left out where there is no room for it.
-    pub(crate) const fn extra(self) -> Column {
-        Column { is_extra: true, ..self }
+    pub(crate) const fn optional(self) -> Column {
+        Column { is_optional: true, ..self }
     }
 
     /// The least that is of use, if its longest value takes so much.
     fn least(&self, width: usize) -> usize {
-        if self.may_cut { width.min(USEFUL_WIDTH) } else { width }
+        if self.may_truncate { width.min(USEFUL_WIDTH) } else { width }
     }
 
     /// The same column, with its values in the style that this gives for each.
@@ -41,7 +41,7 @@ impl Column {
 
 /// What a table has to fit.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct TableStyle {
     /// How many columns of a terminal a line may take.
     pub width: usize,
     /// Whether the terminal has colours.
@@ -49,19 +49,19 @@ pub(crate) struct Look {
 }
 
 /// A column whose values are shown whole where the terminal is wide enough.
-pub(crate) const fn whole(title: &'static str) -> Column {
-    Column { title, may_cut: false, is_extra: false, style: |_| None }
+pub(crate) const fn full(title: &'static str) -> Column {
+    Column { title, may_truncate: false, is_optional: false, style: |_| None }
 }
 
 /// A column whose values lose their end if there is no room.
-pub(crate) const fn cut(title: &'static str) -> Column {
-    Column { title, may_cut: true, is_extra: false, style: |_| None }
+pub(crate) const fn truncated(title: &'static str) -> Column {
+    Column { title, may_truncate: true, is_optional: false, style: |_| None }
 }
 
 /// Writes rows under the titles of their columns, in lines that fit where that is possible.
 pub(crate) fn write_table<const N: usize>(
     out: &mut dyn Write,
-    look: Look,
+    style: TableStyle,
     columns: &[Column; N],
     rows: &[[String; N]],
 ) -> io::Result<()> {
@@ -69,13 +69,13 @@ pub(crate) fn write_table<const N: usize>(
     let lines: Vec<[String; N]> = std::iter::once(&titles).chain(rows).map(escape_all).collect();
     let mut widths: [usize; N] =
         std::array::from_fn(|i| lines.iter().map(|line| length(&line[i])).max().unwrap_or(0));
-    let shown = choose(&widths, columns, look.width);
-    shrink(&mut widths, &shown, columns, look.width);
+    let shown = choose(&widths, columns, style.width);
+    shrink(&mut widths, &shown, columns, style.width);
     for (number, line) in lines.iter().enumerate() {
         let cell = |&i: &usize| {
-            let style = if number == 0 { Some(Style::Bold) } else { (columns[i].style)(&line[i]) };
+            let cell_style = if number == 0 { Some(Style::Bold) } else { (columns[i].style)(&line[i]) };
             let (text, filling) = fit(&line[i], widths[i]);
-            match style.filter(|_| look.colours) {
+            match cell_style.filter(|_| style.colours) {
                 Some(style) => style.paint(&text) + &filling,
                 None => text + &filling,
             }
@@ -120,7 +120,7 @@ fn choose(widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     loop {
         let least: usize = shown.iter().map(|&i| columns[i].least(widths[i])).sum();
-        match shown.iter().rposition(|&i| columns[i].is_extra) {
+        match shown.iter().rposition(|&i| columns[i].is_optional) {
             Some(place) if least + gaps(&shown) > width => shown.remove(place),
             _ => return shown,
         };
@@ -138,7 +138,7 @@ fn shrink(widths: &mut [usize], shown: &[usize], columns: &[Column], width: usiz
         let widest = shown
             .iter()
             .copied()
-            .filter(|&i| columns[i].may_cut && widths[i] > LEAST_WIDTH.max(length(columns[i].title)))
+            .filter(|&i| columns[i].may_truncate && widths[i] > LEAST_WIDTH.max(length(columns[i].title)))
             .max_by_key(|&i| widths[i]);
         let last = || shown.iter().skip(1).copied().rfind(|&i| widths[i] > LEAST_WIDTH);
         match widest.or_else(last) {
@@ -150,13 +150,13 @@ fn shrink(widths: &mut [usize], shown: &[usize], columns: &[Column], width: usiz
 
 /// The text, cut with a mark where it is too long, and the spaces that fill it up to this width.
 fn fit(text: &str, width: usize) -> (String, String) {
-    let text = cut_to(text, width);
+    let text = truncate(text, width);
     let filling = " ".repeat(width.saturating_sub(length(&text)));
     (text, filling)
 }
 
 /// The text in at most this width; a mark stands for what was cut.
-pub(crate) fn cut_to(text: &str, width: usize) -> String {
+pub(crate) fn truncate(text: &str, width: usize) -> String {
     if length(text) <= width {
         return text.to_owned();
     }
@@ -173,27 +173,27 @@ pub(crate) fn cut_to(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    const COLUMNS: [Column; 3] = [whole("ID"), cut("TYPE").styled(red_x), cut("ERROR")];
+    const COLUMNS: [Column; 3] = [full("ID"), truncated("TYPE").styled(red_x), truncated("ERROR")];
 
     fn red_x(text: &str) -> Option<Style> {
         (text == "x").then_some(Style::Red)
     }
 
     fn table(width: usize, rows: &[[&str; 3]]) -> String {
-        look_at(Look { width, colours: false }, rows)
+        styled_table(TableStyle { width, colours: false }, rows)
     }
 
-    fn look_at(look: Look, rows: &[[&str; 3]]) -> String {
+    fn styled_table(style: TableStyle, rows: &[[&str; 3]]) -> String {
         let rows: Vec<[String; 3]> = rows.iter().map(|row| row.map(str::to_owned)).collect();
         let mut out = Vec::new();
-        write_table(&mut out, look, &COLUMNS, &rows).unwrap();
+        write_table(&mut out, style, &COLUMNS, &rows).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn colours_change_nothing_but_the_colour() {
         let rows = [["1", "Encode Video", "bad"], ["1000", "x", "b"]];
-        let text = look_at(Look { width: 80, colours: true }, &rows);
+        let text = styled_table(TableStyle { width: 80, colours: true }, &rows);
         assert!(text.contains("1000  \x1b[31mx\x1b[0m             b\n"), "{text:?}");
         assert!(text.starts_with("\x1b[1mID\x1b[0m    \x1b[1mTYPE\x1b[0m"), "{text:?}");
         let plain = text.replace("\x1b[31m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
@@ -234,11 +234,11 @@ mod tests {
     #[test]
     fn a_narrow_terminal_does_without_what_can_be_looked_up() {
         const COLUMNS: [Column; 4] =
-            [whole("ID"), cut("QUEUE").extra(), whole("CREATED").extra(), cut("ERROR")];
+            [full("ID"), truncated("QUEUE").optional(), full("CREATED").optional(), truncated("ERROR")];
         let row = ["1764000000000123", "emails", "2026-11-24 08:00:00", "no space is left on the disk"];
         let titles = |width| {
             let mut out = Vec::new();
-            write_table(&mut out, Look { width, colours: false }, &COLUMNS, &[row.map(str::to_owned)])
+            write_table(&mut out, TableStyle { width, colours: false }, &COLUMNS, &[row.map(str::to_owned)])
                 .unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(text.lines().all(|line| length(line) <= width), "{text}");

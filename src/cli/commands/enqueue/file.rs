@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use serde_json::value::RawValue;
 
-use crate::cli::args::Args;
-use crate::cli::client::{Client, Response, Unserved};
-use crate::cli::commands::enqueue::{PATIENCE, PAUSE, Stored, idempotency_key, warn_of_unserved};
+use super::unserved::{Stored, warn_of_unserved};
+use crate::cli::args::{Args, idempotency_key};
+use crate::cli::client::{Client, OUTAGE_LIMIT, RETRY_INTERVAL, Response, Unserved};
 use crate::cli::error::Error;
 use crate::cli::responses::count;
 use crate::cli::terminal::console::Console;
@@ -140,7 +140,7 @@ fn without_line(error: &serde_json::Error) -> String {
 }
 
 /// Submits all jobs of the file, or of stdin if it is `-`.
-pub(crate) fn enqueue_file(
+pub(super) fn enqueue_file(
     file: &str,
     args: &Args,
     client: &Client,
@@ -252,7 +252,7 @@ impl Sending<'_> {
                 is_told = true;
             }
         };
-        with_retries(PATIENCE, PAUSE, is_transient, ask, tell).map_err(|error| {
+        with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, is_transient, ask, tell).map_err(|error| {
             let is_away = is_transient(&error);
             let text = batch.explain(&error.into());
             if is_away { Error::NoResponse(text) } else { Error::Failed(text) }
@@ -385,10 +385,10 @@ threadq: line 1002: type is missing (invalid_job)
             ("{\"type\":", "--file: line 2: must be a job as a JSON object; EOF while parsing"),
             ("{} {}", "--file: line 2: must be a job as a JSON object; trailing characters at column 4"),
         ];
-        for (line, log_once) in cases {
+        for (line, expected) in cases {
             let done = Jobs::new("wrong", &format!("{{\"type\": \"a\"}}\n{line}\n")).enqueue(&server, &[]);
             assert_eq!((done.code, done.out.as_str()), (2, ""));
-            assert!(done.err.starts_with(&format!("threadq: {log_once}")), "{}", done.err);
+            assert!(done.err.starts_with(&format!("threadq: {expected}")), "{}", done.err);
         }
         let usage: [(&[&str], &str); 4] = [
             (&["--file", "/no/such"], "threadq: --file \"/no/such\": cannot read the file: "),
@@ -399,10 +399,10 @@ threadq: line 1002: type is missing (invalid_job)
                 "threadq: --idempotency-key \"a b\": must be 1 to 180",
             ),
         ];
-        for (args, log_once) in usage {
+        for (args, expected) in usage {
             let done = server.run(&[&["enqueue"], args].concat());
             assert_eq!(done.code, 2);
-            assert!(done.err.starts_with(log_once), "{}", done.err);
+            assert!(done.err.starts_with(expected), "{}", done.err);
         }
         assert!(server.is_idle());
     }
