@@ -1,25 +1,24 @@
-//! How the program uses the allocator of the GNU C library.
+//! Settings of the allocator of the GNU C library that return unused memory to the system.
 //!
-//! By default it keeps a heap for each few threads, up to eight for each processor, and a heap keeps what a burst of large
-//! requests has left in it: after one burst the program stayed ten times as large as before. With one heap, and with large
-//! texts outside of it, memory goes back to the system when it is no longer used.
+//! By default the allocator has up to eight heaps (arenas) per processor, and each keeps the memory of a burst of large
+//! requests: after one burst the program stayed ten times as large as before. With one heap, and with large blocks outside of
+//! it, unused memory is returned.
 //!
-//! The library reads its settings once, from the environment, before the program begins. So the program sets them there
-//! and executes itself again, as the same process. A static program that was built with musl needs nothing of it.
+//! The C library reads these settings once, from the environment, before `main`. So the program sets them and executes itself
+//! again, as the same process. A program that was built with musl does not need them.
 
-/// What the C library reads.
+/// The environment variable that the C library reads.
 const VARIABLE: &str = "GLIBC_TUNABLES";
-/// One heap. A text of more than 4 KiB gets pages of its own, which the system has back at once. The heap takes no more than
-/// it needs, and gives back what is free at its end from 64 KiB on. Of the stacks of threads that have ended 256 KiB are
-/// kept.
+/// One heap. A block of more than 4 KiB has its own pages, which are returned when it is freed. The heap grows by no more than
+/// it needs, and returns free memory at its end from 64 KiB on. 256 KiB of stacks of ended threads are kept.
 const SETTINGS: &str = "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4096:glibc.malloc.trim_threshold=65536:\
                         glibc.malloc.top_pad=0:glibc.pthread.stack_cache_size=262144";
 
-/// Executes the program again with these settings, unless the environment has settings of the operator's own. Returns
-/// where that is so, or where the program cannot be executed: then it works as it is, with more memory.
+/// Executes the program again with these settings. Returns if the environment has the variable already, as after this call, or
+/// if the program cannot be executed: it then runs with the default settings and uses more memory.
 ///
-/// To be called before anything is started or opened.
-pub(super) fn settle() {
+/// Must be called before any thread is started or file opened.
+pub(super) fn configure() {
     if cfg!(all(target_os = "linux", target_env = "gnu")) && std::env::var_os(VARIABLE).is_none() {
         execute_again();
     }
@@ -33,6 +32,6 @@ fn execute_again() {
     if let Some(name) = words.next() {
         command.arg0(name);
     }
-    // It returns only where it fails.
+    // `exec` returns only if it fails.
     let _ = command.args(words).env(VARIABLE, SETTINGS).exec();
 }

@@ -1,4 +1,4 @@
-//! What a command takes: one description, from which come the parsing, the help and the usage errors.
+//! The description of a command. Its parser, its help and its usage errors are derived from it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,32 +17,33 @@ use crate::job::limits::{self, TextRule};
 
 /// One command of the program.
 pub(super) struct Command {
-    /// The word it is called by.
+    /// The name on the command line.
     pub name: &'static str,
-    /// The words it takes, as its usage line shows them; empty if none.
+    /// The operands, as in the usage line; empty if the command takes none.
     pub operands: &'static str,
-    /// What it does, in a line or a few.
+    /// What the command does: a first sentence for the overview, then more.
     pub about: &'static str,
-    /// Its own flags; `--server`, `--ca-file` and `--help` come with every command that asks one.
+    /// The flags of this command alone. `--help` is added to each command, `--server` and `--ca-file` to those that send
+    /// requests to a server.
     pub flags: &'static [Flag],
-    /// What follows `threadq ` in an example.
+    /// Example command lines without the leading `threadq `.
     pub examples: &'static [&'static str],
-    /// Does it.
+    /// Runs the command.
     pub run: Run,
 }
 
 /// All commands of the program.
 pub(super) type Commands = &'static [&'static Command];
 
-/// How a command is run: by what it needs.
+/// How a command runs, by what it needs.
 pub(super) enum Run {
-    /// Asks a server.
+    /// Sends requests to a server, with the API token.
     Client(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
-    /// Asks a server for what needs no token.
+    /// Sends requests to a server, without a token.
     Probe(fn(&Args, &Client, &mut Console) -> Result<ExitCode, Error>),
     /// Prints something about all commands.
     Catalog(fn(&Args, Commands, &mut Console) -> Result<ExitCode, Error>),
-    /// Has the settings of a server as flags too, and takes its command line apart itself.
+    /// Takes the settings of a server as flags too, and parses its command line itself.
     Configured(fn(lexopt::Parser) -> ExitCode),
 }
 
@@ -51,46 +52,47 @@ pub(super) enum Run {
 pub(super) struct Flag {
     /// Without the dashes.
     pub name: &'static str,
-    /// What its value is called; empty for a flag without one.
+    /// The name of the value in the help; empty for a flag without a value.
     pub value: &'static str,
-    /// What it does.
+    /// The text of the help.
     pub help: &'static str,
 }
 
-/// Prints JSON in place of text.
-pub(super) const JSON: Flag = Flag { name: "json", value: "", help: "print the server's JSON, on one line" };
+/// The flag of every command that can print JSON.
+pub(super) const JSON: Flag =
+    Flag { name: "json", value: "", help: "print the JSON of the server on one line" };
 
-/// Of the commands that ask a server.
+/// A flag of the commands that send requests to a server.
 const SERVER: Flag = Flag {
     name: "server",
     value: "URL",
-    help: "the server to ask [env: THREADQ_SERVER; default: http://127.0.0.1:8080]",
+    help: "URL of the server [env: THREADQ_SERVER; default: http://127.0.0.1:8080]",
 };
 
-/// Of the same commands.
+/// A flag of the commands that send requests to a server.
 const CA_FILE: Flag = Flag {
     name: "ca-file",
     value: "FILE",
-    help: "authorities (PEM) to trust with https:// [env: THREADQ_CA_FILE, SSL_CERT_FILE]",
+    help: "trust the authorities in this file (PEM) for https:// [env: THREADQ_CA_FILE, SSL_CERT_FILE]",
 };
 
-/// Of every command.
+/// The flag of every command.
 const HELP: Flag = Flag { name: "help", value: "", help: "print this help" };
 
 impl Command {
-    /// What it does, in one sentence.
+    /// The first sentence of `about`.
     pub(super) fn summary(&self) -> String {
         self.about.split_inclusive('.').next().unwrap_or_default().replace('\n', " ")
     }
 
-    /// Its own flags and those that come with its kind of command, without settings.
+    /// The flags of this command, those of its kind, and `--help`; without the settings.
     fn own_flags(&self) -> impl Iterator<Item = Flag> {
         let asks = matches!(self.run, Run::Client(_) | Run::Probe(_));
         let server = asks.then_some([SERVER, CA_FILE]).into_iter().flatten();
         self.flags.iter().copied().chain(server).chain([HELP])
     }
 
-    /// Every flag that it takes.
+    /// All flags, with the settings if the command takes them.
     pub(super) fn all_flags(&self) -> impl Iterator<Item = Flag> {
         let takes_settings = matches!(self.run, Run::Configured(_));
         let settings = takes_settings.then(setting_flags).into_iter().flatten();
@@ -103,7 +105,7 @@ impl Command {
 
     fn unknown_flag(&self, flag: &str) -> Error {
         let allowed: Vec<String> = self.own_flags().map(|flag| format!("--{}", flag.name)).collect();
-        Error::Usage(format!("{} has no flag {flag}; it has {}", self.name, allowed.join(", ")))
+        Error::Usage(format!("unknown flag {flag}; flags of {}: {}", self.name, allowed.join(", ")))
     }
 
     fn usage(&self) -> String {
@@ -120,7 +122,7 @@ impl Command {
             let _ = writeln!(text, "  {:width$}  {}", flag.to_string(), flag.help);
         }
         if matches!(self.run, Run::Configured(_)) {
-            text.push_str("\nsettings, each also as an environment variable (--max-body: THREADQ_MAX_BODY) and a key of the file:\n");
+            text.push_str("\nsettings; each is also an environment variable (THREADQ_MAX_BODY) and a key of the configuration file (max-body):\n");
             text.push_str(&help_settings());
         }
         text.push_str("\nexamples:\n");
@@ -150,8 +152,8 @@ pub(super) fn find(commands: Commands, name: &str) -> Result<&'static Command, E
 }
 
 /// The error for a word that does not name a command.
-pub(super) fn unknown_command(commands: Commands, word: &str) -> Error {
-    Error::Usage(format!("{word:?} is no command; there is {}", command_names(commands)))
+fn unknown_command(commands: Commands, word: &str) -> Error {
+    Error::Usage(format!("unknown command {word:?}; commands: {}", command_names(commands)))
 }
 
 /// `serve, check, ..`.
@@ -159,16 +161,16 @@ pub(super) fn command_names(commands: Commands) -> String {
     commands.iter().map(|command| command.name).collect::<Vec<_>>().join(", ")
 }
 
-/// A command line, taken apart.
+/// A parsed command line.
 pub(super) struct Args {
     command: &'static Command,
-    /// By flag; empty for a flag without a value.
+    /// The value of each flag that was given; empty for a flag without a value.
     values: HashMap<&'static str, String>,
     operands: Vec<String>,
 }
 
 impl Args {
-    /// Takes apart what follows the command's name.
+    /// Parses what follows the name of the command.
     pub(super) fn parse(command: &'static Command, parser: &mut lexopt::Parser) -> Result<Args, Error> {
         let mut args = Args { command, values: HashMap::new(), operands: Vec::new() };
         while let Some(arg) = parser.next().map_err(usage)? {
@@ -192,7 +194,7 @@ impl Args {
     fn set(&mut self, flag: &'static str, value: String) -> Result<(), Error> {
         match self.values.insert(flag, value) {
             None => Ok(()),
-            Some(_) => Err(Error::Usage(format!("--{flag} is given twice; once is allowed"))),
+            Some(_) => Err(Error::Usage(format!("--{flag}: given twice; allowed: once"))),
         }
     }
 
@@ -202,12 +204,12 @@ impl Args {
         self.values.contains_key(flag)
     }
 
-    /// The value of a flag, if it was given.
+    /// The value of a flag that was given.
     pub(super) fn text(&self, flag: &str) -> Option<&str> {
         self.has(flag).then(|| self.values[flag].as_str())
     }
 
-    /// The value of a flag, read by `read`, whose error is a clause that says what is allowed.
+    /// The value of a flag that was given, converted by `read`. An error of `read` is a clause that says what is allowed.
     pub(super) fn read<T, E: fmt::Display>(
         &self,
         flag: &str,
@@ -217,33 +219,41 @@ impl Args {
         read(text).map(Some).map_err(|allowed| Error::Usage(format!("--{flag} {text:?}: {allowed}")))
     }
 
-    /// Wrong usage if one of these flags was given: they have no meaning for this form of the command.
+    /// A usage error if one of `flags` was given, none of which is allowed with `form`.
     pub(super) fn refuse(&self, flags: &[&str], form: &str) -> Result<(), Error> {
         match flags.iter().find(|flag| self.has(flag)) {
             None => Ok(()),
             Some(flag) => {
                 let name = self.command.name;
-                Err(Error::Usage(format!("--{flag} has no meaning for {form}; see threadq {name} --help")))
+                Err(Error::Usage(format!("--{flag}: not allowed with {form}; see threadq {name} --help")))
             }
         }
     }
 
-    /// The words that are no flags.
+    /// The operands: the arguments that are neither flags nor their values.
     pub(super) fn operands(&self) -> Vec<&str> {
         self.operands.iter().map(String::as_str).collect()
     }
 
-    /// That the words are not what the command takes.
+    /// The usage error for operands that the command does not take.
     pub(super) fn unexpected_operands(&self) -> Error {
-        let name = self.command.name;
-        let problem = match self.operands[..] {
-            [] => format!("{name}: a word is missing"),
-            _ => format!("{name} cannot do with {:?}", self.operands.join(" ")),
-        };
-        Error::Usage(format!("{problem}; usage: {}", self.command.usage()))
+        match self.operands[..] {
+            [] => self.missing_operand(self.command.operands),
+            [_] => self.usage_error("unexpected argument", &self.operands[0]),
+            _ => self.usage_error("unexpected arguments", &self.operands.join(" ")),
+        }
     }
 
-    /// Wrong usage if there is any word.
+    /// The usage error for an operand that was not given.
+    pub(super) fn missing_operand(&self, name: &str) -> Error {
+        self.usage_error("missing argument", name)
+    }
+
+    fn usage_error(&self, problem: &str, operands: &str) -> Error {
+        Error::Usage(format!("{problem}: {operands}; usage: {}", self.command.usage()))
+    }
+
+    /// A usage error if there is any operand.
     pub(super) fn no_operands(&self) -> Result<(), Error> {
         if self.operands.is_empty() { Ok(()) } else { Err(self.unexpected_operands()) }
     }
@@ -262,40 +272,40 @@ where
     }
 }
 
-/// A reader for [`Args::read`]: a job's type.
+/// A reader for [`Args::read`]: a job type.
 pub(super) fn job_type(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::JOB_TYPE, "a type must have")
+    valid_text(text, &limits::JOB_TYPE)
 }
 
-/// A reader for [`Args::read`]: a queue's name.
+/// A reader for [`Args::read`]: the name of a queue.
 pub(super) fn queue_name(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::QUEUE_NAME, "a queue's name must be")
+    valid_text(text, &limits::QUEUE_NAME)
 }
 
 /// A reader for [`Args::read`]: an Idempotency-Key.
 pub(super) fn idempotency_key(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::IDEMPOTENCY_KEY, "must be")
+    valid_text(text, &limits::IDEMPOTENCY_KEY)
 }
 
-/// A text that this rule accepts. `subject` begins the sentence of the error.
-pub(super) fn valid_text(text: &str, rule: &TextRule, subject: &str) -> Result<String, String> {
+/// The text, if this rule accepts it.
+pub(super) fn valid_text(text: &str, rule: &TextRule) -> Result<String, String> {
     match rule.accepts(text) {
         true => Ok(text.to_owned()),
-        false => Err(format!("{subject} {}", rule.allowed)),
+        false => Err(format!("must be {}", rule.allowed)),
     }
 }
 
-/// What lexopt says is wrong, as one line.
+/// The usage error for an error of lexopt, which is one line.
 pub(super) fn usage(error: lexopt::Error) -> Error {
     Error::Usage(error.to_string())
 }
 
 fn missing_value(flag: Flag) -> Error {
-    Error::Usage(format!("--{} needs a value: {flag}", flag.name))
+    Error::Usage(format!("--{}: the value is missing; usage: {flag}", flag.name))
 }
 
 fn text(word: OsString) -> Result<String, Error> {
-    word.into_string().map_err(|word| Error::Usage(format!("{word:?} is no UTF-8; only UTF-8 is allowed")))
+    word.into_string().map_err(|word| Error::Usage(format!("the argument {word:?} is not valid UTF-8")))
 }
 
 #[cfg(test)]
@@ -320,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_and_words_may_come_in_any_order() {
+    fn flags_and_operands_may_come_in_any_order() {
         let args = parse(&["--coats=2", "north", "--json", "--", "--odd"]).unwrap();
         assert_eq!(args.read("coats", whole_number(1..=3)).unwrap(), Some(2));
         assert_eq!(args.operands(), ["north", "--odd"]);
@@ -335,19 +345,22 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_names_the_flag_and_what_is_allowed() {
-        let unknown = "paint has no flag --colour; it has --coats, --json, --server, --ca-file, --help";
+    fn a_usage_error_names_the_argument_and_what_is_allowed() {
+        let unknown = "unknown flag --colour; flags of paint: --coats, --json, --server, --ca-file, --help";
         assert_eq!(usage_error(&["--colour", "red"]), unknown);
-        assert_eq!(usage_error(&["--coats"]), "--coats needs a value: --coats N");
-        assert_eq!(usage_error(&["--json", "--json"]), "--json is given twice; once is allowed");
-        assert!(usage_error(&["-x"]).starts_with("paint has no flag -x; it has"));
+        assert_eq!(usage_error(&["--coats"]), "--coats: the value is missing; usage: --coats N");
+        assert_eq!(usage_error(&["--json", "--json"]), "--json: given twice; allowed: once");
+        assert!(usage_error(&["-x"]).starts_with("unknown flag -x; flags of paint: "));
         assert!(usage_error(&["--json=1"]).contains("--json"));
         let args = parse(&["--coats", "9"]).unwrap();
         let error = args.read("coats", whole_number(1..=3)).unwrap_err();
         assert_eq!(error.to_string(), "--coats \"9\": must be a whole number from 1 to 3");
+        let usage = "usage: threadq paint WALL [flags]";
+        assert_eq!(args.unexpected_operands().to_string(), format!("missing argument: WALL; {usage}"));
+        let args = parse(&["north", "south"]).unwrap();
         assert_eq!(
             args.unexpected_operands().to_string(),
-            "paint: a word is missing; usage: threadq paint WALL [flags]"
+            format!("unexpected arguments: north south; {usage}")
         );
     }
 
@@ -356,7 +369,7 @@ mod tests {
         let help = COMMAND.help();
         assert!(help.starts_with("usage: threadq paint WALL [flags]\n\nPaints a wall.\n"), "{help}");
         assert!(help.contains("\n  --coats N       how many\n"), "{help}");
-        assert!(help.contains("\n  --server URL    the server"), "{help}");
+        assert!(help.contains("\n  --server URL    URL of the server"), "{help}");
         assert!(help.ends_with("  threadq paint north --coats 2\n"), "{help}");
     }
 }

@@ -1,4 +1,4 @@
-//! The server that a command talks to, as the flags and the environment name it, and the paths to ask it for.
+//! The client of a command: its server and token from flags and environment, and the paths of its requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a command waits for a server that is unavailable: enough for a restart, or a failover of Redis.
 pub(super) const OUTAGE_LIMIT: Duration = Duration::from_secs(60);
 
-/// The way to the server that `--server` or the environment names, with the token that the environment gives.
+/// A client of the server that `--server` or the environment names, with the API token of the environment.
 pub(super) fn connect(
     server: Option<&str>,
     ca_file: Option<&str>,
@@ -27,12 +27,9 @@ pub(super) fn connect(
     let client = connect_without_token(server, default_server(), ca_file, console)?;
     let wrong = |name: &str, why: &str| Error::Usage(format!("{name}: {why}"));
     let (name, token) = match (console.env("THREADQ_API_TOKEN"), console.env("THREADQ_API_TOKEN_FILE")) {
-        // As `serve` does: which of them would win is not obvious.
+        // As `serve` does: the order of precedence would not be obvious.
         (Some(_), Some(_)) => {
-            return Err(wrong(
-                "THREADQ_API_TOKEN_FILE",
-                "is given beside THREADQ_API_TOKEN; one of the two is allowed",
-            ));
+            return Err(wrong("THREADQ_API_TOKEN_FILE", "not allowed with THREADQ_API_TOKEN"));
         }
         (Some(token), None) => ("THREADQ_API_TOKEN", token),
         (None, Some(file)) => {
@@ -46,8 +43,8 @@ pub(super) fn connect(
     client.with_token(token).map_err(|allowed| wrong(name, &allowed.to_string()))
 }
 
-/// The way to the server that `--server` or the environment names; without these to the one that `serve` would start in the
-/// same environment, as a probe in a container needs.
+/// A client without a token, of the server that `--server` or the environment names. If none is named: of the server that
+/// `serve` would start in the same environment, because a probe in a container has the environment of the server.
 pub(super) fn connect_to_probe(
     server: Option<&str>,
     ca_file: Option<&str>,
@@ -62,7 +59,7 @@ pub(super) fn connect_to_probe(
     connect_without_token(server, near.unwrap_or_else(default_server), ca_file, console)
 }
 
-/// Where a server is reached on its own machine that listens there.
+/// The URL on the same machine of a server that listens at `address`.
 fn reachable(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -74,7 +71,7 @@ fn default_server() -> (&'static str, String) {
     ("the default", DEFAULT_SERVER.to_owned())
 }
 
-/// The way to the server that `--server` or the environment names, or else to this one, which has its source beside it.
+/// A client of the server that `--server` or the environment names, else of `otherwise`: the origin of the URL, and the URL.
 fn connect_without_token(
     server: Option<&str>,
     otherwise: (&'static str, String),
@@ -86,7 +83,7 @@ fn connect_without_token(
         (None, Some(url)) => ("THREADQ_SERVER", url),
         (None, None) => otherwise,
     };
-    // A command asks once in a while: a connection that the server has closed meanwhile would fail it.
+    // No idle connections: the server may close one between two requests, and the second would fail.
     let client = Client::new(&url, 0)
         .map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))?;
     let environment = ["THREADQ_CA_FILE", authorities::ENVIRONMENT];
@@ -104,7 +101,7 @@ fn connect_without_token(
     }
 }
 
-/// A path with those parts of a query that have a value, percent-encoded.
+/// A path with the query parameters that have a value, percent-encoded.
 pub(super) fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
     let parts: Vec<String> = query
         .iter()
@@ -113,7 +110,7 @@ pub(super) fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String
     if parts.is_empty() { path.to_owned() } else { format!("{path}?{}", parts.join("&")) }
 }
 
-/// Everything but letters, digits, `-`, `.`, `_` and `~` as `%XX`.
+/// The text with every byte but letters, digits, `-`, `.`, `_` and `~` as `%XX`.
 pub(super) fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         match byte {
@@ -130,7 +127,7 @@ mod tests {
     use crate::cli::testing::{FakeServer, run, run_with_env};
 
     #[test]
-    fn anything_odd_in_a_url_is_percent_encoded() {
+    fn every_reserved_character_of_a_url_is_percent_encoded() {
         assert_eq!(percent_encode("Encode Video/é?&+%"), "Encode%20Video%2F%C3%A9%3F%26%2B%25");
         let query = [("type", Some("a b".to_owned())), ("page", None), ("limit", Some("5".to_owned()))];
         assert_eq!(with_query("/jobs", &query), "/jobs?type=a%20b&limit=5");
@@ -138,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_server_url_is_wrong_usage() {
+    fn an_invalid_server_url_is_a_usage_error() {
         for url in
             ["127.0.0.1:8080", "ftp://host", "http://", "/path", "", "http://host/?a=1", "http://host/#a"]
         {
@@ -156,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_part_of_the_server_url_is_named_and_nothing_is_sent() {
+    fn an_invalid_part_of_the_server_url_is_named_and_nothing_is_sent() {
         let server = FakeServer::start(&[(200, "{}")]);
         let port = server.url.rsplit(':').next().unwrap().to_owned();
         for (url, part) in [
@@ -203,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_sent_and_a_refusal_says_where_it_comes_from() {
+    fn the_token_is_sent_and_a_refusal_says_where_the_token_comes_from() {
         let answer = r#"{"error": "The token is wrong", "code": "unauthorized"}"#;
         let server = FakeServer::start(&[(401, answer)]);
         let env = [("THREADQ_SERVER", &*server.url), ("THREADQ_API_TOKEN", "s3cret")];
         let done = run_with_env(&["stats"], &env);
         assert_eq!(done.code, 1);
-        let expected = "threadq: The token is wrong (unauthorized); the token is taken from THREADQ_API_TOKEN or the \
-                        file named by THREADQ_API_TOKEN_FILE\n";
+        let expected = "threadq: The token is wrong (unauthorized); the token comes from THREADQ_API_TOKEN, or from the \
+                        file that THREADQ_API_TOKEN_FILE names\n";
         assert_eq!(done.err, expected);
         assert_eq!(server.request().header("authorization"), Some("Bearer s3cret"));
     }
@@ -245,24 +242,24 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_no_header_can_carry_is_wrong_usage_and_stays_secret() {
+    fn a_token_that_is_not_valid_in_a_header_is_a_usage_error_and_stays_secret() {
         let done = run_with_env(&["stats"], &[("THREADQ_API_TOKEN", "s3cret\r\nX: y")]);
         assert_eq!(done.code, 2);
         assert!(done.err.contains("THREADQ_API_TOKEN") && !done.err.contains("s3cret"), "{}", done.err);
     }
 
     #[test]
-    fn no_server_says_how_to_get_one() {
-        let url = FakeServer::url_of_nobody();
+    fn an_unreachable_server_is_an_error_with_a_hint() {
+        let url = FakeServer::unused_url();
         let done = run(&["stats", "--server", &url]);
         assert_eq!(done.code, 1);
         assert!(done.err.starts_with(&format!("threadq: no server at {url}: ")), "{}", done.err);
-        let hint = "(start one with \"threadq serve\", or name it with --server)\n";
+        let hint = "; start one with \"threadq serve\", or give its URL with --server\n";
         assert!(done.err.ends_with(hint), "{}", done.err);
     }
 
     #[test]
-    fn a_server_that_hangs_up_gave_no_answer() {
+    fn a_closed_connection_is_a_missing_response() {
         let server = FakeServer::start(&[(0, "")]);
         let done = server.run(&["stats"]);
         assert_eq!(done.code, 1);
@@ -270,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_error_page_is_told_by_its_status() {
+    fn an_error_page_of_a_proxy_is_reported_by_its_status() {
         let server = FakeServer::start(&[(502, "<h1>Bad gateway</h1>"), (301, ""), (200, "<h1>Hello</h1>")]);
         let gateway = server.run(&["stats"]);
         assert_eq!(gateway.code, 1);
@@ -286,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_cannot_steer_the_terminal() {
+    fn the_text_of_a_server_cannot_control_the_terminal() {
         let server = FakeServer::start(&[(400, r#"{"error": "\u001b[2J\nok", "code": "x\u0007"}"#)]);
         let done = server.run(&["stats"]);
         assert_eq!(done.err, "threadq: \\u{1b}[2J\\nok (x\\u{7})\n");

@@ -1,4 +1,4 @@
-//! Why a command ended badly, and the exit code that says so.
+//! The errors of a command, and their exit codes.
 
 use std::fmt;
 use std::io;
@@ -7,23 +7,23 @@ use std::process::ExitCode;
 use crate::client;
 use crate::logging::escape::escape;
 
-/// Why a command ended badly: one variant for each thing that the caller does about it.
+/// Why a command failed: one variant for each exit code and hint.
 #[derive(Debug)]
 pub(super) enum Error {
-    /// The command line is wrong: exit 2. Says what was wrong and what is allowed.
+    /// The command line or the environment is wrong: exit code 2. The text says what is wrong and what is allowed.
     Usage(String),
-    /// The server said no, or gave no answer.
+    /// The server refused the request, or no response arrived: exit code 1.
     Client(client::Error),
-    /// Nobody answered for long. Asking again later may help.
+    /// No response arrived within the time limit of all retries: exit code 1.
     NoResponse(String),
-    /// Anything else that went wrong while running: exit 1.
+    /// Any other failure: exit code 1.
     Failed(String),
-    /// Whoever read our output has had enough (`| head`). No failure: exit 0, quietly.
+    /// The reader of stdout has closed it, as `head` does: exit code 0, without a message.
     OutputClosed,
 }
 
 impl Error {
-    /// Whether the same question may be answered later: the server, or its Redis, is away.
+    /// Whether the same command can succeed later: the server or its Redis is unavailable.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Error::NoResponse(_) => true,
@@ -32,7 +32,7 @@ impl Error {
         }
     }
 
-    /// The program's exit code.
+    /// The exit code of the program.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Error::Usage(_) => ExitCode::from(2),
@@ -41,7 +41,7 @@ impl Error {
         }
     }
 
-    /// Whether there is anything to tell.
+    /// Whether no message is printed.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self, Error::OutputClosed)
     }
@@ -61,18 +61,25 @@ impl fmt::Display for Error {
     }
 }
 
-/// What the caller of the command line can do about it.
+/// What the user can do about an error of the client.
 fn hint(error: &client::Error) -> &'static str {
     match error {
-        client::Error::Unreachable(_) => " (start one with \"threadq serve\", or name it with --server)",
+        client::Error::Unreachable(_) => "; start one with \"threadq serve\", or give its URL with --server",
         client::Error::Refused(refusal) if refusal.status == 401 && !refusal.code.is_empty() => {
-            "; the token is taken from THREADQ_API_TOKEN or the file named by THREADQ_API_TOKEN_FILE"
+            "; the token comes from THREADQ_API_TOKEN, or from the file that THREADQ_API_TOKEN_FILE names"
         }
         _ => "",
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Client(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<client::Error> for Error {
     fn from(error: client::Error) -> Error {
@@ -80,7 +87,7 @@ impl From<client::Error> for Error {
     }
 }
 
-/// The only plain I/O of the commands is writing to stdout.
+/// The commands do no other I/O of this kind than writing to stdout.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {

@@ -1,7 +1,8 @@
-//! The program's command line: finds the command by its first word and runs it.
+//! The command line of the program: the first argument names a command, which is run.
 //!
-//! Each command is a `Command` in the file of its group, listed in `COMMANDS`: the help, the completions and the parsing
-//! are made from it. Most commands talk to the HTTP API of a running server and know nothing of Redis.
+//! Each command is a `Command` in a file of `commands`, and is listed in `COMMANDS`. The parser, the help and the completions
+//! are derived from that list. All commands but `serve`, `check` and `doctor` send requests to the HTTP API of a running
+//! server and do not connect to Redis.
 
 mod allocator;
 mod args;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use lexopt::Arg;
 
-use args::{Args, Command, Run, command_names, find, unknown_command};
+use args::{Args, Command, Run, command_names, find};
 use client::{connect, connect_to_probe};
 use commands::help::overview;
 use error::Error;
@@ -45,7 +46,7 @@ static COMMANDS: [&Command; 16] = [
     &commands::help::COMPLETIONS,
 ];
 
-/// The first word of the command line.
+/// What the first argument asks for.
 enum First {
     Help,
     Version,
@@ -55,7 +56,7 @@ enum First {
 /// Runs the program with the arguments of this process.
 pub fn run() -> ExitCode {
     let args = lexopt::Parser::from_env();
-    // Locked for each write, not for good: `serve` writes from other threads too.
+    // Not locked here: `serve` writes from other threads too.
     let (mut stdin, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
     let (out_is_terminal, err_is_terminal) = (out.is_terminal(), err.is_terminal());
     let mut console = Console {
@@ -70,7 +71,7 @@ pub fn run() -> ExitCode {
     run_in(args, &mut console)
 }
 
-/// Runs the program in these surroundings.
+/// Runs the program with this console.
 fn run_in(mut args: lexopt::Parser, console: &mut Console) -> ExitCode {
     let done = first(&mut args).and_then(|first| match first {
         First::Help => console.print(&overview(&COMMANDS)),
@@ -85,10 +86,15 @@ fn first(args: &mut lexopt::Parser) -> Result<First, Error> {
         Some(Arg::Short('h') | Arg::Long("help")) => Ok(First::Help),
         Some(Arg::Short('V') | Arg::Long("version")) => Ok(First::Version),
         Some(Arg::Value(word)) => Ok(First::Command(word.to_string_lossy().into_owned())),
-        Some(Arg::Short(letter)) => Err(unknown_command(&COMMANDS, &format!("-{letter}"))),
-        Some(Arg::Long(name)) => Err(unknown_command(&COMMANDS, &format!("--{name}"))),
-        None => Err(Error::Usage(format!("no command is given; there is {}", command_names(&COMMANDS)))),
+        Some(Arg::Short(letter)) => Err(early_flag(&format!("-{letter}"))),
+        Some(Arg::Long(name)) => Err(early_flag(&format!("--{name}"))),
+        None => Err(Error::Usage(format!("missing command; commands: {}", command_names(&COMMANDS)))),
     }
+}
+
+fn early_flag(flag: &str) -> Error {
+    let names = command_names(&COMMANDS);
+    Error::Usage(format!("unexpected flag {flag} before the command; commands: {names}"))
 }
 
 fn run_command(
@@ -127,7 +133,7 @@ fn with_args(
         return console.print(&command.help());
     }
     let code = run(&args, console)?;
-    // What is still buffered may meet a closed pipe or a full disk only now.
+    // A closed pipe or a full disk may show only now, when the buffer is written.
     console.out.flush()?;
     Ok(code)
 }
@@ -177,11 +183,15 @@ mod tests {
         }
         let done = run(&["help", "paint"]);
         assert_eq!((done.code, done.out.as_str()), (2, ""));
-        assert!(done.err.starts_with("threadq: \"paint\" is no command; there is serve, "), "{}", done.err);
+        assert!(
+            done.err.starts_with("threadq: unknown command \"paint\"; commands: serve, "),
+            "{}",
+            done.err
+        );
     }
 
     #[test]
-    fn every_example_can_be_taken_apart() {
+    fn every_example_names_its_command_and_known_flags() {
         for command in COMMANDS {
             for example in command.examples {
                 assert!(example.starts_with(command.name), "{example}");
@@ -199,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_answered_with_what_is() {
+    fn an_unknown_command_is_an_error_that_lists_all_commands() {
         let cases = [
-            (vec![], "threadq: no command is given; there is serve, "),
-            (vec!["job"], "threadq: \"job\" is no command; there is serve, "),
-            (vec!["--json", "jobs"], "threadq: \"--json\" is no command; there is serve, "),
-            (vec!["-x"], "threadq: \"-x\" is no command; there is serve, "),
+            (vec![], "threadq: missing command; commands: serve, "),
+            (vec!["job"], "threadq: unknown command \"job\"; commands: serve, "),
+            (vec!["--json", "jobs"], "threadq: unexpected flag --json before the command; commands: serve, "),
+            (vec!["-x"], "threadq: unexpected flag -x before the command; commands: serve, "),
         ];
         for (args, expected) in cases {
             let done = run(&args);
@@ -214,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Output that breaks off, like a pipe to `head` or a full disk.
+    /// An output on which every write fails, like a closed pipe or a full disk.
     struct Broken(io::ErrorKind);
 
     impl io::Write for Broken {
@@ -228,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_leaves_early_is_no_failure() {
+    fn a_closed_pipe_is_not_a_failure() {
         let server = FakeServer::start(&[(200, r#"{"queues": []}"#)]);
         let mut out = Broken(io::ErrorKind::BrokenPipe);
         assert_eq!(run_into(&["queues"], &server.url, &mut out), (0, String::new()));

@@ -1,5 +1,4 @@
-//! What the API answers, as far as the commands look at it. Fields that they do not show are left out, so that a
-//! newer server may say more.
+//! The responses of the API: the fields that the commands print. Unknown fields of a newer server are ignored.
 
 use std::collections::HashMap;
 
@@ -12,11 +11,11 @@ use crate::job::{JobId, Status};
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub jobs: Vec<Job>,
-    /// Not there where the page was asked for by an id.
+    /// `None` if the page was requested by `before`.
     pub page: Option<u64>,
     pub limit: u64,
     pub total: u64,
-    /// The next page is before this id.
+    /// The `before` of the next page.
     pub next: Option<JobId>,
 }
 
@@ -35,34 +34,34 @@ impl Page {
     }
 }
 
-/// What a retry of dead letters came to.
+/// The response to POST /dlq/retry.
 #[derive(Deserialize)]
 pub(super) struct Retried {
     pub matched: u64,
     pub retried: u64,
 }
 
-/// What a purge of dead letters came to.
+/// The response to DELETE /dlq.
 #[derive(Deserialize)]
 pub(super) struct Deleted {
     pub deleted: u64,
 }
 
-/// A queue.
+/// A queue in a response.
 #[derive(Deserialize)]
 pub(super) struct QueueView {
     pub name: String,
     pub queued: u64,
     pub paused: bool,
     pub oldest_ms: Option<u64>,
-    /// How many living servers take from it; a server of an older version does not tell.
+    /// The number of live servers that take jobs from the queue; `None` from a server before 0.5.
     pub servers: Option<u64>,
-    /// `false` in the answer to pause and resume where no server takes from it and no job is in it.
+    /// `false` in a response to pause or resume if no server takes jobs from the queue and no job is in it.
     pub known: Option<bool>,
 }
 
 impl QueueView {
-    /// Whether servers take jobs from it, in a few words. A server before 0.5 does not say how many there are.
+    /// Whether jobs of the queue are started, for the column STATE.
     pub(super) fn state(&self) -> &'static str {
         match (self.servers, self.paused) {
             (Some(0), true) => "paused, no server",
@@ -73,13 +72,13 @@ impl QueueView {
     }
 }
 
-/// All queues.
+/// The response to GET /queues.
 #[derive(Deserialize)]
 pub(super) struct Queues {
     pub queues: Vec<QueueView>,
 }
 
-/// A server that takes jobs.
+/// A server in a response.
 #[derive(Deserialize)]
 pub(super) struct ServerView {
     pub id: String,
@@ -89,7 +88,7 @@ pub(super) struct ServerView {
     pub beat_age_ms: u64,
 }
 
-/// Everything at a glance.
+/// The response to GET /stats.
 #[derive(Deserialize)]
 pub(super) struct Stats {
     pub counts: HashMap<String, u64>,
@@ -97,12 +96,12 @@ pub(super) struct Stats {
     pub servers: Vec<ServerView>,
 }
 
-/// `1/5`: attempts of a job so far, or the one that runs, and at most.
+/// `1/5`: the number of the latest attempt, and `max_attempts`.
 pub(super) fn tries(job: &Job) -> String {
     format!("{}/{}", begun(job), job.max_attempts)
 }
 
-/// The attempts of a job that were begun: the one that runs is not among those that are over.
+/// The number of attempts that were started: `attempts` does not count the one that runs.
 pub(super) fn begun(job: &Job) -> u32 {
     job.attempts + u32::from(job.status == Status::Processing)
 }
@@ -113,7 +112,7 @@ pub(super) fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{ending}")
 }
 
-/// `2026-11-24T08:00:00.000Z` as `2026-11-24 08:00:00`, for a table with the zone in its title.
+/// `2026-11-24T08:00:00.000Z` as `2026-11-24 08:00:00`, for a column whose title names the time zone.
 pub(super) fn short_time(rfc3339: &str) -> String {
     let is_utc = rfc3339.ends_with('Z') && rfc3339.is_ascii();
     match (rfc3339.get(..10), rfc3339.get(11..19)) {
@@ -122,7 +121,7 @@ pub(super) fn short_time(rfc3339: &str) -> String {
     }
 }
 
-/// Milliseconds in the two largest units: `850 ms`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 1 h`.
+/// A duration in its two largest units, rounded down: `850 ms`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 1 h`.
 pub(super) fn short_span(ms: u64) -> String {
     let seconds = ms / 1000;
     let two = |large: u64, large_unit, small: u64, small_unit| match small {
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_in_their_largest_units() {
+    fn durations_are_printed_in_their_two_largest_units() {
         let cases = [
             (0, "0 ms"),
             (850, "850 ms"),

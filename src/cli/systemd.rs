@@ -1,7 +1,7 @@
-//! Tells systemd how the server is: that it is ready, that it stops, and, as long as it works, that it works.
+//! Notifies systemd when the server is ready and when it stops, and sends watchdog messages while the server is live.
 //!
 //! The protocol of sd_notify(3): one datagram with `NAME=value` lines to the socket in `NOTIFY_SOCKET`. Without that
-//! variable nothing happens. The server's children do not get it.
+//! variable nothing is sent. Child processes of the server do not inherit the variable.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -12,21 +12,21 @@ use std::time::Duration;
 
 use crate::server::Liveness;
 
-/// How long a full socket may hold us up.
+/// The time limit for sending one message to a full socket.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to systemd.
+/// The notification socket of systemd.
 pub(super) struct Systemd {
     socket: UnixDatagram,
     addr: SocketAddr,
-    /// After so long without a word from us it ends us; none if it does not watch.
+    /// systemd kills the server after this time without a watchdog message; `None` if the watchdog is off.
     watchdog: Option<Duration>,
-    /// Ends the watching when it is dropped.
+    /// Ends the watchdog thread when it is dropped.
     watching: Option<Sender<()>>,
 }
 
 impl Systemd {
-    /// The service manager that started this process, if it wants to hear of it.
+    /// The socket of the service manager that started this process; `None` without `NOTIFY_SOCKET`.
     pub(super) fn from_env(env: impl Fn(&str) -> Option<String>) -> Option<Systemd> {
         let name = env("NOTIFY_SOCKET")?;
         let opened = address(&name).and_then(|addr| Ok((addr, UnixDatagram::unbound()?)));
@@ -36,25 +36,25 @@ impl Systemd {
                 Some(Systemd { socket, addr, watchdog: watchdog(env), watching: None })
             }
             Err(error) => {
-                log::warn!("NOTIFY_SOCKET {name:?} cannot be used: {error}");
+                log::warn!("NOTIFY_SOCKET {name:?} cannot be used, so systemd is not notified: {error}");
                 None
             }
         }
     }
 
-    /// The server answers. From now on systemd hears from it as long as it works.
+    /// Reports that the server answers requests, and starts the thread that sends watchdog messages.
     pub(super) fn ready(&mut self, url: &str, mut liveness: Liveness) -> io::Result<()> {
         self.send(&format!("READY=1\nSTATUS=listening on {url}"));
         let Some(time) = self.watchdog else { return Ok(()) };
         let (socket, addr) = (self.socket.try_clone()?, self.addr.clone());
         let (watching, stopped) = channel();
         self.watching = Some(watching);
-        // A look takes up to two sixths of the time, so even the longest comes in time.
+        // A check takes up to 2/6 of the time and the pause 2/6, so each message arrives in time.
         let run = move || {
             loop {
                 match liveness.check(time / 6) {
                     Ok(()) => send(&socket, &addr, "WATCHDOG=1"),
-                    Err(reason) => log::error!("{reason}; systemd is not told that this server works"),
+                    Err(reason) => log::error!("{reason}; no watchdog message is sent to systemd"),
                 }
                 if stopped.recv_timeout(time / 3) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -64,10 +64,10 @@ impl Systemd {
         thread::Builder::new().name("systemd".to_owned()).spawn(run).map(drop)
     }
 
-    /// The server stops. From now on systemd's time for that runs, and not the watchdog's.
+    /// Reports that the server stops. From now on `TimeoutStopSec` applies instead of the watchdog.
     pub(super) fn stopping(mut self) {
         self.watching = None;
-        self.send("STOPPING=1\nSTATUS=running jobs may end");
+        self.send("STOPPING=1\nSTATUS=draining running jobs");
     }
 
     fn send(&self, text: &str) {
@@ -77,16 +77,16 @@ impl Systemd {
 
 fn send(socket: &UnixDatagram, addr: &SocketAddr, text: &str) {
     if let Err(error) = socket.send_to_addr(text.as_bytes(), addr) {
-        log::warn!("systemd cannot be told {:?}: {error}", text.lines().next().unwrap_or_default());
+        log::warn!("cannot notify systemd of {:?}: {error}", text.lines().next().unwrap_or_default());
     }
 }
 
-/// A path, or after `@` a name that is in no folder.
+/// A path, or after `@` an abstract name.
 fn address(name: &str) -> io::Result<SocketAddr> {
     match name.strip_prefix('@') {
         Some(name) => abstract_address(name),
         None if name.starts_with('/') => SocketAddr::from_pathname(name),
-        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "it starts with neither / nor @")),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "must start with / or @")),
     }
 }
 
@@ -101,7 +101,7 @@ fn abstract_address(_: &str) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// How long systemd waits for a word of this very process.
+/// The watchdog time of systemd, if it is set for this process.
 fn watchdog(env: impl Fn(&str) -> Option<String>) -> Option<Duration> {
     let is_meant = env("WATCHDOG_PID").is_none_or(|pid| pid == process::id().to_string());
     let micros: u64 = env("WATCHDOG_USEC")?.parse().ok()?;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_for_the_process_that_it_names() {
+    fn the_watchdog_time_is_for_the_process_in_watchdog_pid() {
         let own = process::id().to_string();
         assert_eq!(watchdog_of("1500000", None), Some(Duration::from_millis(1500)));
         assert_eq!(watchdog_of("1500000", Some(&own)), Some(Duration::from_millis(1500)));

@@ -1,5 +1,5 @@
-//! For the tests of the commands: a server that records requests and gives canned answers, and a way to run the
-//! program's commands within the test.
+//! Support for tests of the commands: a server that records requests and returns prepared responses, and functions that run
+//! a command within the test.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::cli::terminal::console::Console;
 
-/// A request as the server saw it.
+/// A request as the server received it.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// Method and path with query.
@@ -25,7 +25,7 @@ impl Request {
     }
 }
 
-/// Gives each request the next answer; status 0 hangs up without one.
+/// Answers each request with the next prepared response; status 0 closes the connection without a response.
 pub(crate) struct FakeServer {
     pub url: String,
     requests: Receiver<Request>,
@@ -41,18 +41,18 @@ impl FakeServer {
         FakeServer { url, requests }
     }
 
-    /// An address at which nobody listens.
-    pub(crate) fn url_of_nobody() -> String {
+    /// A URL at which no server listens.
+    pub(crate) fn unused_url() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     }
 
-    /// The next request that it got.
+    /// The next request that was received.
     pub(crate) fn request(&self) -> Request {
         self.requests.recv_timeout(Duration::from_secs(10)).expect("a request")
     }
 
-    /// Whether no request has come that was not looked at.
+    /// Whether `request` has returned every request that was received.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.try_recv().is_err()
     }
@@ -62,7 +62,7 @@ impl FakeServer {
         run_with_env(args, &[("THREADQ_SERVER", &self.url)])
     }
 
-    /// Runs a command against this server that reads this from stdin.
+    /// Runs a command against this server with this stdin.
     pub(crate) fn run_with_stdin(&self, args: &[&str], mut stdin: &[u8]) -> Done {
         run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, false)
     }
@@ -88,7 +88,7 @@ fn serve(listener: &TcpListener, mut answers: VecDeque<(u16, String)>, requests:
                 "HTTP/1.1 {status} Canned\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             )
             .unwrap();
-            // Closing before everything is read would be a reset, which can overtake the answer.
+            // Closing before the whole request is read would send a reset, which can overtake the response.
             let _ = stream.shutdown(Shutdown::Write).and_then(|()| io::copy(&mut stream, &mut io::sink()));
         }
     }
@@ -117,7 +117,7 @@ fn read_request(stream: &mut TcpStream) -> Request {
     request
 }
 
-/// What came of a command.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub code: u8,
@@ -130,12 +130,12 @@ pub(crate) fn run(args: &[&str]) -> Done {
     run_with_env(args, &[])
 }
 
-/// Runs a command in an environment of just these variables, without a terminal.
+/// Runs a command with only these environment variables, without a terminal.
 pub(crate) fn run_with_env(args: &[&str], env: &[(&str, &str)]) -> Done {
     run_all(args, env, &mut io::empty(), false)
 }
 
-/// Runs a command whose output cannot be written.
+/// Runs a command with this stdout; returns the exit code and stderr.
 pub(crate) fn run_into(args: &[&str], url: &str, out: &mut dyn Write) -> (u8, String) {
     let mut err = Vec::new();
     let env = |name: &str| (name == "THREADQ_SERVER").then(|| url.to_owned());
@@ -152,7 +152,7 @@ pub(crate) fn run_into(args: &[&str], url: &str, out: &mut dyn Write) -> (u8, St
     (code_of(code), String::from_utf8(err).unwrap())
 }
 
-/// Where there is a terminal it has 80 columns.
+/// Runs a command; a terminal has 80 columns.
 fn run_all(args: &[&str], env: &[(&str, &str)], stdin: &mut dyn Read, is_terminal: bool) -> Done {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let env = |name: &str| {
@@ -172,12 +172,12 @@ fn run_all(args: &[&str], env: &[(&str, &str)], stdin: &mut dyn Read, is_termina
     Done { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
-/// The number in an `ExitCode`, which does not give it away.
+/// The number of an `ExitCode`, which has no accessor.
 fn code_of(code: std::process::ExitCode) -> u8 {
     (0..=u8::MAX).find(|&number| std::process::ExitCode::from(number) == code).expect("an exit code")
 }
 
-/// A job as the API gives it, with every field; one that did not complete has an error of two lines.
+/// A job as the API returns it, with every field; a job that did not complete has an error of two lines.
 pub(crate) fn job(id: u64, status: &str) -> String {
     let error = if status == "completed" { "null" } else { r#""disk\nfull""# };
     format!(

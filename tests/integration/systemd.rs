@@ -55,7 +55,7 @@ fn it_hears_once_when_the_server_answers_and_once_when_it_stops() {
     server.wait_for_status(id, "processing");
     server.sigterm();
     // Without WATCHDOG_USEC there was nothing in between, and the running job has not ended yet.
-    assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=running jobs may end");
+    assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=draining running jobs");
     assert!(crate::common::signal::is_running(server.pid()));
     assert_eq!(server.wait_exit(LIMIT), Some(0));
     manager.socket.set_nonblocking(true).unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 struct Terminal {
     child: Child,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// Where the child's folder and the record of `script` are.
+    /// The working directory of the child.
     _dir: TempDir,
 }
 
@@ -62,7 +62,7 @@ impl Terminal {
         stdin.write_all(keys).and_then(|()| stdin.flush()).expect("the terminal takes keys");
     }
 
-    /// Waits for the end of the script and gives what was written.
+    /// Waits until the script ends; returns everything that was written to the terminal.
     #[track_caller]
     fn finish(mut self) -> String {
         let mut status = None;
@@ -70,7 +70,7 @@ impl Terminal {
             status = self.child.try_wait().expect("can be waited for");
             status.is_some()
         });
-        // The last of it may still be on its way.
+        // The last bytes may not have been read yet.
         eventually(LIMIT, "the shell has said that it is done", || self.text().contains("done="));
         self.text()
     }
@@ -88,7 +88,7 @@ impl Drop for Terminal {
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 #[test]
-fn top_lives_on_a_screen_of_its_own_and_gives_the_terminal_back() {
+fn top_uses_the_alternate_screen_and_resets_the_terminal() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     for key in [&b"q"[..], b"\x03"] {
@@ -96,7 +96,7 @@ fn top_lives_on_a_screen_of_its_own_and_gives_the_terminal_back() {
         let mut terminal = Terminal::run(&server, shell);
         terminal.wait_for("\x1b[?1049h");
         terminal.wait_for("LAST HEARTBEAT");
-        // It goes on by itself, and tells what is new.
+        // The next frame is drawn without a key.
         let id = server.submit("echo", json!(1));
         server.wait_for_status(id, "completed");
         eventually(LIMIT, "a second frame", || terminal.text().matches("LAST HEARTBEAT").count() > 1);
@@ -107,7 +107,7 @@ fn top_lives_on_a_screen_of_its_own_and_gives_the_terminal_back() {
 }
 
 #[test]
-fn top_outlives_its_server_and_a_signal_gives_the_terminal_back() {
+fn top_survives_its_server_and_a_signal_resets_the_terminal() {
     let redis = TestRedis::start();
     let mut server = TestServer::start(&redis);
     let shell = format!(
@@ -117,7 +117,7 @@ fn top_outlives_its_server_and_a_signal_gives_the_terminal_back() {
     let terminal = Terminal::run(&server, &shell);
     terminal.wait_for("LAST HEARTBEAT");
     server.kill9();
-    terminal.wait_for("asking again");
+    terminal.wait_for("retrying");
     let text = terminal.text();
     let pid = text.split("pid=").nth(1).and_then(|rest| rest.split(['\r', '\n']).next()).unwrap();
     crate::common::signal::term(pid.parse().unwrap());
@@ -126,7 +126,7 @@ fn top_outlives_its_server_and_a_signal_gives_the_terminal_back() {
 }
 
 #[test]
-fn top_without_keys_prints_frames_and_ends_with_its_reader() {
+fn top_in_a_pipe_prints_frames_and_ends_with_its_reader() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     let shell = "threadq top </dev/null | head -n 60 >frames; grep -c LAST frames; od -c frames | grep -c 033; echo done=";
@@ -136,7 +136,7 @@ fn top_without_keys_prints_frames_and_ends_with_its_reader() {
 }
 
 #[test]
-fn tables_fit_the_terminal_in_colours_and_are_whole_and_plain_in_a_pipe() {
+fn tables_fit_the_terminal_in_colours_and_are_full_and_plain_in_a_pipe() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     let kind = "x".repeat(90);
@@ -155,7 +155,7 @@ fn tables_fit_the_terminal_in_colours_and_are_whole_and_plain_in_a_pipe() {
 }
 
 #[test]
-fn a_job_that_is_waited_for_shows_its_result_to_a_person_and_its_id_to_a_program() {
+fn waiting_for_a_job_prints_its_result_on_a_terminal_and_its_id_in_a_pipe() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     let shell = "threadq enqueue echo --payload '{\"n\": 1.50}' --wait; echo ====; \
@@ -168,7 +168,7 @@ fn a_job_that_is_waited_for_shows_its_result_to_a_person_and_its_id_to_a_program
 }
 
 #[test]
-fn a_job_that_no_server_serves_is_stored_with_a_warning() {
+fn a_job_that_no_server_can_run_is_stored_with_a_warning() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     let shell = "threadq enqueue ecoh --queue emial 2>&1 >ids; cat ids; echo ====; threadq enqueue echo; echo ====; \
@@ -176,7 +176,7 @@ fn a_job_that_no_server_serves_is_stored_with_a_warning() {
     let text = Terminal::run(&server, shell).finish();
     let parts: Vec<&str> = text.split("====").collect();
     assert!(parts[0].contains("is stored, but the server has no handler for its type"), "{text:?}");
-    assert!(parts[0].contains("is stored, but no server takes from its queue"), "{text:?}");
+    assert!(parts[0].contains("is stored, but no server takes jobs from its queue"), "{text:?}");
     assert!(!parts[1].contains("but"), "{text:?}");
     assert!(
         parts[2].contains("all jobs are stored, but the server has no handler for at least one type"),
@@ -185,7 +185,7 @@ fn a_job_that_no_server_serves_is_stored_with_a_warning() {
     let id = parts[0].lines().rev().find_map(|line| line.trim().parse::<u64>().ok()).expect("its id");
     assert_eq!(server.job(id)["status"], "queued");
 
-    // Where another server takes from the queue, and may have the handler, nothing is wrong.
+    // No warning if another server takes jobs from the queue, which may have the handler.
     let _other = TestServer::builder().redis(&redis).flag("queues", "emial").start();
     let text = Terminal::run(&server, "threadq enqueue ecoh --queue emial; echo done=").finish();
     assert!(!text.contains("but"), "{text:?}");
@@ -202,7 +202,7 @@ fn a_file_of_jobs_is_submitted_with_a_bar_and_dead_letters_are_retried() {
     assert!(text.contains("submitted 2500 jobs\r\n"), "{text:?}");
     assert!(text.lines().any(|line| line.trim().rsplit('K').next() == Some("2500")), "{text:?}");
     let dead = || server.get("/dlq?limit=1").expect(200).json()["total"].as_u64();
-    // The repeat has submitted none.
+    // The repeated command has submitted no job.
     eventually(LIMIT, "all are dead letters", || dead() == Some(2500));
     let text = Terminal::run(&server, "threadq dlq purge; threadq dlq purge --json; echo done=").finish();
     assert!(text.contains("deleted 2500 jobs\r\n") && text.contains("{\"deleted\""), "{text:?}");

@@ -1,18 +1,18 @@
-//! Completion scripts for shells, written from the list of commands that the help is made of.
+//! Completion scripts for shells, derived from the list of commands.
 
 use std::fmt::Write as _;
 
 use crate::cli::args::{Command, Flag};
 use crate::job::Status;
 
-/// What may stand somewhere on the command line.
+/// The possible values of an argument.
 #[derive(Debug, PartialEq)]
 enum Values {
     /// One of these.
     Words(Vec<&'static str>),
     /// The path of a file.
     Files,
-    /// Nothing that a shell could know.
+    /// Values that a shell cannot know.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ fn values_of(flag: Flag) -> Values {
     }
 }
 
-/// The words of a command.
+/// The possible operands of a command.
 fn operands_of(command: &Command, all: &[&'static Command]) -> Values {
     match command.operands {
         "[COMMAND]" => Values::Words(all.iter().map(|command| command.name).collect()),
@@ -41,7 +41,7 @@ fn alternatives(text: &'static str) -> Values {
     if words.len() > 1 && words.iter().all(is_literal) { Values::Words(words) } else { Values::Unknown }
 }
 
-/// For bash.
+/// The script for bash.
 pub(crate) fn bash(commands: &[&'static Command]) -> String {
     let names: Vec<&str> = commands.iter().map(|command| command.name).collect();
     let mut text = format!(
@@ -87,7 +87,7 @@ pub(crate) fn bash(commands: &[&'static Command]) -> String {
     text
 }
 
-/// For zsh.
+/// The script for zsh.
 pub(crate) fn zsh(commands: &[&'static Command]) -> String {
     let mut text = String::from(
         "#compdef threadq\n\
@@ -130,13 +130,13 @@ pub(crate) fn zsh(commands: &[&'static Command]) -> String {
     text.push_str(
         "    esac\n\
          }\n\
-         # Called by its name when it was found on fpath, else read by `source`.\n\
+         # Autoloaded from fpath under this name, or read by `source`.\n\
          if [ \"${funcstack[1]}\" = _threadq ]; then _threadq \"$@\"; else compdef _threadq threadq; fi\n",
     );
     text
 }
 
-/// For fish.
+/// The script for fish.
 pub(crate) fn fish(commands: &[&'static Command]) -> String {
     let mut text = String::from(
         "# Completion of threadq for fish.\n\
@@ -171,17 +171,17 @@ pub(crate) fn fish(commands: &[&'static Command]) -> String {
     text
 }
 
-/// One word for bash and zsh.
+/// A quoted word for bash and zsh.
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// One word for fish.
+/// A quoted word for fish.
 fn quote_for_fish(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// What stands in the brackets of `_arguments`.
+/// A text for the brackets of `_arguments`.
 fn escape_for_zsh(text: &str) -> String {
     text.replace('\\', "\\\\").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:")
 }
@@ -195,7 +195,7 @@ mod tests {
     use crate::cli::testing::run;
 
     #[test]
-    fn values_are_read_from_what_the_help_shows() {
+    fn possible_values_are_derived_from_the_help() {
         let flag = |value| Flag { name: "x", value, help: "" };
         assert_eq!(values_of(flag("everysec|always")), Values::Words(vec!["everysec", "always"]));
         assert_eq!(values_of(flag("JSON|@FILE|-")), Values::Files);
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(run(&["completions", "sh"]).code, 2);
     }
 
-    /// What bash offers for the last of these words.
+    /// The completions of bash for the last of these words.
     fn completed(words: &[&str]) -> Vec<String> {
         let script = format!(
             "{}\nCOMP_WORDS=({})\nCOMP_CWORD={}\ncompopt() {{ :; }}\n_threadq\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn bash_completes_commands_flags_words_and_values() {
+    fn bash_completes_commands_flags_operands_and_values() {
         assert_eq!(completed(&["threadq", "do"]), ["doctor"]);
         assert_eq!(completed(&["threadq", "dlq", "re"]), ["retry"]);
         assert_eq!(completed(&["threadq", "dlq", "retry", "--dr"]), ["--dry-run"]);

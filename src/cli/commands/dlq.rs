@@ -1,4 +1,4 @@
-//! `threadq dlq`: the dead letter queue, where jobs are that failed for good.
+//! `threadq dlq`: lists, retries and deletes dead letters, the jobs whose last attempt failed.
 
 use std::io;
 use std::process::ExitCode;
@@ -18,24 +18,21 @@ use crate::cli::terminal::progress::Bar;
 use crate::cli::terminal::table::{Column, full, truncated};
 use crate::client::{Error as ClientError, Job};
 
-/// Between two looks at how many dead letters are left.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// The time between two requests for the number of dead letters.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) static DLQ: Command = Command {
     name: "dlq",
     operands: "list|retry|purge",
-    about: "Lists the jobs that failed for good, sends them back, or deletes them.\n\
-            retry and purge act on all of them, or on all of one type.",
+    about: "Lists, retries or deletes the jobs in the dead letter queue.\n\
+            list prints one page, newest first. retry puts jobs back into their queues and resets their attempts to 0.\n\
+            purge deletes jobs. retry and purge act on all dead letters, or with --type on those of one type.",
     flags: &[
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
-        Flag { name: "dry-run", value: "", help: "retry, purge: only tell how many jobs it would be" },
-        Flag { name: "page", value: "N", help: "list: which page, from 1 [default: 1]" },
-        Flag {
-            name: "before",
-            value: "ID",
-            help: "list: only jobs with smaller ids: the next page by id, not beside page",
-        },
-        Flag { name: "limit", value: "N", help: "list: jobs a page, 1 to 100 [default: 10]" },
+        Flag { name: "dry-run", value: "", help: "retry, purge: only print the number of jobs" },
+        Flag { name: "page", value: "N", help: "list: page number, from 1 [default: 1]" },
+        Flag { name: "before", value: "ID", help: "list: only jobs with a smaller id; not with --page" },
+        Flag { name: "limit", value: "N", help: "list: jobs per page, 1 to 100 [default: 10]" },
         JSON,
     ],
     examples: &[
@@ -72,10 +69,10 @@ fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error
         ("before", before(args)?),
         ("limit", limit(args)?),
     ];
-    let answer = client.get(&with_query("/dlq", &query))?;
-    let page: Page = answer.parse()?;
+    let response = client.get(&with_query("/dlq", &query))?;
+    let page: Page = response.parse()?;
     if args.has("json") {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     } else {
         write_dead(&page, console)?;
     }
@@ -119,17 +116,17 @@ struct RetryBody {
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
     let body = RetryBody { job_type: args.read("type", job_type)?, dry_run: args.has("dry-run") };
     let retry = || client.post_json("/dlq/retry", &body, None);
-    let answer = match body.dry_run {
+    let response = match body.dry_run {
         true => retry()?,
-        false => watched("retrying", body.job_type.clone(), client, console, retry)?,
+        false => with_progress("retrying", body.job_type.clone(), client, console, retry)?,
     };
-    let Retried { matched, retried } = answer.parse()?;
+    let Retried { matched, retried } = response.parse()?;
     let line = if body.dry_run {
         format!("would retry {}", count(matched, "job"))
     } else {
         format!("retried {retried} of {}", count(matched, "job"))
     };
-    Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+    Ok(console.json_or_line(args.has("json"), &response.body, &line)?)
 }
 
 fn purge(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
@@ -138,14 +135,14 @@ fn purge(args: &Args, client: &Client, console: &mut Console) -> Result<(), Erro
         return count_purge(job_type, args, client, console);
     }
     let path = with_query("/dlq", &[("type", job_type.clone())]);
-    let answer = watched("deleting", job_type, client, console, || client.delete(&path))?;
-    let Deleted { deleted } = answer.parse()?;
+    let response = with_progress("deleting", job_type, client, console, || client.delete(&path))?;
+    let Deleted { deleted } = response.parse()?;
     let line = format!("deleted {}", count(deleted, "job"));
-    Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+    Ok(console.json_or_line(args.has("json"), &response.body, &line)?)
 }
 
-/// Sends a request that takes all dead letters of a type away, and meanwhile shows on a terminal how many are gone.
-fn watched(
+/// Sends a request that removes all dead letters of a type. Meanwhile a terminal shows how many are removed.
+fn with_progress(
     what: &str,
     job_type: Option<String>,
     client: &Client,
@@ -155,19 +152,19 @@ fn watched(
     if !console.err_is_terminal {
         return Ok(send()?);
     }
-    let total = number_of_dead(job_type.clone(), client)?;
-    let answer = thread::scope(|scope| {
+    let total = dead_letter_count(job_type.clone(), client)?;
+    let response = thread::scope(|scope| {
         let (sender, answers) = channel();
         scope.spawn(move || sender.send(send()));
         loop {
-            match answers.recv_timeout(BETWEEN_LOOKS) {
-                Ok(answer) => return Ok(answer?),
+            match answers.recv_timeout(POLL_INTERVAL) {
+                Ok(response) => return Ok(response?),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::Failed("the request broke off".to_owned()));
+                    return Err(Error::Failed("the thread of the request panicked".to_owned()));
                 }
-                // A look that fails says nothing of the request.
+                // An error of this request is not an error of the one that removes the dead letters.
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Ok(left) = number_of_dead(job_type.clone(), client) {
+                    if let Ok(left) = dead_letter_count(job_type.clone(), client) {
                         let done = total.saturating_sub(left);
                         let result = format!("{done} of {}", count(total, "job"));
                         console.show_bar(&Bar { what, done, total, result });
@@ -177,22 +174,22 @@ fn watched(
         }
     });
     console.clear_bar();
-    answer
+    response
 }
 
-fn number_of_dead(job_type: Option<String>, client: &Client) -> Result<u64, Error> {
+fn dead_letter_count(job_type: Option<String>, client: &Client) -> Result<u64, Error> {
     let query = [("type", job_type), ("limit", Some("1".to_owned()))];
     Ok(client.get(&with_query("/dlq", &query))?.parse::<Page>()?.total)
 }
 
-/// The API has no dry run of a purge; the total of a list says the same. Its JSON is that of a retry's dry run.
+/// The dry run of a purge, which the API does not have: the total of a listing. The JSON has the form of a dry run of a retry.
 fn count_purge(
     job_type: Option<String>,
     args: &Args,
     client: &Client,
     console: &mut Console,
 ) -> Result<(), Error> {
-    let matched = number_of_dead(job_type, client)?;
+    let matched = dead_letter_count(job_type, client)?;
     let json = format!(r#"{{"matched": {matched}, "deleted": 0}}"#);
     let line = format!("would delete {}", count(matched, "job"));
     Ok(console.json_or_line(args.has("json"), &json, &line)?)
@@ -207,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_come_with_their_errors() {
+    fn dead_letters_are_listed_with_their_errors() {
         let server = FakeServer::start(&[(200, &page(1))]);
         let done = server.run(&["dlq", "list", "--type", "Encode Video", "--limit", "5"]);
         let expected = "\
@@ -221,8 +218,8 @@ ID  TYPE          TRIES  FAILED (UTC)         ERROR
 
     #[test]
     fn a_retry_sends_its_filter_as_json() {
-        let answer = (200, r#"{"matched": 5, "retried": 4}"#);
-        let server = FakeServer::start(&[answer, answer, answer]);
+        let response = (200, r#"{"matched": 5, "retried": 4}"#);
+        let server = FakeServer::start(&[response, response, response]);
         assert_eq!(server.run(&["dlq", "retry"]).out, "retried 4 of 5 jobs\n");
         let request = server.request();
         assert_eq!((request.line.as_str(), request.body.as_str()), ("POST /dlq/retry", "{}"));
@@ -251,7 +248,7 @@ ID  TYPE          TRIES  FAILED (UTC)         ERROR
     }
 
     #[test]
-    fn on_a_terminal_the_dead_are_counted_first_and_colours_leave_with_no_color() {
+    fn on_a_terminal_dead_letters_are_counted_first_and_no_color_turns_colours_off() {
         let server = FakeServer::start(&[(200, &page(9)), (200, r#"{"deleted": 9}"#)]);
         let done = server.run_on_terminal(&["dlq", "purge", "--type", "a"], &[]);
         assert_eq!((done.code, done.out.as_str()), (0, "deleted 9 jobs\n"), "{}", done.err);
@@ -264,18 +261,18 @@ ID  TYPE          TRIES  FAILED (UTC)         ERROR
     }
 
     #[test]
-    fn wrong_usage_says_what_is_allowed() {
+    fn a_usage_error_says_what_is_allowed() {
         let usage = "usage: threadq dlq list|retry|purge [flags]";
         let cases: &[(&[&str], String)] = &[
-            (&["dlq"], format!("dlq: a word is missing; {usage}")),
-            (&["dlq", "drop"], format!("dlq cannot do with \"drop\"; {usage}")),
+            (&["dlq"], format!("missing argument: list|retry|purge; {usage}")),
+            (&["dlq", "drop"], format!("unexpected argument: drop; {usage}")),
             (
                 &["dlq", "list", "--dry-run"],
-                "--dry-run has no meaning for dlq list; see threadq dlq --help".to_owned(),
+                "--dry-run: not allowed with dlq list; see threadq dlq --help".to_owned(),
             ),
             (
                 &["dlq", "purge", "--page", "2"],
-                "--page has no meaning for dlq purge; see threadq dlq --help".to_owned(),
+                "--page: not allowed with dlq purge; see threadq dlq --help".to_owned(),
             ),
         ];
         for (args, expected) in cases {

@@ -1,4 +1,4 @@
-//! `threadq health`: asks as a probe does, for those that can only run a program, such as the image's HEALTHCHECK.
+//! `threadq health`: a liveness or readiness probe as a program, such as for HEALTHCHECK of the image.
 
 use std::process::ExitCode;
 
@@ -12,15 +12,16 @@ use crate::cli::terminal::console::Console;
 pub(crate) static HEALTH: Command = Command {
     name: "health",
     operands: "",
-    about: "Says whether the server lives, and exits with 1 if it does not. Needs no token.\n\
-            With --ready: whether jobs can be submitted and taken, which takes Redis too.\n\
-            Without --server and THREADQ_SERVER it asks where THREADQ_LISTEN or PORT let serve listen.",
-    flags: &[Flag { name: "ready", value: "", help: "ask GET /readyz in place of GET /healthz" }],
+    about: "Checks whether the server is live. Needs no token.\n\
+            Exit code 0 if the server is live, else 1. With --ready: whether jobs can be submitted and taken,\n\
+            which needs Redis too. Without --server and THREADQ_SERVER, the address comes from THREADQ_LISTEN\n\
+            or PORT, as for serve.",
+    flags: &[Flag { name: "ready", value: "", help: "request GET /readyz instead of GET /healthz" }],
     examples: &["health", "health --ready --server http://127.0.0.1:9000"],
     run: Run::Probe(health),
 };
 
-/// The answer of both.
+/// The response to GET /healthz and GET /readyz.
 #[derive(Deserialize)]
 struct Health {
     status: String,
@@ -38,9 +39,9 @@ mod tests {
     use crate::cli::testing::{FakeServer, run, run_with_env};
 
     #[test]
-    fn a_server_that_lives_is_asked_without_a_token() {
+    fn a_live_server_is_checked_without_a_token() {
         let server = FakeServer::start(&[(200, r#"{"status": "ok"}"#), (200, r#"{"status": "ready"}"#)]);
-        // A token that cannot be read is no reason to call the server dead.
+        // A token that cannot be read must not make the check fail.
         let env = [
             ("THREADQ_SERVER", &*server.url),
             ("THREADQ_API_TOKEN_FILE", "/no/such"),
@@ -56,9 +57,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_named_server_the_one_of_the_same_environment_is_asked() {
-        let answer = (200, r#"{"status": "ok"}"#);
-        let server = FakeServer::start(&[answer, answer, answer]);
+    fn without_a_url_the_server_of_the_same_environment_is_checked() {
+        let response = (200, r#"{"status": "ok"}"#);
+        let server = FakeServer::start(&[response, response, response]);
         let port = server.url.rsplit(':').next().unwrap().to_owned();
         let everywhere = format!("0.0.0.0:{port}");
         assert_eq!(run_with_env(&["health"], &[("THREADQ_LISTEN", &*everywhere)]).code, 0);
@@ -70,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_well_or_not_there_is_a_failure() {
+    fn a_server_that_is_unready_or_unreachable_is_a_failure() {
         let sick = r#"{"error": "Redis is away", "code": "store_unavailable"}"#;
         let server = FakeServer::start(&[(503, sick), (0, "")]);
         let done = server.run(&["health", "--ready"]);
         assert_eq!((done.code, done.out.as_str()), (1, ""));
         assert_eq!(done.err, "threadq: Redis is away (store_unavailable)\n");
         assert_eq!(server.run(&["health"]).code, 1);
-        assert_eq!(run(&["health", "--server", &FakeServer::url_of_nobody()]).code, 1);
+        assert_eq!(run(&["health", "--server", &FakeServer::unused_url()]).code, 1);
         assert_eq!(run(&["health", "now"]).code, 2);
     }
 }

@@ -1,4 +1,4 @@
-//! `threadq help` and `threadq completions`: what the one list of commands says of itself.
+//! `threadq help` and `threadq completions`: print texts that are derived from the list of commands.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::cli::terminal::console::Console;
 pub(crate) static HELP: Command = Command {
     name: "help",
     operands: "[COMMAND]",
-    about: "Tells what a command does, with its flags and examples, or which commands there are.",
+    about: "Prints the help of a command, or the list of all commands.",
     flags: &[],
     examples: &["help", "help enqueue"],
     run: Run::Catalog(help),
@@ -20,7 +20,7 @@ pub(crate) static HELP: Command = Command {
 pub(crate) static COMPLETIONS: Command = Command {
     name: "completions",
     operands: "bash|zsh|fish",
-    about: "Prints what a shell needs to complete commands and flags.\n\
+    about: "Prints a completion script for a shell.\n\
             bash: in ~/.bashrc, source <(threadq completions bash)\n\
             zsh:  in ~/.zshrc, after compinit, source <(threadq completions zsh)\n\
             fish: threadq completions fish > ~/.config/fish/completions/threadq.fish",
@@ -61,12 +61,12 @@ pub(crate) fn overview(commands: Commands) -> String {
         let _ = writeln!(text, "  {:width$}  {}", command.name, command.summary());
     }
     text.push_str(
-        "\nthreadq help COMMAND tells more; threadq --version prints the version.\n\
-         All but serve, check and doctor ask a running server: --server URL or THREADQ_SERVER\n\
-         [default: http://127.0.0.1:8080], with the token in THREADQ_API_TOKEN, or in the file\n\
-         named by THREADQ_API_TOKEN_FILE, if it wants one. The authorities for an https URL are in the\n\
-         file of --ca-file, THREADQ_CA_FILE or SSL_CERT_FILE, where one is named.\n\
-         Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
+        "\nthreadq help COMMAND prints the help of a command, threadq --version the version.\n\
+         All commands but serve, check and doctor send requests to a running server:\n  \
+         server       --server URL or THREADQ_SERVER [default: http://127.0.0.1:8080]\n  \
+         token        THREADQ_API_TOKEN, or the file that THREADQ_API_TOKEN_FILE names [default: none]\n  \
+         authorities  --ca-file, THREADQ_CA_FILE or SSL_CERT_FILE, for https:// [default: those of the web]\n\
+         Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.\n\n\
          examples:\n  \
          threadq serve --demo\n  \
          threadq enqueue echo --payload '{\"hello\": \"world\"}' --wait\n  \

@@ -1,4 +1,4 @@
-//! `threadq jobs`, `show`, `retry`, `cancel`, `delete`: jobs in a list and one by one.
+//! `threadq jobs`, `show`, `retry`, `cancel`, `delete`: lists jobs, and shows or changes one job.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,16 +22,12 @@ pub(crate) static JOBS: Command = Command {
         Flag {
             name: "status",
             value: "STATUS",
-            help: "only scheduled, queued, processing, retrying, completed, failed or cancelled ones",
+            help: "only jobs that are scheduled, queued, processing, retrying, completed, failed or cancelled",
         },
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
-        Flag { name: "page", value: "N", help: "which page, from 1 [default: 1]" },
-        Flag {
-            name: "before",
-            value: "ID",
-            help: "only jobs with smaller ids: the next page by id, not beside page",
-        },
-        Flag { name: "limit", value: "N", help: "jobs a page, 1 to 100 [default: 10]" },
+        Flag { name: "page", value: "N", help: "page number, from 1 [default: 1]" },
+        Flag { name: "before", value: "ID", help: "only jobs with a smaller id; not with --page" },
+        Flag { name: "limit", value: "N", help: "jobs per page, 1 to 100 [default: 10]" },
         JSON,
     ],
     examples: &["jobs --status processing", "jobs --type \"Encode Video\" --limit 100 --page 2"],
@@ -41,7 +37,7 @@ pub(crate) static JOBS: Command = Command {
 pub(crate) static SHOW: Command = Command {
     name: "show",
     operands: "ID",
-    about: "Shows everything about a job.",
+    about: "Shows all fields of a job.",
     flags: &[JSON],
     examples: &["show 1764000000000123", "show 1764000000000123 --json"],
     run: Run::Client(show),
@@ -50,7 +46,7 @@ pub(crate) static SHOW: Command = Command {
 pub(crate) static RETRY: Command = Command {
     name: "retry",
     operands: "ID",
-    about: "Sends a failed or cancelled job back to its queue, with all its attempts.",
+    about: "Puts a failed or cancelled job back into its queue and resets its attempts to 0.",
     flags: &[JSON],
     examples: &["retry 1764000000000123"],
     run: Run::Client(retry),
@@ -59,7 +55,7 @@ pub(crate) static RETRY: Command = Command {
 pub(crate) static CANCEL: Command = Command {
     name: "cancel",
     operands: "ID",
-    about: "Cancels a job that has not ended; one that is running is told to stop.",
+    about: "Cancels a job that has not ended. If the job is running, its handler is signalled to stop.",
     flags: &[JSON],
     examples: &["cancel 1764000000000123"],
     run: Run::Client(cancel),
@@ -83,32 +79,32 @@ fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
         ("before", before(args)?),
         ("limit", limit(args)?),
     ];
-    let answer = client.get(&with_query("/jobs", &query))?;
-    let page: Page = answer.parse()?;
+    let response = client.get(&with_query("/jobs", &query))?;
+    let page: Page = response.parse()?;
     if args.has("json") {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     } else {
         write_jobs(&page, console)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page that was asked for, as a query parameter.
+/// The query parameter `page`.
 pub(crate) fn page(args: &Args) -> Result<Option<String>, Error> {
     let page = args.read("page", whole_number(1..=u32::MAX))?;
     Ok(page.map(|page| page.to_string()))
 }
 
-/// The id that the page comes before, as a query parameter.
+/// The query parameter `before`.
 pub(crate) fn before(args: &Args) -> Result<Option<String>, Error> {
     let before = args.read("before", str::parse::<JobId>)?;
-    if before.is_some() && args.has("page") {
-        return Err(Error::Usage("--before and --page exclude each other".to_owned()));
+    if before.is_some() {
+        args.refuse(&["page"], "--before")?;
     }
     Ok(before.map(|id| id.to_string()))
 }
 
-/// The length of a page that was asked for, as a query parameter.
+/// The query parameter `limit`.
 pub(crate) fn limit(args: &Args) -> Result<Option<String>, Error> {
     let limit = args.read("limit", whole_number(1..=100))?;
     Ok(limit.map(|limit| limit.to_string()))
@@ -142,17 +138,17 @@ fn row(job: &Job) -> [String; 6] {
 }
 
 fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    let answer = client.get(&format!("/jobs/{}", id(args)?))?;
-    let job: Job = answer.parse()?;
+    let response = client.get(&format!("/jobs/{}", id(args)?))?;
+    let job: Job = response.parse()?;
     if args.has("json") {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     } else {
         write_job(&job, console.out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each field that has a value.
+/// Writes a line for each field that has a value.
 fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     field(out, "id", &job.id.to_string())?;
     field(out, "type", &job.job_type)?;
@@ -181,7 +177,7 @@ fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     }
     let (mut last, mut is_again) = (0, false);
     for AttemptError { attempt, kind, at, message, .. } in &job.errors {
-        // A death of the server is no failed attempt, and attempts count from 1 again after a person's retry.
+        // A crash is not a failed attempt. Attempts are numbered from 1 again after a retry by an operator.
         let is_crash = *kind == ErrorKind::Crash;
         if !is_crash {
             is_again |= *attempt <= last;
@@ -198,7 +194,7 @@ fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     writeln!(out, "{name:<12}{}", escape(value))
 }
 
-/// A value that may have lines: all but the first are indented, so that none passes for a field.
+/// Writes a value of several lines. All but the first are indented, so that no line looks like a field.
 fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     for (number, line) in value.lines().enumerate() {
         field(out, if number == 0 { name } else { "" }, &line.replace('\t', "    "))?;
@@ -208,20 +204,21 @@ fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
-    let answer = client.post(&format!("/jobs/{id}/retry"))?;
-    let job: Job = answer.parse()?;
+    let response = client.post(&format!("/jobs/{id}/retry"))?;
+    let job: Job = response.parse()?;
     let line = format!("job {id} is back in queue {}", escape(&job.queue));
-    console.json_or_line(args.has("json"), &answer.body, &line)?;
+    console.json_or_line(args.has("json"), &response.body, &line)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
-    let answer = client.post(&format!("/jobs/{id}/cancel"))?;
-    answer.parse::<Job>()?;
-    // 202: it runs, and has been told to stop.
-    let what = if answer.status == 202 { "is running and told to stop" } else { "is cancelled" };
-    console.json_or_line(args.has("json"), &answer.body, &format!("job {id} {what}"))?;
+    let response = client.post(&format!("/jobs/{id}/cancel"))?;
+    response.parse::<Job>()?;
+    // 202: the job runs, and its handler was signalled to stop.
+    let what =
+        if response.status == 202 { "is running; its handler was signalled to stop" } else { "is cancelled" };
+    console.json_or_line(args.has("json"), &response.body, &format!("job {id} {what}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -235,9 +232,9 @@ fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCod
 
 /// The one word: a job's id.
 fn id(args: &Args) -> Result<JobId, Error> {
-    let words = args.operands();
-    let [word] = words[..] else { return Err(args.unexpected_operands()) };
-    word.parse().map_err(|error| Error::Usage(format!("{word:?}: {error}")))
+    let operands = args.operands();
+    let [id] = operands[..] else { return Err(args.unexpected_operands()) };
+    id.parse().map_err(|error| Error::Usage(format!("ID {id:?}: {error}")))
 }
 
 #[cfg(test)]
@@ -250,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_come_as_a_table() {
+    fn jobs_are_printed_as_a_table() {
         let jobs = [job(1764000000000124, "processing"), job(1764000000000123, "completed")];
         let server = FakeServer::start(&[(200, &page_of(&jobs, 25))]);
         let done = server.run(&["jobs"]);
@@ -265,7 +262,7 @@ ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
     }
 
     #[test]
-    fn filters_and_pages_go_into_the_query() {
+    fn filters_and_pages_are_sent_in_the_query() {
         let server = FakeServer::start(&[(200, &page_of(&[], 0))]);
         let args = ["jobs", "--status", "failed", "--type", "Encode Video", "--page", "2", "--limit", "100"];
         let done = server.run(&args);
@@ -275,7 +272,7 @@ ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
     }
 
     #[test]
-    fn the_next_page_is_found_by_an_id() {
+    fn the_next_page_is_requested_by_an_id() {
         let page = |next: &str| {
             let job = job(1764000000000123, "completed");
             format!(r#"{{"jobs": [{job}], "limit": 1, "total": 3, "next": {next}}}"#)
@@ -327,7 +324,7 @@ error 1     2026-11-24T08:00:02.000Z
     }
 
     #[test]
-    fn crashes_and_attempts_after_a_retry_are_told_apart() {
+    fn crashes_and_attempts_after_a_retry_are_distinguished() {
         let error = |attempt: u32, message: &str| {
             format!(
                 r#"{{"attempt": {attempt}, "at": "2026-11-24T08:00:0{attempt}.000Z", "message": "{message}"}}"#
@@ -356,7 +353,7 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
     }
 
     #[test]
-    fn a_job_cannot_steer_the_terminal() {
+    fn a_job_cannot_control_the_terminal() {
         let evil =
             job(17, "failed").replace("Encode Video", r"\u001b]0;x\u0007").replace(r"disk\n", r"\u001b[2J");
         let server = FakeServer::start(&[(200, &evil), (200, &page_of(std::slice::from_ref(&evil), 1))]);
@@ -368,7 +365,7 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
     }
 
     #[test]
-    fn a_payload_as_deep_as_the_api_takes_is_shown() {
+    fn the_most_deeply_nested_payload_is_shown() {
         let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
         let payload = r#"{"n": 1.00000000000000000000000000001}"#;
         let page = page_of(&[job(17, "queued").replace(payload, &deep)], 1);
@@ -378,7 +375,7 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
     }
 
     #[test]
-    fn each_verb_has_its_request() {
+    fn each_command_sends_its_request() {
         let answers = [
             (202, &*job(17, "queued")),
             (200, &job(17, "cancelled")),
@@ -389,7 +386,7 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
         let cases = [
             ("retry", "POST /jobs/17/retry", "job 17 is back in queue default\n"),
             ("cancel", "POST /jobs/17/cancel", "job 17 is cancelled\n"),
-            ("cancel", "POST /jobs/17/cancel", "job 17 is running and told to stop\n"),
+            ("cancel", "POST /jobs/17/cancel", "job 17 is running; its handler was signalled to stop\n"),
             ("delete", "DELETE /jobs/17", "job 17 is deleted\n"),
         ];
         for (verb, line, out) in cases {
@@ -410,23 +407,29 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
     }
 
     #[test]
-    fn wrong_usage_says_what_is_allowed() {
+    fn a_usage_error_says_what_is_allowed() {
         let cases: &[(&[&str], &str)] = &[
-            (&["jobs", "all"], "jobs cannot do with \"all\"; usage: threadq jobs [flags]"),
+            (&["jobs", "all"], "unexpected argument: all; usage: threadq jobs [flags]"),
             (
                 &["jobs", "--status", "dead"],
                 "--status \"dead\": a status is one of scheduled, queued, processing, retrying, completed, failed, cancelled",
             ),
             (&["jobs", "--page", "0"], "--page \"0\": must be a whole number from 1 to 4294967295"),
-            (&["jobs", "--page", "2", "--before", "17"], "--before and --page exclude each other"),
+            (
+                &["jobs", "--page", "2", "--before", "17"],
+                "--page: not allowed with --before; see threadq jobs --help",
+            ),
             (
                 &["jobs", "--before", "0"],
                 "--before \"0\": a job id is a whole number from 1 to 9007199254740991",
             ),
             (&["jobs", "--limit", "101"], "--limit \"101\": must be a whole number from 1 to 100"),
-            (&["show"], "show: a word is missing; usage: threadq show ID [flags]"),
-            (&["retry", "01"], "\"01\": a job id is a whole number from 1 to 9007199254740991"),
-            (&["cancel", "../stats"], "\"../stats\": a job id is a whole number from 1 to 9007199254740991"),
+            (&["show"], "missing argument: ID; usage: threadq show ID [flags]"),
+            (&["retry", "01"], "ID \"01\": a job id is a whole number from 1 to 9007199254740991"),
+            (
+                &["cancel", "../stats"],
+                "ID \"../stats\": a job id is a whole number from 1 to 9007199254740991",
+            ),
         ];
         for (args, expected) in cases {
             let done = run(args);

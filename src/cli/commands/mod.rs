@@ -1,4 +1,4 @@
-//! The commands, one file each: their flags, their help and what they do.
+//! The commands: their flags, their help and their functions.
 
 pub(crate) mod completions;
 pub(crate) mod dlq;

@@ -1,4 +1,4 @@
-//! `threadq serve` and `threadq check`: the commands that read the configuration.
+//! `threadq serve` and `threadq check`: run a server, or check its configuration.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,13 +16,12 @@ use crate::config::Config;
 use crate::logging;
 use crate::server::{Server, StartError, check as check_server};
 
-/// Runs the server until SIGINT, SIGTERM or SIGHUP; a second one ends it at once.
 pub(crate) static SERVE: Command = Command {
     name: "serve",
     operands: "",
-    about: "Runs the server. Without redis-url it starts a private redis-server and looks after it.\n\
-            The first line on stdout says where it listens; the log goes to stderr. SIGTERM or SIGINT\n\
-            lets running jobs end for drain-timeout; a second one ends at once.",
+    about: "Runs a server. Without redis-url it starts a private redis-server and supervises it.\n\
+            The first line on stdout is the address of the server; the log goes to stderr. SIGTERM or SIGINT\n\
+            drains running jobs for up to drain-timeout; a second signal ends the server at once.",
     flags: &[],
     examples: &[
         "serve --demo",
@@ -32,51 +31,49 @@ pub(crate) static SERVE: Command = Command {
     run: Run::Configured(serve),
 };
 
-/// Reads the configuration, resolves every handler and looks at Redis, and says what is wrong.
 pub(crate) static CHECK: Command = Command {
     name: "check",
     operands: "",
-    about: "Checks the configuration, the handlers, and what Redis allows this user.\n\
-            Starts nothing and changes nothing.",
+    about: "Checks the configuration, the handlers, and the rights of the Redis user.\n\
+            Starts no server and changes nothing.",
     flags: &[],
     examples: &["check --config threadq.toml"],
     run: Run::Configured(check),
 };
 
-/// How often orphans that have ended are looked for: one system call when there are none.
-const REAP_EVERY: Duration = Duration::from_millis(500);
+/// The time between two looks for orphans that have ended: one system call if there is none.
+const REAP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Done.
-const DONE: u8 = 0;
-/// Failed while running.
-const FAILED: u8 = 1;
-/// Wrong usage or configuration.
-const WRONG: u8 = 2;
+/// The exit code of a failure at run time.
+const FAILURE: u8 = 1;
+/// The exit code of wrong usage or configuration.
+const WRONG_USAGE: u8 = 2;
 
 fn serve(args: lexopt::Parser) -> ExitCode {
-    allocator::settle();
+    allocator::configure();
     run(args, |config| {
-        // Before any thread is started: threads have the mask of the one that starts them.
+        // Before any thread is started, because a thread inherits the signal mask.
         keep_ignoring_hangups()?;
         children::inherit_orphans();
         logging::init(config.log_format, config.log_level);
         logging::log_panics();
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        // The first one stops, the second one hurries; further ones say no more.
+        // The first signal drains, the second ends at once, further signals have no effect.
         let (signal, signals) = bounded(2);
         let handler = move || {
             let _ = signal.try_send(());
         };
-        ctrlc::set_handler(handler).map_err(|error| StartError::failed("cannot set the signal handler", error))?;
+        ctrlc::set_handler(handler)
+            .map_err(|error| StartError::failed("cannot set the signal handler", error))?;
         let mut systemd = Systemd::from_env(environment);
         let server = match Server::builder().config(config).start_unless(&signals) {
             Err(StartError::Stopped) => {
-                log::info!("stopped before it was ready");
+                log::info!("stopped before the server was ready");
                 return Ok(());
             }
             started => started?,
         };
-        // Programs wait for this line; where nobody reads it, the server works all the same.
+        // Programs wait for this line. A closed stdout is not an error.
         let mut out = std::io::stdout();
         let url = format!("http://{}", server.addr());
         let _ = writeln!(out, "threadq listening on {url}").and_then(|()| out.flush());
@@ -87,35 +84,35 @@ fn serve(args: lexopt::Parser) -> ExitCode {
         if let Some(systemd) = systemd {
             systemd.stopping();
         }
-        log::info!("stopping: running jobs may end; a second signal ends at once");
+        log::info!("stopping: draining running jobs; a second signal ends the server at once");
         server.shut_down(&signals);
         Ok(())
     })
 }
 
-/// Waits for a signal, and takes orphans that have ended off the system's list meanwhile.
+/// Waits for a signal, and meanwhile reaps orphans that have ended.
 fn wait_for(signals: &Receiver<()>) {
-    while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(REAP_EVERY) {
+    while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(REAP_INTERVAL) {
         children::reap_orphans();
     }
 }
 
-/// Keeps SIGHUP away where it is ignored, as under nohup: the handler that ends this program would take it too.
+/// Blocks SIGHUP if it is ignored, as under nohup. Otherwise the signal handler that stops this program would handle SIGHUP too.
 ///
-/// A signal that every thread blocks is never delivered. Programs of handlers have it blocked too: under nohup they would
-/// ignore it.
+/// A signal that every thread blocks is not delivered. Programs of exec handlers inherit the block; under nohup they would
+/// ignore SIGHUP anyway.
 fn keep_ignoring_hangups() -> Result<(), StartError> {
-    // Where the system has no /proc, nothing is known, and a hangup ends the program as before.
+    // Without /proc the signal is not blocked, and SIGHUP stops the program.
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     if ignored_signals(&status) & 1 == 0 {
         return Ok(());
     }
     SigSet::from(Signal::SIGHUP)
         .thread_block()
-        .map_err(|error| StartError::failed("SIGHUP cannot be blocked", error))
+        .map_err(|error| StartError::failed("cannot block SIGHUP", error))
 }
 
-/// The bit mask of the signals that a process ignores, SIGHUP first.
+/// The bit mask of ignored signals in the text of `/proc/PID/status`; SIGHUP is bit 0.
 fn ignored_signals(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
@@ -135,16 +132,16 @@ fn check(args: lexopt::Parser) -> ExitCode {
 fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
     let words: Vec<_> = match args.raw_args() {
         Ok(words) => words.collect(),
-        Err(error) => return fail(WRONG, &error.to_string()),
+        Err(error) => return fail(WRONG_USAGE, &error.to_string()),
     };
     let config = match Config::load(words, environment) {
         Ok(config) => config,
-        Err(error) => return fail(WRONG, &error.to_string()),
+        Err(error) => return fail(WRONG_USAGE, &error.to_string()),
     };
     match work(config) {
-        Ok(()) => ExitCode::from(DONE),
-        Err(StartError::Configuration(message)) => fail(WRONG, &message),
-        Err(error) => fail(FAILED, &error.to_string()),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Configuration(message)) => fail(WRONG_USAGE, &message),
+        Err(error) => fail(FAILURE, &error.to_string()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `threadq stats` and `threadq queues`: how things stand, and pausing a queue.
+//! `threadq stats` and `threadq queues`: show counts, queues and servers, and pause or resume a queue.
 
 use std::io;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::job::Status;
 pub(crate) static STATS: Command = Command {
     name: "stats",
     operands: "",
-    about: "Shows how many jobs there are of each status, and the queues and servers.",
+    about: "Shows the number of jobs of each status, the queues, and the servers.",
     flags: &[JSON],
     examples: &["stats", "stats --json"],
     run: Run::Client(stats),
@@ -24,8 +24,8 @@ pub(crate) static STATS: Command = Command {
 pub(crate) static QUEUES: Command = Command {
     name: "queues",
     operands: "[pause|resume NAME]",
-    about: "Lists the queues, or pauses or resumes one. From a paused queue no server takes jobs;\n\
-            it still accepts new ones.",
+    about: "Lists the queues, or pauses or resumes a queue.\n\
+            No server takes jobs from a paused queue; new jobs are still accepted.",
     flags: &[JSON],
     examples: &["queues", "queues pause default", "queues resume default"],
     run: Run::Client(queues),
@@ -33,10 +33,10 @@ pub(crate) static QUEUES: Command = Command {
 
 fn stats(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     args.no_operands()?;
-    let answer = client.get("/stats")?;
-    let stats: Stats = answer.parse()?;
+    let response = client.get("/stats")?;
+    let stats: Stats = response.parse()?;
     if args.has("json") {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     } else {
         write_counts(&stats, console)?;
         writeln!(console.out)?;
@@ -101,39 +101,41 @@ fn server_row(server: &ServerView) -> [String; 4] {
 fn queues(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     match args.operands()[..] {
         [] => list_queues(args, client, console),
-        [verb @ ("pause" | "resume"), name] => switch_queue(verb, name, args, client, console),
+        ["pause" | "resume"] => Err(args.missing_operand("NAME")),
+        [verb @ ("pause" | "resume"), name] => set_paused(verb, name, args, client, console),
         _ => Err(args.unexpected_operands()),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn list_queues(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
-    let answer = client.get("/queues")?;
-    let Queues { queues } = answer.parse()?;
+    let response = client.get("/queues")?;
+    let Queues { queues } = response.parse()?;
     if args.has("json") {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     } else {
         write_queues(&queues, console)?;
     }
     Ok(())
 }
 
-fn switch_queue(
+fn set_paused(
     verb: &str,
     name: &str,
     args: &Args,
     client: &Client,
     console: &mut Console,
 ) -> Result<(), Error> {
-    let name = queue_name(name).map_err(|allowed| Error::Usage(format!("{name:?}: {allowed}")))?;
-    let answer = client.post(&format!("/queues/{}/{verb}", percent_encode(&name)))?;
-    let queue: QueueView = answer.parse()?;
+    let name = queue_name(name).map_err(|allowed| Error::Usage(format!("NAME {name:?}: {allowed}")))?;
+    let response = client.post(&format!("/queues/{}/{verb}", percent_encode(&name)))?;
+    let queue: QueueView = response.parse()?;
     if queue.servers == Some(0) {
-        let jobs = if queue.known == Some(false) { " and no job is in it: is the name right?" } else { "" };
-        console.note(&format!("no server takes from queue {name}{jobs}"));
+        let jobs =
+            if queue.known == Some(false) { ", and no job is in the queue: check the name" } else { "" };
+        console.note(&format!("no server takes jobs from queue {name}{jobs}"));
     }
     let line = format!("queue {name} is {}", if queue.paused { "paused" } else { "running" });
-    Ok(console.json_or_line(args.has("json"), &answer.body, &line)?)
+    Ok(console.json_or_line(args.has("json"), &response.body, &line)?)
 }
 
 #[cfg(test)]
@@ -197,31 +199,32 @@ host-1-ab  2/30  2026-11-24 08:00:00  850 ms ago
     }
 
     #[test]
-    fn a_queue_that_no_server_takes_from_is_said_to_be_such() {
-        let answer = |state: bool, more: &str| {
+    fn pausing_a_queue_that_no_server_takes_jobs_from_prints_a_warning() {
+        let response = |state: bool, more: &str| {
             format!(r#"{{"name": "emial", "queued": 0, "paused": {state}, "oldest_ms": null, {more}}}"#)
         };
-        let typo = "threadq: no server takes from queue emial and no job is in it: is the name right?\n";
+        let typo =
+            "threadq: no server takes jobs from queue emial, and no job is in the queue: check the name\n";
         let cases = [
-            ("pause", answer(true, r#""servers": 0, "known": false"#), "queue emial is paused\n", typo),
-            ("resume", answer(false, r#""servers": 0, "known": false"#), "queue emial is running\n", typo),
+            ("pause", response(true, r#""servers": 0, "known": false"#), "queue emial is paused\n", typo),
+            ("resume", response(false, r#""servers": 0, "known": false"#), "queue emial is running\n", typo),
             (
                 "pause",
-                answer(true, r#""servers": 0"#),
+                response(true, r#""servers": 0"#),
                 "queue emial is paused\n",
-                "threadq: no server takes from queue emial\n",
+                "threadq: no server takes jobs from queue emial\n",
             ),
-            ("pause", answer(true, r#""servers": 1"#), "queue emial is paused\n", ""),
+            ("pause", response(true, r#""servers": 1"#), "queue emial is paused\n", ""),
         ];
-        for (verb, answer, out, err) in cases {
-            let server = FakeServer::start(&[(200, &answer)]);
+        for (verb, response, out, err) in cases {
+            let server = FakeServer::start(&[(200, &response)]);
             let done = server.run(&["queues", verb, "emial"]);
-            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, err), "{answer}");
+            assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, err), "{response}");
         }
     }
 
     #[test]
-    fn a_queue_that_no_server_takes_from_is_not_running() {
+    fn a_queue_that_no_server_takes_jobs_from_is_not_running() {
         let queue = |name: &str, paused: bool, servers: u32| {
             format!(
                 r#"{{"name": "{name}", "queued": 1, "paused": {paused}, "oldest_ms": 1000, "servers": {servers}}}"#
@@ -240,16 +243,13 @@ d      1       paused, no server  1 s
     }
 
     #[test]
-    fn wrong_usage_says_what_is_allowed() {
+    fn a_usage_error_says_what_is_allowed() {
         let usage = "usage: threadq queues [pause|resume NAME] [flags]";
         let cases: &[(&[&str], String)] = &[
-            (&["queues", "pause"], format!("queues cannot do with \"pause\"; {usage}")),
-            (&["queues", "stop", "mail"], format!("queues cannot do with \"stop mail\"; {usage}")),
-            (
-                &["queues", "pause", "a/b"],
-                "\"a/b\": a queue's name must be 1 to 64 of A-Z a-z 0-9 _ . -".to_owned(),
-            ),
-            (&["stats", "now"], "stats cannot do with \"now\"; usage: threadq stats [flags]".to_owned()),
+            (&["queues", "pause"], format!("missing argument: NAME; {usage}")),
+            (&["queues", "stop", "mail"], format!("unexpected arguments: stop mail; {usage}")),
+            (&["queues", "pause", "a/b"], "NAME \"a/b\": must be 1 to 64 of A-Z a-z 0-9 _ . -".to_owned()),
+            (&["stats", "now"], "unexpected argument: now; usage: threadq stats [flags]".to_owned()),
         ];
         for (args, expected) in cases {
             let done = run(args);

@@ -1,7 +1,7 @@
-//! `threadq top`: how things stand, again every second, in a terminal.
+//! `threadq top`: shows counts, throughput, queues and servers in a terminal, updated every second.
 //!
-//! Three threads send to the one that draws: one asks the server, one reads keys, one hears signals. So a server that
-//! does not answer holds up neither the end nor the giving back of the terminal.
+//! Three threads send events to the main thread, which draws: one polls the server, one reads keys, one handles signals. So a
+//! server that does not respond delays neither the end of the program nor the reset of the terminal.
 
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
@@ -21,55 +21,55 @@ use crate::cli::terminal::style::of_status;
 use crate::cli::terminal::table::{Column, full};
 use crate::job::Status;
 
-/// Between two frames.
-const PAUSE: Duration = Duration::from_secs(1);
-/// A screen of its own, without cursor and without wrapping lines.
+/// The time between two frames.
+const FRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// Switches to the alternate screen, without cursor and without line wrapping.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
-/// The screen as it was.
+/// Switches back to the normal screen.
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
-/// What Ctrl-C sends when the terminal makes no signal of it.
+/// The byte of Ctrl-C in raw mode.
 const CTRL_C: u8 = 3;
 
 pub(crate) static TOP: Command = Command {
     name: "top",
     operands: "",
-    about: "Shows jobs, throughput, queues and servers, again every second. q or Ctrl-C ends it.\n\
-            The throughput is that of the server that is asked; everything else is of all servers.",
+    about: "Shows jobs, throughput, queues and servers, updated every second. q or Ctrl-C quits.\n\
+            The throughput is that of one server, the one at --server; everything else covers all servers.",
     flags: &[
         Flag {
             name: "once",
             value: "",
-            help: "print one frame and end; it takes a second to see the throughput",
+            help: "print one frame and exit; takes 1 s to measure the throughput",
         },
         Flag {
             name: "json",
             value: "",
-            help: "print the server's JSON (as stats --json does), a line a second",
+            help: "print the JSON of the server (as stats --json) every second, one line each",
         },
     ],
     examples: &["top", "top --once"],
     run: Run::Client(top),
 };
 
-/// What the drawing thread is told.
+/// An event for the thread that draws.
 enum Event {
-    Seen(Result<Seen, Error>),
+    Sample(Result<Sample, Error>),
     End,
 }
 
-/// What a look at the server has shown.
-struct Seen {
+/// The state of the server at one time.
+struct Sample {
     at: Instant,
-    /// The answer to GET /stats.
+    /// The response to GET /stats.
     body: String,
     stats: Stats,
-    /// What the server has counted since its start; `None` if it does not tell.
-    counted: Option<Counted>,
+    /// The counters of this server since its start; `None` if GET /metrics failed.
+    counters: Option<Counters>,
 }
 
-/// The counters of one server.
+/// Counters of one server.
 #[derive(Clone, Copy, Default)]
-struct Counted {
+struct Counters {
     submitted: f64,
     completed: f64,
     failed: f64,
@@ -78,38 +78,38 @@ struct Counted {
 fn top(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     args.no_operands()?;
     let json = args.has("json");
-    let first = look(client)?;
+    let first = sample(client)?;
     if args.has("once") {
         if json {
             console.json(&first.body)?;
         } else {
-            thread::sleep(PAUSE);
-            let second = look(client)?;
+            thread::sleep(FRAME_INTERVAL);
+            let second = sample(client)?;
             let text = frame(client, &second, Some(&first), console)?;
             console.out.write_all(&text)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let (sender, events) = channel();
-    hear_signals(sender.clone())?;
+    handle_signals(sender.clone())?;
     let is_screen = console.has_sequences() && !json;
-    // Given back when this ends, in whichever way.
-    let _keys = if is_screen { Keys::take(sender.clone()) } else { None };
-    ask_on(client.clone(), sender);
+    // The terminal is reset when this is dropped.
+    let _keys = if is_screen { Keyboard::read(sender.clone()) } else { None };
+    poll(client.clone(), sender);
     if is_screen {
         write!(console.out, "{ENTER}")?;
     }
-    let shown = show_until_end(client, first, &events, is_screen, json, console);
+    let shown = draw_until_quit(client, first, &events, is_screen, json, console);
     if is_screen {
         write!(console.out, "{LEAVE}").and_then(|()| console.out.flush())?;
     }
     shown.map(|()| ExitCode::SUCCESS)
 }
 
-/// Draws what is seen until somebody ends it.
-fn show_until_end(
+/// Draws each sample until the user quits, a signal arrives or an error is permanent.
+fn draw_until_quit(
     client: &Client,
-    first: Seen,
+    first: Sample,
     events: &Receiver<Event>,
     is_screen: bool,
     json: bool,
@@ -117,75 +117,76 @@ fn show_until_end(
 ) -> Result<(), Error> {
     let mut before = None;
     let mut now = first;
-    let mut trouble = String::new();
+    let mut problem = String::new();
     loop {
         if json {
             console.json(&now.body)?;
         } else {
             let text = frame(client, &now, before.as_ref(), console)?;
-            if is_screen { draw(&text, &trouble, console)? } else { print(&text, console)? }
+            if is_screen { draw(&text, &problem, console)? } else { print(&text, console)? }
         }
         console.out.flush()?;
         // The senders live as long as the process.
         match events.recv().unwrap_or(Event::End) {
             Event::End => return Ok(()),
-            Event::Seen(Ok(seen)) => {
-                before = Some(std::mem::replace(&mut now, seen));
-                trouble.clear();
+            Event::Sample(Ok(sample)) => {
+                before = Some(std::mem::replace(&mut now, sample));
+                problem.clear();
             }
-            Event::Seen(Err(error)) if !error.is_transient() => return Err(error),
-            Event::Seen(Err(error)) if is_screen => trouble = format!("{error}; asking again"),
-            Event::Seen(Err(error)) => console.note(&format!("{error}; asking again")),
+            Event::Sample(Err(error)) if !error.is_transient() => return Err(error),
+            Event::Sample(Err(error)) if is_screen => problem = format!("{error}; retrying"),
+            Event::Sample(Err(error)) => console.note(&format!("{error}; retrying")),
         }
     }
 }
 
-/// Looks at the server now and again until nobody wants to know.
-fn ask_on(client: Client, sender: Sender<Event>) {
+/// Polls the server until the receiver is dropped.
+fn poll(client: Client, sender: Sender<Event>) {
     thread::spawn(move || {
         loop {
-            thread::sleep(PAUSE);
-            if sender.send(Event::Seen(look(&client))).is_err() {
+            thread::sleep(FRAME_INTERVAL);
+            if sender.send(Event::Sample(sample(&client))).is_err() {
                 return;
             }
         }
     });
 }
 
-fn look(client: &Client) -> Result<Seen, Error> {
-    let counted = client.get("/metrics").ok().map(|answer| counted(&answer.body));
-    let answer = client.get("/stats")?;
-    Ok(Seen { at: Instant::now(), stats: answer.parse()?, body: answer.body, counted })
+fn sample(client: &Client) -> Result<Sample, Error> {
+    let counters = client.get("/metrics").ok().map(|response| counters(&response.body));
+    let response = client.get("/stats")?;
+    Ok(Sample { at: Instant::now(), stats: response.parse()?, body: response.body, counters })
 }
 
-/// The counters in a text for Prometheus, over all types.
-fn counted(text: &str) -> Counted {
+/// The counters in the Prometheus text, summed over all job types.
+fn counters(text: &str) -> Counters {
     let sum = |name: &str| {
         let of_types =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
         of_types.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
-    Counted {
+    Counters {
         submitted: sum("threadq_jobs_submitted_total"),
         completed: sum("threadq_jobs_completed_total"),
         failed: sum("threadq_jobs_failed_total"),
     }
 }
 
-/// Ends with the signals that would end the process.
-fn hear_signals(sender: Sender<Event>) -> Result<(), Error> {
+/// Quits on the signals that would end the process.
+fn handle_signals(sender: Sender<Event>) -> Result<(), Error> {
     let handler = move || drop(sender.send(Event::End));
-    ctrlc::set_handler(handler).map_err(|error| Error::Failed(format!("no signal handler: {error}")))
+    ctrlc::set_handler(handler)
+        .map_err(|error| Error::Failed(format!("cannot set the signal handler: {error}")))
 }
 
-/// The keyboard, key by key; the terminal is given back as it was when this is dropped.
-struct Keys {
+/// The keyboard in raw mode. Dropping this resets the terminal.
+struct Keyboard {
     before: Termios,
 }
 
-impl Keys {
-    /// `None` if stdin is no terminal.
-    fn take(sender: Sender<Event>) -> Option<Keys> {
+impl Keyboard {
+    /// Sends `End` when q or Ctrl-C is pressed. `None` if stdin is not a terminal.
+    fn read(sender: Sender<Event>) -> Option<Keyboard> {
         let stdin = io::stdin();
         let before = tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal())?;
         let mut raw = before.clone();
@@ -193,22 +194,27 @@ impl Keys {
         tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
         thread::spawn(move || {
             let is_end = |byte: &io::Result<u8>| matches!(byte, Ok(b'q' | b'Q' | CTRL_C) | Err(_));
-            // The end of the bytes is that of the terminal.
+            // The bytes end when the terminal is closed.
             let _ = stdin.lock().bytes().find(is_end);
             let _ = sender.send(Event::End);
         });
-        Some(Keys { before })
+        Some(Keyboard { before })
     }
 }
 
-impl Drop for Keys {
+impl Drop for Keyboard {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-/// Everything that is shown, as lines.
-fn frame(client: &Client, now: &Seen, before: Option<&Seen>, console: &mut Console) -> io::Result<Vec<u8>> {
+/// The text of one frame.
+fn frame(
+    client: &Client,
+    now: &Sample,
+    before: Option<&Sample>,
+    console: &mut Console,
+) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut console = console.writing_to(&mut text);
     writeln!(console.out, "threadq at {}\n", client.base())?;
@@ -234,11 +240,11 @@ fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
     console.table(&COLUMNS, &rows)
 }
 
-fn write_throughput(now: &Seen, before: Option<&Seen>, console: &mut Console) -> io::Result<()> {
+fn write_throughput(now: &Sample, before: Option<&Sample>, console: &mut Console) -> io::Result<()> {
     let seconds = before.map(|before| now.at.duration_since(before.at).as_secs_f64());
-    let counters = before.and_then(|before| before.counted).zip(now.counted);
-    let rate = |of: fn(Counted) -> f64| match (seconds, counters) {
-        // A server that has started again has counted from zero.
+    let counters = before.and_then(|before| before.counters).zip(now.counters);
+    let rate = |of: fn(Counters) -> f64| match (seconds, counters) {
+        // The counters of a restarted server begin at 0.
         (Some(seconds), Some((before, now))) if seconds > 0.0 => {
             format!("{:.1}/s", (of(now) - of(before)).max(0.0) / seconds)
         }
@@ -247,17 +253,17 @@ fn write_throughput(now: &Seen, before: Option<&Seen>, console: &mut Console) ->
     writeln!(
         console.out,
         "this server: submitted {}  completed {}  failed {}",
-        rate(|counted| counted.submitted),
-        rate(|counted| counted.completed),
-        rate(|counted| counted.failed)
+        rate(|counters| counters.submitted),
+        rate(|counters| counters.completed),
+        rate(|counters| counters.failed)
     )
 }
 
-/// Draws a frame over the one before; what has no room below is left out.
-fn draw(frame: &[u8], trouble: &str, console: &mut Console) -> io::Result<()> {
+/// Draws a frame over the previous frame. Lines that do not fit the screen are left out.
+fn draw(frame: &[u8], problem: &str, console: &mut Console) -> io::Result<()> {
     let rows = terminal_size().map_or(24, |(_, rows)| rows).max(2);
     let frame = String::from_utf8_lossy(frame);
-    let last = if trouble.is_empty() { "q ends" } else { trouble };
+    let last = if problem.is_empty() { "q quits" } else { problem };
     let mut screen = "\x1b[H".to_owned();
     for line in frame.lines().take(rows - 1) {
         screen.push_str(line);
@@ -267,7 +273,7 @@ fn draw(frame: &[u8], trouble: &str, console: &mut Console) -> io::Result<()> {
     console.out.write_all(screen.as_bytes())
 }
 
-/// Writes a frame behind the one before.
+/// Prints a frame below the previous frame.
 fn print(frame: &[u8], console: &mut Console) -> io::Result<()> {
     console.out.write_all(frame)?;
     writeln!(console.out)
@@ -306,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn one_frame_as_json_is_the_servers() {
+    fn one_frame_as_json_is_the_response_of_the_server() {
         let server = FakeServer::start(&[(404, "{}"), (200, STATS)]);
         let done = server.run(&["top", "--once", "--json"]);
         assert_eq!((done.code, done.out.lines().count()), (0, 1));
@@ -314,10 +320,10 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_summed_over_types() {
+    fn counters_are_summed_over_job_types() {
         let text = "threadq_jobs_failed_total{type=\"a\"} 2\nthreadq_jobs_failed_total{type=\"b 9\"} 3\n\
                     threadq_jobs_failed_total_else{type=\"a\"} 50\n";
-        assert_eq!(counted(text).failed, 5.0);
-        assert_eq!(counted(text).completed, 0.0);
+        assert_eq!(counters(text).failed, 5.0);
+        assert_eq!(counters(text).completed, 0.0);
     }
 }

@@ -1,6 +1,5 @@
-//! What a command has around it: standard streams, environment, width of the terminal.
-//!
-//! Passed in rather than reached for, so that tests run the commands as the program does.
+//! The standard streams, the environment and the terminal of a command. They are arguments of the command, so that tests can
+//! replace them.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -10,29 +9,30 @@ use crate::cli::terminal::progress::Bar;
 use crate::cli::terminal::table::{Column, TableStyle, write_table};
 use crate::logging::escape::{escape, json_line};
 
-/// The columns of a terminal whose width cannot be found out.
+/// The width of a terminal that does not report it.
 const DEFAULT_WIDTH: usize = 80;
 
-/// A value that is no UTF-8 must not pass for one that is not set: whoever reads it finds it wrong.
+/// The value of an environment variable of this process. Bytes that are not UTF-8 are replaced, so that such a value is reported
+/// as invalid and not taken as unset.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The world around a command.
+/// The standard streams, the environment and the terminal of a command.
 pub(crate) struct Console<'a> {
-    /// Where a payload of `-` comes from.
+    /// The source of a payload or a file named `-`.
     pub stdin: &'a mut dyn Read,
-    /// For answers.
+    /// The output.
     pub out: &'a mut dyn Write,
-    /// For everything else.
+    /// Messages and the progress bar.
     pub err: &'a mut dyn Write,
-    /// An environment variable; one that is empty counts as not set.
+    /// Looks an environment variable up. An empty variable counts as not set.
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether a person reads `out` on a terminal.
+    /// Whether `out` is a terminal.
     pub out_is_terminal: bool,
-    /// Whether a person reads `err` on a terminal.
+    /// Whether `err` is a terminal.
     pub err_is_terminal: bool,
-    /// Whether the last line of `err` is a bar that the next thing there replaces.
+    /// Whether the last line of `err` is a progress bar, which the next message replaces.
     pub has_bar: bool,
 }
 
@@ -42,7 +42,7 @@ impl Console<'_> {
         (self.env)(name).filter(|value| !value.is_empty())
     }
 
-    /// Stdin, and a console that has none, for reading while something is said.
+    /// Stdin, and a console without stdin for messages while stdin is read.
     pub(crate) fn without_stdin<'b>(
         &'b mut self,
         nothing: &'b mut io::Empty,
@@ -51,13 +51,13 @@ impl Console<'_> {
         (self.stdin, rest)
     }
 
-    /// A console like this one whose answers go elsewhere.
+    /// This console with another output.
     pub(crate) fn writing_to<'b>(&'b mut self, out: &'b mut dyn Write) -> Console<'b> {
         Console { stdin: self.stdin, out, err: self.err, ..*self }
     }
 
-    /// How tables look: for a terminal they are cut to its width, which is `COLUMNS`, else what it says, else 80; for
-    /// anything else they are whole.
+    /// The style of tables. On a terminal the width is `COLUMNS`, else what the terminal reports, else 80. Elsewhere nothing is
+    /// truncated.
     pub(crate) fn table_style(&self) -> TableStyle {
         let width = if self.out_is_terminal { self.width() } else { usize::MAX };
         TableStyle { width, colours: self.has_colours() }
@@ -69,7 +69,7 @@ impl Console<'_> {
         columns.or_else(size).filter(|&columns| columns > 0).unwrap_or(DEFAULT_WIDTH)
     }
 
-    /// Whether the terminal, if there is one, does more than to print: move its cursor, change colours.
+    /// Whether the output is a terminal that supports escape sequences.
     pub(crate) fn has_sequences(&self) -> bool {
         self.out_is_terminal && self.env("TERM").as_deref() != Some("dumb")
     }
@@ -78,14 +78,14 @@ impl Console<'_> {
         self.has_sequences() && self.env("NO_COLOR").is_none()
     }
 
-    /// Answers with a text that ends its last line.
+    /// Prints a text that ends with a newline.
     pub(crate) fn print(&mut self, text: &str) -> Result<ExitCode, Error> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Answers with a table.
+    /// Prints a table.
     pub(crate) fn table<const N: usize>(
         &mut self,
         columns: &[Column; N],
@@ -95,23 +95,23 @@ impl Console<'_> {
         write_table(self.out, style, columns, rows)
     }
 
-    /// Answers with JSON, on one line.
+    /// Prints JSON on one line.
     pub(crate) fn json(&mut self, json: &str) -> io::Result<()> {
         writeln!(self.out, "{}", json_line(json))
     }
 
-    /// Answers with the JSON if that is wanted, else with the line.
+    /// Prints the JSON if `wants_json`, else the line.
     pub(crate) fn json_or_line(&mut self, wants_json: bool, json: &str, line: &str) -> io::Result<()> {
         if wants_json { self.json(json) } else { writeln!(self.out, "{line}") }
     }
 
-    /// Says something beside the answer. A closed stderr is no reason to fail.
+    /// Prints a message on stderr. An error of stderr is ignored.
     pub(crate) fn note(&mut self, text: &str) {
         self.clear_bar();
         let _ = writeln!(self.err, "threadq: {}", escape(text));
     }
 
-    /// Shows on a terminal how far long work is.
+    /// Shows the progress bar if stderr is a terminal.
     pub(crate) fn show_bar(&mut self, bar: &Bar) {
         if self.err_is_terminal && self.env("TERM").as_deref() != Some("dumb") {
             let line = bar.line(self.width().saturating_sub(1));
@@ -120,7 +120,7 @@ impl Console<'_> {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub(crate) fn clear_bar(&mut self) {
         if std::mem::take(&mut self.has_bar) {
             let _ = write!(self.err, "\r\x1b[K").and_then(|()| self.err.flush());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_set_the_width_of_a_terminal_and_nonsense_does_not() {
+    fn columns_sets_the_width_of_a_terminal_if_it_is_a_positive_number() {
         let width = |columns, is_terminal| {
             console_of(&[("COLUMNS", columns)], is_terminal, |console| console.table_style().width)
         };
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_terminals_that_have_them_and_people_who_want_them() {
+    fn colours_need_a_terminal_that_has_them_and_no_no_color() {
         let colours = |env: &[(&str, &str)], is_terminal| {
             console_of(env, is_terminal, |console| console.table_style().colours)
         };

@@ -1,4 +1,4 @@
-//! The terminal: its width and colours, tables, and a line that shows progress.
+//! The terminal: its width and colours, tables, and a progress bar.
 
 pub(crate) mod console;
 pub(crate) mod progress;

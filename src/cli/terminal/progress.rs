@@ -1,24 +1,24 @@
-//! How far long work is, in a line of a terminal.
+//! A progress bar in one line of a terminal.
 
 use crate::cli::terminal::table::truncate;
 
-/// The longest bar.
-const LONGEST: usize = 30;
+/// The width of the bar on a wide terminal.
+const MAX_CELLS: usize = 30;
 
-/// A state of long work.
+/// The progress of a command.
 pub(crate) struct Bar<'a> {
-    /// What is done, such as `submitting`.
+    /// The activity, such as `submitting`.
     pub what: &'a str,
-    /// How much is done, of `total`.
+    /// The part of `total` that is done.
     pub done: u64,
-    /// How much there is; 0 if nobody knows.
+    /// The total; 0 if it is unknown.
     pub total: u64,
-    /// What has come of it so far, such as `17 jobs`.
+    /// The result so far, such as `17 jobs`.
     pub result: String,
 }
 
 impl Bar<'_> {
-    /// As a line of at most this width.
+    /// The bar as a line of at most this width.
     pub(crate) fn line(&self, width: usize) -> String {
         let Bar { what, result, .. } = self;
         if self.total == 0 {
@@ -27,7 +27,7 @@ impl Bar<'_> {
         let share = self.done.min(self.total) as f64 / self.total as f64;
         let percent = (share * 100.0) as u64;
         let around = format!("{what} []  {percent:3} %  {result}").chars().count();
-        let cells = LONGEST.min(width.saturating_sub(around));
+        let cells = MAX_CELLS.min(width.saturating_sub(around));
         let full = (share * cells as f64) as usize;
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(cells - full));
         truncate(&format!("{what} [{bar}]  {percent:3} %  {result}"), width)
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_grows_with_what_is_done_and_fits_its_line() {
+    fn a_bar_grows_with_the_progress_and_fits_the_line() {
         assert_eq!(line(0, 10, 80), format!("submitting [{}]    0 %  7 jobs", "-".repeat(30)));
         assert_eq!(
             line(5, 10, 80),

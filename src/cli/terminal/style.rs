@@ -1,19 +1,19 @@
-//! Colours of a terminal, by its own palette.
+//! The colours of a terminal.
 
 use crate::job::Status;
 
-/// How a text stands out.
+/// The style of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// A title.
     Bold,
-    /// Something is wrong.
+    /// An error.
     Red,
-    /// It went well.
+    /// Success.
     Green,
-    /// It is held up.
+    /// Waiting or stopped.
     Yellow,
-    /// It goes on now.
+    /// In progress.
     Cyan,
 }
 
@@ -31,7 +31,7 @@ impl Style {
     }
 }
 
-/// The style of a job's status.
+/// The style of the status of a job.
 pub(crate) fn of_status(text: &str) -> Option<Style> {
     match text.parse().ok()? {
         Status::Completed => Some(Style::Green),
@@ -42,12 +42,12 @@ pub(crate) fn of_status(text: &str) -> Option<Style> {
     }
 }
 
-/// The style of a queue's state.
+/// The style of the state of a queue.
 pub(crate) fn of_state(text: &str) -> Option<Style> {
     match text {
         "running" => None,
         "paused" => Some(Style::Yellow),
-        // No server takes from it.
+        // No server takes jobs from the queue.
         _ => Some(Style::Red),
     }
 }

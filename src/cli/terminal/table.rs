@@ -1,64 +1,64 @@
-//! Plain tables: a title line, aligned columns, cut to the width of the terminal.
+//! Tables: a title line and aligned columns, truncated to the width of the terminal.
 
 use std::io::{self, Write};
 
 use crate::cli::terminal::style::Style;
 use crate::logging::escape::escape;
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: &str = "  ";
-/// A column is not cut below this, however narrow the terminal.
-const LEAST_WIDTH: usize = 6;
-/// Others are left out before a column is cut below this.
+/// The least width of a truncated column.
+const MIN_WIDTH: usize = 6;
+/// Optional columns are left out before a column is truncated below this width.
 const USEFUL_WIDTH: usize = 10;
 
 /// A column of a table.
 pub(crate) struct Column {
     title: &'static str,
-    /// Whether a long value may lose its end while others are whole.
+    /// Whether long values are truncated first.
     may_truncate: bool,
-    /// Whether a terminal that is too narrow for all of them does without it.
+    /// Whether the column is left out on a narrow terminal.
     is_optional: bool,
     style: fn(&str) -> Option<Style>,
 }
 
 impl Column {
-    /// The same column, left out where there is no room for it.
+    /// The same column, left out on a terminal that is too narrow.
     pub(crate) const fn optional(self) -> Column {
         Column { is_optional: true, ..self }
     }
 
-    /// The least that is of use, if its longest value takes so much.
+    /// The least useful width, if the longest value has this width.
     fn least(&self, width: usize) -> usize {
         if self.may_truncate { width.min(USEFUL_WIDTH) } else { width }
     }
 
-    /// The same column, with its values in the style that this gives for each.
+    /// The same column, with each value in the style that this function returns.
     pub(crate) const fn styled(self, style: fn(&str) -> Option<Style>) -> Column {
         Column { style, ..self }
     }
 }
 
-/// What a table has to fit.
+/// The space and the colours for a table.
 #[derive(Clone, Copy)]
 pub(crate) struct TableStyle {
-    /// How many columns of a terminal a line may take.
+    /// The largest width of a line, in columns of the terminal.
     pub width: usize,
-    /// Whether the terminal has colours.
+    /// Whether to use colours.
     pub colours: bool,
 }
 
-/// A column whose values are shown whole where the terminal is wide enough.
+/// A column whose values are truncated last.
 pub(crate) const fn full(title: &'static str) -> Column {
     Column { title, may_truncate: false, is_optional: false, style: |_| None }
 }
 
-/// A column whose values lose their end if there is no room.
+/// A column whose values are truncated first.
 pub(crate) const fn truncated(title: &'static str) -> Column {
     Column { title, may_truncate: true, is_optional: false, style: |_| None }
 }
 
-/// Writes rows under the titles of their columns, in lines that fit where that is possible.
+/// Writes a title line and the rows, truncated to the width of the style as far as possible.
 pub(crate) fn write_table<const N: usize>(
     out: &mut dyn Write,
     style: TableStyle,
@@ -68,8 +68,8 @@ pub(crate) fn write_table<const N: usize>(
     let titles = columns.each_ref().map(|column| column.title.to_owned());
     let lines: Vec<[String; N]> = std::iter::once(&titles).chain(rows).map(escape_all).collect();
     let mut widths: [usize; N] =
-        std::array::from_fn(|i| lines.iter().map(|line| length(&line[i])).max().unwrap_or(0));
-    let shown = choose(&widths, columns, style.width);
+        std::array::from_fn(|i| lines.iter().map(|line| width_of(&line[i])).max().unwrap_or(0));
+    let shown = choose_columns(&widths, columns, style.width);
     shrink(&mut widths, &shown, columns, style.width);
     for (number, line) in lines.iter().enumerate() {
         let cell = |&i: &usize| {
@@ -90,13 +90,13 @@ fn escape_all<const N: usize>(cells: &[String; N]) -> [String; N] {
     cells.each_ref().map(|cell| escape(cell))
 }
 
-/// How many columns of a terminal the text takes.
-pub(crate) fn length(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
+/// The width of a text in columns of the terminal.
+pub(crate) fn width_of(text: &str) -> usize {
+    text.chars().map(char_width).sum()
 }
 
-/// Characters of East Asian scripts and emoji take two columns, combining ones none.
-fn columns_of(c: char) -> usize {
+/// An approximation: 2 for East Asian scripts and emoji, 0 for combining characters, else 1.
+fn char_width(c: char) -> usize {
     match c {
         '\u{300}'..='\u{36f}'
         | '\u{200b}'..='\u{200d}'
@@ -115,8 +115,8 @@ fn columns_of(c: char) -> usize {
     }
 }
 
-/// The columns that there is room for, one after the other left out, the last one first.
-fn choose(widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
+/// The indices of the columns that fit. Optional columns are left out, the last one first.
+fn choose_columns(widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     loop {
         let least: usize = shown.iter().map(|&i| columns[i].least(widths[i])).sum();
@@ -131,16 +131,16 @@ fn gaps(shown: &[usize]) -> usize {
     GAP.len() * shown.len().saturating_sub(1)
 }
 
-/// Takes from the widest column that may be cut until the line fits; on a terminal too narrow for that, from any but
-/// the first, where the id is, the last one first.
+/// Narrows the widest truncatable column until the line fits. If that is not enough, narrows the last column, but never the
+/// first, which holds the id.
 fn shrink(widths: &mut [usize], shown: &[usize], columns: &[Column], width: usize) {
     while shown.iter().map(|&i| widths[i]).sum::<usize>() + gaps(shown) > width {
         let widest = shown
             .iter()
             .copied()
-            .filter(|&i| columns[i].may_truncate && widths[i] > LEAST_WIDTH.max(length(columns[i].title)))
+            .filter(|&i| columns[i].may_truncate && widths[i] > MIN_WIDTH.max(width_of(columns[i].title)))
             .max_by_key(|&i| widths[i]);
-        let last = || shown.iter().skip(1).copied().rfind(|&i| widths[i] > LEAST_WIDTH);
+        let last = || shown.iter().skip(1).copied().rfind(|&i| widths[i] > MIN_WIDTH);
         match widest.or_else(last) {
             Some(i) => widths[i] -= 1,
             None => return,
@@ -148,22 +148,22 @@ fn shrink(widths: &mut [usize], shown: &[usize], columns: &[Column], width: usiz
     }
 }
 
-/// The text, cut with a mark where it is too long, and the spaces that fill it up to this width.
+/// The text in at most this width, and the spaces that fill it up to this width.
 fn fit(text: &str, width: usize) -> (String, String) {
     let text = truncate(text, width);
-    let filling = " ".repeat(width.saturating_sub(length(&text)));
+    let filling = " ".repeat(width.saturating_sub(width_of(&text)));
     (text, filling)
 }
 
-/// The text in at most this width; a mark stands for what was cut.
+/// The text in at most this width; `…` stands for the part that was cut off.
 pub(crate) fn truncate(text: &str, width: usize) -> String {
-    if length(text) <= width {
+    if width_of(text) <= width {
         return text.to_owned();
     }
     let mut room = width.saturating_sub(1);
     let kept = text.chars().take_while(|&c| {
-        let fits = columns_of(c) <= room;
-        room = room.saturating_sub(columns_of(c));
+        let fits = char_width(c) <= room;
+        room = room.saturating_sub(char_width(c));
         fits
     });
     kept.chain(['…']).collect()
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_change_nothing_but_the_colour() {
+    fn colours_do_not_change_the_layout() {
         let rows = [["1", "Encode Video", "bad"], ["1000", "x", "b"]];
         let text = styled_table(TableStyle { width: 80, colours: true }, &rows);
         assert!(text.contains("1000  \x1b[31mx\x1b[0m             b\n"), "{text:?}");
@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn wide_characters_are_counted_by_the_columns_they_take() {
+    fn wide_characters_count_two_columns() {
         let text = table(24, &[["1", "日本語", &"日".repeat(20)], ["2", "e\u{301}", "b"]]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "1   日本語  日日日日日…");
         assert_eq!(lines[2], "2   e\u{301}       b");
-        assert!(lines.iter().all(|line| length(line) <= 24), "{text}");
+        assert!(lines.iter().all(|line| width_of(line) <= 24), "{text}");
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_and_an_id_never() {
+    fn a_long_value_is_truncated_but_not_an_id() {
         let long = "e".repeat(500);
         let text = table(40, &[["1764000000000123", "Größe", &long]]);
         let line = text.lines().nth(1).unwrap();
@@ -226,13 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_too_narrow_still_shows_ids() {
+    fn a_very_narrow_terminal_still_shows_ids() {
         let text = table(5, &[["1764000000000123", "Encode Video", "boom boom boom"]]);
         assert!(text.contains("1764000000000123  Encod…  boom …"), "{text}");
     }
 
     #[test]
-    fn a_narrow_terminal_does_without_what_can_be_looked_up() {
+    fn a_narrow_terminal_leaves_optional_columns_out() {
         const COLUMNS: [Column; 4] =
             [full("ID"), truncated("QUEUE").optional(), full("CREATED").optional(), truncated("ERROR")];
         let row = ["1764000000000123", "emails", "2026-11-24 08:00:00", "no space is left on the disk"];
@@ -241,7 +241,7 @@ mod tests {
             write_table(&mut out, TableStyle { width, colours: false }, &COLUMNS, &[row.map(str::to_owned)])
                 .unwrap();
             let text = String::from_utf8(out).unwrap();
-            assert!(text.lines().all(|line| length(line) <= width), "{text}");
+            assert!(text.lines().all(|line| width_of(line) <= width), "{text}");
             text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(titles(80), "ID QUEUE CREATED ERROR");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_break_its_line() {
+    fn a_value_cannot_start_a_new_line() {
         let text = table(80, &[["1", "a\nb", "\x1b[2J"]]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains('\x1b'), "{text:?}");

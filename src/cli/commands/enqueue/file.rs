@@ -1,7 +1,7 @@
-//! `threadq enqueue --file`: submits the jobs of a file, one JSON object a line, in batches.
+//! `threadq enqueue --file`: submits the jobs of a file, one JSON object per line, in batches.
 //!
-//! Each batch goes with an Idempotency-Key of its own, so that it can be sent again when its answer was lost: it is
-//! stored once. The keys begin alike, with what `--idempotency-key` gives, so that the whole command can be repeated too.
+//! Each batch has its own Idempotency-Key, so that it is stored once, also if it is sent again after a lost response. The key
+//! is `--idempotency-key` and the number of the batch, so that the whole command can be repeated too.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -18,23 +18,23 @@ use crate::cli::terminal::console::Console;
 use crate::cli::terminal::progress::Bar;
 use crate::client::{BatchBody, Error as ClientError, SubmittedBatch, new_idempotency_key, with_retries};
 
-/// The most jobs of a batch; what the API takes.
-const MAX_JOBS: usize = 1_000;
-/// How many bytes of jobs make a batch full: well below a server's default `max-body`.
-const FULL_BYTES: usize = 256 * 1024;
+/// The most jobs of a batch that the API accepts.
+const MAX_BATCH_JOBS: usize = 1_000;
+/// The number of bytes at which a batch is full: far below the default `max-body` of a server.
+const FULL_BATCH_BYTES: usize = 256 * 1024;
 /// The longest line: the largest `max-body` that a server can have.
-const MAX_LINE: u64 = 64 * 1024 * 1024;
-/// What an Idempotency-Key may have in front of the number of a batch.
-const MAX_PREFIX: usize = 180;
+const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest `--idempotency-key`: the API accepts 200 bytes, and the number of the batch is added.
+const MAX_KEY_PREFIX: usize = 180;
 
-/// Jobs that are submitted together, or not at all.
+/// Jobs that are submitted all or none.
 struct Batch {
-    /// From 1 on.
+    /// Counts from 1.
     number: usize,
     jobs: Vec<Box<RawValue>>,
-    /// The line of each.
+    /// The line number of each job.
     lines: Vec<u64>,
-    /// Bytes of the file up to its end.
+    /// Bytes of the file up to the end of the batch.
     read: u64,
 }
 
@@ -47,7 +47,7 @@ impl Batch {
         }
     }
 
-    /// The server's refusal with the line in place of the job's number in the batch.
+    /// The error with the line number instead of the index in the batch.
     fn explain(&self, error: &Error) -> String {
         let text = error.to_string();
         let named = text.strip_prefix("jobs[").and_then(|rest| {
@@ -60,13 +60,13 @@ impl Batch {
     }
 }
 
-/// Reads a file batch by batch.
+/// Reads the batches of a file.
 struct Batches<R> {
     reader: R,
     number: usize,
     line: u64,
     read: u64,
-    /// A job that was too much for the batch before.
+    /// A job that did not fit the previous batch.
     held: Option<(u64, Box<RawValue>)>,
 }
 
@@ -75,23 +75,23 @@ impl<R: BufRead> Batches<R> {
         Batches { reader, number: 0, line: 0, read: 0, held: None }
     }
 
-    /// The next job with its line. Empty lines are none.
+    /// The next job with its line number. Empty lines are skipped.
     fn next_job(&mut self) -> Result<Option<(u64, Box<RawValue>)>, Error> {
         loop {
             let mut bytes = Vec::new();
             self.line += 1;
             let line = self.line;
             let wrong = |why: String| Error::Usage(format!("--file: line {line}: {why}"));
-            let length = (&mut self.reader).take(MAX_LINE + 1).read_until(b'\n', &mut bytes);
-            let length = length.map_err(|error| wrong(format!("cannot be read: {error}")))? as u64;
+            let length = (&mut self.reader).take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut bytes);
+            let length = length.map_err(|error| wrong(format!("cannot read the file: {error}")))? as u64;
             if length == 0 {
                 return Ok(None);
             }
-            if length > MAX_LINE {
-                return Err(wrong("is longer than 64 MiB, the most that a server takes".to_owned()));
+            if length > MAX_LINE_BYTES {
+                return Err(wrong("longer than 64 MiB, the most that a server accepts".to_owned()));
             }
             self.read += length;
-            let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is no UTF-8".to_owned()))?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not valid UTF-8".to_owned()))?;
             // Some editors write a byte order mark at the start of a file.
             let text = if line == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text }.trim();
             if text.is_empty() {
@@ -110,7 +110,7 @@ impl<R: BufRead> Batches<R> {
     fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
         let mut batch = Batch { number: self.number + 1, jobs: Vec::new(), lines: Vec::new(), read: 0 };
         let mut bytes = 0;
-        while batch.jobs.len() < MAX_JOBS {
+        while batch.jobs.len() < MAX_BATCH_JOBS {
             batch.read = self.read;
             let next = match self.held.take() {
                 Some(held) => Some(held),
@@ -118,7 +118,7 @@ impl<R: BufRead> Batches<R> {
             };
             let Some((line, job)) = next else { break };
             bytes += job.get().len();
-            if bytes > FULL_BYTES && !batch.jobs.is_empty() {
+            if bytes > FULL_BATCH_BYTES && !batch.jobs.is_empty() {
                 self.held = Some((line, job));
                 break;
             }
@@ -130,7 +130,7 @@ impl<R: BufRead> Batches<R> {
     }
 }
 
-/// What serde says, without its own counting of lines, in which there is only one.
+/// The error of serde without its own line number, which is always 1.
 fn without_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(" at line 1 ") {
@@ -149,18 +149,18 @@ pub(super) fn enqueue_file(
     let given = args.read("idempotency-key", key_prefix)?;
     let prefix = given.unwrap_or_else(new_idempotency_key);
     let is_json = args.has("json");
-    let mut sending =
-        Sending { client, prefix, is_json, submitted: 0, size: 0, unserved: Unserved::default() };
+    let mut submission =
+        FileSubmission { client, prefix, is_json, submitted: 0, size: 0, unserved: Unserved::default() };
     if file == "-" {
         let mut nothing = std::io::empty();
         let (stdin, mut console) = console.without_stdin(&mut nothing);
-        return sending.send_all(Batches::new(BufReader::new(stdin)), &mut console);
+        return submission.send_all(Batches::new(BufReader::new(stdin)), &mut console);
     }
-    // First a look at every line, so that one that is wrong is known before anything is sent.
+    // Every line is checked first, so that a wrong line is reported before anything is sent.
     let mut check = Batches::new(open(file)?);
     while check.next_batch()?.is_some() {}
-    sending.size = check.read;
-    sending.send_all(Batches::new(open(file)?), console)
+    submission.size = check.read;
+    submission.send_all(Batches::new(open(file)?), console)
 }
 
 fn open(file: &str) -> Result<BufReader<File>, Error> {
@@ -170,25 +170,25 @@ fn open(file: &str) -> Result<BufReader<File>, Error> {
 
 fn key_prefix(text: &str) -> Result<String, String> {
     match idempotency_key(text) {
-        Ok(key) if key.len() <= MAX_PREFIX => Ok(key),
-        _ => Err(format!("must be 1 to {MAX_PREFIX} visible ASCII characters beside --file")),
+        Ok(key) if key.len() <= MAX_KEY_PREFIX => Ok(key),
+        _ => Err(format!("must be 1 to {MAX_KEY_PREFIX} visible ASCII characters with --file")),
     }
 }
 
-/// The way of a file to the server.
-struct Sending<'a> {
+/// The submission of a file.
+struct FileSubmission<'a> {
     client: &'a Client,
     prefix: String,
     is_json: bool,
-    /// Jobs so far.
+    /// The number of jobs that are stored.
     submitted: u64,
-    /// Bytes of the file; 0 if nobody knows.
+    /// The length of the file in bytes; 0 if it is unknown.
     size: u64,
-    /// What the server does not serve itself of any of them.
+    /// What the server does not serve itself of the stored jobs.
     unserved: Unserved,
 }
 
-impl Sending<'_> {
+impl FileSubmission<'_> {
     fn send_all(
         &mut self,
         mut batches: Batches<impl BufRead>,
@@ -197,17 +197,17 @@ impl Sending<'_> {
         let sent = self.send_each(&mut batches, console);
         console.clear_bar();
         if let Err(error) = sent {
-            // What was sent may be stored, though the answer is lost: only the same key makes a repeat safe.
+            // The last batch may be stored although its response is lost: a repeat is safe only with the same key.
             if batches.number > 1 || error.is_transient() {
                 console.note(&format!(
-                    "{} submitted before this; the same command with --idempotency-key {} goes on from there",
+                    "{} submitted before the error; the same command with --idempotency-key {} submits the rest",
                     count(self.submitted, "job"),
                     self.prefix
                 ));
             }
             return Err(error);
         }
-        // Who reads them on a terminal has no use for a thousand ids.
+        // A thousand ids are of no use on a terminal.
         if console.out_is_terminal && !self.is_json {
             writeln!(console.out, "submitted {}", count(self.submitted, "job"))?;
         }
@@ -219,12 +219,12 @@ impl Sending<'_> {
     fn send_each(&mut self, batches: &mut Batches<impl BufRead>, console: &mut Console) -> Result<(), Error> {
         self.show(0, console);
         while let Some(batch) = batches.next_batch()? {
-            let answer = self.send(&batch, console)?;
-            let SubmittedBatch { job_ids } = answer.parse()?;
+            let response = self.send(&batch, console)?;
+            let SubmittedBatch { job_ids } = response.parse()?;
             self.submitted += job_ids.len() as u64;
-            self.unserved = self.unserved.or(answer.unserved);
+            self.unserved = self.unserved.or(response.unserved);
             if self.is_json {
-                console.json(&answer.body)?;
+                console.json(&response.body)?;
             } else if !console.out_is_terminal {
                 for id in job_ids {
                     writeln!(console.out, "{id}")?;
@@ -240,27 +240,27 @@ impl Sending<'_> {
         console.show_bar(&Bar { what: "submitting", done, total: self.size, result });
     }
 
-    /// Sends a batch until it is answered. A server that is away or full for a while is waited for.
+    /// Submits a batch. Retries while the server is unavailable or its queue is full, for [`OUTAGE_LIMIT`].
     fn send(&self, batch: &Batch, console: &mut Console) -> Result<Response, Error> {
         let key = format!("{}-{}", self.prefix, batch.number);
         let body = BatchBody { jobs: &batch.jobs };
-        let ask = || self.client.post_json("/jobs/batch", &body, Some(&key));
-        let mut is_told = false;
-        let tell = |error: ClientError| {
-            if !is_told {
-                console.note(&format!("{}; asking again", batch.explain(&error.into())));
-                is_told = true;
+        let post = || self.client.post_json("/jobs/batch", &body, Some(&key));
+        let mut is_reported = false;
+        let report = |error: ClientError| {
+            if !is_reported {
+                console.note(&format!("{}; retrying", batch.explain(&error.into())));
+                is_reported = true;
             }
         };
-        with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, is_transient, ask, tell).map_err(|error| {
-            let is_away = is_transient(&error);
+        with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, is_transient, post, report).map_err(|error| {
+            let may_succeed_later = is_transient(&error);
             let text = batch.explain(&error.into());
-            if is_away { Error::NoResponse(text) } else { Error::Failed(text) }
+            if may_succeed_later { Error::NoResponse(text) } else { Error::Failed(text) }
         })
     }
 }
 
-/// Whether the server is away or full for a while.
+/// Whether the server is unavailable or its queue is full.
 fn is_transient(error: &ClientError) -> bool {
     let is_full = matches!(error, ClientError::Refused(refusal) if refusal.status == 429);
     is_full || error.is_transient()
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::cli::testing::{Done, FakeServer};
 
-    /// A file that is removed when dropped.
+    /// A file of jobs that is removed when dropped.
     struct Jobs(PathBuf);
 
     impl Jobs {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_a_job_and_goes_as_it_is() {
+    fn every_line_is_a_job_and_is_sent_unchanged() {
         let text = "{\"type\": \"a\", \"payload\": 1.00000000000000000000001}\n\n  {\"type\": \"b\"}";
         let file = Jobs::new("lines", text);
         let server = FakeServer::start(&[(202, r#"{"job_ids": [17, 18]}"#)]);
@@ -324,40 +324,40 @@ mod tests {
         }
         let file = Jobs::new("mark", &format!("\u{feff}{job}\n"));
         assert_eq!(file.enqueue(&server, &[]).code, 0);
-        assert_eq!(read("\u{feff}".to_owned()), read(String::new()), "nothing but the mark is an empty file");
+        assert_eq!(read("\u{feff}".to_owned()), read(String::new()), "a file with only the mark is empty");
     }
 
     #[test]
-    fn stdin_is_a_file_too_and_json_is_the_servers() {
-        let answer = r#"{"job_ids": [17]}"#;
-        let server = FakeServer::start(&[(202, answer)]);
+    fn stdin_can_be_the_file_and_json_is_the_response() {
+        let response = r#"{"job_ids": [17]}"#;
+        let server = FakeServer::start(&[(202, response)]);
         let done = server.run_with_stdin(&["enqueue", "--file", "-", "--json"], b"{\"type\": \"a\"}\n");
-        assert_eq!((done.code, done.out, done.err.as_str()), (0, format!("{answer}\n"), ""));
+        assert_eq!((done.code, done.out, done.err.as_str()), (0, format!("{response}\n"), ""));
     }
 
     #[test]
-    fn a_batch_whose_answer_is_lost_is_sent_again_with_its_key() {
+    fn a_batch_whose_response_is_lost_is_sent_again_with_its_key() {
         let file = Jobs::new("lost", "{\"type\": \"a\"}\n");
         let server = FakeServer::start(&[(0, ""), (200, r#"{"job_ids": [17]}"#)]);
         let done = file.enqueue(&server, &[]);
         assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
         assert!(done.err.starts_with("threadq: line 1: no response from "), "{}", done.err);
-        assert!(done.err.ends_with("; asking again\n"), "{}", done.err);
+        assert!(done.err.ends_with("; retrying\n"), "{}", done.err);
         let (first, second) = (server.request(), server.request());
         assert_eq!(first.header("idempotency-key"), second.header("idempotency-key"));
         assert_eq!(first.body, second.body);
     }
 
     #[test]
-    fn full_batches_follow_each_other_and_a_refusal_names_the_line_and_how_to_go_on() {
-        let file = Jobs::new("many", &"{\"type\": \"a\"}\n".repeat(MAX_JOBS + 2));
-        let ids = format!(r#"{{"job_ids": {:?}}}"#, (1..=MAX_JOBS).collect::<Vec<_>>());
+    fn a_refusal_after_a_full_batch_names_the_line_and_the_key_for_the_rest() {
+        let file = Jobs::new("many", &"{\"type\": \"a\"}\n".repeat(MAX_BATCH_JOBS + 2));
+        let ids = format!(r#"{{"job_ids": {:?}}}"#, (1..=MAX_BATCH_JOBS).collect::<Vec<_>>());
         let refusal = r#"{"error": "jobs[1].type is missing", "code": "invalid_job"}"#;
         let server = FakeServer::start(&[(202, &ids), (400, refusal)]);
         let done = file.enqueue(&server, &["--idempotency-key", "k"]);
-        assert_eq!((done.code, done.out.lines().count()), (1, MAX_JOBS));
+        assert_eq!((done.code, done.out.lines().count()), (1, MAX_BATCH_JOBS));
         let expected = "\
-threadq: 1000 jobs submitted before this; the same command with --idempotency-key k goes on from there
+threadq: 1000 jobs submitted before the error; the same command with --idempotency-key k submits the rest
 threadq: line 1002: type is missing (invalid_job)
 ";
         assert_eq!(done.err, expected);
@@ -367,7 +367,7 @@ threadq: line 1002: type is missing (invalid_job)
 
     #[test]
     fn a_batch_is_full_by_bytes_too() {
-        let job = format!("{{\"type\": \"{}\"}}\n", "x".repeat(FULL_BYTES / 2));
+        let job = format!("{{\"type\": \"{}\"}}\n", "x".repeat(FULL_BATCH_BYTES / 2));
         let text = job.repeat(2);
         let mut batches = Batches::new(text.as_bytes());
         let sizes: Vec<usize> =
@@ -392,8 +392,8 @@ threadq: line 1002: type is missing (invalid_job)
         }
         let usage: [(&[&str], &str); 4] = [
             (&["--file", "/no/such"], "threadq: --file \"/no/such\": cannot read the file: "),
-            (&["echo", "--file", "x"], "threadq: enqueue cannot do with \"echo\""),
-            (&["--file", "x", "--delay", "1s"], "threadq: --delay has no meaning for --file"),
+            (&["echo", "--file", "x"], "threadq: unexpected argument: echo; usage: "),
+            (&["--file", "x", "--delay", "1s"], "threadq: --delay: not allowed with --file"),
             (
                 &["--file", "x", "--idempotency-key", "a b"],
                 "threadq: --idempotency-key \"a b\": must be 1 to 180",

@@ -14,46 +14,59 @@ use crate::cli::terminal::console::Console;
 pub(crate) static ENQUEUE: Command = Command {
     name: "enqueue",
     operands: "TYPE|--file FILE",
-    about: "Submits a job and prints its id. With --wait, exits 0 if it completed, 1 if it failed or was cancelled.\n\
-            With --file, submits a job for each line: an object as POST /jobs takes it, with type, payload, queue,\n\
-            delay_ms, run_at, max_attempts, timeout_ms, unique_key. They go in batches of up to 1,000, each of\n\
-            which is stored once even if its answer is lost; a repeat of the whole with the same\n\
-            --idempotency-key, within 24 h, submits only what is missing.",
+    about: "Submits a job and prints its id.\n\
+            With --wait, waits until the job ends: exit code 0 if it completed, 1 if it failed or was cancelled.\n\n\
+            With --file, submits one job per line. A line is a JSON object with the fields of POST /jobs: type,\n\
+            payload, queue, delay_ms, run_at, max_attempts, timeout_ms, unique_key. Jobs are sent in batches of\n\
+            up to 1,000. A batch is stored once, also if a response is lost and the batch is sent again. The same\n\
+            command with the same --idempotency-key, within 24 h, submits only the jobs that are not stored yet.",
     flags: &[
         Flag {
             name: "payload",
             value: "JSON|@FILE|-",
-            help: "the payload, or where to read it [default: {}]",
+            help: "the payload, or @ and a file, or - for stdin [default: {}]",
         },
-        Flag { name: "queue", value: "NAME", help: "the queue it goes through [default: default]" },
+        Flag { name: "queue", value: "NAME", help: "the queue [default: default]" },
         Flag {
             name: "delay",
             value: "TIME",
-            help: "wait so long before it starts, such as 5s or 2h, up to 365d",
+            help: "start the job after this time, such as 5s or 2h, up to 365d",
         },
-        Flag { name: "run-at", value: "TIME", help: "wait until then, such as 2026-11-24T08:00:00Z" },
-        Flag { name: "max-attempts", value: "N", help: "1 to 100 [default: as its handler says, else 5]" },
+        Flag {
+            name: "run-at",
+            value: "TIME",
+            help: "start the job at this time, such as 2026-11-24T08:00:00Z; not with --delay",
+        },
+        Flag {
+            name: "max-attempts",
+            value: "N",
+            help: "number of attempts, 1 to 100 [default: that of the handler, else 5]",
+        },
         Flag {
             name: "timeout",
             value: "TIME",
-            help: "for one attempt, up to 24h [default: as its handler says, else 5m]",
+            help: "time limit of one attempt, up to 24h [default: that of the handler, else 5m]",
         },
-        Flag { name: "unique-key", value: "KEY", help: "refused while another live job has this key" },
+        Flag {
+            name: "unique-key",
+            value: "KEY",
+            help: "refuse the job while another job with this key has not ended",
+        },
         Flag {
             name: "idempotency-key",
             value: "KEY",
-            help: "the same key again, within 24 h, gives the same job",
+            help: "the same key within 24 h returns the id of the same job",
         },
         Flag {
             name: "file",
             value: "FILE|-",
-            help: "submit the jobs of this file or stdin, one JSON object a line",
+            help: "submit the jobs in this file or stdin, one JSON object per line",
         },
         Flag { name: "wait", value: "", help: "wait until the job is completed, failed or cancelled" },
         Flag {
             name: "json",
             value: "",
-            help: "print the server's JSON, of --file a line a batch; with --wait the job, once it has ended",
+            help: "print the JSON of the server, with --file one line per batch; with --wait the ended job",
         },
     ],
     examples: &[
@@ -65,13 +78,13 @@ pub(crate) static ENQUEUE: Command = Command {
     run: Run::Client(enqueue),
 };
 
-/// The flags that say something about the one job.
-const OF_ONE_JOB: [&str; 8] =
+/// The flags for a single job, which the lines of a file replace.
+const SINGLE_JOB_FLAGS: [&str; 8] =
     ["payload", "queue", "delay", "run-at", "max-attempts", "timeout", "unique-key", "wait"];
 
 fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let Some(file) = args.text("file") else { return one::enqueue_one(args, client, console) };
     args.no_operands()?;
-    args.refuse(&OF_ONE_JOB, "--file, whose lines say it")?;
+    args.refuse(&SINGLE_JOB_FLAGS, "--file")?;
     file::enqueue_file(file, args, client, console)
 }

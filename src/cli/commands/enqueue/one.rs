@@ -24,33 +24,33 @@ use crate::logging::escape::escape;
 pub(super) fn enqueue_one(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let idempotency_key = args.read("idempotency-key", idempotency_key)?;
     let submission = submission(args, console)?;
-    let answer = client.post_json("/jobs", &submission, idempotency_key.as_deref())?;
-    let id = answer.parse::<Submitted>()?.job_id;
+    let response = client.post_json("/jobs", &submission, idempotency_key.as_deref())?;
+    let id = response.parse::<Submitted>()?.job_id;
     let what = format!("job {id} is stored");
     let queue = submission.queue.as_deref().or(Some(DEFAULT_QUEUE));
-    warn_of_unserved(&Stored { what: &what, whose: "its", queue }, answer.unserved, client, console);
+    warn_of_unserved(&Stored { what: &what, whose: "its", queue }, response.unserved, client, console);
 
     let (wait, json) = (args.has("wait"), args.has("json"));
     if !json {
         writeln!(console.out, "{id}")?;
     } else if !wait {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     }
     if !wait {
         return Ok(ExitCode::SUCCESS);
     }
-    // Whoever reads the id must have it now, not when the job ends.
+    // A program that reads the id needs it now, not when the job ends.
     console.out.flush()?;
-    let (job, answer) = wait_for_end(client, id, console)?;
+    let (job, response) = wait_for_end(client, id, console)?;
     if json {
-        console.json(&answer.body)?;
+        console.json(&response.body)?;
     } else if console.out_is_terminal {
         write_end(&job, console)?;
     }
     Ok(report(&job, console))
 }
 
-/// How the job ended, for a person: how long it took from its submission, the attempts, the result.
+/// Writes the status of an ended job, the time since its submission, its attempts, and its result.
 fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
     let times = parse_rfc3339(&job.created_at).zip(job.finished_at.as_deref().and_then(parse_rfc3339));
     let ms = times.and_then(|(from, to)| to.checked_sub(from));
@@ -65,11 +65,11 @@ fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
 }
 
 fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
-    let words = args.operands();
-    let [text] = words[..] else { return Err(args.unexpected_operands()) };
-    let job_type = job_type(text).map_err(|allowed| Error::Usage(format!("{text:?}: {allowed}")))?;
-    if args.has("delay") && args.has("run-at") {
-        return Err(Error::Usage("--delay and --run-at are both given; one is allowed".to_owned()));
+    let operands = args.operands();
+    let [text] = operands[..] else { return Err(args.unexpected_operands()) };
+    let job_type = job_type(text).map_err(|allowed| Error::Usage(format!("TYPE {text:?}: {allowed}")))?;
+    if args.has("delay") {
+        args.refuse(&["run-at"], "--delay")?;
     }
     Ok(Submission {
         job_type,
@@ -79,7 +79,7 @@ fn submission(args: &Args, console: &mut Console) -> Result<Submission, Error> {
         max_attempts: args.read("max-attempts", whole_number(limits::ATTEMPTS))?,
         timeout_ms: args.read("timeout", |text| millis(text, &limits::TIMEOUT))?,
         unique_key: args.read("unique-key", unique_key)?,
-        // Last, so that nobody types a payload into stdin only to hear that a flag is wrong.
+        // Last, so that a wrong flag is reported before a payload is typed into stdin.
         payload: args.text("payload").map(|source| payload(source, console.stdin)).transpose()?,
     })
 }
@@ -105,7 +105,7 @@ fn payload(source: &str, stdin: &mut dyn Read) -> Result<Box<RawValue>, Error> {
     })
 }
 
-/// Enough of a text to tell which one is meant.
+/// The first characters of a text, for an error message.
 fn start_of(text: &str) -> String {
     const CHARS: usize = 40;
     let start: String = text.chars().take(CHARS).collect();
@@ -129,38 +129,38 @@ fn run_at(text: &str) -> Result<String, &'static str> {
 }
 
 fn unique_key(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::UNIQUE_KEY, "must have")
+    valid_text(text, &limits::UNIQUE_KEY)
 }
 
-/// Asks until the job has ended. A server that is away for a while is waited for: the job is stored.
+/// Polls until the job has ended. A transient error is retried for [`OUTAGE_LIMIT`]: the job is stored.
 fn wait_for_end(client: &Client, id: JobId, console: &mut Console) -> Result<(Job, Response), Error> {
     loop {
-        let asked = Instant::now();
-        let mut is_told = false;
-        let tell = |error: ClientError| {
-            if !is_told {
-                console.note(&format!("job {id} is submitted, but: {}; asking again", Error::from(error)));
-                is_told = true;
+        let sent = Instant::now();
+        let mut is_reported = false;
+        let report = |error: ClientError| {
+            if !is_reported {
+                console.note(&format!("job {id} is stored, but: {}; retrying", Error::from(error)));
+                is_reported = true;
             }
         };
-        let ask = || poll_job(client, id, MAX_WAIT);
-        let answer = with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, ClientError::is_transient, ask, tell)?;
-        let job: Job = answer.parse()?;
+        let poll = || poll_job(client, id, MAX_WAIT);
+        let response = with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, ClientError::is_transient, poll, report)?;
+        let job: Job = response.parse()?;
         if job.has_ended() {
-            return Ok((job, answer));
+            return Ok((job, response));
         }
-        // Where the server did not hold it back.
-        thread::sleep(RETRY_INTERVAL.saturating_sub(asked.elapsed()));
+        // Only if the server answered at once.
+        thread::sleep(RETRY_INTERVAL.saturating_sub(sent.elapsed()));
     }
 }
 
-/// Says on stderr why the job did not complete, if it did not.
+/// Prints on stderr why the job did not complete. Returns the exit code.
 fn report(job: &Job, console: &mut Console) -> ExitCode {
     let error = job.last_error.as_deref();
     match job.status {
         Status::Completed => return ExitCode::SUCCESS,
         Status::Failed => {
-            console.note(&format!("job {} failed: {}", job.id, error.unwrap_or("no reason is known")))
+            console.note(&format!("job {} failed: {}", job.id, error.unwrap_or("unknown error")))
         }
         status => console.note(&format!("job {} was {status}", job.id)),
     }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_alone_leaves_everything_to_the_server() {
+    fn a_submission_of_a_type_alone_has_no_other_field() {
         let server = FakeServer::start(&[SUBMITTED]);
         let done = server.run(&["enqueue", "Encode Video"]);
         assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "17\n", ""));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_its_field() {
+    fn every_flag_sets_its_field() {
         let args = [
             "enqueue",
             "a",
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_keeps_every_digit_wherever_it_comes_from() {
+    fn a_payload_from_any_source_keeps_every_digit() {
         let number = "1.00000000000000000000000000001";
         assert!(body_of(&["enqueue", "a", "--payload", number]).contains(number));
         assert!(body_of(&["enqueue", "a", "--payload", "-5"]).contains(r#""payload":-5"#));
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(
             run(&["enqueue", "a", "--payload", "\u{feff}5"]).code,
             2,
-            "a word of the command line has none"
+            "a byte order mark is skipped only in a file"
         );
         assert!(server.is_idle());
     }
@@ -269,16 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_says_what_is_allowed_and_sends_nothing() {
+    fn a_usage_error_says_what_is_allowed_and_sends_nothing() {
         let long = "x".repeat(201);
         let cases: &[(&[&str], &str)] = &[
-            (&[], "enqueue: a word is missing; usage: threadq enqueue TYPE|--file FILE [flags]"),
-            (&["a", "b"], "enqueue cannot do with \"a b\"; usage: threadq enqueue TYPE|--file FILE [flags]"),
-            (&[""], "\"\": a type must have 1 to 100 characters, none of them a control character"),
-            (
-                &["a", "--queue", "a b"],
-                "--queue \"a b\": a queue's name must be 1 to 64 of A-Z a-z 0-9 _ . -",
-            ),
+            (&[], "missing argument: TYPE|--file FILE; usage: threadq enqueue TYPE|--file FILE [flags]"),
+            (&["a", "b"], "unexpected arguments: a b; usage: threadq enqueue TYPE|--file FILE [flags]"),
+            (&[""], "TYPE \"\": must be 1 to 100 characters, none of them a control character"),
+            (&["a", "--queue", "a b"], "--queue \"a b\": must be 1 to 64 of A-Z a-z 0-9 _ . -"),
             (
                 &["a", "--delay", "5"],
                 "--delay \"5\": must be a whole number and a unit, such as 250ms, 5s, 10m, 24h or 90d",
@@ -291,14 +288,14 @@ mod tests {
                 &["a", "--run-at", "noon"],
                 "--run-at \"noon\": must be a time with date and zone, such as 2026-11-24T08:00:00Z",
             ),
-            (&["a", "--unique-key", &long], "must have 1 to 200 characters"),
+            (&["a", "--unique-key", &long], "must be 1 to 200 characters"),
             (
                 &["a", "--idempotency-key", "a b"],
                 "--idempotency-key \"a b\": must be 1 to 200 visible ASCII characters",
             ),
             (
                 &["a", "--delay", "1s", "--run-at", "2026-11-24T08:00:00Z"],
-                "--delay and --run-at are both given; one is allowed",
+                "--run-at: not allowed with --delay; see threadq enqueue --help",
             ),
             (
                 &["a", "--payload", "{a}"],
@@ -326,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_with_its_code() {
+    fn a_refusal_is_printed_with_its_code() {
         let server = FakeServer::start(&[(
             409,
             r#"{"error": "Job 9 has this key", "code": "duplicate", "job_id": 9}"#,
@@ -337,14 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn json_prints_the_answer_unchanged() {
+    fn json_prints_the_response_unchanged() {
         let server = FakeServer::start(&[SUBMITTED]);
         let done = server.run(&["enqueue", "a", "--json"]);
         assert_eq!(done.out, format!("{}\n", SUBMITTED.1));
     }
 
     #[test]
-    fn waiting_asks_until_the_job_has_completed() {
+    fn wait_polls_until_the_job_has_completed() {
         let server =
             FakeServer::start(&[SUBMITTED, (200, &job(17, "processing")), (200, &job(17, "completed"))]);
         let done = server.run(&["enqueue", "a", "--wait"]);
@@ -355,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_a_job_that_fails_tells_why_and_exits_1() {
+    fn waiting_for_a_job_that_fails_prints_its_error_and_exits_1() {
         let server = FakeServer::start(&[SUBMITTED, (200, &job(17, "failed"))]);
         let done = server.run(&["enqueue", "a", "--wait"]);
         assert_eq!((done.code, done.out.as_str()), (1, "17\n"));
@@ -367,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_on_a_terminal_tells_how_the_job_ended() {
+    fn waiting_on_a_terminal_prints_how_the_job_ended() {
         let completed =
             job(17, "completed").replace(r#""result": null"#, r#""result": {"file": "a\u0007.mp4"}"#);
         let server = FakeServer::start(&[SUBMITTED, (200, &completed)]);
@@ -390,17 +387,17 @@ mod tests {
     }
 
     #[test]
-    fn waiting_outlives_a_server_that_is_away_for_a_while() {
+    fn waiting_survives_an_outage() {
         let away = r#"{"error": "Redis is away", "code": "store_unavailable"}"#;
         let server = FakeServer::start(&[SUBMITTED, (503, away), (0, ""), (200, &job(17, "completed"))]);
         let done = server.run(&["enqueue", "a", "--wait"]);
         assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
-        let expected = "threadq: job 17 is submitted, but: Redis is away (store_unavailable); asking again\n";
+        let expected = "threadq: job 17 is stored, but: Redis is away (store_unavailable); retrying\n";
         assert_eq!(done.err, expected);
     }
 
     #[test]
-    fn waiting_goes_on_without_the_server_holding_back_when_too_many_wait() {
+    fn waiting_polls_without_a_long_poll_if_too_many_requests_wait() {
         let full = r#"{"error": "Too many requests wait", "code": "too_many_waiting"}"#;
         let server = FakeServer::start(&[SUBMITTED, (503, full), (200, &job(17, "completed"))]);
         let done = server.run(&["enqueue", "a", "--wait"]);
@@ -410,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_was_deleted_meanwhile_ends_the_wait() {
+    fn a_deleted_job_ends_the_wait() {
         let server = FakeServer::start(&[SUBMITTED, (404, r#"{"error": "No job 17", "code": "not_found"}"#)]);
         let done = server.run(&["enqueue", "a", "--wait"]);
         assert_eq!((done.code, done.err.as_str()), (1, "threadq: No job 17 (not_found)\n"));
