@@ -1,4 +1,4 @@
-//! `data-dir`: its locks, the log of its redis-server, the path of the socket and who is behind it.
+//! The folder `data-dir`: its locks, the log and the socket of its redis-server, and the process that listens on the socket.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,52 +11,53 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::private_redis::socket::{Unanswered, ask};
+use super::socket::{AskError, ask};
 use crate::sync;
 
-/// The longest socket path that is used as it is. The kernel takes 107 bytes.
+/// The longest socket path that is used directly. The limit of the kernel is 107 bytes.
 const MAX_SOCKET_PATH: usize = 100;
-/// A log longer than this is set aside before redis-server is started.
+/// A log longer than this is renamed to `redis.log.1` before redis-server is started.
 pub(crate) const MAX_LOG_BYTES: u64 = 1024 * 1024;
-/// How long a lock of somebody else is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+/// How long to wait for a lock that another process holds.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Who is behind the socket.
-pub(crate) enum Occupant {
-    /// Nobody listens.
-    Nobody,
-    /// A redis-server that works in this folder.
-    Ours,
-    /// Something else; what, for a person.
-    Stranger(String),
-    /// Somebody who does not answer, or only with errors; what, for a person.
-    Unclear(String),
+/// The process that listens on the socket.
+pub(crate) enum SocketOwner {
+    /// No process.
+    None,
+    /// The redis-server of this folder.
+    Own,
+    /// Another process; the text is a clause about it.
+    Foreign(String),
+    /// A process that does not reply, or replies with errors; the text is a clause about it.
+    Unresponsive(String),
 }
 
-/// `data-dir`: the files in it and the socket.
+/// The folder `data-dir`.
 pub(crate) struct Folder {
-    /// Absolute, without links: as redis-server names it.
+    /// The absolute path without links, as redis-server reports it.
     pub(crate) path: PathBuf,
-    /// Open as long as this lives, for [`Folder::socket`].
+    /// Keeps the folder open for [`Folder::socket`].
     handle: File,
-    /// The socket's file, see [`Folder::hold_socket`].
+    /// The file of the socket, see [`Folder::hold_socket`].
     held: Mutex<Option<OwnedFd>>,
 }
 
 impl Folder {
-    /// Opens the folder, made with mode 0700 if missing.
+    /// Opens the folder. Creates it with mode 0700 if it is missing.
     pub(crate) fn open(path: &Path) -> io::Result<Folder> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let path = fs::canonicalize(path)?;
-        // Redis would let everyone read its files. A folder that it finds it leaves as it is.
+        // redis-server would create this folder readable by all users. It leaves an existing folder unchanged.
         DirBuilder::new().recursive(true).mode(0o700).create(path.join("appendonlydir"))?;
         let handle = File::open(&path)?;
         Ok(Folder { path, handle, held: Mutex::default() })
     }
 
-    /// Opens the folder if it is there, and changes nothing.
+    /// Opens the folder if it exists, and changes nothing.
     pub(crate) fn existing(path: &Path) -> io::Result<Option<Folder>> {
         let path = match fs::canonicalize(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -66,14 +67,14 @@ impl Folder {
         Ok(Some(Folder { path, handle, held: Mutex::default() }))
     }
 
-    /// The address of the socket for a Redis client. Valid as long as this lives.
+    /// The URL of the socket for a Redis client. Valid until this is dropped.
     pub(crate) fn url(&self) -> String {
         let path = self.held().as_ref().map_or_else(|| self.socket(), path_of);
-        format!("redis+unix://{}", percent_encode(path.as_os_str().as_bytes()))
+        format!("redis+unix://{}", url_path(path.as_os_str().as_bytes()))
     }
 
-    /// Opens the file of the socket, through which [`Folder::url`] leads from then on: to the redis-server that listens
-    /// now, also once its file was removed. To be called again when another one listens: the address stays the same.
+    /// Opens the file of the socket and makes [`Folder::url`] refer to this open file: a client can then connect also after the
+    /// file was removed. Must be called again after another redis-server was started; the URL stays the same.
     #[cfg(target_os = "linux")]
     pub(crate) fn hold_socket(&self) -> io::Result<()> {
         use rustix::fs::{Mode, OFlags, openat};
@@ -81,24 +82,24 @@ impl Folder {
 
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let new = openat(&self.handle, "redis.sock", flags, Mode::empty())?;
-        // Some sandboxes do not follow such a path.
+        // Some sandboxes do not allow connecting to such a path.
         UnixStream::connect(path_of(&new))?;
         match &mut *self.held() {
-            // The number is part of the address.
+            // The number of the descriptor is part of the URL.
             Some(held) => dup3(&new, held, DupFlags::CLOEXEC)?,
             none => *none = Some(new),
         }
         Ok(())
     }
 
-    /// Elsewhere no handle leads to a socket.
+    /// Only Linux can connect to a socket through an open file.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn hold_socket(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Keeps [`Folder::url`] up with a redis-server that was started again. Whether the file of the socket was removed,
-    /// though redis-server still listens.
+    /// Makes [`Folder::url`] refer to a redis-server that was restarted. Returns whether the file of the socket was removed while
+    /// redis-server still listens.
     pub(crate) fn follow_socket(&self) -> bool {
         use rustix::fs::{AtFlags, fstat, statat};
 
@@ -112,7 +113,7 @@ impl Folder {
             Ok(file) if (file.st_dev, file.st_ino) == (known.st_dev, known.st_ino) => false,
             Ok(_) => {
                 if UnixStream::connect(path).is_err() {
-                    // It may not listen yet: the next look finds it.
+                    // An error means that redis-server does not listen yet. The next call tries again.
                     let _ = self.hold_socket();
                 }
                 false
@@ -125,8 +126,8 @@ impl Folder {
         sync::lock(&self.held)
     }
 
-    /// The path to connect to. Where the real one is too long for a socket address, the kernel's name for the open
-    /// folder leads there: short, and nothing that others could put something in place of, as in /tmp.
+    /// The path to connect to. If the real path is too long for a socket address, a path through the open folder in /proc,
+    /// which is short and cannot be replaced by another user as a link in /tmp could.
     pub(crate) fn socket(&self) -> PathBuf {
         let direct = self.path.join("redis.sock");
         if direct.as_os_str().len() <= MAX_SOCKET_PATH {
@@ -135,23 +136,23 @@ impl Folder {
         PathBuf::from(format!("/proc/self/fd/{}/redis.sock", self.handle.as_raw_fd()))
     }
 
-    /// Locks a file of this folder; `None` if somebody else has it locked, and keeps it for a moment: a process that
-    /// has just ended, or is just about to become another program, lets go of it by itself.
+    /// Locks a file of this folder. Returns `None` if another process holds the lock for longer than [`LOCK_TIMEOUT`], which
+    /// covers a process that is exiting, or a child between fork and exec.
     pub(crate) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
         let file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(self.path.join(name))?;
-        let patience = Instant::now() + LOCK_PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Some(file)),
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() > patience => return Ok(None),
-                Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_PATIENCE / 10),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() > deadline => return Ok(None),
+                Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_TIMEOUT / 10),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Opens redis-server's log for appending, set aside first if it is long.
+    /// Opens the log of redis-server for appending. Renames a log longer than [`MAX_LOG_BYTES`] first.
     pub(crate) fn open_log(&self) -> io::Result<File> {
         let path = self.path.join("redis.log");
         if fs::metadata(&path).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
@@ -160,7 +161,7 @@ impl Folder {
         OpenOptions::new().append(true).create(true).mode(0o600).open(path)
     }
 
-    /// The last line of redis-server's log that begins at or after `start`, cut to a readable length.
+    /// The last line of the log of redis-server that begins at or after byte `start`, cut off after 300 characters.
     pub(crate) fn last_log_line(&self, start: u64) -> Option<String> {
         let mut log = File::open(self.path.join("redis.log")).ok()?;
         log.seek(SeekFrom::Start(start)).ok()?;
@@ -171,45 +172,37 @@ impl Folder {
         Some(line.chars().take(300).collect())
     }
 
-    /// Who listens on the socket.
-    pub(crate) fn look(&self) -> Occupant {
+    /// The process that listens on the socket.
+    pub(crate) fn socket_owner(&self) -> SocketOwner {
         match ask(&self.socket(), "CONFIG GET dir") {
-            Ok(answer) if answer.last().is_some_and(|dir| dir == self.path.as_os_str().as_bytes()) => {
-                Occupant::Ours
+            Ok(reply) if reply.last().is_some_and(|dir| dir == self.path.as_os_str().as_bytes()) => {
+                SocketOwner::Own
             }
-            Ok(answer) => {
-                let dir = answer.last().map(|dir| String::from_utf8_lossy(dir).into_owned());
-                Occupant::Stranger(format!(
-                    "a redis-server that works in {} has the socket redis.sock",
-                    dir.as_deref().unwrap_or("an unknown folder")
-                ))
+            Ok(reply) => {
+                let dir = reply.last().map(|dir| String::from_utf8_lossy(dir).into_owned());
+                let dir = dir.as_deref().unwrap_or("an unknown folder");
+                SocketOwner::Foreign(format!("a redis-server of {dir} listens on the socket redis.sock"))
             }
-            Err(Unanswered::Nobody) => Occupant::Nobody,
-            Err(Unanswered::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                Occupant::Stranger("what has the socket redis.sock is no redis-server".to_owned())
-            }
-            // Also from one of ours: it may be ending, or busy with a script.
-            Err(error) => {
-                Occupant::Unclear(format!("what has the socket redis.sock gives no answer: {error}"))
-            }
+            Err(AskError::NotListening) => SocketOwner::None,
+            Err(AskError::Invalid) => SocketOwner::Foreign(
+                "a process that is not a redis-server listens on the socket redis.sock".to_owned(),
+            ),
+            // This can also be the redis-server of this folder, while it exits or runs a script.
+            Err(error) => SocketOwner::Unresponsive(format!(
+                "the process that listens on the socket redis.sock does not respond: {error}"
+            )),
         }
     }
 }
 
-/// The kernel's name for an open file.
+/// The path of an open file in /proc.
 fn path_of(handle: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()))
 }
 
-/// A path as it stands in a URL.
-pub(crate) fn percent_encode(path: &[u8]) -> String {
-    let mut encoded = String::new();
-    for &byte in path {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+/// A path, percent-encoded for a URL.
+pub(crate) fn url_path(path: &[u8]) -> String {
+    const RESERVED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encode(path, RESERVED).to_string()
 }

@@ -1,14 +1,14 @@
-//! The private redis-server: started and looked after when the user names no Redis.
+//! The private redis-server: started and supervised when no `redis-url` is set.
 //!
-//! It keeps its data in `data-dir` and listens on a unix socket there, never on a port. It outlives a server that
-//! was killed, and the next server on the same `data-dir` adopts it. Two locks in `data-dir` make that safe:
+//! redis-server keeps its data in `data-dir` and listens on a unix socket there, never on a port. It outlives a server that was
+//! killed, and the next server with the same `data-dir` adopts it. Two locks in `data-dir` make that safe:
 //!
 //! - `server.lock` is held by this process: one server per `data-dir`.
-//! - `redis.lock` is held by redis-server itself, which gets the locked file as its standard input. The kernel
-//!   lets go of it when redis-server has ended, however it ended. Redis takes no lock on its files, and two that
-//!   append to the same file destroy it, so a new one is started only by whoever holds this lock.
+//! - `redis.lock` is held by redis-server, which has the locked file as its standard input. The kernel releases the lock when
+//!   redis-server ends, for whatever reason. redis-server itself does not lock its files, and two that append to the same file
+//!   destroy it. So a redis-server is started only by a process that holds this lock.
 //!
-//! Nothing here knows of jobs, nor of the Redis client: a few short commands on the socket are enough.
+//! This module knows nothing of jobs. It sends a few commands to the socket and uses the Redis client only to parse replies.
 
 mod error;
 mod folder;
@@ -26,33 +26,37 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use crate::private_redis::error::StartError;
-use crate::private_redis::folder::{Folder, Occupant};
-use crate::private_redis::process::Process;
-use crate::private_redis::socket::Unanswered;
-use crate::sync;
 use rustix::process::Signal;
 
+pub use self::error::StartError;
+use self::folder::{Folder, SocketOwner};
+use self::process::Process;
+use self::program::VERSION_TIMEOUT;
+use self::socket::AskError;
 use crate::children::{self, Owned};
+use crate::sync;
 
-/// How long to wait for something that is starting or ending in `data-dir` before giving up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long redis-server has to end by itself, and how long its end is waited for after it was killed.
-const STOP_TIME: Duration = Duration::from_secs(10);
-const KILL_TIME: Duration = Duration::from_secs(2);
-/// How often it is told to end until it has ended.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How often `watch` looks whether redis-server is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The pauses before restarts double from the first to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// A redis-server that ran this long was well: the pauses begin anew.
-const WAS_WELL: Duration = Duration::from_secs(60);
+/// How long to wait for another process in `data-dir` that is starting or ending.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for redis-server to exit after SIGTERM, and then after SIGKILL.
+const TERM_TIMEOUT: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time between two SIGTERM while redis-server runs.
+const TERM_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two checks of `watch` whether redis-server runs.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// The time between two checks of a wait for redis-server: for its lock or socket, for its end, and for its first reply.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const READY_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// The delay before a restart. It doubles from the first to the longest.
+const FIRST_RESTART_DELAY: Duration = Duration::from_millis(100);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(10);
+/// After a redis-server that ran this long, the restart delay begins again with the first.
+const STABLE_RUN: Duration = Duration::from_secs(60);
 
-/// A private redis-server, ready.
+/// The private redis-server of this server.
 ///
-/// Dropping it leaves redis-server running, as a kill of this process would: [`PrivateRedis::stop`] ends it.
+/// Dropping this leaves redis-server running, as a kill of this process would. [`PrivateRedis::stop`] ends it.
 pub struct PrivateRedis {
     program: PathBuf,
     /// `everysec` or `always`.
@@ -60,91 +64,90 @@ pub struct PrivateRedis {
     folder: Folder,
     state: Mutex<State>,
     stopping: Condvar,
-    /// Held as long as this lives.
+    /// Keeps the lock.
     _server_lock: File,
 }
 
-/// A private redis-server that somebody else looks after.
+/// A private redis-server that another process supervises.
 pub struct RunningRedis {
     folder: Folder,
 }
 
 impl RunningRedis {
-    /// The redis-server that runs in `data_dir` now; `None` if there is none. Starts nothing and changes nothing.
+    /// The redis-server that runs in `data_dir`; `None` if none runs. Starts no process and changes no file.
     ///
     /// # Errors
-    /// [`StartError::Foreign`] where something else has its socket, or does not answer.
+    /// [`StartError::SocketInUse`] if another process, or a process that does not respond, listens on the socket.
     pub fn find(data_dir: &Path) -> Result<Option<RunningRedis>, StartError> {
         let in_data_dir = |source| StartError::DataDir { data_dir: data_dir.to_owned(), source };
         let Some(folder) = Folder::existing(data_dir).map_err(in_data_dir)? else { return Ok(None) };
-        match folder.look() {
-            Occupant::Ours => Ok(Some(RunningRedis { folder })),
-            Occupant::Nobody => Ok(None),
-            Occupant::Stranger(what) | Occupant::Unclear(what) => {
-                Err(StartError::Foreign { data_dir: folder.path, what })
+        match folder.socket_owner() {
+            SocketOwner::Own => Ok(Some(RunningRedis { folder })),
+            SocketOwner::None => Ok(None),
+            SocketOwner::Foreign(owner) | SocketOwner::Unresponsive(owner) => {
+                Err(StartError::SocketInUse { data_dir: folder.path, owner })
             }
         }
     }
 
-    /// The address for the Redis client of this process. Valid as long as this lives.
+    /// The URL for a Redis client in this process. Valid until this is dropped.
     pub fn url(&self) -> String {
         self.folder.url()
     }
 }
 
-/// What changes while it runs.
+/// The state of redis-server.
 struct State {
-    /// The one that was started last, also when it has ended; `None` for an adopted one, which is no child.
+    /// The last redis-server that was started, also after its end; `None` for an adopted one, which is not a child.
     child: Option<Child>,
-    /// Keeps the exit status of the child.
+    /// Keeps the exit status of the child from being reaped elsewhere.
     owned: Option<Owned>,
-    /// Whether one was started or adopted.
+    /// Whether a redis-server was started or adopted.
     is_ours: bool,
-    /// The one that runs, whoever started it. `None` if the system cannot tell.
+    /// The redis-server that runs, started or adopted. `None` if the system has no process file descriptors.
     process: Option<Process>,
-    /// How long the log was when the child was started: what follows is its own.
+    /// The length of the log when the child was started.
     log_start: u64,
     stopping: bool,
 }
 
 impl PrivateRedis {
-    /// Starts a redis-server that keeps its data in `data_dir`, or adopts the one that a killed server left there, and
-    /// waits until it answers. While it loads a large file that can take long; it is waited for as long as it lives, or
-    /// until `is_told_to_stop` says yes. That is asked often; each yes is a wish of its own, and a second one kills
-    /// redis-server.
+    /// Starts a redis-server that keeps its data in `data_dir`, or adopts the redis-server that a killed server left there.
+    /// Blocks until it responds, which can take minutes while it loads a large file, until it exits, or until
+    /// `is_told_to_stop` returns true. That is called often and returns true once for each request to stop: the second
+    /// request kills redis-server.
     ///
-    /// `data_dir` is made with mode 0700 if missing. `fsync` is `everysec` or `always`.
+    /// Creates `data_dir` with mode 0700 if it is missing. `fsync` is `everysec` or `always`.
     ///
     /// # Errors
-    /// A [`StartError`]; no redis-server of ours is left running then.
+    /// A [`StartError`]. A redis-server that was started or adopted is ended.
     pub fn start(
         data_dir: &Path,
         fsync: &str,
         is_told_to_stop: &dyn Fn() -> bool,
     ) -> Result<PrivateRedis, StartError> {
         let search_path = std::env::var_os("PATH");
-        PrivateRedis::start_with(data_dir, fsync, search_path.as_deref(), PATIENCE, is_told_to_stop)
+        PrivateRedis::start_with(data_dir, fsync, search_path.as_deref(), LAUNCH_TIMEOUT, is_told_to_stop)
     }
 
-    /// Whether there is a redis-server on PATH that can be used.
+    /// Checks that a supported redis-server is on PATH. Blocks for up to 10 s.
     ///
     /// # Errors
-    /// [`StartError::NotFound`] or [`StartError::Version`].
+    /// [`StartError::NotFound`], [`StartError::Version`], [`StartError::VersionTimeout`] or [`StartError::Spawn`].
     pub fn check() -> Result<(), StartError> {
-        let program = crate::private_redis::program::find(std::env::var_os("PATH").as_deref())
-            .ok_or(StartError::NotFound)?;
-        crate::private_redis::program::check_version(&program).map(|_| ())
+        let program = program::find(std::env::var_os("PATH").as_deref()).ok_or(StartError::NotFound)?;
+        program::check_version(&program, VERSION_TIMEOUT, &|| false).map(drop)
     }
 
     fn start_with(
         data_dir: &Path,
         fsync: &str,
         search_path: Option<&OsStr>,
-        patience: Duration,
+        launch_timeout: Duration,
         is_told_to_stop: &dyn Fn() -> bool,
     ) -> Result<PrivateRedis, StartError> {
-        let program = crate::private_redis::program::find(search_path).ok_or(StartError::NotFound)?;
-        let version = crate::private_redis::program::check_version(&program)?;
+        let program = program::find(search_path).ok_or(StartError::NotFound)?;
+        let version = program::check_version(&program, VERSION_TIMEOUT, is_told_to_stop)?;
         let in_data_dir = |source| StartError::DataDir { data_dir: data_dir.to_owned(), source };
         let folder = Folder::open(data_dir).map_err(in_data_dir)?;
         let server_lock = folder
@@ -166,15 +169,15 @@ impl PrivateRedis {
             stopping: Condvar::new(),
             _server_lock: server_lock,
         };
-        if let Err(error) = redis.bring_up(patience, is_told_to_stop) {
-            // Not what somebody else has there.
+        if let Err(error) = redis.launch_until_ready(launch_timeout, is_told_to_stop) {
+            // Not the redis-server of another process.
             if redis.state().is_ours {
                 redis.stop(is_told_to_stop);
             }
             return Err(error);
         }
         if let Err(error) = redis.folder.hold_socket() {
-            log::debug!("the file redis.sock is needed for each connection: {error}");
+            log::debug!("connections need the file redis.sock, because it cannot be kept open: {error}");
         }
         log::info!(
             "private redis-server {version} is ready, pid {}, data in {}",
@@ -184,105 +187,109 @@ impl PrivateRedis {
         Ok(redis)
     }
 
-    /// Starts or adopts a redis-server and waits until it answers.
-    fn bring_up(&self, patience: Duration, is_told_to_stop: &dyn Fn() -> bool) -> Result<(), StartError> {
-        self.launch(patience, is_told_to_stop)?;
+    /// Starts or adopts a redis-server and waits until it responds.
+    fn launch_until_ready(
+        &self,
+        timeout: Duration,
+        is_told_to_stop: &dyn Fn() -> bool,
+    ) -> Result<(), StartError> {
+        self.launch(timeout, is_told_to_stop)?;
         while !self.await_ready(is_told_to_stop)? {
-            self.launch(patience, is_told_to_stop)?;
+            self.launch(timeout, is_told_to_stop)?;
         }
         Ok(())
     }
 
-    /// The address for the Redis client of this process: `redis+unix:///...`. Valid as long as this lives.
+    /// The URL for a Redis client in this process: `redis+unix:///...`. Valid until this is dropped.
     pub fn url(&self) -> String {
         self.folder.url()
     }
 
-    /// The process id of redis-server, as it tells it itself; `None` while it does not answer.
+    /// The process id that redis-server reports; `None` while it does not respond.
     pub fn pid(&self) -> Option<u32> {
         let info = self.ask("INFO server").ok()?.into_iter().next()?;
         let info = String::from_utf8_lossy(&info).into_owned();
         info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
     }
 
-    /// Starts redis-server again whenever it has ended, after pauses that grow while that keeps happening. Returns
-    /// after [`PrivateRedis::stop`] was called. Meant for a thread of its own, and only for one.
+    /// Restarts redis-server whenever it has ended, after a delay of 100 ms to 10 s that doubles with each restart. Blocks until
+    /// [`PrivateRedis::stop`] is called. Only one thread may call this.
     pub fn watch(&self) {
-        let mut pause = FIRST_PAUSE;
+        let mut delay = FIRST_RESTART_DELAY;
         let mut started = Instant::now();
         let mut was_removed = false;
-        while !self.wait_for_stop(LOOK_EVERY) {
+        while !self.wait_for_stop(WATCH_INTERVAL) {
             if self.is_running() {
                 let is_removed = self.folder.follow_socket();
                 if is_removed && !was_removed {
                     log::warn!(
-                        "redis.sock in {} was removed: this server goes on, but threadq doctor, and the next server if \
-                         this one is killed, do not find its redis-server; stop this server and start it again to mend that",
+                        "redis.sock in {} was removed. This server still works, but threadq doctor, and the next server \
+                         if this one is killed, cannot find its redis-server. Restart this server to repair this",
                         self.folder.path.display()
                     );
                 }
                 was_removed = is_removed;
                 continue;
             }
-            if started.elapsed() > WAS_WELL {
-                pause = FIRST_PAUSE;
+            if started.elapsed() > STABLE_RUN {
+                delay = FIRST_RESTART_DELAY;
             }
-            log::error!("the private redis-server {}; it is started again in {pause:?}", self.how_it_ended());
-            if self.wait_for_stop(pause) {
+            log::error!("the private redis-server {}; restarting it in {delay:?}", self.how_it_ended());
+            if self.wait_for_stop(delay) {
                 return;
             }
-            pause = LAST_PAUSE.min(pause * 2);
+            delay = MAX_RESTART_DELAY.min(delay * 2);
             started = Instant::now();
-            if let Err(error) = self.launch(PATIENCE, &|| false) {
+            if let Err(error) = self.launch(LAUNCH_TIMEOUT, &|| false) {
                 log::error!("{error}");
             }
         }
     }
 
-    /// Ends redis-server, whatever has happened to its files, and waits for its end. It first writes all it has to disk,
-    /// and has up to 10 s for that, or until `is_hurried` says yes. Then it is killed: what it has written by then is kept.
+    /// Ends redis-server and waits for its end, also if its files were removed. redis-server has up to 10 s, or until
+    /// `is_hurried` returns true, to write its data to disk. Then it is killed, and keeps what it has written by then.
     pub fn stop(&self, is_hurried: &dyn Fn() -> bool) {
         self.state().stopping = true;
         self.stopping.notify_all();
-        let kill_at = Instant::now() + STOP_TIME;
-        let mut told_at = None;
+        let kill_at = Instant::now() + TERM_TIMEOUT;
+        let mut last_term = None;
         while self.is_running() {
             if Instant::now() > kill_at || is_hurried() {
                 self.kill();
                 break;
             }
-            // Not once alone: one may have been adopted a moment ago.
-            if told_at.is_none_or(|at: Instant| at.elapsed() > TELL_EVERY) {
+            // Repeated, because another redis-server may have been adopted since the last signal.
+            if last_term.is_none_or(|at: Instant| at.elapsed() > TERM_INTERVAL) {
                 self.signal(Signal::TERM);
-                told_at = Some(Instant::now());
+                last_term = Some(Instant::now());
             }
             if self.state().process.is_none() {
-                // Asked again each time round: a redis-server started a moment ago may not listen yet. One that goes
-                // away closes the connection without an answer, so an error means nothing here.
+                // Repeated, because a redis-server that was just started may not listen yet. A redis-server that exits
+                // closes the connection without a reply, so the result is ignored.
                 let _ = self.ask("SHUTDOWN");
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(POLL_INTERVAL);
         }
-        // Takes a child off the system's list.
+        // Reaps the child.
         let _ = self.exit_status();
         self.remove_socket();
     }
 
-    /// Ends redis-server without its help.
+    /// Kills redis-server and waits for its end.
     fn kill(&self) {
-        log::warn!("the private redis-server is killed, its last words: {}", self.last_words());
+        log::warn!("killing the private redis-server; last log line: {}", self.last_log_line());
         self.signal(Signal::KILL);
-        let give_up_at = Instant::now() + KILL_TIME;
+        let deadline = Instant::now() + KILL_TIMEOUT;
         while self.is_running() {
-            if Instant::now() > give_up_at {
-                log::error!("the private redis-server has not ended, though it was killed");
+            if Instant::now() > deadline {
+                log::error!("the private redis-server has not ended {KILL_TIMEOUT:?} after SIGKILL");
                 return;
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// A redis-server that is killed, or ended while it loads, leaves its socket.
+    /// Removes the socket, which redis-server leaves if it is killed or ends while it loads.
     fn remove_socket(&self) {
         if let Ok(Some(_lock)) = self.try_redis_lock()
             && UnixStream::connect(self.folder.socket()).is_err()
@@ -297,36 +304,38 @@ impl PrivateRedis {
         }
     }
 
-    /// Adopts the redis-server that is there, or starts one.
-    fn launch(&self, patience: Duration, is_told_to_stop: &dyn Fn() -> bool) -> Result<(), StartError> {
-        let deadline = Instant::now() + patience;
+    /// Adopts the redis-server that runs, or starts one. Waits up to `timeout` for a process that is starting or ending.
+    fn launch(&self, timeout: Duration, is_told_to_stop: &dyn Fn() -> bool) -> Result<(), StartError> {
+        let deadline = Instant::now() + timeout;
         loop {
-            let refusal = match self.folder.look() {
-                Occupant::Ours => return self.adopt(),
-                Occupant::Stranger(what) => return Err(self.foreign(what)),
-                Occupant::Unclear(what) => what,
-                // The lock comes second: a redis-server that holds it without listening is starting or ending.
-                Occupant::Nobody => match self.try_redis_lock()? {
+            let obstacle = match self.folder.socket_owner() {
+                SocketOwner::Own => return self.adopt(),
+                SocketOwner::Foreign(owner) => return Err(self.socket_in_use(owner)),
+                SocketOwner::Unresponsive(owner) => owner,
+                // The socket is checked first: a redis-server that holds the lock without listening is starting or ending.
+                SocketOwner::None => match self.try_redis_lock()? {
                     Some(lock) => return self.spawn(lock),
-                    None => "a redis-server holds redis.lock and does not answer".to_owned(),
+                    None => "a redis-server holds redis.lock and does not respond".to_owned(),
                 },
             };
             if Instant::now() > deadline {
-                return Err(self.foreign(refusal));
+                return Err(self.socket_in_use(obstacle));
             }
             if is_told_to_stop() {
                 return Err(StartError::Stopped);
             }
-            if self.wait_for_stop(Duration::from_millis(20)) {
+            if self.wait_for_stop(POLL_INTERVAL) {
                 return Ok(());
             }
         }
     }
 
-    /// Takes over a running redis-server. This server's settings may differ from those that it was started with.
+    /// Adopts a running redis-server and applies the settings of this server, which may differ from those of the start.
     fn adopt(&self) -> Result<(), StartError> {
         if let Err(error) = self.ask(&format!("CONFIG SET appendfsync {}", self.fsync)) {
-            log::warn!("the adopted redis-server keeps its own fsync setting: {error}");
+            log::warn!(
+                "the adopted redis-server keeps its fsync setting, because CONFIG SET failed: {error}"
+            );
         }
         let lock = self.folder.path.join("redis.lock");
         let process = self.pid().and_then(|pid| Process::holding(pid, &lock));
@@ -340,10 +349,10 @@ impl PrivateRedis {
         Ok(())
     }
 
-    /// Starts redis-server, which keeps `lock` until it ends.
+    /// Starts redis-server, which holds `lock` until it ends.
     ///
-    /// All paths are relative to its working directory, so that no length and no character of `data-dir` matters.
-    /// In a process group of its own it does not get a terminal's Ctrl-C: the server ends it, after its own work.
+    /// All paths are relative to its working directory, so that `data-dir` may have any length and any character. It has its
+    /// own process group, so that Ctrl-C in a terminal does not end it before this server has drained.
     fn spawn(&self, lock: File) -> Result<(), StartError> {
         let in_data_dir = |source| StartError::DataDir { data_dir: self.folder.path.clone(), source };
         let log = self.folder.open_log().map_err(in_data_dir)?;
@@ -355,11 +364,11 @@ impl PrivateRedis {
             .args(["--appendonly", "yes", "--appendfsync", &self.fsync, "--aof-use-rdb-preamble", "yes"])
             .args(["--save", "", "--maxmemory-policy", "noeviction"])
             .current_dir(&self.folder.path)
-            // It would speak for the server.
+            // redis-server would notify systemd in the place of this server.
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::from(lock))
             .stdout(Stdio::null())
-            // Complaints about its arguments come before it opens its log.
+            // Errors about its arguments are printed before it opens its log.
             .stderr(Stdio::from(log))
             .process_group(0);
         let mut state = self.state();
@@ -371,24 +380,24 @@ impl PrivateRedis {
         log::info!("started {}, pid {}", self.program.display(), child.id());
         state.is_ours = true;
         state.process = Process::open(child.id());
-        // The earlier one has ended, and was waited for when that was noticed.
+        // The previous child has ended and was reaped.
         state.child = Some(child);
         state.owned = Some(owned);
         state.log_start = log_start;
         Ok(())
     }
 
-    /// Waits until redis-server takes commands, however long it loads; false if it was an adopted one that has ended.
+    /// Waits until redis-server replies to PING. Returns false if it was adopted and has ended.
     fn await_ready(&self, is_told_to_stop: &dyn Fn() -> bool) -> Result<bool, StartError> {
         let mut next_note = Instant::now() + Duration::from_secs(5);
         loop {
-            let answer = match self.ask("PING") {
+            let error = match self.ask("PING") {
                 Ok(_) => return Ok(true),
                 Err(error) => error,
             };
             if let Some(status) = self.exit_status() {
                 let log = self.folder.path.join("redis.log");
-                return Err(StartError::Died { status, last_words: self.last_words(), log });
+                return Err(StartError::Died { status, last_log_line: self.last_log_line(), log });
             }
             if is_told_to_stop() {
                 return Err(StartError::Stopped);
@@ -397,51 +406,51 @@ impl PrivateRedis {
                 return Ok(false);
             }
             if Instant::now() > next_note {
-                log::info!("waiting for the private redis-server: {answer}");
+                log::info!("waiting for the private redis-server: {error}");
                 next_note += Duration::from_secs(10);
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(READY_POLL_INTERVAL);
         }
     }
 
-    /// Whether there is a redis-server. Where the system cannot tell of the process, its lock and its socket do. Where it can,
-    /// they are not asked: after the folder was removed they may belong to another server.
+    /// Whether redis-server runs. Only a system without process file descriptors uses the lock and the socket for this: after
+    /// the folder was removed, they may belong to another server.
     fn is_running(&self) -> bool {
         if let Some(runs) = self.state().process.as_ref().map(Process::is_running) {
             return runs;
         }
-        // Without the folder there is no place for another one.
+        // An error means that the folder is gone. No other redis-server can be started then, so this counts as running.
         let is_locked = matches!(self.try_redis_lock(), Ok(None) | Err(_));
         is_locked || UnixStream::connect(self.folder.socket()).is_ok()
     }
 
-    /// How the child ended, if there is one and it has.
+    /// The exit status of the child, if it has ended.
     fn exit_status(&self) -> Option<ExitStatus> {
         self.state().child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
-    /// For a line of the log.
+    /// A clause for the log.
     fn how_it_ended(&self) -> String {
         let status = match self.exit_status() {
             Some(status) => status.to_string(),
-            None => "it was adopted, so its exit status is unknown".to_owned(),
+            None => "adopted, exit status unknown".to_owned(),
         };
-        format!("has ended ({status}), its last words: {}", self.last_words())
+        format!("has ended ({status}), last log line: {}", self.last_log_line())
     }
 
-    /// The last line that redis-server wrote, for an error message.
-    fn last_words(&self) -> String {
+    /// The last line of the log since the start of redis-server.
+    fn last_log_line(&self) -> String {
         let log_start = self.state().log_start;
-        self.folder.last_log_line(log_start).unwrap_or_else(|| "none, is the disk full?".to_owned())
+        self.folder.last_log_line(log_start).unwrap_or_else(|| "none (is the disk full?)".to_owned())
     }
 
-    /// Says one command to redis-server.
-    fn ask(&self, command: &str) -> Result<Vec<Vec<u8>>, Unanswered> {
-        crate::private_redis::socket::ask(&self.folder.socket(), command)
+    /// Sends one command to redis-server.
+    fn ask(&self, command: &str) -> Result<Vec<Vec<u8>>, AskError> {
+        socket::ask(&self.folder.socket(), command)
     }
 
-    fn foreign(&self, what: String) -> StartError {
-        StartError::Foreign { data_dir: self.folder.path.clone(), what }
+    fn socket_in_use(&self, owner: String) -> StartError {
+        StartError::SocketInUse { data_dir: self.folder.path.clone(), owner }
     }
 
     fn try_redis_lock(&self) -> Result<Option<File>, StartError> {
@@ -450,7 +459,7 @@ impl PrivateRedis {
             .map_err(|source| StartError::DataDir { data_dir: self.folder.path.clone(), source })
     }
 
-    /// Sleeps for `time`, or until `stop` is called; true if it was.
+    /// Waits for `time` or until `stop` is called. Returns whether `stop` was called.
     fn wait_for_stop(&self, time: Duration) -> bool {
         sync::wait_timeout_while(&self.stopping, self.state(), time, |state| !state.stopping).stopping
     }

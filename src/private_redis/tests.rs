@@ -1,49 +1,49 @@
-//! A real redis-server for each test, in a folder of its own.
+//! Each test starts its own redis-server in its own folder.
 
 use std::fs;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::private_redis::folder::{MAX_LOG_BYTES, percent_encode};
-use crate::private_redis::program::new_enough;
-use crate::private_redis::socket::{read_answer, read_line};
+use crate::private_redis::folder::{MAX_LOG_BYTES, url_path};
+use crate::private_redis::program::{check_version, new_enough};
+use crate::private_redis::socket::read_reply;
 use crate::private_redis::*;
 
-/// A folder of its own for one test, and the end of the redis-server in it.
-struct Place(PathBuf);
+/// The folder of one test. Dropping it ends the redis-server in it.
+struct DataDir(PathBuf);
 
-impl Place {
-    fn new() -> Place {
-        Place::named("data")
+impl DataDir {
+    fn new() -> DataDir {
+        DataDir::named("data")
     }
 
-    fn named(name: &str) -> Place {
+    fn named(name: &str) -> DataDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unique = format!("threadq-redis-{}-{number}", std::process::id());
-        Place(std::env::temp_dir().join(unique).join(name))
+        DataDir(std::env::temp_dir().join(unique).join(name))
     }
 
     fn start(&self) -> PrivateRedis {
         PrivateRedis::start(&self.0, "everysec", &|| false).unwrap()
     }
 
-    /// The error of a start with this PATH that does not wait long.
+    /// The error of a start with this PATH and a short launch timeout.
     fn refusal(&self, search_path: &OsStr) -> StartError {
-        let patience = Duration::from_millis(200);
-        match PrivateRedis::start_with(&self.0, "everysec", Some(search_path), patience, &|| false) {
+        let timeout = Duration::from_millis(200);
+        match PrivateRedis::start_with(&self.0, "everysec", Some(search_path), timeout, &|| false) {
             Ok(redis) => panic!("started, pid {:?}", redis.pid()),
             Err(error) => error,
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for DataDir {
     fn drop(&mut self) {
         if let Ok(folder) = Folder::open(&self.0) {
             let _ = socket::ask(&folder.socket(), "SHUTDOWN");
@@ -80,8 +80,8 @@ fn ask(redis: &PrivateRedis, command: &str) -> String {
 
 #[test]
 fn it_runs_with_its_settings_until_it_is_stopped() {
-    let place = Place::new();
-    let redis = place.start();
+    let dir = DataDir::new();
+    let redis = dir.start();
     let expected = [
         ("port", "0"),
         ("appendonly", "yes"),
@@ -94,15 +94,15 @@ fn it_runs_with_its_settings_until_it_is_stopped() {
         assert_eq!(ask(&redis, &format!("CONFIG GET {name}")), format!("{name} {value}"));
     }
     redis.stop(&|| false);
-    assert!(matches!(redis.ask("PING"), Err(Unanswered::Nobody)));
+    assert!(matches!(redis.ask("PING"), Err(AskError::NotListening)));
     assert!(!redis.is_running());
 }
 
 #[test]
 fn only_its_owner_can_read_the_data() {
-    let place = Place::new();
-    let redis = place.start();
-    let mode = |name: &str| fs::metadata(place.0.join(name)).unwrap().mode() & 0o777;
+    let dir = DataDir::new();
+    let redis = dir.start();
+    let mode = |name: &str| fs::metadata(dir.0.join(name)).unwrap().mode() & 0o777;
     assert_eq!(mode("."), 0o700);
     assert_eq!(mode("appendonlydir"), 0o700);
     assert_eq!(mode("redis.sock"), 0o600);
@@ -113,28 +113,28 @@ fn only_its_owner_can_read_the_data() {
 
 #[test]
 fn data_survives_a_stop_and_a_kill() {
-    let place = Place::new();
-    let redis = place.start();
+    let dir = DataDir::new();
+    let redis = dir.start();
     ask(&redis, "SET stopped kept");
     redis.stop(&|| false);
     drop(redis);
 
-    let redis = place.start();
+    let redis = dir.start();
     assert_eq!(ask(&redis, "GET stopped"), "kept");
     ask(&redis, "SET killed kept");
     kill(redis.pid().unwrap());
     eventually("the killed redis-server is gone", || !redis.is_running());
     drop(redis);
 
-    let redis = place.start();
+    let redis = dir.start();
     assert_eq!(ask(&redis, "GET killed"), "kept");
 }
 
 #[test]
 fn a_second_server_on_the_same_data_dir_is_refused() {
-    let place = Place::new();
-    let redis = place.start();
-    let error = place.refusal(&path());
+    let dir = DataDir::new();
+    let redis = dir.start();
+    let error = dir.refusal(&path());
     assert!(matches!(error, StartError::InUse { .. }), "{error}");
     assert!(error.is_configuration());
     assert!(error.to_string().starts_with("data-dir "), "{error}");
@@ -143,13 +143,13 @@ fn a_second_server_on_the_same_data_dir_is_refused() {
 
 #[test]
 fn the_redis_of_a_killed_server_is_adopted() {
-    let place = Place::new();
-    let first = place.start();
+    let dir = DataDir::new();
+    let first = dir.start();
     let pid = first.pid();
     assert!(pid.is_some());
     drop(first);
 
-    let second = PrivateRedis::start(&place.0, "always", &|| false).unwrap();
+    let second = PrivateRedis::start(&dir.0, "always", &|| false).unwrap();
     assert_eq!(second.pid(), pid);
     assert!(second.is_running());
     assert_eq!(ask(&second, "CONFIG GET appendfsync"), "appendfsync always");
@@ -159,53 +159,53 @@ fn the_redis_of_a_killed_server_is_adopted() {
 
 #[test]
 fn a_redis_that_lost_its_socket_file_is_not_joined_by_a_second_one() {
-    let place = Place::new();
-    let first = place.start();
+    let dir = DataDir::new();
+    let first = dir.start();
     let pid = first.pid().unwrap();
     drop(first);
-    fs::remove_file(place.0.join("redis.sock")).unwrap();
+    fs::remove_file(dir.0.join("redis.sock")).unwrap();
 
-    let error = place.refusal(&path());
-    assert!(matches!(error, StartError::Foreign { .. }), "{error}");
+    let error = dir.refusal(&path());
+    assert!(matches!(error, StartError::SocketInUse { .. }), "{error}");
     assert!(error.to_string().contains("redis.lock"), "{error}");
 
     kill(pid);
-    assert_ne!(place.start().pid(), Some(pid));
+    assert_ne!(dir.start().pid(), Some(pid));
 }
 
 #[test]
 fn a_redis_of_another_folder_is_refused() {
-    let place = Place::new();
-    let elsewhere = Place::new();
+    let dir = DataDir::new();
+    let elsewhere = DataDir::new();
     let other = elsewhere.start();
-    Folder::open(&place.0).unwrap();
-    std::os::unix::fs::symlink(elsewhere.0.join("redis.sock"), place.0.join("redis.sock")).unwrap();
+    Folder::open(&dir.0).unwrap();
+    std::os::unix::fs::symlink(elsewhere.0.join("redis.sock"), dir.0.join("redis.sock")).unwrap();
 
-    let error = place.refusal(&path());
-    assert!(matches!(error, StartError::Foreign { .. }), "{error}");
+    let error = dir.refusal(&path());
+    assert!(matches!(error, StartError::SocketInUse { .. }), "{error}");
     assert!(error.to_string().contains(&elsewhere.0.display().to_string()), "{error}");
-    fs::remove_file(place.0.join("redis.sock")).unwrap();
+    fs::remove_file(dir.0.join("redis.sock")).unwrap();
     assert!(other.pid().is_some(), "the other one is not disturbed");
 }
 
 #[test]
-fn what_is_no_redis_is_refused() {
-    let place = Place::new();
-    Folder::open(&place.0).unwrap();
-    let listener = UnixListener::bind(place.0.join("redis.sock")).unwrap();
-    let stranger = thread::spawn(move || {
+fn a_process_that_is_not_a_redis_is_refused() {
+    let dir = DataDir::new();
+    Folder::open(&dir.0).unwrap();
+    let listener = UnixListener::bind(dir.0.join("redis.sock")).unwrap();
+    let foreign = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        read_line(&mut BufReader::new(&stream)).unwrap();
+        BufReader::new(&stream).read_line(&mut String::new()).unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
-    let error = place.refusal(&path());
-    assert!(error.to_string().contains("is no redis-server"), "{error}");
-    stranger.join().unwrap();
+    let error = dir.refusal(&path());
+    assert!(error.to_string().contains("is not a redis-server"), "{error}");
+    foreign.join().unwrap();
 }
 
 #[test]
 fn without_redis_server_the_error_says_how_to_install_it() {
-    let error = Place::new().refusal(OsStr::new(""));
+    let error = DataDir::new().refusal(OsStr::new(""));
     assert!(matches!(error, StartError::NotFound), "{error}");
     assert!(error.to_string().contains("apt-get install redis-server"), "{error}");
     assert!(!error.to_string().contains('\n'));
@@ -217,15 +217,15 @@ fn an_old_redis_server_is_refused_by_its_version() {
     assert_eq!(version("Redis server v=7.0.15 sha=00000000:0 bits=64"), Ok("7.0.15".to_owned()));
     assert_eq!(version("Valkey server v=8.0.1 sha=00000000:0 bits=64"), Ok("8.0.1".to_owned()));
     assert!(version("Redis server v=6.2.14 sha=00000000:0").unwrap_err().contains("version 6.2.14"));
-    assert!(version("something else").unwrap_err().contains("unknown version"));
+    assert!(version("something else").unwrap_err().contains("an unknown version"));
 }
 
 #[test]
 fn a_redis_that_cannot_read_its_data_says_so() {
-    let place = Place::new();
-    place.start().stop(&|| false);
-    fs::write(place.0.join("appendonlydir/appendonly.aof.manifest"), "no manifest\n").unwrap();
-    let error = place.refusal(&path());
+    let dir = DataDir::new();
+    dir.start().stop(&|| false);
+    fs::write(dir.0.join("appendonlydir/appendonly.aof.manifest"), "no manifest\n").unwrap();
+    let error = dir.refusal(&path());
     assert!(matches!(error, StartError::Died { .. }), "{error}");
     assert!(!error.is_configuration());
     assert!(error.to_string().contains("manifest"), "{error}");
@@ -233,51 +233,51 @@ fn a_redis_that_cannot_read_its_data_says_so() {
 
 #[test]
 fn a_data_dir_that_is_a_file_is_refused() {
-    let place = Place::new();
-    fs::create_dir_all(place.0.parent().unwrap()).unwrap();
-    fs::write(&place.0, "").unwrap();
-    let error = place.refusal(&path());
+    let dir = DataDir::new();
+    fs::create_dir_all(dir.0.parent().unwrap()).unwrap();
+    fs::write(&dir.0, "").unwrap();
+    let error = dir.refusal(&path());
     assert!(matches!(error, StartError::DataDir { .. }), "{error}");
 }
 
 #[test]
 fn a_long_path_with_odd_characters_works() {
-    let place = Place::named(&format!("it's \"100% \u{e9}\" #1? {}", "x".repeat(150)));
-    let redis = place.start();
+    let dir = DataDir::named(&format!("it's \"100% \u{e9}\" #1? {}", "x".repeat(150)));
+    let redis = dir.start();
     assert!(redis.url().starts_with("redis+unix:///proc/self/fd/"), "{}", redis.url());
     ask(&redis, "SET long path");
     drop(redis);
-    let redis = place.start();
+    let redis = dir.start();
     assert_eq!(ask(&redis, "GET long"), "path");
     redis.stop(&|| false);
 }
 
 #[test]
 fn the_url_is_percent_encoded() {
-    let place = Place::named("a b%#?");
-    let folder = Folder::open(&place.0).unwrap();
-    let encoded = percent_encode(folder.socket().as_os_str().as_bytes());
+    let dir = DataDir::named("a b%#?");
+    let folder = Folder::open(&dir.0).unwrap();
+    let encoded = url_path(folder.socket().as_os_str().as_bytes());
     assert!(encoded.ends_with("/a%20b%25%23%3F/redis.sock"), "{encoded}");
 }
 
 #[test]
 fn a_running_one_is_found_without_touching_anything() {
-    let place = Place::new();
-    assert!(RunningRedis::find(&place.0).unwrap().is_none());
-    let redis = place.start();
-    let found = RunningRedis::find(&place.0).unwrap().unwrap();
+    let dir = DataDir::new();
+    assert!(RunningRedis::find(&dir.0).unwrap().is_none());
+    let redis = dir.start();
+    let found = RunningRedis::find(&dir.0).unwrap().unwrap();
     assert!(found.url().ends_with("/redis.sock"), "{}", found.url());
     redis.stop(&|| false);
-    assert!(RunningRedis::find(&place.0).unwrap().is_none());
-    let missing = place.0.join("missing");
+    assert!(RunningRedis::find(&dir.0).unwrap().is_none());
+    let missing = dir.0.join("missing");
     assert!(RunningRedis::find(&missing).unwrap().is_none());
     assert!(!missing.exists());
 }
 
 #[test]
 fn watch_starts_a_killed_redis_again_until_stop() {
-    let place = Place::new();
-    let redis = place.start();
+    let dir = DataDir::new();
+    let redis = dir.start();
     ask(&redis, "SET watched kept");
     thread::scope(|scope| {
         let watching = scope.spawn(|| redis.watch());
@@ -296,9 +296,9 @@ fn watch_starts_a_killed_redis_again_until_stop() {
 
 #[test]
 fn watch_looks_after_an_adopted_redis_too() {
-    let place = Place::new();
-    drop(place.start());
-    let redis = place.start();
+    let dir = DataDir::new();
+    drop(dir.start());
+    let redis = dir.start();
     let pid = redis.pid().unwrap();
     thread::scope(|scope| {
         scope.spawn(|| redis.watch());
@@ -310,21 +310,64 @@ fn watch_looks_after_an_adopted_redis_too() {
 
 #[test]
 fn a_long_log_is_set_aside_at_the_next_start() {
-    let place = Place::new();
-    let folder = Folder::open(&place.0).unwrap();
-    fs::write(place.0.join("redis.log"), vec![b'x'; MAX_LOG_BYTES as usize + 1]).unwrap();
+    let dir = DataDir::new();
+    let folder = Folder::open(&dir.0).unwrap();
+    fs::write(dir.0.join("redis.log"), vec![b'x'; MAX_LOG_BYTES as usize + 1]).unwrap();
     assert_eq!(folder.open_log().unwrap().metadata().unwrap().len(), 0);
-    assert!(place.0.join("redis.log.1").exists());
+    assert!(dir.0.join("redis.log.1").exists());
 }
 
 #[test]
-fn broken_answers_are_errors() {
-    let read = |bytes: &[u8]| read_answer(&mut &bytes[..]);
+fn replies_are_texts_and_broken_replies_are_errors() {
+    let read = |bytes: &[u8]| read_reply(bytes);
     assert_eq!(read(b"*2\r\n$3\r\ndir\r\n$2\r\n/a\r\n").unwrap(), [b"dir".to_vec(), b"/a".to_vec()]);
-    assert!(matches!(read(b"-LOADING wait\r\n"), Err(Unanswered::Error(text)) if text == "LOADING wait"));
-    for broken in
-        ["", "\r\n", "+PONG", "$5\r\nabc", "*2\r\n$1\r\na\r\n", "*1\r\n*1\r\n", "$18446744073709551615\r\n"]
-    {
-        assert!(matches!(read(broken.as_bytes()), Err(Unanswered::Io(_))), "{broken:?}");
+    assert_eq!(read(b"+PONG\r\n").unwrap(), [b"PONG".to_vec()]);
+    let error = read(b"-LOADING wait\r\n").unwrap_err();
+    assert!(matches!(error, AskError::Server(_)) && error.to_string() == "LOADING wait", "{error}");
+    for broken in ["", "+PONG", "$5\r\nabc", "*2\r\n$1\r\na\r\n", "*1000000000\r\n"] {
+        assert!(matches!(read(broken.as_bytes()), Err(AskError::Io(_))), "{broken:?}");
     }
+    for broken in ["\r\n", "*1\r\n*1\r\n$1\r\na\r\n", "$18446744073709551615\r\n", "HTTP/1.1 400 Bad Request"]
+    {
+        assert!(matches!(read(broken.as_bytes()), Err(AskError::Invalid)), "{broken:?}");
+    }
+}
+
+/// A program `redis-server` that runs this shell script.
+fn fake_redis_server(dir: &DataDir, script: &str) -> PathBuf {
+    fs::create_dir_all(&dir.0).unwrap();
+    let program = dir.0.join("redis-server");
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+#[test]
+fn a_redis_server_that_does_not_print_its_version_is_a_timeout() {
+    let dir = DataDir::new();
+    let program = fake_redis_server(&dir, "exec sleep 600");
+    let begun = Instant::now();
+    let error = check_version(&program, Duration::from_millis(200), &|| false).unwrap_err();
+    assert!(matches!(error, StartError::VersionTimeout { .. }) && !error.is_configuration(), "{error}");
+    assert!(error.to_string().contains("redis-server --version did not end within 200ms"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_stop_ends_the_wait_for_the_version() {
+    let dir = DataDir::new();
+    let program = fake_redis_server(&dir, "exec sleep 600");
+    let begun = Instant::now();
+    let stop = || begun.elapsed() > Duration::from_millis(100);
+    let error = check_version(&program, Duration::from_secs(600), &stop).unwrap_err();
+    assert!(matches!(error, StartError::Stopped), "{error}");
+}
+
+#[test]
+fn a_process_that_keeps_the_output_open_does_not_delay_the_version() {
+    let dir = DataDir::new();
+    let program = fake_redis_server(&dir, "echo 'Redis server v=7.2.1'\nsleep 5 &");
+    let begun = Instant::now();
+    assert_eq!(check_version(&program, Duration::from_secs(60), &|| false).unwrap(), "7.2.1");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
