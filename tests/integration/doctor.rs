@@ -365,11 +365,11 @@ fn only_of_a_living_server_it_says_how_busy_it_is() {
     server.wait_for_status(running, "processing");
     let name = server.server_id();
     let report = || doctor(&["--redis-url", &redis.url()]).stdout;
-    let alive = format!("alive: {name}, 1 of 2 workers busy, 1 job in hand, last heartbeat ");
+    let alive = format!("alive: {name}, 1 of 2 workers busy, 1 job in flight, last heartbeat ");
     eventually(LIMIT, "it is alive and busy", || report().contains(&alive));
     server.kill9();
     redis.query::<i64>(&["HINCRBY", &format!("{{threadq}}:server:{name}"), "beat_at", "-730000"]);
-    let silent = format!("silent: {name}, 1 job in hand, last heartbeat 12 min ");
+    let silent = format!("silent: {name}, 1 job in flight, last heartbeat 12 min ");
     assert!(report().contains(&silent), "{}", report());
     let json: Value = serde_json::from_str(&doctor(&["--json", "--redis-url", &redis.url()]).stdout).unwrap();
     assert_eq!((&json["servers"][0]["busy"], &json["servers"][0]["in_progress"]), (&Value::Null, &json!(1)));
@@ -553,13 +553,13 @@ fn insist<T>(ask: impl Fn() -> Result<T, Error>) -> T {
 }
 
 #[test]
-fn the_command_reports_mends_and_exits_as_it_says() {
+fn the_command_reports_and_repairs_and_sets_the_exit_code() {
     let world = World::new();
     let id = world.job();
     let well = world.doctor(&[]);
     assert_eq!(well.code, Some(0), "{}", well.stderr);
     let report = well.stdout;
-    for part in ["jobs: 1 in all\n", "\nredis: ", "\nservers: 0 remembered\n", "\nnothing wrong\n"] {
+    for part in ["jobs: 1 in all\n", "\nredis: ", "\nservers: 0 known\n", "\nno problem found\n"] {
         assert!(report.contains(part), "{part:?}: {report}");
     }
     world.damage("DEL T:work_queue:default");
@@ -570,15 +570,16 @@ fn the_command_reports_mends_and_exits_as_it_says() {
     let finding = json["findings"].as_array().unwrap().iter().find(|it| it["kind"] == "stranded").unwrap();
     assert_eq!(finding["count"], 1);
     assert_eq!(finding["examples"][0], id.to_string());
-    let line =
-        format!("  wrong: jobs that are in no list and would never run: 1 ({id}); --repair puts them back\n");
+    let line = format!(
+        "  wrong: jobs that are in no list and would never run: 1 ({id}); --repair puts them back into their lists\n"
+    );
     let report = world.doctor(&[]).stdout;
     assert!(report.contains(&line), "{report}");
-    let mended = world.doctor(&["--repair"]);
-    let report = mended.stdout;
-    assert_eq!(mended.code, Some(0), "{report}");
-    assert!(report.contains("  mended: jobs that are in no list"), "{report}");
-    assert!(report.ends_with("nothing wrong that was not mended\n"), "{report}");
+    let repaired = world.doctor(&["--repair"]);
+    let report = repaired.stdout;
+    assert_eq!(repaired.code, Some(0), "{report}");
+    assert!(report.contains("  repaired: jobs that are in no list"), "{report}");
+    assert!(report.ends_with("all problems repaired\n"), "{report}");
     world.assert_run_once(&[id]);
 }
 

@@ -1,7 +1,7 @@
-//! `threadq doctor`: what is wrong with the data in Redis and with Redis itself, and its repair.
+//! `threadq doctor`: reports problems of the data in Redis and of Redis itself, and repairs the data.
 //!
-//! Asks Redis and no server, since it is wanted most when none runs. What is looked at is in `queue::audit` and
-//! `queue::redis_report`; here is what to say of it.
+//! It connects to Redis directly, because it is needed most while no server runs. The checks are in `queue::audit` and
+//! `queue::redis_report`; this file turns their results into a report.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,18 +25,18 @@ pub(crate) static DOCTOR: Command = Command {
     name: "doctor",
     operands: "",
     about: "\
-Says what is wrong with the jobs in Redis, and mends it.
-Compares all that is in Redis, says what does not fit and what endangers jobs, and with --repair mends what does not
-fit. Asks Redis itself, so it works while no server runs, and does no harm while servers run.
+Checks the jobs in Redis for problems, and repairs them.
+Compares all keys in Redis, and reports those that do not match and the settings of Redis that endanger jobs. With
+--repair, repairs the keys. Connects to Redis directly: works while no server runs, and is safe while servers run.
 
-Needs the settings of \"threadq serve\" that say where Redis is: redis-url or data-dir, namespace; and for repairs
-lease-timeout and max-crashes.
+Uses these settings of \"threadq serve\": redis-url or data-dir, and namespace; for repairs also lease-timeout and
+max-crashes.
 
-Exit codes: 0 nothing is wrong, or all of it was mended (warnings are only printed); 1 something is wrong, or Redis
-cannot be asked; 2 wrong usage or configuration.",
+Exit codes: 0 no problem, or every problem was repaired (warnings do not count); 1 a problem is left, or Redis is
+unavailable; 2 wrong usage or configuration.",
     flags: &[
-        Flag { name: "repair", value: "", help: "mend what is found, in small steps, and look again" },
-        Flag { name: "json", value: "", help: "print one line of JSON" },
+        Flag { name: "repair", value: "", help: "repair the problems in small steps, and check again" },
+        Flag { name: "json", value: "", help: "print the report as one line of JSON" },
     ],
     examples: &["doctor --redis-url redis://127.0.0.1:6379", "doctor --config threadq.toml --repair"],
     run: Run::Configured(doctor),
@@ -48,10 +48,10 @@ enum Stopped {
     Failed(String),
 }
 
-/// Everything that is said.
+/// The report: the JSON of `--json`.
 #[derive(Serialize)]
 struct Report {
-    /// Nothing is wrong that was not mended.
+    /// Whether no problem is left.
     ok: bool,
     jobs: u64,
     findings: Vec<Finding>,
@@ -66,7 +66,7 @@ struct Finding {
     severity: &'static str,
     what: String,
     count: u64,
-    /// By this call.
+    /// The number of repairs by this command.
     mended: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     examples: Vec<String>,
@@ -93,7 +93,7 @@ struct ServerView {
     state: &'static str,
     beat_age_ms: Option<u64>,
     workers: u64,
-    /// `null` where the server does not live: what its workers did at its last beat is over.
+    /// `None` for a server that is not alive: the value of its last heartbeat is outdated.
     busy: Option<u64>,
     in_progress: u64,
 }
@@ -103,7 +103,7 @@ fn doctor(mut args: lexopt::Parser) -> ExitCode {
         Ok(words) => words.collect(),
         Err(error) => return stop(&Stopped::Usage(error.to_string())),
     };
-    // No setting has a value that begins with dashes, so these words are always flags.
+    // No setting has a value that begins with dashes, so these arguments are always flags.
     let (own, settings): (Vec<_>, Vec<_>) =
         words.into_iter().partition(|word| word == "--repair" || word == "--json");
     let has = |flag: &str| own.iter().any(|word| word == flag);
@@ -138,7 +138,7 @@ fn stop(stopped: &Stopped) -> ExitCode {
 
 fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
     let config = Config::load(settings, environment).map_err(|error| Stopped::Usage(error.to_string()))?;
-    // Its socket's name may be valid only as long as this lives.
+    // Must outlive the queue: the URL of its socket may be valid only until it is dropped.
     let private = match &config.redis_url {
         Some(_) => None,
         None => Some(private_redis(&config)?),
@@ -154,15 +154,15 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));
     let health = queue.redis_report().map_err(failed)?;
     if !health.info.is_supported() {
-        // The scripts need not run on it, and then what they say is worth nothing.
+        // The scripts may not work on this version, so their results would be worthless.
         return Ok(Report::new(&health, &BTreeMap::new(), Audit::default()));
     }
     let policy = RepairPolicy { lease_timeout: config.lease_timeout, max_crashes: config.max_crashes };
-    let (mended, audit) = match repair {
+    let (repaired, audit) = match repair {
         true => queue.repair(policy).map_err(failed)?,
         false => (BTreeMap::new(), queue.audit(policy).map_err(failed)?),
     };
-    Ok(Report::new(&health, &mended, audit))
+    Ok(Report::new(&health, &repaired, audit))
 }
 
 fn private_redis(config: &Config) -> Result<RunningRedis, Stopped> {
@@ -170,18 +170,18 @@ fn private_redis(config: &Config) -> Result<RunningRedis, Stopped> {
         .map_err(|error| Stopped::Failed(format!("data-dir: {error}")))?;
     found.ok_or_else(|| {
         Stopped::Failed(format!(
-            "data-dir: no private Redis runs in {}; start the server, or name the Redis by --redis-url",
+            "data-dir: no private Redis runs in {}; start the server, or give the URL of a Redis with --redis-url",
             config.data_dir.display()
         ))
     })
 }
 
 impl Report {
-    fn new(health: &RedisReport, mended: &BTreeMap<FindingKind, Findings>, audit: Audit) -> Report {
+    fn new(health: &RedisReport, repaired: &BTreeMap<FindingKind, Findings>, audit: Audit) -> Report {
         let mut findings = Vec::new();
         for kind in FindingKind::ALL {
-            // What a repair could not mend is found again by its last look.
-            if let Some(group) = mended.get(&kind).filter(|group| group.repaired > 0) {
+            // What could not be repaired is found again by the last check of the repair.
+            if let Some(group) = repaired.get(&kind).filter(|group| group.repaired > 0) {
                 let group = Findings { found: group.repaired, ..group.clone() };
                 findings.push(Finding::of_jobs(kind, &group));
             }
@@ -191,14 +191,14 @@ impl Report {
         }
         let (lost, examples) = audit.lost.clone();
         if lost > 0 {
-            let what = "ids that stood in a list without a job (the last 10,000, newest first)";
-            let todo = "their jobs are gone: look for whoever deletes keys, or a Redis that lost data";
+            let what = "ids that were in a list without a job (the last 10,000, newest first)";
+            let todo = "the jobs are lost: check for a program that deletes keys, or a Redis that lost data";
             findings.push(Finding::note("jobs", "lost", what, lost, examples, todo));
         }
         let (set_aside, examples) = audit.set_aside.clone();
         if set_aside > 0 {
-            let what = "keys that a repair has set aside";
-            let todo = "look at them, and delete them";
+            let what = "keys that a repair has renamed to set_aside:..";
+            let todo = "check them, then delete them";
             findings.push(Finding::note("jobs", "set_aside", what, set_aside, examples, todo));
         }
         for advice in &health.advice {
@@ -219,7 +219,9 @@ impl Report {
             let todo = "jobs wait until a server runs: threadq serve";
             findings.push(Finding::note("servers", "no_server", "no server runs", waiting, Vec::new(), todo));
         }
-        let ok = findings.iter().all(|it| it.severity != Severity::Wrong.as_str() || it.mended >= it.count);
+        let ok = findings
+            .iter()
+            .all(|finding| finding.severity != Severity::Wrong.as_str() || finding.mended >= finding.count);
         Report {
             ok,
             jobs: audit.jobs,
@@ -262,7 +264,7 @@ impl Report {
             redis.longest_round_trip_us as f64 / 1e3,
         )?;
         self.write_section("redis", out)?;
-        writeln!(out, "servers: {} remembered", self.servers.len())?;
+        writeln!(out, "servers: {} known", self.servers.len())?;
         for server in &self.servers {
             let beat =
                 server.beat_age_ms.map_or("unknown".to_owned(), |ms| format!("{} ago", short_span(ms)));
@@ -272,19 +274,19 @@ impl Report {
                 server.busy.map_or(String::new(), |busy| format!("{busy} of {workers} workers busy, "));
             writeln!(
                 out,
-                "  {state}: {id}, {busy}{} in hand, last heartbeat {beat}",
+                "  {state}: {id}, {busy}{} in flight, last heartbeat {beat}",
                 count(*in_progress, "job")
             )?;
         }
         self.write_section("servers", out)?;
         if self.findings.iter().all(|finding| finding.severity == Severity::Note.as_str()) {
-            writeln!(out, "nothing wrong")?;
+            writeln!(out, "no problem found")?;
         } else if !self.ok && self.findings.iter().all(|finding| finding.mended == 0) {
-            writeln!(out, "something is wrong; threadq doctor --repair mends what is wrong with jobs")?;
+            writeln!(out, "problems found; threadq doctor --repair repairs those of jobs")?;
         } else if !self.ok {
-            writeln!(out, "something is still wrong")?;
+            writeln!(out, "problems are left")?;
         } else {
-            writeln!(out, "nothing wrong that was not mended")?;
+            writeln!(out, "all problems repaired")?;
         }
         Ok(())
     }
@@ -300,8 +302,8 @@ impl Report {
 /// One line.
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let is_mended = self.mended >= self.count && self.count > 0;
-        let severity = if is_mended { "mended" } else { self.severity };
+        let is_repaired = self.mended >= self.count && self.count > 0;
+        let severity = if is_repaired { "repaired" } else { self.severity };
         write!(f, "{severity}: {}", self.what)?;
         if self.count > 1 || !self.examples.is_empty() {
             write!(f, ": {}", self.count)?;
@@ -310,10 +312,10 @@ impl std::fmt::Display for Finding {
             let more = if self.count > self.examples.len() as u64 { ", .." } else { "" };
             write!(f, " ({}{more})", self.examples.join(", "))?;
         }
-        match (is_mended, self.done.is_empty()) {
+        match (is_repaired, self.done.is_empty()) {
             (true, false) => write!(f, ": {}", self.done.join("; ")),
             (true, true) => Ok(()),
-            (false, false) => write!(f, "; left: {}", self.done.join("; ")),
+            (false, false) => write!(f, "; not repaired: {}", self.done.join("; ")),
             (false, true) if self.todo.is_empty() => Ok(()),
             (false, true) => write!(f, "; {}", self.todo),
         }
@@ -350,46 +352,52 @@ impl Finding {
     }
 }
 
-/// Section, what it is, and what --repair does about it.
+/// The section, a description, and what --repair does.
 fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
     match kind {
-        FindingKind::WrongType => ("jobs", "keys of a wrong type", "--repair renames them to set_aside:.."),
+        FindingKind::WrongType => ("jobs", "keys of the wrong type", "--repair renames them to set_aside:.."),
         FindingKind::Unreadable => {
             ("jobs", "jobs whose record cannot be read", "--repair renames them to set_aside:..")
         }
-        FindingKind::Stranded => {
-            ("jobs", "jobs that are in no list and would never run", "--repair puts them back")
-        }
+        FindingKind::Stranded => (
+            "jobs",
+            "jobs that are in no list and would never run",
+            "--repair puts them back into their lists",
+        ),
         FindingKind::Doubled => {
-            ("jobs", "jobs that are in lists more than once", "--repair takes the other entries out")
+            ("jobs", "jobs that are in lists more than once", "--repair removes the other entries")
         }
         FindingKind::Dangling => {
-            ("jobs", "entries without a job", "--repair takes them out and notes them in lost")
+            ("jobs", "entries without a job", "--repair removes them and records the ids as lost")
         }
-        FindingKind::Misplaced => ("jobs", "entries whose job is elsewhere", "--repair takes them out"),
+        FindingKind::Misplaced => {
+            ("jobs", "entries whose job has another status or another list", "--repair removes them")
+        }
         FindingKind::Unlisted => (
             "jobs",
-            "ended jobs that would be kept for ever",
-            "--repair puts them where retention finds them",
+            "ended jobs that retention would never delete",
+            "--repair adds them to the lists of retention",
         ),
-        FindingKind::IndexStale => ("jobs", "index entries that fit no job", "--repair takes them out"),
-        FindingKind::IndexMissing => ("jobs", "jobs that listings do not show", "--repair lists them"),
-        FindingKind::UniqueStale => ("jobs", "unique keys without a live holder", "--repair frees them"),
+        FindingKind::IndexStale => ("jobs", "index entries that match no job", "--repair removes them"),
+        FindingKind::IndexMissing => ("jobs", "jobs that are missing in listings", "--repair adds them"),
+        FindingKind::UniqueStale => {
+            ("jobs", "unique keys whose job was deleted or has ended", "--repair releases them")
+        }
         FindingKind::UniqueMissing => {
-            ("jobs", "jobs that do not hold their unique key", "--repair gives it to them if it is free")
+            ("jobs", "jobs that do not hold their unique key", "--repair assigns the key if it is free")
         }
         FindingKind::CancelStale => {
-            ("servers", "cancels of jobs that do not run there", "--repair takes them out")
+            ("servers", "cancel requests for jobs that do not run on that server", "--repair removes them")
         }
         FindingKind::Abandoned => (
             "servers",
-            "lists of servers that are dead or not known",
-            "--repair takes their jobs over, charged with a crash",
+            "lists of servers that are dead or unknown",
+            "--repair puts their jobs back into the queues and counts a crash",
         ),
         FindingKind::Silent => (
             "servers",
-            "servers that have jobs and do not beat",
-            "another server takes their jobs over, or --repair after lease-timeout",
+            "servers that have jobs and send no heartbeat",
+            "another server reclaims their jobs, or --repair does after lease-timeout",
         ),
     }
 }

@@ -119,11 +119,11 @@ fn heals_at_once(
 ) {
     let healed = stage.at_step_when(matches, || doctor(stage), look);
     assert_eq!((healed.code, healed.stderr.as_str()), (Some(0), ""), "{healed:?}");
-    assert!(healed.stdout.contains("  mended: "), "{healed:?}");
+    assert!(healed.stdout.contains("  repaired: "), "{healed:?}");
     stage.assert_sound();
     let next = doctor(stage);
     assert_eq!(next.code, Some(0), "{next:?}");
-    assert!(!next.stdout.contains("  mended: "), "{next:?}");
+    assert!(!next.stdout.contains("  repaired: "), "{next:?}");
     let server = stage.server();
     stage.all_end(&server, &[id]);
 }
