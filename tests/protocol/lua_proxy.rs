@@ -1,17 +1,19 @@
 //! The wire between a queue and Redis: can lose an answer or a request, let something happen right
 //! before a call, and change a script on its way.
 //!
-//! Scripts are changed here, when the queue loads them, so that a guard can be removed without building anything anew
-//! and without the program knowing of it.
+//! Scripts are changed here, when the queue loads them, so that a mutant runs without a build and without the program
+//! knowing of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::guards::{self, Change};
-use crate::resp;
+use crate::common::resp;
+use crate::fixture::Place;
+use crate::guards::{self, Change, OnTheWire};
 
 /// What is lost on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,15 @@ struct State {
     /// The next call of this name.
     loses: Option<(String, Loses)>,
     meanwhile: Option<Meanwhile>,
-    /// By the script's hash as the queue knows it: its file's name, and the hash of what is run in its place.
-    scripts: HashMap<Vec<u8>, (&'static str, Vec<u8>)>,
+    /// The scripts that run, by their hashes as the queue knows them.
+    scripts: HashMap<Vec<u8>, Script>,
+}
+
+struct Script {
+    name: &'static str,
+    /// The script itself and the files in front of it.
+    files: Vec<&'static str>,
+    hash: Vec<u8>,
 }
 
 pub struct Wire {
@@ -47,14 +56,17 @@ impl Wire {
     /// One on which these changes of scripts are made.
     pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> Wire {
         let changes = Arc::new(changes);
+        let recorder = Arc::new(Recorder::of_this_test());
         let listener = UnixListener::bind(&path).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let wire = Wire { path, state: state.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, UnixStream::connect(&redis)) else { return };
-                let (state, changes) = (state.clone(), changes.clone());
-                std::thread::spawn(move || carry(client, server, &state, &changes));
+                let (state, changes, recorder) = (state.clone(), changes.clone(), recorder.clone());
+                std::thread::spawn(move || {
+                    carry(client, server, &state, &changes, recorder.as_ref().as_ref())
+                });
             }
         });
         wire
@@ -88,7 +100,13 @@ impl Wire {
 }
 
 /// One command after the other, each with its answer, until one side closes.
-fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>, changes: &[Change]) -> Option<()> {
+fn carry(
+    client: UnixStream,
+    server: UnixStream,
+    state: &Mutex<State>,
+    changes: &[Change],
+    recorder: Option<&Recorder>,
+) -> Option<()> {
     let mut from_client = BufReader::new(client.try_clone().ok()?);
     let mut from_server = BufReader::new(server.try_clone().ok()?);
     let (mut client, mut server) = (client, server);
@@ -98,9 +116,10 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>, changes: 
         let is_load = name == "script" && words[1].eq_ignore_ascii_case(b"load");
         if name == "evalsha" {
             let state = state.lock().unwrap();
-            if let Some((script, hash)) = state.scripts.get(&words[1]) {
-                name = (*script).to_owned();
-                words[1].clone_from(hash);
+            if let Some(script) = state.scripts.get(&words[1]) {
+                name = script.name.to_owned();
+                words[1].clone_from(&script.hash);
+                recorder.inspect(|recorder| recorder.note(&script.files));
             }
         }
         let loses = {
@@ -122,15 +141,12 @@ fn carry(client: UnixStream, server: UnixStream, state: &Mutex<State>, changes: 
         }
         if is_load {
             let body = String::from_utf8(words[2].clone()).ok()?;
-            let (script, mut changed) = guards::on_the_wire(&body);
-            for change in changes {
-                changed = change.apply(&changed);
-            }
+            let OnTheWire { name, files, run } = guards::on_the_wire(&body, changes);
             let known = resp::hash_in(&answer)?;
-            words[2] = changed.into_bytes();
-            let run = resp::hash_in(&call(&mut server, &mut from_server, &words)?)
+            words[2] = run.into_bytes();
+            let hash = resp::hash_in(&call(&mut server, &mut from_server, &words)?)
                 .expect("the changed script is Lua");
-            state.lock().unwrap().scripts.insert(known, (script, run));
+            state.lock().unwrap().scripts.insert(known, Script { name, files, hash });
         }
         client.write_all(&answer).ok()?;
     }
@@ -141,4 +157,72 @@ fn call(server: &mut UnixStream, from_server: &mut impl BufRead, words: &[Vec<u8
     let mut answer = Vec::new();
     resp::read_answer(from_server, &mut answer).ok()?;
     Some(answer)
+}
+
+/// Notes in the file that `THREADQ_RECORD_CALLS` names which files of Lua a test calls.
+struct Recorder {
+    test: String,
+    file: File,
+    noted: Mutex<HashSet<&'static str>>,
+}
+
+impl Recorder {
+    /// One for the test on whose thread this is called, if calls are to be noted.
+    fn of_this_test() -> Option<Recorder> {
+        let path = std::env::var_os("THREADQ_RECORD_CALLS")?;
+        let test = std::thread::current().name().expect("the name of a test").to_owned();
+        let file = File::options().create(true).append(true).open(path).unwrap();
+        Some(Recorder { test, file, noted: Mutex::default() })
+    }
+
+    fn note(&self, files: &[&'static str]) {
+        let mut noted = self.noted.lock().unwrap();
+        for name in files {
+            if noted.insert(name) {
+                (&self.file).write_all(format!("{name} {}\n", self.test).as_bytes()).unwrap();
+            }
+        }
+    }
+}
+
+/// Stands in front of every script that the tests run: a number that is handed to Redis as such is an error, but for the
+/// few that every version of Redis writes alike.
+const NUMBERS_ARE_TEXTS: &str = r"local redis = (function(real)
+  local function strict(run)
+    return function(...)
+      for i = 1, select('#', ...) do
+        local word = select(i, ...)
+        if type(word) == 'number' and word ~= 0 and word ~= 1 and word ~= 2 and word ~= -1 then
+          error('the number ' .. word .. ' is handed to ' .. select(1, ...) .. ' without digits()')
+        end
+      end
+      return run(...)
+    end
+  end
+  return {call = strict(real.call), pcall = strict(real.pcall), sha1hex = real.sha1hex,
+    error_reply = real.error_reply, acl_check_cmd = real.acl_check_cmd}
+end)(redis)
+";
+
+/// A script with that check in it.
+pub fn with_checked_numbers(loaded: &str) -> String {
+    let (flags, body) = loaded.split_once('\n').expect("a script begins with a line of flags");
+    format!("{flags}\n{NUMBERS_ARE_TEXTS}{body}")
+}
+
+#[test]
+fn a_number_that_is_handed_to_redis_as_such_is_noticed() {
+    let place = Place::new();
+    let run = |body: &str| {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(with_checked_numbers(&format!("#!lua\n{body}"))).arg(0);
+        place.try_run(&eval)
+    };
+    let key = place.key("x");
+    for call in ["call", "pcall"] {
+        let set = |number: &str| run(&format!("return redis.{call}('SET', '{key}', {number})"));
+        let error = set("1800000000000").unwrap_err().to_string();
+        assert!(error.contains("is handed to SET without digits()"), "{error}");
+        assert!(set("3").is_err() && set("-1").is_ok() && set("'1800000000000'").is_ok());
+    }
 }

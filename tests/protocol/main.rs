@@ -2,11 +2,14 @@
 //! around it, so that each interleaving is written down and happens every time.
 //!
 //! `explorer/` walks through all interleavings of two servers and two jobs instead of writing them down.
-//! `guards.rs` removes the conditions in the Lua scripts one by one and shows that these tests notice each:
+//! `guards/` changes the Lua scripts, one condition, operand or statement at a time, and shows that these tests notice each
+//! change:
 //! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`.
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod damaged;
 mod explorer;
 mod finishing;
@@ -21,8 +24,6 @@ mod lua_proxy;
 mod random;
 mod redis_server;
 mod repair;
-#[path = "../common/resp.rs"]
-mod resp;
 mod rights;
 mod settling;
 mod starting;

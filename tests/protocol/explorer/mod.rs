@@ -8,7 +8,7 @@
 //! Faults (a crash, a pause, an answer that is lost or comes late) are bounded by the scenario, and with them the search.
 //! The longer searches, a few minutes each:
 //! `cargo test --test protocol -- --ignored --nocapture --test-threads 2 explorer::deep`;
-//! what the explorer notices of the guards of `guards.rs` by itself:
+//! which mutants of the scripts the explorer notices by itself (`THREADQ_GUARDS` names a part, as in `guards/mod.rs`):
 //! `cargo test --test protocol -- --ignored --nocapture explorer::guards`.
 
 mod real;
@@ -22,7 +22,7 @@ mod world;
 use threadq::job::Status;
 
 use crate::fixture::long_lists;
-use crate::guards::{Change, Guard};
+use crate::guards::{Change, Mutant};
 use rules::Limits;
 use search::{Violation, explore};
 use step::{Job, Step, What};
@@ -235,32 +235,38 @@ fn jobs_and_servers_come_and_go() {
     holds(COMING_AND_GOING);
 }
 
-/// What the explorer finds without a guard; `None` if nothing.
-fn violation_without(guard: &Guard, scenario: Scenario) -> Option<String> {
-    explore(scenario, &[guard.removal()]).err().map(|Violation(text)| text)
+/// What the explorer finds with a changed script; `None` if nothing.
+fn violation_with(change: Change, scenario: Scenario) -> Option<String> {
+    explore(scenario, &[change]).err().map(|Violation(text)| text)
 }
 
 /// The explorer would notice if something were wrong: without a guard there is a way to break a rule, and it is told.
 #[test]
 fn what_is_broken_is_found() {
-    for (name, scenario, told) in [
-        ("settle: the token must be the attempt's", FAILING, "begins the next attempt"),
-        ("settle: the server must be the owner", PLAIN, "settles job 1"),
-        ("settle: what is settled is not settled again", FAILING, "the answer is lost"),
-        ("take: a fenced server takes nothing", PLAIN, "takes over A1"),
-        ("take: only what stands in the own list is started", PLAIN, "gets the answer that was held up"),
-        ("take: what runs here keeps its entry", FAILING, "gets the answer that was held up"),
-        ("take: only a queued job is started", PEOPLE, "a person cancels job 1"),
-        ("reclaim: a server that beat is alive", PLAIN, "beats and looks at the others"),
-        ("reclaim: the server is fenced", PLAIN, "takes over"),
-        ("reclaim: a crash is counted", POISON, "kills"),
-        ("promote: what was looked at leaves the set", FAILING, "the time of job 1 comes"),
+    let owner = "if job[2] ~= server or job[3] ~= token then return";
+    for (script, guard, without, scenario, told) in [
+        ("settle", owner, "if job[2] ~= server then return", FAILING, "begins the next attempt"),
+        ("settle", owner, "if job[3] ~= token then return", PLAIN, "settles job 1"),
+        ("settle", "if status ~= 'processing' then return 'repeated' end", "", FAILING, "the answer is lost"),
+        ("take", "if not is_registered(server) then return {'fenced'} end", "", PLAIN, "takes over A1"),
+        ("take", " and call('LPOS', list, fetched) then", " then", PLAIN, "gets the answer that was held up"),
+        (
+            "take",
+            "if runs_here and #call(",
+            "if false and #call(",
+            FAILING,
+            "gets the answer that was held up",
+        ),
+        ("take", "  if status ~= 'queued' then", "  if not status then", PEOPLE, "a person cancels job 1"),
+        ("reclaim", "(mode == 'crash' and beat ~= ARGV[2])", "false", PLAIN, "beats and looks at the others"),
+        ("reclaim", "  call('HSET', SERVERS, server, beat)", "", PLAIN, "takes over"),
+        ("reclaim", "call('HSET', JOB .. id, 'crashes', digits(crashes))", "", POISON, "kills"),
+        ("promote", "call('ZREM', SCHEDULED, id)", "", FAILING, "the time of job 1 comes"),
     ] {
-        let guard = Guard::all().find(|guard| guard.full_name() == name).expect("a guard of the table");
-        let text =
-            violation_without(guard, scenario).unwrap_or_else(|| panic!("nothing found without {name:?}"));
-        println!("without {name:?}:\n{text}");
-        assert!(text.contains(told), "without {name:?}:\n{text}");
+        let text = violation_with(Change::new(script, guard, without), scenario)
+            .unwrap_or_else(|| panic!("{script}: nothing found without {guard:?}"));
+        println!("{script} without {guard:?}:\n{text}");
+        assert!(text.contains(told), "{script} without {guard:?}:\n{text}");
     }
 }
 
@@ -306,15 +312,12 @@ fn deep_people_and_any_fault() {
 }
 
 #[test]
-#[ignore = "some minutes: explores once for each guard"]
+#[ignore = "explores six times for each mutant: some hours"]
 fn guards_that_are_noticed() {
     let scenarios = [PLAIN, FAILING, PEOPLE, SMALL_STEPS, COMING_AND_GOING, POISON];
-    for guard in Guard::all() {
-        let found = scenarios.iter().find_map(|scenario| violation_without(guard, *scenario));
-        println!(
-            "{:<70} {}",
-            guard.full_name(),
-            found.as_deref().and_then(|text| text.lines().next()).unwrap_or("-")
-        );
+    for mutant in Mutant::chosen() {
+        let found = scenarios.iter().find_map(|scenario| violation_with(mutant.change(), *scenario));
+        let first = found.as_deref().and_then(|text| text.lines().next());
+        println!("{:<100} {}", mutant.to_string(), first.unwrap_or("-"));
     }
 }

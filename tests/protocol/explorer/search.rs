@@ -67,7 +67,7 @@ pub struct Search {
 pub fn explore(scenario: Scenario, changes: &[Change]) -> Result<Explored, Violation> {
     let begin = Instant::now();
     let mut all = scenario.changes();
-    all.extend(changes);
+    all.extend_from_slice(changes);
     let mut search = Search {
         scenario,
         real: Real::new(&all),

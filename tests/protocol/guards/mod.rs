@@ -1,0 +1,361 @@
+//! Mutation tests of the Lua scripts: for every mutant of a script (see `lua.rs`) some protocol test must fail.
+//!
+//! A run of the tests whose environment names a mutant in `THREADQ_MUTANT` runs with that mutant: `lua_proxy.rs` changes the
+//! script on its way to Redis, so that nothing is built anew. `every_guard_is_needed` runs the tests once for each mutant and
+//! fails with the mutants that no test notices. `exceptions.rs` names the mutants that no test has to notice.
+//!
+//! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`. `THREADQ_GUARDS=take:` runs only the mutants
+//! whose name contains `take:`. A run that was stopped goes on where it was: see [`Noticed`].
+
+mod exceptions;
+mod lua;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{LazyLock, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::fixture::Place;
+use exceptions::EXCEPTIONS;
+
+/// A file of `src/queue/lua`.
+struct Source {
+    /// Its file name without `.lua`.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// Where this file begins in a script that is loaded: others may stand in front of it, as common.lua does.
+    fn find_in(&self, loaded: &str) -> Option<usize> {
+        loaded.find(&self.text)
+    }
+}
+
+/// All files, by name.
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+    // Cargo sets the variable for the run; a program that was copied elsewhere takes the scripts of its build.
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    let folder = PathBuf::from(root).join("src/queue/lua");
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut sources: Vec<Source> = files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            Source { name, text: std::fs::read_to_string(&path).unwrap() }
+        })
+        .collect();
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources
+});
+
+/// Another text in one place of a script.
+#[derive(Clone)]
+pub struct Change {
+    source: &'static Source,
+    place: Range<usize>,
+    replacement: String,
+}
+
+impl Change {
+    /// Panics unless the script has this text exactly once.
+    pub fn new(script: &str, text: &str, replacement: &str) -> Change {
+        let source = SOURCES.iter().find(|source| source.name == script);
+        let source = source.unwrap_or_else(|| panic!("no script {script}"));
+        let found: Vec<_> = source.text.match_indices(text).collect();
+        assert_eq!(found.len(), 1, "{script}: {text:?}");
+        let start = found[0].0;
+        Change { source, place: start..start + text.len(), replacement: replacement.to_owned() }
+    }
+
+    /// The whole text of the script with this change.
+    fn applied(&self) -> String {
+        change(&self.source.text, std::slice::from_ref(self))
+    }
+}
+
+/// A loaded script with these changes. Where two overlap, the one that begins later is made.
+fn change(loaded: &str, changes: &[Change]) -> String {
+    let mut edits: Vec<(Range<usize>, &str)> = Vec::new();
+    for change in changes {
+        if let Some(begin) = change.source.find_in(loaded) {
+            let place = begin + change.place.start..begin + change.place.end;
+            edits.push((place, &change.replacement));
+        }
+    }
+    edits.sort_by_key(|(place, _)| std::cmp::Reverse(place.start));
+    let mut changed = loaded.to_owned();
+    let mut unchanged_until = loaded.len();
+    for (place, replacement) in edits {
+        if place.end <= unchanged_until {
+            unchanged_until = place.start;
+            changed.replace_range(place, replacement);
+        }
+    }
+    changed
+}
+
+/// A script with one change that the reader of Lua has made.
+#[derive(Clone)]
+pub struct Mutant {
+    change: Change,
+    /// The change in words.
+    words: String,
+    /// The line of the script in which the change begins, from 1.
+    number: usize,
+    column: usize,
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.change.source.name, self.number, self.column, self.words)
+    }
+}
+
+impl Mutant {
+    /// Every mutant of every script.
+    pub fn all() -> impl Iterator<Item = &'static Mutant> {
+        static ALL: LazyLock<Vec<Mutant>> = LazyLock::new(|| SOURCES.iter().flat_map(mutants_of).collect());
+        ALL.iter()
+    }
+
+    /// Those whose name contains what `THREADQ_GUARDS` says.
+    pub fn chosen() -> impl Iterator<Item = &'static Mutant> {
+        let part = std::env::var("THREADQ_GUARDS").unwrap_or_default();
+        Mutant::all().filter(move |mutant| mutant.to_string().contains(&part))
+    }
+
+    pub fn change(&self) -> Change {
+        self.change.clone()
+    }
+
+    fn line(&self) -> &str {
+        self.change.source.text.lines().nth(self.number - 1).unwrap_or_default().trim()
+    }
+
+    /// The same for the same mutant of the same script.
+    fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.change.applied().hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+fn mutants_of(source: &'static Source) -> Vec<Mutant> {
+    let mutant = |edit: lua::Edit| {
+        let before = &source.text[..edit.place.start];
+        let number = before.matches('\n').count() + 1;
+        let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+        let change = Change { source, place: edit.place, replacement: edit.replacement };
+        Mutant { change, words: edit.change, number, column }
+    };
+    lua::read(&source.text).edits.into_iter().map(mutant).collect()
+}
+
+/// A script as the queue loads it and as the tests run it.
+pub struct OnTheWire {
+    /// The file that is the script itself.
+    pub name: &'static str,
+    /// This file and those in front of it.
+    pub files: Vec<&'static str>,
+    pub run: String,
+}
+
+/// Makes these changes and that of the mutant of this run, and has numbers checked.
+pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
+    static MUTANT: LazyLock<Option<Change>> = LazyLock::new(|| {
+        let name = std::env::var("THREADQ_MUTANT").ok()?;
+        let mutant = Mutant::all().find(|mutant| mutant.to_string() == name);
+        Some(mutant.unwrap_or_else(|| panic!("no mutant {name}")).change())
+    });
+    let mut files: Vec<(usize, &'static str)> =
+        SOURCES.iter().filter_map(|source| Some((source.find_in(loaded)?, source.name.as_str()))).collect();
+    files.sort_unstable();
+    let files: Vec<&'static str> = files.into_iter().map(|(_, name)| name).collect();
+    let name = files.last().expect("a script of src/queue/lua as it was when the tests were built");
+    let changes: Vec<Change> = changes.iter().chain(MUTANT.as_ref()).cloned().collect();
+    let run = crate::lua_proxy::with_checked_numbers(&change(loaded, &changes));
+    OnTheWire { name, files, run }
+}
+
+/// A mutant, or several alike, that no test has to notice.
+struct Exception {
+    script: &'static str,
+    /// A part of the line in which the change begins.
+    line: &'static str,
+    /// The change in words; empty for every change that begins in the line.
+    change: &'static str,
+    why: &'static str,
+}
+
+impl Exception {
+    fn is_for(&self, mutant: &Mutant) -> bool {
+        self.script == mutant.change.source.name
+            && mutant.line().contains(self.line)
+            && (self.change.is_empty() || self.change == mutant.words)
+    }
+}
+
+#[test]
+fn every_condition_of_a_script_has_mutants() {
+    for source in SOURCES.iter() {
+        let script = lua::read(&source.text);
+        assert_eq!(script.conditions.len(), lua::count_conditions(&source.text), "{}", source.name);
+        for condition in script.conditions {
+            let of_it = script.edits.iter().filter(|edit| edit.place == condition);
+            assert_eq!(of_it.count(), 2, "{}: {}", source.name, &source.text[condition]);
+        }
+    }
+    assert!(Mutant::all().count() > 500);
+}
+
+#[test]
+fn every_mutant_is_lua_and_has_a_name_of_its_own() {
+    let place = Place::new();
+    let mut names = BTreeSet::new();
+    for mutant in Mutant::all() {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(format!("#!lua\n{}", mutant.change.applied()));
+        place.try_run(&load).unwrap_or_else(|e| panic!("{mutant}: {e}"));
+        assert!(names.insert(mutant.to_string()), "{mutant} stands for two mutants");
+    }
+}
+
+#[test]
+fn every_exception_is_for_a_mutant_and_has_a_reason() {
+    for exception in EXCEPTIONS {
+        let Exception { script, line, change, why } = exception;
+        assert!(Mutant::all().any(|mutant| exception.is_for(mutant)), "{script}: {line:?}, {change:?}");
+        assert!(!why.is_empty(), "{script}: {line:?}");
+    }
+}
+
+#[test]
+fn changes_are_made_in_the_script_that_they_name() {
+    let source = &SOURCES[0];
+    let (first, rest) = source.text.split_at(10);
+    let changes = [Change::new(&source.name, first, "A"), Change::new(&source.name, rest, "B")];
+    assert_eq!(change(&format!("in front\n{}", source.text), &changes), "in front\nAB");
+    assert_eq!(change("another script", &changes), "another script");
+}
+
+/// How long the tests of one mutant may take: a mutant that runs for ever is noticed by this.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs these tests in a process of their own and ends it at the first failure. What has failed, if anything.
+fn first_failure(tests: &BTreeSet<String>, environment: &[(&str, &str)]) -> Option<String> {
+    let folder = crate::common::dir::TempDir::new();
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .arg("--exact")
+        .args(tests)
+        .envs(environment.iter().copied())
+        .env("TMPDIR", folder.path())
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    let end = Instant::now() + LIMIT;
+    let failure = loop {
+        match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.starts_with("test result: ok") => break None,
+            Ok(line) => {
+                let failed = line.strip_prefix("test ").and_then(|test| test.strip_suffix(" ... FAILED"));
+                if let Some(test) = failed {
+                    break Some(test.to_owned());
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => break Some("no end".to_owned()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the tests end without a result"),
+        }
+    };
+    // With its redis-server, which a mutant may keep busy for ever.
+    let _ = kill_process_group(Pid::from_child(&process), Signal::KILL);
+    let _ = process.wait();
+    failure
+}
+
+/// The tests that call each script, as a run of all tests without a mutant has shown. The random test and the explorer
+/// are left out: each mutant has a test that says what the condition is for.
+fn tests_by_script() -> BTreeMap<String, BTreeSet<String>> {
+    let folder = crate::common::dir::TempDir::new();
+    let calls = folder.join("calls");
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", "random", "--skip", "explorer", "--skip", "guards", "--test-threads", "2"])
+        .env("THREADQ_RECORD_CALLS", &calls)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "without a mutant: {}", String::from_utf8_lossy(&run.stdout));
+    let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in std::fs::read_to_string(calls).unwrap().lines() {
+        let (script, test) = line.split_once(' ').unwrap();
+        tests.entry(script.to_owned()).or_default().insert(test.to_owned());
+    }
+    tests
+}
+
+/// The mutants that were noticed, in a file of the target folder, so that a run can be stopped and started again. A mutant
+/// whose script has changed since is run again. Delete the file to run all of them again, as after a change of tests.
+struct Noticed {
+    path: PathBuf,
+    hashes: BTreeSet<String>,
+}
+
+impl Noticed {
+    fn read() -> Noticed {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("noticed-mutants");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let hash = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+        Noticed { hashes: text.lines().map(hash).collect(), path }
+    }
+
+    fn contains(&self, mutant: &Mutant) -> bool {
+        self.hashes.contains(&format!("{:016x}", mutant.hash()))
+    }
+
+    fn add(&self, mutant: &Mutant) {
+        let mut file = std::fs::File::options().create(true).append(true).open(&self.path).unwrap();
+        writeln!(file, "{:016x} {mutant}", mutant.hash()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "runs the tests once for each mutant: about an hour"]
+fn every_guard_is_needed() {
+    let tests = tests_by_script();
+    let noticed = Noticed::read();
+    let mut survivors = Vec::new();
+    for mutant in Mutant::chosen() {
+        if noticed.contains(mutant) || EXCEPTIONS.iter().any(|exception| exception.is_for(mutant)) {
+            continue;
+        }
+        let begin = Instant::now();
+        let name = mutant.to_string();
+        let all = tests.get(&mutant.change.source.name).cloned().unwrap_or_default();
+        // Tests of long lists are slow: they run last.
+        let (slow, fast): (BTreeSet<_>, BTreeSet<_>) =
+            all.into_iter().partition(|test| test.starts_with("long_lists"));
+        let failure = [fast, slow]
+            .iter()
+            .filter(|tests| !tests.is_empty())
+            .find_map(|tests| first_failure(tests, &[("THREADQ_MUTANT", name.as_str())]));
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("{seconds:>5.1} s  {name:<100} {}", failure.as_deref().unwrap_or("NOT NOTICED"));
+        match failure {
+            Some(_) => noticed.add(mutant),
+            None => survivors.push(name),
+        }
+    }
+    assert!(survivors.is_empty(), "no test notices these mutants: {survivors:#?}");
+}
