@@ -10,7 +10,7 @@
 mod exceptions;
 mod lua;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
@@ -34,10 +34,32 @@ struct Source {
 }
 
 impl Source {
-    /// Where this file begins in a script that is loaded: others may stand in front of it, as common.lua does.
-    fn find_in(&self, loaded: &str) -> Option<usize> {
-        loaded.find(&self.text)
+    /// Its first line, which no other file has.
+    fn title(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
     }
+}
+
+/// The files of which a loaded script is made, as common.lua and the script itself, each with its place.
+fn files_of(loaded: &str) -> Vec<(usize, &'static Source)> {
+    static BY_TITLE: LazyLock<HashMap<&str, &Source>> =
+        LazyLock::new(|| SOURCES.iter().map(|source| (source.title(), source)).collect());
+    let mut files = Vec::new();
+    let mut begin = 0;
+    for line in loaded.split_inclusive('\n') {
+        if line.starts_with("-- ")
+            && let Some(source) = BY_TITLE.get(line.trim_end())
+        {
+            assert!(
+                loaded[begin..].starts_with(&source.text),
+                "{}.lua is not as it was built in",
+                source.name
+            );
+            files.push((begin, *source));
+        }
+        begin += line.len();
+    }
+    files
 }
 
 /// All files, by name.
@@ -78,15 +100,18 @@ impl Change {
 
     /// The whole text of the script with this change.
     fn applied(&self) -> String {
-        change(&self.source.text, std::slice::from_ref(self))
+        let (source, Range { start, end }) = (&self.source.text, &self.place);
+        source[..*start].to_owned() + &self.replacement + &source[*end..]
     }
 }
 
 /// A loaded script with these changes. Where two overlap, the one that begins later is made.
-fn change(loaded: &str, changes: &[Change]) -> String {
+fn change<'a>(loaded: &str, changes: impl Iterator<Item = &'a Change>) -> String {
+    let files = files_of(loaded);
     let mut edits: Vec<(Range<usize>, &str)> = Vec::new();
     for change in changes {
-        if let Some(begin) = change.source.find_in(loaded) {
+        let file = files.iter().find(|(_, source)| source.name == change.source.name);
+        if let Some((begin, _)) = file {
             let place = begin + change.place.start..begin + change.place.end;
             edits.push((place, &change.replacement));
         }
@@ -104,7 +129,6 @@ fn change(loaded: &str, changes: &[Change]) -> String {
 }
 
 /// A script with one change that the reader of Lua has made.
-#[derive(Clone)]
 pub struct Mutant {
     change: Change,
     /// The change in words.
@@ -176,13 +200,10 @@ pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
         let mutant = Mutant::all().find(|mutant| mutant.to_string() == name);
         Some(mutant.unwrap_or_else(|| panic!("no mutant {name}")).change())
     });
-    let mut files: Vec<(usize, &'static str)> =
-        SOURCES.iter().filter_map(|source| Some((source.find_in(loaded)?, source.name.as_str()))).collect();
-    files.sort_unstable();
-    let files: Vec<&'static str> = files.into_iter().map(|(_, name)| name).collect();
-    let name = files.last().expect("a script of src/queue/lua as it was when the tests were built");
-    let changes: Vec<Change> = changes.iter().chain(MUTANT.as_ref()).cloned().collect();
-    let run = crate::lua_proxy::with_checked_numbers(&change(loaded, &changes));
+    let files: Vec<&'static str> =
+        files_of(loaded).into_iter().map(|(_, source)| source.name.as_str()).collect();
+    let name = files.last().expect("a script of src/queue/lua");
+    let run = crate::lua_proxy::with_checked_numbers(&change(loaded, changes.iter().chain(MUTANT.as_ref())));
     OnTheWire { name, files, run }
 }
 
@@ -243,8 +264,8 @@ fn changes_are_made_in_the_script_that_they_name() {
     let source = &SOURCES[0];
     let (first, rest) = source.text.split_at(10);
     let changes = [Change::new(&source.name, first, "A"), Change::new(&source.name, rest, "B")];
-    assert_eq!(change(&format!("in front\n{}", source.text), &changes), "in front\nAB");
-    assert_eq!(change("another script", &changes), "another script");
+    assert_eq!(change(&format!("in front\n{}", source.text), changes.iter()), "in front\nAB");
+    assert_eq!(change("another script", changes.iter()), "another script");
 }
 
 /// How long the tests of one mutant may take: a mutant that runs for ever is noticed by this.
