@@ -115,7 +115,7 @@ fn row(what: &str, figure: impl std::fmt::Display) {
 
 /// The size without symbols, whether it has any or not.
 fn stripped_size() -> u64 {
-    let folder = common::Folder::new("footprint-strip");
+    let folder = common::folder("footprint-strip");
     let copy = folder.path().join("threadq");
     let done = Command::new("strip").arg("-o").arg(&copy).arg(server::program()).status();
     assert!(done.is_ok_and(|status| status.success()), "strip is on PATH");

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use common::{Folder, flag};
+use common::flag;
 use threadq::internals::gate::{Gate, Limits, PROBE_PATH, Permits, Upstreams};
 
 const HANDLERS: usize = 8;
@@ -25,7 +25,7 @@ fn main() {
     let seconds: f64 = flag("seconds", 3.0);
     let rounds: usize = flag("rounds", 3);
     let only: String = flag("only", String::new());
-    let folder = Folder::new("gate");
+    let folder = common::folder("gate");
     let socket = folder.path().join("http.sock");
     let behind = tiny_http::Server::http_unix(&socket).expect("a server");
     let direct = tiny_http::Server::http("127.0.0.1:0").expect("a server");

@@ -9,7 +9,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, Folder, flag, percentile};
+use common::{Client, flag, percentile};
 use threadq::config::Config;
 use threadq::job::Failure;
 use threadq::server::Server;
@@ -19,7 +19,7 @@ const BATCH: usize = 1_000;
 
 fn main() {
     let jobs: usize = flag("jobs", 1_000_000);
-    let folder = Folder::new("listing");
+    let folder = common::folder("listing");
     let config = Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: folder.path().to_owned(),

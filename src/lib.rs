@@ -94,6 +94,10 @@ mod net;
 mod private_redis;
 mod queue;
 mod sync;
+#[cfg(test)]
+#[allow(dead_code)] // the tests of the program use more of it
+#[path = "../tests/common/wait.rs"]
+mod wait;
 
 /// What the program, the tests and the benches use beside the public modules. It is not part of the crate's API and can
 /// change with every version.

@@ -13,34 +13,18 @@ pub mod process;
 pub mod redis;
 pub mod server;
 
-use std::path::{Path, PathBuf};
-
 pub use bare::Bare;
 pub use client::Client;
 pub use figures::{Rounds, percentile};
 pub use flags::{flag, is_set, list};
 pub use redis::Redis;
 pub use server::Server;
+use tempfile::TempDir;
 
-/// A folder that is removed at the end.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    pub fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("threadq-bench-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Folder(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder that is removed at the end; `name` says whose it is.
+pub fn folder(name: &str) -> TempDir {
+    let prefix = format!("threadq-bench-{name}-");
+    tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary folder")
 }
 
 /// The Redis of a bench, as `--aof` says, in a folder that goes away with it.
@@ -48,13 +32,13 @@ pub struct BenchRedis {
     // Before the folder: it is in there.
     pub redis: Redis,
     pub eye: redis::Eye,
-    _folder: Folder,
+    _folder: TempDir,
 }
 
 impl BenchRedis {
     /// Starts it.
     pub fn start(name: &str) -> BenchRedis {
-        let folder = Folder::new(name);
+        let folder = folder(name);
         let redis = Redis::start(folder.path(), &aof()).expect("redis-server is on PATH");
         BenchRedis { eye: redis.eye(), redis, _folder: folder }
     }

@@ -93,7 +93,7 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
             Err(error) => note(format!("{} is left out: {error}", peer.label)),
         }
     }
-    let folder = common::Folder::new("peers");
+    let folder = common::folder("peers");
     for round in 1..=flags.rounds {
         for row in &mut rows {
             if stop.load(Ordering::Relaxed) {

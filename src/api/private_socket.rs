@@ -103,24 +103,9 @@ impl Drop for PrivateSocket {
 mod tests {
     use std::io::{Read, Write};
 
+    use tempfile::tempdir;
+
     use super::*;
-
-    /// A folder that is removed when dropped.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("private-socket-{}-{name}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Folder(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
 
     fn check_connection(listener: &UnixListener, socket: &PrivateSocket) {
         let mut inside = UnixStream::connect(socket.path()).unwrap();
@@ -136,18 +121,18 @@ mod tests {
 
     #[test]
     fn the_folder_stays_empty_and_may_be_removed() {
-        let folder = Folder::new("gone");
-        let (listener, socket) = PrivateSocket::open_in(&folder.0).unwrap();
-        assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
-        std::fs::remove_dir(&folder.0).unwrap();
+        let folder = tempdir().unwrap();
+        let (listener, socket) = PrivateSocket::open_in(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        std::fs::remove_dir(folder.path()).unwrap();
         check_connection(&listener, &socket);
         check_connection(&listener, &socket);
     }
 
     #[test]
     fn a_folder_may_have_a_path_of_any_length() {
-        let folder = Folder::new("long");
-        let deep = folder.0.join(format!("{}/{}", "x".repeat(200), "y".repeat(200)));
+        let folder = tempdir().unwrap();
+        let deep = folder.path().join(format!("{}/{}", "x".repeat(200), "y".repeat(200)));
         std::fs::create_dir_all(&deep).unwrap();
         let (listener, socket) = PrivateSocket::open_in(&deep).unwrap();
         check_connection(&listener, &socket);
@@ -155,13 +140,12 @@ mod tests {
 
     #[test]
     fn an_unusable_folder_is_skipped() {
-        let folder = Folder::new("next");
-        let file = folder.0.join("file");
+        let folder = tempdir().unwrap();
+        let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let unusable = [folder.0.join("missing"), file, "/proc".into()];
+        let unusable = [folder.path().join("missing"), file, "/proc".into()];
         let (listener, socket) =
-            PrivateSocket::open_in_one_of(&[&unusable[..], std::slice::from_ref(&folder.0)].concat())
-                .unwrap();
+            PrivateSocket::open_in_one_of(&[&unusable[..], &[folder.path().to_owned()]].concat()).unwrap();
         check_connection(&listener, &socket);
         let sentence = PrivateSocket::open_in_one_of(&unusable).err().unwrap().to_string();
         for folder in &unusable {
@@ -172,8 +156,8 @@ mod tests {
 
     #[test]
     fn dropping_it_wakes_the_accept_thread() {
-        let folder = Folder::new("end");
-        let (listener, socket) = PrivateSocket::open_in(&folder.0).unwrap();
+        let folder = tempdir().unwrap();
+        let (listener, socket) = PrivateSocket::open_in(folder.path()).unwrap();
         listener.accept().unwrap();
         let waiting = std::thread::spawn(move || listener.accept().map(drop));
         drop(socket);

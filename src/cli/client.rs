@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn the_token_may_come_from_a_file() {
-        let path = std::env::temp_dir().join(format!("threadq-token-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
         let file = path.to_str().unwrap();
         let server = FakeServer::start(&[(200, r#"{"queues": []}"#); 4]);
         let run = |text: &[u8], more: &[(&str, &str)]| {
@@ -238,7 +239,6 @@ mod tests {
             assert_eq!((done.code, done.err.lines().count()), (2, 1), "{}", done.err);
             assert!(done.err.starts_with("threadq: THREADQ_API_TOKEN_FILE: "), "{}", done.err);
         }
-        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

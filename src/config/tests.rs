@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::handler::limits::ResourceLimits;
@@ -11,27 +12,17 @@ use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
 
 /// A folder that is removed at the end of the test.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Folder {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("threadq-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
+        Folder(tempdir().unwrap())
     }
 
     fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
+        let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -391,7 +382,7 @@ fn handlers_are_read_with_their_policies() {
         "#,
     );
     let config = load(&["--config", &file], &[]).unwrap();
-    assert_eq!(config.config_dir, folder.0);
+    assert_eq!(config.config_dir, folder.0.path());
     let encode = HandlerEntry {
         job_type: "Encode Video".to_owned(),
         run: Some(Run::Exec(vec!["./encode.sh".to_owned(), "--fast".to_owned()])),

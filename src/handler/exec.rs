@@ -197,10 +197,13 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    use tempfile::{TempDir, tempdir};
+
     use super::*;
     use crate::handler::StopSignal;
-    use crate::handler::testing::{TempDir, assert_gone, context, eventually, job};
+    use crate::handler::testing::{assert_gone, context, job};
     use crate::job::{Job, MAX_RESULT_BYTES};
+    use crate::wait::{LIMIT, eventually};
 
     fn shell(script: &str, dir: &TempDir) -> ExecHandler {
         ExecHandler::new(&words(&["/bin/sh", "-c", script]), dir.path()).unwrap()
@@ -211,7 +214,7 @@ mod tests {
     }
 
     fn run(script: &str) -> Outcome {
-        shell(script, &TempDir::new()).handle(&context("{}"))
+        shell(script, &tempdir().unwrap()).handle(&context("{}"))
     }
 
     fn result(script: &str) -> String {
@@ -220,7 +223,7 @@ mod tests {
 
     /// Runs a script and tells it to stop once it has written a process id into the file `pid`.
     fn run_and_stop(script: &str, reason: StopReason, patience: Duration) -> (Outcome, String, Duration) {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let handler = ExecHandler { patience, ..shell(script, &dir) };
         let stop = StopSignal::default();
         let context = JobContext::new(job("{}"), stop.clone());
@@ -228,7 +231,7 @@ mod tests {
         thread::scope(|scope| {
             let run = scope.spawn(|| handler.handle(&context));
             let read = || fs::read_to_string(&file).unwrap_or_default();
-            eventually("the script has started", || read().ends_with('\n'));
+            eventually(LIMIT, "the script has started", || read().ends_with('\n'));
             stop.stop(reason);
             let start = Instant::now();
             let outcome = run.join().unwrap();
@@ -286,7 +289,7 @@ mod tests {
         // Set for every test by cargo, and as much the server's own as a token would be.
         assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
         let context = JobContext::new(Job { attempts: 2, ..job("{}") }, StopSignal::default());
-        let handler = ExecHandler::new(&words(&["env"]), TempDir::new().path()).unwrap();
+        let handler = ExecHandler::new(&words(&["env"]), tempdir().unwrap().path()).unwrap();
         let handler = ExecHandler { dir: env::temp_dir(), ..handler };
         let output: String = serde_json::from_str(handler.handle(&context).unwrap().get()).unwrap();
         for line in output.lines() {
@@ -302,11 +305,11 @@ mod tests {
     #[test]
     fn the_payload_comes_on_stdin() {
         let payload = r#"{"n": 1.00000000000000000000001}"#;
-        let outcome = shell("cat", &TempDir::new()).handle(&context(payload));
+        let outcome = shell("cat", &tempdir().unwrap()).handle(&context(payload));
         assert_eq!(outcome.unwrap().get(), payload);
 
         let long = format!("\"{}\"", "x".repeat(1 << 20));
-        let outcome = shell("wc -c", &TempDir::new()).handle(&context(&long));
+        let outcome = shell("wc -c", &tempdir().unwrap()).handle(&context(&long));
         assert_eq!(outcome.unwrap().get(), (long.len()).to_string());
     }
 
@@ -314,21 +317,21 @@ mod tests {
     fn a_program_need_not_read_its_stdin() {
         let long = format!("\"{}\"", "x".repeat(1 << 20));
         for script in ["true", "exec 0<&-; sleep 0.05", "head -c 1 >/dev/null"] {
-            let outcome = shell(script, &TempDir::new()).handle(&context(&long));
+            let outcome = shell(script, &tempdir().unwrap()).handle(&context(&long));
             assert_eq!(outcome.unwrap().get(), "null", "{script}");
         }
     }
 
     #[test]
     fn the_working_directory_is_the_folder_of_the_configuration() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let outcome = shell("pwd", &dir).handle(&context("{}"));
         assert_eq!(outcome.unwrap().get(), format!("\"{}\"", dir.path().display()));
     }
 
     #[test]
     fn a_relative_program_is_looked_for_from_the_configuration() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         fs::create_dir(dir.path().join("bin")).unwrap();
         symlink("/bin/sh", dir.path().join("bin/run")).unwrap();
         let handler = ExecHandler::new(&words(&["./bin/run", "-c", "echo $1", "0", "a b"]), dir.path());
@@ -337,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_be_run_is_refused_by_name() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         fs::write(dir.path().join("text"), "").unwrap();
         fs::set_permissions(dir.path().join("text"), fs::Permissions::from_mode(0o644)).unwrap();
         let refused = |command: &[&str]| ExecHandler::new(&words(command), dir.path()).unwrap_err();
@@ -351,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_program_that_has_gone_since_is_a_retryable_failure() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         symlink("/bin/sh", dir.path().join("run")).unwrap();
         let handler = ExecHandler::new(&words(&["./run"]), dir.path()).unwrap();
         fs::remove_file(dir.path().join("run")).unwrap();
@@ -398,14 +401,14 @@ mod tests {
     #[test]
     fn one_that_is_hurried_is_killed_soon() {
         let script = "trap '' TERM; echo $$ > pid; while :; do sleep 1; done";
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let handler = shell(script, &dir);
         let stop = StopSignal::default();
         let context = JobContext::new(job("{}"), stop.clone());
         let file = dir.path().join("pid");
         thread::scope(|scope| {
             let run = scope.spawn(|| handler.handle(&context));
-            eventually("the script has started", || {
+            eventually(LIMIT, "the script has started", || {
                 fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'))
             });
             stop.stop(StopReason::Shutdown);
@@ -443,7 +446,7 @@ mod tests {
     }
 
     fn failure_under(limits: ResourceLimits, script: &str) -> String {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let handler = shell(script, &dir).limited(limits).unwrap();
         let failure = handler.handle(&context("{}")).unwrap_err();
         assert!(matches!(failure, Failure::Retryable { .. }), "{failure:?}");
@@ -483,7 +486,7 @@ mod tests {
             niceness: Some(5),
         };
         let script = "sh -c 'ulimit -v; ulimit -t; ulimit -n; nice; cat'";
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let handler = shell(script, &dir).limited(limits).unwrap();
         let niceness: i32 = rustix::process::nice(0).unwrap();
         let expected = format!("\"524288\\n60\\n64\\n{}\\n{{}}\"", niceness + 5);

@@ -226,8 +226,9 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use tempfile::{TempDir, tempdir};
+
     use super::*;
-    use crate::handler::testing::TempDir;
 
     fn problem_of(dir: &TempDir, content: &[u8]) -> Option<String> {
         let path = dir.path().join("program");
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_the_system_executes_passes() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", dir.path().join("shell")).unwrap();
         for script in [
             "#!/bin/sh\n",
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_it_does_not_execute_is_refused_with_the_reason() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         fs::write(dir.path().join("text"), "echo").unwrap();
         for (content, wanted) in [
             ("", "is empty"),
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_program_for_another_machine_or_system_is_refused() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let own = fs::read("/bin/sh").unwrap();
         let with = |at: usize, bytes: &[u8]| {
             let mut changed = own.clone();

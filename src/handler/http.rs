@@ -189,9 +189,10 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::handler::testing::{context, eventually, job};
+    use crate::handler::testing::{context, job};
     use crate::handler::{StopReason, StopSignal};
     use crate::job::{Job, MAX_RESULT_BYTES};
+    use crate::wait::{LIMIT, eventually};
 
     /// Answers one request per connection, one connection after another, and gives the requests.
     fn serve(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
@@ -413,7 +414,7 @@ mod tests {
         assert!(handler.handle(&context("{}")).is_ok());
         is_closed.recv().unwrap();
         assert!(handler.handle(&context("{}")).is_ok());
-        eventually("the server is done", || server.is_finished());
+        eventually(LIMIT, "the server is done", || server.is_finished());
         server.join().unwrap();
     }
 

@@ -5,17 +5,21 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::{TempDir, tempdir};
 
 use crate::private_redis::folder::{MAX_LOG_BYTES, url_path};
 use crate::private_redis::program::{check_version, new_enough};
 use crate::private_redis::socket::read_reply;
 use crate::private_redis::*;
+use crate::wait::{LIMIT, eventually};
 
-/// The folder of one test. Dropping it ends the redis-server in it.
-struct DataDir(PathBuf);
+/// The folder of one test. Dropping it ends the redis-server in it and removes the folder.
+struct DataDir {
+    data: PathBuf,
+    _parent: TempDir,
+}
 
 impl DataDir {
     fn new() -> DataDir {
@@ -23,20 +27,18 @@ impl DataDir {
     }
 
     fn named(name: &str) -> DataDir {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let unique = format!("threadq-redis-{}-{number}", std::process::id());
-        DataDir(std::env::temp_dir().join(unique).join(name))
+        let parent = tempdir().unwrap();
+        DataDir { data: parent.path().join(name), _parent: parent }
     }
 
     fn start(&self) -> PrivateRedis {
-        PrivateRedis::start(&self.0, "everysec", &|| false).unwrap()
+        PrivateRedis::start(&self.data, "everysec", &|| false).unwrap()
     }
 
     /// The error of a start with this PATH and a short launch timeout.
     fn refusal(&self, search_path: &OsStr) -> StartError {
         let timeout = Duration::from_millis(200);
-        match PrivateRedis::start_with(&self.0, "everysec", Some(search_path), timeout, &|| false) {
+        match PrivateRedis::start_with(&self.data, "everysec", Some(search_path), timeout, &|| false) {
             Ok(redis) => panic!("started, pid {:?}", redis.pid()),
             Err(error) => error,
         }
@@ -45,14 +47,13 @@ impl DataDir {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        if let Ok(folder) = Folder::open(&self.0) {
+        if let Ok(folder) = Folder::open(&self.data) {
             let _ = socket::ask(&folder.socket(), "SHUTDOWN");
             let limit = Instant::now() + Duration::from_secs(10);
             while Instant::now() < limit && !matches!(folder.try_lock("redis.lock"), Ok(Some(_))) {
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        let _ = fs::remove_dir_all(self.0.parent().unwrap());
     }
 }
 
@@ -63,14 +64,6 @@ fn path() -> std::ffi::OsString {
 fn kill(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < limit, "not within 60 s: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn ask(redis: &PrivateRedis, command: &str) -> String {
@@ -102,7 +95,7 @@ fn it_runs_with_its_settings_until_it_is_stopped() {
 fn only_its_owner_can_read_the_data() {
     let dir = DataDir::new();
     let redis = dir.start();
-    let mode = |name: &str| fs::metadata(dir.0.join(name)).unwrap().mode() & 0o777;
+    let mode = |name: &str| fs::metadata(dir.data.join(name)).unwrap().mode() & 0o777;
     assert_eq!(mode("."), 0o700);
     assert_eq!(mode("appendonlydir"), 0o700);
     assert_eq!(mode("redis.sock"), 0o600);
@@ -123,7 +116,7 @@ fn data_survives_a_stop_and_a_kill() {
     assert_eq!(ask(&redis, "GET stopped"), "kept");
     ask(&redis, "SET killed kept");
     kill(redis.pid().unwrap());
-    eventually("the killed redis-server is gone", || !redis.is_running());
+    eventually(LIMIT, "the killed redis-server is gone", || !redis.is_running());
     drop(redis);
 
     let redis = dir.start();
@@ -149,7 +142,7 @@ fn the_redis_of_a_killed_server_is_adopted() {
     assert!(pid.is_some());
     drop(first);
 
-    let second = PrivateRedis::start(&dir.0, "always", &|| false).unwrap();
+    let second = PrivateRedis::start(&dir.data, "always", &|| false).unwrap();
     assert_eq!(second.pid(), pid);
     assert!(second.is_running());
     assert_eq!(ask(&second, "CONFIG GET appendfsync"), "appendfsync always");
@@ -163,7 +156,7 @@ fn a_redis_that_lost_its_socket_file_is_not_joined_by_a_second_one() {
     let first = dir.start();
     let pid = first.pid().unwrap();
     drop(first);
-    fs::remove_file(dir.0.join("redis.sock")).unwrap();
+    fs::remove_file(dir.data.join("redis.sock")).unwrap();
 
     let error = dir.refusal(&path());
     assert!(matches!(error, StartError::SocketInUse { .. }), "{error}");
@@ -178,21 +171,21 @@ fn a_redis_of_another_folder_is_refused() {
     let dir = DataDir::new();
     let elsewhere = DataDir::new();
     let other = elsewhere.start();
-    Folder::open(&dir.0).unwrap();
-    std::os::unix::fs::symlink(elsewhere.0.join("redis.sock"), dir.0.join("redis.sock")).unwrap();
+    Folder::open(&dir.data).unwrap();
+    std::os::unix::fs::symlink(elsewhere.data.join("redis.sock"), dir.data.join("redis.sock")).unwrap();
 
     let error = dir.refusal(&path());
     assert!(matches!(error, StartError::SocketInUse { .. }), "{error}");
-    assert!(error.to_string().contains(&elsewhere.0.display().to_string()), "{error}");
-    fs::remove_file(dir.0.join("redis.sock")).unwrap();
+    assert!(error.to_string().contains(&elsewhere.data.display().to_string()), "{error}");
+    fs::remove_file(dir.data.join("redis.sock")).unwrap();
     assert!(other.pid().is_some(), "the other one is not disturbed");
 }
 
 #[test]
 fn a_process_that_is_not_a_redis_is_refused() {
     let dir = DataDir::new();
-    Folder::open(&dir.0).unwrap();
-    let listener = UnixListener::bind(dir.0.join("redis.sock")).unwrap();
+    Folder::open(&dir.data).unwrap();
+    let listener = UnixListener::bind(dir.data.join("redis.sock")).unwrap();
     let foreign = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         BufReader::new(&stream).read_line(&mut String::new()).unwrap();
@@ -224,7 +217,7 @@ fn an_old_redis_server_is_refused_by_its_version() {
 fn a_redis_that_cannot_read_its_data_says_so() {
     let dir = DataDir::new();
     dir.start().stop(&|| false);
-    fs::write(dir.0.join("appendonlydir/appendonly.aof.manifest"), "no manifest\n").unwrap();
+    fs::write(dir.data.join("appendonlydir/appendonly.aof.manifest"), "no manifest\n").unwrap();
     let error = dir.refusal(&path());
     assert!(matches!(error, StartError::Died { .. }), "{error}");
     assert!(!error.is_configuration());
@@ -234,8 +227,8 @@ fn a_redis_that_cannot_read_its_data_says_so() {
 #[test]
 fn a_data_dir_that_is_a_file_is_refused() {
     let dir = DataDir::new();
-    fs::create_dir_all(dir.0.parent().unwrap()).unwrap();
-    fs::write(&dir.0, "").unwrap();
+    fs::create_dir_all(dir.data.parent().unwrap()).unwrap();
+    fs::write(&dir.data, "").unwrap();
     let error = dir.refusal(&path());
     assert!(matches!(error, StartError::DataDir { .. }), "{error}");
 }
@@ -255,7 +248,7 @@ fn a_long_path_with_odd_characters_works() {
 #[test]
 fn the_url_is_percent_encoded() {
     let dir = DataDir::named("a b%#?");
-    let folder = Folder::open(&dir.0).unwrap();
+    let folder = Folder::open(&dir.data).unwrap();
     let encoded = url_path(folder.socket().as_os_str().as_bytes());
     assert!(encoded.ends_with("/a%20b%25%23%3F/redis.sock"), "{encoded}");
 }
@@ -263,13 +256,13 @@ fn the_url_is_percent_encoded() {
 #[test]
 fn a_running_one_is_found_without_touching_anything() {
     let dir = DataDir::new();
-    assert!(RunningRedis::find(&dir.0).unwrap().is_none());
+    assert!(RunningRedis::find(&dir.data).unwrap().is_none());
     let redis = dir.start();
-    let found = RunningRedis::find(&dir.0).unwrap().unwrap();
+    let found = RunningRedis::find(&dir.data).unwrap().unwrap();
     assert!(found.url().ends_with("/redis.sock"), "{}", found.url());
     redis.stop(&|| false);
-    assert!(RunningRedis::find(&dir.0).unwrap().is_none());
-    let missing = dir.0.join("missing");
+    assert!(RunningRedis::find(&dir.data).unwrap().is_none());
+    let missing = dir.data.join("missing");
     assert!(RunningRedis::find(&missing).unwrap().is_none());
     assert!(!missing.exists());
 }
@@ -284,12 +277,12 @@ fn watch_starts_a_killed_redis_again_until_stop() {
         for _ in 0..2 {
             let pid = redis.pid().unwrap();
             kill(pid);
-            eventually("another redis-server answers", || redis.pid().is_some_and(|now| now != pid));
-            eventually("it has the data", || redis.ask("GET watched").is_ok());
+            eventually(LIMIT, "another redis-server answers", || redis.pid().is_some_and(|now| now != pid));
+            eventually(LIMIT, "it has the data", || redis.ask("GET watched").is_ok());
         }
         assert_eq!(ask(&redis, "GET watched"), "kept");
         redis.stop(&|| false);
-        eventually("watch returns", || watching.is_finished());
+        eventually(LIMIT, "watch returns", || watching.is_finished());
     });
     assert!(!redis.is_running(), "stop is no reason to start it again");
 }
@@ -303,7 +296,7 @@ fn watch_looks_after_an_adopted_redis_too() {
     thread::scope(|scope| {
         scope.spawn(|| redis.watch());
         kill(pid);
-        eventually("another redis-server answers", || redis.pid().is_some_and(|now| now != pid));
+        eventually(LIMIT, "another redis-server answers", || redis.pid().is_some_and(|now| now != pid));
         redis.stop(&|| false);
     });
 }
@@ -311,10 +304,10 @@ fn watch_looks_after_an_adopted_redis_too() {
 #[test]
 fn a_long_log_is_set_aside_at_the_next_start() {
     let dir = DataDir::new();
-    let folder = Folder::open(&dir.0).unwrap();
-    fs::write(dir.0.join("redis.log"), vec![b'x'; MAX_LOG_BYTES as usize + 1]).unwrap();
+    let folder = Folder::open(&dir.data).unwrap();
+    fs::write(dir.data.join("redis.log"), vec![b'x'; MAX_LOG_BYTES as usize + 1]).unwrap();
     assert_eq!(folder.open_log().unwrap().metadata().unwrap().len(), 0);
-    assert!(dir.0.join("redis.log.1").exists());
+    assert!(dir.data.join("redis.log.1").exists());
 }
 
 #[test]
@@ -335,8 +328,8 @@ fn replies_are_texts_and_broken_replies_are_errors() {
 
 /// A program `redis-server` that runs this shell script.
 fn fake_redis_server(dir: &DataDir, script: &str) -> PathBuf {
-    fs::create_dir_all(&dir.0).unwrap();
-    let program = dir.0.join("redis-server");
+    fs::create_dir_all(&dir.data).unwrap();
+    let program = dir.data.join("redis-server");
     fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     program

@@ -151,11 +151,11 @@ mod tests {
     use crossbeam_channel::bounded;
 
     use super::*;
-    use crate::handler::testing::TempDir;
+    use tempfile::tempdir;
 
     #[test]
     fn a_start_that_was_told_to_stop_starts_no_redis() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let data_dir = dir.path().join("data");
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = Config { listen, data_dir, ..Config::default() };

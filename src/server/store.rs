@@ -88,12 +88,12 @@ impl Drop for WatchedRedis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::testing::TempDir;
     use crate::private_redis::RunningRedis;
+    use tempfile::tempdir;
 
     #[test]
     fn a_private_redis_that_is_dropped_has_ended() {
-        let dir = TempDir::new();
+        let dir = tempdir().unwrap();
         let config = Config { data_dir: dir.path().join("data"), ..Config::default() };
         let never = crossbeam_channel::never();
         let redis = WatchedRedis::start(&config, &never).unwrap();

@@ -5,17 +5,17 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
+use crate::common::{TempDir, Value, json};
 
 /// A copy of `examples/`, so that the tests leave nothing in the source folder and disturb no server that uses it.
-struct Examples(PathBuf);
+struct Examples(TempDir);
 
 impl Examples {
-    fn copy(test: &str) -> Examples {
-        let to = std::env::temp_dir().join(format!("threadq-examples-{}-{test}", std::process::id()));
+    fn copy() -> Examples {
+        let to = TempDir::new();
         for folder in ["input", "handlers"] {
             fs::create_dir_all(to.join(folder)).expect("temporary folders can be made");
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder);
@@ -31,7 +31,7 @@ impl Examples {
     fn run(&self, handler: &str, payload: &str) -> Result<Value, (Option<i32>, String)> {
         let mut child = Command::new("bash")
             .arg(format!("handlers/{handler}.sh"))
-            .current_dir(&self.0)
+            .current_dir(self.0.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").expect("PATH is set"))
             .stdin(Stdio::piped())
@@ -50,15 +50,9 @@ impl Examples {
     }
 }
 
-impl Drop for Examples {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn a_thumbnail_has_the_width_that_was_asked_for() {
-    let examples = Examples::copy("thumbnail");
+    let examples = Examples::copy();
     let result = examples.run("thumbnail", r#"{"input": "lake.jpg", "width": 160}"#).unwrap();
     assert_eq!((&result["output"], &result["width"]), (&json!("examples/output/lake-160.jpg"), &json!(160)));
     let picture = fs::read(examples.0.join("output/lake-160.jpg")).unwrap();
@@ -71,7 +65,7 @@ fn a_thumbnail_has_the_width_that_was_asked_for() {
 
 #[test]
 fn a_log_is_compressed_and_summed() {
-    let examples = Examples::copy("compress");
+    let examples = Examples::copy();
     let before = fs::metadata(examples.0.join("input/access.log")).unwrap().len();
     let result = examples.run("compress", r#"{"input": "access.log"}"#).unwrap();
     let after = fs::metadata(examples.0.join("output/access.log.gz")).unwrap().len();
@@ -86,7 +80,7 @@ fn a_log_is_compressed_and_summed() {
 
 #[test]
 fn what_can_never_work_fails_for_good() {
-    let examples = Examples::copy("refusals");
+    let examples = Examples::copy();
     fs::write(examples.0.join("input/broken.jpg"), "no picture").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", examples.0.join("input/link")).unwrap();
     for (handler, payload, reason) in [

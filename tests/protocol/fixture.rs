@@ -1,8 +1,8 @@
 //! A place of its own in Redis for one test: a namespace, a queue that works in it, and a look behind the queue's back.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::FromRedisValue;
@@ -13,9 +13,9 @@ use threadq::internals::queue::{
 };
 use threadq::job::{Job, JobId, NewJob, Start, Status};
 
+use crate::common::TestRedis;
 use crate::guards::Change;
 use crate::lua_proxy::Wire;
-use crate::redis_server::RedisServer;
 
 pub const MAX_CRASHES: u32 = 3;
 pub const NO_LIMIT: u64 = 1_000_000;
@@ -26,33 +26,49 @@ pub struct Place {
     connection: RefCell<redis::Connection>,
     namespace: String,
     /// Ends after everything above.
-    shared: Arc<RedisServer>,
+    shared: Arc<TestRedis>,
+}
+
+/// A redis-server for a test that changes how Redis works.
+pub fn new_redis() -> TestRedis {
+    TestRedis::start_with(&["--appendonly", "no"])
+}
+
+/// The redis-server of all tests that run at the same time; it ends with the last of them.
+fn shared_redis() -> Arc<TestRedis> {
+    static RUNNING: Mutex<Weak<TestRedis>> = Mutex::new(Weak::new());
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    running.upgrade().unwrap_or_else(|| {
+        let redis = Arc::new(new_redis());
+        *running = Arc::downgrade(&redis);
+        redis
+    })
 }
 
 impl Place {
     pub fn new() -> Place {
-        Place::on(RedisServer::shared())
+        Place::on(shared_redis())
     }
 
     /// On a Redis of its own.
     pub fn alone() -> Place {
-        Place::on(Arc::new(RedisServer::start()))
+        Place::on(Arc::new(new_redis()))
     }
 
     /// Where every list with an entry counts as a long one.
     pub fn of_long_lists() -> Place {
-        Place::changed(RedisServer::shared(), vec![long_lists()])
+        Place::changed(shared_redis(), vec![long_lists()])
     }
 
-    fn on(redis: Arc<RedisServer>) -> Place {
+    fn on(redis: Arc<TestRedis>) -> Place {
         Place::changed(redis, Vec::new())
     }
 
-    fn changed(redis: Arc<RedisServer>, changes: Vec<Change>) -> Place {
+    fn changed(redis: Arc<TestRedis>, changes: Vec<Change>) -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let wire = Wire::changing(redis.socket_of(&namespace), redis.socket(), changes);
-        let connection = RefCell::new(redis.connect().unwrap());
+        let wire = Wire::changing(redis.socket().with_file_name(&namespace), redis.socket(), changes);
+        let connection = RefCell::new(redis.connection().unwrap());
         let queue = open_queue(wire.url(), &namespace);
         Place { queue, wire, connection, namespace, shared: redis }
     }
@@ -98,7 +114,7 @@ impl Place {
     /// Someone does this right before the next call of a script in which these words stand.
     pub fn meanwhile(&self, script: &str, words: &[&str], command: &str) {
         let command = self.command(command);
-        let mut connection = self.shared.connect().unwrap();
+        let mut connection = self.shared.connection().unwrap();
         self.wire.meanwhile(script, words, move || {
             let _: redis::Value = command.query(&mut connection).unwrap();
         });

@@ -22,7 +22,6 @@ mod long_lists;
 mod lost_answers;
 mod lua_proxy;
 mod random;
-mod redis_server;
 mod repair;
 mod rights;
 mod settling;

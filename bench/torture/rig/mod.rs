@@ -106,8 +106,10 @@ impl Plan {
 /// What kept the run from being one; what it found is in the report.
 pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, String> {
     let started = Instant::now();
-    let folder = std::env::temp_dir().join(format!("torture-{}-{}", std::process::id(), plan.seed));
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let prefix = format!("torture-{}-", plan.seed);
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
+    // It stays after a run that fails.
+    let folder = folder.map_err(|error| format!("a temporary folder: {error}"))?.keep();
 
     let redis = Redis::start(&folder, &plan.fsync)?;
     load::write_handlers(&folder).map_err(|error| format!("handlers: {error}"))?;

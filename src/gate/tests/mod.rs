@@ -14,6 +14,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tempfile::{TempDir, tempdir};
+
 use crate::gate::{CLIENT_HEADER, Gate, Limits, PROBE_PATH, Permits, Upstreams};
 
 const HANDLERS: usize = 8;
@@ -25,12 +27,8 @@ fn no_restart() -> io::Result<PathBuf> {
 }
 
 /// Fails unless `condition` becomes true within [`LIMIT`].
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "timed out: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    crate::wait::eventually(LIMIT, what, condition);
 }
 
 /// A small API behind a gate.
@@ -43,7 +41,7 @@ struct Server {
     api: Arc<Api>,
     tiny: Arc<tiny_http::Server>,
     handlers: Vec<JoinHandle<()>>,
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 struct Api {
@@ -60,11 +58,8 @@ impl Server {
     }
 
     fn with_permits(limits: Limits, permits: usize) -> Server {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("threadq-gate-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir(&directory).unwrap();
-        let socket = directory.join("api.sock");
+        let directory = tempdir().unwrap();
+        let socket = directory.path().join("api.sock");
         let tiny = Arc::new(tiny_http::Server::http_unix(&socket).unwrap());
         let permits = Permits::new(permits);
         let upstreams = Upstreams::new(permits.clone(), socket, no_restart);
@@ -108,7 +103,6 @@ impl Drop for Server {
         for handler in self.handlers.drain(..) {
             handler.join().unwrap();
         }
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -42,7 +42,7 @@ fn a_health_check_uses_a_new_connection() {
     assert_eq!(client.get("/first").status, 200);
     assert_eq!(client.get("/healthz").body, b"GET /healthz");
     assert_eq!(server.gate.shared.upstreams.idle_count(), 1, "the connection of a health check is not kept");
-    std::fs::remove_file(server.directory.join("api.sock")).unwrap();
+    std::fs::remove_file(server.directory.path().join("api.sock")).unwrap();
     assert_eq!(client.get("/second").status, 200, "on the kept connection");
     for path in ["/healthz", "/readyz", "/readyz?x=1"] {
         let mut client = server.client();
@@ -64,11 +64,11 @@ fn stop_waits_no_longer_than_its_grace_period() {
 }
 
 /// A server behind the gate that answers the probe and, on each connection, `answers` requests; it closes the connection
-/// without a response to the next one. Returns the gate, the number of requests that the server read, and its socket.
-fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, PathBuf) {
-    let name = format!("threadq-gate-unreliable-{}-{answers}.sock", std::process::id());
-    let socket = std::env::temp_dir().join(name);
-    let _ = std::fs::remove_file(&socket);
+/// without a response to the next one. Returns the gate, the number of requests that the server read, and the folder of
+/// its socket.
+fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, TempDir) {
+    let directory = tempdir().unwrap();
+    let socket = directory.path().join("api.sock");
     let unix = UnixListener::bind(&socket).unwrap();
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = seen.clone();
@@ -90,8 +90,8 @@ fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, PathBuf) {
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstreams = Upstreams::new(Permits::new(1), socket.clone(), no_restart);
-    (Gate::start(listener, upstreams, Limits::default()).unwrap(), seen, socket)
+    let upstreams = Upstreams::new(Permits::new(1), socket, no_restart);
+    (Gate::start(listener, upstreams, Limits::default()).unwrap(), seen, directory)
 }
 
 fn read_until_empty_line(stream: &mut impl BufRead) -> io::Result<()> {
@@ -107,20 +107,18 @@ fn read_until_empty_line(stream: &mut impl BufRead) -> io::Result<()> {
 
 #[test]
 fn a_get_is_repeated_when_a_kept_connection_fails_and_a_post_is_not() {
-    let (gate, seen, socket) = unreliable(1);
+    let (gate, seen, _directory) = unreliable(1);
     let mut client = Client::connect(gate.local_addr());
     assert_eq!(client.get("/1").status, 200);
     assert_eq!(client.get("/2").status, 200);
     assert_eq!(seen.load(SeqCst), 3, "the second was sent twice");
     assert_eq!(client.post("/3", b"").status, 502);
     assert_eq!(seen.load(SeqCst), 4, "the third was sent once");
-    let _ = std::fs::remove_file(socket);
 }
 
 #[test]
 fn nothing_is_repeated_on_a_new_connection() {
-    let (gate, seen, socket) = unreliable(0);
+    let (gate, seen, _directory) = unreliable(0);
     assert_eq!(Client::connect(gate.local_addr()).get("/").status, 502);
     assert_eq!(seen.load(SeqCst), 1);
-    let _ = std::fs::remove_file(socket);
 }

@@ -1,6 +1,7 @@
 //! Programs that exceed their limits: the attempt fails with a reason, and the server lives.
 
-use super::program::{Folder, Redis, Server, threadq};
+use super::program::{Redis, Server, threadq};
+use crate::common::TempDir;
 
 const HANDLERS: &str = r#"
 [handlers.memory]
@@ -20,8 +21,8 @@ limits = { memory = "512MiB", cpu = "60s", open_files = 64, niceness = 19 }
 #[test]
 fn a_program_over_its_limit_fails_its_attempt_and_harms_nobody() {
     let redis = Redis::start(&[]);
-    let folder = Folder::new();
-    let config = folder.file("threadq.toml", HANDLERS);
+    let folder = TempDir::new();
+    let config = folder.secret("threadq.toml", HANDLERS);
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let server = Server::start(&["--config", &config], &[("THREADQ_REDIS_URL", &url)]);
     for (kind, part, detail) in [
@@ -41,10 +42,10 @@ fn a_program_over_its_limit_fails_its_attempt_and_harms_nobody() {
 
 #[test]
 fn limits_that_cannot_be_set_end_the_start() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let check = |limits: &str, path: &str| {
         let text = format!("[handlers.x]\nexec = ['/bin/sh']\nlimits = {limits}");
-        let config = folder.file("threadq.toml", &text);
+        let config = folder.secret("threadq.toml", &text);
         let output = threadq(&["check", "--config", &config]).env("PATH", path).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap()

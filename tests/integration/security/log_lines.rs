@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::program::{Folder, Redis, Server, eventually};
+use super::program::{Redis, Server};
+use crate::common::{LIMIT, TempDir, eventually};
 
 /// Would forge a line, clear the terminal, hide what follows, or turn it around.
 const EVIL: &str = "\n2026-11-24T08:00:00.000Z INFO  job=1 forged\r\u{1b}[2J\u{1b}]0;title\u{7}\u{8}\u{9b}1m\u{0}\u{2028}\u{202e}\u{61c}\u{2066}";
@@ -28,14 +29,16 @@ fn nothing_that_is_sent_breaks_a_line_or_reaches_a_terminal() {
 
 fn log_all_that_is_evil(format: &str) {
     let redis = Redis::start(&[]);
-    let folder = Folder::new();
+    let folder = TempDir::new();
     // The end of stderr becomes the error; a program may write anything.
-    let script = folder.file(
+    let script = folder.secret(
         "evil.sh",
         "printf '\\n2026-11-24T08:00:00.000Z INFO  forged\\r\\033[2J\\302\\2331m\\n' >&2; exit 65",
     );
-    let config = folder
-        .file("threadq.toml", &format!("[handlers.\"evil\u{202e}\u{2066}x\"]\nexec = ['sh', '{script}']\n"));
+    let config = folder.secret(
+        "threadq.toml",
+        &format!("[handlers.\"evil\u{202e}\u{2066}x\"]\nexec = ['sh', '{script}']\n"),
+    );
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let flags = ["--demo", "--config", &config, "--log-level", "trace", "--log-format", format];
     let server = Server::start(&flags, &[("THREADQ_REDIS_URL", &url)]);
@@ -61,7 +64,7 @@ fn log_all_that_is_evil(format: &str) {
     redis.cli(&["LPUSH", "{threadq}:work_queue:default", &evil]);
     redis.cli(&["HSET", "{threadq}:job:7", "status", "queued", "type", &evil, "timeout_ms", &evil]);
     redis.cli(&["LPUSH", "{threadq}:work_queue:default", "7"]);
-    eventually("the broken record is met", || server.log().contains("job=7"));
+    eventually(LIMIT, "the broken record is met", || server.log().contains("job=7"));
     server.request("GET", "/jobs/7", "", "");
 
     let (status, log) = server.stop();

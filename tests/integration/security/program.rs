@@ -1,71 +1,27 @@
 //! The real program and real redis-servers, each in a folder of its own that is removed at the end.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Generous, for slow and busy machines.
-const LIMIT: Duration = Duration::from_secs(90);
-
-/// Waits until it is so; panics if it does not become so in time.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < LIMIT, "still not so after {LIMIT:?}: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-pub struct Folder(PathBuf);
-
-impl Folder {
-    pub fn new() -> Folder {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("threadq-security-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// A file that only this user can read.
-    pub fn file(&self, name: &str, text: &str) -> String {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::common::{LIMIT, TempDir, eventually};
 
 /// A redis-server on a free port of 127.0.0.1, with these flags; `{port}` in one stands for its port.
 pub struct Redis {
     process: Child,
     pub port: u16,
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl Redis {
     pub fn start(flags: &[&str]) -> Redis {
-        let mut folder = Folder::new();
+        let mut folder = TempDir::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut all = vec!["--bind", "127.0.0.1", "--save", "", "--dir", ".", "--unixsocket", "admin.sock"];
         if !flags.contains(&"--tls-port") {
@@ -83,7 +39,7 @@ impl Redis {
             // The socket's file is there a moment before anybody listens on it.
             let answers = |text: String| text.contains("PONG") || text.contains("NOAUTH");
             let (mut is_there, mut has_ended) = (false, false);
-            eventually("redis-server answers", || {
+            eventually(LIMIT, "redis-server answers", || {
                 is_there = answers(redis.cli(&["PING"]));
                 has_ended = redis.process.try_wait().unwrap().is_some();
                 is_there || has_ended
@@ -91,7 +47,7 @@ impl Redis {
             if is_there {
                 return redis;
             }
-            folder = Folder::new();
+            folder = TempDir::new();
         }
         panic!("no redis-server on PATH starts with {all:?}");
     }
@@ -212,7 +168,7 @@ impl Server {
     /// The job, once it has ended.
     pub fn end_of(&self, id: u64) -> Value {
         let mut job = Value::Null;
-        eventually(&format!("job {id} has ended"), || {
+        eventually(LIMIT, &format!("job {id} has ended"), || {
             job = self.json("GET", &format!("/jobs/{id}?wait=5s"), "");
             job["finished_at"].is_string()
         });

@@ -1,6 +1,7 @@
 //! The Redis user that SECURITY.md advises has the rights that the program needs, and no others.
 
-use super::program::{Redis, Server, eventually};
+use super::program::{Redis, Server};
+use crate::common::{LIMIT, eventually};
 
 /// The line in the document, so that it cannot differ from what is tested.
 fn documented_rules() -> Vec<String> {
@@ -36,11 +37,11 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
     assert_eq!(status, 200, "{answer}");
     let ids: serde_json::Value = serde_json::from_str(&answer).unwrap();
     let sleeper = format!("/jobs/{}", ids["job_ids"][1]);
-    eventually("it runs", || server.json("GET", &sleeper, "")["status"] == "processing");
+    eventually(LIMIT, "it runs", || server.json("GET", &sleeper, "")["status"] == "processing");
     assert_eq!(server.request("POST", &format!("{sleeper}/cancel"), "", "").0, 202);
     assert_eq!(server.json("GET", &format!("{sleeper}?wait=10s"), "")["status"], "cancelled");
     assert_eq!(server.request("POST", &format!("{sleeper}/retry"), "", "").0, 202);
-    eventually("it runs again", || server.json("GET", &sleeper, "")["status"] == "processing");
+    eventually(LIMIT, "it runs again", || server.json("GET", &sleeper, "")["status"] == "processing");
     assert_eq!(server.request("POST", &format!("{sleeper}/cancel"), "", "").0, 202);
     server.json("GET", &format!("{sleeper}?wait=10s"), "");
     assert_eq!(server.request("DELETE", &sleeper, "", "").0, 204);
@@ -59,7 +60,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
     server.json("POST", "/queues/other/pause", "");
     server.json("POST", "/queues/other/resume", "");
     assert_eq!(server.json("POST", "/dlq/retry", "{}")["retried"], 1);
-    eventually("it has failed again", || server.json("GET", "/dlq", "")["total"] == 1);
+    eventually(LIMIT, "it has failed again", || server.json("GET", "/dlq", "")["total"] == 1);
     assert_eq!(server.json("DELETE", "/dlq", "")["deleted"], 1);
 
     // A crash, late enough for the answer to get here, and the takeover by the next server.
@@ -69,7 +70,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
         r#"{"type": "exit", "payload": {"times": 1}, "delay_ms": 1000}"#,
     )["job_id"]
         .clone();
-    eventually("the server has died", || std::net::TcpStream::connect(server.addr()).is_err());
+    eventually(LIMIT, "the server has died", || std::net::TcpStream::connect(server.addr()).is_err());
     let next = Server::start(&flags, &[("THREADQ_REDIS_URL", &url)]);
     let job = next.end_of(crashed.as_u64().unwrap());
     assert_eq!((&job["status"], &job["crashes"]), (&"completed".into(), &1.into()), "{job}");

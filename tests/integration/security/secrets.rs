@@ -2,7 +2,8 @@
 
 use std::process::Output;
 
-use super::program::{Folder, Redis, Server, eventually, threadq};
+use super::program::{Redis, Server, threadq};
+use crate::common::{LIMIT, TempDir, eventually};
 
 /// Stands for every secret.
 const CANARY: &str = "c4nary-h%75nter2";
@@ -37,7 +38,7 @@ fn a_redis_that_cannot_be_reached_tells_no_password() {
     ] {
         let env = [("THREADQ_REDIS_URL", url.as_str()), ("THREADQ_API_TOKEN", CANARY)];
         let server = Server::start(&["--demo", "--log-level", "trace"], &env);
-        eventually("it says that Redis is away", || server.log().contains("Redis is unavailable"));
+        eventually(LIMIT, "it says that Redis is away", || server.log().contains("Redis is unavailable"));
         assert_unseen(&ask_all(&server));
         assert_unseen(&server.stop().1);
         let output = threadq(&["check"]).envs(env).output().unwrap();
@@ -54,7 +55,7 @@ fn a_wrong_or_missing_password_is_told_of_without_showing_it() {
         let env = [("THREADQ_REDIS_URL", url.as_str()), ("THREADQ_API_TOKEN", CANARY)];
         let server = Server::start(&["--demo", "--log-level", "debug", "--log-format", "json"], &env);
         let says = |log: String| log.contains("Redis is unavailable") || log.contains("Redis refuses");
-        eventually("it says what is wrong", || says(server.log()));
+        eventually(LIMIT, "it says what is wrong", || says(server.log()));
         assert_unseen(&ask_all(&server));
         assert_unseen(&server.stop().1);
         let output = threadq(&["check"]).envs(env).output().unwrap();
@@ -75,8 +76,8 @@ fn a_wrong_or_missing_password_is_told_of_without_showing_it() {
 
 #[test]
 fn wrong_settings_are_refused_without_showing_them() {
-    let folder = Folder::new();
-    let file = |text: &str| folder.file("threadq.toml", text);
+    let folder = TempDir::new();
+    let file = |text: &str| folder.secret("threadq.toml", text);
     for url in [
         format!("redis://ann:{CANARY}@"),
         format!("redis://ann:{CANARY}@h:port/x"),
@@ -109,7 +110,7 @@ fn wrong_settings_are_refused_without_showing_them() {
         assert_eq!(output.status.code(), Some(2), "{config}: {}", text(&output));
         assert_unseen(&text(&output));
     }
-    let token = folder.file("token", &format!("{CANARY} {CANARY}"));
+    let token = folder.secret("token", &format!("{CANARY} {CANARY}"));
     for words in [
         ["serve", "--api-token-file", &token],
         ["serve", "--api-token", &format!("{CANARY}\u{e9}")],
@@ -145,8 +146,8 @@ fn a_token_on_the_command_line_works_and_is_warned_of() {
 #[test]
 fn a_handler_gets_neither_token_nor_password() {
     let redis = Redis::start(&["--requirepass", DECODED]);
-    let folder = Folder::new();
-    let config = folder.file("threadq.toml", "[handlers.env]\nexec = ['env']\n");
+    let folder = TempDir::new();
+    let config = folder.secret("threadq.toml", "[handlers.env]\nexec = ['env']\n");
     let url = format!("redis://:{CANARY}@127.0.0.1:{}", redis.port);
     let env = [("THREADQ_REDIS_URL", url.as_str()), ("THREADQ_API_TOKEN", CANARY)];
     let server = Server::start(&["--config", &config], &env);

@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use super::program::{Folder, Redis, Server, eventually, threadq};
+use super::program::{Redis, Server, threadq};
+use crate::common::{LIMIT, TempDir, eventually};
 
 /// An authority, and a certificate of it for this host.
-fn make_certificates(folder: &Folder, host: &str) {
+fn make_certificates(folder: &TempDir, host: &str) {
     let openssl = |line: &str| {
         let output = Command::new("openssl")
             .args(line.split_whitespace())
@@ -14,7 +15,7 @@ fn make_certificates(folder: &Folder, host: &str) {
             .expect("openssl is on PATH");
         assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    folder.file("san", &format!("subjectAltName={host}\nbasicConstraints=CA:FALSE\n"));
+    folder.secret("san", &format!("subjectAltName={host}\nbasicConstraints=CA:FALSE\n"));
     openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
     openssl("req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=redis");
     openssl(
@@ -22,7 +23,7 @@ fn make_certificates(folder: &Folder, host: &str) {
     );
 }
 
-fn redis_with_tls(folder: &Folder) -> Redis {
+fn redis_with_tls(folder: &TempDir) -> Redis {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (cert, key, ca) = (path("redis.pem"), path("redis.key"), path("ca.pem"));
     let certificates = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
@@ -33,7 +34,7 @@ fn redis_with_tls(folder: &Folder) -> Redis {
 
 #[test]
 fn jobs_run_over_tls_and_only_with_a_server_that_is_who_it_should_be() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     make_certificates(&folder, "IP:127.0.0.1,DNS:localhost");
     let redis = redis_with_tls(&folder);
     let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
@@ -47,12 +48,14 @@ fn jobs_run_over_tls_and_only_with_a_server_that_is_who_it_should_be() {
     assert!(redis.cli(&["-a", "s3cret", "EXISTS", "{threadq}:last_id"]).contains('1'));
 
     // Without the authority, and with another one.
-    let stranger = Folder::new();
+    let stranger = TempDir::new();
     make_certificates(&stranger, "IP:127.0.0.1");
     let other_ca = stranger.path().join("ca.pem").to_str().unwrap().to_owned();
     for env in [&env[..1], &[env[0], ("THREADQ_REDIS_CA_FILE", other_ca.as_str())]] {
         let server = Server::start(&["--demo"], env);
-        eventually("it does not trust this Redis", || server.log().contains("invalid peer certificate"));
+        eventually(LIMIT, "it does not trust this Redis", || {
+            server.log().contains("invalid peer certificate")
+        });
         assert_eq!(server.request("POST", "/jobs", "", r#"{"type": "echo"}"#).0, 503);
         let (_, log) = server.stop();
         assert!(!log.contains("s3cret"), "{log}");
@@ -76,13 +79,13 @@ fn reasons(url: &str, more: Env) -> [String; 2] {
     assert_eq!(output.status.code(), Some(1), "{url}: {error}");
     assert_eq!(error.lines().count(), 1, "{url}: {error}");
     let server = Server::start(&[], &env);
-    eventually("it is not ready", || server.request("GET", "/readyz", "", "").0 == 503);
+    eventually(LIMIT, "it is not ready", || server.request("GET", "/readyz", "", "").0 == 503);
     [error, server.request("GET", "/readyz", "", "").1]
 }
 
 #[test]
 fn the_reason_why_there_is_no_connection_is_told() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     make_certificates(&folder, "IP:127.0.0.1");
     let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
     let (plain, secured) = (Redis::start(&["--requirepass", "s3cret"]), redis_with_tls(&folder));
@@ -134,7 +137,7 @@ fn the_reason_why_there_is_no_connection_is_told() {
 
 #[test]
 fn a_certificate_for_another_host_is_refused() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     make_certificates(&folder, "DNS:elsewhere.example");
     let redis = redis_with_tls(&folder);
     let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
@@ -153,7 +156,7 @@ struct TlsServer {
 
 impl TlsServer {
     /// `backend` is a port, or empty.
-    fn start(folder: &Folder, backend: &str) -> TlsServer {
+    fn start(folder: &TempDir, backend: &str) -> TlsServer {
         const SCRIPT: &str = r#"
 import socket, ssl, sys, threading
 folder, backend = sys.argv[1], sys.argv[2]
@@ -210,17 +213,17 @@ impl Drop for TlsServer {
 
 #[test]
 fn one_file_of_authorities_is_for_every_connection() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     make_certificates(&folder, "IP:127.0.0.1");
     let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
-    let stranger = Folder::new();
+    let stranger = TempDir::new();
     make_certificates(&stranger, "IP:127.0.0.1");
     let other_ca = stranger.path().join("ca.pem").to_str().unwrap().to_owned();
     let redis = redis_with_tls(&folder);
     let url = format!("rediss://:s3cret@127.0.0.1:{}", redis.port);
     let web = TlsServer::start(&folder, "");
     let config = format!("[handlers.web]\nhttp = 'https://127.0.0.1:{}/'\nmax_attempts = 1\n", web.port);
-    let config = folder.file("threadq.toml", &config);
+    let config = folder.secret("threadq.toml", &config);
     let flags = ["--config", config.as_str()];
     let web_of = |server: &Server| server.run(r#"{"type": "web"}"#);
 
@@ -274,11 +277,12 @@ fn one_file_of_authorities_is_for_every_connection() {
 
 #[test]
 fn an_authority_that_is_none_is_refused_at_start() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     make_certificates(&folder, "IP:127.0.0.1");
     let right = folder.path().join("ca.pem").to_str().unwrap().to_owned();
-    let no_pem = folder.file("no.pem", "hello");
-    let broken = folder.file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let no_pem = folder.secret("no.pem", "hello");
+    let broken =
+        folder.secret("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let missing = folder.path().join("none").to_str().unwrap().to_owned();
     for (url, ca, part) in [
         ("rediss://h", &no_pem, "holds no certificate"),

@@ -20,10 +20,10 @@ use super::Scenario;
 use super::step::{Job, Name, What};
 use super::store::{Snapshot, Store};
 use super::view::{View, WORK};
-use crate::fixture::{NO_LIMIT, buried, completed, open_queue, released, retried, shares};
+use crate::common::TestRedis;
+use crate::fixture::{NO_LIMIT, buried, completed, new_redis, open_queue, released, retried, shares};
 use crate::guards::Change;
 use crate::lua_proxy::Wire;
-use crate::redis_server::RedisServer;
 
 /// The first id; the second follows. Beyond what the clock would give, so that ids are always the same.
 const FIRST_ID: u64 = 9_000_000_000_000_001;
@@ -93,21 +93,21 @@ pub struct Real {
     rooms: HashMap<(Hands, (bool, bool)), (usize, Quarantine)>,
     _wire: Option<Wire>,
     /// Ends after everything above.
-    _redis: RedisServer,
+    _redis: TestRedis,
 }
 
 impl Real {
     pub fn new(changes: &[Change]) -> Real {
-        let redis = RedisServer::start();
+        let redis = new_redis();
         let direct = format!("redis+unix://{}", redis.socket().display());
         // Without a change the queue talks to Redis itself, which is faster.
         let wire = (!changes.is_empty())
-            .then(|| Wire::changing(redis.socket_of("wire"), redis.socket(), changes.to_vec()));
+            .then(|| Wire::changing(redis.socket().with_file_name("wire"), redis.socket(), changes.to_vec()));
         let queue = open_queue(wire.as_ref().map_or_else(|| direct.clone(), Wire::url), "explored");
         let mint = open_queue(direct, "mint");
         let mint_server = ServerId::generate();
         mint.register(&mint_server, 1, &[]).unwrap();
-        let store = |prefix: &str| Store::new(redis.connect().unwrap(), prefix.to_owned());
+        let store = |prefix: &str| Store::new(redis.connection().unwrap(), prefix.to_owned());
         let (mut store, mint_store) = (store("{explored}:"), store("{mint}:"));
         let _: () = store.run("SET", "last_id", &[&(FIRST_ID - 1).to_string()]);
         let at = store.read();

@@ -269,36 +269,31 @@ fn is_transient(error: &ClientError) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
+
+    use tempfile::NamedTempFile;
 
     use super::*;
     use crate::cli::testing::{Done, FakeServer};
 
     /// A file of jobs that is removed when dropped.
-    struct Jobs(PathBuf);
+    struct Jobs(NamedTempFile);
 
     impl Jobs {
-        fn new(name: &str, text: &str) -> Jobs {
-            let path = std::env::temp_dir().join(format!("threadq-jobs-{}-{name}", std::process::id()));
-            fs::write(&path, text).unwrap();
-            Jobs(path)
+        fn new(text: &str) -> Jobs {
+            let file = NamedTempFile::new().unwrap();
+            fs::write(&file, text).unwrap();
+            Jobs(file)
         }
 
         fn enqueue(&self, server: &FakeServer, more: &[&str]) -> Done {
-            server.run(&[&["enqueue", "--file", self.0.to_str().unwrap()], more].concat())
-        }
-    }
-
-    impl Drop for Jobs {
-        fn drop(&mut self) {
-            let _ = fs::remove_file(&self.0);
+            server.run(&[&["enqueue", "--file", self.0.path().to_str().unwrap()], more].concat())
         }
     }
 
     #[test]
     fn every_line_is_a_job_and_is_sent_unchanged() {
         let text = "{\"type\": \"a\", \"payload\": 1.00000000000000000000001}\n\n  {\"type\": \"b\"}";
-        let file = Jobs::new("lines", text);
+        let file = Jobs::new(text);
         let server = FakeServer::start(&[(202, r#"{"job_ids": [17, 18]}"#)]);
         let done = file.enqueue(&server, &[]);
         assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "17\n18\n", ""));
@@ -322,7 +317,7 @@ mod tests {
         for text in [format!("\u{feff}\u{feff}{job}\n"), format!("\n\u{feff}{job}\n")] {
             assert_ne!(read(text.clone()), 0, "{text:?}");
         }
-        let file = Jobs::new("mark", &format!("\u{feff}{job}\n"));
+        let file = Jobs::new(&format!("\u{feff}{job}\n"));
         assert_eq!(file.enqueue(&server, &[]).code, 0);
         assert_eq!(read("\u{feff}".to_owned()), read(String::new()), "a file with only the mark is empty");
     }
@@ -337,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_batch_whose_response_is_lost_is_sent_again_with_its_key() {
-        let file = Jobs::new("lost", "{\"type\": \"a\"}\n");
+        let file = Jobs::new("{\"type\": \"a\"}\n");
         let server = FakeServer::start(&[(0, ""), (200, r#"{"job_ids": [17]}"#)]);
         let done = file.enqueue(&server, &[]);
         assert_eq!((done.code, done.out.as_str()), (0, "17\n"));
@@ -350,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_refusal_after_a_full_batch_names_the_line_and_the_key_for_the_rest() {
-        let file = Jobs::new("many", &"{\"type\": \"a\"}\n".repeat(MAX_BATCH_JOBS + 2));
+        let file = Jobs::new(&"{\"type\": \"a\"}\n".repeat(MAX_BATCH_JOBS + 2));
         let ids = format!(r#"{{"job_ids": {:?}}}"#, (1..=MAX_BATCH_JOBS).collect::<Vec<_>>());
         let refusal = r#"{"error": "jobs[1].type is missing", "code": "invalid_job"}"#;
         let server = FakeServer::start(&[(202, &ids), (400, refusal)]);
@@ -386,7 +381,7 @@ threadq: line 1002: type is missing (invalid_job)
             ("{} {}", "--file: line 2: must be a job as a JSON object; trailing characters at column 4"),
         ];
         for (line, expected) in cases {
-            let done = Jobs::new("wrong", &format!("{{\"type\": \"a\"}}\n{line}\n")).enqueue(&server, &[]);
+            let done = Jobs::new(&format!("{{\"type\": \"a\"}}\n{line}\n")).enqueue(&server, &[]);
             assert_eq!((done.code, done.out.as_str()), (2, ""));
             assert!(done.err.starts_with(&format!("threadq: {expected}")), "{}", done.err);
         }
@@ -409,9 +404,9 @@ threadq: line 1002: type is missing (invalid_job)
 
     #[test]
     fn a_terminal_gets_a_bar_and_a_count() {
-        let file = Jobs::new("bar", "{\"type\": \"a\"}\n");
+        let file = Jobs::new("{\"type\": \"a\"}\n");
         let server = FakeServer::start(&[(202, r#"{"job_ids": [17]}"#)]);
-        let done = server.run_on_terminal(&["enqueue", "--file", file.0.to_str().unwrap()], &[]);
+        let done = server.run_on_terminal(&["enqueue", "--file", file.0.path().to_str().unwrap()], &[]);
         assert_eq!((done.code, done.out.as_str()), (0, "submitted 1 job\n"));
         assert!(done.err.contains("100 %  1 job\x1b[K") && done.err.ends_with("\r\x1b[K"), "{:?}", done.err);
     }

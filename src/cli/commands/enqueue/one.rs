@@ -225,10 +225,9 @@ mod tests {
         assert!(body_of(&["enqueue", "a", "--payload", number]).contains(number));
         assert!(body_of(&["enqueue", "a", "--payload", "-5"]).contains(r#""payload":-5"#));
 
-        let file = std::env::temp_dir().join(format!("threadq-payload-{}.json", std::process::id()));
+        let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "{\n \"n\": 1e400\n}\n").unwrap();
-        let body = body_of(&["enqueue", "a", "--payload", &format!("@{}", file.display())]);
-        fs::remove_file(&file).unwrap();
+        let body = body_of(&["enqueue", "a", "--payload", &format!("@{}", file.path().display())]);
         assert!(body.contains("\"payload\":{\n \"n\": 1e400\n}"), "{body}");
 
         let server = FakeServer::start(&[SUBMITTED]);
@@ -238,10 +237,9 @@ mod tests {
 
     #[test]
     fn one_byte_order_mark_in_front_of_a_payload_is_skipped() {
-        let file = std::env::temp_dir().join(format!("threadq-payload-mark-{}.json", std::process::id()));
+        let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "\u{feff}[\"\u{feff}\"]").unwrap();
-        let body = body_of(&["enqueue", "a", "--payload", &format!("@{}", file.display())]);
-        fs::remove_file(&file).unwrap();
+        let body = body_of(&["enqueue", "a", "--payload", &format!("@{}", file.path().display())]);
         assert_eq!(body, "{\"type\":\"a\",\"payload\":[\"\u{feff}\"]}");
 
         let server = FakeServer::start(&[SUBMITTED]);
