@@ -233,6 +233,9 @@ fn figures_of_a_minute_are_summed_and_what_workers_do_is_told() {
     let sum = |name: &str| minutes.iter().map(|minute| minute.figures.get(name).unwrap_or(&0)).sum::<u64>();
     assert_eq!(sum("completed"), 7, "{minutes:?}");
     assert!(sum("depth_ready") >= 1, "{minutes:?}");
+    for minute in place.keys().iter().filter(|key| key.starts_with("history:")) {
+        assert!(place.redis::<i64>("TTL", minute, &[]) > 0, "{minute} is never forgotten");
+    }
     assert_eq!(place.queue.workers().unwrap()[0].1, None);
     place.queue.report_activity(&a, "works").unwrap();
     let workers = place.queue.workers().unwrap();

@@ -278,6 +278,7 @@ fn a_suspect_that_is_cancelled_leaves_one_entry_in_whichever_list() {
     place.submit();
     place.cancel(suspect);
     assert_eq!((left(&place), shown(&place).queued), (1, 1));
+    assert_the_doctor_finds_nothing(&place);
     // The suspects are few, and the other list is long.
     let place = Place::alone();
     submit(&place, LONG);

@@ -103,6 +103,8 @@ fn nothing_is_wrong_where_all_is_well() {
     place.fetch(&a);
     place.submit_suspect();
     place.submit_crashed(1);
+    place.submit_with(|job| job.queue = "mail".to_owned());
+    place.submit_suspect_in("mail", MAX_CRASHES - 1);
     place.submit_with(unique("ended"));
     assert_sound(&place);
     assert_eq!(place.found(), BTreeMap::new());
@@ -128,6 +130,13 @@ fn a_stranded_job_goes_back_where_it_belongs() {
     let parked = place.submit_delayed();
     place.raw(&[&format!("ZREM T:scheduled {parked}")]);
     place.assert_mends(FindingKind::Stranded, "waits for its time again");
+    place.submit();
+    let lease = place.take_one(&a);
+    let retrying = lease.id();
+    place.settle(&a, &retried(lease));
+    place.raw(&[&format!("ZREM T:scheduled {retrying}")]);
+    place.assert_mends(FindingKind::Stranded, "waits for its time again");
+    place.cancel(retrying);
     // To its server, which may run it.
     let lease = place.take_one(&a);
     place.raw(&[&format!("DEL T:{}", in_progress(&a))]);
@@ -320,6 +329,27 @@ fn entries_without_a_job_are_taken_out_and_noted() {
     assert_eq!(place.repair()[&FindingKind::Dangling].repaired, 4);
     assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 4);
     assert_sound(&place);
+}
+
+#[test]
+fn an_entry_that_is_a_gap_in_a_list_dangles_in_a_set() {
+    let place = Place::new();
+    place.raw(&[&format!("RPUSH T:work_queue:default {GAP}"), &format!("ZADD T:scheduled 5 {GAP}")]);
+    place.assert_finds(FindingKind::Dangling, &[&format!("{GAP} in scheduled")]);
+}
+
+#[test]
+fn a_running_job_is_found_at_either_end_of_a_long_list() {
+    let place = Place::alone();
+    let a = place.resting_server();
+    for push in ["LPUSH", "RPUSH"] {
+        place.submit();
+        let lease = place.take_one(&a);
+        let _: i64 = place.redis(push, &in_progress(&a), &[GAP; LONG]);
+        assert_eq!(place.found(), BTreeMap::new(), "{push}");
+        place.settle(&a, &completed(lease));
+        place.raw(&[&format!("DEL T:{}", in_progress(&a))]);
+    }
 }
 
 #[test]

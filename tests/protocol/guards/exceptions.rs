@@ -9,6 +9,62 @@ macro_rules! exceptions {
 }
 
 pub const EXCEPTIONS: &[Exception] = exceptions! {
+    // What several scripts share.
+    "common": "if fields.err then return {} end", "fields.err => false"
+        => "an error has none of the fields either; that an error must not end the script is shown";
     "common": "if indexed(from) ~= indexed(to) then", "indexed(from) ~= indexed(to) => true"
         => "an entry is taken out and put in again";
+    "common": "tonumber(call('HGET', key, id) or 0) or 0", "without 0"
+        => "either of the two is enough: tonumber(false) is nil";
+    "common": "tonumber(call('HGET', TOMBSTONES .. queue, 'all') or 0) or 0", "without 0"
+        => "either of the two is enough: tonumber(false) is nil";
+    // Submission.
+    "enqueue": "if over > 0 and", "without over > 0" => "saves a command while the queue has room";
+    "enqueue": "if key ~= '' then", "key ~= '' => true"
+        => "a submission without a key is asked for and kept under the empty key; either condition prevents it";
+    "enqueue": "if unique ~= '' then", "unique ~= '' => true"
+        => "the first of the two looks for a holder of the empty key, and the second one prevents that there is one";
+    "enqueue": "if queue ~= DEFAULT_QUEUE or", ""
+        => "saves bytes: a field that is missing is read as its default";
+    // The doctor.
+    "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
+        => "either of the two is enough: tonumber(false) is nil";
+    "audit_common": "if lists[key] then return lists[key] end", "lists[key] => false"
+        => "saves time: the list was read already";
+    "audit_common": "lists[key] = ids", "" => "saves time: the list is not read again";
+    "audit_common": "spent = spent + #page", "" => "saves time: how much one step reads before it ends";
+    "audit_common": "if length <= SHORT then", "length <= SHORT => true"
+        => "saves time: a long list is read as a whole";
+    "audit_common": "if length <= SHORT then return entries", "length <= SHORT => false"
+        => "near its place an entry is found in a short list too";
+    "audit_common": "local from = math.max(0, seen - 64)", "math.max(0, seen - 64) => 0"
+        => "saves time: more of the list is read";
+    "audit_common": "local length = try('LLEN', key) or 0", "without 0"
+        => "a list was found there a moment before; where the key has another type by now, this step is an error and the \
+            next one is not";
+    "audit_common": "local page = try('LRANGE', key, digits(from), digits(seen", "without {}"
+        => "a list was found there a moment before; where the key has another type by now, this step is an error and the \
+            next one is not";
+    "audit_common": "if not status or word ~= indexed(status)", "without not status"
+        => "no word of an index is that of a job without a status";
+    "audit_common": "or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id)", "without 0"
+        => "tonumber(false) is nil, which is no id either";
+    "audit_common": "return job[1] and not is_final(job[1]) and job[2] == unique", "without job[1]"
+        => "a job without a record has no unique key either";
+    "audit_common": "try('HGETALL', JOB .. id) or {}", "without {}"
+        => "a hash was found there a moment before; where the key has another type by now, this step is an error and the \
+            next one is not";
+    "audit_jobs": "call('HGET', key, 'status') or ''", "without ''"
+        => "a status that is missing is read as an empty one";
+    "audit_jobs": "if size > 4096 or", "" => "saves time: a large record is read by itself";
+    "audit_record": "return {fingerprint(ARGV[1])", "without {}"
+        => "a hash was found there a moment before; where the key has another type by now, this step is an error and the \
+            next one is not";
+    "repair": "if place < SHORT then", "place < SHORT => false"
+        => "saves time: a gap is closed where that is quick; a gap that stays is nobody's entry";
+    "repair": "elseif length - place <= SHORT then", "length - place <= SHORT => false"
+        => "saves time: a gap is closed where that is quick; a gap that stays is nobody's entry";
+    "repair": "if a[1] ~= b[1] then return a[1] < b[1] end", ""
+        => "any order of the other lists will do";
+    "repair": "if spent > 2 * SHORT and", "" => "saves time: how much one step does";
 };

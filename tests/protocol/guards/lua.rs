@@ -164,6 +164,9 @@ impl Reader<'_> {
     }
 
     fn replace(&mut self, place: Range<usize>, replacement: &str) {
+        if self.text(&place) == replacement {
+            return;
+        }
         let change = format!("{} => {replacement}", one_line(self.text(&place)));
         self.edits.push(Edit { place, replacement: replacement.to_owned(), change });
     }

@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
@@ -273,7 +273,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs these tests in a process of their own and ends it at the first failure. What has failed, if anything.
 fn first_failure(tests: &BTreeSet<String>, environment: &[(&str, &str)]) -> Option<String> {
-    let folder = crate::common::dir::TempDir::new();
+    let folder = crate::common::TempDir::new();
     let mut process = Command::new(std::env::current_exe().unwrap())
         .arg("--exact")
         .args(tests)
@@ -307,17 +307,22 @@ fn first_failure(tests: &BTreeSet<String>, environment: &[(&str, &str)]) -> Opti
     failure
 }
 
-/// The tests that call each script, as a run of all tests without a mutant has shown. The random test and the explorer
-/// are left out: each mutant has a test that says what the condition is for.
+/// The tests that call each script, as a run of all tests without a mutant shows. The random test and the explorer are left
+/// out: each mutant has a test that says what the condition is for. The result is kept for the next run of this program.
 fn tests_by_script() -> BTreeMap<String, BTreeSet<String>> {
-    let folder = crate::common::dir::TempDir::new();
-    let calls = folder.join("calls");
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--skip", "random", "--skip", "explorer", "--skip", "guards", "--test-threads", "2"])
-        .env("THREADQ_RECORD_CALLS", &calls)
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "without a mutant: {}", String::from_utf8_lossy(&run.stdout));
+    let program = std::env::current_exe().unwrap();
+    let calls = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("calls-of-tests");
+    let modified = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    if modified(&calls) < modified(&program) {
+        let recorded = crate::common::TempDir::new();
+        let run = Command::new(&program)
+            .args(["--skip", "random", "--skip", "explorer", "--skip", "guards", "--test-threads", "2"])
+            .env("THREADQ_RECORD_CALLS", recorded.join("calls"))
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "without a mutant: {}", String::from_utf8_lossy(&run.stdout));
+        std::fs::write(&calls, recorded.read("calls")).unwrap();
+    }
     let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in std::fs::read_to_string(calls).unwrap().lines() {
         let (script, test) = line.split_once(' ').unwrap();
