@@ -1,4 +1,4 @@
-//! The HTTP API in the words of the tests.
+//! A client of the HTTP API with the calls that tests need.
 
 use std::io;
 use std::net::SocketAddr;

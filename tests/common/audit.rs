@@ -1,4 +1,5 @@
-//! The external audit: whatever happened, each job that was accepted ended in exactly one way and left nothing behind.
+//! The audit from outside the program: each accepted job has exactly one final status, and no list or set holds a job
+//! that has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

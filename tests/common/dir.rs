@@ -1,4 +1,4 @@
-//! A folder that is removed with its owner.
+//! A temporary folder that is removed when its owner is dropped.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! A server that is started again whenever it dies, as a service manager would.
+//! A supervisor that starts a server again whenever the server ends, as a service manager does.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client of one screen: blocking, no more than the tests need, and able to send what a good client would not.
+//! A blocking HTTP/1.1 client with what the tests need; it can also send malformed requests.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,7 +1,8 @@
-//! What all black-box tests share: a Redis of their own, the program as a process, a small HTTP client, waiting with a limit.
+//! What all black-box tests share: a Redis of their own, the program as a process, a small HTTP client, and waiting
+//! with a limit.
 //!
-//! Nothing here knows how the program is built: it talks HTTP, signals, exit codes, and the few Redis keys that the
-//! contract names. Every test starts its own redis-server on a unix socket, so tests never meet.
+//! This code uses nothing of the library. It uses HTTP, signals, exit codes, and the few Redis keys that the contract
+//! names. Every test starts its own redis-server on a unix socket, so that tests do not affect each other.
 #![allow(dead_code, unused_imports)]
 
 pub mod api;

@@ -1,4 +1,4 @@
-//! The private Redis of a server, as the system shows it.
+//! The private Redis of a server, as the operating system shows it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What a running process holds, and what it may hold.
+//! The resources that a running process uses, and its limits.
 
 use std::process::Command;
 

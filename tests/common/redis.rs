@@ -1,4 +1,4 @@
-//! A redis-server that belongs to one test: on a unix socket in a folder of its own, never on a port.
+//! A redis-server that belongs to one test. It listens on a unix socket in a folder of its own, never on a port.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

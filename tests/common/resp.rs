@@ -1,4 +1,4 @@
-//! Redis's protocol as far as a proxy needs it: where a command and an answer end.
+//! A reader of the Redis protocol for proxies: it finds the end of a command and of a reply.
 
 use std::io::{self, BufRead};
 

@@ -1,4 +1,4 @@
-//! The program as a process: started with free port and own Redis, watched through its first line, ended with its test.
+//! The program as a process: it starts on a free port with its own Redis and ends with its test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A crowd of clients that mean no good, driven by one thread, to see what others notice of it.
+//! A crowd of slow and silent clients, driven by one thread.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

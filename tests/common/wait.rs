@@ -1,4 +1,4 @@
-//! Waiting for something with a limit, in place of sleeping and hoping.
+//! Waiting for a condition with a limit, in place of a sleep of fixed length.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! That everybody can use it: by keyboard alone, with a screen reader, on a phone, in dark and light.
+//! The dashboard works by keyboard alone, with a screen reader, on a phone, and in dark and light mode.
 
 use super::browser::Browser;
 use super::common::*;

@@ -1,4 +1,5 @@
-//! What can be done on the pages, with the mouse: each asks before it cannot be undone, says how much it is, and is done.
+//! The actions of the pages, with the mouse: an action that cannot be undone asks first and says how many jobs it
+//! changes.
 
 use super::browser::Browser;
 use super::common::*;

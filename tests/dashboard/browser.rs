@@ -1,7 +1,7 @@
-//! A headless Chromium, told what to do through its DevTools protocol over a pipe: what it is asked is a line of JSON
-//! that ends with a zero byte, and so is what it answers.
+//! A headless Chromium, controlled through its DevTools protocol over a pipe: each request and each response is a line
+//! of JSON that ends with a zero byte.
 //!
-//! Elements are found by what a person is told of them: their role and name in the accessibility tree.
+//! Tests find elements by their role and name in the accessibility tree.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

@@ -1,4 +1,4 @@
-//! The figures of the last hour, which the charts are drawn from.
+//! The figures of the last hour from which the charts are drawn.
 
 use super::common::*;
 

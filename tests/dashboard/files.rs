@@ -1,4 +1,5 @@
-//! What is served: small files that hold no data, and the policy that keeps anything else from being run.
+//! The files of the dashboard: they are small, hold no data, and have a policy that keeps the browser from running
+//! other code.
 
 use super::common::*;
 

@@ -1,6 +1,7 @@
-//! The dashboard: what is served, and what a real browser makes of it.
+//! The dashboard: the files that the server sends, and what a real browser shows.
 //!
-//! With `THREADQ_PICTURES=FOLDER` the pages are left there as pictures, wide and narrow, light and dark, to be looked at.
+//! With `THREADQ_PICTURES=FOLDER` the tests write pictures of the pages into that folder: wide and narrow, light and
+//! dark.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! What each page shows, and that it shows what clients send as text, whatever it is.
+//! The content of each page. What clients send is shown as text, never as HTML.
 
 use super::browser::Browser;
 use super::common::*;

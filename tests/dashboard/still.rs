@@ -1,4 +1,4 @@
-//! That the page holds still under a person's hand: an action under way, a question, a selection, a press.
+//! A refresh of a page disturbs no action under way, question, selection or press of a button.
 
 use super::browser::Browser;
 use super::common::*;

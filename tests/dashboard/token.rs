@@ -1,4 +1,4 @@
-//! A server with a token: it is asked for once, and kept for the tab alone.
+//! A server with an API token: the page asks for the token once and keeps it for the browser tab only.
 
 use super::browser::Browser;
 use super::common::*;

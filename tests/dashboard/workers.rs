@@ -1,4 +1,4 @@
-//! What worker threads do now: told by every server while somebody looks, and by nobody else.
+//! The current work of worker threads: servers report it only while a page shows it.
 
 use super::browser::Browser;
 use super::common::*;

@@ -1,5 +1,5 @@
-//! Bad input: each row of the contract's table. Nothing of it changes any job, and the server goes on serving. What is no
-//! proper HTTP, and more besides, is in `hostile_requests.rs`.
+//! Bad input: each row of the contract's table. No such request changes a job, and the server goes on serving.
+//! Malformed HTTP is in `hostile_requests.rs`.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! Submitting jobs and reading them back: every field, exactly as the contract writes it.
+//! Submitting jobs and reading them back: every field is as the contract defines it.
 
 use crate::common::*;
 

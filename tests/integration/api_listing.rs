@@ -1,4 +1,4 @@
-//! Reading many jobs: exact pages whatever the filter, the dead letter queue, queues, numbers, metrics, health.
+//! Reading many jobs: exact pages for every filter, the dead letter queue, queues, statistics, metrics, health.
 
 use crate::common::*;
 

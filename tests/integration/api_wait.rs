@@ -1,4 +1,5 @@
-//! `GET /jobs/ID?wait=..`: answers as soon as the job has ended, holds up nobody, and knows its bounds.
+//! `GET /jobs/ID?wait=..`: the response comes as soon as the job has ended, other requests are served meanwhile, and
+//! the number of waiting requests is limited.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! What the crate promises of its own structure, read from its sources. What it may depend on is in `deny.toml`.
+//! The rules of the crate's structure, checked in its sources. `deny.toml` says on which crates it may depend.
 
 // What tests share is a test too.
 use std::fs;

@@ -1,4 +1,4 @@
-//! Cancelling, deleting and sending back: what each does in each state.
+//! Cancelling, deleting and retrying a job in each status.
 
 use crate::common::*;
 

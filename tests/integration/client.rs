@@ -1,5 +1,5 @@
-//! The client of the library against a real server: what goes in comes out, refusals can be told apart, and whatever gets
-//! lost on the way is stored once.
+//! The client of the library against a real server: values arrive unchanged, each kind of refusal has its own error,
+//! and a job whose request or response is lost is stored once.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,4 +1,5 @@
-//! What programs of handlers start: it ends with them when they are stopped, wherever it went, and leaves no zombie.
+//! Processes that a handler's program starts: they end with the program when it is stopped, in whatever process group
+//! or session they are, and leave no zombie.
 
 use crate::common::*;
 

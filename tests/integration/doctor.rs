@@ -1,5 +1,5 @@
-//! The doctor: for each kind of damage, made by raw commands, it finds exactly that, mends it, finds nothing more, and
-//! every job runs to its end exactly once. And it never finds anything wrong where nothing is.
+//! The doctor: for each kind of damage, made by raw commands, the doctor finds exactly that damage, repairs it, and
+//! finds nothing more; then every job runs to its end exactly once. In sound data it finds nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

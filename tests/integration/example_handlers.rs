@@ -1,7 +1,7 @@
-//! The handlers in `examples/` do what the README shows, and take only files from their own folder.
+//! The handlers in `examples/` do what the README shows, and read files only from their own folder.
 //!
-//! They are run as the server runs them: in the folder of the configuration file, payload on standard input, a bare
-//! environment. `script/setup` installs the programs that they call.
+//! The tests run them as the server does: in the folder of the configuration file, with the payload on standard input
+//! and a bare environment. `script/setup` installs the programs that the handlers call.
 
 use std::fs;
 use std::io::Write;

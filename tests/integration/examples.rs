@@ -1,5 +1,5 @@
-//! The examples that are programs do what they say, against real servers: those in Rust and those that submit by HTTP from
-//! other languages. `script/setup` installs what these need.
+//! The example programs, run against real servers: those in Rust, and those in other languages that submit by HTTP.
+//! `script/setup` installs the languages.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Handlers from the configuration file: programs and HTTP endpoints, and what each of their answers comes to.
+//! Handlers from the configuration file: programs and HTTP endpoints, and the outcome of each of their responses.
 
 use crate::common::*;
 

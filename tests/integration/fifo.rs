@@ -1,4 +1,4 @@
-//! Order: jobs of one queue start as they were submitted, and ids are unique and rise on every server.
+//! Order: jobs of one queue start in the order of their submission, and ids are unique and rise on every server.
 
 use crate::common::*;
 

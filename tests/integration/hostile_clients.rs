@@ -1,5 +1,5 @@
-//! Clients that are slow, silent or too many, and a server that is short of descriptors or threads: others are served on,
-//! and afterwards everything is as before.
+//! Clients that are slow, silent or too many, and a server that is short of descriptors or threads. Other clients are
+//! served meanwhile, and afterwards the server uses no more resources than before.
 
 use crate::common::process::{descriptor_limit, descriptors, lower, threads};
 use crate::common::*;

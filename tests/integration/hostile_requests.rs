@@ -1,7 +1,8 @@
-//! Hostile requests, each with its answer: what HTTP forbids, what two parsers could read in two ways, what is too large,
-//! and what a browser is made to send. The rows of the contract's table are in `api_bad_input.rs`.
+//! Hostile requests, each with its response: what HTTP forbids, what two parsers could read in two ways, what is too
+//! large, and what a browser can be made to send. The rows of the contract's table are in `api_bad_input.rs`.
 //!
-//! Every row that must be refused would submit a job if it was understood, so that the number of jobs shows it.
+//! Every request that must be refused would submit a job if the server accepted it, so that the number of jobs shows
+//! it.
 
 use crate::common::*;
 

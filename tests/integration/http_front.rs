@@ -1,4 +1,4 @@
-//! The front of the HTTP API: HEAD beside GET, whom a request is for, and what is answered without a token.
+//! The front of the HTTP API: HEAD beside GET, the allowed hosts, and the routes that need no token.
 
 use crate::common::*;
 

@@ -1,5 +1,5 @@
-//! Tests of the built program from outside: HTTP, signals, exit codes, the command line, and the Redis keys that are
-//! documented. Every test starts its own redis-server and its own servers on free ports, so tests never meet.
+//! Tests of the built program from outside: HTTP, signals, exit codes, the command line, and the documented Redis keys.
+//! Every test starts its own redis-server and its own servers on free ports, so that tests do not affect each other.
 
 // What tests share is a test too.
 #![allow(clippy::unwrap_used)]

@@ -1,5 +1,5 @@
-//! /metrics, as Prometheus reads it: well-formed, right with several servers on one Redis, and bounded whatever clients
-//! make up. That each promised name is there is tested in `api_listing.rs`.
+//! /metrics, as Prometheus reads it: well-formed, right with several servers on one Redis, and bounded whatever names
+//! clients send. `api_listing.rs` tests that each promised metric is there.
 
 use crate::common::*;
 

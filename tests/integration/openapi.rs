@@ -1,6 +1,6 @@
-//! /openapi.json is true: it knows every error that the sources can answer, and a tour through the API gets nothing that
-//! it does not describe. That its paths and methods are those of the route table is tested beside that table; with far
-//! more input `script/schemathesis` does the same.
+//! /openapi.json is true: it has every error code of the sources, and a tour through the API gets no response that it
+//! does not describe. A test beside the route table compares the paths and methods; `script/schemathesis` does the tour
+//! with far more input.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! Jobs that take their whole server down: they are found out and buried, and nobody else is blamed for them.
+//! Jobs that crash their server: they become dead letters, and no other job fails for their crashes.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! Without `redis-url` the server looks after a Redis of its own, and loses nothing in it.
+//! Without `redis-url` the server runs a private Redis, and loses nothing in it.
 
 use crate::common::private::{Cleanup, redis_servers_in};
 use crate::common::*;

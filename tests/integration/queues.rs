@@ -1,4 +1,4 @@
-//! Queues: who takes from which, how workers are shared, pausing, and the limit of a queue's length.
+//! Queues: which servers take from which queue, how workers are shared, pausing, and the limit of a queue's length.
 
 use crate::common::*;
 

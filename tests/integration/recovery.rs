@@ -1,4 +1,4 @@
-//! Nothing is lost: servers that die, that were only stopped, and hand-overs that got lost on the way.
+//! Nothing is lost: servers that die, servers that were only stopped, and jobs whose claim was lost on the way.
 //!
 //! `THREADQ_TEST_JOBS` and `THREADQ_TEST_KILLS` make the large test larger.
 

@@ -1,4 +1,4 @@
-//! What has ended is kept for a time and up to a number, and no longer.
+//! Jobs that have ended are kept for a time and up to a number, and no longer.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! Failures: what is tried again, when, how often, what is kept of it, and where it ends.
+//! Failed attempts: which are retried, when, how often, which errors are kept, and when the job becomes a dead letter.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! Settings: where each may come from, which one counts, and what a wrong one is answered with.
+//! Settings: their sources, which source wins, and the error for a wrong value.
 
 use crate::common::*;
 

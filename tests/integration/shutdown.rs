@@ -1,4 +1,4 @@
-//! Stopping a server: what runs may end, what cannot goes back uncharged, nothing keeps it from exit 0.
+//! Stopping a server: running jobs may end, others go back to their queue uncharged, and the exit code is 0.
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! Signals while a server starts, starts that fail, and the end of what a server has started: nothing stays behind.
+//! Signals while a server starts, starts that fail, and the end of a server's child processes: no process stays behind.
 
 use crate::common::private::{Cleanup, redis_servers_in};
 use crate::common::*;

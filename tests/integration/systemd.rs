@@ -1,4 +1,4 @@
-//! What systemd hears from a server that it started: a real socket of datagrams, as the service manager has it.
+//! The messages of a server to systemd, received on a real datagram socket.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;

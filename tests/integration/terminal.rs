@@ -1,4 +1,4 @@
-//! The command line in a real pseudo-terminal, that of `script` from util-linux.
+//! The command line in a real pseudo-terminal, made by `script` of util-linux.
 
 use crate::common::*;
 

@@ -1,4 +1,5 @@
-//! Time-outs: an attempt that takes too long ends, whether its handler listens or not, and the worker goes on.
+//! Timeouts: an attempt that takes too long ends, whether or not its handler heeds the stop signal, and the worker goes
+//! on.
 
 use crate::common::*;
 

@@ -1,4 +1,5 @@
-//! URLs that are none: refused by `serve`, by `check` and by every command that asks a server, before anything is sent.
+//! URLs that are not valid: `serve`, `check` and every command that calls a server refuse them before they send
+//! anything.
 
 use crate::common::*;
 

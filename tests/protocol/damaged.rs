@@ -1,5 +1,5 @@
-//! Records that a stranger's hand has damaged, one field at a time. Such a job never stops a script half-way, and with it
-//! the jobs beside it.
+//! Job records that were damaged from outside, one field at a time. No such record ends a script half-way, and the
+//! other jobs of the same call are done.
 
 use serde_json::Value;
 use threadq::internals::queue::{Filter, Position, Quarantine, ServerId, Settled, StartedJobs};

@@ -1,4 +1,4 @@
-//! What a person does to a job: cancel, send back, delete; and retention.
+//! What an operator does to a job: cancel, retry, delete; and retention.
 
 use std::time::Duration;
 

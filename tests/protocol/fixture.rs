@@ -1,4 +1,4 @@
-//! A place of its own in Redis for one test: a namespace, a queue that works in it, and a look behind the queue's back.
+//! The fixture of one test: a namespace in Redis, a queue that works in it, and a direct connection.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +15,14 @@ use threadq::job::{Job, JobId, NewJob, Start, Status};
 
 use crate::common::TestRedis;
 use crate::guards::Change;
-use crate::lua_proxy::Wire;
+use crate::lua_proxy::LuaProxy;
 
 pub const MAX_CRASHES: u32 = 3;
 pub const NO_LIMIT: u64 = 1_000_000;
 
 pub struct Place {
     pub queue: Queue,
-    pub wire: Wire,
+    pub wire: LuaProxy,
     connection: RefCell<redis::Connection>,
     namespace: String,
     /// Ends after everything above.
@@ -67,7 +67,7 @@ impl Place {
     fn changed(redis: Arc<TestRedis>, changes: Vec<Change>) -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let namespace = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let wire = Wire::changing(redis.socket().with_file_name(&namespace), redis.socket(), changes);
+        let wire = LuaProxy::changing(redis.socket().with_file_name(&namespace), redis.socket(), changes);
         let connection = RefCell::new(redis.connection().unwrap());
         let queue = open_queue(wire.url(), &namespace);
         Place { queue, wire, connection, namespace, shared: redis }

@@ -1,4 +1,4 @@
-//! At its `maxmemory` Redis takes nothing new; whatever it has goes on.
+//! At its `maxmemory` Redis refuses new jobs; the jobs in it go on.
 
 use std::time::Duration;
 

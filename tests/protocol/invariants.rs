@@ -1,4 +1,5 @@
-//! What must hold at every moment: each job in the right indexes, with exactly one handle, and listings that count exactly.
+//! What must hold at every moment: each job is in the right indexes and in exactly one list or set, and listings count
+//! exactly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

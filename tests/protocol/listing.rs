@@ -1,4 +1,4 @@
-//! Listings: exact for every filter and page, whatever state the jobs are in.
+//! Listings are exact for every filter and page, whatever the status of the jobs.
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{

@@ -1,5 +1,5 @@
-//! Cancelling in long lists, which are not searched: the entry of such a job stays until a take meets it. Nobody counts it,
-//! whatever becomes of the job meanwhile.
+//! Cancelling in long lists, which are not searched: the entry of such a job stays as a tombstone until a take drops
+//! it. No count includes a tombstone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a call leaves behind whose answer, or whose request, is lost on the way.
+//! The state after a call whose request or reply is lost on the way.
 
 use std::time::Duration;
 

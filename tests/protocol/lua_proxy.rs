@@ -1,8 +1,8 @@
-//! The wire between a queue and Redis: can lose an answer or a request, let something happen right
-//! before a call, and change a script on its way.
+//! The proxy between a queue and Redis: it can lose a request or a reply, do something right before a call, and change
+//! a script on its way.
 //!
-//! Scripts are changed here, when the queue loads them, so that a mutant runs without a build and without the program
-//! knowing of it.
+//! The proxy changes scripts when the queue loads them, so that a mutant runs without a build and the program does not
+//! notice.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -47,19 +47,19 @@ struct Script {
     hash: Vec<u8>,
 }
 
-pub struct Wire {
+pub struct LuaProxy {
     path: PathBuf,
     state: Arc<Mutex<State>>,
 }
 
-impl Wire {
+impl LuaProxy {
     /// One on which these changes of scripts are made.
-    pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> Wire {
+    pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> LuaProxy {
         let changes = Arc::new(changes);
         let recorder = Arc::new(Recorder::of_this_test());
         let listener = UnixListener::bind(&path).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
-        let wire = Wire { path, state: state.clone() };
+        let wire = LuaProxy { path, state: state.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, UnixStream::connect(&redis)) else { return };

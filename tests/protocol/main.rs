@@ -1,10 +1,9 @@
-//! The protocol with Redis: every transition of the queue on a real redis-server, without threads and without a server
-//! around it, so that each interleaving is written down and happens every time.
+//! The protocol with Redis: every transition of the queue on a real redis-server, without threads and without a server,
+//! so that each test writes down one interleaving, and it happens every time.
 //!
-//! `explorer/` walks through all interleavings of two servers and two jobs instead of writing them down.
-//! `guards/` changes the Lua scripts, one condition, operand or statement at a time, and shows that these tests notice each
-//! change:
-//! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`.
+//! `explorer/` walks through all interleavings of two servers and two jobs.
+//! `guards/` changes the Lua scripts, one condition, operand or statement at a time, and shows that these tests notice
+//! each change: `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,7 +1,8 @@
-//! Random interleavings of everything at once: three servers, lost answers, deaths, pauses, and people who cancel and
-//! send back. Whatever happens, everything stays sound; and when it is quiet, each job has ended exactly once per life.
+//! Random interleavings of everything at once: three servers, lost replies, deaths, pauses, and operators who cancel
+//! and retry. After every step the data is sound; at the end each job has ended exactly once per life.
 //!
-//! `THREADQ_SEEDS` and `THREADQ_STEPS` make it longer; a failure names its seed (`THREADQ_SEED` runs only that one).
+//! `THREADQ_SEEDS` and `THREADQ_STEPS` make the test longer; a failure names its seed, and `THREADQ_SEED` runs only
+//! that seed.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The doctor's judgement, case by case: what is sound is left alone, what is damaged is found and mended, and what has
-//! changed since it was seen is left to whoever changed it.
+//! The doctor's findings, case by case: it leaves sound data alone, repairs damaged data, and leaves data that has
+//! changed since it was found.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A user of Redis who lacks a right: every step is done as a whole or not at all, and the error says what is lacking.
+//! The Redis user lacks a right: every step is done as a whole or not at all, and the error names the right.
 
 use threadq::internals::queue::{Error, Quarantine, Queue, SubmitError};
 use threadq::job::{JobId, NewJob};

@@ -1,4 +1,4 @@
-//! Settling: by whoever holds the attempt's token, and once.
+//! Settling: only the holder of the attempt's fencing token settles a job, and only once.
 
 use std::time::Duration;
 

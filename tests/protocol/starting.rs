@@ -1,4 +1,4 @@
-//! What a take starts, and what it must not.
+//! Which jobs a take starts, and which it does not.
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{Claimed, Error, Quarantine, Settled, Share};

@@ -1,4 +1,4 @@
-//! Jobs with crashes on their record: they run side by side like all others, and on their last chance alone.
+//! Jobs with crashes on their record: they run beside others, until the final attempt, which runs alone in quarantine.
 
 use threadq::internals::queue::{CrashedJob, Quarantine, ServerId, Settled, Share};
 use threadq::job::{JobId, Status};

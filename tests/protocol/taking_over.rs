@@ -1,4 +1,4 @@
-//! Declaring a server dead, taking over its jobs, and what a server that was only stopped may still do.
+//! Reclaiming: a server is declared dead, its jobs are taken over, and a server that was only stopped is fenced.
 
 use std::time::Duration;
 

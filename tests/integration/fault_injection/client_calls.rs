@@ -1,7 +1,7 @@
-//! What a person asks for: changes of jobs and queues, and looking at them.
+//! Calls of clients and operators: they change jobs and queues, and read them.
 //!
-//! What is safe to send twice is sent again on a fresh connection, and the person notices nothing; of all else the answer
-//! leaves open what was done.
+//! A call that is safe to repeat is sent again on a fresh connection, and its caller gets the normal response. For
+//! every other call the error says that the change may have been made.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,5 +1,6 @@
-//! The doctor, cut off in its work. What only looks is sent again on a fresh connection, and the doctor does all of its
-//! work. Cut off in a change, or on its very first connection, it says so, and the next one finishes its work.
+//! The doctor, when its connection breaks. Reads are sent again on a fresh connection, and the doctor finishes its
+//! work. When the connection breaks at a change, or is the first of the run, the doctor reports the error, and the next
+//! run finishes the work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

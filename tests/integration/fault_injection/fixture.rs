@@ -1,5 +1,5 @@
-//! Where a step is played: a Redis of its own, the proxy in front of it, servers behind the proxy, and a look at what
-//! is in Redis past both.
+//! The fixture of one row of the table: a Redis, the proxy in front of it, servers behind the proxy, and a direct
+//! connection to Redis.
 
 use std::any::Any;
 use std::collections::BTreeMap;

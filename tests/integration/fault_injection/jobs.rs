@@ -1,4 +1,4 @@
-//! A job's own way: submitted, fetched, started, settled, parked, forgotten.
+//! The life of a job: submitted, fetched, started, settled, scheduled, removed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

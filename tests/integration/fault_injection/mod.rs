@@ -1,8 +1,8 @@
-//! Every step of the protocol, interrupted: between a real server and its Redis the connection breaks before, after, and
-//! in the middle of the answer of every command. For each of these points the table says what is in Redis then and what
-//! it comes to; the doctor finds nothing wrong in between and at the end, and no job is lost or done too often.
+//! Every step of the protocol, interrupted. Between a real server and its Redis the connection breaks before every
+//! command, after it, and in the middle of its reply. For each of these points a table says what is in Redis then and
+//! how the job ends. The doctor finds nothing wrong at that point and at the end, and no job is lost or runs too often.
 //!
-//! `THREADQ_CUTS` plays only the rows that contain it (`settle`).
+//! `THREADQ_CUTS=settle` runs only the rows that contain `settle`.
 
 mod client_calls;
 mod doctor;

@@ -1,8 +1,8 @@
-//! A TCP proxy in front of a Redis that knows every command by its name, a script by that of its file, and breaks one
-//! connection at one of them.
+//! A TCP proxy in front of Redis that knows every command by its name and every script by the name of its file. It
+//! breaks one connection at a chosen command.
 //!
-//! At the chosen command everything stops: nothing more is sent to Redis by anyone until the test has looked at what is
-//! there. So that look shows the state at that very point, however slow the machine is.
+//! At the chosen command the proxy sends nothing more to Redis on any connection until the test has read the data. So
+//! the test sees the state at exactly that point, however slow the machine is.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufReader, Write};

@@ -1,4 +1,5 @@
-//! A server's life: it connects, enters, beats, is fenced, finds what was lost, takes over from others, leaves.
+//! The life of a server: it connects, registers, sends heartbeats, is fenced, recovers lost jobs, reclaims jobs of dead
+//! servers, and leaves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

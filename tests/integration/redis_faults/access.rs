@@ -1,4 +1,4 @@
-//! Redis lets the server in no more: a password where there was none, another password, a user without rights.
+//! Redis refuses the server: a password where there was none, another password, a user without rights.
 
 use super::fixture::{Scene, assert_away};
 use crate::common::*;

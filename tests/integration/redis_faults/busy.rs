@@ -1,4 +1,4 @@
-//! All connections of a server are in use: that is its own affair, and no absence of Redis.
+//! All connections of a server are in use: that is no outage of Redis.
 
 use threadq::internals::queue::{Error, Queue, Settings};
 

@@ -1,4 +1,4 @@
-//! A connection dies while it is idle: Redis, a proxy or a router has closed it. That is no absence of Redis.
+//! Redis, a proxy or a router closes an idle connection: that is no outage of Redis.
 
 use super::proxy::{Does, Proxy};
 use crate::common::*;

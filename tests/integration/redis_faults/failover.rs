@@ -1,4 +1,4 @@
-//! Another Redis becomes the master, and the one that was it takes no more writes.
+//! Another Redis becomes the master, and the former master refuses writes.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! The fixture of every trouble: a Redis, a server at work on it, and what is watched from outside.
+//! The fixture of all faults of Redis: a Redis, a server that runs jobs on it, and what the test watches from outside.
 
 use std::thread::JoinHandle;
 

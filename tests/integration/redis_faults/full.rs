@@ -1,4 +1,4 @@
-//! Redis has no room: on its disk, or in its memory.
+//! Redis has no room on its disk or in its memory.
 
 use super::fixture::{Scene, assert_away, assert_takes_nothing_new};
 use crate::common::*;

@@ -1,4 +1,4 @@
-//! What an absence of Redis costs: hardly any processor time, and no more jobs in hand than twice the workers.
+//! The cost of an outage of Redis: hardly any processor time, and no more claimed jobs than twice the workers.
 
 use super::fixture::{durable_redis, start_waiting};
 use super::proxy::{Does, Proxy};

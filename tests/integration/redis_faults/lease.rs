@@ -1,4 +1,4 @@
-//! A slow Redis and much to take over: the server that takes it over keeps its own lease.
+//! A slow Redis and many jobs to reclaim: the server that reclaims them keeps its own lease.
 
 use threadq::internals::queue::{Quarantine, Queue, ServerId, Settings, Share};
 use threadq::job::NewJob;

@@ -1,4 +1,4 @@
-//! Redis forgets: its scripts, all its data, some of it; or it holds what nobody of the program wrote.
+//! Redis loses its scripts, all its data or some of it; or it holds keys that another program wrote.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,5 +1,5 @@
-//! Redis in every kind of trouble. The server stays up, says once what is wrong and once that it is over, loses nothing
-//! that it has accepted, and comes back by itself.
+//! Faults of Redis. The server stays up, logs once what is wrong and once that it is over, loses no accepted job,
+//! and works again by itself.
 //!
 //! | trouble | submissions | reads | `/readyz` | running jobs | said | test |
 //! | --- | --- | --- | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-//! A wire between the server and Redis that can be slow, break in the middle of a reply, swallow, lie or lead elsewhere.
+//! A proxy between the server and Redis that can delay, cut, drop or change replies, and lead to another Redis.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -1,4 +1,4 @@
-//! The wire to Redis is slow, breaks, or leads to a Redis that is too old.
+//! The connection to Redis is slow or breaks, or Redis is too old.
 
 use super::fixture::{Scene, assert_away, durable_redis};
 use super::proxy::{Does, Proxy};

@@ -1,4 +1,4 @@
-//! Programs that exceed their limits: the attempt fails with a reason, and the server lives.
+//! Programs that exceed their limits: the attempt fails with a reason, and the server goes on.
 
 use super::program::{Redis, Server, threadq};
 use crate::common::TempDir;

@@ -1,4 +1,4 @@
-//! What clients and handlers send, as it appears in the log.
+//! Text of clients and handlers in the log.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! What SECURITY.md says, held against the real program: pages from elsewhere, secrets, log lines, limits, TLS, and the
-//! rights that it needs in Redis.
+//! The claims of SECURITY.md, tested on the real program: pages of other sites, secrets, log lines, limits, TLS, and
+//! the rights that the program needs in Redis.
 
 // What tests share is a test too.
 mod limits;

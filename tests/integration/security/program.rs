@@ -1,4 +1,4 @@
-//! The real program and real redis-servers, each in a folder of its own that is removed at the end.
+//! The real program, and redis-servers on TCP ports, with and without TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

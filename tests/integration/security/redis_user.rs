@@ -1,4 +1,4 @@
-//! The Redis user that SECURITY.md advises has the rights that the program needs, and no others.
+//! The Redis user that SECURITY.md recommends has the rights that the program needs, and no others.
 
 use super::program::{Redis, Server};
 use crate::common::{LIMIT, eventually};

@@ -1,4 +1,4 @@
-//! Tokens and passwords must show up nowhere: the program is led through failures, and all that it says is searched.
+//! Tokens and passwords appear nowhere: the tests make the program fail in many ways and search all of its output.
 
 use std::process::Output;
 

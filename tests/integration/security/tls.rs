@@ -1,4 +1,4 @@
-//! Redis over TLS: with the right authority it works, and with none or another no connection is made.
+//! Redis over TLS: with the right authority the server connects; with none or another one it does not.
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
-//! Clocks that are wrong, and that jump by hours while the server works: only Redis's clock decides anything.
+//! Clocks that are wrong, or jump by hours while the server works: only the clock of Redis decides anything.
 //!
-//! libfaketime stands between the server and its clock. The time since the start of the machine stays as it is, as it
-//! does when somebody sets a clock.
+//! libfaketime changes the clock of the server. The monotonic clock stays right, as it does when an operator sets the
+//! clock.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Rust handlers that `catch_unwind` cannot hold, and panics that are harder to hold than others.
+//! Rust handlers that end the process, and panics that are hard to catch.
 
 use super::handlers::troubled;
 use crate::common::*;

@@ -1,4 +1,4 @@
-//! A program of our own whose Rust handlers break every rule. It is this test binary, started again.
+//! A program with Rust handlers that break every rule. The program is this test binary, started again.
 
 use std::panic::panic_any;
 

@@ -1,4 +1,4 @@
-//! The log as a program reads it: every line is one object, and tells whose it is, whatever handlers do.
+//! The log as JSON: every line is one object and names its job, whatever handlers do.
 
 use super::handlers::troubled;
 use crate::common::*;

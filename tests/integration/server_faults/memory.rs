@@ -1,4 +1,4 @@
-//! A server that runs out of memory dies at once, and others go on with its jobs. What a burst has taken is given back.
+//! A server that runs out of memory ends at once, and other servers run its jobs. The memory of a burst is given back.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Output that nobody takes, and output without an end: neither changes a job's fate.
+//! Output that nothing reads, and output without an end: neither changes the outcome of a job.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,5 @@
-//! Threads that the system refuses: at the start an error that says so, later nothing that does not come back.
+//! The system refuses a thread: at the start the server ends with an error; later it works again as soon as it gets the
+//! thread.
 
 use std::process::Command;
 

@@ -1,14 +1,15 @@
-//! All interleavings of two servers and two jobs, over the real scripts on a real Redis.
+//! All interleavings of two servers and two jobs, with the real scripts on a real Redis.
 //!
-//! A state is what stands in Redis and what two server processes hold in memory. From each state every possible step is
-//! done for real through [`threadq::internals::queue::Queue`]; states that are equal are explored once. After every step the rules of
-//! `rules.rs` are held against what the step changed and what it led to; and at the end it is shown that from every
-//! state that was met the jobs reach their ends by what the working servers do by themselves.
+//! A state is the data in Redis and the memory of two server processes. From each state the explorer does every
+//! possible step through [`threadq::internals::queue::Queue`]; it explores equal states once. After every step it
+//! checks the rules of `rules.rs`; at the end it shows that from every state the jobs reach their ends by what working
+//! servers do by themselves.
 //!
-//! Faults (a crash, a pause, an answer that is lost or comes late) are bounded by the scenario, and with them the search.
+//! The scenario bounds the number of faults (a crash, a pause, a reply that is lost or late), and with it the search.
 //! The longer searches, a few minutes each:
 //! `cargo test --test protocol -- --ignored --nocapture --test-threads 2 explorer::deep`;
-//! which mutants of the scripts the explorer notices by itself (`THREADQ_GUARDS` names a part, as in `guards/mod.rs`):
+//! the mutants of the scripts that the explorer notices by itself (`THREADQ_GUARDS` names a part, as in
+//! `guards/mod.rs`):
 //! `cargo test --test protocol -- --ignored --nocapture explorer::guards`.
 
 mod real;

@@ -1,7 +1,7 @@
-//! The real queue on a real Redis, at any state in which it has ever been.
+//! The real queue on a real Redis, in any state in which it has been before.
 //!
-//! What a call does is decided by what stands in Redis and by the call, so each call is made once from each state and
-//! remembered: many ways, with other memories of the servers, come by the same state of Redis.
+//! The result of a call depends only on the data in Redis and the call. So the explorer makes each call once in each
+//! state and remembers the result: many paths with other memories of the servers meet the same data.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use super::view::{View, WORK};
 use crate::common::TestRedis;
 use crate::fixture::{NO_LIMIT, buried, completed, new_redis, open_queue, released, retried, shares};
 use crate::guards::Change;
-use crate::lua_proxy::Wire;
+use crate::lua_proxy::LuaProxy;
 
 /// The first id; the second follows. Beyond what the clock would give, so that ids are always the same.
 const FIRST_ID: u64 = 9_000_000_000_000_001;
@@ -91,7 +91,7 @@ pub struct Real {
     mint_store: Store,
     settlements: HashMap<(Job, u64, What), Settlement>,
     rooms: HashMap<(Hands, (bool, bool)), (usize, Quarantine)>,
-    _wire: Option<Wire>,
+    _wire: Option<LuaProxy>,
     /// Ends after everything above.
     _redis: TestRedis,
 }
@@ -101,9 +101,10 @@ impl Real {
         let redis = new_redis();
         let direct = format!("redis+unix://{}", redis.socket().display());
         // Without a change the queue talks to Redis itself, which is faster.
-        let wire = (!changes.is_empty())
-            .then(|| Wire::changing(redis.socket().with_file_name("wire"), redis.socket(), changes.to_vec()));
-        let queue = open_queue(wire.as_ref().map_or_else(|| direct.clone(), Wire::url), "explored");
+        let wire = (!changes.is_empty()).then(|| {
+            LuaProxy::changing(redis.socket().with_file_name("wire"), redis.socket(), changes.to_vec())
+        });
+        let queue = open_queue(wire.as_ref().map_or_else(|| direct.clone(), LuaProxy::url), "explored");
         let mint = open_queue(direct, "mint");
         let mint_server = ServerId::generate();
         mint.register(&mint_server, 1, &[]).unwrap();

@@ -1,5 +1,5 @@
-//! What must hold after every step, told a second time and without Lua: what a step may change, and what a state must
-//! be like. A rule that is broken is a sentence.
+//! The rules that must hold after every step, written a second time and without Lua: what a step may change, and what a
+//! state must be like. A violation is a sentence.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The search: every state that can be reached, each once, the shortest way to it first.
+//! The search: every reachable state once, by the shortest path.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};

@@ -1,4 +1,4 @@
-//! The steps that the explorer interleaves, and how they read in a counter-example.
+//! The steps that the explorer interleaves, and their sentences in a counter-example.
 
 use std::fmt;
 

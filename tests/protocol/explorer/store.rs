@@ -1,8 +1,8 @@
-//! What stands in Redis as a value: read in one step, compared and hashed by number, and put back where the explorer
+//! The data in Redis as a value: read in one step, compared and hashed by number, and written back when the explorer
 //! returns to an earlier state.
 //!
-//! Times are made the same on the way: what has happened, happened at [`Store::begin`]; what is parked is due long after.
-//! Scripts see only times like these, so a state that was put back behaves as it did.
+//! Times are normalized: every past time is [`Store::begin`], and scheduled jobs are due long after. Scripts see only
+//! such times, so a state that was written back behaves as before.
 
 use std::collections::HashMap;
 use std::rc::Rc;

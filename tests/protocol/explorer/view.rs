@@ -1,4 +1,4 @@
-//! What a snapshot says, for the rules and for who decides what can happen next.
+//! The meaning of a snapshot, for the rules and for the choice of the next steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Two server processes as they see themselves, two clients, and the people: what can happen next, and doing it for
-//! real. Everything that reaches Redis goes through the crate's own [`Queue`].
+//! Two server processes with their memory, two clients, and operators: the possible next steps, and doing them.
+//! Everything that reaches Redis goes through the crate's own [`Queue`].
 
 use std::collections::BTreeMap;
 

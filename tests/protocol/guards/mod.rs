@@ -1,11 +1,11 @@
 //! Mutation tests of the Lua scripts: for every mutant of a script (see `lua.rs`) some protocol test must fail.
 //!
-//! A run of the tests whose environment names a mutant in `THREADQ_MUTANT` runs with that mutant: `lua_proxy.rs` changes the
-//! script on its way to Redis, so that nothing is built anew. `every_guard_is_needed` runs the tests once for each mutant and
-//! fails with the mutants that no test notices. `exceptions.rs` names the mutants that no test has to notice.
+//! A run of the tests with the name of a mutant in `THREADQ_MUTANT` runs with that mutant: `lua_proxy.rs` changes the
+//! script on its way to Redis, so that no build is needed. `every_guard_is_needed` runs the tests once for each mutant
+//! and fails with the mutants that no test notices. `exceptions.rs` names the mutants that no test has to notice.
 //!
-//! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`. `THREADQ_GUARDS=take:` runs only the mutants
-//! whose name contains `take:`. A run that was stopped goes on where it was: see [`Noticed`].
+//! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`. With `THREADQ_GUARDS=settle:` it runs
+//! only the mutants whose name contains `settle:`. A run that was stopped goes on where it was: see [`Noticed`].
 
 mod exceptions;
 mod lua;
