@@ -13,7 +13,7 @@ use super::wait::{LIMIT, eventually};
 pub const STATUSES: [&str; 7] =
     ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
 
-/// One server's API.
+/// The API of one server.
 #[derive(Clone, Debug)]
 pub struct Api {
     pub addr: SocketAddr,
@@ -88,13 +88,13 @@ impl Api {
         self.try_request("POST", path, &all, Some(body.to_string().as_bytes()))
     }
 
-    /// Submits a job and gives its id.
+    /// Submits a job and returns its id.
     #[track_caller]
     pub fn submit(&self, kind: &str, payload: Value) -> u64 {
         self.submit_job(json!({"type": kind, "payload": payload}))
     }
 
-    /// Submits this body of POST /jobs.
+    /// Submits a job with this body of POST /jobs and returns its id.
     #[track_caller]
     pub fn submit_job(&self, body: Value) -> u64 {
         let reply = self.post("/jobs", &body);
@@ -149,14 +149,14 @@ impl Api {
         }
     }
 
-    /// Submits and waits until it completed.
+    /// Submits a job, waits until it is completed, and returns it.
     #[track_caller]
     pub fn complete(&self, kind: &str, payload: Value) -> Value {
         let id = self.submit(kind, payload);
         self.wait_for_status(id, "completed")
     }
 
-    /// How many jobs there are per status, by /stats.
+    /// The number of jobs in each status, as /stats returns it.
     #[track_caller]
     pub fn counts(&self) -> Value {
         self.get("/stats").expect(200).json()["counts"].clone()
@@ -168,7 +168,7 @@ impl Api {
         counts[status].as_u64().unwrap_or_else(|| panic!("no count of {status}: {counts}"))
     }
 
-    /// How many jobs match a listing.
+    /// The number of jobs that match a listing.
     #[track_caller]
     pub fn total(&self, query: &str) -> u64 {
         let page = self.get(&format!("/jobs{query}")).expect(200).json();
@@ -192,7 +192,7 @@ impl Api {
         all
     }
 
-    /// Waits until the server says that it is ready.
+    /// Waits until `/readyz` answers 200.
     #[track_caller]
     pub fn wait_until_ready(&self) {
         eventually(LIMIT, "readyz answers 200", || {
@@ -200,7 +200,7 @@ impl Api {
         });
     }
 
-    /// The value of a metric line that starts with this name and labels; 0 if it is not there.
+    /// The value of the metric with this name and these labels; 0 if the response has no such line.
     #[track_caller]
     pub fn metric(&self, name_and_labels: &str) -> f64 {
         let text = self.get("/metrics").expect(200).text();
@@ -210,12 +210,12 @@ impl Api {
     }
 }
 
-/// Whether nothing more happens to this job by itself.
+/// Whether the job is completed, failed or cancelled.
 pub fn is_final(job: &Value) -> bool {
     matches!(job["status"].as_str(), Some("completed" | "failed" | "cancelled"))
 }
 
-/// A job for a message: readable, and not longer than a screen.
+/// A job as the text of a message, at most 4,000 characters long.
 pub fn show(job: &Value) -> String {
     let text = format!("{job:#}");
     match text.char_indices().nth(4000) {

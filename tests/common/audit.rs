@@ -11,7 +11,7 @@ use super::wait::eventually;
 /// The final status of each job.
 pub type Outcomes = BTreeMap<u64, String>;
 
-/// Waits until nothing waits and nothing runs.
+/// Waits until no job is scheduled, queued, running or retrying.
 #[track_caller]
 pub fn wait_until_quiet(api: &Api, limit: Duration) {
     let begin = std::time::Instant::now();
@@ -33,7 +33,8 @@ pub fn wait_until_quiet(api: &Api, limit: Duration) {
     }
 }
 
-/// With everything quiet: each accepted job is in exactly one final status, no other job exists, no list holds anything.
+/// Asserts, when no job waits or runs: each accepted job has exactly one final status, no other job exists, and no list
+/// has an entry.
 #[track_caller]
 pub fn audit(redis: &TestRedis, api: &Api, accepted: &[u64]) -> Outcomes {
     let unique: BTreeSet<u64> = accepted.iter().copied().collect();

@@ -12,7 +12,7 @@ pub struct Supervisor {
     stop: Arc<AtomicBool>,
     starts: Arc<AtomicUsize>,
     current: Arc<Mutex<Option<TestServer>>>,
-    /// What those that died had logged.
+    /// The logs of the servers that have ended.
     logs: Arc<Mutex<String>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,12 +47,12 @@ impl Supervisor {
         Supervisor { stop, starts, current, logs, thread: Some(thread) }
     }
 
-    /// How often it was started so far.
+    /// How often the server was started so far.
     pub fn starts(&self) -> usize {
         self.starts.load(Ordering::SeqCst)
     }
 
-    /// Kills the one that runs; the next one comes by itself.
+    /// Kills the running server; the supervisor starts the next one.
     pub fn kill9(&self) {
         if let Ok(mut server) = self.current.lock()
             && let Some(server) = server.as_mut()
@@ -61,7 +61,7 @@ impl Supervisor {
         }
     }
 
-    /// All that was logged, by all of them.
+    /// The logs of all servers that ran.
     pub fn log_text(&self) -> String {
         let current = self.current.lock().expect("not poisoned");
         let last = current.as_ref().map(TestServer::log_text).unwrap_or_default();

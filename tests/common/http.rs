@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -27,14 +27,14 @@ impl Reply {
             .unwrap_or_else(|e| panic!("status {}, no JSON ({e}): {}", self.status, self.text()))
     }
 
-    /// Asserts the status and gives itself back.
+    /// Asserts the status and returns the response.
     #[track_caller]
     pub fn expect(self, status: u16) -> Reply {
         assert_eq!(self.status, status, "{}", self.text());
         self
     }
 
-    /// Asserts status, code and the shape of an error; gives the sentence.
+    /// Asserts the status, the code and the form of an error; returns its message.
     #[track_caller]
     pub fn expect_error(&self, status: u16, code: &str, context: &str) -> String {
         let body = self.text();
@@ -153,7 +153,7 @@ impl Connection {
         Ok(reply)
     }
 
-    /// Reads until the other side closes; `Err` if it does not within the read timeout.
+    /// Reads until the server closes the connection; `Err` if the read timeout passes before.
     pub fn read_to_close(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self.stream.read_to_end(&mut bytes) {
@@ -163,7 +163,7 @@ impl Connection {
         }
     }
 
-    /// Sends no more, and still reads.
+    /// Closes the sending half of the connection.
     pub fn end_sending(&self) -> io::Result<()> {
         self.stream.get_ref().shutdown(Shutdown::Write)
     }
@@ -173,7 +173,7 @@ impl Connection {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn request(
     addr: SocketAddr,
     method: &str,

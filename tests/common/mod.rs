@@ -32,12 +32,12 @@ pub use wait::{LIMIT, eventually, holds_for, until_some};
 pub use serde_json::{Value, json};
 pub use std::time::{Duration, Instant};
 
-/// So many milliseconds.
+/// `n` milliseconds.
 pub fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// So many seconds.
+/// `n` seconds.
 pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }

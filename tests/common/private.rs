@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::signal;
 
-/// Ends the private Redis of a server that was killed: by the pid that its own socket tells.
+/// Ends the private Redis of a server that was killed. Its socket gives the process id.
 pub struct Cleanup(pub PathBuf);
 
 impl Drop for Cleanup {
@@ -15,7 +15,7 @@ impl Drop for Cleanup {
     }
 }
 
-/// The redis-servers whose working folder lies in this one.
+/// The redis-servers whose working folder lies in this folder.
 pub fn redis_servers_in(dir: &Path) -> Vec<u32> {
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     let mut found = Vec::new();

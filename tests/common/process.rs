@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-/// How many threads it has.
+/// The number of threads of a process.
 pub fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// The numbers of its open file descriptors, in order.
+/// The numbers of the open file descriptors of a process, in order.
 pub fn descriptors(pid: u32) -> Vec<u64> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process of ours");
     let mut numbers: Vec<u64> =
@@ -16,12 +16,12 @@ pub fn descriptors(pid: u32) -> Vec<u64> {
     numbers
 }
 
-/// The memory that it uses now, in MB.
+/// The memory that a process uses now, in MB.
 pub fn memory(pid: u32) -> u64 {
     megabytes(pid, "VmRSS:")
 }
 
-/// The most memory that it ever used, in MB.
+/// The most memory that a process ever used, in MB.
 pub fn peak_memory(pid: u32) -> u64 {
     megabytes(pid, "VmHWM:")
 }
@@ -39,8 +39,8 @@ pub struct Lowered {
     before: String,
 }
 
-/// Lowers what a running process may have from now on: `resource` as prlimit names it. A process of another user is
-/// reached through `launcher`, a program that becomes that user.
+/// Lowers a limit of a running process: `resource` as prlimit names it. For a process of another user `launcher` is a
+/// program that runs prlimit as that user.
 pub fn lower(pid: u32, resource: &str, to: u64, launcher: &[&str]) -> Lowered {
     let words = [launcher, &["prlimit"]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let resource = resource.to_owned();

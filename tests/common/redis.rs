@@ -25,14 +25,14 @@ impl TestRedis {
         TestRedis::start_with(&[])
     }
 
-    /// With further arguments for redis-server.
+    /// Starts it with further arguments for redis-server.
     pub fn start_with(extra: &[&str]) -> TestRedis {
         let redis = TestRedis::not_started_with(extra);
         redis.restart();
         redis
     }
 
-    /// The place of a Redis that is not there yet: `restart` starts it.
+    /// A Redis that does not run yet: `restart` starts it.
     pub fn not_started() -> TestRedis {
         TestRedis::not_started_with(&[])
     }
@@ -42,7 +42,7 @@ impl TestRedis {
         TestRedis { dir: TempDir::new(), extra, database: 0, child: Mutex::new(None) }
     }
 
-    /// The same Redis, looked at in this database.
+    /// The same Redis, whose URL names this database.
     pub fn in_database(mut self, number: u8) -> TestRedis {
         self.database = number;
         self
@@ -57,13 +57,13 @@ impl TestRedis {
         format!("redis+unix://{}{database}", self.socket().display())
     }
 
-    /// Starts it on what is on disk, and waits until it answers.
+    /// Starts it with the data on its disk, and waits until it answers.
     pub fn restart(&self) {
         self.launch(&[]);
         eventually(LIMIT, "redis-server answers", || self.try_query::<String>(&["PING"]).is_ok());
     }
 
-    /// Starts it with still further arguments, and waits for nothing.
+    /// Starts it with further arguments and does not wait until it answers.
     pub fn launch(&self, more: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -103,20 +103,20 @@ impl TestRedis {
         }
     }
 
-    /// Kills it, and what it had on disk is gone too.
+    /// Kills it and removes its data from the disk.
     pub fn kill_and_erase(&self) {
         self.kill9();
         std::fs::remove_dir_all(self.dir.join("appendonlydir")).expect("its append-only file");
     }
 
-    /// Lets no file of it grow beyond this size, as a disk that is full; `None` is room again.
+    /// Limits the size of its files, as a full disk does; `None` lifts the limit.
     pub fn limit_files(&self, bytes: Option<u64>) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         let limit = Rlimit { current: bytes, maximum: None };
         prlimit(pid, Resource::Fsize, limit).expect("the limit of a process of one's own");
     }
 
-    /// Stops it as a debugger would: connections stay open, nothing answers.
+    /// Stops it by SIGSTOP: its connections stay open, and it answers nothing.
     pub fn pause(&self) {
         signal::stop(self.pid());
     }
@@ -140,7 +140,7 @@ impl TestRedis {
         command.query(&mut self.connection()?)
     }
 
-    /// Any command, for setting up a trouble or for looking at a key that the contract names.
+    /// Runs any command: to cause a fault, or to read a key that the contract names.
     #[track_caller]
     pub fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_query(words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
@@ -152,12 +152,12 @@ impl TestRedis {
         keys
     }
 
-    /// The length of a list, which must be a list or absent.
+    /// The length of a list; 0 if there is no such key.
     pub fn list_len(&self, key: &str) -> u64 {
         self.query(&["LLEN", key])
     }
 
-    /// Everything that still waits or runs: lists and sets by key with their members.
+    /// The lists and sets of jobs that wait or run: each key with its members, without the empty ones.
     pub fn live_handles(&self) -> Vec<(String, Vec<String>)> {
         let mut all: Vec<(String, Vec<String>)> = Vec::new();
         for pattern in ["{threadq}:work_queue:*", "{threadq}:in_progress_queue:*"] {

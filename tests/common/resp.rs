@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-/// One command as its words.
+/// Reads one command and returns its words.
 pub fn read_command(from: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
     let count = read_line(from, &mut Vec::new())?;
     let mut words = Vec::new();
@@ -27,7 +27,7 @@ pub fn command(words: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Appends the bytes of one answer.
+/// Reads one reply and appends its bytes.
 pub fn read_answer(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<()> {
     let begin = into.len();
     let number = read_line(from, into)?;
@@ -43,12 +43,12 @@ pub fn read_answer(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<()
     Ok(())
 }
 
-/// The hash in the answer to SCRIPT LOAD.
+/// The hash in the reply to SCRIPT LOAD.
 pub fn hash_in(answer: &[u8]) -> Option<Vec<u8>> {
     answer.split(|b| *b == b'\n').nth(1)?.get(..40).map(<[u8]>::to_vec)
 }
 
-/// Appends a line; gives the number in it.
+/// Reads a line, appends its bytes, and returns the number in it.
 fn read_line(from: &mut impl BufRead, into: &mut Vec<u8>) -> io::Result<i64> {
     let before = into.len();
     if from.read_until(b'\n', into)? == 0 {

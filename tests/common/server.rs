@@ -14,7 +14,7 @@ use super::redis::TestRedis;
 use super::signal;
 use super::wait::{LIMIT, eventually, until_some};
 
-/// How a server is to be started.
+/// How to start a server.
 #[derive(Clone)]
 pub struct ServerBuilder {
     args: Vec<String>,
@@ -34,7 +34,7 @@ impl ServerBuilder {
         self
     }
 
-    /// An argument as it is.
+    /// One argument, unchanged.
     pub fn arg(mut self, arg: &str) -> ServerBuilder {
         self.args.push(arg.to_owned());
         self
@@ -51,7 +51,7 @@ impl ServerBuilder {
         self
     }
 
-    /// A configuration file that is there already.
+    /// The path of an existing configuration file.
     pub fn config_file(mut self, path: PathBuf) -> ServerBuilder {
         self.config_path = Some(path);
         self
@@ -66,7 +66,7 @@ impl ServerBuilder {
         self.flag("redis-url", &redis.url())
     }
 
-    /// No `--listen` on the command line: the environment or the file says it.
+    /// Starts without `--listen`: the environment or the configuration file gives the address.
     pub fn without_listen(mut self) -> ServerBuilder {
         self.listen = None;
         self
@@ -77,13 +77,13 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the program through another one that becomes it: `under(["prlimit", "--nofile=64"])`.
+    /// Starts the program by a launcher that executes it: `under(["prlimit", "--nofile=64"])`.
     pub fn under(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> ServerBuilder {
         self.launcher = words.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Starts another program that serves in the same way: its path and what comes before `serve`.
+    /// Starts another program with a `serve` command: its path, and the arguments before `serve`.
     pub fn program(mut self, words: Vec<String>) -> ServerBuilder {
         self.program = words;
         self
@@ -117,13 +117,13 @@ impl ServerBuilder {
         self.start_in(TempDir::new())
     }
 
-    /// The same in a folder that may hold what an earlier one left.
+    /// Starts it in a folder that may hold the files of an earlier server.
     #[track_caller]
     pub fn start_in(&self, dir: TempDir) -> TestServer {
         self.try_start_in(dir).unwrap_or_else(|problem| panic!("{problem}"))
     }
 
-    /// The same where a job may end it before it has said its first line; what it said instead.
+    /// Starts it where a job may end it before its first line; the error is its output.
     pub fn try_start(&self) -> Result<TestServer, String> {
         self.try_start_in(TempDir::new())
     }
@@ -170,7 +170,7 @@ impl ServerBuilder {
         Ok(TestServer { api: Api::new(addr), child, dir: Some(dir), log, silent: false })
     }
 
-    /// Starts it on this free port when nobody will hear its first line, and waits until it answers.
+    /// Starts it on this free port with a standard output that nothing reads, and waits until it answers.
     #[track_caller]
     pub fn start_unheard(self, addr: SocketAddr) -> TestServer {
         let dir = TempDir::new();
@@ -188,7 +188,7 @@ impl ServerBuilder {
         server
     }
 
-    /// Starts `serve` and waits for nothing: for signals while it starts.
+    /// Starts `serve` and does not wait until it listens: for signals during the start.
     pub fn launch(&self) -> Launched {
         let dir = TempDir::new();
         let file = |name: &str| std::fs::File::create(dir.join(name)).expect("a file");
@@ -202,14 +202,14 @@ impl ServerBuilder {
         Launched { child, dir }
     }
 
-    /// Runs `serve` when it is expected to end by itself.
+    /// Runs `serve` to its end: for starts that fail.
     #[track_caller]
     pub fn run_serve(&self) -> Finished {
         let dir = TempDir::new();
         finish(self.command(&dir, "serve"))
     }
 
-    /// Runs another subcommand with the same flags, file and environment.
+    /// Runs another command with the same flags, file and environment.
     #[track_caller]
     pub fn run(&self, subcommand: &str) -> Finished {
         let dir = TempDir::new();
@@ -217,14 +217,14 @@ impl ServerBuilder {
     }
 }
 
-/// What the first line on stdout starts with.
+/// The beginning of the first line on standard output.
 const LISTENING: &str = "threadq listening on http://";
 
 fn own_program() -> Vec<String> {
     vec![env!("CARGO_BIN_EXE_threadq").to_owned()]
 }
 
-/// The program with an environment in which nothing of the tests' own settings is left.
+/// The program with an environment without any setting of the user who runs the tests.
 pub fn program(dir: &TempDir) -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_threadq")), dir)
 }
@@ -239,7 +239,7 @@ fn clean(mut command: Command, dir: &TempDir) -> Command {
     command
 }
 
-/// What a process that ended left behind.
+/// The exit code and the output of a process that has ended.
 #[derive(Debug)]
 pub struct Finished {
     pub code: Option<i32>,
@@ -247,7 +247,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Runs a command to its end, which must come within the limit.
+/// Runs a command to its end; fails the test after the limit.
 #[track_caller]
 pub fn finish(mut command: Command) -> Finished {
     let mut child = command
@@ -283,7 +283,7 @@ pub fn finish(mut command: Command) -> Finished {
     }
 }
 
-/// A process that starts, and need not get ready; killed when dropped.
+/// A process that has been started and may not listen yet; killed when dropped.
 pub struct Launched {
     child: Child,
     dir: TempDir,
@@ -306,7 +306,7 @@ impl Launched {
         self.child.try_wait().expect("can be waited for").is_some()
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     #[track_caller]
     pub fn wait(&mut self) -> Finished {
         eventually(LIMIT, "it ends", || self.has_ended());
@@ -360,7 +360,7 @@ impl TestServer {
         TestServer::builder().redis(redis).start()
     }
 
-    /// A server that runs no job, for looking at what others do.
+    /// A server that runs no job: for watching other servers.
     #[track_caller]
     pub fn observer(redis: &TestRedis) -> TestServer {
         TestServer::builder().redis(redis).flag("queues", "nobody-submits-here").flag("workers", "1").start()
@@ -378,7 +378,7 @@ impl TestServer {
         self.dir.as_ref().expect("not taken")
     }
 
-    /// Its folder, after its end, for a successor.
+    /// The folder of a server that has ended, for the next server.
     pub fn take_dir(&mut self) -> TempDir {
         self.dir.take().expect("not taken")
     }
@@ -411,7 +411,7 @@ impl TestServer {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Ends it at once and waits until it is gone.
+    /// Kills it by SIGKILL and waits until it has ended.
     pub fn kill9(&mut self) {
         signal::kill9(self.child.id());
         let _ = self.child.wait();
@@ -433,12 +433,12 @@ impl TestServer {
         signal::int(self.child.id());
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if it has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("can be waited for")
     }
 
-    /// Waits for its end and gives the exit code (`None`: by a signal).
+    /// Waits until it has ended and returns the exit code (`None`: a signal ended it).
     #[track_caller]
     pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
         let mut status = None;
@@ -449,7 +449,7 @@ impl TestServer {
         status.and_then(|status| status.code())
     }
 
-    /// SIGTERM, then the exit code.
+    /// Sends SIGTERM, waits until it has ended, and returns the exit code.
     #[track_caller]
     pub fn stop(&mut self, limit: Duration) -> Option<i32> {
         self.sigterm();

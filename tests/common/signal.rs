@@ -32,7 +32,7 @@ pub fn cont(pid: u32) {
     send(pid, Signal::CONT);
 }
 
-/// State and parent of a process.
+/// The state and the parent of a process.
 fn state(pid: u32) -> Option<(char, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -44,7 +44,7 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The processes whose working folder lies in this one, zombies aside.
+/// The processes whose working folder lies in this folder, without zombies.
 pub fn working_in(dir: &std::path::Path) -> Vec<u32> {
     let dir = std::fs::canonicalize(dir).expect("a folder");
     let works_there = |pid: &u32| {
@@ -64,7 +64,7 @@ pub fn zombies_of(parent: u32) -> Vec<u32> {
     processes().filter(|pid| state(*pid) == Some(('Z', parent))).collect()
 }
 
-/// Whether a process with this id is there and is no zombie.
+/// Whether a process with this id exists and is not a zombie.
 pub fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     match stat.rsplit_once(')') {

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Between two bytes of a slow one.
+/// The time between two bytes of a slow client.
 pub const ROUND: Duration = Duration::from_millis(700);
 
-/// They are all to be gone by then, so whoever never reads may begin to.
+/// By then the server has closed all of them, so that a client that never read may begin to read.
 const LOOK_AFTER: Duration = Duration::from_secs(20);
 
-/// How many there are of each kind.
+/// The number of clients of each kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     /// Ask once and stay connected, or never ask.
@@ -25,23 +25,23 @@ pub struct Sizes {
     pub never_reading: usize,
 }
 
-/// The clients that are there.
+/// The connected clients.
 pub struct Crowd {
     idle: Vec<TcpStream>,
     slow: Vec<Slow>,
 }
 
-/// A client that holds something up for as long as it is let.
+/// A client that keeps its connection busy for as long as the server lets it.
 struct Slow {
     stream: TcpStream,
     came: Instant,
     gone_after: Option<Duration>,
-    /// What it sends in each round.
+    /// The bytes that it sends in each round.
     next: &'static [u8],
 }
 
 impl Crowd {
-    /// All connect and begin; the idle ones first, so that it is they who make room.
+    /// Connects all clients; the idle ones first, so that the server closes them when it needs room.
     pub fn gather(addr: SocketAddr, sizes: Sizes) -> Crowd {
         let mut idle = Vec::with_capacity(sizes.idle);
         for number in 0..sizes.idle {
@@ -70,7 +70,7 @@ impl Crowd {
         Crowd { idle, slow }
     }
 
-    /// One round: who is still there sends a byte. Gives how many of the slow ones that are.
+    /// One round: every slow client that is still connected sends a byte. Returns the number of these clients.
     pub fn go_on(&mut self) -> usize {
         let mut left = 0;
         for slow in self.slow.iter_mut().filter(|slow| slow.gone_after.is_none()) {
@@ -84,13 +84,13 @@ impl Crowd {
         left
     }
 
-    /// How long the most tenacious of the slow ones stayed, when all have gone.
+    /// The longest time that a slow client was connected. Panics while one is.
     pub fn longest_stay(&self) -> Duration {
         let stays = self.slow.iter().map(|slow| slow.gone_after.expect("all have gone"));
         stays.max().unwrap_or_default()
     }
 
-    /// How many of the idle ones are still connected.
+    /// The number of idle clients that are still connected.
     pub fn idle_left(&self) -> usize {
         self.idle.iter().filter(|stream| !is_closed(stream)).count()
     }
@@ -103,7 +103,7 @@ impl Slow {
     }
 }
 
-/// Reads what has come. Whether it is the last.
+/// Reads the bytes that have arrived. Returns whether the connection has ended.
 fn ends(stream: &mut TcpStream) -> bool {
     let mut piece = [0; 64 << 10];
     loop {
@@ -121,7 +121,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether the server has closed, found out without reading.
+/// Whether the server has closed the connection, without reading from it.
 fn is_closed(stream: &TcpStream) -> bool {
     let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     let mut fds = [PollFd::new(stream, closed)];

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what should be there in a moment: generous, for slow and busy machines.
+/// The usual limit of a wait: generous, for slow and busy machines.
 pub const LIMIT: Duration = Duration::from_secs(45);
 
-/// Waits until `done` says yes; fails the test with `what` after `limit`. Gives how long it took.
+/// Waits until `done` returns true; fails the test with `what` after `limit`. Returns the time that it took.
 #[track_caller]
 pub fn eventually(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let begin = Instant::now();
@@ -18,7 +18,7 @@ pub fn eventually(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -
     begin.elapsed()
 }
 
-/// Waits until there is something to give.
+/// Waits until `look` returns a value and returns the value; fails the test with `what` after `limit`.
 #[track_caller]
 pub fn until_some<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let mut found = None;
@@ -29,7 +29,7 @@ pub fn until_some<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Opti
     found.expect("found")
 }
 
-/// Asserts that something stays true for a while: for events that must not happen.
+/// Asserts that `still` returns true for this time: for events that must not happen.
 #[track_caller]
 pub fn holds_for(time: Duration, what: &str, mut still: impl FnMut() -> bool) {
     let begin = Instant::now();

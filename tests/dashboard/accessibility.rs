@@ -3,12 +3,12 @@
 use super::browser::Browser;
 use super::common::*;
 
-/// A page to look at.
+/// A page to check.
 struct Page {
     name: &'static str,
     hash: String,
     title: &'static str,
-    /// Is there once all of it is.
+    /// A text that the page shows once all of it is loaded.
     text: &'static str,
 }
 
@@ -20,7 +20,7 @@ impl Page {
     }
 }
 
-/// A server in the midst of its work, and all pages.
+/// A server with jobs in every status, and all pages.
 fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     let server = TestServer::builder().redis(redis).config(QUICK_BACKOFF).flag("workers", "8").start();
     let long = "a message without end ".repeat(12) + &"x".repeat(300);
@@ -61,7 +61,7 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     (server, pages)
 }
 
-/// Texts that stand out too little from what is behind them, by the measure of WCAG AA.
+/// Texts with less contrast to their background than WCAG AA asks for.
 const FAINT: &str = "(() => {
     const parse = (color) => (color.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
     const mix = ([r, g, b, a = 1], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
@@ -173,7 +173,8 @@ fn a_screen_reader_is_told_what_everything_is() {
     assert_eq!(browser.run("document.querySelector('figure details').open"), true);
 }
 
-/// What the whole is for, without a mouse: find the failed jobs of a type, read why, send them all back, pause the queue.
+/// The main task of an operator, without a mouse: find the failed jobs of a type, read the errors, retry all of them,
+/// pause the queue.
 #[test]
 fn the_keyboard_alone_is_enough() {
     let redis = TestRedis::start();

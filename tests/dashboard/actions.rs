@@ -72,7 +72,7 @@ fn an_action_that_is_refused_says_why() {
     browser.wait_for_text("the job cannot be cancelled: it has ended");
 }
 
-/// So many failed jobs of a type, in a queue in which nothing starts any more.
+/// Makes this number of failed jobs of a type, in a paused queue.
 fn with_dead_letters(server: &TestServer, kinds: &[(&str, usize)]) -> Vec<u64> {
     let jobs = kinds.iter().flat_map(|(kind, number)| {
         vec![json!({"type": kind, "payload": {"message": "no disk"}, "max_attempts": 1}); *number]

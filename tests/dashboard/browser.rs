@@ -12,12 +12,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::common::*;
 
-/// A browser with one page. Dropping it ends both, and fails the test if a script on the page had.
+/// A browser with one page. Dropping it ends the browser, and fails the test if a script on the page failed.
 pub struct Browser {
     child: Child,
     requests: Mutex<Requests>,
     answers: mpsc::Receiver<Value>,
-    /// What went wrong on the page: uncaught exceptions, and what its policy has stopped.
+    /// The errors of the page: uncaught exceptions, and violations of its policy.
     troubles: Arc<Mutex<Vec<String>>>,
     session: String,
     _profile: TempDir,
@@ -28,12 +28,12 @@ struct Requests {
     last: u64,
 }
 
-/// An element as the browser knows it.
+/// The browser's id of an element.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Element(i64);
 
 impl Browser {
-    /// Starts it and opens the dashboard of a server at this address behind the `#`.
+    /// Starts the browser and opens the dashboard of a server at this address behind the `#`.
     pub fn open(server: &Api, hash: &str) -> Browser {
         let browser = Browser::start();
         browser.go(server, hash);
@@ -80,7 +80,7 @@ impl Browser {
         browser
     }
 
-    /// One command of the protocol; gives what it answers, or `Null` where the page was just changing.
+    /// Runs one command of the protocol and returns the response, or `Null` while the page is changing.
     pub fn ask(&self, method: &str, params: Value) -> Value {
         let mut requests = self.requests.lock().expect("nobody panics here");
         requests.last += 1;
@@ -111,19 +111,19 @@ impl Browser {
         self.wait_until("the page is new", "!window.isOld && !!document.querySelector('h1')");
     }
 
-    /// What an expression on the page gives.
+    /// The value of an expression on the page.
     pub fn run(&self, expression: &str) -> Value {
         self.evaluate(expression).unwrap_or_else(|answer| panic!("{expression}: {answer}"))
     }
 
-    /// The same; the error is an exception on the page.
+    /// The value of an expression on the page; the error is an exception on the page.
     fn evaluate(&self, expression: &str) -> Result<Value, Value> {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let answer = self.ask("Runtime.evaluate", params);
         if answer["exceptionDetails"].is_null() { Ok(answer["result"]["value"].clone()) } else { Err(answer) }
     }
 
-    /// Waits until an expression is true. While it fails, an element that it names is not there yet.
+    /// Waits until an expression is true. It may throw while an element that it names does not exist yet.
     #[track_caller]
     pub fn wait_until(&self, what: &str, expression: &str) {
         let begin = Instant::now();
@@ -139,7 +139,7 @@ impl Browser {
         }
     }
 
-    /// Waits until a person can read this somewhere on the page.
+    /// Waits until this text is visible somewhere on the page.
     #[track_caller]
     pub fn wait_for_text(&self, text: &str) {
         self.wait_until(text, &format!("document.body.innerText.includes({})", json!(text)));
@@ -160,14 +160,14 @@ impl Browser {
         self.wait_until("it is drawn", &drawn);
     }
 
-    /// Waits until a question is gone, and the action that asked it has heard the answer: the browser tells the page a
-    /// while after the dialog has gone.
+    /// Waits until a dialog is closed and its action knows the answer: the browser tells the page a while after the
+    /// dialog is closed.
     #[track_caller]
     pub fn wait_until_answered(&self) {
         self.wait_until("the question is gone", "!document.querySelector('dialog[open], [aria-busy]')");
     }
 
-    /// The first element with this role and name that assistive technology is told of.
+    /// The first element with this role and name in the accessibility tree.
     pub fn find(&self, role: &str, name: &str) -> Option<Element> {
         let root = self.ask("Runtime.evaluate", json!({"expression": "document"}));
         let root = root["result"]["objectId"].as_str()?.to_owned();
@@ -177,7 +177,7 @@ impl Browser {
         found["backendDOMNodeId"].as_i64().map(Element)
     }
 
-    /// Role and name of everything that is told to assistive technology.
+    /// Role and name of every element in the accessibility tree.
     pub fn everything(&self) -> Vec<(String, String)> {
         let tree = self.ask("Accessibility.getFullAXTree", json!({}));
         let text = |node: &Value, field: &str| node[field]["value"].as_str().unwrap_or("").to_owned();
@@ -186,7 +186,7 @@ impl Browser {
         nodes.map(|node| (text(node, "role"), text(node, "name"))).collect()
     }
 
-    /// Role and name of what has the focus.
+    /// Role and name of the element that has the focus.
     pub fn focus(&self) -> (String, String) {
         let active = self.ask("Runtime.evaluate", json!({"expression": "document.activeElement"}));
         let id = active["result"]["objectId"].clone();
@@ -206,7 +206,7 @@ impl Browser {
         }
     }
 
-    /// Clicks the middle of an element with the mouse, once it is there and can be used.
+    /// Clicks the middle of an element with the mouse, once the element exists and is enabled.
     #[track_caller]
     pub fn click(&self, role: &str, name: &str) {
         let begin = Instant::now();
@@ -253,7 +253,7 @@ impl Browser {
         self.ask("Input.dispatchKeyEvent", params);
     }
 
-    /// Moves on with the Tab key until this has the focus.
+    /// Presses the Tab key until this element has the focus.
     #[track_caller]
     pub fn tab_to(&self, role: &str, name: &str) {
         let mut passed = Vec::new();
@@ -268,12 +268,12 @@ impl Browser {
         panic!("Tab does not come to {role} {name:?}: {passed:?}");
     }
 
-    /// Types into what has the focus.
+    /// Types into the element that has the focus.
     pub fn write(&self, text: &str) {
         self.ask("Input.insertText", json!({ "text": text }));
     }
 
-    /// Makes the window so wide, and of this colour scheme: `light` or `dark`.
+    /// Sets the width of the window in pixels, and its colour scheme: `light` or `dark`.
     pub fn look(&self, width: u32, scheme: &str) {
         let height = if width < 600 { 844 } else { 900 };
         let params = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
@@ -282,7 +282,7 @@ impl Browser {
         self.ask("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
-    /// Leaves a picture of the whole page, if pictures are wanted.
+    /// Writes a picture of the whole page, if `THREADQ_PICTURES` is set.
     pub fn picture(&self, name: &str) {
         let Ok(folder) = std::env::var("THREADQ_PICTURES") else { return };
         let params = json!({"format": "png", "captureBeyondViewport": true});
@@ -298,7 +298,7 @@ impl Browser {
         decoder.wait().expect("it ends");
     }
 
-    /// Uncaught exceptions, and what the page's policy has stopped.
+    /// Uncaught exceptions, and violations of the page's policy.
     pub fn troubles(&self) -> Vec<String> {
         self.troubles.lock().expect("nobody panics here").clone()
     }
@@ -315,7 +315,7 @@ impl Drop for Browser {
     }
 }
 
-/// Reads what the browser says until it ends.
+/// Reads the messages of the browser until it ends.
 fn listen(stdout: ChildStdout, answers: &mpsc::Sender<Value>, troubles: &Mutex<Vec<String>>) {
     let mut stdout = BufReader::new(stdout);
     let mut message = Vec::new();

@@ -3,10 +3,10 @@
 use super::browser::Browser;
 use super::common::*;
 
-/// Would leave a trace in the page if any of it were run.
+/// A text that changes the page if the browser runs any part of it.
 const HOSTILE: &str = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'><b>bold</b>";
 
-/// That there is this text on the page, and nothing of it has become an element.
+/// Asserts that the page shows this text, and that no part of it has become an element.
 #[track_caller]
 fn assert_shown_and_not_run(browser: &Browser) {
     browser.wait_for_text(HOSTILE);

@@ -3,8 +3,8 @@
 use super::browser::Browser;
 use super::common::*;
 
-/// From now on requests of the page that change something, or ask how much a change would be, get their answers when
-/// the test lets them.
+/// From now on requests of the page that change something, or ask for the size of a change, get their responses when
+/// the test allows it.
 const HOLD_ANSWERS: &str = "(() => {
     const ask = window.fetch;
     window.letGo = [];
@@ -20,7 +20,7 @@ fn with_dead_letters(redis: &TestRedis, number: usize) -> TestServer {
     server
 }
 
-/// Counts the answers to what the page reads, so that a test can wait for a few refreshes.
+/// Counts the responses to the reads of the page, so that a test can wait for a few refreshes.
 const COUNT_READS: &str = "(() => {
     const ask = window.fetch;
     window.reads = 0;
@@ -102,10 +102,10 @@ fn nothing_is_drawn_while_text_is_selected_or_a_button_is_held_down() {
 
 /// The ids of the rows, in their order.
 const ROWS: &str = "[...document.querySelectorAll('tbody tr')].map((row) => Number(row.dataset.key))";
-/// How far down each row is.
+/// The vertical position of each row.
 const PLACES: &str = "[...document.querySelectorAll('tbody tr')].map((row) => row.getBoundingClientRect().y)";
 
-/// The newest first.
+/// The ids, the newest first.
 fn reversed(ids: &[u64]) -> Value {
     json!(ids.iter().rev().collect::<Vec<_>>())
 }

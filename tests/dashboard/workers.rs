@@ -3,7 +3,7 @@
 use super::browser::Browser;
 use super::common::*;
 
-/// The threads of all servers that have a job: type and state.
+/// The busy worker threads of all servers: job type and state.
 fn doing(server: &Api) -> Vec<(String, String)> {
     let answer = server.get("/stats/workers").expect(200).json();
     let servers = answer["servers"].as_array().expect("servers").clone();

@@ -166,10 +166,10 @@ impl Mutant {
     }
 
     /// The same for the same mutant of the same script.
-    fn hash(&self) -> u64 {
+    fn hash(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.change.applied().hash(&mut hasher);
-        hasher.finish()
+        format!("{:016x}", hasher.finish())
     }
 }
 
@@ -336,31 +336,76 @@ fn tests_by_script() -> BTreeMap<String, BTreeSet<String>> {
 struct Noticed {
     path: PathBuf,
     hashes: BTreeSet<String>,
+    /// By script: the tests that have noticed a mutant. They run before the others, which saves most of the time.
+    tests: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Noticed {
     fn read() -> Noticed {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("noticed-mutants");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let hash = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
-        Noticed { hashes: text.lines().map(hash).collect(), path }
+        let mut noticed = Noticed { path, hashes: BTreeSet::new(), tests: BTreeMap::new() };
+        let text = std::fs::read_to_string(&noticed.path).unwrap_or_default();
+        for line in text.lines() {
+            if let [hash, test, mutant] = line.split('\t').collect::<Vec<_>>()[..] {
+                let script = mutant.split(':').next().unwrap_or_default();
+                noticed.enter(hash.to_owned(), test, script);
+            }
+        }
+        noticed
+    }
+
+    fn enter(&mut self, hash: String, test: &str, script: &str) {
+        self.hashes.insert(hash);
+        self.tests.entry(script.to_owned()).or_default().insert(test.to_owned());
     }
 
     fn contains(&self, mutant: &Mutant) -> bool {
-        self.hashes.contains(&format!("{:016x}", mutant.hash()))
+        self.hashes.contains(&mutant.hash())
     }
 
-    fn add(&self, mutant: &Mutant) {
+    fn add(&mut self, mutant: &Mutant, test: &str) {
         let mut file = std::fs::File::options().create(true).append(true).open(&self.path).unwrap();
-        writeln!(file, "{:016x} {mutant}", mutant.hash()).unwrap();
+        writeln!(file, "{}\t{test}\t{mutant}", mutant.hash()).unwrap();
+        self.enter(mutant.hash(), test, &mutant.change.source.name);
     }
+
+    /// These tests of a script in groups that run one after the other: those that have noticed a mutant before, and
+    /// those of long lists, which are slow, at the end.
+    fn in_groups(&self, script: &str, tests: &BTreeSet<String>) -> [BTreeSet<String>; 3] {
+        let known = self.tests.get(script);
+        let mut groups = [const { BTreeSet::new() }; 3];
+        for test in tests {
+            let group = match known.is_some_and(|known| known.contains(test)) {
+                true => 0,
+                false => 1 + usize::from(test.starts_with("long_lists")),
+            };
+            groups[group].insert(test.clone());
+        }
+        groups
+    }
+}
+
+/// The test that notices a mutant, if one of these does.
+fn noticing_test(mutant: &str, tests: &BTreeSet<String>) -> Option<String> {
+    let environment = [("THREADQ_MUTANT", mutant)];
+    let mut rest = tests.clone();
+    while !rest.is_empty() {
+        let test = first_failure(&rest, &environment)?;
+        // A test may also fail since the machine is busy: then it passes when it runs alone.
+        let alone = BTreeSet::from([test.clone()]);
+        if !tests.contains(&test) || first_failure(&alone, &environment).is_some() {
+            return Some(test);
+        }
+        rest.remove(&test);
+    }
+    None
 }
 
 #[test]
 #[ignore = "runs the tests once for each mutant: about an hour"]
 fn every_guard_is_needed() {
     let tests = tests_by_script();
-    let noticed = Noticed::read();
+    let mut noticed = Noticed::read();
     let mut survivors = Vec::new();
     for mutant in Mutant::chosen() {
         if noticed.contains(mutant) || EXCEPTIONS.iter().any(|exception| exception.is_for(mutant)) {
@@ -368,18 +413,13 @@ fn every_guard_is_needed() {
         }
         let begin = Instant::now();
         let name = mutant.to_string();
-        let all = tests.get(&mutant.change.source.name).cloned().unwrap_or_default();
-        // Tests of long lists are slow: they run last.
-        let (slow, fast): (BTreeSet<_>, BTreeSet<_>) =
-            all.into_iter().partition(|test| test.starts_with("long_lists"));
-        let failure = [fast, slow]
-            .iter()
-            .filter(|tests| !tests.is_empty())
-            .find_map(|tests| first_failure(tests, &[("THREADQ_MUTANT", name.as_str())]));
+        let script = &mutant.change.source.name;
+        let groups = noticed.in_groups(script, tests.get(script).unwrap_or(&BTreeSet::new()));
+        let test = groups.iter().find_map(|tests| noticing_test(&name, tests));
         let seconds = begin.elapsed().as_secs_f64();
-        println!("{seconds:>5.1} s  {name:<100} {}", failure.as_deref().unwrap_or("NOT NOTICED"));
-        match failure {
-            Some(_) => noticed.add(mutant),
+        println!("{seconds:>5.1} s  {name:<100} {}", test.as_deref().unwrap_or("NOT NOTICED"));
+        match test {
+            Some(test) => noticed.add(mutant, &test),
             None => survivors.push(name),
         }
     }
