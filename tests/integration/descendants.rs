@@ -16,7 +16,7 @@ fn programs_of(server: &TestServer) -> Vec<u32> {
     found
 }
 
-/// Programs that start others: when so many work in the folder, all have started.
+/// Programs that start others: name, number of processes in the folder once all have started, and command.
 const FAMILIES: [(&str, usize, &[&str]); 8] = [
     ("plain", 1, &["sleep", "1000"]),
     // It makes a process group of its own.

@@ -213,7 +213,7 @@ fn keep_alive(server: &TestServer) -> http::Connection {
     connection
 }
 
-/// The limit under which so many more descriptors can be had.
+/// The limit of descriptors that leaves `free` more to a server.
 fn limit_that_leaves(server: &TestServer, free: usize) -> u64 {
     let taken = descriptors(server.pid());
     let mut free_ones = (0..).filter(|number| taken.binary_search(number).is_err());

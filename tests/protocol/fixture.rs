@@ -50,12 +50,12 @@ impl Place {
         Place::on(shared_redis())
     }
 
-    /// On a Redis of its own.
+    /// A place on its own Redis.
     pub fn alone() -> Place {
         Place::on(Arc::new(new_redis()))
     }
 
-    /// Where every list with an entry counts as a long one.
+    /// A place where every list with an entry counts as a long one.
     pub fn of_long_lists() -> Place {
         Place::changed(shared_redis(), vec![long_lists()])
     }
@@ -73,7 +73,7 @@ impl Place {
         Place { queue, wire, connection, namespace, shared: redis }
     }
 
-    /// The queue as another process has it: it does not know that the first one lost its connection.
+    /// The queue of another process: it does not know that the first queue lost its connection.
     pub fn another_queue(&self) -> Queue {
         open_queue(self.wire.url(), &self.namespace)
     }
@@ -82,7 +82,7 @@ impl Place {
         format!("{{{}}}:{name}", self.namespace)
     }
 
-    /// Any command; the second word is the name of a key without its namespace.
+    /// Runs any command; `name` is a key without its namespace.
     #[track_caller]
     pub fn redis<T: FromRedisValue>(&self, command: &str, name: &str, words: &[&str]) -> T {
         let mut call = redis::cmd(command);
@@ -91,18 +91,18 @@ impl Place {
         answer.unwrap_or_else(|e| panic!("{command} {name}: {e}"))
     }
 
-    /// A command that is no text.
+    /// Runs a command.
     #[track_caller]
     pub fn run<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query(&mut *self.connection.borrow_mut()).unwrap()
     }
 
-    /// The same, and an error of Redis is given back.
+    /// Runs a command and returns an error of Redis.
     pub fn try_run(&self, command: &redis::Cmd) -> redis::RedisResult<redis::Value> {
         command.query(&mut *self.connection.borrow_mut())
     }
 
-    /// Raw commands with `T:` in place of the namespace.
+    /// Runs commands with `T:` in place of the namespace.
     #[track_caller]
     pub fn raw(&self, commands: &[&str]) {
         for command in commands {
@@ -111,7 +111,7 @@ impl Place {
         }
     }
 
-    /// Someone does this right before the next call of a script in which these words stand.
+    /// Runs a command right before the next call of a script with these words.
     pub fn meanwhile(&self, script: &str, words: &[&str], command: &str) {
         let command = self.command(command);
         let mut connection = self.shared.connection().unwrap();
@@ -170,12 +170,12 @@ impl Place {
         (0..count).map(|_| self.submit()).collect()
     }
 
-    /// Parked for long.
+    /// Submits a job that is scheduled for much later.
     pub fn submit_delayed(&self) -> JobId {
         self.submit_with(|job| job.start = Start::AfterMs(3_600_000))
     }
 
-    /// A parked job's time comes.
+    /// Makes a scheduled job due.
     pub fn make_due(&self, id: JobId) {
         let _: i64 = self.redis("HSET", &format!("job:{id}"), &["scheduled_at", "1"]);
         let _: i64 = self.redis("ZADD", "scheduled", &["1", &id.to_string()]);
@@ -217,7 +217,7 @@ impl Place {
         self.queue.start_jobs(server, &shares(jobs), suspects, MAX_CRASHES, fetched)
     }
 
-    /// Whatever there is, suspects too.
+    /// Takes ready jobs, those in quarantine too.
     #[track_caller]
     pub fn take(&self, server: &ServerId, jobs: usize) -> Vec<(Lease, Job)> {
         let taken = self.try_take(server, jobs, Quarantine::Start, None).expect("not fenced");
@@ -241,7 +241,7 @@ impl Place {
         self.redis("HGET", "servers", &[server.as_str()])
     }
 
-    /// Its beat stands still, and another server takes over.
+    /// Has another server take over the jobs of this server, whose heartbeat stands still.
     #[track_caller]
     pub fn dies(&self, server: &ServerId) -> Reclaimed {
         let observed = self.beat_value(server).expect("a registered server");
@@ -263,7 +263,7 @@ impl Place {
         self.job(id).status
     }
 
-    /// Every list and sorted set but the indexes in which the id stands, as often as it stands there.
+    /// Every list and sorted set with this id, without the indexes, as often as it has the id.
     pub fn handles(&self, id: JobId) -> Vec<String> {
         let id = id.to_string();
         let mut handles = Vec::new();
@@ -281,7 +281,7 @@ impl Place {
     }
 }
 
-/// Scripts take every list with an entry for a long one, which they do not search.
+/// The change by which scripts take every list with an entry for a long one, which they do not search.
 pub fn long_lists() -> Change {
     Change::new("common", "local SHORT = 2048", "local SHORT = 0")
 }
@@ -303,7 +303,7 @@ pub fn completed(lease: Lease) -> Settlement {
     Settlement { lease, verdict: Verdict::Complete(RawValue::from_string("1".to_owned()).unwrap()) }
 }
 
-/// Failed, and parked for long.
+/// A failed attempt whose retry is much later.
 pub fn retried(lease: Lease) -> Settlement {
     Settlement { lease, verdict: Verdict::Retry("no".to_owned(), Duration::from_secs(3600)) }
 }

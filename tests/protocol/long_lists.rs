@@ -25,7 +25,7 @@ fn shown(place: &Place) -> QueueInfo {
     place.queue.queues(&["default"]).unwrap().remove(0)
 }
 
-/// How many entries are counted as such that were left.
+/// The number of tombstones that are counted.
 fn left(place: &Place) -> usize {
     place.redis::<Option<usize>>("HGET", "tombstones:default", &["all"]).unwrap_or(0)
 }

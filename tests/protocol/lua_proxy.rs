@@ -15,16 +15,16 @@ use crate::common::resp;
 use crate::fixture::Place;
 use crate::guards::{self, Change, OnTheWire};
 
-/// What is lost on the way.
+/// What the proxy loses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Loses {
-    /// It never reaches Redis.
+    /// The request never reaches Redis.
     Request,
-    /// Redis carries it out, and nobody hears of it.
+    /// Redis does it, and the reply is lost.
     Answer,
 }
 
-/// What happens before the next call of a name in which these words stand.
+/// What happens before the next call of this name with these words.
 struct Meanwhile {
     name: String,
     words: Vec<Vec<u8>>,
@@ -33,7 +33,7 @@ struct Meanwhile {
 
 #[derive(Default)]
 struct State {
-    /// The next call of this name.
+    /// The name of the next call that is lost.
     loses: Option<(String, Loses)>,
     meanwhile: Option<Meanwhile>,
     /// The scripts that run, by their hashes as the queue knows them.
@@ -53,7 +53,7 @@ pub struct LuaProxy {
 }
 
 impl LuaProxy {
-    /// One on which these changes of scripts are made.
+    /// A proxy that makes these changes of scripts.
     pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> LuaProxy {
         let changes = Arc::new(changes);
         let recorder = Arc::new(Recorder::of_this_test());
@@ -76,30 +76,30 @@ impl LuaProxy {
         format!("redis+unix://{}", self.path.display())
     }
 
-    /// Loses the next call of a script (by its file's name) or of a command, and breaks the connection.
+    /// Loses the next call of a script (by the name of its file) or of a command, and breaks the connection.
     pub fn lose(&self, name: &str, what: Loses) {
         self.state.lock().unwrap().loses = Some((name.to_owned(), what));
     }
 
-    /// Does something right before the next call of a script in which these words stand.
+    /// Does something right before the next call of a script with these words.
     pub fn meanwhile(&self, name: &str, words: &[&str], act: impl FnOnce() + Send + 'static) {
         let words = words.iter().map(|word| word.as_bytes().to_vec()).collect();
         let meanwhile = Meanwhile { name: name.to_owned(), words, act: Box::new(act) };
         self.state.lock().unwrap().meanwhile = Some(meanwhile);
     }
 
-    /// Whether it was done.
+    /// Whether the act of `meanwhile` was done.
     pub fn was_meanwhile(&self) -> bool {
         self.state.lock().unwrap().meanwhile.is_none()
     }
 
-    /// Whether nothing is left to lose.
+    /// Whether the chosen call was lost.
     pub fn has_lost(&self) -> bool {
         self.state.lock().unwrap().loses.is_none()
     }
 }
 
-/// One command after the other, each with its answer, until one side closes.
+/// Carries one command after the other, each with its reply, until one side closes.
 fn carry(
     client: UnixStream,
     server: UnixStream,
@@ -185,8 +185,8 @@ impl Recorder {
     }
 }
 
-/// Stands in front of every script that the tests run: a number that is handed to Redis as such is an error, but for the
-/// few that every version of Redis writes alike.
+/// The beginning of every script that the tests run: a Lua number as an argument of a command is an error, except for the
+/// few numbers that every version of Redis writes alike.
 const NUMBERS_ARE_TEXTS: &str = r"local redis = (function(real)
   local function strict(run)
     return function(...)
@@ -204,7 +204,7 @@ const NUMBERS_ARE_TEXTS: &str = r"local redis = (function(real)
 end)(redis)
 ";
 
-/// A script with that check in it.
+/// A script with this check.
 pub fn with_checked_numbers(loaded: &str) -> String {
     let (flags, body) = loaded.split_once('\n').expect("a script begins with a line of flags");
     format!("{flags}\n{NUMBERS_ARE_TEXTS}{body}")

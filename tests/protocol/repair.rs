@@ -19,7 +19,7 @@ const LONG: usize = 2_100;
 const GAP: &str = "0";
 
 impl Place {
-    /// A server whose last beat was a while ago: nobody waits for what it might mend itself.
+    /// A server whose last heartbeat was a while ago: the doctor does not wait for what the server might repair itself.
     fn resting_server(&self) -> ServerId {
         let server = self.server();
         self.rests(&server);
@@ -70,8 +70,8 @@ impl Place {
         id
     }
 
-    /// Some jobs in the middle of a list so long that it is looked at in parts, and that they are far from both ends. The
-    /// rest are gaps that earlier repairs left, which are nobody's.
+    /// Some jobs in the middle of a list that is so long that the doctor reads only parts of it, far from both ends. The
+    /// other entries are gaps that earlier repairs left.
     fn in_the_middle_of_a_long_list(&self) -> Vec<JobId> {
         let gaps = format!("PUSH T:work_queue:default{}", format!(" {GAP}").repeat(LONG));
         let ids = self.submit_many(40);

@@ -186,7 +186,7 @@ fn entries_without_a_job_are_noted_and_do_not_stop_a_suspect() {
     assert_all_lost(&place, &entries);
 }
 
-/// Those of them that look like no job to whoever only moves ids.
+/// The forged entries that are not ids of jobs.
 fn forge_dead_entries(place: &Place) -> Vec<String> {
     let mut entries = forge_entries(place);
     entries.truncate(4);
@@ -388,8 +388,8 @@ fn the_name_of_an_empty_queue_is_forgotten_until_its_next_job() {
     assert_eq!(names(), ["default", "used"]);
 }
 
-/// A take whose answer nobody waited for any more may reach Redis long after: meanwhile its job was put back, and taken
-/// again by the same server.
+/// A take may reach Redis long after its server has stopped waiting for the reply. Meanwhile its job was put back, and the
+/// same server took it again.
 #[test]
 fn a_take_that_is_carried_out_late_leaves_a_running_job_its_entry() {
     for free in [0, 1] {

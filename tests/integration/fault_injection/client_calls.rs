@@ -196,8 +196,8 @@ fn with_a_dead_letter(stage: &Stage) -> (TestServer, u64) {
     (server, id)
 }
 
-/// Asks to send a dead letter back while the connection breaks; gives the answer. Its queue is paused, so that it does not
-/// start.
+/// Asks to retry a dead letter while the connection breaks, and returns the response. The queue is paused, so that the job
+/// does not start.
 fn is_sent_back(stage: &Stage, ask: impl Fn(&Api, u64) -> Reply + Sync) -> (TestServer, u64, Reply) {
     let (server, id) = with_a_dead_letter(stage);
     // A fetcher that sleeps has it in hand at once.
@@ -212,7 +212,8 @@ fn goes_on(stage: &Stage, server: &Api, id: u64) {
     stage.all_end(server, &[id]);
 }
 
-/// All dead letters: the first answer leaves open whether they went back; the second request sends so many back.
+/// Retries all dead letters: the first response leaves open whether they were retried; the second request retries
+/// `retried_then`.
 fn sends_all_back(stage: &Stage, retried_then: u64) {
     let ask = |server: &Api, _: u64| server.post("/dlq/retry", &json!({}));
     let (server, id, reply) = is_sent_back(stage, ask);

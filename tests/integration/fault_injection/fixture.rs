@@ -18,8 +18,8 @@ const POLICY: RepairPolicy = RepairPolicy { lease_timeout: Duration::from_secs(6
 
 /// The database, so that connections have to turn to it.
 const DATABASE: u8 = 3;
-/// Clearly less than the time limits of the program: it waits 1 s for a connection and 1.8 s for an answer. After that it
-/// gives up, and does not send the command again.
+/// Clearly less than the time limits of the program: it waits 1 s for a connection and 1.8 s for a reply. After
+/// that the call is an error, and the program does not send the command again.
 const STILL_IN_TIME: Duration = Duration::from_millis(700);
 /// More connections than threads of a server use at the same moment by chance.
 const USED_CONNECTIONS: usize = 6;

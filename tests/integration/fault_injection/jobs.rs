@@ -9,7 +9,7 @@ use crate::common::*;
 
 const ONCE: &str = "completed: 1 runs, 1 attempts, 0 crashes";
 const TWICE: &str = "completed: 2 runs, 2 attempts, 0 crashes";
-/// A lost hand-over runs again within the lease (1 s) and 10 s, and what a busy machine takes besides.
+/// A job whose claim was lost runs again within the lease (1 s) and 10 s, and 5 s more on a busy machine.
 const RUNS_AGAIN_WITHIN: Duration = Duration::from_secs(1 + 10 + 5);
 
 pub const STEPS: &[Step] = &[
@@ -246,8 +246,8 @@ fn is_in_time(runs: impl Fn() -> bool) {
     assert!(took < secs(3), "{took:?}");
 }
 
-/// The statuses of all jobs; a fetcher may have a queued one in hand already. Where nothing is taken meanwhile, since the
-/// queue is paused: a fetcher that sleeps gets a job at once.
+/// The statuses of all jobs; a fetcher may have claimed a queued job already. For paused queues: a fetcher that waits gets
+/// a job of another queue at once.
 fn statuses(stage: &Stage) -> String {
     let places = stage.places();
     let mut statuses: Vec<&str> = places.split(", ").filter_map(|place| place.split(' ').next()).collect();
@@ -320,7 +320,7 @@ fn is_taken(stage: &Stage) {
     runs_again(stage, &server);
 }
 
-/// The job whose hand-over was lost runs soon, and once.
+/// Asserts that the job whose claim was lost runs soon, and once.
 fn runs_again(stage: &Stage, server: &TestServer) {
     let ids = stage.ids();
     let took = eventually(LIMIT, "it ends", || stage.job(newest(stage)).unwrap().status.is_final());

@@ -53,9 +53,9 @@ struct State {
     frozen: bool,
     /// The longest time that a command waited for its answer; of those that do not block.
     longest_answer: Duration,
-    /// Commands of this name wait until so many more have come.
+    /// Commands of this name wait until this number of them has come.
     gathering: Option<(&'static str, usize)>,
-    /// Commands that are with Redis now; but not those that block there.
+    /// The number of commands that Redis runs now, without those that block.
     under_way: usize,
     seen: BTreeSet<String>,
 }
@@ -133,7 +133,7 @@ impl Proxy {
         self.shared.state().longest_answer
     }
 
-    /// Holds commands of this name back until so many are on their way at the same time, each on a connection of its own.
+    /// Holds commands of this name back until `number` of them are on their way, each on its own connection.
     pub fn gather(&self, command: &'static str, number: usize) -> Crowd<'_> {
         self.shared.state().gathering = Some((command, number));
         Crowd(&self.shared)

@@ -46,7 +46,7 @@ impl Scene {
         Scene { redis, server, running, waiting, mark }
     }
 
-    /// Waits until what ran has ended; nobody can be told of it yet.
+    /// Waits until the running jobs have ended; their outcomes cannot be written yet.
     #[track_caller]
     pub fn running_jobs_end(&self) {
         eventually(LIMIT, "the running jobs end all the same", || {
@@ -86,8 +86,8 @@ impl Scene {
             .collect()
     }
 
-    /// Asserts that the log has exactly these lines since then, each by a part of it, in this order. Whether a job's
-    /// hand-over was lost on the way besides, and put right, is a matter of chance.
+    /// Asserts that the log has exactly these lines since then, each by a part of it, in this order. Lines
+    /// about a job whose claim was lost and recovered do not count: they are a matter of chance.
     #[track_caller]
     pub fn assert_said(&self, parts: &[&str]) {
         let said = || {

@@ -9,7 +9,7 @@ use crate::common::*;
 /// Jobs that one step of a take-over moves.
 const STEP: usize = 200;
 
-/// A server that died with so many jobs in progress, of a queue that nobody else takes from.
+/// A server that died with many jobs in progress, of a queue from which no other server takes.
 fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
     let settings =
         Settings { url: redis.url(), ca: None, namespace: "threadq".to_owned(), connections: 1, fetchers: 1 };

@@ -74,7 +74,7 @@ pub struct Heard {
 /// What a call came to, and where it led.
 type Remembered = (Result<Rc<dyn Any>, String>, Snapshot);
 
-/// The jobs in hand that decide what may be taken: job, token, crashes, whether it runs.
+/// The attempts of a server that decide what it may take: job, token, crashes, whether the attempt runs.
 type Hands = Vec<(Job, u64, u32, bool)>;
 
 pub struct Real {
@@ -378,8 +378,8 @@ impl Real {
         taken.jobs.pop().unwrap()
     }
 
-    /// What a server with this in hand may take: asked of the real [`InFlight`]. `waits`: whether it is to empty itself for a
-    /// job on its last chance, and whether it is the turn of the other jobs.
+    /// What a server with these attempts may take, by the real [`InFlight`]. `waits`: whether the server drains for a job in
+    /// quarantine, and whether it is the turn of the other jobs.
     pub fn room(&mut self, hands: Hands, waits: (bool, bool), workers: usize, max_crashes: u32) -> Capacity {
         let key = (hands, waits);
         let (jobs, suspects) = match self.rooms.get(&key) {

@@ -210,7 +210,7 @@ pub fn is_last_chance(crashes: u32, max_crashes: u32) -> bool {
     crashes > 0 && crashes + 1 >= max_crashes
 }
 
-/// Who was declared dead stays dead, and nobody is but by who takes over.
+/// A server that was declared dead stays dead, and only a take-over or a leave declares a server dead.
 fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
     let ended = match effect {
         Effect::TakenOver { dead: server, done: true, .. } | Effect::Left(server) => Some(server),
@@ -233,9 +233,9 @@ fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
     rule(new == entered, || format!("entered: {new:?}"))
 }
 
-/// Every job is in exactly one place, the right one, and in the right indexes; nobody else is there.
+/// Every job is in exactly one list or set, the right one, and in the right indexes; these have no other entry.
 ///
-/// `strays`: an entry may be left of a job that was cancelled in a fetcher's hand; whoever meets it drops it.
+/// `strays`: a job that was cancelled after a fetcher had claimed it may have left an entry, which the next take drops.
 pub fn check_state(view: &View, strays: bool, limits: Limits) -> Rule {
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let lists = view.lists.iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)));
@@ -287,7 +287,7 @@ fn check_indexes(view: &View) -> Rule {
     rule(found == expected, || format!("the indexes are {found:?}"))
 }
 
-/// Who is to stop runs, and its server is told; and no server is told in vain.
+/// A job with a wish to cancel runs, and its server has the wish; and no server has a wish for another job.
 fn check_cancels(view: &View) -> Rule {
     for (id, job) in &view.jobs {
         let told = view.cancels.iter().filter(|(server, ids)| ids.contains(id) && view.is_alive(server));

@@ -59,7 +59,7 @@ pub enum Step {
     Pause(Slot),
     Resume(Slot),
     Start(Slot),
-    /// The orderly end of a server, whatever it has in hand.
+    /// The orderly end of a server, whatever attempts it has.
     Leave(Slot),
     Cancel(Job),
     SendBack(Job),

@@ -20,7 +20,7 @@ enum Life {
     Gone,
 }
 
-/// An attempt that a server has in hand, or whose hand-over is under way to it.
+/// An attempt in the memory of a server, or in a reply on its way to the server.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 struct Attempt {
     job: Job,
@@ -511,7 +511,7 @@ impl Process {
         self.fetched == Some(job) || self.hands.iter().any(|a| a.job == job && a.is_here())
     }
 
-    /// Where an attempt is in hand.
+    /// The place of an attempt among those in the memory of the server.
     fn position(&self, job: Job, token: u64) -> usize {
         self.hands.iter().position(|a| a.job == job && a.token == token && a.is_here()).expect("in hand")
     }
