@@ -175,6 +175,17 @@ fn entries_without_a_job_are_noted_and_do_not_stop_a_fetcher() {
 }
 
 #[test]
+fn an_entry_of_a_job_that_has_ended_on_this_server_is_dropped() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    place.settle(&a, &completed(place.take_one(&a)));
+    place.raw(&[&format!("LPUSH T:work_queue:default {id}")]);
+    assert!(place.take(&a, 1).is_empty());
+    assert_eq!(place.handles(id), ["done"]);
+}
+
+#[test]
 fn entries_without_a_job_are_noted_and_do_not_stop_a_suspect() {
     let place = Place::new();
     let a = place.server();
@@ -186,7 +197,7 @@ fn entries_without_a_job_are_noted_and_do_not_stop_a_suspect() {
     assert_all_lost(&place, &entries);
 }
 
-/// The forged entries that are not ids of jobs.
+/// The forged entries whose keys have no status: for a script that only moves ids these are no jobs.
 fn forge_dead_entries(place: &Place) -> Vec<String> {
     let mut entries = forge_entries(place);
     entries.truncate(4);

@@ -26,6 +26,9 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "the first of the two looks for a holder of the empty key, and the second one prevents that there is one";
     "enqueue": "if queue ~= DEFAULT_QUEUE or", ""
         => "saves bytes: a field that is missing is read as its default";
+    // Taking.
+    "start_jobs": "return #entry <= 16 and", "without #entry <= 16"
+        => "saves time: a number of more digits is above 2^53 too";
     // The doctor.
     "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
