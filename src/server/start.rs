@@ -149,9 +149,9 @@ fn start_api(
 #[cfg(test)]
 mod tests {
     use crossbeam_channel::bounded;
+    use tempfile::tempdir;
 
     use super::*;
-    use tempfile::tempdir;
 
     #[test]
     fn a_start_that_was_told_to_stop_starts_no_redis() {
