@@ -1,10 +1,11 @@
-//! The children of this process: those that it started, and orphans that it inherited.
+//! The children of this process: the processes that it started, and orphans that it inherited.
 //!
-//! As process 1 of a container this process inherits every orphan, and as a subreaper those of the programs that it
-//! started. Whoever inherits a process has to take it off the system's list when it has ended. One that was started here is
-//! left to its owner, who waits for its exit status: so every child of this process is started by [`spawn`].
+//! As process 1 of a container this process inherits all orphans, and as a subreaper the orphans of the programs that it
+//! started. It must reap each orphan after its end, but must not reap a child that other code of this crate waits for. To
+//! tell them apart, all code of this crate starts children with [`spawn`].
 
-pub(crate) mod table;
+pub(crate) mod process_list;
+pub(crate) mod program;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,13 +21,13 @@ use crate::sync;
 
 /// Held for reading from before a child is started until it is in [`OWN`].
 static STARTING: RwLock<()> = RwLock::new(());
-/// The ids of the children that were started here, and how many owners each id has: it can be used again before its
-/// first owner has let go of it. What children a process has is a fact of the whole process.
+/// The process ids of the children that this crate started, and how many [`Owned`] guards each id has: the system can reuse
+/// an id before the first guard is dropped. It is global because the children belong to the whole process.
 static OWN: Mutex<BTreeMap<u32, u32>> = Mutex::new(BTreeMap::new());
-/// So many orphans are taken off the list at a time.
-const MOST_AT_ONCE: usize = 1_000;
+/// How many orphans one call reaps at most.
+const MAX_REAPED: usize = 1_000;
 
-/// Keeps a child's exit status for its owner. To be held until the child was waited for.
+/// Protects a child from [`reap_orphans`]. The owner must hold it until it has waited for the child's exit status.
 #[derive(Debug)]
 pub(crate) struct Owned(u32);
 
@@ -45,7 +46,7 @@ impl Drop for Owned {
 /// Starts a child.
 ///
 /// # Errors
-/// It cannot be started.
+/// The child cannot be started.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Owned)> {
     let _starting = sync::read(&STARTING);
     let child = command.spawn()?;
@@ -54,38 +55,38 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Owned)> {
     Ok((child, owned))
 }
 
-/// Runs a child without input to its end.
+/// Runs a child with empty stdin to its end, and returns its output.
 ///
 /// # Errors
-/// It cannot be started.
+/// The child cannot be started.
 pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
     let (child, _owned) = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     child.wait_with_output()
 }
 
-/// Whether this child was started here.
+/// Whether this crate started the child with this process id.
 pub(crate) fn is_own(pid: u32) -> bool {
     own().contains_key(&pid)
 }
 
-/// Has the orphans of all programs that this process starts become its children: so those that are to be stopped are found,
-/// wherever they went. Then [`reap_orphans`] has to be called now and then.
+/// Makes this process a subreaper: the orphans of all programs that it starts become its children, so that they are found
+/// when a program must stop. Then [`reap_orphans`] must be called periodically.
 pub(crate) fn inherit_orphans() {
-    // Without it more escapes.
+    // Without it, orphans outside the process group are not found.
     if let Err(error) = set_child_subreaper(Some(getpid())) {
-        log::warn!("processes that leave a handler's process group cannot be inherited: {error}");
+        log::warn!("cannot inherit the orphans of handlers' programs; some may outlive their job: {error}");
     }
 }
 
-/// Takes the orphans that have ended off the system's list.
+/// Reaps the orphans that have ended.
 pub(crate) fn reap_orphans() {
-    // A child that starts now is not known as one of our own yet: next time.
-    let Ok(_nobody_starts) = STARTING.try_write() else { return };
-    for _ in 0..MOST_AT_ONCE {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        match waitid(Id::All, look).map(|status| status.pid()) {
+    // A child that is being started is not in OWN yet. Its start is short: the next call reaps the orphans.
+    let Ok(_no_start) = STARTING.try_write() else { return };
+    for _ in 0..MAX_REAPED {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::All, flags).map(|status| status.pid()) {
             Ok(Some(pid)) if !is_own(pid.as_raw().unsigned_abs()) => reap(pid),
-            // One of our own stands before the others, or one whose end has no name: the list tells of all.
+            // The kernel reports an own child first, or a state that nix cannot name: search the list of processes instead.
             Ok(Some(_)) | Err(Errno::EINVAL) => return reap_listed(),
             Ok(None) | Err(_) => return,
         }
@@ -94,7 +95,7 @@ pub(crate) fn reap_orphans() {
 
 fn reap_listed() {
     let me = getpid().as_raw_nonzero().get();
-    for process in table::read() {
+    for process in process_list::read() {
         if process.parent == me && process.has_ended && !is_own(process.pid.unsigned_abs()) {
             reap(Pid::from_raw(process.pid));
         }

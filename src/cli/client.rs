@@ -11,7 +11,8 @@ use crate::net::authorities::{self, Authorities};
 use crate::client::DEFAULT_SERVER;
 pub(super) use crate::client::{Response, Transport as Client, Unserved};
 use crate::config::token_in_file;
-use crate::net::http_url::shown;
+use crate::net::http_url::redacted;
+use crate::net::percent::encode_segment;
 
 /// The shortest time between two requests of a command that retries or polls.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -85,7 +86,7 @@ fn connect_without_token(
     };
     // No idle connections: the server may close one between two requests, and the second would fail.
     let client = Client::new(&url, 0)
-        .map_err(|problem| Error::Usage(format!("{source} {} {problem}", shown(&url))))?;
+        .map_err(|problem| Error::Usage(format!("{source} {} {problem}", redacted(&url))))?;
     let environment = ["THREADQ_CA_FILE", authorities::ENVIRONMENT];
     let mut named = ca_file
         .map(|file| ("--ca-file", file.to_owned()))
@@ -105,20 +106,9 @@ fn connect_without_token(
 pub(super) fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
     let parts: Vec<String> = query
         .iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", percent_encode(value))))
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", encode_segment(value))))
         .collect();
     if parts.is_empty() { path.to_owned() } else { format!("{path}?{}", parts.join("&")) }
-}
-
-/// The text with every byte but letters, digits, `-`, `.`, `_` and `~` as `%XX`.
-pub(super) fn percent_encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
 }
 
 #[cfg(test)]
@@ -128,7 +118,6 @@ mod tests {
 
     #[test]
     fn every_reserved_character_of_a_url_is_percent_encoded() {
-        assert_eq!(percent_encode("Encode Video/é?&+%"), "Encode%20Video%2F%C3%A9%3F%26%2B%25");
         let query = [("type", Some("a b".to_owned())), ("page", None), ("limit", Some("5".to_owned()))];
         assert_eq!(with_query("/jobs", &query), "/jobs?type=a%20b&limit=5");
         assert_eq!(with_query("/jobs", &[("page", None)]), "/jobs");
@@ -146,7 +135,9 @@ mod tests {
         let done = run_with_env(&["stats"], &[("THREADQ_SERVER", "localhost")]);
         assert_eq!(done.code, 2);
         assert!(
-            done.err.starts_with("threadq: THREADQ_SERVER \"localhost\" is no URL; allowed: a URL such as"),
+            done.err.starts_with(
+                "threadq: THREADQ_SERVER \"localhost\" is not a valid URL; allowed: a URL such as"
+            ),
             "{}",
             done.err
         );

@@ -39,7 +39,7 @@ pub(crate) use self::transport::{DEFAULT_SERVER, Response, Transport, Unserved};
 use crate::job::JobId;
 use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::net::authorities::{self, Authorities};
-use crate::net::http_url::shown;
+use crate::net::http_url::redacted;
 
 /// The longest `wait` of GET /jobs/ID that the API allows.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -88,7 +88,7 @@ impl Client {
     /// [`Error::Invalid`] for a URL that is not valid for a server, or for an `SSL_CERT_FILE` without authorities.
     pub fn new(url: &str) -> Result<Client, Error> {
         let mut transport = Transport::new(url, MAX_IDLE_CONNECTIONS)
-            .map_err(|problem| Error::Invalid(Cause::new(format!("the URL {} {problem}", shown(url)))))?;
+            .map_err(|problem| Error::Invalid(Cause::new(format!("the URL {} {problem}", redacted(url)))))?;
         transport.connect_timeout = DEFAULT_TIMEOUT;
         transport.silence_timeout = DEFAULT_TIMEOUT;
         if let (true, Some(file)) = (transport.is_https(), std::env::var_os(authorities::ENVIRONMENT)) {
@@ -296,7 +296,7 @@ mod tests {
         }
         let error = Client::new("http://ann:hunter2@host:8080abc").unwrap_err().to_string();
         assert!(
-            error.starts_with("the URL \"http://***@host:8080abc\" has a port that is no number"),
+            error.starts_with("the URL \"http://***@host:8080abc\" has a port that is not a number"),
             "{error}"
         );
         let error = Client::new("http://ann:hunter2@host").unwrap().token("t").unwrap_err().to_string();

@@ -17,7 +17,7 @@ use ureq::{Agent, AsSendBody, Timeout};
 use super::error::{Cause, Error, Refusal};
 use crate::job::JobId;
 use crate::net::authorities::Authorities;
-use crate::net::early_answer::EarlyAnswerConnector;
+use crate::net::early_response::EarlyResponseConnector;
 use crate::net::http_url::HttpUrl;
 
 /// The URL of a server with the default `listen`.
@@ -283,7 +283,7 @@ fn agent(max_idle_connections: usize, authorities: Option<&Authorities>) -> Agen
     #[cfg(not(feature = "tls"))]
     let _ = authorities;
     let config = config.build();
-    let connector = ().chain(TcpConnector::default()).chain(EarlyAnswerConnector);
+    let connector = ().chain(TcpConnector::default()).chain(EarlyResponseConnector);
     #[cfg(feature = "tls")]
     let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
     Agent::with_parts(config, connector, DefaultResolver::default())

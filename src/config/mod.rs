@@ -30,7 +30,7 @@ use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
 use crate::logging::LogFormat;
 use crate::net::authorities;
-pub use crate::net::authorities::Authorities;
+pub use crate::net::authorities::{Authorities, InvalidAuthorities};
 
 /// Everything that a server is told at start.
 ///

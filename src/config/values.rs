@@ -209,7 +209,7 @@ pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
 /// The authorities whose certificates a file holds.
 pub(super) fn ca_file(path: &str) -> Result<Authorities, Invalid> {
     let allowed = "a file with certificates of authorities in PEM";
-    Authorities::from_file(Path::new(path)).map_err(|problem| Invalid::new(problem, allowed))
+    Authorities::from_file(Path::new(path)).map_err(|error| Invalid::new(error.to_string(), allowed))
 }
 
 /// The URL of an HTTP endpoint.

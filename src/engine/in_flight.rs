@@ -702,10 +702,10 @@ mod tests {
         let (old, new) = (nth(1, 1, 0), nth(1, 2, 0));
         let stop = insert(&in_flight, &old);
         assert!(in_flight.start(old.attempt_id(), LONG));
-        in_flight.stop_all(StopReason::TakenOver);
+        in_flight.stop_all(StopReason::Reclaimed);
         let new_stop = insert(&in_flight, &new);
         assert!(in_flight.start(new.attempt_id(), LONG));
-        assert_eq!((stop.reason(), new_stop.reason()), (Some(StopReason::TakenOver), None));
+        assert_eq!((stop.reason(), new_stop.reason()), (Some(StopReason::Reclaimed), None));
         assert_eq!((in_flight.busy(), in_flight.capacity().jobs), (2, 0));
         assert_eq!(in_flight.finish(old.attempt_id(), false).unwrap().attempt_id(), old.attempt_id());
         in_flight.remove([old.attempt_id()]);

@@ -129,7 +129,7 @@ impl Registrar {
                 "server={refused}: fenced (it missed its lease, or Redis lost data); stopping its jobs and registering as \
                  {id}"
             );
-            in_flight.stop_all(StopReason::TakenOver);
+            in_flight.stop_all(StopReason::Reclaimed);
             *self.membership.state() = State { id, accepted: None, refusal: None };
         }
         // Before the reply is known: registering the same id a second time would lift its fence.

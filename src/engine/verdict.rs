@@ -1,6 +1,6 @@
 //! What the outcome of an attempt means for its job: completed, retried, failed or released.
 
-use crate::handler::output::{bounded, message_with_end};
+use crate::handler::results::{bounded, message_with_end};
 use crate::handler::{Policy, StopReason};
 use crate::job::{Failure, Job, Outcome};
 use crate::queue::Verdict;
@@ -17,7 +17,7 @@ pub fn verdict_of(
     let failure = match (outcome, stop) {
         // A handler that completed its job although it was asked to stop has done the work.
         (Ok(result), _) => return Verdict::Complete(bounded(result)),
-        (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::TakenOver)) => {
+        (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::Reclaimed)) => {
             return Verdict::Release;
         }
         (Err(failure), Some(StopReason::TimedOut)) => Failure::retryable(timeout_message(&failure)),
@@ -74,7 +74,7 @@ mod tests {
         let early =
             || Err(Failure::Retryable { message: "busy".into(), retry_after: Some(Duration::from_secs(1)) });
         let hopeless = || Err(Failure::permanent("hopeless"));
-        use StopReason::{Cancelled, Shutdown, TakenOver, TimedOut};
+        use StopReason::{Cancelled, Reclaimed, Shutdown, TimedOut};
         for (attempts, stop, outcome, expected) in [
             (0, None, done(), "complete 1"),
             (0, Some(Cancelled), done(), "complete 1"),
@@ -87,7 +87,7 @@ mod tests {
             (0, None, hopeless(), "fail: hopeless"),
             (0, Some(Cancelled), broken(), "release"),
             (0, Some(Shutdown), hopeless(), "release"),
-            (2, Some(TakenOver), broken(), "release"),
+            (2, Some(Reclaimed), broken(), "release"),
             (0, Some(TimedOut), broken(), "retry after 2 s: timed out: broken"),
             // A timeout is the server's doing, so the handler cannot make it permanent.
             (0, Some(TimedOut), hopeless(), "retry after 2 s: timed out: hopeless"),

@@ -1,4 +1,4 @@
-//! The handlers of `--demo`, for trying things out: each behaves, well or badly, in one way.
+//! The handlers of `--demo`, for trying things out: each shows one way in which a handler can behave.
 
 use std::process::abort;
 use std::thread;
@@ -22,7 +22,7 @@ pub fn register(handlers: &mut Handlers) {
     handlers.insert("hang", Closure(hang));
 }
 
-/// Gives the payload back.
+/// Returns the payload.
 fn echo(job: &JobContext) -> Result<Box<RawValue>, Failure> {
     Ok(job.job().payload.clone())
 }
@@ -33,7 +33,7 @@ struct Sleep {
     ms: u64,
 }
 
-/// Sleeps, unless it is told to stop.
+/// Sleeps until the time has passed or the attempt gets a stop signal.
 fn sleep(job: &JobContext) -> Result<(), Failure> {
     let Sleep { ms } = payload(job, r#"{"ms": N}"#)?;
     job.sleep(Duration::from_millis(ms));
@@ -49,7 +49,7 @@ struct Fail {
     message: Option<String>,
 }
 
-/// Fails its first attempts.
+/// Fails the first `times` attempts; without `times` all attempts.
 fn fail(job: &JobContext) -> Result<(), Failure> {
     let wanted = r#"{"times": N, "permanent": true or false, "message": "..."}, all of them optional"#;
     let Fail { times, permanent, message } = payload(job, wanted)?;
@@ -69,7 +69,7 @@ struct Times {
 
 const TIMES_WANTED: &str = r#"{"times": N} or {}"#;
 
-/// Panics on its first attempts.
+/// Panics on the first `times` attempts; without `times` on all.
 fn panic(job: &JobContext) -> Result<(), Failure> {
     let Times { times } = payload(job, TIMES_WANTED)?;
     if is_among_first(job.attempt().into(), times) {
@@ -78,25 +78,25 @@ fn panic(job: &JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends the whole process on its first deliveries, as the kernel does when memory runs out: nothing gets to clean up.
+/// Kills the whole process on the first `times` starts, as the kernel does when memory runs out: no code can clean up.
 fn exit(job: &JobContext) -> Result<(), Failure> {
     let Times { times } = payload(job, TIMES_WANTED)?;
     if is_among_first(job.job().starts, times) {
-        // An abort would leave a core file.
+        // SIGKILL leaves no core file, which an abort would.
         let _ = kill_process(getpid(), Signal::KILL);
         abort();
     }
     Ok(())
 }
 
-/// Never returns, whatever it is told.
+/// Never returns, and ignores the stop signal.
 fn hang(_: &JobContext) -> Result<(), Failure> {
     loop {
         thread::park();
     }
 }
 
-/// Whether the run counted `number`, from 1, is one of the first `times`; without a number all are.
+/// Whether the attempt or start `number`, from 1, is one of the first `times`; without `times` every one is.
 fn is_among_first(number: u64, times: Option<u64>) -> bool {
     times.is_none_or(|times| number <= times)
 }
@@ -104,7 +104,7 @@ fn is_among_first(number: u64, times: Option<u64>) -> bool {
 fn payload<T: DeserializeOwned>(job: &JobContext, wanted: &str) -> Result<T, Failure> {
     serde_json::from_str(job.job().payload.get()).map_err(|error| {
         let job_type = &job.job().job_type;
-        Failure::permanent(format!("the payload of {job_type} has to be {wanted}: {error}"))
+        Failure::permanent(format!("the payload of {job_type} must be {wanted}: {error}"))
     })
 }
 
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn sleep_stops_when_told() {
+    fn sleep_ends_at_the_stop_signal() {
         let stop = StopSignal::default();
         stop.stop(StopReason::Cancelled);
         let context = JobContext::new(job(r#"{"ms": 3600000}"#), stop);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn fail_fails_for_good_with_its_message() {
+    fn fail_can_fail_permanently_with_its_message() {
         let outcome = run("fail", r#"{"permanent": true, "message": "no"}"#);
         assert_eq!(outcome.unwrap_err(), Failure::permanent("no"));
     }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_ends_the_process_on_its_first_deliveries() {
+    fn exit_kills_the_process_on_its_first_starts() {
         const MARK: &str = "THREADQ_TEST_EXIT";
         let delivery = |starts| Job { job_type: "exit".to_owned(), starts, ..job(r#"{"times": 1}"#) };
         if std::env::var_os(MARK).is_some() {
@@ -186,7 +186,7 @@ mod tests {
             return;
         }
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "handler::demo::tests::exit_ends_the_process_on_its_first_deliveries"])
+            .args(["--exact", "handler::demo::tests::exit_kills_the_process_on_its_first_starts"])
             .env(MARK, "1")
             .stdout(Stdio::null())
             .status()
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_of_the_wrong_shape_fails_for_good_and_says_what_is_wanted() {
+    fn a_payload_of_the_wrong_shape_is_a_permanent_failure_that_shows_the_shape() {
         let wrong =
             [("sleep", "{}"), ("sleep", r#"{"ms": "5"}"#), ("fail", "null"), ("panic", r#"{"time": 1}"#)];
         for (job_type, payload) in wrong {
             let Err(Failure::Permanent { message }) = run(job_type, payload) else {
                 panic!("{job_type} took {payload}");
             };
-            assert!(message.starts_with(&format!("the payload of {job_type} has to be {{\"")), "{message}");
+            assert!(message.starts_with(&format!("the payload of {job_type} must be {{\"")), "{message}");
         }
     }
 }

@@ -1,64 +1,76 @@
-//! Handlers that are programs: `exec = ["./encode.sh", "--fast"]` in the configuration.
+//! Handlers that run a program for each attempt: `exec = ["./encode.sh", "--fast"]` in the configuration.
 //!
-//! The payload goes in on stdin, the result comes out on stdout, the exit code says how it went. How a process is
-//! run and got rid of is in `process`; this file knows what a job's program is given and what its end means.
+//! The program reads the payload from stdin and writes the result to stdout; its exit code decides the outcome. `process`
+//! starts and stops the process. This file decides what the program receives and what its end means for the job.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use super::executable::{Place, check_file, check_format};
+use super::error::HandlerError;
+use super::executable::{Place, check_format};
 use super::limits::ResourceLimits;
-use super::output::{READ_LIMIT, message_with_end, result_from_output};
-use super::process::{self, Ended, Limits};
+use super::process::{self, Ended, OutputLimits};
+use super::results::{READ_LIMIT, message_with_end, result_from_output};
 use super::{Handler, JobContext, StopReason};
+use crate::children::program::{check_file, find_on_path};
 use crate::job::{Failure, Outcome};
 use crate::logging::job_fields::{JobFields, log_job};
 
-/// Exit codes after which another try is of no use: EX_USAGE and EX_DATAERR of sysexits.h.
+/// Exit codes of a permanent failure: EX_USAGE and EX_DATAERR of sysexits.h.
 const PERMANENT_CODES: [i32; 2] = [64, 65];
-/// All that a program gets to see of the server's environment; secrets stay with the server.
-const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
-const LIMITS: Limits = Limits { stdout: READ_LIMIT, stderr: 2 * 1024 };
-/// From SIGTERM to SIGKILL.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The same for a server that has to end at once.
-const PATIENCE_IN_HURRY: Duration = Duration::from_millis(500);
+/// The only variables of the server's environment that a program receives. Secrets stay with the server.
+const INHERITED_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+const OUTPUT_LIMITS: OutputLimits = OutputLimits { stdout: READ_LIMIT, stderr: 2 * 1024 };
+/// The time from SIGTERM to SIGKILL.
+const TERM_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time from SIGTERM to SIGKILL when the server must end at once.
+const HURRIED_TERM_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Runs a program for every attempt, without a shell.
+/// Runs a program for each attempt, without a shell.
+///
+/// The program's environment is `PATH`, `HOME`, `LANG` and `TZ` of the server, `THREADQ_JOB_ID`, `THREADQ_JOB_TYPE` and
+/// `THREADQ_ATTEMPT`. Exit code 0 completes the job with stdout as its result; 64 and 65 are permanent failures; any other
+/// code or a signal is a retryable failure.
 #[derive(Clone, Debug)]
 pub struct ExecHandler {
     program: PathBuf,
     args: Vec<String>,
     dir: PathBuf,
     limits: ResourceLimits,
-    /// What sets the limits and then becomes the program; empty without limits.
+    /// The command that sets the limits and then becomes the program; empty without limits.
     prefix: Vec<OsString>,
-    patience: Duration,
+    term_timeout: Duration,
 }
 
 impl ExecHandler {
-    /// A handler that runs `command` in the folder `config_dir`.
+    /// A handler that runs `command`, a program and its arguments, with `config_dir` as its working directory.
     ///
-    /// A program with a `/` in it is looked for from `config_dir`, any other on PATH, once and for all here.
+    /// A program whose name contains a `/` is a path that starts at `config_dir`. Any other program is searched on PATH, here
+    /// and not again for each attempt.
     ///
     /// # Errors
-    /// A sentence: the command is empty, or its program is no file that the system can execute: it may lack its interpreter.
-    pub fn new(command: &[String], config_dir: &Path) -> Result<ExecHandler, String> {
-        let [name, args @ ..] = command else {
-            return Err("exec needs at least the program's name".to_owned());
-        };
+    /// The command is empty, an argument has a NUL character, or the system cannot execute the program: it does not exist, is
+    /// not executable, or its interpreter is missing.
+    pub fn new(command: &[String], config_dir: &Path) -> Result<ExecHandler, HandlerError> {
+        let [name, args @ ..] = command else { return Err(HandlerError::NoProgram) };
         // The folder of a file that was given by its bare name is "".
         let dir = if config_dir.as_os_str().is_empty() { Path::new(".") } else { config_dir };
-        let dir = absolute(dir).map_err(|error| format!("the folder of the configuration: {error}"))?;
-        let program = if name.contains('/') { check_program(dir.join(name))? } else { find_on_path(name)? };
-        check_format(&program, &Place { dir: &dir, find: &find_on_path })
-            .map_err(|problem| format!("the program {} {problem}", program.display()))?;
+        let dir = absolute(dir).map_err(HandlerError::Folder)?;
+        let program = match name.contains('/') {
+            true => dir.join(name),
+            false => find_on_path(name).ok_or_else(|| HandlerError::NotOnPath { program: name.clone() })?,
+        };
+        let place = Place { dir: &dir, find: &find_on_path };
+        let checked = check_file(&program).map_err(|problem| problem.to_string());
+        checked
+            .and_then(|()| check_format(&program, &place))
+            .map_err(|problem| HandlerError::NotExecutable { program: program.clone(), problem })?;
         if args.iter().any(|arg| arg.contains('\0')) {
-            return Err(format!("an argument of \"{name}\" has a NUL character in it"));
+            return Err(HandlerError::NulInArgument { program: name.clone() });
         }
         Ok(ExecHandler {
             program,
@@ -66,15 +78,15 @@ impl ExecHandler {
             dir,
             limits: ResourceLimits::default(),
             prefix: Vec::new(),
-            patience: PATIENCE,
+            term_timeout: TERM_TIMEOUT,
         })
     }
 
-    /// The same under limits.
+    /// Runs the program under these limits. A small program is run once, to find out whether the limits can be set.
     ///
     /// # Errors
-    /// A sentence: what sets limits is not installed, or the system refuses these.
-    pub fn limited(self, limits: ResourceLimits) -> Result<ExecHandler, String> {
+    /// `nice` or `prlimit` is not installed, or no program can run under these limits.
+    pub fn limited(self, limits: ResourceLimits) -> Result<ExecHandler, HandlerError> {
         Ok(ExecHandler { prefix: limits.prefix(find_on_path)?, limits, ..self })
     }
 
@@ -83,7 +95,7 @@ impl ExecHandler {
         let mut words = self.prefix.iter().map(OsString::as_os_str).chain([program]);
         let mut command = Command::new(words.next().unwrap_or(program));
         command.args(words).args(&self.args).current_dir(&self.dir).env_clear();
-        command.envs(PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+        command.envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, env::var_os(name)?))));
         command
             .env("THREADQ_JOB_ID", job.job().id.to_string())
             .env("THREADQ_JOB_TYPE", &job.job().job_type)
@@ -93,49 +105,30 @@ impl ExecHandler {
 }
 
 impl Handler for ExecHandler {
-    /// Blocks until the program and its whole process group are gone: up to 5 s after it was told to stop.
+    /// Blocks until the program and its whole process group have ended: at most 5 s after the stop signal.
     fn handle(&self, job: &JobContext) -> Outcome {
         let mut command = self.command(job);
         let input = job.job().payload.get().as_bytes();
         let mark = format!("THREADQ_JOB_ID={}", job.job().id);
-        let patience = || if job.stop.is_hurried() { PATIENCE_IN_HURRY } else { PATIENCE };
-        let patience = || self.patience.min(patience());
-        let ended = process::run(&mut command, input, &mark, LIMITS, || job.stop_reason(), patience)
+        let timeout = || if job.stop.is_hurried() { HURRIED_TERM_TIMEOUT } else { TERM_TIMEOUT };
+        let timeout = || self.term_timeout.min(timeout());
+        let ended = process::run(&mut command, input, &mark, OUTPUT_LIMITS, || job.stop_reason(), timeout)
             .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
-        note_output(job, &ended);
+        log_stderr(job, &ended);
         outcome(&ended, &self.limits)
     }
 }
 
-/// What a program has said on stderr belongs to the error of a failed attempt; without an error it would be lost.
-fn note_output(job: &JobContext, ended: &Ended) {
+/// Logs the end of stderr, unless it is part of the error of a failed attempt: else it would be lost.
+fn log_stderr(job: &JobContext, ended: &Ended) {
     let is_in_error = match ended.stopped {
-        // A job that was cancelled or goes back has no error of this attempt.
+        // An attempt that was cancelled, or stopped with the server, has no error.
         Some(reason) => reason == StopReason::TimedOut,
         None => !ended.status.success(),
     };
     if !is_in_error && !ended.stderr.trim_ascii().is_empty() {
         log_job!(info, JobFields::attempt(job.job()), "{}", message_with_end("stderr", &ended.stderr));
     }
-}
-
-/// The program at this path, if it is one.
-fn check_program(path: PathBuf) -> Result<PathBuf, String> {
-    match check_file(&path) {
-        Ok(()) => Ok(path),
-        Err(problem) => Err(format!("the program {} {problem}", path.display())),
-    }
-}
-
-/// Relative folders on PATH don't count: they would mean another program wherever the server is started.
-fn find_on_path(name: &str) -> Result<PathBuf, String> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    find_in(&path, name).ok_or_else(|| format!("the program \"{name}\" is not on PATH"))
-}
-
-fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
-    let folders = env::split_paths(path).filter(|folder| folder.is_absolute());
-    folders.map(|folder| folder.join(name)).find_map(|file| check_program(file).ok())
 }
 
 fn outcome(ended: &Ended, limits: &ResourceLimits) -> Outcome {
@@ -145,10 +138,10 @@ fn outcome(ended: &Ended, limits: &ResourceLimits) -> Outcome {
     if ended.status.success() {
         return Ok(result_from_output(&ended.stdout)?);
     }
-    let mut what = how_it_ended(ended.status);
+    let mut what = describe_status(ended.status);
     if !limits.is_empty() {
-        // A limit shows itself as a failed allocation, a signal or a file that cannot be opened, and few programs say
-        // why: so the error does.
+        // A program that hits a limit sees a failed allocation, a signal or a file that cannot be opened, and few programs
+        // name the limit as the cause. So the error names the limits.
         what = format!("{what}, under the limits {limits}");
     }
     let message = message_with_end(&what, &ended.stderr);
@@ -158,7 +151,7 @@ fn outcome(ended: &Ended, limits: &ResourceLimits) -> Outcome {
     }
 }
 
-fn how_it_ended(status: ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => match signal_name(signal) {
@@ -169,7 +162,7 @@ fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
-/// The names of the signals that end programs in practice; their numbers are the same on all systems.
+/// The names of the signals that end programs in practice. Their numbers are the same on all systems.
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
@@ -222,9 +215,9 @@ mod tests {
     }
 
     /// Runs a script and tells it to stop once it has written a process id into the file `pid`.
-    fn run_and_stop(script: &str, reason: StopReason, patience: Duration) -> (Outcome, String, Duration) {
+    fn run_and_stop(script: &str, reason: StopReason, term_timeout: Duration) -> (Outcome, String, Duration) {
         let dir = tempdir().unwrap();
-        let handler = ExecHandler { patience, ..shell(script, &dir) };
+        let handler = ExecHandler { term_timeout, ..shell(script, &dir) };
         let stop = StopSignal::default();
         let context = JobContext::new(job("{}"), stop.clone());
         let file = dir.path().join("pid");
@@ -294,7 +287,7 @@ mod tests {
         let output: String = serde_json::from_str(handler.handle(&context).unwrap().get()).unwrap();
         for line in output.lines() {
             let name = line.split('=').next().unwrap();
-            assert!(PASSED_ON.contains(&name) || name.starts_with("THREADQ_"), "{line}");
+            assert!(INHERITED_VARIABLES.contains(&name) || name.starts_with("THREADQ_"), "{line}");
         }
         assert!(output.contains("THREADQ_JOB_ID=1764000000000123"));
         assert!(output.contains("THREADQ_JOB_TYPE=Encode Video"));
@@ -343,13 +336,14 @@ mod tests {
         let dir = tempdir().unwrap();
         fs::write(dir.path().join("text"), "").unwrap();
         fs::set_permissions(dir.path().join("text"), fs::Permissions::from_mode(0o644)).unwrap();
-        let refused = |command: &[&str]| ExecHandler::new(&words(command), dir.path()).unwrap_err();
+        let refused =
+            |command: &[&str]| ExecHandler::new(&words(command), dir.path()).unwrap_err().to_string();
         let path = dir.path().display();
         assert_eq!(refused(&["./gone"]), format!("the program {path}/./gone does not exist"));
         assert_eq!(refused(&["./text"]), format!("the program {path}/./text is not executable"));
         assert_eq!(refused(&["./"]), format!("the program {path}/./ is not a file"));
         assert_eq!(refused(&["threadq-no-such"]), "the program \"threadq-no-such\" is not on PATH");
-        assert_eq!(refused(&[]), "exec needs at least the program's name");
+        assert_eq!(refused(&[]), "exec needs at least the name of a program");
     }
 
     #[test]
@@ -362,12 +356,6 @@ mod tests {
             panic!("it should fail and be tried again");
         };
         assert!(message.contains("/run: No such file"), "{message}");
-    }
-
-    #[test]
-    fn relative_folders_on_path_are_skipped() {
-        assert_eq!(find_in(OsStr::new(".:bin::/bin"), "sh"), Some(PathBuf::from("/bin/sh")));
-        assert_eq!(find_in(OsStr::new(""), "sh"), None);
     }
 
     #[test]
@@ -391,10 +379,10 @@ mod tests {
     #[test]
     fn a_program_that_ignores_sigterm_is_killed_with_all_it_started() {
         let script = "trap '' TERM; sh -c 'echo $$ > pid; while :; do sleep 1; done' & wait";
-        let patience = Duration::from_millis(300);
-        let (outcome, pid, time) = run_and_stop(script, StopReason::Cancelled, patience);
+        let term_timeout = Duration::from_millis(300);
+        let (outcome, pid, time) = run_and_stop(script, StopReason::Cancelled, term_timeout);
         assert_eq!(outcome.unwrap_err(), Failure::retryable("cancelled"));
-        assert!(time >= patience && time < Duration::from_secs(10), "{time:?}");
+        assert!(time >= term_timeout && time < Duration::from_secs(10), "{time:?}");
         assert_gone(&pid);
     }
 
@@ -419,7 +407,7 @@ mod tests {
             let Failure::Retryable { message, .. } = &failure else { panic!("{failure:?}") };
             assert!(message.starts_with("the server is stopping"), "{message}");
             let time = start.elapsed();
-            assert!(time >= PATIENCE_IN_HURRY && time < PATIENCE, "{time:?}");
+            assert!(time >= HURRIED_TERM_TIMEOUT && time < TERM_TIMEOUT, "{time:?}");
             assert_gone(fs::read_to_string(&file).unwrap().trim());
         });
     }

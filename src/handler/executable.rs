@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use crate::children::program::check_file;
 
 /// What the kernel looks at.
 const HEAD: usize = 256;
@@ -25,18 +25,7 @@ pub(super) struct Place<'a> {
     /// Its working directory: relative interpreters start there.
     pub dir: &'a Path,
     /// Finds a program by its bare name, as `env` does.
-    pub find: &'a dyn Fn(&str) -> Result<PathBuf, String>,
-}
-
-/// Whether this is a file that may be executed. The error completes a sentence that begins with the file.
-pub(super) fn check_file(path: &Path) -> Result<(), String> {
-    match path.metadata() {
-        Ok(meta) if !meta.is_file() => Err("is not a file".to_owned()),
-        Ok(_) if access(path, Access::EXEC_OK).is_err() => Err("is not executable".to_owned()),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("does not exist".to_owned()),
-        Err(error) => Err(format!("cannot be looked at: {error}")),
-    }
+    pub find: &'a dyn Fn(&str) -> Option<PathBuf>,
 }
 
 /// Whether the system knows how to execute this file. The error completes a sentence that begins with the file.
@@ -89,8 +78,8 @@ fn check_script(line: &[u8], place: &Place, depth: usize) -> Result<(), String> 
     if path.file_name() == Some(OsStr::new("env"))
         && let Some(name) = started_by_env(argument)
     {
-        let found = if name.contains('/') { Ok(place.dir.join(&name)) } else { (place.find)(&name) };
-        let path = found.map_err(|problem| format!("cannot be executed: {problem}"))?;
+        let found = if name.contains('/') { Some(place.dir.join(&name)) } else { (place.find)(&name) };
+        let path = found.ok_or_else(|| format!("cannot be executed: the program {name:?} is not on PATH"))?;
         check_interpreter(&path, place, depth)
             .map_err(|problem| format!("cannot be executed: its interpreter {name} {problem}"))?;
     }
@@ -98,7 +87,7 @@ fn check_script(line: &[u8], place: &Place, depth: usize) -> Result<(), String> 
 }
 
 fn check_interpreter(path: &Path, place: &Place, depth: usize) -> Result<(), String> {
-    check_file(path)?;
+    check_file(path).map_err(|problem| problem.to_string())?;
     match depth.checked_sub(1) {
         None | Some(0) => Err("is a script with an interpreter that is a script, and so on".to_owned()),
         Some(depth) => check(path, place, depth),
@@ -236,8 +225,8 @@ mod tests {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let find = |name: &str| match name {
-            "sh" => Ok(PathBuf::from("/bin/sh")),
-            _ => Err(format!("the program \"{name}\" is not on PATH")),
+            "sh" => Some(PathBuf::from("/bin/sh")),
+            _ => None,
         };
         check_format(&path, &Place { dir: dir.path(), find: &find }).err()
     }

@@ -1,7 +1,7 @@
-//! Handlers that are HTTP services: `http = "http://127.0.0.1:9000/notify"` in the configuration.
+//! Handlers that post each attempt to an HTTP service: `http = "http://127.0.0.1:9000/notify"` in the configuration.
 //!
-//! The job goes there as JSON in a POST, the answer's status says how it went, its body is the result. Redirects,
-//! proxies and cookies play no part: the operator named the one place where jobs go.
+//! The body of the POST is the job as JSON. The status of the response decides the outcome, and its body is the result.
+//! Redirects, proxies and cookies are not used: the operator named the one service that receives the jobs.
 
 use std::fmt;
 use std::io::Read;
@@ -15,35 +15,39 @@ use ureq::http::header::{AUTHORIZATION, DATE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use ureq::{Agent, Body};
 
-use super::output::{READ_LIMIT, message_with_start, result_from_output};
-use super::stoppable;
+use super::cancellable;
+use super::error::HandlerError;
+use super::results::{READ_LIMIT, message_with_start, result_from_output};
 use super::{Handler, JobContext};
 use crate::job::{Failure, Outcome};
 use crate::net::authorities::Authorities;
 use crate::net::http_url::HttpUrl;
 
-/// For finding the host's address, and once more for reaching it: neither wait can be stopped.
+/// The limit for resolving the host name, and again for connecting. A stop signal cannot interrupt either.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node 5 s): one that is closed under a POST
-/// costs an attempt, because nobody can say whether the job got there.
+/// Shorter than the keep-alive of common servers (gunicorn 2 s, Node 5 s). A connection that the server closes during a POST
+/// costs an attempt, because the client cannot know whether the job arrived.
 const MAX_IDLE: Duration = Duration::from_secs(1);
-/// More than workers usually post at a time; what exceeds it is a new connection each time, no failure.
+/// More than workers usually post at a time. Beyond it each POST opens a new connection.
 const MAX_IDLE_CONNECTIONS: usize = 64;
-/// A quarter of the default: most jobs are small, and every kept connection has two of these.
+/// A quarter of ureq's default: most jobs are small, and each idle connection keeps two buffers.
 const BUFFER: usize = 32 * 1024;
 const MAX_RESPONSE_HEADER: usize = 16 * 1024;
-/// No server gets to park a job for longer.
+/// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 const USER_AGENT: &str = concat!("threadq/", env!("CARGO_PKG_VERSION"));
 
-/// Posts every attempt to a URL.
+/// Posts each attempt to a URL.
+///
+/// Any 2xx completes the job with the body as its result. 408, 425, 429, 5xx and a broken connection are retryable
+/// failures, and a `Retry-After` is the shortest backoff. Any other status is a permanent failure.
 pub struct HttpHandler {
     url: HttpUrl,
     uri: Uri,
     agent: Agent,
 }
 
-/// Without the URL, which may hold a secret.
+/// Leaves out the URL, which may hold a secret.
 impl fmt::Debug for HttpHandler {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("HttpHandler").finish_non_exhaustive()
@@ -51,28 +55,29 @@ impl fmt::Debug for HttpHandler {
 }
 
 impl HttpHandler {
-    /// A handler that posts jobs to this URL: `http://`, or `https://` with the feature `tls`. A user and a password in
-    /// it, percent-encoded where need be, become Basic authentication.
+    /// A handler that posts jobs to this URL: `http://`, or `https://` with the feature `tls`.
+    ///
+    /// A user and a password in the URL become Basic authentication; they are percent-encoded there.
     ///
     /// # Errors
-    /// A sentence that names the part that is wrong.
-    pub fn new(url: &str) -> Result<HttpHandler, String> {
+    /// [`HandlerError::Url`], which names the part that is wrong.
+    pub fn new(url: &str) -> Result<HttpHandler, HandlerError> {
         HttpHandler::trusting(url, None)
     }
 
-    /// The same, and an `https://` server must have its certificate from one of these authorities, in place of those that
-    /// the web trusts.
+    /// As [`HttpHandler::new`], for an `https://` server whose certificate is issued by one of these authorities. `None`: by
+    /// one of the public authorities that browsers trust.
     ///
     /// # Errors
     /// As [`HttpHandler::new`].
-    pub fn trusting(url: &str, authorities: Option<&Authorities>) -> Result<HttpHandler, String> {
-        // A URL may hold a secret, so it is not shown.
-        let url = HttpUrl::parse(url).map_err(|problem| format!("http: it {problem}"))?;
-        let uri = url.as_str().parse().map_err(|error| format!("http: it is no URL: {error}"))?;
+    pub fn trusting(url: &str, authorities: Option<&Authorities>) -> Result<HttpHandler, HandlerError> {
+        let invalid = |problem: String| HandlerError::Url { problem };
+        let url = HttpUrl::parse(url).map_err(|problem| invalid(problem.to_owned()))?;
+        let uri = url.as_str().parse().map_err(|error| invalid(format!("is not a valid URL: {error}")))?;
         Ok(HttpHandler { url, uri, agent: agent(authorities) })
     }
 
-    /// Sends the job and reads the head of the answer.
+    /// Sends the job and reads the head of the response.
     fn post(&self, job: &JobContext) -> Result<ureq::http::Response<Body>, Failure> {
         let json = serde_json::to_string(job.job())?;
         let mut request = self.agent.post(&self.uri);
@@ -87,32 +92,32 @@ impl HttpHandler {
             .timeout_global(Some(job.deadline().saturating_duration_since(Instant::now())))
             .build()
             .send(json)
-            .map_err(|error| self.no_answer(&error))
+            .map_err(|error| self.no_response(&error))
     }
 
-    fn no_answer(&self, error: &ureq::Error) -> Failure {
+    fn no_response(&self, error: &ureq::Error) -> Failure {
         // The path and the query may hold secrets.
         let place = self.url.place();
         Failure::retryable(match error {
             ureq::Error::Timeout(ureq::Timeout::Global) => "timed out".to_owned(),
-            _ => message_with_start(&format!("no answer from {place}"), error.to_string().as_bytes()),
+            _ => message_with_start(&format!("no response from {place}"), error.to_string().as_bytes()),
         })
     }
 }
 
 impl Handler for HttpHandler {
-    /// Blocks until the answer is there, at most until the attempt's deadline, or until it is told to stop.
+    /// Blocks until the response has arrived, at most until the deadline of the attempt or its stop signal.
     fn handle(&self, job: &JobContext) -> Outcome {
-        let outcome = stoppable::scope(&job.stop, || {
+        let outcome = cancellable::scope(&job.stop, || {
             let response = self.post(job)?;
             let (head, mut body) = response.into_parts();
             let mut bytes = Vec::new();
             let read = body.as_reader().take(READ_LIMIT as u64).read_to_end(&mut bytes);
             if !head.status.is_success() {
-                // A body that breaks off takes nothing from what the status says.
+                // The status counts even if the body breaks off.
                 return Err(refusal(head.status, &head.headers, &bytes));
             }
-            read.map_err(|error| self.no_answer(&ureq::Error::from(error)))?;
+            read.map_err(|error| self.no_response(&ureq::Error::from(error)))?;
             Ok(result_from_output(&bytes)?)
         });
         match (outcome, job.stop_reason()) {
@@ -142,10 +147,10 @@ fn agent(authorities: Option<&Authorities>) -> Agent {
     let config = config.tls_config(Authorities::for_http(authorities));
     #[cfg(not(feature = "tls"))]
     let _ = authorities;
-    stoppable::agent(config.build())
+    cancellable::agent(config.build())
 }
 
-/// The failure that an answer other than 2xx stands for.
+/// The failure for a response other than 2xx.
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     let message = message_with_start(&format!("answered {status}"), body);
     match status.as_u16() {
@@ -154,14 +159,14 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     }
 }
 
-/// How long the server asked to be left alone, in seconds or until a date.
+/// The value of `Retry-After`: seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = header(headers, &RETRY_AFTER)?;
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Too many digits for a number are a long time, too.
+        // A number of more than 64 bits is cut to the longest wait, too.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
-        // By the server's own clock where it tells it: ours may be wrong.
+        // Measured from the date of the response if it has one: the clocks of the two machines may differ.
         let now = header(headers, &DATE).and_then(http_date);
         let now = now.unwrap_or_else(|| OffsetDateTime::from(SystemTime::now()));
         (http_date(text)? - now).try_into().unwrap_or_default()
@@ -173,7 +178,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     Some(headers.get(name)?.to_str().ok()?.trim())
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of a date that servers may still send.
+/// Reads a date such as `Sun, 06 Nov 1994 08:49:37 GMT`, the only form that servers may send (RFC 9110).
 fn http_date(text: &str) -> Option<OffsetDateTime> {
     const FORMAT: &[BorrowedFormatItem] = format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -343,7 +348,7 @@ mod tests {
         let Err(Failure::Retryable { message, .. }) = handler.handle(&context("{}")) else {
             panic!("it should fail and be tried again");
         };
-        assert!(message.starts_with(&format!("no answer from {closed}: ")), "{message}");
+        assert!(message.starts_with(&format!("no response from {closed}: ")), "{message}");
         assert!(!message.contains("secret"), "{message}");
     }
 
@@ -437,7 +442,7 @@ mod tests {
     fn only_http_urls_are_taken() {
         assert!(HttpHandler::new("http://127.0.0.1:9000/notify?x=1").is_ok());
         for url in ["", "ftp://example.org", "http://:80/", "http://127.0.0.1:99999/"] {
-            let refused = HttpHandler::new(url).unwrap_err();
+            let refused = HttpHandler::new(url).unwrap_err().to_string();
             assert!(refused.starts_with("http: it "), "{refused}");
         }
     }
@@ -483,7 +488,7 @@ mod tests {
         for nothing in ["", "HTTP/1.1 413 Con"] {
             let broken = early_outcome(nothing.to_owned()).unwrap_err();
             let Failure::Retryable { message, .. } = broken else { panic!("{broken:?}") };
-            assert!(message.starts_with("no answer from 127.0.0.1:"), "{message}");
+            assert!(message.starts_with("no response from 127.0.0.1:"), "{message}");
         }
     }
 

@@ -1,50 +1,50 @@
-//! What a program may use up of the machine: `limits = { memory = "512MiB" }` of an exec handler.
+//! Resource limits of the programs of exec handlers: `limits = { memory = "512MiB" }` in the configuration.
 //!
-//! The program is started through `nice` and `prlimit`, which set its limits on themselves and then become the
-//! program, in the same process. So the limits hold from its first instruction on, and all that it starts inherits
-//! them. Setting them on the program once it runs would come too late for one that is quick.
+//! The program is started through `nice` and `prlimit`, which set the limits on their own process and then execute the
+//! program in it. So the limits hold from the first instruction, and all descendants inherit them. Limits that are set
+//! after the start would come too late for a quick program.
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::error::HandlerError;
 use crate::children;
 
-/// From SIGXCPU, which a program can heed, to SIGKILL, in seconds of processor time.
-const CPU_PATIENCE: u64 = 5;
+/// Seconds of processor time from SIGXCPU, which a program can handle, to SIGKILL.
+const CPU_GRACE: u64 = 5;
 
-/// Limits of every process of an exec handler. The default has none.
+/// Limits for each process of an exec handler. The default has no limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ResourceLimits {
-    /// Address space in bytes.
+    /// The address space in bytes: 1 MiB to 1 TiB.
     pub memory: Option<u64>,
-    /// Processor time, in whole seconds.
+    /// The processor time in whole seconds: 1 s to 24 h. The process gets SIGXCPU at the limit and SIGKILL 5 s later.
     pub cpu: Option<Duration>,
-    /// Open files, its three standard streams among them.
+    /// The number of open files, the three standard streams included: 4 to 1,048,576.
     pub open_files: Option<u64>,
-    /// From 0, as the server, to 19: whoever else wants the processor goes first.
+    /// The niceness: 0, the priority of the server, to 19, the lowest priority.
     pub niceness: Option<u8>,
 }
 
 impl ResourceLimits {
-    /// Whether there is no limit at all.
+    /// Whether no limit is set.
     pub fn is_empty(&self) -> bool {
         *self == ResourceLimits::default()
     }
 
-    /// The words that go in front of a program and its arguments. `find` looks for a program on PATH.
+    /// The words to put before a program and its arguments. `find` searches a program on PATH.
     ///
     /// # Errors
-    /// A sentence: the programs that set limits are not there, or the system refuses these limits.
+    /// `nice` or `prlimit` is missing, or no program can run under these limits.
     pub(super) fn prefix(
         &self,
-        find: impl Fn(&str) -> Result<PathBuf, String>,
-    ) -> Result<Vec<OsString>, String> {
-        let find = |name: &str| {
-            find(name).map_err(|error| format!("limits: {error}; it comes with util-linux and coreutils"))
-        };
+        find: impl Fn(&str) -> Option<PathBuf>,
+    ) -> Result<Vec<OsString>, HandlerError> {
+        let find = |program| find(program).ok_or(HandlerError::NoLimitProgram { program });
         let mut words: Vec<OsString> = Vec::new();
         let mut last = None;
         if let Some(niceness) = self.niceness {
@@ -54,7 +54,7 @@ impl ResourceLimits {
         }
         let prlimit_flags: Vec<OsString> = [
             self.memory.map(|bytes| format!("--as={bytes}")),
-            self.cpu.map(|time| format!("--cpu={}:{}", time.as_secs(), time.as_secs() + CPU_PATIENCE)),
+            self.cpu.map(|time| format!("--cpu={}:{}", time.as_secs(), time.as_secs() + CPU_GRACE)),
             self.open_files.map(|number| format!("--nofile={number}")),
         ]
         .into_iter()
@@ -65,31 +65,32 @@ impl ResourceLimits {
             let prlimit = find("prlimit")?;
             words.push(prlimit.clone().into());
             words.extend(prlimit_flags);
-            // What follows is the program, whatever it looks like.
+            // The next word is the program, even if it begins with a dash.
             words.push("--".into());
             last = Some(prlimit);
         }
         if let Some(program) = last {
-            self.try_out(&words, program)?;
+            self.try_run(&words, program)?;
         }
         Ok(words)
     }
 
-    /// Whether a small program runs under these limits: better found out now than by every job.
-    fn try_out(&self, prefix: &[OsString], program: PathBuf) -> Result<(), String> {
+    /// Runs a small program under these limits, so that limits that do not work fail at start and not in every job.
+    fn try_run(&self, prefix: &[OsString], program: PathBuf) -> Result<(), HandlerError> {
         let Some((first, rest)) = prefix.split_first() else { return Ok(()) };
-        let refused = |why: String| format!("limits: no program runs under {self}: {why}");
+        let refused = |problem| HandlerError::Limits { limits: *self, problem };
         let output = children::output(Command::new(first).args(rest).arg(program).arg("--version"))
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(refused)?;
         if output.status.success() {
             return Ok(());
         }
-        let last_words = String::from_utf8_lossy(&output.stderr);
-        Err(refused(last_words.lines().last().map_or_else(|| output.status.to_string(), str::to_owned)))
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let problem = stderr.lines().last().map_or_else(|| output.status.to_string(), str::to_owned);
+        Err(refused(io::Error::other(problem)))
     }
 }
 
-/// As in the configuration: `memory=512MiB cpu=60s`.
+/// As the error of an attempt shows the limits: `memory=512MiB cpu=60s`.
 impl fmt::Display for ResourceLimits {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let words = [
@@ -107,18 +108,18 @@ impl fmt::Display for ResourceLimits {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ffi::OsStr;
 
-    fn prefix(limits: ResourceLimits) -> Result<String, String> {
-        let words = limits.prefix(|name| match std::path::Path::new("/usr/bin").join(name) {
-            path if path.exists() => Ok(path),
-            _ => Err(format!("the program \"{name}\" is not on PATH")),
-        })?;
+    use super::*;
+    use crate::children::program::find_in;
+
+    fn prefix(limits: ResourceLimits) -> Result<String, HandlerError> {
+        let words = limits.prefix(|name| find_in(OsStr::new("/usr/bin"), name))?;
         Ok(words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
-    fn only_what_is_limited_is_wrapped() {
+    fn only_the_limits_that_are_set_become_words_of_the_prefix() {
         assert_eq!(prefix(ResourceLimits::default()).unwrap(), "");
         let niceness = ResourceLimits { niceness: Some(10), ..ResourceLimits::default() };
         assert_eq!(prefix(niceness).unwrap(), "/usr/bin/nice -n 10");
@@ -138,14 +139,14 @@ mod tests {
     #[test]
     fn limits_under_which_nothing_runs_are_found_at_the_start() {
         let tiny = ResourceLimits { memory: Some(64 << 10), ..ResourceLimits::default() };
-        let error = prefix(tiny).unwrap_err();
+        let error = prefix(tiny).unwrap_err().to_string();
         assert!(error.starts_with("limits: no program runs under memory=65536: "), "{error}");
     }
 
     #[test]
-    fn a_missing_wrapper_is_an_error() {
+    fn a_missing_program_that_sets_limits_is_an_error() {
         let limits = ResourceLimits { open_files: Some(64), ..ResourceLimits::default() };
-        let error = limits.prefix(|name| Err(format!("the program \"{name}\" is not on PATH"))).unwrap_err();
+        let error = limits.prefix(|_| None).unwrap_err().to_string();
         assert!(error.starts_with("limits: the program \"prlimit\" is not on PATH"), "{error}");
     }
 }

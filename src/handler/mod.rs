@@ -1,6 +1,7 @@
-//! Handlers: what runs a job of one type. The one trait of the crate, and the table of who handles what.
+//! Handlers run the jobs of one type. This module has the trait [`Handler`], the handlers that run a program or call an HTTP
+//! service, and the table of all handlers of a server.
 //!
-//! A handler sees a [`JobContext`] and gives an [`Outcome`]; it knows neither queue nor threads nor Redis.
+//! A handler gets a [`JobContext`] and returns an [`Outcome`]. It knows neither queues nor threads nor Redis.
 //!
 //! Most handlers are closures or functions for [`Builder::handler`](crate::server::Builder::handler):
 //!
@@ -23,16 +24,16 @@
 //! }
 //!
 //! fn encode(job: &JobContext) -> Result<Encoded, Failure> {
-//!     // One that does not fit fails for good.
+//!     // A payload that does not fit the type is a permanent failure.
 //!     let video: Video = job.payload()?;
-//!     // Any other error is tried again after the backoff.
+//!     // Any other error is a retryable failure: the job runs again after its backoff.
 //!     let source = std::fs::read(&video.file)?;
 //!     if source.is_empty() {
 //!         return Err(Failure::permanent("an empty file is no video"));
 //!     }
 //!     let mut files = Vec::new();
 //!     for size in video.sizes {
-//!         // At its timeout, when it is cancelled, when the server stops.
+//!         // True after the timeout of the attempt, when the job is cancelled, and when the server stops.
 //!         if job.is_cancelled() {
 //!             return Err(Failure::retryable("stopped"));
 //!         }
@@ -44,36 +45,38 @@
 //! let server = Server::builder().handler("Encode Video", encode);
 //! ```
 //!
-//! A job may run more than once: if its server died, or Redis was away, at the wrong moment. Its [id](crate::job::JobId) is
-//! the same each time, and is a good key for what must be written once.
+//! A job can run more than once if its server or Redis fails at the wrong moment. Its [id](crate::job::JobId) is the same
+//! each time, so it can serve as a key for effects that must happen only once.
 
+mod cancellable;
 pub mod demo;
+mod descendants;
+mod error;
 pub mod exec;
 mod executable;
 pub mod http;
 pub mod limits;
-pub(crate) mod output;
 mod process;
-mod stoppable;
+pub(crate) mod results;
+mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
-mod tree;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::error::HandlerError;
+pub use self::stop::{StopReason, StopSignal};
 use crate::job::backoff::Backoff;
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
-use crate::sync;
 
-/// Runs jobs of one type, on several threads at a time.
+/// Runs jobs of one type, on several threads at the same time.
 ///
-/// For a handler that has something of its own, which all threads share:
+/// A type of your own can hold data that all threads share:
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,14 +97,14 @@ use crate::sync;
 /// let server = Server::builder().handler_object("count", Counter::default());
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Runs one attempt. A panic counts as a retryable failure.
+    /// Runs one attempt and returns the job's result as JSON. A panic counts as a retryable failure.
     ///
     /// # Errors
     /// A [`Failure`], retryable or permanent.
     fn handle(&self, job: &JobContext) -> Outcome;
 }
 
-/// A closure as a handler; its value becomes the job's result.
+/// A closure as a handler. The value that it returns becomes the job's result.
 pub(crate) struct Closure<F>(pub F);
 
 impl<F, T> Handler for Closure<F>
@@ -115,76 +118,6 @@ where
     }
 }
 
-/// Why a running attempt should stop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StopReason {
-    /// It took longer than its timeout.
-    TimedOut,
-    /// A person cancelled the job.
-    Cancelled,
-    /// Another server has taken the job over, because this one was held to be dead.
-    TakenOver,
-    /// The server stops and has waited long enough.
-    Shutdown,
-}
-
-impl fmt::Display for StopReason {
-    /// As the error of the attempt that was stopped.
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            StopReason::TimedOut => "timed out",
-            StopReason::Cancelled => "cancelled",
-            StopReason::TakenOver => "another server has taken the job over",
-            StopReason::Shutdown => "the server is stopping",
-        })
-    }
-}
-
-/// Tells a running attempt to stop. Cloning gives another handle of the same signal.
-#[derive(Clone, Default, Debug)]
-pub struct StopSignal(Arc<(Mutex<Told>, Condvar)>);
-
-/// What an attempt was told.
-#[derive(Clone, Copy, Default, Debug)]
-struct Told {
-    reason: Option<StopReason>,
-    at_once: bool,
-}
-
-impl StopSignal {
-    /// Asks the attempt to stop. The first reason stays.
-    pub fn stop(&self, reason: StopReason) {
-        let (_, changed) = &*self.0;
-        self.told().reason.get_or_insert(reason);
-        changed.notify_all();
-    }
-
-    /// Asks an attempt that was told to stop to take no more time for it.
-    pub fn hurry(&self) {
-        self.told().at_once = true;
-    }
-
-    /// Why the attempt should stop, if it should.
-    pub fn reason(&self) -> Option<StopReason> {
-        self.told().reason
-    }
-
-    /// Whether it should take no more time to stop.
-    pub fn is_hurried(&self) -> bool {
-        self.told().at_once
-    }
-
-    /// Sleeps for `time`, or until the attempt should stop.
-    pub fn wait(&self, time: Duration) -> Option<StopReason> {
-        let (_, changed) = &*self.0;
-        sync::wait_timeout_while(changed, self.told(), time, |told| told.reason.is_none()).reason
-    }
-
-    fn told(&self) -> MutexGuard<'_, Told> {
-        sync::lock(&self.0.0)
-    }
-}
-
 /// One attempt at a job, as its handler sees it.
 #[derive(Debug)]
 pub struct JobContext {
@@ -194,7 +127,7 @@ pub struct JobContext {
 }
 
 impl JobContext {
-    /// An attempt that starts now. `job.attempts` is how many came before it.
+    /// An attempt that starts now. `job.attempts` is the number of attempts before it.
     pub fn new(job: impl Into<Arc<Job>>, stop: StopSignal) -> JobContext {
         let job = job.into();
         let deadline = Instant::now() + Duration::from_millis(job.timeout_ms);
@@ -206,49 +139,52 @@ impl JobContext {
         &self.job
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.job.attempts + 1
     }
 
-    /// The payload as a value of the handler's own type.
+    /// The payload, converted into a type of the handler.
     ///
     /// # Errors
-    /// A permanent [`Failure`]: the payload will not look otherwise next time.
+    /// A permanent [`Failure`] if the payload does not fit the type, since the next attempt would get the same payload.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(self.job.payload.get())
             .map_err(|error| Failure::permanent(format!("the payload does not fit: {error}")))
     }
 
-    /// When the attempt times out.
+    /// When the attempt times out, by the clock of this process.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Whether the attempt should stop: it timed out, was cancelled, or the server stops.
+    /// Whether the attempt should stop: it has timed out, the job was cancelled or reclaimed, or the server stops.
+    ///
+    /// A handler that does not return within 5 s after its timeout is abandoned: its attempt fails, and its thread is
+    /// replaced.
     pub fn is_cancelled(&self) -> bool {
         self.stop.reason().is_some()
     }
 
-    /// Why the attempt should stop, if it should.
+    /// Why the attempt should stop; `None` while it may go on.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.stop.reason()
     }
 
-    /// Sleeps for `time`, or until the attempt should stop; whether it should.
+    /// Sleeps for `time`, or until the attempt should stop. Returns whether it should stop.
     pub fn sleep(&self, time: Duration) -> bool {
         self.stop.wait(time).is_some()
     }
 }
 
-/// How jobs of one type are treated.
+/// The defaults of jobs of one type, and how long they wait between attempts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// How long an attempt may take. Defaults to 5 minutes.
+    /// How long an attempt may take, unless the job says it: 1 ms to 24 h. Defaults to 5 minutes.
     pub timeout: Duration,
-    /// Defaults to 5.
+    /// How often a job is tried, unless the job says it: 1 to 100. Defaults to 5.
     pub max_attempts: u32,
-    /// Defaults to 1 s, doubled up to 1 h.
+    /// How long a failed job waits. Defaults to at most 1 s after the first failure, doubled up to at most 1 h.
     pub backoff: Backoff,
 }
 
@@ -258,7 +194,7 @@ impl Default for Policy {
     }
 }
 
-/// Who handles which type, and how those jobs are treated.
+/// The handler and the policy of each job type.
 #[derive(Default)]
 pub struct Handlers {
     handlers: HashMap<String, Box<dyn Handler>>,
@@ -266,29 +202,29 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Adds the handler of a type, or replaces it.
+    /// Sets the handler of a job type; replaces an earlier one.
     pub fn insert(&mut self, job_type: impl Into<String>, handler: impl Handler) {
         self.handlers.insert(job_type.into(), Box::new(handler));
     }
 
-    /// Sets how jobs of a type are treated.
+    /// Sets the policy of a job type; replaces an earlier one.
     pub fn set_policy(&mut self, job_type: impl Into<String>, policy: Policy) {
         self.policies.insert(job_type.into(), policy);
     }
 
-    /// The handler of a type.
+    /// The handler of a job type, if it has one.
     pub fn get(&self, job_type: &str) -> Option<&dyn Handler> {
         self.handlers.get(job_type).map(Box::as_ref)
     }
 
-    /// The types that have a handler, in alphabetical order.
+    /// The job types that have a handler, in alphabetical order.
     pub fn job_types(&self) -> impl Iterator<Item = &str> {
         let mut job_types: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
         job_types.sort_unstable();
         job_types.into_iter()
     }
 
-    /// How jobs of a type are treated: as set, or the default.
+    /// The policy of a job type; the default if none was set.
     pub fn policy(&self, job_type: &str) -> Policy {
         self.policies.get(job_type).copied().unwrap_or_default()
     }

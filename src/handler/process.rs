@@ -1,7 +1,7 @@
-//! Runs one program in a process group of its own and leaves nothing of it behind.
+//! Runs one program in its own process group, and leaves no process of the group behind.
 //!
-//! One thread does all of it, in one loop over `poll`: it feeds stdin, reads stdout and stderr, and notices both the
-//! program's end and the wish to stop it. This file knows processes and pipes, neither jobs nor results.
+//! The calling thread does everything in one loop over `poll`: it writes stdin, reads stdout and stderr, and notices the end
+//! of the program and the stop signal. This file knows processes and pipes, but neither jobs nor results.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,94 +14,95 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::StopReason;
-use super::tree::Tree;
+use super::descendants::Descendants;
 use crate::children::{self, Owned};
 
-/// How long the loop sleeps at most before it looks whether it should stop.
+/// The longest sleep of the loop, so that it sees a stop signal within this time.
 const TICK: Duration = Duration::from_millis(100);
-/// How long output is waited for after the program's end, while another process still holds its pipes.
-const DRAIN: Duration = Duration::from_millis(100);
-/// How long killed descendants are waited for, and how long between two looks.
-const KILL_TIME: Duration = Duration::from_secs(1);
-const KILL_PAUSE: Duration = Duration::from_millis(20);
-/// As much as a pipe holds by default.
+/// How long output is read after the end of the program, while another process still holds its pipes.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long the loop waits for the end of killed descendants.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time between two searches for killed descendants.
+const KILL_INTERVAL: Duration = Duration::from_millis(20);
+/// The default capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
 
-/// What is kept of a program's output: the rest is read and thrown away, so that the program never blocks on it.
+/// How much output is kept. The rest is read and dropped, so that the program never blocks on a full pipe.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct OutputLimits {
     /// Bytes from the start of stdout.
     pub stdout: usize,
     /// Bytes from the end of stderr.
     pub stderr: usize,
 }
 
-/// What a run came to.
+/// A program that has ended.
 pub(super) struct Ended {
     /// How the program itself ended.
     pub status: ExitStatus,
-    /// Why it was told to stop, if it was.
+    /// The reason of the stop signal, if the program got one.
     pub stopped: Option<StopReason>,
-    /// The start of its stdout.
+    /// The start of stdout.
     pub stdout: Vec<u8>,
-    /// The end of its stderr.
+    /// The end of stderr.
     pub stderr: Vec<u8>,
 }
 
 /// Runs the program with `input` on its stdin until it ends.
 ///
-/// As soon as `stop` gives a reason, the whole group and what else descends from the program get SIGTERM and, after the
-/// time that `patience` gives, SIGKILL. That time is asked for again and again: it may become shorter. Whatever happens, no
-/// process of the group is left when this returns or panics. `mark` is an entry `NAME=VALUE` of the program's environment by
-/// which descendants are known that outlived their parents.
+/// When `stop` returns a reason, the process group and all other descendants of the program get SIGTERM, and after
+/// `term_timeout` SIGKILL. `term_timeout` is called repeatedly, since the time may become shorter. When this function returns
+/// or panics, no process of the group is left. `mark` is an entry `NAME=VALUE` of the program's environment, by which
+/// descendants are recognised whose parents have ended.
 ///
 /// # Errors
-/// The program cannot be started, or the system refuses something on the way.
+/// The program cannot be started, or a system call on its pipes fails.
 pub(super) fn run(
     command: &mut Command,
     input: &[u8],
     mark: &str,
-    limits: Limits,
+    limits: OutputLimits,
     stop: impl Fn() -> Option<StopReason>,
-    patience: impl Fn() -> Duration,
+    term_timeout: impl Fn() -> Duration,
 ) -> io::Result<Ended> {
     let mut group = Group::spawn(command)?;
     let mut pipes = Pipes::new(&mut group.child, input, limits)?;
     let exit_event = group.exit_event();
 
-    let mut tree = Tree::new(group.pid, mark);
+    let mut descendants = Descendants::new(group.pid, mark);
     let mut stopping = None;
     while !group.leader_has_ended() {
         match stopping {
             None => {
                 if let Some(reason) = stop() {
-                    // Before any of them ends: its children are found by it.
-                    tree.tell();
+                    // Before the group gets the signal: descendants are found through their parents.
+                    descendants.terminate_new();
                     group.signal(Signal::TERM);
                     stopping = Some((reason, Instant::now()));
                 }
             }
-            Some((_, told_at)) if told_at.elapsed() >= patience() => {
-                tree.kill();
+            Some((_, stopped_at)) if stopped_at.elapsed() >= term_timeout() => {
+                descendants.kill();
                 group.signal(Signal::KILL);
             }
-            Some(_) => tree.tell(),
+            Some(_) => descendants.terminate_new(),
         }
         pipes.pump(exit_event.as_ref(), TICK)?;
     }
 
-    // What the program wrote is in the pipes now. Others of its group may hold them open for as long as they like:
-    // they get a moment to add their last words, or the rest of their time to stop.
+    // All output of the program is in the pipes now. Other processes of its group may hold the pipes open. They get
+    // DRAIN_TIMEOUT for more output, or the rest of the time between SIGTERM and SIGKILL.
     match stopping {
-        None => pipes.drain(Instant::now() + DRAIN)?,
-        Some((_, told_at)) => {
-            let time_left = || patience().saturating_sub(told_at.elapsed());
-            tree.tell_now();
-            while (tree.is_running() || pipes.are_open()) && !time_left().is_zero() {
+        None => pipes.drain(Instant::now() + DRAIN_TIMEOUT)?,
+        Some((_, stopped_at)) => {
+            let time_left = || term_timeout().saturating_sub(stopped_at.elapsed());
+            descendants.terminate_new_now();
+            while (descendants.is_running() || pipes.are_open()) && !time_left().is_zero() {
                 pipes.pump(None, time_left().min(TICK))?;
-                tree.tell();
+                descendants.terminate_new();
             }
-            end_tree(&mut tree);
+            end_descendants(&mut descendants);
         }
     }
     let status = group.end()?;
@@ -109,17 +110,17 @@ pub(super) fn run(
     Ok(Ended { status, stopped: stopping.map(|(reason, _)| reason), stdout, stderr: stderr.into_bytes() })
 }
 
-/// Kills what is left of the tree. A process that was about to start another one is why there is more than one round.
-fn end_tree(tree: &mut Tree) {
-    let give_up_at = Instant::now() + KILL_TIME;
-    tree.kill();
-    while tree.is_running() && Instant::now() < give_up_at {
-        std::thread::sleep(KILL_PAUSE);
-        tree.kill();
+/// Kills the remaining descendants, in several rounds: a process may start another one before it is killed.
+fn end_descendants(descendants: &mut Descendants) {
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    descendants.kill();
+    while descendants.is_running() && Instant::now() < deadline {
+        std::thread::sleep(KILL_INTERVAL);
+        descendants.kill();
     }
 }
 
-/// A running program, the leader of a process group. Dropping it kills the group and reaps the leader.
+/// A running program, the leader of its process group. Dropping it kills the group and reaps the leader.
 struct Group {
     child: Child,
     _owned: Owned,
@@ -135,7 +136,8 @@ impl Group {
         Ok(Group { child, _owned: owned, pid, reaped: false })
     }
 
-    /// Becomes readable when the leader ends. `None` where the system cannot do that: then [`TICK`] has to do.
+    /// A descriptor that becomes readable when the leader ends. `None` if the system has none: then the loop notices the end
+    /// within [`TICK`].
     #[cfg(target_os = "linux")]
     fn exit_event(&self) -> Option<OwnedFd> {
         rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty()).ok()
@@ -146,19 +148,19 @@ impl Group {
         None
     }
 
-    /// Leaves the leader unreaped: as long as it is, its group's id cannot come to mean another group.
+    /// Whether the leader has ended. It is not reaped, so that the id of its group cannot be reused.
     fn leader_has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // An error means that there is no such child any more.
+        // An error means that the child does not exist any more.
         !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None) | Err(Errno::INTR))
     }
 
     fn signal(&self, signal: Signal) {
-        // Fails only if nobody of the group is left, which is what it is for.
+        // This fails only if no process of the group is left.
         let _ = kill_process_group(self.pid, signal);
     }
 
-    /// Kills what is left of the group, and only then reaps the leader.
+    /// Kills the rest of the group, and only then reaps the leader.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::KILL);
         self.reaped = true;
@@ -174,7 +176,7 @@ impl Drop for Group {
     }
 }
 
-/// Our ends of the program's pipes; `None` once closed.
+/// This process's ends of the program's pipes; `None` once closed.
 struct Pipes<'a> {
     stdin: Option<ChildStdin>,
     input: &'a [u8],
@@ -187,11 +189,11 @@ struct Pipes<'a> {
 }
 
 impl<'a> Pipes<'a> {
-    fn new(child: &mut Child, input: &'a [u8], limits: Limits) -> io::Result<Pipes<'a>> {
+    fn new(child: &mut Child, input: &'a [u8], limits: OutputLimits) -> io::Result<Pipes<'a>> {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        unblock(&stdin)?;
-        unblock(&stdout)?;
-        unblock(&stderr)?;
+        set_nonblocking(&stdin)?;
+        set_nonblocking(&stdout)?;
+        set_nonblocking(&stderr)?;
         Ok(Pipes {
             stdin,
             input,
@@ -204,11 +206,11 @@ impl<'a> Pipes<'a> {
         })
     }
 
-    /// Waits until something can be done or `wake` is readable, `timeout` at most, and does it.
+    /// Waits until a pipe is ready or `wake` is readable, at most for `timeout`, then reads and writes without blocking.
     fn pump(&mut self, wake: Option<&OwnedFd>, timeout: Duration) -> io::Result<()> {
         let (writable, out_readable, err_readable) = self.wait(wake, timeout)?;
         if writable {
-            self.feed();
+            self.write_input();
         }
         if out_readable && let Some(bytes) = read_once(&mut self.stdout, &mut self.chunk) {
             let room = self.stdout_limit - self.stdout_kept.len();
@@ -220,7 +222,7 @@ impl<'a> Pipes<'a> {
         Ok(())
     }
 
-    /// Which of stdin, stdout and stderr have something to do, be it only to be closed.
+    /// Which of stdin, stdout and stderr are ready, or must be closed.
     fn wait(&self, wake: Option<&OwnedFd>, timeout: Duration) -> io::Result<(bool, bool, bool)> {
         let mut fds = Vec::with_capacity(4);
         let mut add = |fd: Option<_>, events| {
@@ -243,8 +245,8 @@ impl<'a> Pipes<'a> {
         Ok((ready(stdin), ready(stdout), ready(stderr)))
     }
 
-    /// Writes on; closes stdin when all is written, or when nobody reads it, which is the program's good right.
-    fn feed(&mut self) {
+    /// Writes more of the input. Closes stdin when all is written, or when the program has closed its end.
+    fn write_input(&mut self) {
         let Some(stdin) = &mut self.stdin else { return };
         match stdin.write(self.input) {
             Ok(written) => self.input = &self.input[written..],
@@ -260,11 +262,11 @@ impl<'a> Pipes<'a> {
         self.stdout.is_some() || self.stderr.is_some()
     }
 
-    /// Reads on until both outputs are closed or the time has come.
-    fn drain(&mut self, until: Instant) -> io::Result<()> {
+    /// Reads until both outputs are closed, or until the deadline.
+    fn drain(&mut self, deadline: Instant) -> io::Result<()> {
         self.stdin = None;
         while self.are_open() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
@@ -274,15 +276,15 @@ impl<'a> Pipes<'a> {
     }
 }
 
-/// Makes the calls on our end return at once; the program's end of a pipe is not touched by it.
-fn unblock(pipe: &Option<impl AsFd>) -> io::Result<()> {
+/// Makes this process's end of a pipe non-blocking. The program's end does not change.
+fn set_nonblocking(pipe: &Option<impl AsFd>) -> io::Result<()> {
     if let Some(pipe) = pipe {
         ioctl_fionbio(pipe, true)?;
     }
     Ok(())
 }
 
-/// One read; closes the pipe at its end.
+/// Reads once. Closes the pipe at the end of the stream.
 fn read_once<'b>(pipe: &mut Option<impl Read>, chunk: &'b mut [u8]) -> Option<&'b [u8]> {
     match pipe.as_mut()?.read(chunk) {
         Ok(length) if length > 0 => Some(&chunk[..length]),
@@ -318,11 +320,11 @@ impl Tail {
         self.kept.extend_from_slice(bytes_kept);
     }
 
-    /// Without the half character that the cut may have left at the start.
+    /// The bytes without a character of UTF-8 that was cut at the start.
     fn into_bytes(mut self) -> Vec<u8> {
         if self.cut {
-            let halves = self.kept.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
-            self.kept.drain(..halves);
+            let rest = self.kept.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
+            self.kept.drain(..rest);
         }
         self.kept
     }
@@ -333,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_is_the_end_of_what_was_pushed() {
+    fn a_tail_keeps_the_last_bytes() {
         let mut tail = Tail::new(4);
         for bytes in [&b"ab"[..], b"", b"cde", b"f"] {
             tail.push(bytes);
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_on_the_way_leaves_no_process() {
+    fn a_panic_during_a_run_leaves_no_process() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "sleep 1000 & echo $! >&2; sleep 1000"]);
         let pid = std::sync::Mutex::new(None);

@@ -1,4 +1,4 @@
-//! What the tests of the handlers share.
+//! Helpers for the unit tests of handlers.
 
 use std::fs;
 
@@ -34,14 +34,14 @@ pub(crate) fn job(payload: &str) -> Job {
     }
 }
 
-/// An attempt at such a job that nobody stops.
+/// The first attempt at a job with this payload; it gets no stop signal.
 pub(crate) fn context(payload: &str) -> JobContext {
     JobContext::new(job(payload), StopSignal::default())
 }
 
-/// The process is gone, or dead and only not yet reaped by whoever inherited it.
+/// Waits until the process has ended. A zombie, which its new parent has not reaped yet, counts as ended.
 pub(crate) fn assert_gone(pid: &str) {
-    assert!(pid.parse::<u32>().is_ok(), "{pid:?} is no process id");
+    assert!(pid.parse::<u32>().is_ok(), "{pid:?} is not a process id");
     eventually(LIMIT, &format!("process {pid} is gone"), || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))

@@ -1,53 +1,54 @@
-//! The certificate authorities that TLS connections trust: those of a file in place of those that the web trusts.
+//! The certificate authorities that TLS connections trust: those of a file, or the public ones that browsers trust.
 
+use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
-/// The environment variable by which OpenSSL and what follows its example are told of authorities.
+/// The environment variable that names a file of authorities, as for OpenSSL.
 pub const ENVIRONMENT: &str = "SSL_CERT_FILE";
-/// Longer than any collection of authorities.
+/// The largest file that is read: larger than any collection of authorities.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// Certificates of authorities. A server must have its own certificate from one of them.
+/// Certificates of authorities. The certificate of a server must be issued by one of them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authorities {
     /// In PEM.
     pem: String,
 }
 
-/// Certificates are long and of no interest in a log.
-impl std::fmt::Debug for Authorities {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+/// Leaves out the certificates, which are long.
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Authorities").finish_non_exhaustive()
     }
 }
 
 impl Authorities {
-    /// The certificates that a file holds.
+    /// Reads the certificates of a file of at most 8 MiB.
     ///
     /// # Errors
-    /// A clause: the file cannot be read, holds no certificate, or one that is none of an authority.
-    pub fn from_file(path: &Path) -> Result<Authorities, String> {
+    /// The file cannot be read or is longer, or as for [`Authorities::from_pem`].
+    pub fn from_file(path: &Path) -> Result<Authorities, InvalidAuthorities> {
         let mut pem = Vec::new();
         let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut pem));
-        read.map_err(|error| format!("cannot be read: {error}"))?;
+        read.map_err(InvalidAuthorities::Unreadable)?;
         if pem.len() as u64 > MAX_BYTES {
-            return Err(format!("is longer than {MAX_BYTES} bytes"));
+            return Err(InvalidAuthorities::TooLong);
         }
         // Text between the certificates may be in any encoding.
         Authorities::from_pem(String::from_utf8_lossy(&pem))
     }
 
-    /// Certificates in PEM; a byte order mark, and what stands between them, are skipped.
+    /// Reads certificates in PEM. A byte order mark, and text between the certificates, are skipped.
     ///
     /// # Errors
-    /// A clause: there is no certificate, or one that is none of an authority.
-    pub fn from_pem(pem: impl Into<String>) -> Result<Authorities, String> {
+    /// The text has no certificate, or one that is not a certificate of an authority.
+    pub fn from_pem(pem: impl Into<String>) -> Result<Authorities, InvalidAuthorities> {
         let pem = pem.into();
         let pem = pem.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(pem);
         if !pem.contains("-----BEGIN CERTIFICATE-----") {
-            return Err("holds no certificate".to_owned());
+            return Err(InvalidAuthorities::NoCertificate);
         }
         let authorities = Authorities { pem };
         #[cfg(feature = "tls")]
@@ -55,23 +56,24 @@ impl Authorities {
         Ok(authorities)
     }
 
-    /// As rustls has them.
+    /// The certificates for rustls.
     #[cfg(feature = "tls")]
-    pub(crate) fn roots(&self) -> Result<rustls::RootCertStore, String> {
+    pub(crate) fn roots(&self) -> Result<rustls::RootCertStore, InvalidAuthorities> {
         use rustls::pki_types::CertificateDer;
         use rustls::pki_types::pem::PemObject;
 
         let mut roots = rustls::RootCertStore::empty();
         for (index, certificate) in CertificateDer::pem_slice_iter(self.pem.as_bytes()).enumerate() {
-            let wrong = |why: &dyn std::fmt::Display| {
-                format!("holds a certificate that cannot be read, number {}: {why}", index + 1)
+            let wrong = |error: &dyn fmt::Display| InvalidAuthorities::Certificate {
+                number: index + 1,
+                problem: error.to_string(),
             };
             roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
         }
         Ok(roots)
     }
 
-    /// What an HTTP client is told of the authorities to trust; `None` is those that the web trusts.
+    /// The TLS configuration of an HTTP client that trusts these authorities; `None`: the public ones.
     #[cfg(feature = "tls")]
     pub(crate) fn for_http(authorities: Option<&Authorities>) -> ureq::tls::TlsConfig {
         use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -84,6 +86,48 @@ impl Authorities {
         });
         let roots = certificates.map_or(RootCerts::WebPki, RootCerts::from);
         TlsConfig::builder().root_certs(roots).build()
+    }
+}
+
+/// Why a file or a text does not hold certificates of authorities. As text it completes a sentence that begins with the
+/// file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InvalidAuthorities {
+    /// The file cannot be read.
+    Unreadable(io::Error),
+    /// The file has more than 8 MiB.
+    TooLong,
+    /// There is no certificate in PEM.
+    NoCertificate,
+    /// A certificate is damaged, or cannot be one of an authority.
+    Certificate {
+        /// The position of the certificate, from 1.
+        number: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl fmt::Display for InvalidAuthorities {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            InvalidAuthorities::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            InvalidAuthorities::TooLong => write!(f, "is longer than {MAX_BYTES} bytes"),
+            InvalidAuthorities::NoCertificate => f.write_str("holds no certificate"),
+            InvalidAuthorities::Certificate { number, problem } => {
+                write!(f, "holds a certificate that cannot be read, number {number}: {problem}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidAuthorities {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            InvalidAuthorities::Unreadable(error) => Some(error),
+            _ => None,
+        }
     }
 }
 
@@ -105,7 +149,7 @@ U4sM674GAiBOMtc/UwXXGmfeYP4PJ0H5Yw5hwjU6IFc6xubUlNZk6g==\n\
 ";
 
     #[test]
-    fn only_whole_certificates_are_authorities() {
+    fn only_valid_certificates_are_accepted() {
         for pem in [
             CERTIFICATE.to_owned(),
             format!("\u{feff}{CERTIFICATE}"),
@@ -115,14 +159,14 @@ U4sM674GAiBOMtc/UwXXGmfeYP4PJ0H5Yw5hwjU6IFc6xubUlNZk6g==\n\
             assert!(Authorities::from_pem(pem.clone()).is_ok(), "{pem}");
         }
         for pem in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
-            assert_eq!(Authorities::from_pem(pem).unwrap_err(), "holds no certificate", "{pem}");
+            assert_eq!(Authorities::from_pem(pem).unwrap_err().to_string(), "holds no certificate", "{pem}");
         }
         if cfg!(feature = "tls") {
             let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-            let problem = Authorities::from_pem(format!("{CERTIFICATE}{broken}")).unwrap_err();
+            let problem = Authorities::from_pem(format!("{CERTIFICATE}{broken}")).unwrap_err().to_string();
             assert!(problem.starts_with("holds a certificate that cannot be read, number 2: "), "{problem}");
         }
-        let problem = Authorities::from_file(Path::new("/no/such.pem")).unwrap_err();
+        let problem = Authorities::from_file(Path::new("/no/such.pem")).unwrap_err().to_string();
         assert!(problem.starts_with("cannot be read: No such file"), "{problem}");
     }
 }

@@ -1,8 +1,8 @@
-//! Reads every URL that the program is given: those of http handlers, of `--server`, and of Redis.
+//! Reads all URLs that the program is given: of http handlers, of `--server`, and of Redis.
 //!
-//! The crate `url` reads them as browsers do, which repair what people type. Here a repair would send a payload or a
-//! token to a place that was not named, so every repair is an error. An error names the part that is wrong and never
-//! shows it: a password with an unescaped `/` in it is read as a port.
+//! The crate `url` follows the rules of browsers, which repair what people type. Here a repair could send a payload or a
+//! token to the wrong host, so a URL that would be repaired is an error. An error names the part that is wrong, but never
+//! shows it: of a password with an unescaped `/`, the start is read as a port.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,14 +12,14 @@ use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 use url::{Host, ParseError, SyntaxViolation, Url};
 
-/// The longest label of a host name in DNS.
+/// The longest label of a host name in DNS, in bytes.
 const MAX_LABEL: usize = 63;
-/// The longest host name in DNS.
+/// The longest host name in DNS, in bytes.
 const MAX_HOST: usize = 253;
-/// Far longer than any URL of a service, and far below what the HTTP client takes.
+/// The longest URL in bytes: longer than the URLs of services, and shorter than the limit of the HTTP client.
 const MAX_URL: usize = 8 * 1024;
 
-/// The URL of an HTTP service: where it is, and who asks.
+/// The URL of an HTTP service, with user and password taken out of it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct HttpUrl {
     /// Without user, password and fragment.
@@ -27,7 +27,7 @@ pub(crate) struct HttpUrl {
     authorization: Option<String>,
 }
 
-/// Without what may be secret.
+/// Shows host and port only: the other parts may be secret.
 impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_tuple("HttpUrl").field(&self.place()).finish()
@@ -38,11 +38,11 @@ impl HttpUrl {
     /// Reads an absolute `http://` URL, or `https://` with the feature `tls`.
     ///
     /// # Errors
-    /// What is wrong with it, as a clause after "it", without any part of the URL.
+    /// What is wrong, as the end of a sentence that begins with the URL. It contains no part of the URL.
     pub(crate) fn parse(text: &str) -> Result<HttpUrl, &'static str> {
         let mut url = read(text, &["http", "https"])?;
         if authority_of(text).matches('@').count() > 1 {
-            return Err("has an @ in its user or password, which has to be written as %40");
+            return Err("has an @ in its user or password, which must be written as %40");
         }
         if has_bare_percent(text) {
             return Err("has a % that is not followed by two hexadecimal digits");
@@ -72,27 +72,27 @@ impl HttpUrl {
         self.url.query().is_some()
     }
 
-    /// Host and port, without anything that may be secret. The port is left out where it is that of the scheme.
+    /// Host and port, which hold no secret. The default port of the scheme is left out.
     pub(crate) fn place(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 }
 
-/// Says what is wrong with the URL of a Redis that is reached over TCP. A clause as for [`HttpUrl::parse`].
+/// Checks the URL of a Redis that is reached over TCP. The error is a clause as for [`HttpUrl::parse`].
 ///
-/// An `@` or a `%` in the password may stand there as it is: many configurations have one, and the Redis client takes it.
+/// An `@` or a `%` in the password is allowed unescaped: many configurations have one, and the Redis client accepts it.
 pub(crate) fn check_redis(text: &str) -> Result<(), &'static str> {
     let url = read(text, &["redis", "rediss"])?;
     let database = url.path().trim_matches('/');
     if !database.is_empty() && !database.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("has a path that is no database number");
+        return Err("has a path that is not a database number");
     }
     check_redis_query(url.query().unwrap_or_default(), &["protocol"])
 }
 
-/// Checks the query of a Redis URL: the client passes over parameters that it does not know, so that `?db=3` behind a host
-/// would be database 0. The error is a clause about the URL.
+/// Checks the query of a Redis URL. The client ignores parameters that it does not know, so `?db=3` after a host would mean
+/// database 0. The error is a clause as for [`HttpUrl::parse`].
 pub(crate) fn check_redis_query(query: &str, known: &[&str]) -> Result<(), &'static str> {
     let mut seen = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -110,8 +110,8 @@ pub(crate) fn check_redis_query(query: &str, known: &[&str]) -> Result<(), &'sta
     Ok(())
 }
 
-/// A URL that could not be read, as an error may show it: without what may be user and password.
-pub(crate) fn shown(text: &str) -> String {
+/// A URL that is not valid, for an error: with `***` for the part that may be user and password.
+pub(crate) fn redacted(text: &str) -> String {
     match text.rsplit_once('@') {
         None => format!("{text:?}"),
         Some((login, place)) => {
@@ -123,16 +123,16 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// Reads an absolute URL of one of these schemes with a host.
 fn read(text: &str, schemes: &[&str]) -> Result<Url, &'static str> {
-    let (scheme, _) = text.split_once("://").ok_or("is no URL")?;
+    let (scheme, _) = text.split_once("://").ok_or("is not a valid URL")?;
     if !schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Err("has an unknown scheme");
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("has a space or a control character in it");
     }
-    // What follows it is never sent, so it is part of a password or of a path that was not escaped.
+    // The part after a # is never sent. So the # belongs to a password or a path, and was not escaped.
     if text.contains('#') {
-        return Err("has a # in it, which has to be written as %23");
+        return Err("has a # in it, which must be written as %23");
     }
     if text.len() > MAX_URL {
         return Err("is too long");
@@ -168,10 +168,10 @@ fn has_bare_percent(text: &str) -> bool {
     parts.any(|part| part.len() < 2 || !part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
-const BAD_PORT: &str = "has a port that is no number from 1 to 65535";
+const BAD_PORT: &str = "has a port that is not a number from 1 to 65535";
 const BAD_HOST: &str = "has a host that is neither a host name nor an IP address";
 
-/// The host, with the brackets of an IPv6 address, and what follows the colon.
+/// Splits into the host, with the brackets of an IPv6 address, and the text after the colon.
 fn split_port(place: &str) -> (&str, Option<&str>) {
     let end_of_address = place.rfind(']').map_or(0, |end| end + 1);
     match place[end_of_address..].find(':') {
@@ -183,7 +183,7 @@ fn split_port(place: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// A host name or an address as people write them. `0x7f.1` is an address to some programs, and none to others.
+/// Accepts host names and usual addresses. `0x7f.1` is refused: it is an address for some programs, and a name for others.
 fn check_host(url: &Url, written: &str) -> Result<(), &'static str> {
     let read = url.host_str().unwrap_or_default();
     if let Some(Host::Ipv6(_)) = url.host() {
@@ -196,7 +196,7 @@ fn check_host(url: &Url, written: &str) -> Result<(), &'static str> {
     };
     let is_number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
     let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
-    // A name whose last label is a number is read as an address by some, and as a name by others.
+    // Programs disagree on whether a name whose last label is a number is an address.
     let is_name = name.split('.').all(is_label) && !name.rsplit('.').next().is_some_and(is_number);
     match read.eq_ignore_ascii_case(written) && name.len() <= MAX_HOST && (is_address || is_name) {
         true => Ok(()),
@@ -204,7 +204,7 @@ fn check_host(url: &Url, written: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What the crate would repair.
+/// Why a text that the crate `url` would repair is not valid; `None` for harmless deviations.
 fn problem_of(violation: SyntaxViolation) -> Option<&'static str> {
     match violation {
         SyntaxViolation::EmbeddedCredentials
@@ -212,7 +212,7 @@ fn problem_of(violation: SyntaxViolation) -> Option<&'static str> {
         | SyntaxViolation::UnencodedAtSign
         | SyntaxViolation::PercentDecode => None,
         SyntaxViolation::Backslash => Some("has a backslash in it"),
-        _ => Some("is no URL"),
+        _ => Some("is not a valid URL"),
     }
 }
 
@@ -220,11 +220,11 @@ fn problem_of_error(error: ParseError) -> &'static str {
     match error {
         ParseError::EmptyHost => "names no host",
         ParseError::InvalidPort => BAD_PORT,
-        ParseError::InvalidIpv6Address => "has a host in brackets that is no IPv6 address",
+        ParseError::InvalidIpv6Address => "has a host in brackets that is not an IPv6 address",
         ParseError::InvalidIpv4Address | ParseError::IdnaError | ParseError::InvalidDomainCharacter => {
             BAD_HOST
         }
-        _ => "is no URL",
+        _ => "is not a valid URL",
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_url_stays_as_it_is() {
+    fn a_valid_url_is_not_changed() {
         for (text, url, place) in [
             ("http://127.0.0.1:9000/notify?x=1", "http://127.0.0.1:9000/notify?x=1", "127.0.0.1:9000"),
             ("http://[::1]:65535/", "http://[::1]:65535/", "[::1]:65535"),
@@ -318,13 +318,13 @@ mod tests {
     #[test]
     fn nothing_is_repaired() {
         for (text, wanted) in [
-            ("", "is no URL"),
-            ("h", "is no URL"),
-            ("/notify", "is no URL"),
-            ("127.0.0.1:9000", "is no URL"),
-            ("http:h", "is no URL"),
-            ("http:/h", "is no URL"),
-            ("HTTP//h", "is no URL"),
+            ("", "is not a valid URL"),
+            ("h", "is not a valid URL"),
+            ("/notify", "is not a valid URL"),
+            ("127.0.0.1:9000", "is not a valid URL"),
+            ("http:h", "is not a valid URL"),
+            ("http:/h", "is not a valid URL"),
+            ("HTTP//h", "is not a valid URL"),
             ("ftp://h", "has an unknown scheme"),
             ("://h", "has an unknown scheme"),
             ("redis://h", "has an unknown scheme"),
@@ -333,7 +333,7 @@ mod tests {
             ("http://h/a b", "has a space"),
             ("http://h\t/", "has a space"),
             ("http://h\n", "has a space"),
-            ("http:\\\\h\\", "is no URL"),
+            ("http:\\\\h\\", "is not a valid URL"),
             ("http://h\\@other/", "has a backslash"),
             ("http://h/a\\b", "has a backslash"),
             ("http://h/x#y", "has a #"),
@@ -383,7 +383,7 @@ mod tests {
             ("http://user:hun/ter2@h", r#""http://***@h""#),
             ("user:hunter2@h", r#""***@h""#),
         ] {
-            assert_eq!(shown(text), wanted);
+            assert_eq!(redacted(text), wanted);
         }
     }
 
@@ -403,11 +403,11 @@ mod tests {
             ("redis://h:6379abc", BAD_PORT),
             ("redis://u:p@h:", BAD_PORT),
             ("redis://u:p/w@h:6379", BAD_PORT),
-            ("redis://h:6379/one", "has a path that is no database number"),
-            ("redis://h:6379/1/2", "has a path that is no database number"),
+            ("redis://h:6379/one", "has a path that is not a database number"),
+            ("redis://h:6379/1/2", "has a path that is not a database number"),
             ("redis://:6379", "names no host"),
             ("redis://a%20b:6379", BAD_HOST),
-            ("redis://u:p#w@h", "has a # in it, which has to be written as %23"),
+            ("redis://u:p#w@h", "has a # in it, which must be written as %23"),
             ("http://h", "has an unknown scheme"),
         ] {
             assert_eq!(check_redis(text), Err(wanted), "{text}");

@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rustix::fs::{FlockOperation, flock};
 
 use super::socket::{AskError, ask};
+use crate::net::percent::encode_path;
 use crate::sync;
 
 /// The longest socket path that is used directly. The limit of the kernel is 107 bytes.
@@ -70,7 +70,7 @@ impl Folder {
     /// The URL of the socket for a Redis client. Valid until this is dropped.
     pub(crate) fn url(&self) -> String {
         let path = self.held().as_ref().map_or_else(|| self.socket(), path_of);
-        format!("redis+unix://{}", url_path(path.as_os_str().as_bytes()))
+        format!("redis+unix://{}", encode_path(path.as_os_str().as_bytes()))
     }
 
     /// Opens the file of the socket and makes [`Folder::url`] refer to this open file: a client can then connect also after the
@@ -198,11 +198,4 @@ impl Folder {
 /// The path of an open file in /proc.
 fn path_of(handle: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-}
-
-/// A path, percent-encoded for a URL.
-pub(crate) fn url_path(path: &[u8]) -> String {
-    const RESERVED: &AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    percent_encode(path, RESERVED).to_string()
 }

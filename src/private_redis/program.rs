@@ -1,9 +1,7 @@
 //! The redis-server program: found on PATH, and its version checked.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,6 +11,7 @@ use rustix::io::ioctl_fionbio;
 
 use super::error::StartError;
 use crate::children;
+use crate::children::program::find_in;
 
 /// The programs that can be the private Redis, in order of preference.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -27,13 +26,8 @@ const MAX_OUTPUT_BYTES: u64 = 4096;
 
 /// The path of the first of [`PROGRAMS`] in the folders of `search_path`.
 pub(crate) fn find(search_path: Option<&OsStr>) -> Option<PathBuf> {
-    let folders: Vec<PathBuf> = std::env::split_paths(search_path?).collect();
-    PROGRAMS.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|p| is_program(p)))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.is_absolute()
-        && fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    let search_path = search_path?;
+    PROGRAMS.iter().find_map(|name| find_in(search_path, name))
 }
 
 /// Returns the version of the program, if it is new enough. An old program would refuse its arguments without saying that

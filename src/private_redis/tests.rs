@@ -9,7 +9,8 @@ use std::os::unix::net::UnixListener;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{TempDir, tempdir};
 
-use crate::private_redis::folder::{MAX_LOG_BYTES, url_path};
+use crate::net::percent::encode_path;
+use crate::private_redis::folder::MAX_LOG_BYTES;
 use crate::private_redis::program::{check_version, new_enough};
 use crate::private_redis::socket::read_reply;
 use crate::private_redis::*;
@@ -249,7 +250,7 @@ fn a_long_path_with_odd_characters_works() {
 fn the_url_is_percent_encoded() {
     let dir = DataDir::named("a b%#?");
     let folder = Folder::open(&dir.data).unwrap();
-    let encoded = url_path(folder.socket().as_os_str().as_bytes());
+    let encoded = encode_path(folder.socket().as_os_str().as_bytes());
     assert!(encoded.ends_with("/a%20b%25%23%3F/redis.sock"), "{encoded}");
 }
 

@@ -77,8 +77,8 @@ impl Builder {
     /// same and waits for it.
     ///
     /// # Errors
-    /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Failed`] for an environment that
-    /// fails. All that the start began has ended then.
+    /// [`StartError::Configuration`] for settings that cannot work, [`StartError::Handler`] for a handler of the
+    /// configuration that cannot be made, [`StartError::Failed`] for an environment that fails. All that the start began has ended then.
     pub fn start(self) -> Result<Server, StartError> {
         self.start_unless(&crossbeam_channel::never())
     }
@@ -100,8 +100,7 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
         demo::register(&mut handlers);
     }
     for entry in &config.handlers {
-        let invalid =
-            |reason: String| StartError::Configuration(format!("handlers.{:?}: {reason}", entry.job_type));
+        let invalid = |source| StartError::Handler { job_type: entry.job_type.clone(), source };
         match &entry.run {
             Some(Run::Exec(command)) => {
                 let handler = ExecHandler::new(command, &config.config_dir)
@@ -112,9 +111,10 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
             Some(Run::Http(url)) => handlers
                 .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(invalid)?),
             None if handlers.get(&entry.job_type).is_none() => {
-                return Err(invalid(
-                    "needs exec or http, because the program has no handler of this job type".to_owned(),
-                ));
+                return Err(StartError::Configuration(format!(
+                    "handlers.{:?}: needs exec or http, because the program has no handler of this job type",
+                    entry.job_type
+                )));
             }
             None => {}
         }

@@ -4,12 +4,21 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::handler::HandlerError;
+
 /// Why a server did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
     /// The settings cannot work. The message names the setting.
     Configuration(String),
+    /// A handler of the configuration cannot be made.
+    Handler {
+        /// The job type of the handler.
+        job_type: String,
+        /// Why.
+        source: HandlerError,
+    },
     /// The environment failed: no thread, no socket, Redis unreachable during a check, a private Redis that ended.
     Failed {
         /// The whole sentence, with the cause.
@@ -33,6 +42,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             StartError::Configuration(message) | StartError::Failed { message, .. } => f.write_str(message),
+            StartError::Handler { job_type, source } => write!(f, "handlers.{job_type:?}: {source}"),
             StartError::Stopped => f.write_str("the server was told to stop before it was ready"),
         }
     }
@@ -42,6 +52,7 @@ impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             StartError::Failed { source: Some(source), .. } => Some(source.as_ref()),
+            StartError::Handler { source, .. } => Some(source),
             _ => None,
         }
     }

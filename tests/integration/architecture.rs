@@ -111,7 +111,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("gate", &[]),
     ("logging", &["job"]),
-    ("private_redis", &["children"]),
+    ("private_redis", &["children", "net"]),
     ("client", &["job", "net"]),
     ("handler", &["children", "job", "logging", "net"]),
     ("queue", &["job", "logging", "net"]),

@@ -140,7 +140,9 @@ fn run(mut args: lexopt::Parser, work: impl FnOnce(Config) -> Result<(), StartEr
     };
     match work(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(StartError::Configuration(message)) => fail(WRONG_USAGE, &message),
+        Err(error @ (StartError::Configuration(_) | StartError::Handler { .. })) => {
+            fail(WRONG_USAGE, &error.to_string())
+        }
         Err(error) => fail(FAILURE, &error.to_string()),
     }
 }

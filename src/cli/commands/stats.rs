@@ -4,13 +4,14 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::cli::args::{Args, Command, JSON, Run, queue_name};
-use crate::cli::client::{Client, percent_encode};
+use crate::cli::client::Client;
 use crate::cli::error::Error;
 use crate::cli::responses::{QueueView, Queues, ServerView, Stats, short_span, short_time};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::{of_state, of_status};
 use crate::cli::terminal::table::{Column, full, truncated};
 use crate::job::Status;
+use crate::net::percent::encode_segment;
 
 pub(crate) static STATS: Command = Command {
     name: "stats",
@@ -127,7 +128,7 @@ fn set_paused(
     console: &mut Console,
 ) -> Result<(), Error> {
     let name = queue_name(name).map_err(|allowed| Error::Usage(format!("NAME {name:?}: {allowed}")))?;
-    let response = client.post(&format!("/queues/{}/{verb}", percent_encode(&name)))?;
+    let response = client.post(&format!("/queues/{}/{verb}", encode_segment(&name)))?;
     let queue: QueueView = response.parse()?;
     if queue.servers == Some(0) {
         let jobs =

@@ -1,4 +1,4 @@
-//! What came out of a program or an HTTP answer, made into a result or an error message.
+//! Converts the output of a program or the body of an HTTP response into a result or an error message.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::{MAX_ERROR_CHARS, MAX_RESULT_BYTES};
 
-/// How much of an output is worth reading: one byte more than is kept, to tell that it was cut.
+/// How many bytes of an output are read: one more than are kept, to find out whether the output is longer.
 pub(crate) const READ_LIMIT: usize = MAX_RESULT_BYTES + 1;
 
-/// The result that an output stands for: JSON if it is JSON, else a string without its last newline, null if empty.
+/// The result for an output: the output itself if it is JSON, else a string without its last newline; null if it is empty.
 ///
-/// Over 64 KiB it is cut and given as a string, whatever it was. JSON is passed through as it is, so that numbers
-/// keep all their digits; JSON that is nested too deep to be read again is a string.
+/// An output of more than 64 KiB is cut and becomes a string. JSON keeps its text, so that numbers keep all their digits.
+/// JSON that is nested too deep for a later reader becomes a string.
 ///
 /// # Errors
 /// None in practice: any string can be written as JSON.
@@ -29,7 +29,7 @@ pub(crate) fn result_from_output(output: &[u8]) -> serde_json::Result<Box<RawVal
     if text.is_empty() {
         return Ok(RawValue::NULL.to_owned());
     }
-    // Each broken byte became a character of three.
+    // Each invalid byte became a character of three bytes.
     to_raw_value(cut_bytes(text, MAX_RESULT_BYTES))
 }
 
@@ -41,7 +41,7 @@ fn as_json(output: &[u8]) -> Option<Box<RawValue>> {
     serde_json::from_str(text).ok()
 }
 
-/// A result as it is kept: over 64 KiB it is cut, as a string.
+/// The result if it has at most 64 KiB, else its start as a string.
 pub(crate) fn bounded(result: Box<RawValue>) -> Box<RawValue> {
     if result.get().len() <= MAX_RESULT_BYTES {
         return result;
@@ -50,7 +50,7 @@ pub(crate) fn bounded(result: Box<RawValue>) -> Box<RawValue> {
     to_raw_value(cut_bytes(&text, MAX_RESULT_BYTES)).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-/// The start of the text, at most `limit` bytes of it, without half a character at its end.
+/// The start of the text: at most `limit` bytes, cut between two characters.
 fn cut_bytes(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
         return text;
@@ -59,12 +59,12 @@ fn cut_bytes(text: &str, limit: usize) -> &str {
     &text[..end]
 }
 
-/// `what: detail`, with the start of the detail if all of it would be too long for an error message.
+/// `what: detail` as an error message. If it is too long, the end of the detail is cut.
 pub(crate) fn message_with_start(what: &str, detail: &[u8]) -> String {
     join(what, detail, |detail, room| detail.chars().take(room).collect())
 }
 
-/// `what: detail`, with the end of the detail if all of it would be too long for an error message.
+/// `what: detail` as an error message. If it is too long, the start of the detail is cut.
 pub(crate) fn message_with_end(what: &str, detail: &[u8]) -> String {
     join(what, detail, |detail, room| {
         let skipped = detail.chars().count().saturating_sub(room);
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_a_string_without_its_last_newline() {
+    fn other_output_is_a_string_without_its_last_newline() {
         assert_eq!(result(b"two\nlines\n"), r#""two\nlines""#);
         assert_eq!(result(b"{\"a\": 1} {}"), r#""{\"a\": 1} {}""#);
         assert_eq!(result(b"\xff\n"), "\"\u{fffd}\"");
     }
 
     #[test]
-    fn nothing_is_null() {
+    fn empty_output_is_null() {
         assert_eq!(result(b""), "null");
         assert_eq!(result(b"\n"), "null");
     }

@@ -1,28 +1,28 @@
-//! Connections of an HTTP client that read what a server said before it stopped reading.
+//! Lets the HTTP client read a response that the server sent before it had read the whole request.
 //!
-//! A server may answer before it has read the whole request, with 413 for a body that is too large, say, and close.
-//! Then sending fails, and the answer is there all the same (RFC 9112, section 9.5). It tells more than the failure.
+//! A server may respond early, for example with 413 to a body that is too large, and close the connection. Then the client
+//! fails to send the rest, but the response has arrived (RFC 9112, section 9.5), and says more than the failure.
 
 use std::io::{self, ErrorKind};
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// Puts an [`EarlyAnswer`] around a connection. It belongs below TLS, which then goes on as if all had been sent.
+/// Wraps a connection in an [`EarlyResponse`]. It must be below TLS, which then goes on as if all had been sent.
 #[derive(Debug)]
-pub(crate) struct EarlyAnswerConnector;
+pub(crate) struct EarlyResponseConnector;
 
-impl<In: Transport> Connector<In> for EarlyAnswerConnector {
-    type Out = EarlyAnswer<In>;
+impl<In: Transport> Connector<In> for EarlyResponseConnector {
+    type Out = EarlyResponse<In>;
 
-    fn connect(&self, _: &ConnectionDetails, below: Option<In>) -> Result<Option<EarlyAnswer<In>>, Error> {
-        Ok(below.map(|below| EarlyAnswer { below, sending: Sending::Possible }))
+    fn connect(&self, _: &ConnectionDetails, below: Option<In>) -> Result<Option<EarlyResponse<In>>, Error> {
+        Ok(below.map(|below| EarlyResponse { below, sending: Sending::Possible }))
     }
 }
 
-/// A connection whose failure to send is told only when there is no answer to read.
+/// A connection that reports a failure to send only if no response can be read.
 #[derive(Debug)]
-pub(crate) struct EarlyAnswer<T> {
+pub(crate) struct EarlyResponse<T> {
     below: T,
     sending: Sending,
 }
@@ -30,13 +30,13 @@ pub(crate) struct EarlyAnswer<T> {
 #[derive(Debug)]
 enum Sending {
     Possible,
-    /// It failed, and nothing was read since. What is still to be sent is thrown away.
+    /// Sending failed, and nothing was read since then. All further output is dropped.
     Failed(io::Error),
-    /// It failed, and that was told, or an answer came.
+    /// Sending failed, and the failure was reported or a response arrived.
     Over,
 }
 
-impl<T: Transport> Transport for EarlyAnswer<T> {
+impl<T: Transport> Transport for EarlyResponse<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.below.buffers()
     }
@@ -64,14 +64,14 @@ impl<T: Transport> Transport for EarlyAnswer<T> {
                         return Err(error.into());
                     }
                 }
-                // The time for this look is over.
+                // A timeout of this one read.
                 Err(_) => {}
             }
         }
         read
     }
 
-    /// Never for another request once sending has failed.
+    /// A connection on which sending failed is not reused.
     fn is_open(&mut self) -> bool {
         matches!(self.sending, Sending::Possible) && self.below.is_open()
     }

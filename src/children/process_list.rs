@@ -1,26 +1,26 @@
-//! The system's list of processes, as /proc shows it.
+//! The list of processes in /proc.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::getpid;
 
-/// One process at the time of the look.
+/// One process, as it was when the list was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Process {
-    /// Its id.
+    /// The process id.
     pub pid: i32,
-    /// The id of its parent.
+    /// The process id of its parent.
     pub parent: i32,
     /// The id of its process group.
     pub group: i32,
-    /// When it was started, in ticks since the system's start: with the id it names one process for good.
+    /// The start time in clock ticks since the start of the system. With the process id it is unique.
     pub started: u64,
-    /// Whether it has ended and only waits to be taken off the list.
+    /// Whether the process has ended and has not been reaped (a zombie).
     pub has_ended: bool,
 }
 
-/// All processes. None where /proc is that of another container, in which ids mean other processes, or is missing.
+/// All processes. Empty if /proc is missing, or belongs to another container, where ids mean other processes.
 pub(crate) fn read() -> Vec<Process> {
     let own = fs::read_link("/proc/self").unwrap_or_default();
     if own != Path::new(&getpid().as_raw_nonzero().to_string()) {
@@ -30,18 +30,18 @@ pub(crate) fn read() -> Vec<Process> {
     entries.filter_map(|entry| process(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// The process with this id now.
+/// The process that has this id now.
 pub(crate) fn process(pid: i32) -> Option<Process> {
     parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Whether it was started with this entry in its environment. One of another user does not tell.
+/// Whether the process was started with this entry in its environment. Always `false` for a process of another user.
 pub(crate) fn has_in_environment(pid: i32, entry: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
 }
 
-/// `PID (NAME) STATE PARENT ...`, the start time is the 22nd field. The name may hold spaces and brackets.
+/// Parses `PID (NAME) STATE PARENT ...`. The start time is the 22nd field. The name may contain spaces and brackets.
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_brackets_confuses_nothing() {
+    fn a_name_with_brackets_is_parsed() {
         let rest = "1 8 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
         let wanted = Process { pid: 9, parent: 1, group: 8, started: 4711, has_ended: false };
         assert_eq!(parse(9, &format!("9 (a) Z (b) S {rest}")), Some(wanted));

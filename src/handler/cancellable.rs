@@ -1,8 +1,8 @@
-//! Connections of an HTTP client that can be told to stop while they wait for an answer.
+//! An HTTP client whose calls end early when the attempt gets a stop signal.
 //!
-//! A call of the client blocks until its timeout. Here its reads are cut into short ones, and between them the
-//! connection looks whether the attempt that uses it should stop. A connection is used by one attempt after another,
-//! so it finds the signal through the thread: an attempt's call never leaves its thread.
+//! A call of ureq blocks until its timeout. Here each read is split into short ones, and between them the connection checks
+//! the stop signal. One attempt after another uses a connection, so the connection finds the signal in a thread-local
+//! variable: all calls of an attempt run on its worker's thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,18 +16,18 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 
 use super::StopSignal;
-use crate::net::early_answer::EarlyAnswerConnector;
+use crate::net::early_response::EarlyResponseConnector;
 
-/// How long a read goes on at most before the signal is looked at.
+/// The longest read between two checks of the stop signal.
 const TICK: Duration = Duration::from_millis(100);
 
 thread_local! {
     static STOP: RefCell<Option<StopSignal>> = const { RefCell::new(None) };
 }
 
-/// Runs calls of a client from [`agent`] that end early, with an error, when the signal is given.
+/// Runs calls of a client from [`agent`]. They end with an error as soon as `stop` is set.
 pub(super) fn scope<T>(stop: &StopSignal, calls: impl FnOnce() -> T) -> T {
-    /// Also clears the signal when a call panics.
+    /// Clears the signal, also after a panic.
     struct Reset;
 
     impl Drop for Reset {
@@ -45,30 +45,31 @@ fn should_stop() -> bool {
     STOP.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.reason().is_some()))
 }
 
-/// A client whose calls inside [`scope`] can be stopped.
+/// A client whose calls inside [`scope`] can be cancelled.
 pub(super) fn agent(config: Config) -> Agent {
-    let connector = ().chain(TcpConnector::default()).chain(EarlyAnswerConnector).chain(StoppableConnector);
+    let connector =
+        ().chain(TcpConnector::default()).chain(EarlyResponseConnector).chain(CancellableConnector);
     #[cfg(feature = "tls")]
     let connector = connector.chain(ureq::unversioned::transport::RustlsConnector::default());
     Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
-/// Makes a connection stoppable. It belongs below TLS, whose state a read that was cut short would spoil.
+/// Makes connections cancellable. It must be below TLS: a read of TLS that ends early would corrupt its state.
 #[derive(Debug)]
-pub(super) struct StoppableConnector;
+pub(super) struct CancellableConnector;
 
-impl<In: Transport> Connector<In> for StoppableConnector {
-    type Out = Stoppable<In>;
+impl<In: Transport> Connector<In> for CancellableConnector {
+    type Out = Cancellable<In>;
 
-    fn connect(&self, _: &ConnectionDetails, below: Option<In>) -> Result<Option<Stoppable<In>>, Error> {
-        Ok(below.map(Stoppable))
+    fn connect(&self, _: &ConnectionDetails, below: Option<In>) -> Result<Option<Cancellable<In>>, Error> {
+        Ok(below.map(Cancellable))
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Stoppable<T>(T);
+pub(super) struct Cancellable<T>(T);
 
-impl<T: Transport> Transport for Stoppable<T> {
+impl<T: Transport> Transport for Cancellable<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.0.buffers()
     }
@@ -81,7 +82,7 @@ impl<T: Transport> Transport for Stoppable<T> {
         let start = Instant::now();
         loop {
             if should_stop() {
-                return Err(io::Error::other("told to stop").into());
+                return Err(io::Error::other("stopped").into());
             }
             let left = timeout.after.saturating_sub(start.elapsed());
             if left <= TICK {
