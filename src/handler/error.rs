@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::limits::ResourceLimits;
+use super::limits::LimitsError;
 
 /// Why an [`ExecHandler`](super::exec::ExecHandler) or an [`HttpHandler`](super::http::HttpHandler) cannot be made.
 ///
@@ -34,18 +34,8 @@ pub enum HandlerError {
         /// Why, as the end of a sentence that begins with the file.
         problem: String,
     },
-    /// No folder on PATH has the program that sets the limits.
-    NoLimitProgram {
-        /// `nice` or `prlimit`.
-        program: &'static str,
-    },
-    /// No program can run under these limits.
-    Limits {
-        /// The limits.
-        limits: ResourceLimits,
-        /// The error of the program that sets them, or of the system that could not start it.
-        problem: io::Error,
-    },
+    /// The limits cannot be set.
+    Limits(LimitsError),
     /// The URL is not valid.
     Url {
         /// Which part of it is wrong, as the end of a sentence that begins with "it".
@@ -65,13 +55,7 @@ impl fmt::Display for HandlerError {
             HandlerError::NotExecutable { program, problem } => {
                 write!(f, "the program {} {problem}", program.display())
             }
-            HandlerError::NoLimitProgram { program } => write!(
-                f,
-                "limits: the program {program:?} is not on PATH; it comes with util-linux and coreutils"
-            ),
-            HandlerError::Limits { limits, problem } => {
-                write!(f, "limits: no program runs under {limits}: {problem}")
-            }
+            HandlerError::Limits(error) => write!(f, "limits: {error}"),
             HandlerError::Url { problem } => write!(f, "http: it {problem}"),
         }
     }
@@ -80,7 +64,8 @@ impl fmt::Display for HandlerError {
 impl Error for HandlerError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            HandlerError::Folder(error) | HandlerError::Limits { problem: error, .. } => Some(error),
+            HandlerError::Folder(error) => Some(error),
+            HandlerError::Limits(error) => Some(error),
             _ => None,
         }
     }

@@ -87,7 +87,8 @@ impl ExecHandler {
     /// # Errors
     /// `nice` or `prlimit` is not installed, or no program can run under these limits.
     pub fn limited(self, limits: ResourceLimits) -> Result<ExecHandler, HandlerError> {
-        Ok(ExecHandler { prefix: limits.prefix(find_on_path)?, limits, ..self })
+        let prefix = limits.prefix(find_on_path).map_err(HandlerError::Limits)?;
+        Ok(ExecHandler { prefix, limits, ..self })
     }
 
     fn command(&self, job: &JobContext) -> Command {

@@ -4,6 +4,7 @@
 //! program in it. So the limits hold from the first instruction, and all descendants inherit them. Limits that are set
 //! after the start would come too late for a quick program.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -11,7 +12,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::error::HandlerError;
 use crate::children;
 
 /// Seconds of processor time from SIGXCPU, which a program can handle, to SIGKILL.
@@ -43,8 +43,8 @@ impl ResourceLimits {
     pub(super) fn prefix(
         &self,
         find: impl Fn(&str) -> Option<PathBuf>,
-    ) -> Result<Vec<OsString>, HandlerError> {
-        let find = |program| find(program).ok_or(HandlerError::NoLimitProgram { program });
+    ) -> Result<Vec<OsString>, LimitsError> {
+        let find = |program| find(program).ok_or(LimitsError::NoProgram { program });
         let mut words: Vec<OsString> = Vec::new();
         let mut last = None;
         if let Some(niceness) = self.niceness {
@@ -76,9 +76,9 @@ impl ResourceLimits {
     }
 
     /// Runs a small program under these limits, so that limits that do not work fail at start and not in every job.
-    fn try_run(&self, prefix: &[OsString], program: PathBuf) -> Result<(), HandlerError> {
+    fn try_run(&self, prefix: &[OsString], program: PathBuf) -> Result<(), LimitsError> {
         let Some((first, rest)) = prefix.split_first() else { return Ok(()) };
-        let refused = |problem| HandlerError::Limits { limits: *self, problem };
+        let refused = |problem| LimitsError::Refused { limits: *self, problem };
         let output = children::output(Command::new(first).args(rest).arg(program).arg("--version"))
             .map_err(refused)?;
         if output.status.success() {
@@ -87,6 +87,46 @@ impl ResourceLimits {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let problem = stderr.lines().last().map_or_else(|| output.status.to_string(), str::to_owned);
         Err(refused(io::Error::other(problem)))
+    }
+}
+
+/// Why no program can run under the limits of an exec handler.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LimitsError {
+    /// No folder on PATH has the program that sets the limits.
+    NoProgram {
+        /// `nice` or `prlimit`.
+        program: &'static str,
+    },
+    /// No program can run under these limits.
+    Refused {
+        /// The limits.
+        limits: ResourceLimits,
+        /// The error of the program that sets the limits, or of the system that could not start it.
+        problem: io::Error,
+    },
+}
+
+impl fmt::Display for LimitsError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            LimitsError::NoProgram { program } => {
+                write!(f, "the program {program:?} is not on PATH; it comes with util-linux and coreutils")
+            }
+            LimitsError::Refused { limits, problem } => {
+                write!(f, "no program runs under {limits}: {problem}")
+            }
+        }
+    }
+}
+
+impl Error for LimitsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            LimitsError::NoProgram { .. } => None,
+            LimitsError::Refused { problem, .. } => Some(problem),
+        }
     }
 }
 
@@ -113,7 +153,7 @@ mod tests {
     use super::*;
     use crate::children::program::find_in;
 
-    fn prefix(limits: ResourceLimits) -> Result<String, HandlerError> {
+    fn prefix(limits: ResourceLimits) -> Result<String, LimitsError> {
         let words = limits.prefix(|name| find_in(OsStr::new("/usr/bin"), name))?;
         Ok(words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
@@ -140,13 +180,13 @@ mod tests {
     fn limits_under_which_nothing_runs_are_found_at_the_start() {
         let tiny = ResourceLimits { memory: Some(64 << 10), ..ResourceLimits::default() };
         let error = prefix(tiny).unwrap_err().to_string();
-        assert!(error.starts_with("limits: no program runs under memory=65536: "), "{error}");
+        assert!(error.starts_with("no program runs under memory=65536: "), "{error}");
     }
 
     #[test]
     fn a_missing_program_that_sets_limits_is_an_error() {
         let limits = ResourceLimits { open_files: Some(64), ..ResourceLimits::default() };
         let error = limits.prefix(|_| None).unwrap_err().to_string();
-        assert!(error.starts_with("limits: the program \"prlimit\" is not on PATH"), "{error}");
+        assert!(error.starts_with("the program \"prlimit\" is not on PATH"), "{error}");
     }
 }
