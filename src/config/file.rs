@@ -1,14 +1,16 @@
-//! The TOML file: settings as keys, and the section `[handlers]`.
+//! Reads the TOML file: settings as keys, and the section `[handlers]`.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::error::{ConfigError, quoted};
 use super::settings::{self, SETTINGS};
-use super::sources::Given;
+use super::sources::RawSetting;
+use super::types::{HandlerEntry, Run};
 use super::values::{self, Invalid};
-use super::{ConfigError, HandlerEntry, Run};
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
@@ -17,25 +19,27 @@ use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, TIMEOUT};
 
 const MAX_FILE: u64 = 1 << 20;
 
-/// Below this not even the loader of a program has room.
-const MIN_MEMORY: u64 = 1 << 20;
+/// The ranges of the limits of an exec handler. With less memory the system cannot even load a program.
+const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
+const OPEN_FILES: RangeInclusive<u64> = 4..=1 << 20;
+const NICENESS: RangeInclusive<u8> = 0..=19;
 
-/// What a file says; its settings are not yet read.
+/// The content of a file. The texts of its settings are not checked yet.
 #[derive(Default)]
 pub(super) struct ConfigFile {
-    pub given: Vec<Given>,
-    /// In the order of their types.
+    pub settings: Vec<RawSetting>,
+    /// In the order of their job types.
     pub handlers: Vec<HandlerEntry>,
 }
 
-/// Reads a file; `named_by` says where its name was found.
+/// Reads a file. `named_by` is the flag or variable that names it.
 ///
 /// # Errors
-/// It cannot be read, is no TOML, has unknown keys, or a handler that is none.
+/// The file cannot be read, is not valid TOML, or has an unknown key or a handler that is not valid.
 pub(super) fn read(path: &str, named_by: &str) -> Result<ConfigFile, ConfigError> {
     let text = values::read_text(Path::new(path), MAX_FILE).map_err(|error| {
         let why = Invalid::new(format!("cannot be read: {error}"), "a TOML file of up to 1 MiB");
-        ConfigError::new("config", named_by, &super::quoted(path), why)
+        ConfigError::new("config", named_by, &quoted(path), why)
     })?;
     parse(&text, &format!("file {path:?}"))
 }
@@ -47,30 +51,30 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<ConfigFile, ConfigError>
         if key == "handlers" {
             file.handlers = handlers(value, origin)?;
         } else {
-            file.given.push(setting(&key, &value, origin)?);
+            file.settings.push(setting(&key, &value, origin)?);
         }
     }
     Ok(file)
 }
 
-/// The error's own text would show the line, and with it perhaps a secret.
+/// Shows the number of the line only: the line itself may hold a secret.
 fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start).min(text.len());
     let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
-    let why = Invalid::new(format!("is no TOML: {}", error.message()), "a TOML file");
+    let why = Invalid::new(format!("is not valid TOML: {}", error.message()), "a TOML file");
     ConfigError::new("config", &format!("{origin}, line {line}"), "it", why)
 }
 
-fn setting(key: &str, value: &Value, origin: &str) -> Result<Given, ConfigError> {
+fn setting(key: &str, value: &Value, origin: &str) -> Result<RawSetting, ConfigError> {
     let setting = settings::find(key).ok_or_else(|| {
         let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).chain(["handlers"]).collect();
-        ConfigError::new(key, origin, "it", Invalid::new("is no setting", names.join(", ")))
+        ConfigError::new(key, origin, "it", Invalid::new("is not a setting", names.join(", ")))
     })?;
     let text = scalar(value).map_err(|why| ConfigError::new(key, origin, "it", why))?;
-    Ok(Given::new(setting, text, origin.to_owned()))
+    Ok(RawSetting::new(setting, text, origin.to_owned()))
 }
 
-/// The text of a value, as a flag would give it.
+/// The value as the text that a flag would have.
 fn scalar(value: &Value) -> Result<String, Invalid> {
     match value {
         Value::String(text) => Ok(text.clone()),
@@ -122,9 +126,11 @@ fn exec(value: &Value) -> Result<Vec<String>, Invalid> {
     let refuse = |problem: &str| Invalid::new(problem, "a list of strings: the program and its arguments");
     let words = value.as_array().ok_or_else(|| refuse(&format!("is {}", type_of(value))))?;
     let words: Option<Vec<String>> = words.iter().map(|word| word.as_str().map(str::to_owned)).collect();
-    match words.ok_or_else(|| refuse("has an entry that is no string"))? {
+    match words.ok_or_else(|| refuse("has an entry that is not a string"))? {
         words if words.first().is_none_or(String::is_empty) => Err(refuse("names no program")),
-        words if words.iter().any(|word| word.contains('\0')) => Err(refuse("has an entry with a NUL in it")),
+        words if words.iter().any(|word| word.contains('\0')) => {
+            Err(refuse("has an entry with a NUL character in it"))
+        }
         words => Ok(words),
     }
 }
@@ -133,7 +139,7 @@ fn http(value: &Value) -> Result<String, Invalid> {
     values::http_url(&scalar(value)?)
 }
 
-/// What the entry doesn't say is as in the default policy.
+/// Keys that the entry leaves out have their defaults.
 fn policy(entry: &mut Section) -> Result<Policy, ConfigError> {
     let default = Policy::default();
     let timeout = entry.take_text("timeout", |text| values::duration(text, TIMEOUT))?;
@@ -164,26 +170,24 @@ fn backoff(mut section: Section) -> Result<Backoff, ConfigError> {
 
 fn limits_of(mut section: Section) -> Result<ResourceLimits, ConfigError> {
     let limits = ResourceLimits {
-        memory: section
-            .take_text("memory", |text| values::size(text, MIN_MEMORY..=1 << 40))?
-            .map(|n| n as u64),
+        memory: section.take_text("memory", |text| values::size(text, MEMORY))?.map(|n| n as u64),
         cpu: section.take_text("cpu", whole_seconds)?,
-        open_files: section.take_text("open_files", |text| values::number(text, 4..=1 << 20))?,
-        niceness: section.take_text("niceness", |text| values::number(text, 0..=19))?,
+        open_files: section.take_text("open_files", |text| values::number(text, OPEN_FILES))?,
+        niceness: section.take_text("niceness", |text| values::number(text, NICENESS))?,
     };
     section.finish("memory, cpu, open_files, niceness")?;
     Ok(limits)
 }
 
-/// The kernel counts processor time for limits in seconds.
+/// The system sets limits of processor time in whole seconds.
 fn whole_seconds(text: &str) -> Result<Duration, Invalid> {
     match values::duration(text, Duration::from_secs(1)..=*TIMEOUT.end())? {
         time if time.subsec_nanos() == 0 => Ok(time),
-        _ => Err(Invalid::new("has a part of a second", "whole seconds from 1s to 1d")),
+        _ => Err(Invalid::new("has a part of a second", "whole seconds from 1s to 24h")),
     }
 }
 
-/// A table that is taken apart key by key; what is left over at the end is unknown.
+/// A table whose known keys are removed one by one. A key that remains is unknown.
 struct Section<'a> {
     name: String,
     table: Table,
@@ -205,7 +209,7 @@ impl<'a> Section<'a> {
         ConfigError::new(&self.name, self.origin, "it", Invalid::new(problem, allowed))
     }
 
-    /// Takes a key whose value no error may show: commands and URLs can hold secrets.
+    /// Removes a key whose value no error may show: commands and URLs can hold secrets.
     fn take<T>(
         &mut self,
         key: &str,
@@ -216,6 +220,7 @@ impl<'a> Section<'a> {
         read(&value).map(Some).map_err(|why| ConfigError::new(&name, self.origin, "it", why))
     }
 
+    /// Removes a key whose value an error may show.
     fn take_text<T>(
         &mut self,
         key: &str,
@@ -223,9 +228,10 @@ impl<'a> Section<'a> {
     ) -> Result<Option<T>, ConfigError> {
         let Some(text) = self.take(key, scalar)? else { return Ok(None) };
         let name = format!("{}.{key}", self.name);
-        read(&text).map(Some).map_err(|why| ConfigError::new(&name, self.origin, &super::quoted(&text), why))
+        read(&text).map(Some).map_err(|why| ConfigError::new(&name, self.origin, &quoted(&text), why))
     }
 
+    /// Checks that no unknown key remains.
     fn finish(&self, allowed: &str) -> Result<(), ConfigError> {
         match self.table.keys().next() {
             None => Ok(()),

@@ -1,13 +1,15 @@
-//! Fuzzing of the configuration file: settings within their limits, or an error of one line.
+//! Fuzzing of the configuration file: it gives settings within their ranges, or an error of one line.
 
 use std::time::Duration;
 
-use super::{Config, ConfigError, Run, file};
+use super::error::ConfigError;
+use super::file;
+use super::types::{Config, Run};
 use crate::job::{is_job_type, is_queue_name};
 
-/// Takes bytes for the text of a file.
+/// Checks the bytes of a configuration file.
 pub fn check(data: &[u8]) {
-    // What is no UTF-8 was refused when the file was read.
+    // Bytes that are not UTF-8 are refused when the file is read.
     let Ok(text) = std::str::from_utf8(data) else { return };
     match read(text) {
         Ok(config) => check_limits(&config),
@@ -15,13 +17,13 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// What `Config::load` makes of a file.
+/// As `Config::load`, for the text of a file.
 fn read(text: &str) -> Result<Config, ConfigError> {
     let file = file::parse(text, "file \"threadq.toml\"")?;
     let mut config = Config { handlers: file.handlers, ..Config::default() };
-    // Those would be read from the disk of whoever fuzzes.
-    let given = file.given.into_iter().filter(|given| !given.setting.name.ends_with("-file"));
-    config.apply(given.collect())?;
+    // Without the settings that would read other files of this machine.
+    let settings = file.settings.into_iter().filter(|raw| !raw.setting.name.ends_with("-file"));
+    config.apply(settings.collect())?;
     config.check()?;
     Ok(config)
 }

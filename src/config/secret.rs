@@ -1,35 +1,35 @@
-//! A text that must not get into logs, errors or `{:?}`.
+//! A text that must not appear in logs, errors or `{:?}`.
 
 use std::fmt;
 
-/// A password, a token, or a URL that may hold one. Printing it gives `***`.
+/// A password, a token, or a URL that may contain one. `{}` and `{:?}` print `***`.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps this text secret.
+    /// Wraps a secret text.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
 
-    /// The text itself, for the one who has to send or compare it.
+    /// The text itself, to send or compare it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A URL as it may be logged: its password, and every parameter that may hold one, are `***`.
+    /// A URL for logs: its password, and each query parameter that may hold one, are `***`.
     ///
-    /// A text that is no URL is `***` as a whole.
+    /// A text that is not a URL is `***` as a whole.
     pub fn redacted(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
-        // The last @ ends user and password, even if an unescaped / or ? stands in the password.
+        // The last @ ends user and password, even if the password has an unescaped / or ?.
         let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
         let (place, parameters) = rest.split_once('?').map_or((rest, ""), |(place, more)| (place, more));
         format!("{scheme}://{}{place}{}", redacted_login(login), redacted_parameters(parameters))
     }
 }
 
-/// `user:***@`; a login without a colon may be a password in the wrong place.
+/// `user:***@`. A login without a colon is hidden as a whole: it may be a password.
 fn redacted_login(login: Option<&str>) -> String {
     match login.map(|login| login.split_once(':')) {
         None => String::new(),
@@ -38,7 +38,7 @@ fn redacted_login(login: Option<&str>) -> String {
     }
 }
 
-/// Keeps the parameters that are known to be harmless.
+/// Shows only parameters that never hold a secret.
 fn redacted_parameters(parameters: &str) -> String {
     let mut text = String::new();
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {

@@ -1,65 +1,85 @@
-//! The one list of settings: name, default, help, and how a text becomes its value.
+//! The only list of settings: name, default, help, and how a text becomes the value.
 //!
-//! Flags, environment, file and help are all made from it. A new setting is a field of [`Config`] and an entry here.
+//! Flags, environment, file, help and `docs/configuration.md` are all made from this list. To add a setting, add a field to
+//! [`Config`] and an entry here.
 
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::values::{self, Invalid, MAX_COUNT, MAX_DURATION};
-use super::{Config, Fsync, exposure};
+use super::types::{Config, Fsync};
+use super::values::{self, Invalid, MAX_COUNT, MAX_DURATION, size_text};
+use crate::job::duration::to_text;
 use crate::logging::LogFormat;
 
-/// Puts the value of a text into the configuration.
-pub(super) type Set = fn(&mut Config, &str) -> Result<(), Invalid>;
+/// Reads a text and puts its value into the configuration.
+pub(super) type Apply = fn(&mut Config, &str) -> Result<(), Invalid>;
 
-/// A setting of `serve`.
+/// A setting of `threadq serve`.
 pub(super) struct Setting {
-    /// As a flag (after `--`) and as a key of the file.
+    /// The name of the flag (after `--`), and the key in the file.
     pub name: &'static str,
-    /// What stands for its value in the help; empty for a switch.
+    /// The placeholder for its value in the help; empty for a switch.
     pub value: &'static str,
-    /// Its default as a text; empty if it has none.
-    pub default: &'static str,
-    help: &'static str,
-    pub set: Set,
-    /// Another environment variable that is read if its own is not set, and how.
-    pub other_env: Option<(&'static str, Set)>,
-    /// Whether no error may show its value.
-    pub is_secret: bool,
+    pub help: &'static str,
+    pub apply: Apply,
+    /// The text of its value in a configuration; `None` for a setting without a default.
+    text_in: Option<fn(&Config) -> String>,
+    /// An environment variable that is read if the setting's own variable is not set, and how its text is read.
+    pub other_env: Option<(&'static str, Apply)>,
+    pub secrecy: Secrecy,
+}
+
+/// Whether a setting has to do with a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    /// It has not.
+    Public,
+    /// Its value may hold a secret, so no error shows the value.
+    Secret,
+    /// Its value is the path of a file that holds a secret.
+    NamesSecretFile,
 }
 
 impl Setting {
-    const fn new(
-        name: &'static str,
-        value: &'static str,
-        default: &'static str,
-        help: &'static str,
-        set: Set,
-    ) -> Setting {
-        Setting { name, value, default, help, set, other_env: None, is_secret: false }
+    const fn new(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> Setting {
+        Setting { name, value, help, apply, text_in: None, other_env: None, secrecy: Secrecy::Public }
     }
 
-    const fn or_env(self, name: &'static str, set: Set) -> Setting {
-        Setting { other_env: Some((name, set)), ..self }
+    const fn default(self, text_in: fn(&Config) -> String) -> Setting {
+        Setting { text_in: Some(text_in), ..self }
     }
 
-    const fn secret(self) -> Setting {
-        Setting { is_secret: true, ..self }
+    const fn or_env(self, name: &'static str, apply: Apply) -> Setting {
+        Setting { other_env: Some((name, apply)), ..self }
     }
 
-    /// Whether it is on or off, and on when its flag has no value.
+    const fn secrecy(self, secrecy: Secrecy) -> Setting {
+        Setting { secrecy, ..self }
+    }
+
+    /// Whether the setting is true or false, and true if its flag has no value.
     pub fn is_switch(&self) -> bool {
         self.value.is_empty()
     }
 
-    /// Its environment variable.
+    /// Whether its value may hold a secret.
+    pub fn is_secret(&self) -> bool {
+        self.secrecy == Secrecy::Secret
+    }
+
+    /// The name of its environment variable.
     pub fn env_name(&self) -> String {
         format!("THREADQ_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
+
+    /// The text of its default, if it has one.
+    pub fn default_text(&self) -> Option<String> {
+        self.text_in.map(|text_in| text_in(&Config::default()))
+    }
 }
 
-/// The setting of this name.
+/// The setting with this name.
 pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
@@ -69,12 +89,36 @@ fn put<T>(field: &mut T, value: Result<T, Invalid>) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// What the flag is for that names the file.
-const CONFIG_HELP: &str = "a TOML file with any of these settings, and handlers";
+/// The help of the flag `--config`, which is not a setting: it names the file.
+const CONFIG_HELP: &str = "TOML file with any of these settings, and handlers";
 
-/// Any duration, from none at all.
+/// Any duration, also zero.
 fn any_duration(text: &str) -> Result<Duration, Invalid> {
     values::duration(text, Duration::ZERO..=MAX_DURATION)
+}
+
+const FSYNC: [(&str, Fsync); 2] = [("everysec", Fsync::EverySec), ("always", Fsync::Always)];
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::Off),
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+/// The word for a value, as [`values::choice`] reads it.
+fn word_for<T: PartialEq>(value: &T, words: &[(&str, T)]) -> String {
+    words.iter().find(|(_, other)| other == value).map_or("", |(word, _)| word).to_owned()
+}
+
+fn queues_text(config: &Config) -> String {
+    let entry = |queue: &super::types::QueueShare| match queue.weight {
+        1 => queue.name.clone(),
+        weight => format!("{}={weight}", queue.name),
+    };
+    config.queues.iter().map(entry).collect::<Vec<_>>().join(",")
 }
 
 /// All settings, in the order of the help.
@@ -82,187 +126,182 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "listen",
         "ADDR:PORT",
-        "127.0.0.1:8080",
-        "where HTTP requests are taken; port 0 is a free one (also: PORT)",
+        "address and port for HTTP requests; port 0 takes a free port (also: PORT)",
         |config, text| put(&mut config.listen, values::address(text)),
     )
+    .default(|config| config.listen.to_string())
     .or_env("PORT", |config, text| put(&mut config.listen, values::local_port(text))),
     Setting::new(
         "redis-url",
         "URL",
-        "",
-        "the Redis to use, redis(s):// or unix://; without it a private one is started (also: REDIS_URL)",
+        "URL of Redis, redis(s):// or unix://; without it a private Redis is started (also: REDIS_URL)",
         set_redis_url,
     )
     .or_env("REDIS_URL", set_redis_url)
-    .secret(),
+    .secrecy(Secrecy::Secret),
     Setting::new(
         "ca-file",
         "FILE",
-        "",
-        "authorities (PEM) for every TLS connection, in place of those of the web (also: SSL_CERT_FILE)",
+        "authorities (PEM) for all TLS connections, in place of the public ones (also: SSL_CERT_FILE)",
         |config, text| put(&mut config.ca, values::ca_file(text).map(Some)),
     ),
-    Setting::new("redis-ca-file", "FILE", "", "the same for rediss:// alone", |config, text| {
-        put(&mut config.redis_ca, values::ca_file(text).map(Some))
-    }),
     Setting::new(
-        "data-dir",
-        "DIR",
-        "./threadq-data",
-        "where the private Redis keeps its data",
-        |config, text| put(&mut config.data_dir, values::path(text)),
+        "redis-ca-file",
+        "FILE",
+        "authorities (PEM) for a rediss:// URL, in place of ca-file",
+        |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
     ),
+    Setting::new("data-dir", "DIR", "folder for the data of the private Redis", |config, text| {
+        put(&mut config.data_dir, values::path(text))
+    })
+    .default(|config| config.data_dir.display().to_string()),
     Setting::new(
         "fsync",
         "everysec|always",
-        "everysec",
-        "how often the private Redis writes through to the disk",
-        |config, text| {
-            let words = [("everysec", Fsync::EverySec), ("always", Fsync::Always)];
-            put(&mut config.fsync, values::choice(text, &words))
-        },
-    ),
-    Setting::new("namespace", "NAME", "threadq", "what the keys in Redis start with", |config, text| {
+        "how often the private Redis flushes its writes to the disk",
+        |config, text| put(&mut config.fsync, values::choice(text, &FSYNC)),
+    )
+    .default(|config| word_for(&config.fsync, &FSYNC)),
+    Setting::new("namespace", "NAME", "prefix of all keys in Redis", |config, text| {
         put(&mut config.namespace, values::namespace(text))
-    }),
+    })
+    .default(|config| config.namespace.clone()),
     Setting::new(
         "queues",
         "NAME[=WEIGHT],...",
-        "default",
-        "which queues to take jobs from, and their shares of the workers",
+        "queues to take jobs from, and their shares of the workers",
         |config, text| put(&mut config.queues, values::queues(text)),
-    ),
-    Setting::new("workers", "N", "30", "threads that run jobs, 1 to 1000", |config, text| {
+    )
+    .default(queues_text),
+    Setting::new("workers", "N", "threads that run jobs, 1 to 1000", |config, text| {
         put(&mut config.workers, values::number(text, 1..=1000))
-    }),
+    })
+    .default(|config| config.workers.to_string()),
     Setting::new(
         "fetchers",
         "N",
-        "1",
-        "threads that take jobs, for each queue, 1 to 16; with 1 jobs of a queue start in order",
+        "threads per queue that take jobs, 1 to 16; only with 1 do jobs start strictly in order",
         |config, text| put(&mut config.fetchers, values::number(text, 1..=16)),
-    ),
+    )
+    .default(|config| config.fetchers.to_string()),
     Setting::new(
         "drain-timeout",
         "DURATION",
-        "25s",
-        "how long running jobs may take to end when the server stops",
+        "time that running jobs may take to end when the server stops",
         |config, text| put(&mut config.drain_timeout, any_duration(text)),
-    ),
+    )
+    .default(|config| to_text(config.drain_timeout)),
     Setting::new(
         "lease-timeout",
         "DURATION",
-        "15s",
-        "how long a server may be silent until its jobs are taken over, at least 1s",
+        "time without a heartbeat after which a server's jobs are reclaimed, at least 1s",
         |config, text| {
-            let range = Duration::from_secs(1)..=MAX_DURATION;
-            put(&mut config.lease_timeout, values::duration(text, range))
+            put(&mut config.lease_timeout, values::duration(text, Duration::from_secs(1)..=MAX_DURATION))
         },
-    ),
-    Setting::new("max-connections", "N", "512", "open HTTP connections, 1 to 65536", |config, text| {
-        put(&mut config.max_connections, values::number(text, 1..=65_536))
-    }),
-    Setting::new("max-body", "SIZE", "1MiB", "the largest request body, 1KiB to 64MiB", |config, text| {
+    )
+    .default(|config| to_text(config.lease_timeout)),
+    Setting::new(
+        "max-connections",
+        "N",
+        "largest number of open HTTP connections, 1 to 65536",
+        |config, text| put(&mut config.max_connections, values::number(text, 1..=65_536)),
+    )
+    .default(|config| config.max_connections.to_string()),
+    Setting::new("max-body", "SIZE", "largest request body, 1KiB to 64MiB", |config, text| {
         put(&mut config.max_body, values::size(text, 1 << 10..=64 << 20))
-    }),
+    })
+    .default(|config| size_text(config.max_body as u64)),
     Setting::new(
         "max-queue-length",
         "N",
-        "1000000",
-        "queued jobs from which on a queue takes no more",
+        "number of queued jobs at which a queue refuses more",
         |config, text| put(&mut config.max_queue_length, values::number(text, 1..=MAX_COUNT)),
-    ),
+    )
+    .default(|config| config.max_queue_length.to_string()),
     Setting::new(
         "retain-completed",
         "DURATION",
-        "24h",
-        "how long completed jobs are kept",
+        "how long completed and cancelled jobs are kept",
         |config, text| put(&mut config.retain_completed, any_duration(text)),
-    ),
+    )
+    .default(|config| to_text(config.retain_completed)),
     Setting::new(
         "retain-completed-max",
         "N",
-        "100000",
-        "how many completed jobs are kept",
+        "how many completed and cancelled jobs are kept",
         |config, text| put(&mut config.retain_completed_max, values::number(text, 0..=MAX_COUNT)),
-    ),
-    Setting::new("retain-failed", "DURATION", "90d", "how long failed jobs are kept", |config, text| {
+    )
+    .default(|config| config.retain_completed_max.to_string()),
+    Setting::new("retain-failed", "DURATION", "how long failed jobs are kept", |config, text| {
         put(&mut config.retain_failed, any_duration(text))
-    }),
-    Setting::new("retain-failed-max", "N", "100000", "how many failed jobs are kept", |config, text| {
+    })
+    .default(|config| to_text(config.retain_failed)),
+    Setting::new("retain-failed-max", "N", "how many failed jobs are kept", |config, text| {
         put(&mut config.retain_failed_max, values::number(text, 0..=MAX_COUNT))
-    }),
+    })
+    .default(|config| config.retain_failed_max.to_string()),
     Setting::new(
         "max-crashes",
         "N",
-        "3",
-        "servers that a job may bring down before it is a dead letter, 1 to 100",
+        "server crashes that a job may cause before it goes to the dead letter queue, 1 to 100",
         |config, text| put(&mut config.max_crashes, values::number(text, 1..=100)),
-    ),
+    )
+    .default(|config| config.max_crashes.to_string()),
     Setting::new(
         "inline-backoff",
         "DURATION",
-        "200ms",
-        "the longest wait before a retry that is slept on the worker; 0 parks all in Redis",
+        "longest backoff that a worker waits out itself; with 0 every job waits in Redis",
         |config, text| put(&mut config.inline_backoff, any_duration(text)),
-    ),
+    )
+    .default(|config| to_text(config.inline_backoff)),
     Setting::new(
         "api-token",
         "TOKEN",
-        "",
-        "what requests must carry as a bearer token; better given by environment or file",
+        "bearer token that requests must have; better set it by environment or file",
         |config, text| put(&mut config.api_token, values::token(text).map(Some)),
     )
-    .secret(),
-    Setting::new("api-token-file", "FILE", "", "a file that holds the api-token", |config, text| {
-        config.warnings.extend(exposure::of_file("api-token-file", text));
+    .secrecy(Secrecy::Secret),
+    Setting::new("api-token-file", "FILE", "file that holds the api-token", |config, text| {
         put(&mut config.api_token, values::token_file(text).map(Some))
-    }),
+    })
+    .secrecy(Secrecy::NamesSecretFile),
     Setting::new(
         "insecure-no-token",
         "",
-        "false",
-        "take requests from other machines, and for any Host, without a token",
+        "accept requests from other machines, and for any Host, without a token",
         |config, text| put(&mut config.insecure_no_token, values::boolean(text)),
-    ),
-    Setting::new("log-format", "text|json", "text", "how log lines on stderr look", |config, text| {
-        let words = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        put(&mut config.log_format, values::choice(text, &words))
-    }),
-    Setting::new("log-level", "LEVEL", "info", "off, error, warn, info, debug or trace", |config, text| {
-        let words = [
-            ("off", LevelFilter::Off),
-            ("error", LevelFilter::Error),
-            ("warn", LevelFilter::Warn),
-            ("info", LevelFilter::Info),
-            ("debug", LevelFilter::Debug),
-            ("trace", LevelFilter::Trace),
-        ];
-        put(&mut config.log_level, values::choice(text, &words))
-    }),
+    )
+    .default(|config| config.insecure_no_token.to_string()),
+    Setting::new("log-format", "text|json", "format of the log lines on stderr", |config, text| {
+        put(&mut config.log_format, values::choice(text, &LOG_FORMATS))
+    })
+    .default(|config| word_for(&config.log_format, &LOG_FORMATS)),
     Setting::new(
-        "demo",
-        "",
-        "false",
-        "add the handlers echo, sleep, fail, panic, exit, hang",
-        |config, text| put(&mut config.demo, values::boolean(text)),
-    ),
+        "log-level",
+        "LEVEL",
+        "lowest level that is logged: off, error, warn, info, debug or trace",
+        |config, text| put(&mut config.log_level, values::choice(text, &LOG_LEVELS)),
+    )
+    .default(|config| word_for(&config.log_level, &LOG_LEVELS)),
+    Setting::new("demo", "", "add the handlers echo, sleep, fail, panic, exit, hang", |config, text| {
+        put(&mut config.demo, values::boolean(text))
+    })
+    .default(|config| config.demo.to_string()),
 ];
 
 fn set_redis_url(config: &mut Config, text: &str) -> Result<(), Invalid> {
     put(&mut config.redis_url, values::redis_url(text).map(Some))
 }
 
-/// The flags of `threadq serve`: the name, what stands for its value (empty for a switch), and the help of each.
-pub fn setting_flags() -> impl Iterator<Item = [&'static str; 3]> {
+/// The flags of `threadq serve`: name, placeholder for its value (empty for a switch), and help of each.
+pub(crate) fn setting_flags() -> impl Iterator<Item = [&'static str; 3]> {
     let config_file = ["config", "FILE", CONFIG_HELP];
     let settings = SETTINGS.iter().map(|setting| [setting.name, setting.value, setting.help]);
     std::iter::once(config_file).chain(settings)
 }
 
-/// The table of settings for `threadq serve --help`: a line per flag, with its default.
-pub fn help_settings() -> String {
+/// The table of settings for `threadq serve --help`: one line per flag, with its default.
+pub(crate) fn help_settings() -> String {
     let config_file = ("--config FILE".to_owned(), CONFIG_HELP.to_owned());
     let rows: Vec<(String, String)> =
         std::iter::once(config_file).chain(SETTINGS.iter().map(help_row)).collect();
@@ -272,8 +311,8 @@ pub fn help_settings() -> String {
 
 fn help_row(setting: &Setting) -> (String, String) {
     let flag = format!("--{} {}", setting.name, setting.value);
-    let has_default = !setting.default.is_empty() && !setting.is_switch();
-    let default = if has_default { format!(" [{}]", setting.default) } else { String::new() };
+    let default = setting.default_text().filter(|_| !setting.is_switch());
+    let default = default.map_or(String::new(), |text| format!(" [{text}]"));
     (flag.trim_end().to_owned(), format!("{}{default}", setting.help))
 }
 
@@ -282,8 +321,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_of_the_list_are_those_of_the_configuration() {
-        // Start from other values, so that a default that is not set would show.
+    fn the_text_of_each_default_is_read_as_the_default() {
+        // No field has its default here, so that a setting that changes no field would be noticed.
         let mut config = Config {
             listen: ([1, 2, 3, 4], 5).into(),
             data_dir: "elsewhere".into(),
@@ -309,8 +348,10 @@ mod tests {
             demo: true,
             ..Config::default()
         };
-        for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
-            (setting.set)(&mut config, setting.default).unwrap();
+        for setting in SETTINGS {
+            if let Some(text) = setting.default_text() {
+                (setting.apply)(&mut config, &text).unwrap();
+            }
         }
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
     }
@@ -326,6 +367,38 @@ mod tests {
         assert!(help.contains("[127.0.0.1:8080]"));
         assert!(help.contains("  --config FILE "));
         assert!(help.lines().all(|line| line.len() <= 130), "{help}");
+    }
+
+    #[test]
+    fn the_texts_of_queues_and_words_are_read_as_their_values() {
+        let mut config = Config::default();
+        for (name, texts) in [
+            ("queues", vec!["a=3,b,c-1=100"]),
+            ("fsync", vec!["everysec", "always"]),
+            ("log-format", vec!["text", "json"]),
+            ("log-level", vec!["off", "error", "warn", "info", "debug", "trace"]),
+        ] {
+            let setting = find(name).unwrap();
+            for text in texts {
+                (setting.apply)(&mut config, text).unwrap();
+                assert_eq!(setting.text_in.unwrap()(&config), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_in_a_help_text_is_the_one_that_is_checked() {
+        for setting in SETTINGS {
+            let words: Vec<&str> = setting.help.split([' ', ',', ';']).collect();
+            for range in
+                words.windows(3).filter(|words| words[1] == "to" && words[0].starts_with(char::is_numeric))
+            {
+                let range = range.join(" ");
+                let error = (setting.apply)(&mut Config::default(), "\0").unwrap_err();
+                assert!(error.allowed.contains(&range), "{}: {range}, but {}", setting.name, error.allowed);
+            }
+        }
+        assert!(help_settings().contains("1KiB to 64MiB"));
     }
 
     #[test]

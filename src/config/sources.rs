@@ -1,40 +1,41 @@
-//! Settings as flags and environment variables give them: name, text and origin, not yet read.
+//! Reads flags and environment variables into [`RawSetting`]s, whose texts are not checked yet.
 
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
-use super::ConfigError;
-use super::settings::{self, SETTINGS, Set, Setting};
+use super::error::ConfigError;
+use super::settings::{self, Apply, SETTINGS, Setting};
 use super::values::Invalid;
 
-/// A setting's text, and where it was found.
-pub(super) struct Given {
+/// The text of a setting, from one source.
+pub(super) struct RawSetting {
     pub setting: &'static Setting,
-    pub set: Set,
+    pub apply: Apply,
     pub text: String,
+    /// Where the text comes from: a flag, a variable or a file, as an error names it.
     pub origin: String,
 }
 
-impl Given {
-    pub fn new(setting: &'static Setting, text: String, origin: String) -> Given {
-        Given { setting, set: setting.set, text, origin }
+impl RawSetting {
+    pub fn new(setting: &'static Setting, text: String, origin: String) -> RawSetting {
+        RawSetting { setting, apply: setting.apply, text, origin }
     }
 }
 
-/// What the command line says.
+/// The flags of the command line.
 #[derive(Default)]
 pub(super) struct Flags {
     /// The value of `--config`.
     pub config: Option<String>,
-    /// In the order of the command line; a later one of the same name wins.
-    pub given: Vec<Given>,
+    /// In the order of the command line: a later flag overrides an earlier one of the same name.
+    pub settings: Vec<RawSetting>,
 }
 
-/// Takes the command line apart.
+/// Parses the command line.
 ///
 /// # Errors
-/// An unknown flag, one without its value, a word that is no flag, or bytes that are no UTF-8.
+/// An unknown flag, a flag without its value, a word that belongs to no flag, or a word that is not UTF-8.
 pub(super) fn flags<A>(args: A) -> Result<Flags, ConfigError>
 where
     A: IntoIterator,
@@ -52,22 +53,22 @@ where
             true => switch_value(&mut parser, &name)?,
             false => flag_value(&mut parser, &name)?,
         };
-        flags.given.push(Given::new(setting, text, flag_origin(&name)));
+        flags.settings.push(RawSetting::new(setting, text, flag_origin(&name)));
     }
     Ok(flags)
 }
 
 fn next_flag(parser: &mut Parser) -> Result<Option<String>, ConfigError> {
-    // The only error that `next` knows is a value left over from a flag before, and each flag takes its value.
-    match parser.next().map_err(|_| stray_word())? {
+    // The only error of `next` is an unused value of the flag before, and each flag here uses its value.
+    match parser.next().map_err(|_| unexpected_word())? {
         None => Ok(None),
         Some(Arg::Long(name)) => Ok(Some(name.to_owned())),
         Some(Arg::Short(letter)) => Err(unknown_flag(&format!("-{letter}"))),
-        Some(Arg::Value(_)) => Err(stray_word()),
+        Some(Arg::Value(_)) => Err(unexpected_word()),
     }
 }
 
-/// The value after `=`, or the next word unless it looks like a flag.
+/// The value after `=`, or the next word unless it begins with `--`.
 fn flag_value(parser: &mut Parser, name: &str) -> Result<String, ConfigError> {
     if let Some(value) = parser.optional_value() {
         return utf8(value, name);
@@ -82,7 +83,7 @@ fn switch_value(parser: &mut Parser, name: &str) -> Result<String, ConfigError> 
 }
 
 fn utf8(value: OsString, name: &str) -> Result<String, ConfigError> {
-    value.into_string().map_err(|_| flag_error(name, "the value", "is no UTF-8", "text in UTF-8"))
+    value.into_string().map_err(|_| flag_error(name, "the value", "is not UTF-8", "text in UTF-8"))
 }
 
 fn flag_origin(name: &str) -> String {
@@ -96,11 +97,11 @@ fn flag_error(name: &str, subject: &str, problem: &str, allowed: &str) -> Config
 fn unknown_flag(flag: &str) -> ConfigError {
     let allowed: Vec<String> = SETTINGS.iter().map(|setting| format!("--{}", setting.name)).collect();
     let allowed = format!("--config, {}", allowed.join(", "));
-    ConfigError::new(flag, "command line", "it", Invalid::new("is no flag of this command", allowed))
+    ConfigError::new(flag, "command line", "it", Invalid::new("is not a flag of this command", allowed))
 }
 
-/// The word itself may be a secret that lost its flag.
-fn stray_word() -> ConfigError {
+/// Does not show the word, which may be a secret whose flag is missing.
+fn unexpected_word() -> ConfigError {
     let why = Invalid::new(
         "has a word that belongs to no flag",
         "--NAME VALUE, --NAME=VALUE, --demo, --insecure-no-token",
@@ -108,18 +109,18 @@ fn stray_word() -> ConfigError {
     ConfigError::new("arguments", "command line", "it", why)
 }
 
-/// What the environment says; an empty variable is one that is not set.
-pub(super) fn environment(env: impl Fn(&str) -> Option<String>) -> Vec<Given> {
+/// The settings of the environment. `env` returns the value of a variable.
+pub(super) fn environment(env: impl Fn(&str) -> Option<String>) -> Vec<RawSetting> {
     SETTINGS.iter().filter_map(|setting| from_environment(setting, &env)).collect()
 }
 
-fn from_environment(setting: &'static Setting, env: impl Fn(&str) -> Option<String>) -> Option<Given> {
+fn from_environment(setting: &'static Setting, env: impl Fn(&str) -> Option<String>) -> Option<RawSetting> {
     let own = setting.env_name();
     if let Some(text) = env(&own) {
-        return Some(Given::new(setting, text, env_origin(&own)));
+        return Some(RawSetting::new(setting, text, env_origin(&own)));
     }
-    let (other, set) = setting.other_env?;
-    Some(Given { set, ..Given::new(setting, env(other)?, env_origin(other)) })
+    let (other, apply) = setting.other_env?;
+    Some(RawSetting { apply, ..RawSetting::new(setting, env(other)?, env_origin(other)) })
 }
 
 pub(super) fn env_origin(name: &str) -> String {

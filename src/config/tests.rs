@@ -6,7 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use tempfile::{TempDir, tempdir};
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::*;
+use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
@@ -209,7 +214,7 @@ fn a_refused_value_is_shown_cut_and_on_one_line() {
 #[test]
 fn unknown_flags_and_stray_words_are_refused() {
     let line = refused(load(&["--wrokers", "3"], &[]));
-    assert!(line.starts_with("--wrokers (command line): it is no flag"), "{line}");
+    assert!(line.starts_with("--wrokers (command line): it is not a flag"), "{line}");
     assert!(line.contains("--workers") && line.contains("--config"), "{line}");
     assert!(refused(load(&["-w3"], &[])).starts_with("-w (command line)"));
     assert!(!refused(load(&["--demo", "hunter2"], &[])).contains("hunter2"));
@@ -227,7 +232,7 @@ fn a_flag_that_is_no_utf8_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let args = [OsString::from("--namespace"), OsString::from_vec(vec![0xff])];
     let line = refused(Config::load(args, |_| None));
-    assert!(line.starts_with("namespace (flag --namespace): the value is no UTF-8"), "{line}");
+    assert!(line.starts_with("namespace (flag --namespace): the value is not UTF-8"), "{line}");
 }
 
 #[test]
@@ -251,7 +256,7 @@ fn a_file_that_is_missing_or_no_toml_is_refused_with_its_line() {
         ("api-token = \"hunter2\\x\"", 1),
     ] {
         let line = refused(load_file(text));
-        assert!(line.contains(&format!(", line {line_number}): it is no TOML")), "{line}");
+        assert!(line.contains(&format!(", line {line_number}): it is not valid TOML")), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
 }
@@ -259,9 +264,9 @@ fn a_file_that_is_missing_or_no_toml_is_refused_with_its_line() {
 #[test]
 fn unknown_keys_and_values_of_a_wrong_type_are_refused() {
     for (text, start, part) in [
-        ("wrokers = 3", "wrokers (file ", "it is no setting; allowed: listen, "),
+        ("wrokers = 3", "wrokers (file ", "it is not a setting; allowed: listen, "),
         ("max_body = 3", "max_body (file ", "max-body"),
-        ("config = 'x'", "config (file ", "it is no setting"),
+        ("config = 'x'", "config (file ", "it is not a setting"),
         ("workers = [3]", "workers (file ", "it is a list; allowed: a string"),
         ("[workers]\nn = 3", "workers (file ", "it is a table"),
         ("workers = 1.5", "workers (file ", "\"1.5\" is not a whole number"),
@@ -295,9 +300,9 @@ fn one_byte_order_mark_at_the_start_of_a_file_is_skipped() {
     let token = folder.file("marked-token", "\u{feff}hunter2\r\n");
     assert_eq!(load(&["--api-token-file", &token], &[]).unwrap().api_token.unwrap().expose(), "hunter2");
     let twice = folder.file("twice", "\u{feff}\u{feff}hunter2");
-    assert!(refused(load(&["--api-token-file", &twice], &[])).contains("no visible ASCII"));
+    assert!(refused(load(&["--api-token-file", &twice], &[])).contains("not visible ASCII"));
     let later = folder.file("later.toml", "\n\u{feff}workers = 7\n");
-    assert!(refused(load(&["--config", &later], &[])).contains("is no TOML"));
+    assert!(refused(load(&["--config", &later], &[])).contains("is not valid TOML"));
 }
 
 #[test]
@@ -421,13 +426,13 @@ fn bad_handlers_are_refused_by_name() {
         ("[handlers.x]\nexec = ['a']\nhttp = 'http://h'", r#"handlers."x" ("#, "both exec and http"),
         ("[handlers.x]\nexec = []", r#"handlers."x".exec ("#, "names no program"),
         ("[handlers.x]\nexec = ['']", r#"handlers."x".exec ("#, "names no program"),
-        ("[handlers.x]\nexec = ['a', 1]", r#"handlers."x".exec ("#, "is no string"),
+        ("[handlers.x]\nexec = ['a', 1]", r#"handlers."x".exec ("#, "is not a string"),
         ("[handlers.x]\nexec = ['a', \"\\u0000\"]", r#"handlers."x".exec ("#, "NUL"),
         ("[handlers.x]\nexec = './a'", r#"handlers."x".exec ("#, "is a string; allowed: a list of strings"),
         ("[handlers.x]\nhttp = 'ftp://h'", r#"handlers."x".http ("#, "has an unknown scheme"),
         ("[handlers.x]\nhttp = 'http://h:99999/'", r#"handlers."x".http ("#, "has a port"),
         ("[handlers.x]\nhttp = ['http://h']", r#"handlers."x".http ("#, "is a list"),
-        ("[handlers.x]\ntimeout = '0s'", r#"handlers."x".timeout ("#, "1ms to 1d"),
+        ("[handlers.x]\ntimeout = '0s'", r#"handlers."x".timeout ("#, "1ms to 24h"),
         ("[handlers.x]\ntimeout = '25h'", r#"handlers."x".timeout ("#, "is too large"),
         ("[handlers.x]\ntimeout = 5", r#"handlers."x".timeout ("#, "\"5\" has no unit"),
         ("[handlers.x]\nmax_attempts = 0", r#"handlers."x".max_attempts ("#, "from 1 to 100"),
@@ -459,7 +464,7 @@ fn bad_handlers_are_refused_by_name() {
             r#"handlers."x".limits.cpu ("#,
             "whole seconds",
         ),
-        ("[handlers.x]\nexec = ['a']\nlimits.cpu = '100ms'", r#"handlers."x".limits.cpu ("#, "1s to 1d"),
+        ("[handlers.x]\nexec = ['a']\nlimits.cpu = '100ms'", r#"handlers."x".limits.cpu ("#, "1s to 24h"),
         (
             "[handlers.x]\nexec = ['a']\nlimits.open_files = 3",
             r#"handlers."x".limits.open_files ("#,

@@ -1,7 +1,7 @@
-//! From a text to a value: numbers, durations, sizes, addresses, queue lists.
+//! Readers of texts: numbers, durations, sizes, addresses, queue lists.
 //!
-//! Every reader is a function of the text (and of the range) and says what is allowed when it refuses. Those of secrets
-//! repeat nothing of the text. They know neither the settings nor where a text comes from.
+//! Each reader is a function of the text (and of the range). Its error says what is allowed. Errors of readers of secrets
+//! contain nothing of the text. The readers know neither the settings nor the source of a text.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -12,22 +12,23 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{QueueShare, Secret};
+use super::secret::Secret;
+use super::types::QueueShare;
 use crate::job::duration::{self, InvalidDuration, in_largest_unit, split_unit};
 use crate::job::limits::{QUEUE_NAME, whole_number_in};
 use crate::net::authorities::Authorities;
 use crate::net::http_url::{self, HttpUrl};
 
-/// The largest count that the numbers of Redis's Lua hold exactly.
+/// The largest count that numbers of Redis's Lua hold exactly.
 pub(super) const MAX_COUNT: u64 = (1 << 53) - 1;
-/// The longest duration: ten years. Longer ones are slips, and far from the ends of what clocks can add.
+/// The longest duration: ten years. A longer one is most likely a mistake, and adding one to a clock never overflows.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-/// A token has to fit into a request's head, of which 16 KiB are read.
+/// The longest token. It must fit into the head of a request, which is limited to 16 KiB.
 const MAX_TOKEN: usize = 1024;
 
-/// Why a text is no value: completes a sentence that starts with the text.
+/// Why a text is not a valid value. `problem` completes a sentence that begins with the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Invalid {
     pub problem: String,
@@ -45,7 +46,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, Invalid> {
     choice(text, &[("true", true), ("false", false), ("1", true), ("0", false)])
 }
 
-/// One of a few words.
+/// One of these words.
 pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Invalid> {
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
@@ -121,7 +122,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Invalid> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
     numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
         Invalid::new(
-            "is no address with a port",
+            "is not an address with a port",
             "ADDR:PORT such as 127.0.0.1:8080, [::1]:8080 or localhost:8080 (port 0 takes a free one)",
         )
     })
@@ -132,10 +133,10 @@ pub(super) fn local_port(text: &str) -> Result<SocketAddr, Invalid> {
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, number::<u16>(text, 0..=u16::MAX)?)))
 }
 
-/// Any path but the empty one.
+/// Any path that is not empty.
 pub(super) fn path(text: &str) -> Result<PathBuf, Invalid> {
     if text.is_empty() || text.contains('\0') {
-        return Err(Invalid::new("is no path", "the path of a folder"));
+        return Err(Invalid::new("is not a path", "the path of a folder"));
     }
     Ok(PathBuf::from(text))
 }
@@ -148,7 +149,7 @@ pub(super) fn namespace(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// A comma list of `name` or `name=weight`; spaces around an entry don't matter.
+/// A comma list of `name` or `name=weight`. Spaces around an entry are ignored.
 pub(super) fn queues(text: &str) -> Result<Vec<QueueShare>, Invalid> {
     let queues: Result<Vec<QueueShare>, String> = text.split(',').map(|entry| queue(entry.trim())).collect();
     queues.and_then(distinct).map_err(|problem| {
@@ -177,17 +178,19 @@ fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
     }
 }
 
-/// A Redis URL of a kind that this build can connect to.
+/// A Redis URL with a scheme that this build supports.
 pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
     let tls = cfg!(feature = "tls");
     let problem = match text.split_once("://") {
         Some(("rediss", _)) if !tls => "asks for TLS, and this program was built without the feature tls",
-        // The client would take #insecure as a wish to check no certificate.
+        // For the client, #insecure means that it checks no certificate.
         Some(("rediss", rest)) if rest.contains('#') => {
             "has a # in it; certificates are always checked, see redis-ca-file"
         }
         Some(("unix" | "redis+unix", _)) if has_gap(text) => "has a space or a control character in it",
-        Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => "names no absolute path of a socket",
+        Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => {
+            "does not name the absolute path of a socket"
+        }
         Some(("unix" | "redis+unix", rest)) => {
             let query = rest.split_once('?').map_or("", |(_, query)| query);
             match http_url::check_redis_query(query, &["db", "user", "pass", "protocol"]) {
@@ -206,7 +209,7 @@ pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
     Err(Invalid::new(problem, allowed))
 }
 
-/// The authorities whose certificates a file holds.
+/// Reads the certificates of authorities in a file.
 pub(super) fn ca_file(path: &str) -> Result<Authorities, Invalid> {
     let allowed = "a file with certificates of authorities in PEM";
     Authorities::from_file(Path::new(path)).map_err(|error| Invalid::new(error.to_string(), allowed))
@@ -229,25 +232,25 @@ pub(super) fn token(text: &str) -> Result<Secret, Invalid> {
         0 => "is empty",
         length if length > MAX_TOKEN => "is too long",
         _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
-            "has a space or a character that is no visible ASCII"
+            "has a space or a character that is not visible ASCII"
         }
         _ => return Ok(Secret::new(text)),
     };
     Err(Invalid::new(problem, format!("1 to {MAX_TOKEN} visible ASCII characters")))
 }
 
-/// The token that a file holds, without white space around it.
+/// Reads the token in a file, without white space around it.
 pub(super) fn token_file(path: &str) -> Result<Secret, Invalid> {
     let text = read_text(Path::new(path), 2 * MAX_TOKEN as u64)
         .map_err(|error| Invalid::new(format!("cannot be read: {error}"), "a file that holds the token"))?;
     token(text.trim()).map_err(|why| Invalid::new(format!("holds a token that {}", why.problem), why.allowed))
 }
 
-/// Reads a file of UTF-8 of at most `limit` bytes; a path such as `/dev/zero` doesn't fill the memory. A byte order mark
-/// at its start, as some editors write it, is no part of the text.
+/// Reads a file of UTF-8 of at most `limit` bytes, so that a path such as `/dev/zero` does not fill the memory. A byte order
+/// mark at the start, which some editors write, is removed.
 ///
 /// # Errors
-/// The file cannot be read, is longer, or is not UTF-8.
+/// The file cannot be read, has more bytes, or is not UTF-8.
 pub(super) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(limit + 1).read_to_string(&mut text)?;

@@ -21,10 +21,12 @@ pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
 }
 
-/// A duration in whole milliseconds as [`parse`] reads it, in the largest unit in which it is a whole number.
+/// A duration in whole milliseconds as [`parse`] reads it, in the largest unit in which it is a whole number; one day as
+/// `24h`.
 pub(crate) fn to_text(duration: Duration) -> String {
     match duration.as_millis() {
         0 => "0s".to_owned(),
+        86_400_000 => "24h".to_owned(),
         ms => in_largest_unit(ms, &UNITS),
     }
 }
@@ -107,6 +109,14 @@ mod tests {
         for text in ["18446744073709551616ms", "18446744073709551615d", "18446744073709551615m"] {
             assert_eq!(parse(text), Ok(Duration::from_millis(u64::MAX)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_duration_is_written_in_the_largest_whole_unit() {
+        for text in ["0s", "250ms", "1s", "90s", "10m", "24h", "36h", "2d", "365d"] {
+            assert_eq!(to_text(parse(text).unwrap()), text);
+        }
+        assert_eq!(to_text(Duration::from_secs(3600)), "1h");
     }
 
     #[test]

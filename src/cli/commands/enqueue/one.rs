@@ -279,8 +279,8 @@ mod tests {
                 "--delay \"5\": must be a whole number and a unit, such as 250ms, 5s, 10m, 24h or 90d",
             ),
             (&["a", "--delay", "366d"], "--delay \"366d\": must be from 0s to 365d"),
-            (&["a", "--timeout", "0s"], "--timeout \"0s\": must be from 1ms to 1d"),
-            (&["a", "--timeout", "25h"], "--timeout \"25h\": must be from 1ms to 1d"),
+            (&["a", "--timeout", "0s"], "--timeout \"0s\": must be from 1ms to 24h"),
+            (&["a", "--timeout", "25h"], "--timeout \"25h\": must be from 1ms to 24h"),
             (&["a", "--max-attempts", "101"], "--max-attempts \"101\": must be a whole number from 1 to 100"),
             (
                 &["a", "--run-at", "noon"],

@@ -1,0 +1,153 @@
+//! Loads the configuration: merges the sources, and checks settings that depend on each other.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf, absolute};
+
+use super::error::{ConfigError, quoted};
+use super::file;
+use super::secret::Secret;
+use super::secret_exposure;
+use super::sources::{self, RawSetting};
+use super::types::{Config, Run};
+use super::values::{self, Invalid};
+use crate::net::authorities;
+
+impl Config {
+    /// Reads and checks the configuration: flags, environment variables, and the files that they name.
+    ///
+    /// `args` are the words after `threadq serve`. `env` returns the value of an environment variable; an empty value counts
+    /// as not set.
+    ///
+    /// ```
+    /// use threadq::config::Config;
+    ///
+    /// let env = |name: &str| (name == "THREADQ_WORKERS").then(|| "8".to_owned());
+    /// let config = Config::load(["--lease-timeout", "5s"], env)?;
+    /// assert_eq!((config.workers, config.lease_timeout.as_secs()), (8, 5));
+    ///
+    /// let error = Config::load(["--workers", "0"], env).unwrap_err().to_string();
+    /// assert_eq!(error, r#"workers (flag --workers): "0" is too small; allowed: a whole number from 1 to 1000"#);
+    /// # Ok::<(), threadq::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first flag, variable or key that is unknown or whose value is not allowed, or what [`Config::check`] refuses.
+    pub fn load<A>(args: A, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError>
+    where
+        A: IntoIterator,
+        A::Item: Into<OsString>,
+    {
+        let env = |name: &str| env(name).filter(|text| !text.is_empty());
+        let flags = sources::flags(args)?;
+        let mut config = Config { config_dir: absolute_folder(Path::new(".")), ..Config::default() };
+        if let Some((path, named_by)) = config_file(flags.config, env) {
+            let file = file::read(&path, &named_by)?;
+            config.config_dir = absolute_folder(Path::new(&path).parent().unwrap_or(Path::new("/")));
+            config.handlers = file.handlers;
+            config.warnings.extend(secret_exposure::of_config_file(&path, &file.settings));
+            config.apply(file.settings)?;
+        }
+        config.apply(sources::environment(env))?;
+        config.warnings.extend(secret_exposure::of_flags(&flags.settings));
+        config.apply(flags.settings)?;
+        config.apply_ssl_cert_file(env)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Without `ca-file`, reads the authorities of the variable SSL_CERT_FILE. A server that uses no TLS ignores the variable,
+    /// so that it starts even if the file cannot be read.
+    fn apply_ssl_cert_file(&mut self, env: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        let has_https =
+            self.handlers.iter().any(|handler| matches!(&handler.run, Some(Run::Http(url)) if is_https(url)));
+        let is_needed = has_https || (self.redis_has_tls() && self.redis_ca.is_none());
+        if let (None, true, Some(file)) = (&self.ca, is_needed, env(authorities::ENVIRONMENT)) {
+            let origin = sources::env_origin(authorities::ENVIRONMENT);
+            let read = values::ca_file(&file);
+            self.ca = Some(read.map_err(|why| ConfigError::new("ca-file", &origin, &quoted(&file), why))?);
+        }
+        Ok(())
+    }
+
+    fn redis_has_tls(&self) -> bool {
+        let is_tls =
+            |url: &Secret| url.expose().get(..9).is_some_and(|start| start.eq_ignore_ascii_case("rediss://"));
+        self.redis_url.as_ref().is_some_and(is_tls)
+    }
+
+    /// Applies the settings of one source, over those of earlier sources.
+    pub(super) fn apply(&mut self, source: Vec<RawSetting>) -> Result<(), ConfigError> {
+        refuse_two_tokens(&source)?;
+        for raw in source {
+            self.warnings.extend(secret_exposure::of_named_file(&raw));
+            (raw.apply)(self, &raw.text).map_err(|why| {
+                let subject =
+                    if raw.setting.is_secret() { "the value".to_owned() } else { quoted(&raw.text) };
+                ConfigError::new(raw.setting.name, &raw.origin, &subject, why)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks settings that depend on each other.
+    ///
+    /// # Errors
+    /// Other machines can reach `listen`, but there is neither an `api_token` nor `insecure_no_token`; or `redis_ca` is set,
+    /// but `redis_url` does not use TLS.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.redis_ca.is_some() && !self.redis_has_tls() {
+            let why = Invalid::new(
+                "is set, but redis-url does not use TLS",
+                "redis-ca-file only beside a redis-url with rediss://",
+            );
+            return Err(ConfigError::new("redis-ca-file", "with the other settings", "it", why));
+        }
+        let is_local = self.listen.ip().to_canonical().is_loopback();
+        if is_local || self.api_token.is_some() || self.insecure_no_token {
+            return Ok(());
+        }
+        let why = Invalid::new(
+            "can be reached from other machines, but no api-token is set",
+            "a loopback address such as 127.0.0.1:8080, or an api-token, or --insecure-no-token",
+        );
+        Err(ConfigError::new("listen", "with the other settings", &self.listen.to_string(), why))
+    }
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
+}
+
+/// The path of the file, and the flag or variable that names it.
+fn config_file(flag: Option<String>, env: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    let variable = "THREADQ_CONFIG";
+    let by_flag = flag.map(|path| (path, "flag --config".to_owned()));
+    by_flag.or_else(|| Some((env(variable)?, sources::env_origin(variable))))
+}
+
+/// The folder as an absolute path, so that it is valid in a child with another working directory. Symbolic links are not
+/// resolved: the folder of a linked file is the folder of the link.
+fn absolute_folder(folder: &Path) -> PathBuf {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
+/// Reads the token in a file, as the setting `api-token-file` does.
+///
+/// # Errors
+/// The file cannot be read or does not hold a valid token: a clause about the file, with what is allowed.
+pub(crate) fn token_in_file(path: &str) -> Result<Secret, String> {
+    values::token_file(path).map_err(|why| format!("{}; allowed: {}", why.problem, why.allowed))
+}
+
+/// Refuses api-token and api-token-file in one source, since neither obviously overrides the other.
+fn refuse_two_tokens(source: &[RawSetting]) -> Result<(), ConfigError> {
+    let origin = |name| source.iter().find(|raw| raw.setting.name == name).map(|raw| &raw.origin);
+    match (origin("api-token"), origin("api-token-file")) {
+        (Some(_), Some(file)) => {
+            let why = Invalid::new("is given beside api-token", "one of the two");
+            Err(ConfigError::new("api-token-file", file, "it", why))
+        }
+        _ => Ok(()),
+    }
+}

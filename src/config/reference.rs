@@ -1,0 +1,349 @@
+//! Prints `docs/configuration.md` from the list of settings, and holds the file against it.
+//!
+//! `THREADQ_UPDATE_DOCS=1 cargo test configuration` rewrites the file.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use super::file;
+use super::settings::{SETTINGS, Setting};
+use super::types::Config;
+use crate::handler::Policy;
+use crate::job::duration::to_text;
+use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, TIMEOUT, whole_number_in};
+
+const FILE: &str = "docs/configuration.md";
+const WIDTH: usize = 120;
+
+const START: &str = "\
+# Configuration
+
+`threadq serve` has the settings below. Each setting has a flag, an environment variable, and a key of the configuration
+file. `threadq check` reads and checks all of them, finds the program of every handler, connects to Redis, and reports
+what is wrong. `threadq doctor` uses the same settings.
+
+This file is printed from the source code; a test compares the two.
+
+## Where a value comes from
+
+| source | example | overrides |
+| --- | --- | --- |
+| flag | `--lease-timeout 5s` or `--lease-timeout=5s` | all others |
+| environment variable | `THREADQ_LEASE_TIMEOUT=5s` | file and default |
+| file | `lease-timeout = \"5s\"` | the default |
+| default | `15s` | |
+
+- The flag `--config FILE` or the variable `THREADQ_CONFIG` names the file. Without them there is no file.
+- Two settings have a second variable, which counts only if their own variable is not set: `PORT` for `listen` (a port
+  of 127.0.0.1), and `REDIS_URL` for `redis-url`. A variable with an empty value counts as not set.
+- Every value is checked, even if another source overrides it. An unknown flag or key, or a value that is not allowed,
+  ends the program with exit code 2 and one line: the setting, where its value comes from, what is wrong with it, and
+  what is allowed.
+- The file is TOML, in UTF-8, of at most 1 MiB. Numbers and booleans can be written with or without quotation marks.
+- A duration is a whole number and a unit: `250ms`, `5s`, `10m`, `24h`, `90d`. Zero needs no unit.
+- A size is a number of bytes, or a number and `KiB`, `MiB` or `GiB`.
+- A switch is `true` or `false`, or `1` or `0`. Its flag alone means `true`.
+
+Secrets belong in environment variables, or in files that only the user of the server can read. `ps` shows flags to
+every user of the machine. At start the server warns of secrets in flags, and of files with secrets that others can
+read.
+
+## Settings
+
+The heading of each section is the key in the file.
+";
+
+const AFTER_SETTINGS: &str = "
+## Handlers
+
+A section `[handlers.TYPE]` of the file defines the handler of a job type. A type that is not a bare TOML key needs
+quotation marks: `[handlers.\"Encode Video\"]`. All keys are optional. An entry without `exec` and `http` sets the policy
+of a handler that exists in Rust, for example of a `--demo` handler.
+";
+
+const EXAMPLE: &str = r#"listen = "127.0.0.1:8080"
+redis-url = "redis://127.0.0.1:6379"
+queues = "mail=3,video"      # mail gets three workers for one of video, while both have jobs
+workers = 8
+lease-timeout = "10s"
+retain-completed = "7d"
+api-token-file = "/etc/threadq/token"
+log-format = "json"
+
+[handlers."Encode Video"]
+exec = ["./encode.sh", "--fast"]
+timeout = "10m"
+max_attempts = 3
+backoff = { base = "2s", cap = "5m" }
+limits = { memory = "512MiB", cpu = "60s", open_files = 256, niceness = 10 }
+
+[handlers.notify]
+http = "http://127.0.0.1:9000/notify"
+"#;
+
+/// What a setting means beyond its help text.
+fn details(name: &str) -> &'static str {
+    match name {
+        "listen" => {
+            "An address that other machines can reach needs an `api-token`, or `insecure-no-token`. The first line on \
+             stdout names the address and port that were taken."
+        }
+        "redis-url" => {
+            "`rediss://` uses TLS and always checks the certificate. The private Redis is a `redis-server` or \
+             `valkey-server` on `PATH` that this server starts, watches and stops; its data is in `data-dir`."
+        }
+        "ca-file" => {
+            "The file is used for `https://` handlers, for the `--server https://` of the command line, and for \
+             `rediss://`. If it is not set, the file that `SSL_CERT_FILE` names is used."
+        }
+        "redis-ca-file" => "The setting needs a `redis-url` with `rediss://`.",
+        "data-dir" => "The path is relative to the working directory. It is not used with `redis-url`.",
+        "fsync" => {
+            "With `everysec` a power failure can lose the last second of changes. With `always` it loses nothing, and \
+             every change waits for the disk. It is not used with `redis-url`."
+        }
+        "namespace" => {
+            "Servers with different namespaces can share one Redis. In a key the prefix is in braces."
+        }
+        "queues" => {
+            "If several queues have jobs, each gets workers in proportion to its weight, which is 1 to 100 and 1 by \
+             default. A job in a queue that no server takes from waits."
+        }
+        "fetchers" => {
+            "One fetcher takes as many jobs in one round trip as workers are free. More fetchers overlap the round trips \
+             to a distant Redis."
+        }
+        "drain-timeout" => {
+            "Then the programs of handlers get SIGTERM and have 5 s to end. The jobs that still run go back to their \
+             queues, and the attempt is not counted. A second signal skips the wait."
+        }
+        "lease-timeout" => {
+            "A small value finds dead servers sooner. A server that cannot reach Redis for this long loses its jobs to \
+             other servers. It should be the same for all servers of a namespace."
+        }
+        "max-connections" => {
+            "The limit is lower if `ulimit -Hn` allows fewer files. When it is reached, the connection that was idle \
+             longest is closed. Half as many requests, and at most 100, can wait for the end of a job."
+        }
+        "max-queue-length" => "More jobs get 429 `queue_full`. Scheduled jobs do not count.",
+        "retain-completed" | "retain-completed-max" => {
+            "A job is deleted when either limit is exceeded: `retain-completed` or `retain-completed-max`."
+        }
+        "retain-failed" | "retain-failed-max" => {
+            "A job is deleted when either limit is exceeded: `retain-failed` or `retain-failed-max`."
+        }
+        "max-crashes" => {
+            "A job whose next crash would be the last one runs alone (in quarantine), so that no other job is charged \
+             with the crash. With 1 no job runs alone."
+        }
+        "inline-backoff" => "A worker that waits out a backoff runs no other job meanwhile.",
+        "api-token" => "Requests send it in the header `Authorization`, after the word `Bearer`.",
+        "api-token-file" => {
+            "White space around the token is ignored. One source must not set both `api-token` and `api-token-file`."
+        }
+        "insecure-no-token" => "Use it only where a proxy or the network keeps strangers out.",
+        "log-format" => {
+            "A text line is time, level and message. A JSON line is an object with `time`, `level` and `message`, and \
+             with `job`, `type`, `attempt` and `server` where they apply."
+        }
+        "log-level" => "Of other crates only warnings and errors are logged.",
+        "demo" => "They are for trying things out: some of them fail, panic, or kill the server.",
+        _ => "",
+    }
+}
+
+/// What a setting allows: the words of the error for a text that no setting allows.
+fn allowed(setting: &Setting) -> String {
+    let error = (setting.apply)(&mut Config::default(), "\0").expect_err(setting.name);
+    error.allowed
+}
+
+fn setting_section(setting: &Setting) -> String {
+    let name = setting.name;
+    let flag = format!("--{name} {}", setting.value);
+    let mut variables = format!("`{}`", setting.env_name());
+    if let Some((other, _)) = setting.other_env {
+        write!(variables, ", then `{other}`").unwrap();
+    }
+    let default = setting.default_text().map_or("none".to_owned(), |text| format!("`{text}`"));
+    let what = sentence(setting.help.split(" (also:").next().unwrap());
+    let text = format!("{what} {}", details(name));
+    let mut section = format!("\n### `{name}`\n\n{}\n\n", wrap(text.trim(), ""));
+    for item in [
+        format!("flag: `{}`", flag.trim_end()),
+        format!("variable: {variables}"),
+        format!("default: {default}"),
+        format!("allowed: {}", allowed(setting)),
+    ] {
+        writeln!(section, "- {}", wrap(&item, "  ")).unwrap();
+    }
+    section
+}
+
+/// The help text as a sentence of its own.
+fn sentence(help: &str) -> String {
+    let mut chars = help.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+/// The keys of a handler's entry: key, default, what is allowed, what it means.
+fn handler_keys() -> Vec<[String; 4]> {
+    let policy = Policy::default();
+    let range = |least, most| format!("`{}` to `{}`", to_text(least), to_text(most));
+    let timeout = range(*TIMEOUT.start(), *TIMEOUT.end());
+    let delay = range(*DELAY.start(), *DELAY.end());
+    let none = || "none".to_owned();
+    let row = |key: &str, default: String, allowed: String, what: &str| {
+        [format!("`{key}`"), default, allowed, what.to_owned()]
+    };
+    let limit = |key: &str, allowed: &str, what: &str| {
+        row(&format!("limits.{key}"), none(), allowed.to_owned(), what)
+    };
+    vec![
+        row("exec", none(), "list of strings".to_owned(), "program and arguments, run without a shell"),
+        row("http", none(), "URL".to_owned(), "service that gets a POST of the job's JSON"),
+        row("timeout", format!("`{}`", to_text(policy.timeout)), timeout, "time limit of one attempt"),
+        row(
+            "max_attempts",
+            policy.max_attempts.to_string(),
+            whole_number_in(&ATTEMPTS).replace("a whole number from ", ""),
+            "failed attempts before the job is dead",
+        ),
+        row(
+            "backoff.base",
+            format!("`{}`", to_text(policy.backoff.base)),
+            delay.clone(),
+            "longest wait after one failure",
+        ),
+        row(
+            "backoff.cap",
+            format!("`{}`", to_text(policy.backoff.cap)),
+            delay,
+            "longest wait after any failure",
+        ),
+        limit("memory", "`1MiB` to `1024GiB`", "address space of each process"),
+        limit("cpu", "`1s` to `24h`, whole seconds", "processor time of each process"),
+        limit("open_files", "4 to 1048576", "open files of each process"),
+        limit("niceness", "0 to 19", "19 is the lowest priority"),
+    ]
+}
+
+fn handlers_section() -> String {
+    let mut section = AFTER_SETTINGS.to_owned();
+    section.push_str("\n| key | default | allowed | what |\n| --- | --- | --- | --- |\n");
+    for cells in handler_keys() {
+        writeln!(section, "| {} |", cells.join(" | ")).unwrap();
+    }
+    let notes = [
+        format!("A job type has {}.", JOB_TYPE.allowed),
+        "The job itself can set other values for `timeout` and `max_attempts` when it is submitted.".to_owned(),
+        "Before attempt n+1 a job waits a random time from 0 to the smaller of `backoff.cap` and \
+         `backoff.base` × 2^(n-1)."
+            .to_owned(),
+        "A relative path in `exec` starts at the folder of the file, which is also the working directory of the \
+         program. A name without a `/` is searched on `PATH`."
+            .to_owned(),
+        "`limits` needs `exec`. `prlimit` and `nice` set the limits before the program starts. At the limit of `cpu` \
+         a process gets SIGXCPU, and 5 s of processor time later SIGKILL."
+            .to_owned(),
+        "At start the server finds every program and tries the limits. If that fails, it exits with 2.".to_owned(),
+    ];
+    section.push('\n');
+    for note in notes {
+        writeln!(section, "- {}", wrap(&note, "  ")).unwrap();
+    }
+    section
+}
+
+/// Breaks a text into lines of at most [`WIDTH`] characters, with room for a list mark. `indent` begins all but the first.
+fn wrap(text: &str, indent: &str) -> String {
+    let mut wrapped = String::new();
+    let mut length = 2;
+    for word in text.split_whitespace() {
+        let word_length = word.chars().count();
+        if length + 1 + word_length > WIDTH {
+            wrapped.push('\n');
+            wrapped.push_str(indent);
+            length = indent.len();
+        } else if !wrapped.is_empty() {
+            wrapped.push(' ');
+            length += 1;
+        }
+        wrapped.push_str(word);
+        length += word_length;
+    }
+    wrapped
+}
+
+fn reference() -> String {
+    let settings: String = SETTINGS.iter().map(setting_section).collect();
+    let handlers = handlers_section();
+    format!("{START}{settings}{handlers}\n## An example file\n\n```toml\n{EXAMPLE}```\n")
+}
+
+#[test]
+fn configuration_md_is_printed_from_the_list_of_settings() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+    let wanted = reference();
+    if std::env::var_os("THREADQ_UPDATE_DOCS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &wanted).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let line = found.lines().zip(wanted.lines()).position(|(found, wanted)| found != wanted);
+    let hint = "rewrite it with THREADQ_UPDATE_DOCS=1 cargo test configuration";
+    assert!(
+        found == wanted,
+        "{FILE} is not up to date, from line {:?} on; {hint}",
+        line.map(|line| line + 1)
+    );
+    let too_long = wanted.lines().find(|line| line.chars().count() > WIDTH);
+    assert_eq!(too_long, None, "a line of {FILE} has more than {WIDTH} characters");
+}
+
+#[test]
+fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_file() {
+    let example = file::parse(EXAMPLE, "example").unwrap();
+    assert_eq!((example.settings.len(), example.handlers.len()), (8, 2));
+    for [key, default, allowed, _] in handler_keys() {
+        let key = key.trim_matches('`').to_owned();
+        let read = |value: &str| {
+            let exec = if key.starts_with("limits") { "exec = ['a']\n" } else { "" };
+            let value = if value.starts_with(char::is_numeric) && value.ends_with(char::is_numeric) {
+                value.to_owned()
+            } else {
+                format!("'{value}'")
+            };
+            // The base of a backoff must not exceed its cap.
+            let cap = if key == "backoff.base" { "backoff.cap = '365d'\n" } else { "" };
+            let base = if key == "backoff.cap" { "backoff.base = '0s'\n" } else { "" };
+            file::parse(&format!("[handlers.x]\n{exec}{cap}{base}{key} = {value}\n"), "table")
+                .map(|file| file.handlers)
+        };
+        let Some((least, most)) = allowed.split(',').next().unwrap().split_once(" to ") else { continue };
+        for bound in [least, most] {
+            assert!(read(bound.trim_matches('`')).is_ok(), "{key}: {bound} is allowed");
+        }
+        let above = match most.trim_matches('`') {
+            "24h" => "25h".to_owned(),
+            "365d" => "366d".to_owned(),
+            "1024GiB" => "1025GiB".to_owned(),
+            number => (number.parse::<u64>().unwrap() + 1).to_string(),
+        };
+        assert!(read(&above).is_err(), "{key}: {above} is not allowed");
+        if default != "none" {
+            let expected = read(default.trim_matches('`')).unwrap()[0].policy;
+            if !key.starts_with("backoff") {
+                assert_eq!(expected, Policy::default(), "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_details_of_the_configuration_are_about_settings() {
+    let with_details = SETTINGS.iter().filter(|setting| !details(setting.name).is_empty()).count();
+    assert_eq!(with_details, SETTINGS.len() - 2, "all but workers and max-body");
+}
