@@ -18,14 +18,14 @@ RUN apt-get update \
     && install -d -o threadq -g threadq -m 0700 /data
 COPY --from=builder /threadq /usr/local/bin/threadq
 
-# A container's port can be reached from outside only once it is published, so that none of these opens anything by
-# itself. Before publishing it on more than 127.0.0.1, or beside a browser, set a token: docker run -e THREADQ_API_TOKEN=..
-# or THREADQ_API_TOKEN_FILE. With a token set, requests need it whatever THREADQ_INSECURE_NO_TOKEN says; without one any
-# Host is taken, so that a web page could get here by a name of its own.
+# The port of a container is reachable from outside only if it is published. Set a token before it is published on more than
+# 127.0.0.1, or on a machine with a browser: docker run -e THREADQ_API_TOKEN=.. or THREADQ_API_TOKEN_FILE. If a token is set,
+# every request needs it, also with THREADQ_INSECURE_NO_TOKEN. Without a token every Host header is accepted, so a web page
+# could reach the server by DNS rebinding.
 ENV THREADQ_LISTEN=0.0.0.0:8080 \
     THREADQ_INSECURE_NO_TOKEN=true \
     THREADQ_DATA_DIR=/data \
-    # Docker kills 10 s after it asked to stop: time for running jobs and for Redis. More with --stop-timeout.
+    # Docker kills the container 10 s after SIGTERM: enough for running jobs and for Redis. --stop-timeout sets another time.
     THREADQ_DRAIN_TIMEOUT=6s
 
 USER threadq
@@ -33,8 +33,8 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Whether the server lives: it needs no token, and an outage of Redis is no reason to start the server again. For another
-# port than 8080 set THREADQ_SERVER too: the check asks there.
+# A liveness check: it needs no token, and an outage of Redis does not restart the server. If the port is not 8080, set
+# THREADQ_SERVER to the URL that the check requests.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["threadq", "health"]
 
 ENTRYPOINT ["threadq"]

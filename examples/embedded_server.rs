@@ -1,9 +1,9 @@
-//! A program of one's own that is a job server: its handlers are Rust closures and a type.
+//! A program with its own job server. The handlers are two Rust functions and a type.
 //!
 //!     cargo run --example embedded_server -- --listen 127.0.0.1:8080
 //!
-//! It takes the flags, the environment and the configuration file of `threadq serve`. Without `--redis-url` it starts a
-//! private redis-server. `submit_and_wait.rs` is a client of it.
+//! The program accepts the flags, the environment and the configuration file of `threadq serve`. Without `--redis-url` it
+//! starts a private redis-server. `submit_and_wait.rs` is its client.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use threadq::job::{Failure, Outcome};
 use threadq::logging;
 use threadq::server::Server;
 
-/// What an "invoice" job is submitted with.
+/// The payload of an "invoice" job.
 #[derive(Deserialize)]
 struct Order {
     customer: String,
     cents: Vec<u64>,
 }
 
-/// What comes of it.
+/// The result of an "invoice" job.
 #[derive(Serialize)]
 struct Invoice {
     customer: String,
     total_cents: u64,
 }
 
-/// A payload that does not fit an `Order` fails for good, and so does what we refuse; any other error is tried again.
+/// A payload that is not an `Order` and a permanent failure fail the job. Any other error fails the attempt.
 fn invoice(job: &JobContext) -> Result<Invoice, Failure> {
     let order: Order = job.payload()?;
     if order.cents.is_empty() {
         return Err(Failure::permanent("an order without items"));
     }
-    // The job's id is the same for every attempt: a key for what must be written once.
+    // The id of the job is the same in every attempt: use it as the key of a write that must happen once.
     log::info!("invoice {} for {}", job.job().id, order.customer);
     Ok(Invoice { total_cents: order.cents.iter().sum(), customer: order.customer })
 }
 
-/// Long work looks now and then whether it should stop: at its timeout, when it is cancelled, when the server stops.
+/// A long job checks regularly whether it must stop: at its timeout, after a cancel request, or when the server stops.
 fn countdown(job: &JobContext) -> Result<(), Failure> {
     let from: u32 = job.payload()?;
     for left in (1..=from).rev() {
@@ -54,7 +54,7 @@ fn countdown(job: &JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A handler with something of its own: every thread that runs such jobs shares it.
+/// A handler with state, which all worker threads share.
 struct Greeter {
     greeting: String,
 }
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .handler_object("greet", Greeter { greeting: "Hello".to_owned() })
         .start()?;
     println!("threadq listening on http://{}", server.addr());
-    // The first signal stops the server, a second one in a hurry.
+    // The first signal drains running jobs, the second ends the server at once.
     signals.recv()?;
     server.shut_down(&signals);
     Ok(())

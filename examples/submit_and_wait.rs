@@ -1,8 +1,8 @@
-//! Submits jobs to the server of `embedded_server.rs`, waits for their ends, and prints what came of them.
+//! Submits jobs to the server of `embedded_server.rs`, waits until they end, and prints their results.
 //!
 //!     cargo run --example submit_and_wait -- http://127.0.0.1:8080
 //!
-//! The token, if the server asks for one, is taken from `THREADQ_API_TOKEN`.
+//! The API token, if the server needs one, is read from `THREADQ_API_TOKEN`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -22,8 +22,8 @@ struct Invoice {
     total_cents: u64,
 }
 
-/// How long to wait for a job.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for a job.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn invoice(customer: &str, cents: &[u64]) -> Result<Submission, ClientError> {
     Submission::new("invoice").payload(&Order { customer, cents })
@@ -36,15 +36,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         client = client.token(token)?;
     }
 
-    // One job. If the answer gets lost it is sent again, and stored once.
+    // One job. If the response is lost, the request is sent again, and the job is stored once.
     let id = client.submit(&Submission::new("greet").payload("Ada")?.max_attempts(3))?;
-    let greeting: String = client.wait(id, PATIENCE)?.result()?;
+    let greeting: String = client.wait(id, WAIT_TIMEOUT)?.result()?;
     println!("{greeting}");
 
-    // Many, all or none. The second one can never work.
+    // A batch: all jobs are stored or none. The second job always fails.
     let jobs = [invoice("Ada", &[1250, 499])?, invoice("Bob", &[])?, invoice("Cy", &[100])?];
     for id in client.submit_batch(&jobs)? {
-        match client.wait(id, PATIENCE)?.result::<Invoice>() {
+        match client.wait(id, WAIT_TIMEOUT)?.result::<Invoice>() {
             Ok(Invoice { customer, total_cents }) => println!("{customer} owes {total_cents} cents"),
             Err(ClientError::NotCompleted { status, last_error, .. }) => {
                 println!("no invoice: {status}, {}", last_error.unwrap_or_default());
@@ -53,16 +53,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // One at a time: while such a job has not ended, another one with its key is refused.
+    // A unique key: while a job with this key has not ended, another one is refused.
     let nightly =
         Submission::new("countdown").payload(&0)?.delay(Duration::from_secs(3600)).unique_key("nightly");
     let first = client.submit(&nightly)?;
     match client.submit(&nightly) {
         Err(ClientError::Refused(refusal)) if refusal.code == "duplicate" => {
-            println!("there is one already: {}", refusal.job_id == Some(first));
+            println!("duplicate of the first job: {}", refusal.job_id == Some(first));
         }
         other => return Err(format!("not refused: {other:?}").into()),
     }
-    println!("it is {}", client.cancel(first)?.status);
+    println!("the first job is {}", client.cancel(first)?.status);
     Ok(())
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Computes a file's SHA-256. Payload: {"input": "access.log"}
+# Computes the SHA-256 of a file. Payload: {"input": "access.log"}
 set -euo pipefail
 source handlers/common.sh
+need sha256sum
 
 sum=$(sha256sum <"$path")
 jq -cn --arg input "$input" --arg sha256 "${sum%% *}" --argjson bytes "$(stat -c %s -- "$path")" \

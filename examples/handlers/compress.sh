@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Compresses a file by gzip. Payload: {"input": "access.log"}
+# Compresses a file with gzip. Payload: {"input": "access.log"}
 set -euo pipefail
 source handlers/common.sh
+need gzip
 
 new_scratch
 gzip -9 -n -c <"$path" >"$scratch"

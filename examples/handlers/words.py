@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Counts the words of a text: {"text": "a b a"}. A worker in Python: payload on stdin, result on stdout."""
+"""Counts the words of a text: {"text": "a b a"}. A handler in Python: payload on stdin, result on stdout."""
 
 import collections
 import json
 import sys
 
-# What is wrong with the payload stays wrong: exit code 65 fails the job for good, any other is tried again.
+# A wrong payload stays wrong, so exit code 65 fails the job without a retry.
 payload = json.load(sys.stdin)
 text = payload.get("text") if isinstance(payload, dict) else None
 if not isinstance(text, str):
-    print("the payload needs a text", file=sys.stderr)
+    print('the payload has no "text"', file=sys.stderr)
     sys.exit(65)
 json.dump(collections.Counter(text.split()), sys.stdout)

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Submits a job by HTTP and waits for its end, with nothing but Node's own fetch (18 or newer).
+// Submits a job over HTTP and waits until it ends. Needs only Node 18 or newer.
 //
 //     node submit.mjs echo '{"hello": "world"}'
 
@@ -11,14 +11,14 @@ const token = process.env.THREADQ_API_TOKEN
 async function ask(method, path, body, more = {}) {
   const headers = { 'Content-Type': 'application/json', ...more }
   if (token) headers.Authorization = `Bearer ${token}`
-  const answer = await fetch(server + path, { method, headers, body: body && JSON.stringify(body) })
-  const json = await answer.json()
-  if (!answer.ok) throw new Error(`${json.error} (${json.code})`)
+  const response = await fetch(server + path, { method, headers, body: body && JSON.stringify(body) })
+  const json = await response.json()
+  if (!response.ok) throw new Error(`${json.error} (${json.code})`)
   return json
 }
 
 const [type, payload = '{}'] = process.argv.slice(2)
-// With the same key this may be sent again after a lost answer: the job is stored once.
+// The request can be sent again with the same key after a lost response: the job is stored once.
 const key = { 'Idempotency-Key': randomUUID() }
 const { job_id: id } = await ask('POST', '/jobs', { type, payload: JSON.parse(payload) }, key)
 const job = await ask('GET', `/jobs/${id}?wait=60s`)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Submits a job by HTTP and waits for its end, with nothing but Python's own library.
+"""Submits a job over HTTP and waits until it ends. Needs only the standard library of Python.
 
     python3 submit.py echo '{"hello": "world"}'
 """
@@ -23,10 +23,10 @@ def ask(method, path, body=None, headers=None):
         return json.load(answer)
 
 
-kind, payload = sys.argv[1], json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}")
-# With the same key this may be sent again after a lost answer: the job is stored once.
+job_type, payload = sys.argv[1], json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}")
+# The request can be sent again with the same key after a lost response: the job is stored once.
 key = {"Idempotency-Key": str(uuid.uuid4())}
-job_id = ask("POST", "/jobs", {"type": kind, "payload": payload}, key)["job_id"]
+job_id = ask("POST", "/jobs", {"type": job_type, "payload": payload}, key)["job_id"]
 job = ask("GET", f"/jobs/{job_id}?wait=60s")
 print(job_id, job["status"], json.dumps(job["result"]))
 sys.exit(0 if job["status"] == "completed" else 1)

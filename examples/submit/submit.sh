@@ -1,8 +1,11 @@
 #!/bin/sh
-# Submits a job by HTTP and waits for its end, with curl and jq.
+# Submits a job over HTTP and waits until it ends. Needs curl and jq.
 #
 #     sh submit.sh echo '{"hello": "world"}'
 set -eu
+for program in curl jq; do
+  command -v "$program" >/dev/null || { echo "the program $program is not installed" >&2; exit 69; }
+done
 server=${THREADQ_SERVER:-http://127.0.0.1:8080}
 ask() {
   curl -sS --fail-with-body ${THREADQ_API_TOKEN:+-H "Authorization: Bearer $THREADQ_API_TOKEN"} "$@"

@@ -3,6 +3,7 @@
 //! The tests run them as the server does: in the folder of the configuration file, with the payload on standard input
 //! and a bare environment. `script/setup` installs the programs that the handlers call.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -29,11 +30,20 @@ impl Examples {
 
     /// The result, or the exit code and the last line of standard error.
     fn run(&self, handler: &str, payload: &str) -> Result<Value, (Option<i32>, String)> {
-        let mut child = Command::new("bash")
+        self.run_with_path(&std::env::var_os("PATH").expect("PATH is set"), handler, payload)
+    }
+
+    fn run_with_path(
+        &self,
+        path: &OsStr,
+        handler: &str,
+        payload: &str,
+    ) -> Result<Value, (Option<i32>, String)> {
+        let mut child = Command::new("/bin/bash")
             .arg(format!("handlers/{handler}.sh"))
             .current_dir(self.0.path())
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").expect("PATH is set"))
+            .env("PATH", path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -51,7 +61,7 @@ impl Examples {
 }
 
 #[test]
-fn a_thumbnail_has_the_width_that_was_asked_for() {
+fn a_thumbnail_has_the_requested_width() {
     let examples = Examples::copy();
     let result = examples.run("thumbnail", r#"{"input": "lake.jpg", "width": 160}"#).unwrap();
     assert_eq!((&result["output"], &result["width"]), (&json!("examples/output/lake-160.jpg"), &json!(160)));
@@ -79,13 +89,13 @@ fn a_log_is_compressed_and_summed() {
 }
 
 #[test]
-fn what_can_never_work_fails_for_good() {
+fn a_payload_that_can_never_work_fails_without_a_retry() {
     let examples = Examples::copy();
     fs::write(examples.0.join("input/broken.jpg"), "no picture").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", examples.0.join("input/link")).unwrap();
     for (handler, payload, reason) in [
-        ("checksum", "{", "no JSON object"),
-        ("checksum", "[]", "no JSON object"),
+        ("checksum", "{", "not a JSON object"),
+        ("checksum", "[]", "not a JSON object"),
         ("checksum", "{}", "no \"input\""),
         ("checksum", r#"{"input": "missing"}"#, "no such file"),
         ("checksum", r#"{"input": "/etc/passwd"}"#, "examples/input"),
@@ -100,4 +110,47 @@ fn what_can_never_work_fails_for_good() {
         assert_eq!(code, Some(65), "{handler} {payload}: {stderr}");
         assert!(stderr.contains(reason), "{handler} {payload}: {stderr}");
     }
+}
+
+#[test]
+fn a_missing_program_fails_the_attempt_and_is_named() {
+    let examples = Examples::copy();
+    let bin = examples.0.join("bin");
+    fs::create_dir(&bin).unwrap();
+    let run = |handler| examples.run_with_path(bin.as_os_str(), handler, r#"{"input": "access.log"}"#);
+    let missing =
+        |program| (Some(69), format!("the program {program} is not installed: run script/setup server"));
+    assert_eq!(run("checksum").unwrap_err(), missing("jq"));
+    for tool in ["jq", "cat", "realpath"] {
+        let folders = std::env::var_os("PATH").unwrap();
+        let found =
+            std::env::split_paths(&folders).map(|folder| folder.join(tool)).find(|path| path.is_file());
+        std::os::unix::fs::symlink(found.expect("it is on PATH"), bin.join(tool)).unwrap();
+    }
+    assert_eq!(run("compress").unwrap_err(), missing("gzip"));
+    assert_eq!(run("checksum").unwrap_err(), missing("sha256sum"));
+    assert_eq!(run("thumbnail").unwrap_err(), missing("identify"));
+}
+
+/// The packages that `script/setup` would install on a machine without any program.
+fn packages(purpose: &str) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("script/setup");
+    let mut command = Command::new("/bin/bash");
+    let output = command.arg(script).args([purpose, "--print"]).env("PATH", "/nonexistent").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_server_needs_no_package_of_the_tests() {
+    let (build, server, tests) = (packages("build"), packages("server"), packages("tests"));
+    assert_eq!(build, ["gcc", "libc6-dev"]);
+    for package in ["redis-server", "imagemagick", "jq", "gzip", "python3"] {
+        assert!(server.iter().any(|found| found == package), "{package}: {server:?}");
+    }
+    for package in ["chromium", "nodejs", "faketime", "curl"] {
+        assert!(!server.iter().any(|found| found == package), "{package}: {server:?}");
+        assert!(tests.iter().any(|found| found == package), "{package}: {tests:?}");
+    }
+    assert!(server.iter().all(|package| tests.contains(package)), "{tests:?}");
 }

@@ -76,8 +76,8 @@ Hello, Ada!
 Ada owes 1749 cents
 no invoice: failed, an order without items
 Cy owes 100 cents
-there is one already: true
-it is cancelled
+duplicate of the first job: true
+the first job is cancelled
 ";
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), expected), "{}", done.stderr);
     signal::term(server.child.id());
