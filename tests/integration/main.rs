@@ -15,6 +15,7 @@ mod architecture;
 mod cancel;
 mod client;
 mod descendants;
+mod docs;
 mod doctor;
 mod example_handlers;
 mod examples;
