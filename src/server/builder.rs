@@ -3,13 +3,13 @@
 use crossbeam_channel::Receiver;
 use serde::Serialize;
 
-use crate::config::{Config, Run};
-use crate::handler::exec::ExecHandler;
-use crate::handler::http::HttpHandler;
-use crate::handler::{Closure, Handler, Handlers, JobContext, demo};
+use crate::config::Config;
+use crate::handler::{Closure, Handler, Handlers, JobContext};
 use crate::job::Failure;
+use crate::server::error::StartError;
+use crate::server::handlers::configured_handlers;
+use crate::server::running::Server;
 use crate::server::start::start;
-use crate::server::{Server, StartError};
 
 /// Collects handlers and settings, and starts the server.
 ///
@@ -94,31 +94,9 @@ impl Builder {
     }
 }
 
-/// The program's handlers with those of the configuration, and with the policies of the configuration.
-pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Result<Handlers, StartError> {
-    if config.demo {
-        demo::register(&mut handlers);
+impl Server {
+    /// A builder with the default configuration and no handlers.
+    pub fn builder() -> Builder {
+        Builder::default()
     }
-    for entry in &config.handlers {
-        let invalid = |source| StartError::Handler { job_type: entry.job_type.clone(), source };
-        match &entry.run {
-            Some(Run::Exec(command)) => {
-                let handler = ExecHandler::new(command, &config.config_dir)
-                    .and_then(|handler| handler.limited(entry.limits))
-                    .map_err(invalid)?;
-                handlers.insert(&entry.job_type, handler);
-            }
-            Some(Run::Http(url)) => handlers
-                .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(invalid)?),
-            None if handlers.get(&entry.job_type).is_none() => {
-                return Err(StartError::Configuration(format!(
-                    "handlers.{:?}: needs exec or http, because the program has no handler of this job type",
-                    entry.job_type
-                )));
-            }
-            None => {}
-        }
-        handlers.set_policy(&entry.job_type, entry.policy);
-    }
-    Ok(handlers)
 }

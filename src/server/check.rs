@@ -6,8 +6,9 @@ use crate::config::Config;
 use crate::handler::Handlers;
 use crate::private_redis::PrivateRedis;
 use crate::queue;
-use crate::server::builder::configured_handlers;
-use crate::server::{NO_HANDLERS, StartError, store};
+use crate::server::error::StartError;
+use crate::server::handlers::{NO_HANDLERS, configured_handlers};
+use crate::server::store;
 
 /// Checks the handlers and the Redis of a configuration, without starting anything. Returns a report, line by line.
 ///

@@ -28,7 +28,7 @@ use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::Workers;
 use crate::handler::Handlers;
 use crate::queue::{self, Queue, Reclaimed};
-use crate::server::spawn;
+use crate::server::threads::spawn;
 
 /// The running engine.
 pub(super) struct Engine {

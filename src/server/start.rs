@@ -15,8 +15,10 @@ use crate::gate::threads;
 use crate::handler::Handlers;
 use crate::queue::Queue;
 use crate::server::engine::Engine;
-use crate::server::store::{self, WatchedRedis};
-use crate::server::{NO_HANDLERS, Server, StartError, fetcher_count};
+use crate::server::error::StartError;
+use crate::server::handlers::NO_HANDLERS;
+use crate::server::running::Server;
+use crate::server::store::{self, WatchedRedis, fetcher_count};
 
 /// How long a start waits until Redis has accepted or refused the first heartbeat, so that a client that asks for
 /// `/readyz` at once gets the true answer.

@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::engine::in_flight::{InFlight, STOP_GRACE};
 use crate::handler::StopReason;
-use crate::server::{Server, spawn};
+use crate::server::running::Server;
+use crate::server::threads::spawn;
 
 /// How long attempts have after they were told to hurry. An exec handler needs half a second to kill its program.
 const HURRY_GRACE: Duration = Duration::from_secs(1);

@@ -8,10 +8,16 @@ use crossbeam_channel::Receiver;
 use crate::config::Config;
 use crate::private_redis::{self, PrivateRedis};
 use crate::queue::{self, Queue};
-use crate::server::{StartError, fetcher_count, spawn};
+use crate::server::error::StartError;
+use crate::server::threads::spawn;
 
 /// Connections besides one for each fetcher, which block or take, and one for each worker, which retry jobs inline.
 const FURTHER_CONNECTIONS: u32 = 16;
+
+/// Threads that take jobs, over all queues.
+pub(super) fn fetcher_count(config: &Config) -> usize {
+    config.queues.len() * config.fetchers
+}
 
 /// Makes no connection yet: an unreachable Redis is not an error.
 pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {

@@ -1,6 +1,6 @@
 //! The rules of the crate's structure, checked in its sources. `deny.toml` says on which crates it may depend.
 
-// What tests share is a test too.
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -199,6 +199,68 @@ fn no_thread_of_the_engine_imports_another_one() {
         }
     }
     assert_none(offences, "a thread imports no other thread");
+}
+
+/// The module of a file, as a path below the crate: `queue/mod.rs` is `queue`.
+fn module_of(path: &str) -> Vec<String> {
+    let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    path.split('/').map(str::to_owned).collect()
+}
+
+/// Follows the imports from `module`. Returns the first circle.
+fn find_circle(
+    module: &[String],
+    imports: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+    way: &mut Vec<Vec<String>>,
+    done: &mut BTreeSet<Vec<String>>,
+) -> Option<String> {
+    if let Some(at) = way.iter().position(|passed| passed == module) {
+        let names: Vec<String> = way[at..].iter().map(|module| module.join("::")).collect();
+        return Some(names.join(" -> "));
+    }
+    if done.contains(module) {
+        return None;
+    }
+    way.push(module.to_vec());
+    let circle = imports[module].iter().find_map(|imported| find_circle(imported, imports, way, done));
+    way.pop();
+    done.insert(module.to_vec());
+    circle
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    // lib.rs declares the modules.
+    let sources: Vec<Source> = sources().into_iter().filter(|source| source.path != "lib.rs").collect();
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(|source| module_of(&source.path)).collect();
+    let mut imports: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for source in &sources {
+        let module = module_of(&source.path);
+        let imported = imports.entry(module.clone()).or_default();
+        for (_, line) in &source.lines {
+            for (prefix, base) in
+                [("crate::", &[][..]), ("super::", &module[..module.len() - 1]), ("self::", &module[..])]
+            {
+                for (at, _) in line.match_indices(prefix) {
+                    let is_word = |c: &char| c.is_alphanumeric() || matches!(c, '_' | ':');
+                    if line[..at].chars().next_back().is_some_and(|c| is_word(&c)) {
+                        continue;
+                    }
+                    let rest: String = line[at + prefix.len()..].chars().take_while(is_word).collect();
+                    let rest = rest.split("::").filter(|part| !part.is_empty()).map(str::to_owned);
+                    let path: Vec<String> = base.iter().cloned().chain(rest).collect();
+                    // The longest part of the path that is a file.
+                    let found = (1..=path.len()).rev().find(|length| modules.contains(&path[..*length]));
+                    imported.extend(found.map(|length| path[..length].to_vec()));
+                }
+            }
+        }
+        imported.remove(&module);
+    }
+    let mut done = BTreeSet::new();
+    let circle = modules.iter().find_map(|module| find_circle(module, &imports, &mut Vec::new(), &mut done));
+    assert_eq!(circle, None, "a circle of imports");
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 300, "the imports were read");
 }
 
 #[test]

@@ -1,0 +1,39 @@
+//! The handlers of a server: those of the program, and those of the configuration.
+
+use crate::config::{Config, Run};
+use crate::handler::exec::ExecHandler;
+use crate::handler::http::HttpHandler;
+use crate::handler::{Handlers, demo};
+use crate::server::error::StartError;
+
+/// The warning of a server that can run no job.
+pub(super) const NO_HANDLERS: &str = "no handlers: every job will fail; add [handlers.TYPE] to the config file, or try threadq out with --demo";
+
+/// The program's handlers with those of the configuration, and with the policies of the configuration.
+pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Result<Handlers, StartError> {
+    if config.demo {
+        demo::register(&mut handlers);
+    }
+    for entry in &config.handlers {
+        let invalid = |source| StartError::Handler { job_type: entry.job_type.clone(), source };
+        match &entry.run {
+            Some(Run::Exec(command)) => {
+                let handler = ExecHandler::new(command, &config.config_dir)
+                    .and_then(|handler| handler.limited(entry.limits))
+                    .map_err(invalid)?;
+                handlers.insert(&entry.job_type, handler);
+            }
+            Some(Run::Http(url)) => handlers
+                .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(invalid)?),
+            None if handlers.get(&entry.job_type).is_none() => {
+                return Err(StartError::Configuration(format!(
+                    "handlers.{:?}: needs exec or http, because the program has no handler of this job type",
+                    entry.job_type
+                )));
+            }
+            None => {}
+        }
+        handlers.set_policy(&entry.job_type, entry.policy);
+    }
+    Ok(handlers)
+}
