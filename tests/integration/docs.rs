@@ -243,7 +243,7 @@ fn every_log_line_of_the_documents_is_logged() {
             // Words in capitals stand for numbers.
             let is_placeholder = |word: &&str| word.contains("..") || matches!(*word, "N" | "M");
             let words: Vec<&str> = line.split(' ').collect();
-            for part in words.split(|word| is_placeholder(&word)).filter(|part| part.len() > 1) {
+            for part in words.split(|word| is_placeholder(word)).filter(|part| part.len() > 1) {
                 let part = part.join(" ");
                 // The reason of an error that is logged once follows a colon.
                 let part = part.trim_end_matches(':');
