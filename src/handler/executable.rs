@@ -1,7 +1,8 @@
-//! Whether the system can execute a file: what it would find out only when a job runs, and tell as "No such file".
+//! Checks at start whether the system can execute a file. Without the check a missing interpreter would fail every job, with
+//! the misleading error "No such file".
 //!
-//! A file is executed as a script with its interpreter, as an ELF program with its loader, or as a format that
-//! was registered with the kernel (binfmt_misc). This follows the way to the file that is really executed.
+//! The system executes a script with its interpreter, an ELF program with its loader, and other formats that are registered
+//! with the kernel (binfmt_misc). The check follows interpreters up to the file that is executed in the end.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,30 +13,30 @@ use std::path::{Path, PathBuf};
 
 use crate::children::program::check_file;
 
-/// What the kernel looks at.
+/// How many bytes at the start of a file the kernel examines.
 const HEAD: usize = 256;
-/// An interpreter may be a script itself. The kernel follows so many.
+/// How many interpreters the kernel follows, since an interpreter may be a script itself.
 const DEPTH: usize = 5;
 const ELF: &[u8] = b"\x7fELF";
-/// Where the kernel tells of registered formats.
+/// The folder in which the kernel lists registered formats.
 const FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
-/// Where a program is executed.
+/// The conditions under which a program is executed.
 pub(super) struct Place<'a> {
-    /// Its working directory: relative interpreters start there.
+    /// The working directory. Relative paths of interpreters start there.
     pub dir: &'a Path,
     /// Finds a program by its bare name, as `env` does.
     pub find: &'a dyn Fn(&str) -> Option<PathBuf>,
 }
 
-/// Whether the system knows how to execute this file. The error completes a sentence that begins with the file.
+/// Checks that the system can execute this file. The error completes a sentence that begins with the file.
 pub(super) fn check_format(path: &Path, place: &Place) -> Result<(), String> {
     check(path, place, DEPTH)
 }
 
 fn check(path: &Path, place: &Place, depth: usize) -> Result<(), String> {
     let mut head = [0; HEAD];
-    // A program need not be readable to be executed.
+    // The system can execute a program that it cannot read.
     let Ok(file) = File::open(path) else { return Ok(()) };
     let length = read_at(&file, &mut head, 0).map_err(|error| format!("cannot be read: {error}"))?;
     let head = &head[..length];
@@ -56,14 +57,14 @@ fn check(path: &Path, place: &Place, depth: usize) -> Result<(), String> {
     Err(format!("is {allowed}"))
 }
 
-/// `line` is what follows `#!`.
+/// Checks a script. `line` is the text after `#!`.
 fn check_script(line: &[u8], place: &Place, depth: usize) -> Result<(), String> {
     let end = line.iter().position(|byte| *byte == b'\n').unwrap_or(line.len());
     let line = &line[..end];
     if line.contains(&b'\r') {
         return Err("has a carriage return in its first line: save it with the line ends of Unix".to_owned());
     }
-    // As the system does: any other white space belongs to the name.
+    // For the kernel any other white space belongs to the name.
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let line = &line[line.iter().position(|byte| !is_blank(byte)).unwrap_or(line.len())..];
     let end = line.iter().position(is_blank).unwrap_or(line.len());
@@ -94,14 +95,14 @@ fn check_interpreter(path: &Path, place: &Place, depth: usize) -> Result<(), Str
     }
 }
 
-/// The program that `env` starts. The kernel gives it all that follows as one argument, which only `-S` takes apart.
+/// The program that `env` starts. The kernel passes the rest of the line as one argument, which `env` splits only with `-S`.
 fn started_by_env(argument: &[u8]) -> Option<String> {
     let argument = String::from_utf8_lossy(argument);
     let Some(words) = argument.strip_prefix("-S").or_else(|| argument.strip_prefix("--split-string=")) else {
         let is_name = !argument.is_empty() && !argument.starts_with('-') && !argument.contains('=');
         return is_name.then(|| argument.into_owned());
     };
-    // Options and quotes are left to env.
+    // Options and quotes are not interpreted here: then nothing is checked.
     let mut words = words.split_ascii_whitespace().skip_while(|word| word.contains('='));
     words
         .next()
@@ -109,7 +110,7 @@ fn started_by_env(argument: &[u8]) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// A program for this machine whose loader is there.
+/// Checks that an ELF file is a program for this machine, and that its loader exists.
 fn check_elf(file: &File, head: &[u8]) -> Result<(), String> {
     const CUT: &str = "is an ELF program that is cut off";
     let number = |bytes: &[u8], at: usize, length: usize| -> Result<u64, String> {
@@ -130,7 +131,7 @@ fn check_elf(file: &File, head: &[u8]) -> Result<(), String> {
     if !matches!(kind, 2 | 3) {
         return Err("is an ELF file, but no program".to_owned());
     }
-    // The loader of a 32-bit program is not looked for.
+    // The loader of a 32-bit program is not checked.
     if class != 2 {
         return Ok(());
     }
@@ -155,19 +156,19 @@ fn check_elf(file: &File, head: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether this system executes programs with this machine number without help. It runs this program's own, and those of
-/// the machine's 32-bit forerunner.
+/// Whether this system executes ELF programs with this machine number: its own, and that of the 32-bit predecessor of the
+/// machine.
 fn runs_here(machine: u64) -> bool {
-    const FORERUNNERS: [(u64, u64); 2] = [(62, 3), (183, 40)];
+    const PREDECESSORS: [(u64, u64); 2] = [(62, 3), (183, 40)];
     let mut head = [0; 20];
     let own = File::open("/proc/self/exe").and_then(|file| read_at(&file, &mut head, 0));
-    // What cannot be found out is left to the system.
+    // Without the own machine number nothing can be checked.
     let Ok(20) = own else { return true };
     let own = u64::from(u16::from_le_bytes([head[18], head[19]]));
-    machine == own || FORERUNNERS.contains(&(own, machine))
+    machine == own || PREDECESSORS.contains(&(own, machine))
 }
 
-/// Whether somebody has told the kernel how to execute such a file.
+/// Whether a format that is registered with the kernel fits this file.
 fn is_registered(head: &[u8], path: &Path) -> bool {
     let formats = fs::read_dir(FORMATS).into_iter().flatten().flatten();
     formats
@@ -175,7 +176,7 @@ fn is_registered(head: &[u8], path: &Path) -> bool {
         .any(|format| fits(&format, head, path))
 }
 
-/// `enabled`, then lines such as `extension .jar`, or `offset 0`, `magic 7f454c46` and perhaps `mask ffffffff`.
+/// Whether a registered format fits. Its description is `enabled`, then lines such as `extension .jar`, or `offset 0`, `magic 7f454c46` and perhaps `mask ffffffff`.
 fn fits(format: &str, head: &[u8], path: &Path) -> bool {
     if format.lines().next() != Some("enabled") {
         return false;
@@ -197,7 +198,7 @@ fn bytes(hexadecimal: &str) -> Option<Vec<u8>> {
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-/// Reads as much as there is, up to the whole buffer.
+/// Reads until the buffer is full or the file ends. Returns the number of bytes.
 fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_executes_passes() {
+    fn a_file_that_the_system_executes_passes() {
         let dir = tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", dir.path().join("shell")).unwrap();
         for script in [
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_execute_is_refused_with_the_reason() {
+    fn a_file_that_the_system_does_not_execute_is_refused_with_the_reason() {
         let dir = tempdir().unwrap();
         fs::write(dir.path().join("text"), "echo").unwrap();
         for (content, wanted) in [
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_that_the_kernel_was_told_of_pass() {
+    fn registered_formats_pass() {
         let wine = "enabled\ninterpreter /usr/bin/wine\nflags: \noffset 0\nmagic 4d5a\n";
         let masked = "enabled\ninterpreter x\nflags: \noffset 1\nmagic 454c4600\nmask ffffff00\n";
         let jar = "enabled\ninterpreter x\nflags: \nextension .jar\n";

@@ -1,15 +1,16 @@
-//! How long a failed job waits: a pure function of the attempt, so that it can be checked without waiting.
+//! How long a failed job waits for its next attempt.
 
 use std::time::Duration;
 
-/// Full jitter: before attempt n+1 a uniform random time in `[0, min(cap, base * 2^(n-1))]`.
+/// Exponential backoff with full jitter: before attempt n+1 a job waits a uniform random time in
+/// `[0, min(cap, base * 2^(n-1))]`.
 ///
-/// Jitter over the whole span spreads jobs that failed together (say, when a service went away) best.
+/// Full jitter spreads the retries of jobs that failed at the same time, for example when a service was unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The longest wait after the first failure. Defaults to 1 s.
+    /// The longest wait after the first failed attempt: up to `cap`. Defaults to 1 s.
     pub base: Duration,
-    /// The longest wait after any. Defaults to 1 h.
+    /// The longest wait after any failed attempt: up to 365 days. Defaults to 1 h.
     pub cap: Duration,
 }
 
@@ -20,13 +21,13 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The longest wait after this many failed attempts, from 1.
+    /// The longest wait after this number of failed attempts, from 1.
     pub fn ceiling(&self, failed_attempts: u32) -> Duration {
         let doublings = failed_attempts.saturating_sub(1).min(31);
         self.base.saturating_mul(1 << doublings).min(self.cap)
     }
 
-    /// A wait after this many failed attempts, for a `random` number in `[0, 1]`.
+    /// The wait after this number of failed attempts, for a `random` number in `[0, 1]`.
     pub fn delay(&self, failed_attempts: u32, random: f64) -> Duration {
         self.ceiling(failed_attempts).mul_f64(random.clamp(0.0, 1.0))
     }

@@ -1,12 +1,12 @@
-//! What this crate asks of JSON texts beyond parsing them.
+//! The limit on the nesting of JSON.
 
-/// JSON may be nested so deep and no deeper, so that no reader of it runs out of stack.
+/// How deep arrays and objects may be nested, so that no reader of the JSON runs out of stack.
 pub const MAX_DEPTH: usize = 128;
 
 /// Whether arrays and objects are nested more than `limit` deep.
 ///
-/// A `RawValue` is checked without recursion and so at any depth; this finds the ones that the next reader
-/// would choke on. It does not check that the text is JSON: it only counts brackets outside strings.
+/// serde_json accepts a `RawValue` at any depth, but a later reader of it has a limit. This does not check that the text is
+/// JSON: it only counts brackets outside strings.
 pub fn depth_exceeds(text: &str, limit: usize) -> bool {
     let mut depth = 0_usize;
     let mut in_string = false;
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_not_nested() {
+    fn values_side_by_side_are_not_nested() {
         assert!(!depth_exceeds(&format!("[{}]", "[],".repeat(500)), 2));
         assert!(!depth_exceeds("17", 0));
     }

@@ -92,6 +92,8 @@ fn every_dependency_has_its_place() {
         ("toml", &["config/"]),
         ("lexopt", &["config/", "cli/"]),
         ("url", &["net/http_url.rs"]),
+        ("percent_encoding", &["net/"]),
+        ("time", &["job/time.rs", "handler/http.rs"]),
         ("nix", &["children/", "cli/commands/serve.rs"]),
         ("crossbeam_channel", &["engine/", "server/", "cli/commands/serve.rs"]),
     ] {
