@@ -255,7 +255,7 @@ fn a_second_signal_leaves_a_program_no_time() {
     let id = server.submit("stubborn", json!({}));
     eventually(LIMIT, "it runs", || server.dir().read("pids").ends_with('\n'));
     server.sigterm();
-    eventually(LIMIT, "the drain is over", || server.log_text().contains("still run"));
+    eventually(LIMIT, "the drain is over", || server.log_text().contains("still in flight"));
     server.sigterm();
     let begin = Instant::now();
     assert_eq!(server.wait_exit(LIMIT), Some(0), "{}", server.log_tail());
