@@ -285,7 +285,7 @@ fn watch_starts_a_killed_redis_again_until_stop() {
         redis.stop(&|| false);
         eventually(LIMIT, "watch returns", || watching.is_finished());
     });
-    assert!(!redis.is_running(), "stop is no reason to start it again");
+    assert!(!redis.is_running(), "watch must not restart it after stop");
 }
 
 #[test]
