@@ -288,7 +288,7 @@ fn an_authority_that_is_none_is_refused_at_start() {
         ("rediss://h", &no_pem, "holds no certificate"),
         ("rediss://h", &broken, "holds a certificate that cannot be read, number 1"),
         ("rediss://h", &missing, "cannot be read"),
-        ("redis://h", &right, "not reached by TLS"),
+        ("redis://h", &right, "redis-url does not use TLS"),
     ] {
         let output = threadq(&["check", "--redis-ca-file", ca, "--redis-url", url]).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
