@@ -29,6 +29,12 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     // Taking.
     "start_jobs": "return #entry <= 16 and", "without #entry <= 16"
         => "saves time: a number of more digits is above 2^53 too";
+    "start_jobs": "if not fields.err and is_id(id) then", "without not fields.err" => "an error has no fields either";
+    "start_jobs": "for i = 2, fields.err and 0 or #fields, 2", "without fields.err and 0"
+        => "an error has no fields either";
+    "start_jobs": "found[queue] = true", "true => false" => "only the name of the queue is read";
+    "start_jobs": "if claimed ~= '' and", "without claimed ~= ''"
+        => "saves a command: no list has an empty entry";
     // The doctor.
     "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
