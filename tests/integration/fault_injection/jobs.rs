@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use threadq::internals::queue::lua_files;
+
 use super::fixture::{Stage, Step};
 use super::proxy::{Call, Cut};
 use crate::common::*;
@@ -110,7 +112,8 @@ pub const STEPS: &[Step] = &[
         end: ONCE,
         play: |stage| {
             is_submitted_first(stage, |call| {
-                String::from_utf8_lossy(&call.words[2]).contains("-- Stores new jobs")
+                let (_, enqueue) = lua_files().find(|(name, _)| *name == "enqueue").unwrap();
+                call.words[2].ends_with(enqueue.as_bytes())
             });
         },
     },

@@ -22,6 +22,7 @@ use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use threadq::internals::queue::lua_files;
 
 use crate::fixture::Place;
 use exceptions::EXCEPTIONS;
@@ -29,8 +30,8 @@ use exceptions::EXCEPTIONS;
 /// A file of `src/queue/lua`.
 struct Source {
     /// Its file name without `.lua`.
-    name: String,
-    text: String,
+    name: &'static str,
+    text: &'static str,
 }
 
 impl Source {
@@ -51,7 +52,7 @@ fn files_of(loaded: &str) -> Vec<(usize, &'static Source)> {
             && let Some(source) = BY_TITLE.get(line.trim_end())
         {
             assert!(
-                loaded[begin..].starts_with(&source.text),
+                loaded[begin..].starts_with(source.text),
                 "{}.lua is not as it was built in",
                 source.name
             );
@@ -62,22 +63,9 @@ fn files_of(loaded: &str) -> Vec<(usize, &'static Source)> {
     files
 }
 
-/// All files, by name.
-static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
-    // Cargo sets the variable for the run; a program that was copied elsewhere takes the scripts of its build.
-    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
-    let folder = PathBuf::from(root).join("src/queue/lua");
-    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut sources: Vec<Source> = files
-        .map(|file| {
-            let path = file.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            Source { name, text: std::fs::read_to_string(&path).unwrap() }
-        })
-        .collect();
-    sources.sort_by(|a, b| a.name.cmp(&b.name));
-    sources
-});
+/// All files of the program.
+static SOURCES: LazyLock<Vec<Source>> =
+    LazyLock::new(|| lua_files().map(|(name, text)| Source { name, text }).collect());
 
 /// Another text in one place of a script.
 #[derive(Clone)]
@@ -181,7 +169,7 @@ fn mutants_of(source: &'static Source) -> Vec<Mutant> {
         let change = Change { source, place: edit.place, replacement: edit.replacement };
         Mutant { change, words: edit.change, number, column }
     };
-    lua::read(&source.text).edits.into_iter().map(mutant).collect()
+    lua::read(source.text).edits.into_iter().map(mutant).collect()
 }
 
 /// A script as the queue loads it and as the tests run it.
@@ -200,8 +188,7 @@ pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
         let mutant = Mutant::all().find(|mutant| mutant.to_string() == name);
         Some(mutant.unwrap_or_else(|| panic!("no mutant {name}")).change())
     });
-    let files: Vec<&'static str> =
-        files_of(loaded).into_iter().map(|(_, source)| source.name.as_str()).collect();
+    let files: Vec<&'static str> = files_of(loaded).into_iter().map(|(_, source)| source.name).collect();
     let name = files.last().expect("a script of src/queue/lua");
     let run = crate::lua_proxy::with_checked_numbers(&change(loaded, changes.iter().chain(MUTANT.as_ref())));
     OnTheWire { name, files, run }
@@ -226,10 +213,17 @@ impl Exception {
 }
 
 #[test]
+fn every_file_of_lua_belongs_to_the_program() {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue/lua")).unwrap();
+    let names: BTreeSet<_> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names, SOURCES.iter().map(|source| format!("{}.lua", source.name)).collect());
+}
+
+#[test]
 fn every_condition_of_a_script_has_mutants() {
     for source in SOURCES.iter() {
-        let script = lua::read(&source.text);
-        assert_eq!(script.conditions.len(), lua::count_conditions(&source.text), "{}", source.name);
+        let script = lua::read(source.text);
+        assert_eq!(script.conditions.len(), lua::count_conditions(source.text), "{}", source.name);
         for condition in script.conditions {
             let of_it = script.edits.iter().filter(|edit| edit.place == condition);
             assert_eq!(of_it.count(), 2, "{}: {}", source.name, &source.text[condition]);
@@ -263,7 +257,7 @@ fn every_exception_is_for_a_mutant_and_has_a_reason() {
 fn changes_are_made_in_the_script_that_they_name() {
     let source = &SOURCES[0];
     let (first, rest) = source.text.split_at(10);
-    let changes = [Change::new(&source.name, first, "A"), Change::new(&source.name, rest, "B")];
+    let changes = [Change::new(source.name, first, "A"), Change::new(source.name, rest, "B")];
     assert_eq!(change(&format!("in front\n{}", source.text), changes.iter()), "in front\nAB");
     assert_eq!(change("another script", changes.iter()), "another script");
 }
@@ -366,7 +360,7 @@ impl Noticed {
     fn add(&mut self, mutant: &Mutant, test: &str) {
         let mut file = std::fs::File::options().create(true).append(true).open(&self.path).unwrap();
         writeln!(file, "{}\t{test}\t{mutant}", mutant.hash()).unwrap();
-        self.enter(mutant.hash(), test, &mutant.change.source.name);
+        self.enter(mutant.hash(), test, mutant.change.source.name);
     }
 
     /// These tests of a script in groups that run one after the other: those that have noticed a mutant before, and
@@ -413,7 +407,7 @@ fn every_guard_is_needed() {
         }
         let begin = Instant::now();
         let name = mutant.to_string();
-        let script = &mutant.change.source.name;
+        let script = mutant.change.source.name;
         let groups = noticed.in_groups(script, tests.get(script).unwrap_or(&BTreeSet::new()));
         let test = groups.iter().find_map(|tests| noticing_test(&name, tests));
         let seconds = begin.elapsed().as_secs_f64();
