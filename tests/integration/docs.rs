@@ -151,7 +151,9 @@ fn every_setting_script_and_bench_of_the_documents_exists() {
         "rust-version",
         "threadq-data",
         // Threads.
+        "api-stop",
         "api-waits",
+        "asked-for",
         "redis-watch",
     ];
     let settings: BTreeSet<String> = ["serve", "doctor", "enqueue"]
