@@ -14,7 +14,7 @@ fn over_a_wire() -> (Proxy, Scene) {
 #[test]
 fn slow_but_within_the_limit() {
     let (proxy, fixture) = over_a_wire();
-    proxy.set(Does { delay: ms(150), ..Does::default() });
+    proxy.set(Does { delay: ms(80), ..Does::default() });
     fixture.server.wait_until_ready();
     let begin = Instant::now();
     fixture.server.submit_job(json!({"type": "echo", "queue": "maybe"}));

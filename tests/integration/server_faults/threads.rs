@@ -72,7 +72,7 @@ fn a_start_without_threads_says_so() {
         assert_eq!(ended.code, Some(1), "{limit}: {ended:?}");
         assert_eq!(ended.stdout, "");
         let wanted = match limit {
-            "1" => "threadq: no signal handler: ",
+            "1" => "threadq: cannot set the signal handler: ",
             _ => "threadq: cannot start the threads that this server needs (",
         };
         assert!(ended.stderr.starts_with(wanted), "{limit}: {}", ended.stderr);
