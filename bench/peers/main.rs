@@ -14,6 +14,7 @@ mod measure;
 mod ours;
 mod own_redis;
 mod peer;
+mod plan;
 mod process;
 mod table;
 
@@ -25,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use figures::{Figure, Figures};
 use limit::Limit;
-use measure::Plan;
 use peer::{PEERS, Peer};
+use plan::Plan;
 use table::{Pair, Row, number};
 
 const HELP: &str = "\

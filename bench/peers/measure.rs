@@ -1,4 +1,4 @@
-//! What is done alike with everyone: the phases of a run.
+//! The phases of a run, alike for every peer.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -14,6 +14,7 @@ use super::figures::{Figure, Figures};
 use super::limit::Limit;
 use super::own_redis::Redis;
 use super::peer::{Peer, Probe};
+use super::plan::Plan;
 use super::process::{self, Program};
 
 /// How many callers submit at a time.
@@ -26,33 +27,6 @@ pub const WARM_UP: usize = 200;
 pub const SETTLING: Duration = Duration::from_millis(300);
 /// The longest way of a lone job.
 const LONGEST_WAY: Duration = Duration::from_secs(60);
-
-/// What is asked for on the command line.
-#[derive(Clone)]
-pub struct Plan {
-    pub jobs: usize,
-    pub workers: usize,
-    pub payload: usize,
-    pub lone: usize,
-    pub idle: Duration,
-    pub aof: bool,
-    /// Redis's hash-max-listpack-value, if not its default.
-    pub listpack_value: Option<u32>,
-    pub program: PathBuf,
-}
-
-impl Plan {
-    /// A job's payload, JSON of as many bytes as asked for.
-    pub fn payload_json(&self) -> String {
-        let frame = r#"{"text":""}"#.len();
-        format!(r#"{{"text":"{}"}}"#, "x".repeat(self.payload.saturating_sub(frame)))
-    }
-
-    /// How many jobs a lone run has before it counts: each worker should have had its first.
-    pub fn lone_warm_up(&self) -> usize {
-        2 * self.workers
-    }
-}
 
 /// A part of a run, on a Redis of its own.
 pub type Phase<'a> = &'a dyn Fn(&mut Figures, &mut Redis, &Limit) -> Result<(), String>;

@@ -14,11 +14,10 @@ use threadq::server::Server;
 use super::common::{Client, percentile};
 use super::figures::{Figure, Figures};
 use super::limit::Limit;
-use super::measure::{
-    BATCH, CALLERS, Plan, Report, SETTLING, WARM_UP, drained, idle, in_phases, lone, set_lone,
-};
+use super::measure::{BATCH, CALLERS, Report, SETTLING, WARM_UP, drained, idle, in_phases, lone, set_lone};
 use super::own_redis::Redis;
 use super::peer::Probe;
+use super::plan::Plan;
 use super::process::Program;
 
 /// Set for the bench's own program when it is to be the server of [`lone_server`].

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use redis::{Connection, FromRedisValue};
 
 use super::limit::Limit;
-use super::measure::Plan;
 use super::peer::Probe;
+use super::plan::Plan;
 use super::process::Program;
 
 /// What every redis-server of the bench is started with, beside its port and folder.

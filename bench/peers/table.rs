@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::figures::{Figure, Figures, Spread, spread};
-use super::measure::{BATCH, CALLERS, Plan};
+use super::measure::{BATCH, CALLERS};
 use super::own_redis;
 use super::peer::Peer;
+use super::plan::Plan;
 
 /// A run of ours, and the run of the peer that followed it.
 pub struct Pair {
