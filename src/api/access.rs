@@ -81,8 +81,8 @@ fn check_origin(method: &str, host: Option<&str>, origin: Option<&str>) -> Resul
     }
 }
 
-/// Whether the host is an address, or a name that no one can make resolve to another address. The host of `listen` is
-/// always an address.
+/// Whether the host is an IP address, or `localhost` or a name below it: such a name cannot be made to resolve to another
+/// address. The host of `listen` is always an IP address.
 fn is_address_or_local(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         return rest

@@ -119,7 +119,7 @@ impl Api {
         let status = match self.queue.cancel(id)? {
             Cancelled::Done => 200,
             Cancelled::Requested(server) => {
-                // Another server learns of the cancellation with its next heartbeat, this one at once.
+                // Another server reads the cancellation with its next heartbeat; this server stops its attempt at once.
                 if server == self.membership.current().as_str() {
                     self.in_flight.stop(id, StopReason::Cancelled);
                 }

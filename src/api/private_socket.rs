@@ -2,8 +2,8 @@
 //!
 //! A client needs a name to connect to a socket. A file can be removed while the server runs, as cleaners of temporary
 //! folders do, and stays behind when the server is killed. An abstract name is open to every user of the machine, who could
-//! bypass the gate. So the file is removed at once, before anyone can connect, and this process keeps a handle of it: the
-//! kernel's name of that handle, `/proc/self/fd/N`, leads to the socket, for processes of this user alone.
+//! bypass the gate. So the file is removed before another process can connect, and this process keeps a file descriptor
+//! (`O_PATH`) of the removed file: the path `/proc/self/fd/N` leads to the socket, for processes of the same user alone.
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -67,8 +67,8 @@ impl Api {
         Ok(Response::json(200, &json!({ "minutes": minutes })))
     }
 
-    /// What the worker threads of all servers do now. Another server reports it only while somebody requests it, beginning
-    /// with its next heartbeat.
+    /// What the worker threads of all servers do now. Another server writes the activity of its workers to Redis only while
+    /// clients call this route, from its next heartbeat on.
     pub(super) fn workers(&self, _request: &Request) -> Result<Response, Response> {
         let servers = self.queue.workers()?.into_iter().map(|(server, reported)| {
             let threads: Option<Vec<Activity>> = match self.is_own(&server) {

@@ -62,15 +62,15 @@ fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> ConfigErro
     let start = error.span().map_or(0, |span| span.start).min(text.len());
     let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
     let why = Invalid::new(format!("is not valid TOML: {}", error.message()), "a TOML file");
-    ConfigError::new("config", &format!("{origin}, line {line}"), "it", why)
+    ConfigError::new("config", &format!("{origin}, line {line}"), "the file", why)
 }
 
 fn setting(key: &str, value: &Value, origin: &str) -> Result<RawSetting, ConfigError> {
     let setting = settings::find(key).ok_or_else(|| {
         let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).chain(["handlers"]).collect();
-        ConfigError::new(key, origin, "it", Invalid::new("is not a setting", names.join(", ")))
+        ConfigError::new(key, origin, "the key", Invalid::new("is not a setting", names.join(", ")))
     })?;
-    let text = scalar(value).map_err(|why| ConfigError::new(key, origin, "it", why))?;
+    let text = scalar(value).map_err(|why| ConfigError::new(key, origin, "the value", why))?;
     Ok(RawSetting::new(setting, text, origin.to_owned()))
 }
 
@@ -200,13 +200,13 @@ impl<'a> Section<'a> {
             Value::Table(table) => Ok(Section { name, table, origin }),
             other => {
                 let why = Invalid::new(format!("is {}", type_of(&other)), "a table");
-                Err(ConfigError::new(&name, origin, "it", why))
+                Err(ConfigError::new(&name, origin, "the value", why))
             }
         }
     }
 
     fn error(&self, problem: &str, allowed: &str) -> ConfigError {
-        ConfigError::new(&self.name, self.origin, "it", Invalid::new(problem, allowed))
+        ConfigError::new(&self.name, self.origin, "the entry", Invalid::new(problem, allowed))
     }
 
     /// Removes a key whose value no error may show: commands and URLs can hold secrets.
@@ -217,7 +217,7 @@ impl<'a> Section<'a> {
     ) -> Result<Option<T>, ConfigError> {
         let Some(value) = self.table.remove(key) else { return Ok(None) };
         let name = format!("{}.{key}", self.name);
-        read(&value).map(Some).map_err(|why| ConfigError::new(&name, self.origin, "it", why))
+        read(&value).map(Some).map_err(|why| ConfigError::new(&name, self.origin, "the value", why))
     }
 
     /// Removes a key whose value an error may show.

@@ -97,10 +97,10 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.redis_ca.is_some() && !self.redis_has_tls() {
             let why = Invalid::new(
-                "is set, but redis-url does not use TLS",
+                "has a value, but redis-url does not use TLS",
                 "redis-ca-file only beside a redis-url with rediss://",
             );
-            return Err(ConfigError::new("redis-ca-file", "with the other settings", "it", why));
+            return Err(ConfigError::new("redis-ca-file", "with the other settings", "the setting", why));
         }
         let is_local = self.listen.ip().to_canonical().is_loopback();
         if is_local || self.api_token.is_some() || self.insecure_no_token {
@@ -146,7 +146,7 @@ fn refuse_two_tokens(source: &[RawSetting]) -> Result<(), ConfigError> {
     match (origin("api-token"), origin("api-token-file")) {
         (Some(_), Some(file)) => {
             let why = Invalid::new("is given beside api-token", "one of the two");
-            Err(ConfigError::new("api-token-file", file, "it", why))
+            Err(ConfigError::new("api-token-file", file, "the setting", why))
         }
         _ => Ok(()),
     }

@@ -39,7 +39,7 @@ fn of_file(setting: &str, path: &str) -> Option<String> {
     let mode = Path::new(path).metadata().ok()?.permissions().mode() & 0o777;
     (mode & 0o044 != 0).then(|| {
         format!(
-            "{setting} (file {path:?}): other users can read it, its mode is {mode:04o}; better: chmod 600"
+            "{setting}: other users can read the file {path:?} (mode {mode:04o}); run: chmod 600 {path:?}"
         )
     })
 }

@@ -73,7 +73,8 @@ fn flag_value(parser: &mut Parser, name: &str) -> Result<String, ConfigError> {
     if let Some(value) = parser.optional_value() {
         return utf8(value, name);
     }
-    let no_value = || flag_error(name, "it", "has no value", &format!("--{name} VALUE or --{name}=VALUE"));
+    let no_value =
+        || flag_error(name, "the flag", "has no value", &format!("--{name} VALUE or --{name}=VALUE"));
     let value = utf8(parser.value().map_err(|_| no_value())?, name)?;
     if value.starts_with("--") { Err(no_value()) } else { Ok(value) }
 }
@@ -97,7 +98,7 @@ fn flag_error(name: &str, subject: &str, problem: &str, allowed: &str) -> Config
 fn unknown_flag(flag: &str) -> ConfigError {
     let allowed: Vec<String> = SETTINGS.iter().map(|setting| format!("--{}", setting.name)).collect();
     let allowed = format!("--config, {}", allowed.join(", "));
-    ConfigError::new(flag, "command line", "it", Invalid::new("is not a flag of this command", allowed))
+    ConfigError::new(flag, "command line", "the name", Invalid::new("is not a flag of this command", allowed))
 }
 
 /// Does not show the word, which may be a secret whose flag is missing.
@@ -106,7 +107,7 @@ fn unexpected_word() -> ConfigError {
         "has a word that belongs to no flag",
         "--NAME VALUE, --NAME=VALUE, --demo, --insecure-no-token",
     );
-    ConfigError::new("arguments", "command line", "it", why)
+    ConfigError::new("arguments", "command line", "the command line", why)
 }
 
 /// The settings of the environment. `env` returns the value of a variable.

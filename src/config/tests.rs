@@ -213,7 +213,7 @@ fn a_refused_value_is_shown_cut_and_on_one_line() {
 #[test]
 fn unknown_flags_and_stray_words_are_refused() {
     let line = refused(load(&["--wrokers", "3"], &[]));
-    assert!(line.starts_with("--wrokers (command line): it is not a flag"), "{line}");
+    assert!(line.starts_with("--wrokers (command line): the name is not a flag"), "{line}");
     assert!(line.contains("--workers") && line.contains("--config"), "{line}");
     assert!(refused(load(&["-w3"], &[])).starts_with("-w (command line)"));
     assert!(!refused(load(&["--demo", "hunter2"], &[])).contains("hunter2"));
@@ -255,7 +255,7 @@ fn a_file_that_is_missing_or_no_toml_is_refused_with_its_line() {
         ("api-token = \"hunter2\\x\"", 1),
     ] {
         let line = refused(load_file(text));
-        assert!(line.contains(&format!(", line {line_number}): it is not valid TOML")), "{line}");
+        assert!(line.contains(&format!(", line {line_number}): the file is not valid TOML")), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
 }
@@ -263,15 +263,15 @@ fn a_file_that_is_missing_or_no_toml_is_refused_with_its_line() {
 #[test]
 fn unknown_keys_and_values_of_a_wrong_type_are_refused() {
     for (text, start, part) in [
-        ("wrokers = 3", "wrokers (file ", "it is not a setting; allowed: listen, "),
+        ("wrokers = 3", "wrokers (file ", "the key is not a setting; allowed: listen, "),
         ("max_body = 3", "max_body (file ", "max-body"),
-        ("config = 'x'", "config (file ", "it is not a setting"),
-        ("workers = [3]", "workers (file ", "it is a list; allowed: a string"),
-        ("[workers]\nn = 3", "workers (file ", "it is a table"),
+        ("config = 'x'", "config (file ", "the key is not a setting"),
+        ("workers = [3]", "workers (file ", "the value is a list; allowed: a string"),
+        ("[workers]\nn = 3", "workers (file ", "the value is a table"),
         ("workers = 1.5", "workers (file ", "\"1.5\" is not a whole number"),
         ("workers = true", "workers (file ", "\"true\" is not a whole number"),
         ("lease-timeout = 15", "lease-timeout (file ", "\"15\" has no unit"),
-        ("handlers = 3", "handlers (file ", "it is a number"),
+        ("handlers = 3", "handlers (file ", "the value is a number"),
     ] {
         let line = refused(load_file(text));
         assert!(line.starts_with(start) && line.contains(part), "{line}");
@@ -328,7 +328,7 @@ fn a_token_may_come_from_a_file() {
     assert_eq!(config.api_token.unwrap().expose(), "hunter2");
     let line = refused(load(&["--api-token-file", &token, "--api-token", "other"], &[]));
     assert!(
-        line.starts_with("api-token-file (flag --api-token-file): it is given beside api-token"),
+        line.starts_with("api-token-file (flag --api-token-file): the setting is given beside api-token"),
         "{line}"
     );
     let line = refused(load(&["--api-token-file", &folder.file("bad", "hunter2 hunter3")], &[]));

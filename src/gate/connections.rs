@@ -214,8 +214,8 @@ impl Connections {
         self.table().connections.len()
     }
 
-    /// Evicts, of the connections that hold memory, the one that has waited longest for its client; none if a connection
-    /// that holds memory is being evicted already, or all waits are shorter than [`MEMORY_GRACE`].
+    /// Among the connections that hold memory, evicts the connection that has waited longest for its client. Evicts none
+    /// if such a connection is being evicted already, or if all waits are shorter than [`MEMORY_GRACE`].
     pub fn free_memory(&self) {
         let table = self.table();
         let holders = || {

@@ -96,7 +96,7 @@ fn hang(_: &JobContext) -> Result<(), Failure> {
     }
 }
 
-/// Whether the attempt or start `number`, from 1, is one of the first `times`; without `times` every one is.
+/// Whether the attempt (or start) with this number, from 1, is one of the first `times`. Without `times` always true.
 fn is_among_first(number: u64, times: Option<u64>) -> bool {
     times.is_none_or(|times| number <= times)
 }

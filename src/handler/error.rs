@@ -38,7 +38,7 @@ pub enum HandlerError {
     Limits(LimitsError),
     /// The URL is not valid.
     Url {
-        /// Which part of it is wrong, as the end of a sentence that begins with "it".
+        /// What is wrong with the URL, as the end of a sentence that begins with "the URL".
         problem: String,
     },
 }
@@ -56,7 +56,7 @@ impl fmt::Display for HandlerError {
                 write!(f, "the program {} {problem}", program.display())
             }
             HandlerError::Limits(error) => write!(f, "limits: {error}"),
-            HandlerError::Url { problem } => write!(f, "http: it {problem}"),
+            HandlerError::Url { problem } => write!(f, "http: the URL {problem}"),
         }
     }
 }

@@ -443,7 +443,7 @@ mod tests {
         assert!(HttpHandler::new("http://127.0.0.1:9000/notify?x=1").is_ok());
         for url in ["", "ftp://example.org", "http://:80/", "http://127.0.0.1:99999/"] {
             let refused = HttpHandler::new(url).unwrap_err().to_string();
-            assert!(refused.starts_with("http: it "), "{refused}");
+            assert!(refused.starts_with("http: the URL "), "{refused}");
         }
     }
 

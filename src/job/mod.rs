@@ -151,7 +151,7 @@ impl LargeField {
     }
 }
 
-/// Names one attempt at a job. Every start of the job is another attempt, on whichever server.
+/// Names one attempt at a job. Each start of the job, on any server, is a new attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AttemptId {
     /// The job.
@@ -166,9 +166,9 @@ impl Job {
         AttemptId { job: self.id, start: self.starts }
     }
 
-    /// Whether the next crash would be the last of the `max_crashes` (from 1) that are allowed. Such a job runs alone, in
-    /// quarantine. A job without a crash never does, so with `max_crashes` 1 no job does. start_jobs.lua and reclaim.lua
-    /// decide the same.
+    /// Whether the job runs in quarantine: its next crash would be the last of the `max_crashes` (from 1) that are allowed.
+    /// A job without a crash is never quarantined, so with `max_crashes` 1 no job is. start_jobs.lua and reclaim.lua use
+    /// the same rule.
     pub fn needs_quarantine(&self, max_crashes: u32) -> bool {
         self.crashes > 0 && self.crashes.saturating_add(1) >= max_crashes
     }

@@ -26,7 +26,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Error::Unavailable(reason) => write!(f, "Redis is unavailable: {reason}"),
-            Error::Denied(reason) => write!(f, "Redis denies it: {reason}"),
+            Error::Denied(reason) => write!(f, "Redis denied a command: {reason}"),
             Error::Busy(number) => write!(f, "this server uses all its {number} connections to Redis"),
             Error::Full => f.write_str("Redis is full: it has reached its maxmemory"),
             Error::Fenced => f.write_str("this server is not registered in Redis"),
@@ -122,7 +122,7 @@ impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             SettingsError::Url(cause) => {
-                write!(f, "redis-url: it cannot be read as the URL of a Redis: {cause}")
+                write!(f, "redis-url: the value cannot be read as the URL of a Redis: {cause}")
             }
             SettingsError::Tls(cause) => write!(f, "redis-url: {cause}"),
             SettingsError::Authorities(cause) => write!(f, "the authorities for Redis: the file {cause}"),

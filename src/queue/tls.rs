@@ -15,7 +15,7 @@ impl Tls {
         _: &str,
         _: Option<&crate::net::authorities::Authorities>,
     ) -> Result<Tls, crate::queue::error::SettingsError> {
-        let cause = "it asks for TLS, and this program was built without the feature tls";
+        let cause = "the value asks for TLS, and this program was built without the feature tls";
         Err(crate::queue::error::SettingsError::Tls(cause.into()))
     }
 }
