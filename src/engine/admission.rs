@@ -1,22 +1,25 @@
-//! The rules of admission: how many jobs this server may take now, and what a take does about quarantined jobs.
+//! The rules of admission: how many jobs the next call of `start_jobs` (a take) may start, and what the take does about
+//! quarantined jobs.
 //!
 //! Two limits bound what one crash can touch and what an outage of Redis can pile up: at most as many attempts as
 //! workers, and at most twice as many jobs in flight, since outcomes wait for Redis while the next attempts already
 //! run.
 //!
-//! A quarantined job runs alone, so that a crash proves which job caused it: nothing is taken beside it, and nothing
-//! beside a take that may bring one. After it, other jobs are taken once before the next quarantined job.
+//! A quarantined job runs alone, so that a crash proves which job caused it. While a quarantined job is in flight, the
+//! server takes no other job. While a take that may start a quarantined job is under way, no other take begins. After a
+//! quarantined job, other jobs are taken once before the next quarantined job.
 //!
-//! Pure: counts and flags, changed by [`InFlight`](super::in_flight::InFlight) under its lock. A new rule, such as a
-//! limit per job type, belongs into [`Admission::capacity`].
+//! Pure: counts and flags, changed by [`InFlight`](super::in_flight::InFlight) under its lock. A rule of how many jobs
+//! this server takes, whatever the jobs are, belongs into [`Admission::capacity`]. A rule that needs the job, such as a
+//! limit per job type, belongs into `start_jobs.lua`: no thread knows the type of a job before its start.
 
 use crate::job::AttemptId;
 use crate::queue::Quarantine;
 
-/// What a take may take.
+/// The limits of one take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Capacity {
-    /// The most jobs.
+    /// The most jobs that the take may start.
     pub jobs: usize,
     /// What the take does about quarantined jobs.
     pub quarantine: Quarantine,
@@ -28,23 +31,23 @@ impl Capacity {
 
 #[derive(Clone, Default, Debug)]
 pub struct Admission {
-    /// Worker threads that are not abandoned.
+    /// The number of worker threads that are not abandoned.
     pub workers: usize,
-    /// Jobs in flight.
+    /// The number of in-flight jobs.
     pub in_flight: usize,
-    /// Those of them that need a worker: they wait for one, or run.
+    /// The number of in-flight jobs that wait for a worker or run on a worker.
     pub busy: usize,
-    /// Jobs that takes under way may bring.
+    /// The number of jobs that the takes under way may start.
     pub reserved: usize,
-    /// Nothing is taken any more.
+    /// Whether the server has stopped to take jobs.
     pub is_closed: bool,
     /// The quarantined job in flight.
     pub quarantined: Option<AttemptId>,
-    /// A quarantined job waits until nothing is in flight here.
+    /// Whether a quarantined job waits in Redis until no job is in flight here.
     pub must_drain: bool,
-    /// A quarantined job has ended: the next take must not bring another one.
+    /// Whether the next take must skip quarantined jobs, because a quarantined job has just ended.
     pub others_next: bool,
-    /// A take is under way that may bring a quarantined job.
+    /// Whether a take is under way that may start a quarantined job.
     pub is_exclusive: bool,
 }
 
@@ -53,7 +56,7 @@ impl Admission {
         Admission { workers, ..Admission::default() }
     }
 
-    /// What may be taken now.
+    /// The limits of a take that begins now.
     pub fn capacity(&self) -> Capacity {
         let is_empty = self.in_flight == 0 && self.reserved == 0;
         if self.is_closed || self.quarantined.is_some() || self.is_exclusive || (self.must_drain && !is_empty)
@@ -70,7 +73,7 @@ impl Admission {
         Capacity { jobs: free_workers.min(free_places), quarantine }
     }
 
-    /// Reserves the whole capacity for a take.
+    /// Reserves the whole capacity for one take, and returns it.
     pub fn reserve(&mut self) -> Capacity {
         let capacity = self.capacity();
         self.reserved += capacity.jobs;
@@ -78,7 +81,7 @@ impl Admission {
         capacity
     }
 
-    /// Ends the take for which this capacity was reserved. The jobs that it brought are counted already.
+    /// Ends the reservation of a take. The caller has counted the jobs that the take started.
     pub fn end_reservation(&mut self, capacity: Capacity) {
         self.reserved -= capacity.jobs;
         if capacity.quarantine == Quarantine::Start {
@@ -86,7 +89,8 @@ impl Admission {
         }
     }
 
-    /// A take with this capacity was executed. `must_drain`: it found a quarantined job that waits for an empty server.
+    /// Records that Redis has executed a take with this capacity. `must_drain`: a quarantined job waits until no job is in
+    /// flight here.
     pub fn record_take(&mut self, capacity: Capacity, must_drain: bool) {
         match capacity.quarantine {
             Quarantine::Skip => self.others_next = false,
@@ -95,7 +99,7 @@ impl Admission {
         }
     }
 
-    /// A job was taken that needs a worker.
+    /// Counts a job that was taken and needs a worker.
     pub fn add(&mut self, attempt: AttemptId, is_quarantined: bool) {
         self.in_flight += 1;
         self.busy += 1;
@@ -104,24 +108,24 @@ impl Admission {
         }
     }
 
-    /// A job was taken that needs no worker.
+    /// Counts a job that was taken and needs no worker, because its record is broken.
     pub fn add_broken(&mut self) {
         self.in_flight += 1;
     }
 
-    /// The job of the first attempt goes on as the second one.
+    /// Records that a worker continues a job with its next attempt: if attempt `ended` was quarantined, attempt `next` is.
     pub fn restart(&mut self, ended: AttemptId, next: AttemptId) {
         if self.quarantined == Some(ended) {
             self.quarantined = Some(next);
         }
     }
 
-    /// A job in flight needs its worker no longer.
+    /// Frees the worker of one in-flight job.
     pub fn free_worker(&mut self) {
         self.busy -= 1;
     }
 
-    /// A job that needs no worker is not in flight any more.
+    /// Removes an in-flight job that needs no worker any more.
     pub fn remove(&mut self, attempt: AttemptId) {
         self.in_flight -= 1;
         if self.quarantined == Some(attempt) {

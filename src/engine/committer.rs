@@ -27,24 +27,24 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct Committer {
     pub shared: Shared,
-    /// From workers, watchdog and fetchers. Has room for an outcome of each in-flight job, so they never wait.
-    pub outcomes: Receiver<Settlement>,
-    /// Counts the jobs that returned to their queues without an outcome.
+    /// From workers, watchdog and fetchers. Has room for the settlement of each in-flight job, so no sender waits.
+    pub settlements: Receiver<Settlement>,
+    /// The number of jobs that returned to their queues without an outcome.
     pub released: Arc<AtomicUsize>,
-    /// The server is stopping: limits the time of further attempts.
+    /// The signal that the server stops. It limits the time of further attempts.
     pub shutdown: Shutdown,
-    /// The heartbeat ends: nothing can be stored under this server's id any more.
+    /// The signal that the heartbeat ends: then nothing can be stored under this server's id any more.
     pub end: Shutdown,
 }
 
 impl Committer {
-    /// Runs until all threads that send outcomes have ended.
+    /// Runs until all threads that send settlements have ended.
     pub fn run(&self) {
-        while let Ok(first) = self.outcomes.recv() {
+        while let Ok(first) = self.settlements.recv() {
             let mut bytes = size(&first);
             let mut group = vec![first];
             while group.len() < GROUP_OUTCOMES && bytes < GROUP_BYTES {
-                let Ok(next) = self.outcomes.try_recv() else { break };
+                let Ok(next) = self.settlements.try_recv() else { break };
                 bytes += size(&next);
                 group.push(next);
             }
@@ -70,7 +70,7 @@ impl Committer {
         self.released.fetch_add(number, Ordering::Relaxed);
     }
 
-    /// Stores a group, and waits for the end of an outage for that. `None` for each outcome that could not be stored.
+    /// Stores a group, and repeats the call during an outage. `None` for each outcome that could not be stored.
     fn store(&self, group: &[Settlement]) -> Vec<Option<Settled>> {
         let mut give_up_at = None;
         loop {

@@ -1,4 +1,4 @@
-//! Asks the heartbeat for a beat before its time.
+//! Requests to the heartbeat thread for a beat before its time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +13,9 @@ use crate::engine::shutdown::Shutdown;
 pub struct EarlyBeat {
     request: Sender<()>,
     requested: Receiver<()>,
-    /// A job was taken since the last beat.
+    /// Whether this server has taken a job since the last beat.
     has_taken: Arc<AtomicBool>,
-    /// The heartbeat sleeps for its longer, idle interval.
+    /// Whether the heartbeat thread sleeps for its longer, idle interval.
     is_idle: Arc<AtomicBool>,
 }
 
@@ -27,8 +27,8 @@ impl Default for EarlyBeat {
 }
 
 impl EarlyBeat {
-    /// A job was taken. Wakes the heartbeat only from its idle interval: so other servers learn within the busy
-    /// interval that this server is busy, and a stream of jobs causes no additional beats.
+    /// Records that a job was taken. Wakes the heartbeat thread only from its idle interval: so other servers see within
+    /// the busy interval that this server is busy, and a stream of jobs causes no additional beats.
     pub fn job_taken(&self) {
         self.has_taken.store(true, Ordering::SeqCst);
         if self.is_idle.swap(false, Ordering::SeqCst) {
@@ -36,7 +36,7 @@ impl EarlyBeat {
         }
     }
 
-    /// Redis does not know this server: only the heartbeat registers it again.
+    /// Requests a beat at once, because Redis has refused this server. Only the heartbeat thread registers it again.
     pub fn refused(&self) {
         self.request();
     }

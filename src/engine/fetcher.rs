@@ -1,8 +1,8 @@
 //! Fetchers: take jobs from Redis for the workers.
 //!
 //! The first fetcher of a queue blocks in BRPOPLPUSH while the queue is empty: a new job wakes it. Then it takes and
-//! starts as many jobs as the capacity allows, from all queues by their weights, in one round trip, until nothing is
-//! left. It takes nothing while no worker is free, so that another server can run the jobs. It knows no handler.
+//! starts as many jobs as the capacity allows, from all queues by their weights, in one round trip, until the queues are
+//! empty. A fetcher takes nothing while no worker is free, so that another server can run the jobs.
 //!
 //! Further fetchers of a queue (the setting `fetchers`) take as soon as a worker is free, while the round trip of
 //! another fetcher is under way. While there is nothing to take, they wait without a command to Redis.
@@ -38,14 +38,14 @@ pub struct Fetchers {
     pub shared: Shared,
     pub early_beat: EarlyBeat,
     pub workers: Sender<Assignment>,
-    /// For jobs whose record cannot be read: they fail without running.
+    /// Receives jobs whose record cannot be read: these jobs fail without running.
     pub committer: Sender<Settlement>,
     pub take_permits: Arc<TakePermits>,
     pub shutdown: Shutdown,
 }
 
-/// The names of the threads of each queue. All differ: a name has as much of the queue's name as fits, and the number
-/// of the queue if that is not all of it.
+/// The names of the threads of each queue, all different: a name has as much of the queue's name as fits. A name that is
+/// cut gets the number of the queue too.
 pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
     const PREFIX: &str = "fetch-";
     let names = queues.iter().enumerate().map(|(number, queue)| {
@@ -64,15 +64,15 @@ pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
     names.collect()
 }
 
-/// What a take found.
+/// The result of a take.
 enum Take {
-    /// As many jobs as it asked for: there may be more.
+    /// The take started as many jobs as it asked for: the queues may have more.
     More,
-    /// Fewer jobs: the queues are empty for now.
+    /// The take started fewer jobs: the queues are empty for now.
     Drained,
-    /// No job, and this fetcher's queue is paused.
+    /// The take started no job, and this fetcher's queue is paused.
     Paused,
-    /// Redis does not know this server, which the heartbeat must register.
+    /// Redis does not know this server: the heartbeat thread must register the server.
     Refused,
 }
 
@@ -83,7 +83,7 @@ impl Fetchers {
         let mut pause = OutagePause::default();
         let mut log_once = LogOnce::default();
         let mut may_have_more = true;
-        // The job that BRPOPLPUSH moved to this server's list. Kept through failures until a take has told Redis of it.
+        // The job that BRPOPLPUSH moved to this server's list. Kept through failures until a take has passed it to Redis.
         let mut claimed = None;
         // Whether BRPOPLPUSH may have moved a job while its reply was lost.
         let mut is_stranded = false;
@@ -176,8 +176,8 @@ impl Fetchers {
         }
     }
 
-    /// A job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. It does not have to
-    /// wait for the reaper, since a take never starts a job twice.
+    /// Finds a job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. The fetcher does not
+    /// have to wait for the reaper, since a take never starts a job twice.
     fn find_stranded(&self, queue: &str) -> Result<Option<Claimed>, Error> {
         // From the end of the list, where the entry is that was moved first.
         for entry in self.shared.queue.in_progress_here(&self.shared.server())?.into_iter().rev() {
@@ -194,8 +194,8 @@ impl Fetchers {
         Ok(None)
     }
 
-    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `claimed` as soon as Redis was
-    /// told of it.
+    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `claimed` after a call of
+    /// `start_jobs` with it.
     fn take(&self, queue: &str, is_first: bool, claimed: &mut Option<Claimed>) -> Result<Take, Error> {
         let Shared { in_flight, metrics, max_crashes, .. } = &self.shared;
         let permit = self.take_permits.acquire(queue, is_first);

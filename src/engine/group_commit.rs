@@ -15,7 +15,7 @@ use crate::sync;
 pub struct NewJobs {
     /// At least one job. All unique keys differ.
     pub jobs: Vec<NewJob>,
-    /// Makes it safe to send the same submission again.
+    /// Makes a repeated submission store nothing new, if present.
     pub idempotency: Option<Idempotency>,
 }
 
@@ -27,16 +27,16 @@ const GROUP_BYTES: usize = 1 << 20;
 
 pub struct GroupCommit {
     queue: Arc<Queue>,
-    /// A queue with this many queued jobs refuses new ones.
+    /// The number of queued jobs at which a queue refuses new jobs.
     max_queue_length: u64,
     pending: Mutex<Pending>,
 }
 
 #[derive(Default)]
 struct Pending {
-    /// A thread leads: it sends submissions, or has been told to.
+    /// Whether a thread leads: it sends submissions, or has a notice to lead.
     has_leader: bool,
-    /// In the order of their arrival.
+    /// Waiting submissions, in the order of their arrival.
     submissions: Vec<Submission>,
 }
 
@@ -45,7 +45,7 @@ struct Submission {
     notice: Arc<NoticeCell>,
 }
 
-/// What a waiting thread is told.
+/// What ends the wait of a thread.
 enum Notice {
     /// The leader has sent the submission, with this result.
     Done(SubmitResult),
@@ -66,7 +66,7 @@ impl GroupCommit {
         GroupCommit { queue, max_queue_length, pending: Mutex::default() }
     }
 
-    /// A queue with this many queued jobs refuses new ones.
+    /// The number of queued jobs at which a queue refuses new jobs.
     pub fn max_queue_length(&self) -> u64 {
         self.max_queue_length
     }

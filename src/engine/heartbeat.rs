@@ -34,9 +34,9 @@ pub struct Heartbeat {
     pub registrar: Registrar,
     /// The queues from which this server takes.
     pub queues: Vec<String>,
-    /// Full while the reaper is busy.
+    /// To the reaper. Full while the reaper is busy.
     pub reaper: Sender<Findings>,
-    /// Whether a dashboard shows the activity of workers. Full while the reporter is busy.
+    /// To the reporter: whether a dashboard shows the activity of workers. Full while the reporter is busy.
     pub reporter: Sender<bool>,
     /// A server is dead when its beat has not advanced for this time.
     pub lease_timeout: Duration,

@@ -1,10 +1,10 @@
-//! The registry of in-flight jobs: started by this server, outcome not yet stored in Redis.
+//! The registry of in-flight jobs: jobs that this server has started, and whose outcome Redis does not have yet.
 //!
-//! It says how many more jobs may be taken, stops attempts, and decides who settles an attempt: the worker that ran it,
-//! or the watchdog that abandoned it, whichever asks first for its lease.
+//! [`InFlight`] computes the capacity, stops attempts, and gives the lease of an attempt to the first caller: the worker
+//! that ran the attempt, or the watchdog that abandoned the attempt.
 //!
-//! It knows attempts, not jobs. An attempt that was abandoned or reclaimed may still run while this server has started
-//! the next attempt at the same job, and the outcome of the old attempt must not count for the new one.
+//! The registry knows attempts, not jobs. An attempt that was abandoned or reclaimed may still run while this server has
+//! started the next attempt at the same job, and the outcome of the old attempt must not count for the new one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -79,11 +79,11 @@ pub enum WorkerState {
 }
 
 struct Entry {
-    /// Taken by the thread that settles the attempt.
+    /// `None` once the thread that settles the attempt has the lease.
     lease: Option<Lease>,
     stop: StopSignal,
-    /// When the attempt times out, or, after it was asked to stop, when it is abandoned. `None` while the handler does
-    /// not run.
+    /// When the attempt times out or, after the stop signal, when the watchdog abandons the attempt. `None` while the
+    /// handler does not run.
     deadline: Option<Instant>,
     /// Whether the job still needs a worker.
     occupies_worker: bool,
@@ -93,7 +93,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// A job that has not started. It needs a worker if it can be run, which is if its lease is here.
+    /// The entry of a job that has not started. Only a job with a lease needs a worker: a broken job has none here.
     fn new(lease: Option<Lease>, stop: StopSignal, job: &Arc<Job>) -> Entry {
         let occupies_worker = lease.is_some();
         Entry { lease, stop, deadline: None, occupies_worker, started: None, job: job.clone() }
@@ -121,9 +121,10 @@ impl Entry {
 struct State {
     entries: HashMap<AttemptId, Entry>,
     admission: Admission,
-    /// Threads that wait for capacity. Without one nothing is notified: that costs a system call, and jobs end often.
+    /// The number of threads that wait for capacity. At 0 no thread is notified: a notification costs a system call, and
+    /// jobs end often.
     waiting: usize,
-    /// When the watchdog checks deadlines next. `None` while it sleeps until it is notified.
+    /// When the watchdog checks deadlines next. `None` while the watchdog sleeps until it is notified.
     next_check: Option<Instant>,
 }
 
@@ -141,22 +142,22 @@ impl State {
 #[derive(Default)]
 pub struct InFlight {
     state: Mutex<State>,
-    /// There is capacity, or taking ended.
+    /// Notified when there is capacity, or when taking has ended.
     capacity_freed: Condvar,
-    /// A take has ended.
+    /// Notified when a take has ended.
     take_ended: Condvar,
-    /// A deadline was set that may be the earliest one.
+    /// Notified when a deadline was set that may be the earliest one.
     deadline_set: Condvar,
 }
 
-/// The capacity that one take may use. Dropped after the jobs of the take were inserted.
+/// The capacity that one take may use. The fetcher drops it after it has inserted the jobs of the take.
 pub struct Reservation<'a> {
     in_flight: &'a InFlight,
     capacity: Capacity,
 }
 
 impl Reservation<'_> {
-    /// What the take may take.
+    /// The limits of the take.
     pub fn capacity(&self) -> Capacity {
         self.capacity
     }
@@ -182,12 +183,12 @@ impl InFlight {
         sync::lock(&self.state)
     }
 
-    /// What may be taken now.
+    /// The limits of a take that begins now.
     pub fn capacity(&self) -> Capacity {
         self.state().admission.capacity()
     }
 
-    /// Waits until something may be taken. `None` after [`InFlight::close`].
+    /// Waits until a take may start at least one job. `None` after [`InFlight::close`].
     pub fn wait_for_capacity(&self) -> Option<Capacity> {
         let mut state = self.state();
         state.waiting += 1;
@@ -197,8 +198,8 @@ impl InFlight {
         (!state.admission.is_closed).then(|| state.admission.capacity())
     }
 
-    /// Reserves the whole capacity for a take. If there is none because of other takes, a take that `has_claimed` a job
-    /// waits for their end: without capacity that job returns to its queue.
+    /// Reserves the whole capacity for one take. If other takes have reserved all capacity, a take that `has_claimed` a
+    /// job waits for their end: without capacity the claimed job would return to its queue.
     pub fn reserve(&self, has_claimed: bool) -> Reservation<'_> {
         let waits = |state: &mut State| {
             let admission = &state.admission;
@@ -217,7 +218,7 @@ impl InFlight {
         self.deadline_set.notify_all();
     }
 
-    /// Wakes the threads that wait for capacity, if there is some now.
+    /// Wakes the threads that wait for capacity, if there is capacity now.
     fn notify_capacity(&self, state: MutexGuard<'_, State>) {
         let admission = &state.admission;
         let notifies = state.waiting > 0 && (admission.is_closed || admission.capacity().jobs > 0);
@@ -237,15 +238,15 @@ impl InFlight {
         stop
     }
 
-    /// Adds a job that was taken and cannot be run. Its lease is on the way to the committer.
+    /// Adds a job that was taken and cannot be run. The caller sends its lease to the committer.
     pub fn insert_broken(&self, lease: &Lease, job: &Arc<Job>) {
         let mut state = self.state();
         state.admission.add_broken();
         state.entries.insert(lease.attempt_id(), Entry::new(None, StopSignal::default(), job));
     }
 
-    /// A take with this capacity was executed, and its jobs were inserted. `must_drain`: a quarantined job waits, so
-    /// nothing may be taken until nothing is in flight.
+    /// Records that Redis has executed a take with this capacity, and that its jobs are inserted. `must_drain`: a
+    /// quarantined job waits until no job is in flight here.
     pub fn record_take(&self, capacity: Capacity, must_drain: bool) {
         let mut state = self.state();
         state.admission.record_take(capacity, must_drain);
@@ -285,7 +286,7 @@ impl InFlight {
         Some(lease)
     }
 
-    /// The thread that kept its worker goes on to the job's next attempt, which has this lease.
+    /// Continues a job with its next attempt on the same thread. `lease` is the lease of the next attempt.
     pub fn restart(&self, ended: AttemptId, lease: Lease, job: &Arc<Job>) {
         let mut state = self.state();
         let Some(mut entry) = state.entries.remove(&ended) else { return };
@@ -296,15 +297,15 @@ impl InFlight {
         state.admission.restart(ended, next);
     }
 
-    /// The thread that kept its worker does not retry the job after all.
+    /// Frees the worker of an attempt whose thread kept it for a retry, and does not retry.
     pub fn free_worker(&self, id: AttemptId) {
         let mut state = self.state();
         state.free_worker(id);
         self.notify_capacity(state);
     }
 
-    /// Removes attempts whose outcome was stored, or whose job another server has. Returns the job of each attempt,
-    /// `None` for an attempt that was not in flight.
+    /// Removes attempts whose outcome is stored, or whose job another server has reclaimed. Returns the job of each
+    /// attempt, `None` for an attempt that was not in flight.
     pub fn remove(&self, ids: impl IntoIterator<Item = AttemptId>) -> Vec<Option<Arc<Job>>> {
         let mut state = self.state();
         let mut jobs = Vec::new();
@@ -330,7 +331,7 @@ impl InFlight {
         self.stop_entries(reason, |_| true);
     }
 
-    /// Asks all attempts that were asked to stop to do so without a grace period.
+    /// Ends the grace period of all attempts that were asked to stop.
     pub fn hurry_all(&self) {
         self.state().entries.values().for_each(|entry| entry.stop.hurry());
     }
@@ -366,7 +367,7 @@ impl InFlight {
         self.state().admission.busy
     }
 
-    /// What the workers that have a job do, by the names of their threads.
+    /// The activity of all workers that have a job, sorted by the names of their threads.
     pub fn activity(&self) -> Vec<Activity> {
         let state = self.state();
         let busy = state.entries.values().filter(|entry| entry.occupies_worker);
@@ -381,16 +382,16 @@ impl InFlight {
         self.state().admission.workers
     }
 
-    /// A worker thread was abandoned (-1) or started in place of one (+1).
+    /// Changes the number of worker threads: -1 for an abandoned thread, +1 for its replacement.
     pub fn change_workers(&self, by: isize) {
         let mut state = self.state();
         state.admission.workers = state.admission.workers.saturating_add_signed(by);
         self.notify_capacity(state);
     }
 
-    /// Waits for the next deadline, for `at_most` if it is given. Asks attempts that timed out to stop, and abandons
-    /// attempts whose grace period is over. Returns the abandoned ones, often none; `None` once taking has ended and
-    /// nothing runs.
+    /// Waits for the next deadline, at most for `at_most` if given. Asks attempts that timed out to stop, and abandons
+    /// attempts whose grace period is over. Returns the abandoned attempts (often an empty list), or `None` when taking
+    /// has ended and no attempt runs.
     pub fn watch_deadlines(&self, at_most: Option<Duration>) -> Option<Vec<Abandoned>> {
         let mut state = self.state();
         if state.admission.is_closed && state.admission.busy == 0 {

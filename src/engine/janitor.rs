@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 
-/// The longest time between two runs while jobs end, and while none ends.
+/// The longest time between two runs while jobs end, and while no job ends.
 const LONGEST_INTERVALS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
 /// How long, and how many, finished jobs are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// Completed and cancelled jobs.
+    /// For completed and cancelled jobs.
     pub completed: (Duration, u64),
-    /// Failed jobs.
+    /// For failed jobs.
     pub failed: (Duration, u64),
 }
 
@@ -42,7 +42,7 @@ impl Janitor {
         }
     }
 
-    /// One run, in small steps.
+    /// Deletes all that exceeds the retention, in small steps.
     fn tidy(&self) {
         let queue = &self.shared.queue;
         // Logs rights that were taken away: an idle server makes no other call that needs them.

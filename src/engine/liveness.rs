@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::sync;
 
-/// How long a part of the server may not respond. Longer than the heartbeat's calls to a slow Redis between two of its
-/// rounds, each of which takes less than 3 s.
+/// How long a part of the server may not respond. A round of the heartbeat thread makes several calls to Redis, each of
+/// at most 3 s, so a slow Redis alone does not exceed this time.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// When the heartbeat thread last began a round. Clones share the value.
@@ -27,7 +27,7 @@ impl Default for LastBeat {
 }
 
 impl LastBeat {
-    /// The heartbeat thread begins a round.
+    /// Records that the heartbeat thread begins a round.
     pub fn beat(&self) {
         *sync::lock(&self.0) = Instant::now();
     }
@@ -43,14 +43,14 @@ impl LastBeat {
 pub enum Unresponsive {
     /// The HTTP API.
     Api {
-        /// Since its last answer.
+        /// The time since the last response of the API.
         silence: Duration,
         /// Why the last request failed.
         source: io::Error,
     },
     /// The heartbeat thread.
     Heartbeat {
-        /// Since its last round began.
+        /// The time since the heartbeat thread began its last round.
         silence: Duration,
     },
 }
@@ -102,7 +102,7 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// For the server that listens on `addr`.
+    /// A check of the server that listens on `addr`.
     pub(crate) fn new(heartbeat: LastBeat, addr: SocketAddr) -> Liveness {
         Liveness {
             heartbeat,

@@ -33,7 +33,7 @@ impl Membership {
         sync::lock(&self.state)
     }
 
-    /// The id.
+    /// The current id.
     pub fn current(&self) -> ServerId {
         self.state().id.clone()
     }
@@ -71,14 +71,14 @@ impl Membership {
         })
     }
 
-    /// Redis has accepted a heartbeat.
+    /// Records that Redis has accepted a heartbeat.
     pub(crate) fn was_accepted(&self) {
         let mut state = self.state();
         state.accepted = Some(Instant::now());
         state.refusal = None;
     }
 
-    /// A heartbeat or a registration has failed.
+    /// Records why a heartbeat or a registration has failed.
     pub(crate) fn was_refused(&self, reason: &dyn Display) {
         self.state().refusal = Some(reason.to_string());
     }

@@ -147,57 +147,57 @@ impl Metrics {
         types.entry(label.to_owned()).or_default().clone()
     }
 
-    /// A job was stored.
+    /// Counts a job that was stored.
     pub fn submitted(&self, job_type: &str) {
         self.of(job_type).submitted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A job was started, this long after it was ready.
+    /// Records how long a job was ready before it was started.
     pub fn waited(&self, job_type: &str, time: Duration) {
         self.of(job_type).wait.observe(time);
     }
 
-    /// An attempt took this long.
+    /// Records how long an attempt took.
     pub fn ran(&self, job_type: &str, time: Duration) {
         self.of(job_type).processing.observe(time);
     }
 
-    /// A handler panicked.
+    /// Counts a panic of a handler.
     pub fn panicked(&self, job_type: &str) {
         self.of(job_type).panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A job was completed.
+    /// Counts a completed job.
     pub fn completed(&self, job_type: &str) {
         self.of(job_type).completed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An attempt failed, and the job is retried.
+    /// Counts a failed attempt whose job is retried.
     pub fn retried(&self, job_type: &str) {
         self.of(job_type).retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A job went to the dead letter queue.
+    /// Counts a job that became a dead letter.
     pub fn failed(&self, job_type: &str) {
         self.of(job_type).failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Jobs were reclaimed from a dead server, or found after a lost hand-over.
+    /// Counts jobs that were reclaimed from a dead server, or recovered after a lost hand-over.
     pub fn recovered(&self, jobs: usize) {
         self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
     }
 
-    /// A request starts to wait for a job.
+    /// Counts a request that begins to wait for a job.
     pub fn wait_begins(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request has stopped to wait for a job.
+    /// Counts the end of such a wait.
     pub fn wait_ends(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A request was answered. `path` is the route's pattern: a client could send any number of paths.
+    /// Counts a response. `path` is the pattern of the route, since a client could send any number of paths.
     pub fn answered(&self, method: &str, path: &'static str, code: u16) {
         // A client can send any number of methods.
         let method = if METHODS.contains(&method) { method } else { OTHER };

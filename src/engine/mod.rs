@@ -29,9 +29,11 @@
 //! # Where to add
 //!
 //! - a periodic thread: a file like [`janitor`], with a struct of `shared` and `shutdown` and a method `run`; started
-//!   in `server/engine.rs`; its name in the list of `tests/integration/architecture.rs`
+//!   in `server/engine.rs`; its name in the list of `tests/integration/architecture.rs`, which fails without it
 //! - work of one round trip per heartbeat: a field of the reply, passed on in [`heartbeat`], and done by another thread
-//! - a rule of what may be taken, such as a limit: [`admission`], with a row in its table test
+//! - a rule of how many jobs this server takes, whatever the jobs are: [`admission`], with a row in its table test
+//! - a rule that needs the job, such as a limit per job type: `start_jobs.lua`, since only that script knows the type of
+//!   a job before its start
 //! - which queues a take covers: [`take_permits`]
 //! - a metric: [`metrics`]
 //! - what happens after an attempt: [`verdict`], and [`committer`] for log and metrics

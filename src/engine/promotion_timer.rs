@@ -1,4 +1,4 @@
-//! The timer of the scheduler: threads that park a job set it, and the scheduler sleeps by it.
+//! The timer of the scheduler. A thread that parks a job sets the timer, and the scheduler sleeps until its time.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ impl Default for PromotionTimer {
 }
 
 impl PromotionTimer {
-    /// A job becomes due in `time`: wakes the scheduler if it would sleep longer.
+    /// Wakes the scheduler in `time`, when a job becomes due, if the scheduler would sleep longer.
     pub fn due_in(&self, time: Duration) {
         let mut next = sync::lock(&self.next);
         let due = Instant::now() + time;
@@ -36,7 +36,7 @@ impl PromotionTimer {
         }
     }
 
-    /// The scheduler promotes jobs next in `time`.
+    /// Sets the time until the scheduler next runs `promote.lua`.
     pub(super) fn set(&self, time: Duration) {
         *sync::lock(&self.next) = Instant::now() + time;
     }

@@ -22,7 +22,7 @@ pub struct Reaper {
     pub shared: Shared,
     /// From the heartbeat. Has room for one.
     pub findings: Receiver<Findings>,
-    /// Ends a reclaim between two of its steps.
+    /// Ends a reclaim between two steps when the server stops.
     pub shutdown: Shutdown,
 }
 
@@ -124,6 +124,6 @@ impl Reaper {
 struct Search {
     server: Option<ServerId>,
     lost: LostEntries,
-    /// How many findings there were.
+    /// The number of findings so far.
     findings: u64,
 }

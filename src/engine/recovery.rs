@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::queue::{BLOCK, ServerId};
 
-/// How long an entry of this server's list must be unknown here before it counts as lost. Longer than the reply to a
+/// How long an entry of this server's list must have no attempt here before it counts as lost. Longer than the reply to a
 /// fetcher can take, which is the block time and 3 s.
 const LOST_AFTER: Duration = BLOCK.saturating_add(Duration::from_secs(4));
 
-/// What a heartbeat found for the reaper.
+/// The part of the reply to a heartbeat that the reaper acts on.
 pub struct Findings {
     /// The id under which this server sent the heartbeat.
     pub server: ServerId,
@@ -18,26 +18,26 @@ pub struct Findings {
     pub dead: Vec<(String, String)>,
     /// The number of jobs in this server's list in Redis.
     pub in_progress: usize,
-    /// Quarantined jobs wait in this server's queues. They wake no fetcher by themselves.
+    /// Whether quarantined jobs wait in this server's queues. These jobs wake no fetcher by themselves.
     pub quarantine_waits: bool,
 }
 
-/// Finds dead servers: times the beats of all servers by this server's own monotonic clock.
+/// Finds dead servers: measures the time between the beats of each server by this server's own monotonic clock.
 #[derive(Default)]
 pub struct FailureDetector {
-    /// Each server's last beat, and when it was first observed.
+    /// The last beat of each server, and when this beat was first observed.
     observed: HashMap<String, (String, Instant)>,
     last_check: Option<Instant>,
 }
 
 impl FailureDetector {
-    /// Starts the leases of all servers again: after a time without checks nothing is known of them.
+    /// Starts the leases of all servers again, after a time in which no beat could be observed.
     pub fn reset(&mut self) {
         self.observed.clear();
     }
 
     /// The servers whose beat has not advanced for `lease_timeout`, and servers that were declared dead before and
-    /// still have jobs. Each with the beat that was observed.
+    /// still have jobs; each with the beat that was observed.
     ///
     /// Only time in which this server kept checking counts. If this server was suspended or starved, the other servers
     /// may have been too (one machine that slept), so their leases start again.
@@ -66,10 +66,10 @@ impl FailureDetector {
     }
 }
 
-/// Finds lost hand-overs: entries that Redis moved to this server's list, while the reply was lost.
+/// Finds lost hand-overs: entries that Redis has moved to this server's list by a command whose reply was lost.
 #[derive(Default)]
 pub struct LostEntries {
-    /// Unknown entries, and since when they are.
+    /// Entries of this server's list without an attempt here, and when each was first seen so.
     unknown: HashMap<Vec<u8>, Instant>,
 }
 
@@ -79,8 +79,8 @@ impl LostEntries {
         self.unknown.is_empty()
     }
 
-    /// Those of the `unknown` entries that were unknown at every call for [`LOST_AFTER`], in their order. The caller
-    /// returns them to their queues. So an entry that is found again later is a new hand-over, which has its own time.
+    /// Returns the `unknown` entries that were unknown at every call for [`LOST_AFTER`], in their order, and forgets them:
+    /// the caller returns them to their queues. If such an entry is unknown again later, [`LOST_AFTER`] starts again.
     pub fn lost(&mut self, unknown: Vec<Vec<u8>>, now: Instant) -> Vec<Vec<u8>> {
         self.unknown.retain(|entry, _| unknown.contains(entry));
         for entry in &unknown {

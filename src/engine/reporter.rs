@@ -1,5 +1,5 @@
-//! The reporter: writes figures for dashboards to Redis. What the workers do, while a dashboard shows it; and the
-//! history minute by minute, as increments of what this server has counted. An idle server writes nothing.
+//! The reporter: writes figures for dashboards to Redis. It writes the activity of the workers while a dashboard shows
+//! them, and the history minute by minute, as increments of this server's counters. An idle server writes nothing.
 
 use std::time::{Duration, Instant};
 

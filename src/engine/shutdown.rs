@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-/// Stops all threads that have the other end, when it is dropped.
+/// The end whose drop is the signal: it stops every thread that has a [`Shutdown`] of the same pair.
 #[derive(Debug)]
 pub struct Trigger {
     _open: Sender<()>,

@@ -1,8 +1,8 @@
-//! Which take may cover which queues, and in what shares.
+//! Permits to take: which queues one take (a call of `start_jobs`) may cover, and with which shares.
 //!
 //! With one fetcher per queue, the jobs of a queue start in order: two takes under way never cover the same queue, and
 //! no take covers a queue that its first fetcher holds. A fetcher holds its queue while it blocks in BRPOPLPUSH,
-//! because the reply may bring the next job of the queue at any moment. With more fetchers, takes overlap and the order
+//! because the reply may have the next job of the queue at any moment. With more fetchers, takes overlap and the order
 //! is not kept.
 //!
 //! No lock is held during a take: a [`TakePermit`] only records which queues the take covers.
@@ -17,12 +17,12 @@ use crate::sync;
 pub struct TakePermits {
     state: Mutex<State>,
     changed: Condvar,
-    /// The jobs of each queue start in order.
+    /// Whether the jobs of each queue start in order.
     is_ordered: bool,
 }
 
 struct State {
-    /// By falling weight: the share that one queue does not use goes to the next ones in this order.
+    /// Sorted by falling weight: the share that one queue does not use goes to the next queues in this order.
     queues: Vec<Queue>,
     is_closed: bool,
 }
@@ -30,20 +30,21 @@ struct State {
 struct Queue {
     name: String,
     weight: i64,
-    /// The claim to jobs that earlier takes left to this queue, see [`TakePermit::shares`].
+    /// The balance of the weighted round robin, see [`TakePermit::shares`]: the queue with the highest credit is next.
     credit: i64,
-    /// Its first fetcher may have its next job: it blocks in BRPOPLPUSH, or has not passed on what this brought.
+    /// Whether the first fetcher of this queue holds the queue: the fetcher blocks in BRPOPLPUSH, or has claimed a job
+    /// there that no take has started yet.
     is_held: bool,
-    /// Takes under way that cover it.
+    /// The number of takes under way that cover this queue.
     takes: usize,
-    /// The last take that covered it brought as many jobs as it asked for, so there may be more.
+    /// Whether the queue may have more jobs: the last take that covered it started as many jobs as it asked for.
     has_more: bool,
 }
 
-/// The right to take jobs from some queues. Ends when it is dropped.
+/// The right to take jobs from some queues, until the permit is dropped.
 pub struct TakePermit<'a> {
     permits: &'a TakePermits,
-    /// Indexes of the queues.
+    /// The indexes of these queues.
     covered: Vec<usize>,
 }
 
@@ -78,14 +79,14 @@ impl TakePermits {
         sync::wait_while(&self.changed, self.state(), is_taken_from)
     }
 
-    /// The first fetcher of this queue may have its next job from now on. Waits for a take that covers the queue.
+    /// Lets the first fetcher of this queue hold the queue. Waits for a take that covers the queue.
     pub fn hold(&self, queue: &str) {
         if let Some(queue) = self.wait_for_takes(queue).queue(queue) {
             (queue.is_held, queue.has_more) = (true, false);
         }
     }
 
-    /// The first fetcher of this queue has no job of it.
+    /// Ends the hold of this queue, when its first fetcher has claimed no job.
     pub fn release(&self, queue: &str) {
         if let Some(queue) = self.state().queue(queue) {
             queue.is_held = false;
@@ -101,14 +102,14 @@ impl TakePermits {
         !state.is_closed
     }
 
-    /// Ends every [`TakePermits::wait_for_more`].
+    /// Ends every [`TakePermits::wait_for_more`], now and later.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// A permit for all queues that may be taken from now. The permit of the first fetcher of a queue always covers
-    /// that queue, so this fetcher may have to wait for another take.
+    /// Returns a permit for all queues from which a take may start jobs now. The permit of the first fetcher of a queue
+    /// always covers that queue, so this fetcher may have to wait for another take.
     pub fn acquire(&self, queue: &str, is_first: bool) -> TakePermit<'_> {
         let mut state = self.wait_for_takes(queue);
         if is_first && let Some(queue) = state.queue(queue) {
@@ -157,7 +158,7 @@ impl TakePermit<'_> {
         shares
     }
 
-    /// Records what the take brought: whether it was as many jobs as it asked for, and which queues are paused.
+    /// Records the result of the take. `is_full`: it started as many jobs as it asked for; `paused`: the paused queues.
     pub fn record(&self, is_full: bool, paused: &[String]) {
         let mut state = self.permits.state();
         for index in &self.covered {

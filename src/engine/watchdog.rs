@@ -14,7 +14,7 @@ use crate::job::Failure;
 use crate::logging::job_fields::{JobFields, log_job};
 use crate::queue::Settlement;
 
-/// The most abandoned threads that are replaced: each keeps its stack until its handler returns.
+/// The most abandoned threads that are replaced: each abandoned thread keeps its stack until its handler returns.
 const MAX_REPLACED: usize = 512;
 /// Between attempts to start a thread when the system refuses new threads.
 const SPAWN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ struct Replacements {
     abandoned: usize,
     /// Abandoned threads that are not replaced yet.
     pending: usize,
-    /// The last attempt to start a thread failed, and was logged.
+    /// Whether the last attempt to start a thread failed. Only the first failure is logged.
     is_refused: bool,
 }
 
@@ -72,7 +72,8 @@ impl Replacements {
         self.abandoned += 1;
         if self.abandoned > MAX_REPLACED {
             log::error!(
-                "{} worker threads hang in their handlers, of which {MAX_REPLACED} were replaced: this one is not",
+                "{} worker threads hang in their handlers; {MAX_REPLACED} were replaced, and the server replaces no more: \
+                 restart the server",
                 self.abandoned
             );
         } else {
@@ -80,7 +81,7 @@ impl Replacements {
         }
     }
 
-    /// `None` when no thread is to be started.
+    /// The time until the next attempt to start a thread. `None` when no thread is to be started.
     fn retry_interval(&self) -> Option<Duration> {
         (self.pending > 0).then_some(SPAWN_RETRY_INTERVAL)
     }

@@ -1,8 +1,8 @@
 //! Workers: each thread runs one job at a time.
 //!
-//! A worker receives a job, runs the handler with its panics caught, and sends the verdict to the committer. So it
-//! never waits for Redis, except to retry a job with a short backoff on the same thread. A thread whose handler does
-//! not return is abandoned and replaced by the watchdog, and ends if the handler returns later. It knows no HTTP.
+//! A worker receives a job, runs the handler with its panics caught, and sends the verdict to the committer. So a worker
+//! never waits for Redis, except to retry a job with a short backoff on the same thread. If a handler does not return,
+//! the watchdog abandons and replaces the thread; the abandoned thread ends if the handler returns later.
 
 use std::io;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::queue::{Lease, Settled, Settlement, Verdict};
 /// What all workers share.
 pub struct Workers {
     pub shared: Shared,
-    /// Jobs to run. Bounded to the number of workers, so the fetchers never wait.
+    /// Jobs to run, from the fetchers. Has room for as many jobs as there are workers, so the fetchers never wait.
     pub jobs: Receiver<Assignment>,
     pub committer: Sender<Settlement>,
     pub handlers: Arc<Handlers>,
-    /// Backoffs up to this one are slept on the worker's thread.
+    /// The longest backoff that a worker sleeps on its own thread: the setting `inline-backoff`.
     pub inline_backoff: Duration,
-    /// Ends backoffs that are slept here.
+    /// Ends these sleeps when the server stops.
     pub shutdown: Shutdown,
 }
 
@@ -50,7 +50,7 @@ impl Workers {
         }
     }
 
-    /// Runs attempts at a job until it is settled, or waits in Redis for its next one. `false` if the watchdog has
+    /// Runs attempts at a job until the job is settled, or waits in Redis for its next attempt. `false` if the watchdog has
     /// replaced this thread meanwhile.
     fn work(&self, mut job: Arc<Job>, stop: &StopSignal) -> bool {
         let Shared { queue, in_flight, metrics, .. } = &self.shared;

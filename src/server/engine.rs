@@ -33,18 +33,18 @@ use crate::server::threads::spawn;
 /// The running engine.
 pub(super) struct Engine {
     pub(super) shared: Shared,
-    /// Jobs that the committer has returned to their queues.
+    /// The number of jobs that the committer has returned to their queues.
     pub(super) released: Arc<AtomicUsize>,
     pub(super) last_beat: LastBeat,
     pub(super) fetchers: Vec<JoinHandle<()>>,
     take_permits: Arc<TakePermits>,
-    /// Ends fetchers, scheduler and janitor, and the waits of workers and committer. `None`: it was used.
+    /// Ends fetchers, scheduler and janitor, and the waits of workers and committer. `None` once the stop has begun.
     stop: Option<Trigger>,
     pub(super) registration: Registration,
 }
 
 impl Engine {
-    /// Starts all threads but the fetchers, which are returned. Fails if the system refuses a thread.
+    /// Starts all threads but the fetchers, and returns the fetchers. Fails if the system refuses a thread.
     pub(super) fn start(
         config: &Config,
         handlers: &Arc<Handlers>,
@@ -64,8 +64,8 @@ impl Engine {
         let (end, ending) = shutdown::channel();
         // The capacity allows as many jobs as there are workers, so a fetcher never waits here.
         let (to_workers, jobs) = bounded(config.workers);
-        // Each outcome belongs to one of the in-flight jobs, of which there are at most twice as many as workers.
-        let (to_committer, outcomes) = bounded(2 * config.workers);
+        // Each settlement belongs to one in-flight job, and the capacity allows twice as many in-flight jobs as workers.
+        let (to_committer, settlements) = bounded(2 * config.workers);
         // The findings of one heartbeat can wait while the thread works on those of another one.
         let (to_reaper, findings) = bounded(1);
         let (to_reporter, is_watched) = bounded(1);
@@ -91,7 +91,7 @@ impl Engine {
         let released = Arc::new(AtomicUsize::new(0));
         let committer = Committer {
             shared: shared.clone(),
-            outcomes,
+            settlements,
             released: released.clone(),
             shutdown: stopping.clone(),
             end: ending.clone(),
@@ -169,7 +169,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes no more jobs. Running attempts go on.
+    /// Ends the taking of jobs. Running attempts go on.
     pub(super) fn close(&mut self) {
         self.shared.in_flight.close();
         self.take_permits.close();
@@ -177,10 +177,10 @@ impl Engine {
     }
 }
 
-/// This server's registration in Redis, and the threads that need it. Dropping this ends it.
+/// This server's registration in Redis, and the threads that need it. The drop ends the registration.
 pub(super) struct Registration {
     shared: Shared,
-    /// Ends the heartbeat. `None`: it was used.
+    /// Ends the heartbeat. `None` once the end has begun.
     end: Option<Trigger>,
     heartbeat: Option<JoinHandle<()>>,
     reporter: Option<JoinHandle<()>>,
