@@ -1,4 +1,4 @@
-//! What is known about the availability of Redis. The log says each outage once, however many threads notice it.
+//! The availability of Redis, as the calls of all threads have met it. Each outage is logged once.
 //!
 //! Each connection has the number of a generation. After a fault the generation ends: all connections of an ended
 //! generation are closed, since they may be dead or lead to a master that was demoted.
@@ -12,20 +12,20 @@ use crate::sync;
 
 /// While Redis is unavailable one call in this time tries it, and all others fail at once.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
-/// How often the log repeats that a right is missing.
+/// The time between two log lines about the same missing right.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 /// A refusal is over when no call met it for this long. Near `maxmemory`, or for a user who lacks one right, Redis
 /// accepts and refuses calls by turns.
 const CALM: Duration = Duration::from_secs(1);
 
-/// What a successful reply shows of Redis.
+/// What a call does, and so what its success shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Redis is available.
+    /// The call reads: Redis is available.
     Read,
-    /// Redis accepts writes.
+    /// The call writes: Redis accepts writes.
     Write,
-    /// Redis accepts writes and has memory for new data.
+    /// The call needs memory for new data: Redis accepts writes and is not full.
     Add,
 }
 
@@ -39,32 +39,32 @@ pub(super) struct Availability {
 /// The last attempts to connect.
 #[derive(Default)]
 struct Connecting {
-    /// What the attempt that began last is waiting for.
+    /// What the latest attempt to connect waits for.
     step: String,
-    /// Why the attempt that ended last failed; `None` if it succeeded.
+    /// The error of the attempt that ended last; `None` if the attempt succeeded.
     error: Option<String>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Since when Redis is unavailable, and the reason at the last attempt.
+    /// The begin of the outage, and the reason at the last attempt. `None` while Redis is available.
     unavailable: Option<(Instant, String)>,
-    /// Redis refuses writes.
+    /// The period in which Redis refuses writes.
     refusing: Option<Refusal>,
-    /// The user of Redis lacks a right.
+    /// The rights that the user of Redis lacks.
     missing_rights: Option<MissingRights>,
-    /// Redis has reached its `maxmemory`.
+    /// The period in which Redis has reached its `maxmemory`.
     full: Option<Refusal>,
-    /// The last attempt while Redis is unavailable.
+    /// The time of the last attempt while Redis is unavailable.
     probed: Option<Instant>,
-    /// The last reply to any call.
+    /// The time of the last reply to any call.
     replied: Option<Instant>,
 }
 
 struct MissingRights {
     reason: String,
     since: Instant,
-    /// When the log said it last.
+    /// The time of the last log line about these rights.
     logged: Instant,
 }
 
@@ -131,7 +131,7 @@ impl Availability {
         Ok(())
     }
 
-    /// A call that began at this time could not reach Redis.
+    /// Records that a call, which began at this time, could not reach Redis.
     pub(super) fn note_unavailable(&self, begun: Instant, reason: &str) {
         let mut state = self.state();
         // Another call got a reply meanwhile: this failure is out of date, or concerns only its connection.
@@ -150,7 +150,7 @@ impl Availability {
         }
     }
 
-    /// Redis replied that it refuses writes.
+    /// Records that Redis has refused a write.
     pub(super) fn note_refused(&self, reason: &str) {
         let mut state = self.state();
         state.note_reply();
@@ -160,7 +160,7 @@ impl Availability {
         }
     }
 
-    /// The user of Redis lacks a right. The log says it at once, and repeats it every [`REPEAT_INTERVAL`].
+    /// Records that the user of Redis lacks a right. Logs the right at once, and again every [`REPEAT_INTERVAL`].
     pub(super) fn note_missing_rights(&self, reason: &str) {
         let mut state = self.state();
         state.note_reply();
@@ -186,7 +186,7 @@ impl Availability {
         }
     }
 
-    /// The user of Redis has all rights that jobs need.
+    /// Records that the user of Redis has all rights that jobs need.
     pub(super) fn note_all_rights(&self) {
         if let Some(missing) = self.state().missing_rights.take() {
             let seconds = missing.since.elapsed().as_secs_f64();
@@ -194,7 +194,7 @@ impl Availability {
         }
     }
 
-    /// Redis replied that it has reached its `maxmemory`.
+    /// Records that Redis has refused a call because it has reached its `maxmemory`.
     pub(super) fn note_full(&self) {
         let mut state = self.state();
         state.note_reply();
@@ -203,7 +203,7 @@ impl Availability {
         }
     }
 
-    /// A call succeeded on a connection of this generation.
+    /// Records that a call succeeded on a connection of this generation.
     pub(super) fn note_success(&self, access: Access, generation: u64) {
         // A late reply on a connection from before an outage does not show that the outage is over.
         if generation != self.generation() {
@@ -225,29 +225,29 @@ impl Availability {
         }
     }
 
-    /// Makes all connections that exist now worthless.
+    /// Ends the generation: no connection that exists now is used again.
     fn end_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A connection of this generation died during a call: older ones may be dead as well. Only the first thread that
-    /// notices it ends the generation, or the others would close fresh connections.
+    /// Records that a connection of this generation died during a call: older connections may be dead as well. Only the
+    /// first call of a generation ends it, or the next calls would close fresh connections.
     pub(super) fn note_lost_connection(&self, generation: u64) {
         let _ =
             self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// An attempt to connect begins to wait for something.
+    /// Records what an attempt to connect waits for now.
     pub(super) fn note_connecting(&self, step: &str) {
         step.clone_into(&mut sync::lock(&self.connecting).step);
     }
 
-    /// An attempt to connect has ended.
+    /// Records the end of an attempt to connect.
     pub(super) fn note_connected(&self, error: Option<String>) {
         sync::lock(&self.connecting).error = error;
     }
 
-    /// Why no connection can be made: the error of the last attempt, or what the first attempt is still waiting for.
+    /// Why no connection can be made: the error of the last attempt, or what the first attempt still waits for.
     pub(super) fn why_no_connection(&self) -> String {
         let connecting = sync::lock(&self.connecting);
         connecting.error.as_ref().unwrap_or(&connecting.step).clone()

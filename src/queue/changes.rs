@@ -19,7 +19,7 @@ use crate::job::{JobId, NewJob, Start, Status};
 
 /// How long an Idempotency-Key is remembered.
 const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// How long a dead server stays in the registry: a late command of it may still move a job into its list.
+/// How long a dead server stays in the registry: a late command of this server may still move a job into its list.
 const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many entries one step of the reaper, the scheduler or the janitor handles, so that no step blocks Redis for
 /// long.
@@ -35,7 +35,7 @@ impl Queue {
     /// Stores submissions, one after the other; of each submission either all jobs are stored, or none.
     ///
     /// # Errors
-    /// [`Error::Full`] if Redis is full; after [`Error::Unavailable`] any of them may have been stored.
+    /// [`Error::Full`] if Redis is full. After [`Error::Unavailable`] any of the submissions may have been stored.
     pub fn submit_all(
         &self,
         submissions: &[(&[NewJob], Option<&Idempotency>)],
@@ -71,10 +71,10 @@ impl Queue {
     }
 
     /// Waits up to [`BLOCK`] for a job in an empty queue and moves its id into this server's in-progress list. The
-    /// job is not started: [`Queue::start_jobs`] has to get what this returns.
+    /// caller must pass the returned [`Claimed`] to [`Queue::start_jobs`], which starts the job.
     ///
     /// # Errors
-    /// [`Error::Full`] if Redis is full: it refuses BRPOPLPUSH then, but not [`Queue::start_jobs`].
+    /// [`Error::Full`] if Redis is full: a full Redis refuses BRPOPLPUSH, but not [`Queue::start_jobs`].
     pub fn wait_for_job(&self, server: &ServerId, queue: &str) -> Result<Option<Claimed>, Error> {
         let mut command = redis::cmd("BRPOPLPUSH");
         command
@@ -92,7 +92,7 @@ impl Queue {
         self.connections.unblock();
     }
 
-    /// Starts ready jobs, as many as the shares say; the claimed one comes first.
+    /// Starts ready jobs, as many as the shares say; the claimed job comes first.
     ///
     /// # Errors
     /// [`Error::Fenced`] if this server is not registered.
@@ -119,7 +119,7 @@ impl Queue {
     /// Settles attempts, one after the other and each by itself. To repeat a call whose reply was lost is safe.
     ///
     /// # Errors
-    /// After [`Error::Unavailable`] any of them may have been settled.
+    /// After [`Error::Unavailable`] any of the attempts may have been settled.
     pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str());
@@ -164,8 +164,8 @@ impl Queue {
         Ok(settled)
     }
 
-    /// Puts entries of this server's in-progress list that it does not run back to the front of their queues. The
-    /// entries come newest first. Returns how many went back.
+    /// Returns ids from this server's in-progress list to the front of their queues. The caller passes the entries whose
+    /// jobs this server does not run, newest first. Returns the number of jobs that went back.
     pub fn recover(&self, server: &ServerId, entries: &[Vec<u8>]) -> Result<usize, Error> {
         let mut call = self.scripts.recover.call();
         call.arg(server.as_str()).arg(entries);
@@ -187,7 +187,7 @@ impl Queue {
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 
-    /// Renews this server's registration and returns what it has to know.
+    /// Renews this server's registration, and returns cancels, other servers and due times.
     ///
     /// # Errors
     /// [`Error::Fenced`] if this server is not registered.

@@ -7,8 +7,8 @@ use super::error::SettingsError;
 use super::tls::Tls;
 use crate::net::authorities::Authorities;
 
-/// Reads the URL. With `ca` a `rediss://` server must have a certificate of one of these authorities; otherwise of one
-/// that the web trusts. Certificates are always checked.
+/// Reads the URL. One of the authorities of `ca` must have signed the certificate of a `rediss://` server; without `ca`
+/// one of the authorities that browsers trust. Certificates are always checked.
 pub(super) fn target(url: &str, ca: Option<&Authorities>) -> Result<Target, SettingsError> {
     let wrong_url = |why: &str| SettingsError::Url(why.into());
     let info: ConnectionInfo =

@@ -7,12 +7,11 @@ use crate::job::JobId;
 /// Why a call of the queue failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Error {
-    /// Redis is unreachable, loading, read-only or too slow. The call may have been carried out or not; try again
-    /// later.
+    /// Redis is unreachable, loading, read-only or too slow. Redis may have executed the call or not; try again later.
     Unavailable(String),
-    /// The user of Redis may not do this, or this Redis does not know the command. Nothing was changed.
+    /// The user of Redis lacks the right to run a command, or this Redis does not know the command. Nothing was changed.
     Denied(String),
-    /// All connections of this process to Redis (this number) are in use. Nothing was sent; try again later.
+    /// All connections of this process to Redis are in use; the value is their number. Nothing was sent; try again later.
     Busy(u32),
     /// Redis has reached its `maxmemory` and stores nothing new. Nothing was changed.
     Full,
@@ -42,9 +41,9 @@ impl std::error::Error for Error {}
 pub enum Refused {
     /// The Idempotency-Key belongs to a request with another body.
     Mismatch,
-    /// This live job holds the unique key.
+    /// The live job with this id holds the unique key.
     Duplicate(JobId),
-    /// This queue holds as many jobs as it may.
+    /// The queue with this name has as many jobs as allowed.
     QueueFull(String),
 }
 
@@ -63,7 +62,7 @@ impl std::error::Error for Refused {}
 /// Why a submission failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SubmitError {
-    /// It was refused. None of its jobs was stored.
+    /// Redis was reached, and the submission was refused. None of its jobs was stored.
     Refused(Refused),
     /// The call of the queue failed; after [`Error::Unavailable`] the jobs may have been stored.
     Queue(Error),
@@ -110,11 +109,11 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// nothing of the URL, which may hold a password.
 #[derive(Debug)]
 pub enum SettingsError {
-    /// `redis-url` is not the URL of a Redis.
+    /// `redis-url` cannot be read as the URL of a Redis.
     Url(Cause),
     /// `redis-url` asks for TLS, which is not possible.
     Tls(Cause),
-    /// The file of the authorities for Redis.
+    /// The file of the certificate authorities for Redis cannot be used.
     Authorities(Cause),
 }
 

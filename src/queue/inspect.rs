@@ -108,8 +108,8 @@ impl Queue {
         self.connections.query(&command)
     }
 
-    /// Whether jobs can be submitted, started and settled now, as far as Redis is concerned. The log says why not, and
-    /// when they can again.
+    /// Checks whether Redis lets this server submit, start and settle jobs now. Logs the reason if not, and the end of
+    /// such a period.
     ///
     /// # Errors
     /// [`Error::Denied`] with all rights that jobs need and the user of Redis lacks.
@@ -124,8 +124,8 @@ impl Queue {
         Err(Error::Denied(reason))
     }
 
-    /// The rights that the user of Redis lacks for reading jobs and for changing them on request, as one sentence;
-    /// `None` if none is missing.
+    /// The rights to read jobs and to change them on request that the user of Redis lacks, as one sentence; `None` if no
+    /// right is missing.
     pub fn check_operator_rights(&self) -> Result<Option<String>, Error> {
         let rights: BTreeSet<Right> = self.scripts.operator_rights().into_iter().collect();
         let missing = self.missing_rights(&rights.into_iter().collect::<Vec<_>>())?;
@@ -140,7 +140,7 @@ impl Queue {
         self.explained(self.connections.query_blocking::<Value>(&command), Access::Add).map(|_| ())
     }
 
-    /// Those of these rights that the user of Redis lacks.
+    /// Returns the rights of this list that the user of Redis lacks.
     fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, Error> {
         let mut call = self.scripts.ready.call();
         for (command, key) in rights {

@@ -26,11 +26,11 @@ macro_rules! keys {
 keys! {
     /// `job:<id>`: the job itself; all other entries are handles to it. Its fields are described in `record.rs`.
     JOB = "job:": hash;
-    /// `work_queue:<queue>`, ids: ready jobs, pushed left, taken right. The list with [`SUSPECTS`] at the end has the
-    /// quarantined ones.
+    /// `work_queue:<queue>`, ids: queued jobs, pushed left, taken right. The list with [`SUSPECTS`] at the end has the
+    /// quarantined jobs.
     WORK = "work_queue:": list;
     /// `tombstones:<queue>`, id → number, and `all` → their sum: entries of the two lists above without a job. To
-    /// remove such an entry from a long list at once would take too long; `start_jobs.lua` drops those that it meets.
+    /// remove such an entry from a long list at once would take too long, so `start_jobs.lua` drops it when its turn comes.
     TOMBSTONES = "tombstones:": hash;
     /// `in_progress_queue:<server>`, ids: jobs that a server has claimed or started and not settled, newest first.
     IN_PROGRESS = "in_progress_queue:": list;
@@ -59,8 +59,8 @@ keys! {
     IDEMPOTENCY = "idempotency:": string;
     /// The newest job id.
     LAST_ID = "last_id": string;
-    /// `last_chance:<queue>`: the server that is reserved for the quarantined jobs of this queue. It drains for them
-    /// while all other servers go on.
+    /// `last_chance:<queue>`: the server that is reserved for the quarantined jobs of this queue. This server drains, while
+    /// all other servers go on.
     LAST_CHANCE = "last_chance:": any;
     /// Time in ms → id: ids without a readable job that were met in a list, the last 10,000.
     LOST = "lost": zset;
@@ -75,8 +75,8 @@ keys! {
     SET_ASIDE = "set_aside:": any;
 }
 
-/// The end of the key of a list of quarantined jobs. Each waits for a server that runs no other job, so they must not
-/// stand in front of the other jobs.
+/// The end of the key of a list of quarantined jobs. A quarantined job waits for a server that runs no other job, so it
+/// must not stand in front of other jobs.
 pub(super) const SUSPECTS: &str = ":suspects";
 /// The word in [`INDEX`] for queued and processing jobs.
 const READY: &str = "ready";

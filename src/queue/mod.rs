@@ -1,10 +1,10 @@
-//! The job queue in Redis. `changes.rs` has the methods that change jobs, one atomic step each; `inspect.rs` those that
-//! read them.
+//! The job queue in Redis. `changes.rs` has the methods that change jobs, one atomic step each; `inspect.rs` the methods
+//! that read jobs.
 //!
-//! A job waits in a list. A server moves its id into a list of its own and starts the job under a fencing token,
-//! which is new at every start. To settle the attempt the server must show this token. A server that sends no
-//! heartbeats is declared dead: its tokens are worthless from then on, and another server takes over its list. Only
-//! Redis's clock decides anything.
+//! The id of a job waits in a list. A server moves the id into its own list and starts the job under a fencing token,
+//! which is new at every start. Redis settles an attempt only for the latest token. A server that sends no heartbeats is
+//! declared dead: from then on Redis refuses its tokens, and another server takes over its list. Only Redis's clock
+//! decides anything.
 
 // Public only for tests and benches, so that an item whose name says everything needs no comment.
 #![allow(missing_docs)]

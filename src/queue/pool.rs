@@ -49,20 +49,20 @@ const LARGEST_KEPT: usize = 64 << 10;
 /// A connection of a pool.
 pub(super) struct Connection {
     wire: Wire,
-    /// Its name for CLIENT UNBLOCK; only blocking connections have one.
+    /// The id for CLIENT UNBLOCK; `None` for a connection that does not block.
     client_id: Option<i64>,
     /// The time limit for a reply.
     read_timeout: Duration,
     generation: u64,
-    /// When it was made, or when its last call began: since then it may have died.
+    /// When the connection was made, or when its last call began: it may have died since.
     since: Instant,
-    /// It must not be used again.
+    /// Whether the connection must not be used again.
     broken: bool,
 }
 
 impl Connection {
-    /// Whether a connection is dead without a sign, as after a router has forgotten it. Only after a long idle time
-    /// this takes a round trip.
+    /// Whether the connection is dead without a sign, as after a router has forgotten the connection. Sends a command only
+    /// after a long idle time.
     fn has_died_silently(&mut self) -> bool {
         self.since.elapsed() >= SILENT && {
             let reply = redis::cmd("TIME").query::<Value>(&mut self.wire);
@@ -121,7 +121,7 @@ impl r2d2::ManageConnection for Manager {
 pub(super) struct Connections {
     commands: r2d2::Pool<Manager>,
     blocking: r2d2::Pool<Manager>,
-    /// The names of the connections that are in a blocking command now.
+    /// The ids of the connections that run a blocking command now.
     blocked: Mutex<HashSet<i64>>,
     availability: Arc<Availability>,
 }
@@ -220,12 +220,12 @@ impl Connections {
         })
     }
 
-    /// The user of Redis lacks a right.
+    /// As [`Availability::note_missing_rights`].
     pub(super) fn note_missing_rights(&self, reason: &str) {
         self.availability.note_missing_rights(reason);
     }
 
-    /// The user of Redis has all rights that jobs need.
+    /// As [`Availability::note_all_rights`].
     pub(super) fn note_all_rights(&self) {
         self.availability.note_all_rights();
     }
@@ -294,7 +294,7 @@ impl Connections {
         }
     }
 
-    /// Closes a dead connection. It says nothing about Redis.
+    /// Closes a dead connection. Redis may still be available.
     fn discard(&self, mut connection: r2d2::PooledConnection<Manager>, reason: &str) {
         log::debug!("a connection to Redis died: {reason}");
         connection.broken = true;
@@ -319,7 +319,7 @@ impl Connections {
         })
     }
 
-    /// What a failed call means for its connection, for the other connections, and for the caller.
+    /// Records a failed call for its connection and for the availability, and returns the error for the caller.
     fn classify(&self, connection: &mut Connection, begun: Instant, error: &RedisError) -> Error {
         let text = describe(error);
         match error.kind() {

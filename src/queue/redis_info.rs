@@ -14,11 +14,11 @@ pub struct RedisInfo {
     pub major_minor: (u32, u32),
     /// `standalone`, `cluster`, `sentinel` or `unknown`.
     pub mode: String,
-    /// Whether it is a replica; `false` if that is unknown.
+    /// Whether this Redis is a replica; `false` if that is unknown.
     pub is_replica: bool,
     /// What Redis does when it reaches `maxmemory`.
     pub maxmemory_policy: String,
-    /// Whether it stores data on disk; `None` if the user of Redis may not ask.
+    /// Whether Redis stores data on disk; `None` if the user of Redis may not read the setting.
     pub persistent: Option<bool>,
 }
 
@@ -43,7 +43,7 @@ impl InfoFields {
         self.text(name).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
-    /// Whether a field that tells how the last run of something ended says `err`.
+    /// Whether a field with the result of the last background save or rewrite is `err`.
     pub(super) fn failed(&self, name: &str) -> bool {
         self.text(name) == Some("err")
     }

@@ -60,9 +60,9 @@ pub struct RedisReport {
     pub longest_round_trip: Duration,
     /// How far this machine's clock is ahead of Redis's clock, in ms; negative if it is behind.
     pub clock_ahead_ms: i64,
-    /// In bytes.
+    /// The memory that Redis uses, in bytes.
     pub used_memory: u64,
-    /// In bytes; 0 is no limit.
+    /// The limit of the memory, in bytes; 0 is no limit.
     pub maxmemory: u64,
     /// The problems, the worst first.
     pub advice: Vec<Advice>,

@@ -1,4 +1,4 @@
-//! The Lua scripts. Every change of a job that touches more than one key is one of them.
+//! The Lua scripts. Every change of a job that touches more than one key is a script.
 
 use redis::Cmd;
 
@@ -12,10 +12,10 @@ pub(super) struct Script {
     pub(super) access: Access,
     /// Whether a call may be repeated after its reply was lost.
     pub(super) repeat: Repeat,
-    /// The rights that the user of Redis needs for it.
+    /// The rights that the user of Redis needs for this script.
     rights: Vec<Right>,
     user: User,
-    /// The one key that each call names. It tells a Redis Cluster the slot; the scripts build all other keys
+    /// The one key that each call names, from which a Redis Cluster computes the slot. The scripts build all other keys
     /// themselves.
     slot: String,
 }
@@ -29,16 +29,16 @@ impl Script {
     }
 }
 
-/// What a script is needed for.
+/// Who needs a script.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum User {
-    /// To submit, run and settle jobs, as a registered server.
+    /// A registered server, to submit, run and settle jobs.
     Jobs,
-    /// To read jobs, and to change them on request.
+    /// Operators, to read jobs and to change them on request.
     Operators,
-    /// To check the data.
+    /// The doctor, to check the data.
     Doctor,
-    /// To check what the user of Redis may do.
+    /// The check of the rights of the user of Redis.
     RightsCheck,
 }
 

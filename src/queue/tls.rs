@@ -37,8 +37,8 @@ mod with {
     }
 
     impl Tls {
-        /// With `ca` one of these authorities must have signed the host's certificate; otherwise one that the web
-        /// trusts.
+        /// One of the authorities of `ca` must have signed the host's certificate; without `ca` one of the authorities
+        /// that browsers trust.
         pub(in crate::queue) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, SettingsError> {
             let host = ServerName::try_from(host.to_owned())
                 .map_err(|_| SettingsError::Tls("its host cannot be the name in a certificate".into()))?;

@@ -14,14 +14,14 @@ use crate::net::authorities::Authorities;
 pub struct Settings {
     /// `redis://`, `redis+unix://`, or with the feature `tls` `rediss://`.
     pub url: String,
-    /// The certificate authorities for `rediss://`, of which one must have signed the server's certificate. `None`:
-    /// those that the web trusts.
+    /// One of these certificate authorities must have signed the certificate of a `rediss://` server. `None`: one of the
+    /// authorities that browsers trust.
     pub ca: Option<Authorities>,
     /// The prefix of every key.
     pub namespace: String,
-    /// The most commands that run at a time, besides the fetchers' blocking ones.
+    /// The most other commands that run at a time.
     pub connections: u32,
-    /// The most fetchers that block at a time.
+    /// The most blocking commands of fetchers that run at a time.
     pub fetchers: u32,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for ServerId {
 pub struct Idempotency {
     /// The client's Idempotency-Key.
     pub key: String,
-    /// Tells apart two requests with the same key. It has no white space.
+    /// A hash of the request, without white space: two requests with the same key differ in it.
     pub fingerprint: String,
 }
 
@@ -85,7 +85,7 @@ impl Submitted {
     }
 }
 
-/// The right to settle one attempt. It can be used once only: it is not `Clone`, and settling consumes it.
+/// The right to settle one attempt, once: a lease is not `Clone`, and settling consumes the lease.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "a lease that is dropped leaves its job in progress"]
 pub struct Lease {
@@ -135,11 +135,11 @@ pub struct Settlement {
 /// The result of a settlement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Settled {
-    /// The attempt is settled; this is the job's status now.
+    /// The attempt is settled, and the job has this status now.
     Now(Status),
-    /// An earlier call settled the attempt already; its reply was lost.
+    /// An earlier call, whose reply was lost, has settled the attempt already.
     Repeated,
-    /// The fencing token is out of date: the job was taken over. Nothing was changed.
+    /// The fencing token is out of date, because another server has reclaimed the job. Nothing was changed.
     Stale,
 }
 
@@ -147,26 +147,26 @@ pub enum Settled {
 #[derive(Clone, Debug)]
 pub struct Share {
     pub queue: String,
-    /// How many jobs to start from this queue at first. Room that is left over is filled from all queues, in the
-    /// order of the shares.
+    /// How many jobs to start from this queue at first. If a queue has fewer jobs, the rest is started from all queues,
+    /// in the order of the shares.
     pub jobs: usize,
 }
 
-/// What a call of `start_jobs` does about quarantined jobs. One more crash of such a job reaches `max-crashes`, so it
-/// runs alone on a server.
+/// What a call of `start_jobs` does about quarantined jobs. One more crash of a quarantined job reaches `max-crashes`, so
+/// the job runs alone on a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quarantine {
-    /// Start none. Other jobs get this turn, or they would wait for ever.
+    /// Start no quarantined job. Other jobs get this turn, or they would wait for ever.
     Skip,
-    /// Start none, since jobs run on this server, but allow to reserve this server for a quarantined job. A reserved
-    /// server has to drain.
+    /// Start no quarantined job, since other jobs run on this server, but allow to reserve this server for a quarantined
+    /// job. A reserved server has to drain.
     Reserve,
-    /// Start one, if one waits, and then nothing else. No job may run on this server.
+    /// Start one quarantined job, if one waits, and then no other job. No job may run on this server.
     Start,
 }
 
 impl Quarantine {
-    /// The word for it in `start_jobs.lua`.
+    /// The word in `start_jobs.lua`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Quarantine::Skip => "skip",
@@ -179,13 +179,13 @@ impl Quarantine {
 /// A job's id that BRPOPLPUSH has moved into this server's in-progress list. The job is not started yet.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The entry of the list as it is: it may be damaged, and even not be text.
+    /// The entry as the list has it: a damaged entry may not even be text.
     pub entry: Vec<u8>,
-    /// The queue that it was in.
+    /// The queue from which the entry was moved.
     pub queue: String,
 }
 
-/// A job that was started although its record cannot be read. It has to be failed.
+/// A job that was started although its record cannot be read. The caller has to fail the job.
 #[derive(Debug)]
 pub struct Broken {
     pub lease: Lease,
@@ -202,14 +202,14 @@ pub struct StartedJobs {
     pub jobs: Vec<(Lease, Job)>,
     /// Jobs to fail.
     pub broken: Vec<Broken>,
-    /// Those queues of the shares that are paused.
+    /// The paused queues of the shares.
     pub paused: Vec<String>,
-    /// Whether the step ended early, so that more jobs may be ready: it met large jobs, or many entries without a job.
+    /// Whether more jobs may be ready, because the script ended early at large jobs or at many entries without a job.
     pub has_more: bool,
     /// Redis's time of the start, in ms since 1970.
     pub now_ms: u64,
-    /// Whether this server is reserved for a quarantined job that waits. It must start nothing else until it runs no
-    /// job.
+    /// Whether this server is reserved for a waiting quarantined job. The server must start no other job until it runs
+    /// none.
     pub must_drain: bool,
 }
 
@@ -220,14 +220,14 @@ pub struct HeartbeatReply {
     pub in_progress: usize,
     /// Running jobs of this server that a client has cancelled.
     pub cancels: Vec<JobId>,
-    /// The heartbeat counters of all servers by name. A dead server is there as long as its list is not empty; its
-    /// counter begins with `D`.
+    /// Name and heartbeat counter of each server. A dead server is included as long as its list is not empty, with a
+    /// counter that begins with `D`.
     pub servers: Vec<(String, String)>,
     /// Whether a client watches the workers' activity.
     pub is_watched: bool,
-    /// Whether quarantined jobs wait in this server's queues. They wake no fetcher, since BRPOPLPUSH does not see them.
+    /// Whether quarantined jobs wait in this server's queues. BRPOPLPUSH does not see these jobs, so they wake no fetcher.
     pub quarantine_waits: bool,
-    /// The time until the next scheduled or retrying job is due; `None` if there is none.
+    /// The time until the next scheduled or retrying job is due; `None` without such a job.
     pub due_in: Option<Duration>,
 }
 
@@ -236,7 +236,7 @@ pub struct HeartbeatReply {
 pub struct Reclaimed {
     /// The number of jobs that went back to their queues or ended.
     pub moved: usize,
-    /// Those of them that were running when the server died.
+    /// The jobs that were running when the server died.
     pub crashed: Vec<CrashedJob>,
 }
 
@@ -247,9 +247,9 @@ pub struct CrashedJob {
     pub job_type: String,
     /// The attempt that was cut off, from 1.
     pub attempt: u32,
-    /// The number of crashes on its record, with this one.
+    /// The number of crashes of the job, this crash included.
     pub crashes: u32,
-    /// Whether it has reached `max-crashes` and became a dead letter.
+    /// Whether the job has reached `max-crashes` and became a dead letter.
     pub has_failed: bool,
 }
 
@@ -314,9 +314,9 @@ pub struct QueueInfo {
     /// The number of ready jobs.
     pub queued: u64,
     pub paused: bool,
-    /// How long its oldest ready job has waited; `None` if it is empty.
+    /// How long the oldest ready job has waited; `None` if the queue is empty.
     pub oldest_ms: Option<u64>,
-    /// The number of live servers that take jobs from it.
+    /// The number of live servers that take jobs from this queue.
     pub servers: u64,
 }
 
@@ -324,7 +324,7 @@ pub struct QueueInfo {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
     pub id: String,
-    /// In ms since 1970.
+    /// The start of the server, in ms since 1970.
     pub started_at_ms: u64,
     /// The number of its worker threads.
     pub workers: u64,
@@ -346,6 +346,7 @@ pub struct Stats {
 pub struct Minute {
     /// The minute since 1970.
     pub number: u64,
-    /// By name: sums over all servers, and how many jobs waited at its end. A missing figure is 0 or unknown.
+    /// The figures by name: sums over all servers, and the numbers of jobs that waited at the end of the minute. A missing
+    /// figure is 0 or unknown.
     pub figures: HashMap<String, u64>,
 }

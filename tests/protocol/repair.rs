@@ -161,11 +161,11 @@ fn indexes_sorted_sets_and_unique_keys_are_completed() {
         place.assert_mends(FindingKind::UniqueMissing, "holds its key again");
         place.cancel(id);
         place.raw(&[&format!("ZREM T:done {id}")]);
-        place.assert_mends(FindingKind::Unlisted, "is kept and forgotten like others");
+        place.assert_mends(FindingKind::Unlisted, "is in the retention set again");
     }
     let failed = place.dead_letter(&a);
     place.raw(&[&format!("ZREM T:dlq_queue {failed}")]);
-    place.assert_mends(FindingKind::Unlisted, "is kept and forgotten like others");
+    place.assert_mends(FindingKind::Unlisted, "is in the retention set again");
     assert_eq!(place.handles(failed), ["dlq_queue"]);
 }
 
@@ -437,7 +437,7 @@ fn records_that_cannot_be_read_are_set_aside() {
         assert!(place.handles(id) == ["lost"], "{:?}", place.handles(id));
         assert_sound(&place);
     }
-    // Its server has it in hand and will fail it.
+    // A server runs the job; that server will fail it.
     let id = place.submit();
     let lease = place.take_one(&a);
     place.raw(&[&format!("HSET T:job:{id} payload {{")]);

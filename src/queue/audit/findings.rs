@@ -59,7 +59,7 @@ impl FindingKind {
         FindingKind::Silent,
     ];
 
-    /// The word for it, in scripts and in JSON.
+    /// The word in scripts and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             FindingKind::WrongType => "wrong_type",
@@ -93,13 +93,13 @@ impl fmt::Display for FindingKind {
 /// All findings of one kind.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Findings {
-    /// How many were found.
+    /// The number of findings.
     pub found: u64,
-    /// How many of them were repaired.
+    /// The number of repaired findings.
     pub repaired: u64,
-    /// The first few: an id, a key, or an id and its key.
+    /// The first findings: for each an id, a key, or an id and its key.
     pub examples: Vec<String>,
-    /// What was done to the first few, or why nothing was done.
+    /// What was done about the first findings, or why nothing was done.
     pub done: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ impl Findings {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RememberedServer {
     pub id: String,
-    /// Whether it was declared dead.
+    /// Whether the server was declared dead.
     pub dead: bool,
     /// The time since its last heartbeat; `None` if it is unknown.
     pub beat_age_ms: Option<u64>,
@@ -143,9 +143,9 @@ pub struct Audit {
     pub jobs: u64,
     /// What is wrong, by kind.
     pub findings: BTreeMap<FindingKind, Findings>,
-    /// How many ids are in `lost`, which had an entry without a job, and the newest few.
+    /// The number of ids in the set `lost` (ids that had an entry in a list, but no job), and the newest ids.
     pub lost: (u64, Vec<String>),
-    /// How many keys an earlier repair has set aside, and the names of some.
+    /// The number of keys that an earlier repair has set aside, and some of their names.
     pub set_aside: (u64, Vec<String>),
     /// All servers in the registry.
     pub servers: Vec<RememberedServer>,

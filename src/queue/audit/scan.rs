@@ -491,7 +491,7 @@ impl Scan<'_> {
     /// a record would do so for ever.
     fn take_over(&mut self, finding: &Candidate, server: &str, beat: &str) -> Result<(), Error> {
         match self.queue.reclaim(server, beat, self.policy.max_crashes) {
-            // A stranger's hand in the data, which the next round may have repaired.
+            // Data that was modified outside threadq; the next round may repair it.
             Err(Error::Protocol(reason)) => self.add_repair(finding, reason, false),
             Err(error) => return Err(error),
             Ok(Some(taken)) => {

@@ -1,8 +1,7 @@
 -- Checks jobs, and their entries in lists, sets and indexes.
 -- ARGV: ids
 -- Returns: per job {status or '', {field, value, ..}, fault, ..}; a fault is one of job_faults, `wrong_type`, or
---           `large`: the
---          fields of a large record are left out, and audit_record.lua has to read it
+--          `large`: the fields of a large record are left out, and audit_record.lua has to read them
 local answers = {}
 for _, id in ipairs(ARGV) do
   local key = JOB .. id

@@ -81,7 +81,7 @@ end
 -- A longer list is not searched: removing one entry from 1,000,000 blocks Redis for 80 ms.
 local SHORT = 2048
 
--- Counts an entry that stays in a list of the queue as a tombstone: it has no job any more.
+-- Counts an entry without a job, which stays in a list of the queue, as a tombstone.
 local function add_tombstone(queue, id)
   local key = TOMBSTONES .. (queue or DEFAULT_QUEUE)
   call('HINCRBY', key, id, 1)
@@ -102,7 +102,7 @@ end
 local function count_tombstones(queue) return tonumber(call('HGET', TOMBSTONES .. queue, 'all') or 0) or 0 end
 
 -- Whether one more crash of a job reaches max_crashes. Then the job is quarantined: it runs alone on a server. A job
--- without a crash never is; otherwise no two jobs would run at a time where max_crashes is 1.
+-- without a crash is never quarantined; otherwise no two jobs would run at a time where max_crashes is 1.
 local function needs_quarantine(crashes, max_crashes)
   crashes = tonumber(crashes) or 0
   return crashes > 0 and crashes + 1 >= max_crashes

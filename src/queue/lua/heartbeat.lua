@@ -1,4 +1,4 @@
--- Renews a server's registration, and returns what the server has to know of others.
+-- Renews a server's registration, and returns cancels, the other servers, and the time of the next due job.
 -- ARGV: server, busy workers, workers, how long a dead server stays in the registry in ms, its queues
 -- Returns: {'fenced'} | {'beating', length of its own list, [ids to cancel], [server, heartbeat counter or D.., ..],
 --          1 if a client watches the activity of workers, number of its queues with quarantined jobs,
@@ -8,7 +8,7 @@
 -- while, since its blocked BRPOPLPUSH may still move a job into its list.
 local server, now = ARGV[1], now_ms()
 local own, others, all, suspects = false, {}, call('HGETALL', SERVERS), {}
--- The keys that hold news. One EXISTS asks for all of them, since mostly there is none.
+-- The keys that hold news. One EXISTS asks for all these keys, since mostly none exists.
 local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED}
 for i = 1, #all, 2 do
   if all[i] == server then own = all[i + 1] end

@@ -1,5 +1,4 @@
--- Reads the queues: those named, and at most 1,000 others, since clients may make up more names than one reply can
--- hold.
+-- Reads the named queues, and at most 1,000 other queues, since clients may make up more names than one reply can hold.
 -- ARGV: names of queues to return in any case
 -- Returns: per queue {name, queued, paused 0|1, age of its oldest ready job in ms or -1, number of live servers that
 --           take from it}

@@ -1,5 +1,5 @@
--- Takes over the jobs of a server: processing -> queued | failed | cancelled; jobs that it had not started go back to
--- their queues. The first step declares the server dead: from then on start_jobs.lua and heartbeat.lua refuse it.
+-- Takes over the jobs of a server: processing -> queued | failed | cancelled; jobs that the server had not started go
+-- back to their queues. The first step declares the server dead: from then on start_jobs.lua and heartbeat.lua refuse it.
 -- ARGV: server, its observed heartbeat counter, max crashes, crash|leave, most jobs of this step
 --       leave: the server itself ends in order, and no job gets a crash
 -- Returns: {'alive'} | {'reclaimed', moved, left, [crashed job {id, type, attempt, crashes, 1 if it failed}, ..],
@@ -12,8 +12,9 @@ local at, list = digits(now_ms()), IN_PROGRESS .. server
 
 local function is_running(job) return job[1] == 'processing' and job[2] == server end
 
--- Every job that ran gets a crash. A quarantined job fails for it only if it ran alone: after a lost reply another
--- job may have run beside it. The first step finds that out and stores the id of the job that ran alone (the suspect).
+-- Every job that ran gets a crash. A quarantined job becomes a dead letter only if it ran alone: after a lost reply
+-- another job may have run at the same time. The first step looks for a job that ran alone (the suspect), and stores its
+-- id in the server's entry of the registry.
 if string.sub(beat, 1, 1) ~= 'D' then
   beat = 'D' .. at
   if mode == 'crash' then

@@ -1,7 +1,7 @@
--- Puts entries of a live server's list that it does not run back to the front of their queues: processing | queued ->
--- queued. The attempt does not count.
+-- Returns ids from a live server's list to the front of their queues, if the server does not run their jobs:
+-- processing | queued -> queued. The attempt does not count.
 -- ARGV: server, ids, newest first
--- Returns: how many went back
+-- Returns: the number of jobs that went back
 -- Protects from: jobs that are stranded because a reply to BRPOPLPUSH or start_jobs.lua was lost.
 local server, at, moved = ARGV[1], digits(now_ms()), 0
 local list = IN_PROGRESS .. server

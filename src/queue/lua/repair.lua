@@ -83,7 +83,7 @@ function check.unlisted(_, id)
   return '', function()
     local job = read(id, 'status', 'finished_at')
     call('ZADD', job[1] == 'failed' and DLQ or DONE, job[2] or at_now, id)
-    return 'is kept and forgotten like others'
+    return 'is in the retention set again'
   end
 end
 
@@ -178,7 +178,7 @@ function check.unreadable(_, id, print)
   if call('EXISTS', JOB .. id) == 0 or fingerprint(id) ~= print then return end
   return '', function()
     local job = read(id, 'status', 'type', 'unique_key')
-    if job[1] == 'processing' then return nil, 'a server has it; it will fail it' end
+    if job[1] == 'processing' then return nil, 'a server runs the job; that server will fail the job' end
     for _, set in ipairs({SCHEDULED, DLQ, DONE}) do call('ZREM', set, id) end
     if job[1] and job[2] then index_remove({id}, job[2], job[1]) end
     release_unique(id, job[3])

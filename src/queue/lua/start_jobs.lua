@@ -4,7 +4,7 @@
 --       quarantine: what to do about quarantined jobs, each of which runs alone on a server:
 --       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
 --       job and then has to drain | start: start one if one waits, since nothing runs here
--- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [those of the queues that are paused],
+-- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
 --          1 if the step ended early and more jobs may be ready, job, ..}
 --          A job is [field, value, .., id] as before the start, packed by MessagePack into one text: an array takes
 --          Redis and its client far longer.
@@ -48,8 +48,7 @@ end
 -- Queues in which a job has been quarantined now.
 local found = {}
 
--- Starts a job. A job that needs quarantine is moved to the list of quarantined jobs instead, unless it comes from
--- there.
+-- Starts a job. A job that needs quarantine and does not come from the list of quarantined jobs is moved there instead.
 local function start(id, queue, is_suspect)
   local status, starts, owner, crashes
   local fields = try_call('HGETALL', JOB .. id)
@@ -100,9 +99,9 @@ if claimed ~= '' and call('LPOS', list, claimed) then
   end
 end
 
--- Reserves this server for the quarantined jobs of a queue. Returns false if another live server is reserved: one is
--- enough, and the others go on with other jobs. The reservation ends when no quarantined job is left or the server is
--- dead.
+-- Reserves this server for the quarantined jobs of a queue. Returns false if another live server is reserved: one
+-- server is enough, and the other servers go on with other jobs. The reservation ends when no quarantined job is left or
+-- the server is dead.
 local function reserve_server(queue)
   local chosen = call('GET', LAST_CHANCE .. queue)
   if chosen and chosen ~= server and is_registered(chosen) then return false end
