@@ -1,4 +1,4 @@
-//! Which requests may access the server: those with the token, or without a token those that no foreign web page can send.
+//! Which requests may access the server: requests with the token; without a token all that no foreign web page can send.
 //!
 //! A server without a token trusts everyone who can reach its port, and every web page in a browser on this machine can.
 //! The browser keeps a page from reading responses and from sending JSON, but not from sending a POST without a body. It
@@ -43,7 +43,7 @@ impl Access {
         check_origin(method, host, headers.get("Origin")?)
     }
 
-    /// Whether a request has the token, or needs none. Takes the same time for every wrong token.
+    /// Whether a request has the token, or needs no token. Takes the same time for every wrong token.
     pub fn has_token(&self, headers: Headers) -> bool {
         let Some(token) = &self.token else { return true };
         let given = headers.get("Authorization").ok().flatten().unwrap_or_default();

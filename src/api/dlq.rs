@@ -50,7 +50,7 @@ impl Api {
         Ok(Response::json(200, &json!({ "deleted": deleted })))
     }
 
-    /// The ids that are dead letters, of this type if one is given.
+    /// Returns the ids of the list that are dead letters, of this type if one is given.
     fn dead_letters_among(&self, ids: &[JobId], job_type: &Option<String>) -> Result<Vec<JobId>, Response> {
         let is_wanted = |found: &Option<(Status, String)>| {
             let Some((Status::Failed, found)) = found else { return false };

@@ -7,12 +7,12 @@ use crate::api::response::Response;
 use crate::api::state::Api;
 
 impl Api {
-    /// The process is alive.
+    /// Responds 200 always: the process is alive.
     pub(super) fn health(&self, _request: &Request) -> Result<Response, Response> {
         Ok(Response::json(200, &json!({ "status": "ok" })))
     }
 
-    /// Jobs can be submitted and taken. The reason why not is shown only to a client that may access the server.
+    /// Responds 200 if jobs can be submitted and taken. Only a client that may access the server gets the reason if not.
     pub(super) fn readiness(&self, request: &Request) -> Result<Response, Response> {
         self.check_ready().map_err(|error| {
             if self.settings.access.has_token(request.headers) {

@@ -1,13 +1,13 @@
-//! Limits the pages of listings that are made at a time, and with them the memory that they need.
+//! Limits the number of pages of listings that are made at a time, and so the memory for pages.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::sync;
 
-/// Pages that are made at a time. Each may need twice 4 MiB of memory meanwhile.
+/// The most pages that are made at a time. A page may need twice 4 MiB of memory while it is made.
 const MAX_AT_A_TIME: usize = 2;
 
-/// Limits the pages that are made at a time.
+/// Limits the number of pages that are made at a time.
 #[derive(Default)]
 pub struct ListingSlots {
     taken: Mutex<usize>,

@@ -15,7 +15,8 @@ use crate::sync;
 
 /// How many long polls may wait at a time, if connections and file descriptors allow it.
 pub const MAX_LONG_POLLS: usize = 100;
-/// How often the states of their jobs are read, all in one command. Any server may end a job, so only Redis knows.
+/// The time between two reads of the states of all waited-for jobs, in one command. Any server may end a job, so only
+/// Redis has its state.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The long polls that wait.
@@ -36,9 +37,9 @@ pub struct LongPoll {
     pub id: JobId,
     pub until: Instant,
     pub request: tiny_http::Request,
-    /// The pattern of its path, for the metrics.
+    /// The pattern of the request's path, for the metrics.
     pub pattern: &'static str,
-    /// Its permit, which another request uses meanwhile.
+    /// The permit of the request, which another request uses while this request waits.
     pub parked: ParkedRequest,
 }
 

@@ -61,12 +61,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// The address that it listens on.
+    /// The address on which the API listens.
     pub fn addr(&self) -> SocketAddr {
         self.gate.local_addr()
     }
 
-    /// Accepts no more requests, and answers those in progress within [`STOP_GRACE`].
+    /// Accepts no more requests, and responds to the requests in progress within [`STOP_GRACE`].
     pub fn stop(&self) {
         self.long_polls.close();
         self.gate.stop(STOP_GRACE);
@@ -86,7 +86,7 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         max_body: api.settings.max_body,
         request_time: Duration::from_secs(10),
         idle_time: Duration::from_secs(60),
-        // Eight pages of a listing, or at least four of the largest jobs.
+        // The memory for eight pages of a listing, or for at least four of the largest jobs.
         max_buffered: (32 << 20).max(4 * api.settings.max_body),
     };
     let api = Arc::new(api);

@@ -15,7 +15,7 @@ use crate::api::state::Api;
 /// The document as it is served.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| compose().to_string());
 
-/// The errors that every operation can respond with: those of the gate, of the access check, and of Redis.
+/// The errors that every operation can respond with: errors of the gate, of the access check, and of Redis.
 const COMMON_ERRORS: [u16; 12] = [400, 403, 405, 408, 413, 417, 431, 500, 501, 502, 503, 505];
 
 impl Api {

@@ -21,7 +21,7 @@ pub struct Response {
 /// What a handler decides.
 pub enum Outcome {
     Now(Response),
-    /// Respond when this job ends, or after this time.
+    /// Park the request, and respond when this job ends or after this time.
     WaitForJob(JobId, Duration),
 }
 
@@ -95,7 +95,7 @@ impl Response {
         self
     }
 
-    /// Sends the response to the gate. A client that does not read it is the gate's concern.
+    /// Sends the response to the gate. The gate handles a client that does not read the response.
     pub fn send(self, request: tiny_http::Request) {
         let Response { status, content_type, headers, body } = self;
         let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).chain([

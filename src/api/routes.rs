@@ -24,13 +24,13 @@ pub struct Route {
 
 /// The function that handles a route. The variant says which parameter the path has.
 pub enum Handler {
-    /// No parameter.
+    /// The path has no parameter.
     Fixed(fn(&Api, &Request) -> Result<Response, Response>),
-    /// `{id}`
+    /// The parameter is `{id}`.
     Job(fn(&Api, JobId, &Request) -> Result<Response, Response>),
-    /// `{id}`, for a handler that may park the request until the job ends.
+    /// The parameter is `{id}`, and the function may park the request until the job ends.
     LongPoll(fn(&Api, JobId, &Request) -> Result<Outcome, Response>),
-    /// `{name}`
+    /// The parameter is `{name}`.
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
 }
 
@@ -130,8 +130,8 @@ impl<'a> Path<'a> {
         methods.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a request to this path needs no token: health checks, whose callers have none, and the dashboard, which
-    /// asks for it.
+    /// Whether a request to this path needs no token: health checks, since their callers have no token, and the dashboard,
+    /// which asks the user for the token.
     pub fn is_open(self) -> bool {
         self.routes().any(|route| route.is_open)
     }

@@ -1,4 +1,4 @@
-//! What the handlers of the API work with.
+//! The state that the functions of the routes use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::queue::Queue;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub access: Access,
-    /// Length of a request body in bytes.
+    /// The longest request body, in bytes.
     pub max_body: usize,
-    /// Open connections.
+    /// The most open connections.
     pub max_connections: usize,
     /// How old the last heartbeat of this server may be while it is ready.
     pub lease_timeout: Duration,

@@ -83,8 +83,8 @@ impl Api {
         Ok(Response::json(200, &json!({ "servers": servers })))
     }
 
-    /// The body's entry for a server. The busy workers of this server are counted now, those of another server are from its
-    /// last heartbeat.
+    /// The body's entry for a server. The number of busy workers is counted now for this server; for another server it is
+    /// the number at its last heartbeat.
     fn server_json(&self, server: &ServerInfo) -> Value {
         let (workers, busy) = match self.is_own(server) {
             true => (self.in_flight.workers() as u64, self.in_flight.busy() as u64),

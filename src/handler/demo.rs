@@ -1,4 +1,4 @@
-//! The handlers of `--demo`, for trying things out: each shows one way in which a handler can behave.
+//! The handlers of `--demo`: each handler shows one way in which a handler can behave.
 
 use std::process::abort;
 use std::thread;

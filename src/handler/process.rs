@@ -136,8 +136,8 @@ impl Group {
         Ok(Group { child, _owned: owned, pid, reaped: false })
     }
 
-    /// A descriptor that becomes readable when the leader ends. `None` if the system has none: then the loop notices the end
-    /// within [`TICK`].
+    /// A descriptor that becomes readable when the leader ends. `None` if the system has no such descriptors: then the loop
+    /// notices the end within [`TICK`].
     #[cfg(target_os = "linux")]
     fn exit_event(&self) -> Option<OwnedFd> {
         rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty()).ok()

@@ -42,7 +42,7 @@ struct State {
 }
 
 impl StopSignal {
-    /// Asks the attempt to stop. If it has been asked before, the first reason stays.
+    /// Asks the attempt to stop. After several calls the first reason counts.
     pub fn stop(&self, reason: StopReason) {
         let (_, changed) = &*self.0;
         self.state().reason.get_or_insert(reason);

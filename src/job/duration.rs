@@ -34,9 +34,9 @@ pub(crate) fn to_text(duration: Duration) -> String {
 /// Why a text is not a duration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum InvalidDuration {
-    /// It is not a number with one of the units.
+    /// The text is not a number with one of the units.
     Form,
-    /// It is a number without a unit.
+    /// The text is a number without a unit.
     NoUnit,
 }
 
@@ -62,8 +62,8 @@ pub(crate) fn factor_of(name: &str, units: &[(&str, u64)]) -> Option<u64> {
     units.iter().find(|(unit, _)| *unit == name).map(|(_, factor)| *factor)
 }
 
-/// The number in the largest unit in which it is a whole number; without a unit if it fits none. The largest unit comes
-/// first in `units`.
+/// The number in the largest unit in which it is a whole number; without a unit if there is no such unit. The largest
+/// unit comes first in `units`.
 pub(crate) fn in_largest_unit(number: u128, units: &[(&str, u64)]) -> String {
     let unit = units.iter().find(|(_, factor)| number.is_multiple_of(u128::from(*factor)));
     unit.map_or_else(

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
 /// How long an attempt may take when neither the job nor its handler sets a timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
-/// The queue of a job that names none.
+/// The queue of a job that is submitted without a queue.
 pub const DEFAULT_QUEUE: &str = "default";
 /// How many characters of an error message are kept. The rest is cut off.
 pub const MAX_ERROR_CHARS: usize = 1_000;
@@ -33,7 +33,7 @@ pub(crate) const JOB_TYPE: TextRule =
 /// The name of a queue. A namespace follows the same rule.
 pub(crate) const QUEUE_NAME: TextRule =
     TextRule { allowed: "1 to 64 of A-Z a-z 0-9 _ . -", accepts: is_queue_name };
-/// The key of which at most one live job can hold each value.
+/// A unique key. At most one live job can hold the same unique key.
 pub(crate) const UNIQUE_KEY: TextRule =
     TextRule { allowed: "1 to 200 characters", accepts: |key| (1..=200).contains(&key.chars().count()) };
 /// The value of the header `Idempotency-Key`.

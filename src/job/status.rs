@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Waits for the time that its submission asked for.
+    /// The job waits for the time that its submission asked for.
     Scheduled,
-    /// Waits in its queue for a worker.
+    /// The job waits in its queue for a worker.
     Queued,
-    /// A worker runs it.
+    /// A worker runs the job.
     Processing,
     /// An attempt failed; the job waits for the end of its backoff.
     Retrying,
     /// An attempt succeeded.
     Completed,
-    /// In the dead letter queue.
+    /// The job is in the dead letter queue.
     Failed,
-    /// Cancelled by an operator or a client.
+    /// An operator or a client cancelled the job.
     Cancelled,
 }
 

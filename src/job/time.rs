@@ -37,7 +37,7 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
     Some(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
 }
 
-/// The time of this machine's clock in milliseconds since 1970. Only for what people read: Redis's clock decides.
+/// The time of this machine's clock in milliseconds since 1970. Only for texts that operators read: Redis's clock decides.
 pub(crate) fn now_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)

@@ -46,7 +46,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     Ok(lines)
 }
 
-/// Whether the private Redis could write its data there. Leaves nothing behind.
+/// Whether the private Redis can write its data to this folder. Leaves no file behind.
 fn check_data_dir(data_dir: &Path) -> Result<(), StartError> {
     let invalid = |reason: String| StartError::Configuration(format!("data-dir: {reason}"));
     let exists = |folder: &&Path| folder.symlink_metadata().is_ok();

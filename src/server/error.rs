@@ -16,7 +16,7 @@ pub enum StartError {
     Handler {
         /// The job type of the handler.
         job_type: String,
-        /// Why.
+        /// Why the handler cannot be made.
         source: HandlerError,
     },
     /// The environment failed: no thread, no socket, Redis unreachable during a check, a private Redis that ended.

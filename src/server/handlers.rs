@@ -1,4 +1,4 @@
-//! The handlers of a server: those of the program, and those of the configuration.
+//! The handlers of a server: handlers of the program, and handlers of the configuration.
 
 use crate::config::{Config, Run};
 use crate::handler::exec::ExecHandler;
@@ -9,7 +9,7 @@ use crate::server::error::StartError;
 /// The warning of a server that can run no job.
 pub(super) const NO_HANDLERS: &str = "no handlers: every job will fail; add [handlers.TYPE] to the config file, or try threadq out with --demo";
 
-/// The program's handlers with those of the configuration, and with the policies of the configuration.
+/// The handlers of the program and of the configuration, with the policies of the configuration.
 pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Result<Handlers, StartError> {
     if config.demo {
         demo::register(&mut handlers);

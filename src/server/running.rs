@@ -13,7 +13,7 @@ pub struct Server {
     pub(super) api: api::Running,
     pub(super) engine: Engine,
     pub(super) drain_timeout: Duration,
-    // Dropped last.
+    // The last field, so that it is dropped last.
     pub(super) private_redis: Option<WatchedRedis>,
 }
 
@@ -23,8 +23,8 @@ impl Server {
         self.api.addr()
     }
 
-    /// A check of this server from outside, for programs that report to a service manager. `threadq serve` reports its
-    /// result to systemd.
+    /// A check of this server from outside, for programs that report to a service manager. `threadq serve` reports the
+    /// result of the check to systemd.
     pub fn liveness(&self) -> Liveness {
         Liveness::new(self.engine.last_beat.clone(), self.addr())
     }

@@ -24,8 +24,8 @@ use crate::server::store::{self, WatchedRedis, fetcher_count};
 /// `/readyz` at once gets the true answer.
 const FIRST_BEAT_TIMEOUT: Duration = Duration::from_millis(500);
 const FIRST_BEAT_POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// Threads besides workers and fetchers: those of the engine, the API, tiny_http, the connection pools, and some for
-/// the first clients.
+/// The number of threads besides workers and fetchers: for the engine, the API, tiny_http, the connection pools, and the
+/// first clients.
 const FURTHER_THREADS: usize = 48;
 /// One call to a slow Redis may take 1 s for a connection and 1.8 s for the reply: a shorter lease can expire
 /// meanwhile.
@@ -84,7 +84,8 @@ fn bind(config: &Config) -> Result<TcpListener, StartError> {
     })
 }
 
-/// The queue on the configured Redis or on the private one. An unreachable Redis is not an error, an unsuitable one is.
+/// The queue on the configured Redis or on the private Redis. An unreachable Redis is not an error, an unsuitable Redis
+/// is.
 fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queue, StartError> {
     let url = match (private_redis, &config.redis_url) {
         (Some(redis), _) => redis.url(),

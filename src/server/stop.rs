@@ -12,13 +12,13 @@ use crate::handler::StopReason;
 use crate::server::running::Server;
 use crate::server::threads::spawn;
 
-/// How long attempts have after they were told to hurry. An exec handler needs half a second to kill its program.
+/// How long attempts may take to stop without a grace period. An exec handler needs half a second to kill its program.
 const HURRY_GRACE: Duration = Duration::from_secs(1);
 /// Between two checks of what is still running.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Server {
-    /// Stops in order, with the drain timeout and without a way to hurry: see [`Server::shut_down`].
+    /// Stops in order, within the drain timeout: see [`Server::shut_down`].
     pub fn stop(self) {
         self.shut_down(&crossbeam_channel::never());
     }
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-/// Waits until no job is in flight, for `time` at most, or until there is hurry.
+/// Waits until no job is in flight, for `time` at most, or until a message comes through `hurry`.
 fn drain(in_flight: &InFlight, time: Duration, hurry: &mut Hurry) {
     let deadline = Instant::now() + time;
     while !in_flight.is_empty() && Instant::now() < deadline && !hurry.is_requested {
@@ -75,7 +75,7 @@ fn drain(in_flight: &InFlight, time: Duration, hurry: &mut Hurry) {
     }
 }
 
-/// Stops the attempts that are still running, and waits for the end of those that heed it.
+/// Sends the stop signal to the attempts that still run, and waits until they end or their grace period is over.
 fn stop_attempts(in_flight: &InFlight, hurry: &mut Hurry) {
     if in_flight.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! The server's Redis: the connection to it, what makes it unsuitable, and the private Redis with its watching thread.
+//! The server's Redis: the connections, the check for an unsuitable Redis, and the private Redis with its watching thread.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,15 +11,16 @@ use crate::queue::{self, Queue};
 use crate::server::error::StartError;
 use crate::server::threads::spawn;
 
-/// Connections besides one for each fetcher, which block or take, and one for each worker, which retry jobs inline.
+/// The number of connections besides one for each fetcher and one for each worker: a fetcher blocks or takes, and a worker
+/// retries jobs inline.
 const FURTHER_CONNECTIONS: u32 = 16;
 
-/// Threads that take jobs, over all queues.
+/// The number of fetchers, over all queues.
 pub(super) fn fetcher_count(config: &Config) -> usize {
     config.queues.len() * config.fetchers
 }
 
-/// Makes no connection yet: an unreachable Redis is not an error.
+/// Prepares the queue. Makes no connection yet, so an unreachable Redis is not an error.
 pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
     let settings = queue::Settings {
         url: url.to_owned(),
@@ -32,7 +33,7 @@ pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
     Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))
 }
 
-/// Warnings about a Redis that endangers jobs. An error for a Redis that cannot work.
+/// Warns about a Redis that endangers jobs. Returns an error for a Redis on which the queue cannot work.
 pub(super) fn warnings(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
     if !info.is_supported() {
         return Err(StartError::Configuration(format!(
@@ -76,7 +77,7 @@ impl WatchedRedis {
         self.redis.url()
     }
 
-    /// Ends both. A message through `hurry` kills a redis-server that has not ended yet.
+    /// Ends the thread and the private Redis. A message through `hurry` kills a redis-server that has not ended yet.
     pub(super) fn stop(&mut self, hurry: &Receiver<()>) {
         self.redis.stop(&|| hurry.try_recv().is_ok());
         if let Some(watch) = self.watch.take() {
