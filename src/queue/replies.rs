@@ -255,15 +255,20 @@ pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
 
 /// The number of jobs in each status, and the live servers.
 pub(super) fn stats(reply: Value) -> Result<Stats, Error> {
-    let mut reply = as_array(reply)?;
-    let servers = as_array(reply.pop().unwrap_or(Value::Nil))?;
-    let servers = servers
+    let [named, servers] =
+        <[Value; 2]>::try_from(as_array(reply)?).map_err(|reply| unexpected(&Value::Array(reply)))?;
+    let servers = as_array(servers)?
         .into_iter()
         .map(|server| server_info(&as_array(server)?))
         .collect::<Result<Vec<_>, Error>>()?;
-    let counts = Status::ALL.into_iter().zip(&reply);
-    let counts =
-        counts.map(|(status, n)| Ok((status, as_int(n)?.max(0) as u64))).collect::<Result<_, Error>>()?;
+    let named = as_array(named)?;
+    let count = |status: Status| {
+        let pair =
+            named.chunks_exact(2).find(|pair| as_text(&pair[0]).is_ok_and(|name| name == status.as_str()));
+        let pair = pair.ok_or_else(|| Error::Protocol(format!("no number of {status} jobs")))?;
+        Ok((status, as_int(&pair[1])?.max(0) as u64))
+    };
+    let counts = Status::ALL.into_iter().map(count).collect::<Result<_, Error>>()?;
     Ok(Stats { counts, servers })
 }
 
@@ -325,4 +330,30 @@ fn readable(id: JobId, fields: Vec<Value>) -> Job {
         log_job!(warn, JobFields::job(id), "the job's record is broken: {}", broken.reason);
         *broken.job
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn each_status_gets_the_number_that_stands_behind_its_name() {
+        // In another order than that of `Status::ALL`.
+        let reply = |statuses: &[Status]| {
+            let pairs = statuses.iter().rev().zip(10..);
+            let named = pairs.flat_map(|(status, n)| [text(status.as_str()), Value::Int(n)]);
+            Value::Array(vec![Value::Array(named.collect()), Value::Array(Vec::new())])
+        };
+        let counts = stats(reply(&Status::ALL)).unwrap().counts;
+        assert_eq!(counts.first(), Some(&(Status::Scheduled, 16)));
+        assert_eq!(counts.last(), Some(&(Status::Cancelled, 10)));
+        assert!(counts.iter().map(|(status, _)| *status).eq(Status::ALL));
+
+        let missing = stats(reply(&Status::ALL[1..])).unwrap_err();
+        assert_eq!(missing, Error::Protocol("no number of scheduled jobs".to_owned()));
+    }
 }

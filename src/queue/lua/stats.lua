@@ -1,6 +1,5 @@
 -- Counts the jobs by status, and reads the live servers.
--- Returns: {scheduled, queued, processing, retrying, completed, failed, cancelled, [{server, started_at, workers, busy,
---          ms since its last heartbeat}, ..]}
+-- Returns: {[status, number of jobs, ..], [{server, started_at, workers, busy, ms since its last heartbeat}, ..]}
 local all, running, seen = call('HGETALL', SERVERS), 0, {}
 for i = 1, #all, 2 do
   for _, id in ipairs(call('LRANGE', IN_PROGRESS .. all[i], 0, -1)) do
@@ -8,6 +7,9 @@ for i = 1, #all, 2 do
     seen[id] = true
   end
 end
-local function size(word) return call('ZCARD', INDEX .. word) end
-return {size('scheduled'), size(READY) - running, running, size('retrying'), size('completed'), size('failed'),
-  size('cancelled'), living(all, now_ms())}
+local counts = {'queued', call('ZCARD', INDEX .. READY) - running, 'processing', running}
+for _, status in ipairs({'scheduled', 'retrying', 'completed', 'failed', 'cancelled'}) do
+  counts[#counts + 1] = status
+  counts[#counts + 1] = call('ZCARD', INDEX .. status)
+end
+return {counts, living(all, now_ms())}
