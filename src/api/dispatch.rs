@@ -7,7 +7,7 @@ use crate::api::long_poll::{LongPoll, LongPolls};
 use crate::api::query::Query;
 use crate::api::request::{Headers, Request};
 use crate::api::response::{Outcome, Response};
-use crate::api::routes::{Handler, Path, Route};
+use crate::api::routes::{Endpoint, Path, Route};
 use crate::api::state::Api;
 use crate::gate::{CLIENT_HEADER, PROBE_PATH, Permits};
 
@@ -65,15 +65,17 @@ impl Api {
         }
     }
 
-    /// Checks the request against its route and calls the handler. The path parameter is checked first, then the query,
+    /// Checks the request against its route and calls the function of its endpoint. The path parameter is checked first, then the query,
     /// then the content type.
     fn call(&self, route: &Route, path: Path, request: UncheckedRequest) -> Result<Outcome, Response> {
-        match route.handler {
-            Handler::Fixed(handler) => handler(self, &request.check(route)?).map(Outcome::Now),
-            Handler::Job(handler) => handler(self, path.job_id()?, &request.check(route)?).map(Outcome::Now),
-            Handler::LongPoll(handler) => handler(self, path.job_id()?, &request.check(route)?),
-            Handler::Queue(handler) => {
-                handler(self, path.queue_name()?, &request.check(route)?).map(Outcome::Now)
+        match route.endpoint {
+            Endpoint::Fixed(function) => function(self, &request.check(route)?).map(Outcome::Now),
+            Endpoint::Job(function) => {
+                function(self, path.job_id()?, &request.check(route)?).map(Outcome::Now)
+            }
+            Endpoint::LongPoll(function) => function(self, path.job_id()?, &request.check(route)?),
+            Endpoint::Queue(function) => {
+                function(self, path.queue_name()?, &request.check(route)?).map(Outcome::Now)
             }
         }
     }

@@ -4,14 +4,14 @@
 //! right to access the server, then for everything that its route allows, and then makes one call to the queue. The API
 //! knows no thread of the engine; the only thing that it does to a running job is to request its stop.
 //!
-//! To add a route: add a row to the table in `routes`, a handler, and an operation in `openapi.json`.
+//! To add a route: add a row to the table in `routes`, a function, and an operation in `openapi.json`.
 //!
 //! * `backend`, `private_socket`: tiny_http, and the socket between the gate and it.
 //! * `dispatch`: one request from tiny_http to its response.
 //! * `access`: token, host and origin.
 //! * `routes`: the table of routes. `openapi`: its description for clients.
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors.
-//! * `jobs`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `ui`: the handlers.
+//! * `jobs`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `ui`: the functions of the routes.
 //! * `long_poll`: requests that wait until a job ends.
 
 mod access;

@@ -13,7 +13,7 @@ pub struct Route {
     pub method: &'static str,
     /// The path as in the OpenAPI document and the metrics. A segment in braces is a parameter.
     pub pattern: &'static str,
-    pub handler: Handler,
+    pub endpoint: Endpoint,
     /// The query parameters that are allowed.
     pub query: &'static [&'static str],
     /// Statuses of the errors that do not follow from method and pattern, see `openapi::errors`.
@@ -23,7 +23,7 @@ pub struct Route {
 }
 
 /// The function that handles a route. The variant says which parameter the path has.
-pub enum Handler {
+pub enum Endpoint {
     /// The path has no parameter.
     Fixed(fn(&Api, &Request) -> Result<Response, Response>),
     /// The parameter is `{id}`.
@@ -34,7 +34,7 @@ pub enum Handler {
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
 }
 
-use Handler::{Fixed, Job, LongPoll, Queue};
+use Endpoint::{Fixed, Job, LongPoll, Queue};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
@@ -64,21 +64,21 @@ pub static ROUTES: &[Route] = &[
     get("/ui/icon.svg", Fixed(|_, _| Ok(ui::ICON.response()))).open(),
 ];
 
-const fn get(pattern: &'static str, handler: Handler) -> Route {
-    Route::new("GET", pattern, handler)
+const fn get(pattern: &'static str, endpoint: Endpoint) -> Route {
+    Route::new("GET", pattern, endpoint)
 }
 
-const fn post(pattern: &'static str, handler: Handler) -> Route {
-    Route::new("POST", pattern, handler)
+const fn post(pattern: &'static str, endpoint: Endpoint) -> Route {
+    Route::new("POST", pattern, endpoint)
 }
 
-const fn delete(pattern: &'static str, handler: Handler) -> Route {
-    Route::new("DELETE", pattern, handler)
+const fn delete(pattern: &'static str, endpoint: Endpoint) -> Route {
+    Route::new("DELETE", pattern, endpoint)
 }
 
 impl Route {
-    const fn new(method: &'static str, pattern: &'static str, handler: Handler) -> Route {
-        Route { method, pattern, handler, query: &[], errors: &[], is_open: false }
+    const fn new(method: &'static str, pattern: &'static str, endpoint: Endpoint) -> Route {
+        Route { method, pattern, endpoint, query: &[], errors: &[], is_open: false }
     }
 
     const fn query(mut self, names: &'static [&'static str]) -> Route {
@@ -193,7 +193,7 @@ mod tests {
             let path = route.pattern.replace("{id}", "7").replace("{name}", "7");
             let found = Path::find(&path).and_then(|path| path.route(route.method)).unwrap();
             assert!(std::ptr::eq(found, route), "{} {}", route.method, route.pattern);
-            let parameter = match route.handler {
+            let parameter = match route.endpoint {
                 Fixed(_) => "",
                 Job(_) | LongPoll(_) => "{id}",
                 Queue(_) => "{name}",
