@@ -49,7 +49,7 @@ impl Janitor {
         let _ = queue.check_ready();
         for (failed, (keep_for, keep)) in [(false, self.retention.completed), (true, self.retention.failed)] {
             while !self.shutdown.is_requested()
-                && matches!(queue.expire_jobs(failed, keep_for, keep), Ok(true))
+                && matches!(queue.delete_old_jobs(failed, keep_for, keep), Ok(true))
             {}
         }
         let mut next = queue.prune_queues(None);

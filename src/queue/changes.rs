@@ -288,10 +288,10 @@ impl Queue {
 
     /// Deletes ended jobs that are older than `keep_for`, or more than `keep`, in one step: dead letters if `failed`,
     /// otherwise completed and cancelled jobs. Returns whether there may be more.
-    pub fn expire_jobs(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool, Error> {
-        let mut call = self.scripts.expire_jobs.call();
+    pub fn delete_old_jobs(&self, failed: bool, keep_for: Duration, keep: u64) -> Result<bool, Error> {
+        let mut call = self.scripts.delete_old_jobs.call();
         call.arg(if failed { "failed" } else { "done" }).arg(keep_for.as_millis() as u64).arg(keep).arg(STEP);
-        Ok(as_int(&self.run(&self.scripts.expire_jobs, &call)?)? > 0)
+        Ok(as_int(&self.run(&self.scripts.delete_old_jobs, &call)?)? > 0)
     }
 
     /// Deletes the names of empty queues, in one step. Returns the cursor of the next step, `None` after the last one.

@@ -142,11 +142,11 @@ impl Queue {
 
     /// Returns the rights of this list that the user of Redis lacks.
     fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, Error> {
-        let mut call = self.scripts.ready.call();
+        let mut call = self.scripts.missing_rights.call();
         for (command, key) in rights {
             call.arg(command).arg(key);
         }
-        let texts = as_texts(self.run(&self.scripts.ready, &call)?)?;
+        let texts = as_texts(self.run(&self.scripts.missing_rights, &call)?)?;
         Ok(texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
     }
 

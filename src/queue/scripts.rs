@@ -43,7 +43,7 @@ enum User {
 }
 
 const COMMON: &str = include_str!("lua/common.lua");
-const PERMIT: &str = include_str!("lua/permit.lua");
+const REQUIRE_RIGHTS: &str = include_str!("lua/require_rights.lua");
 const AUDIT_COMMON: &str = include_str!("lua/audit_common.lua");
 
 /// Makes the fields of [`Scripts`], and the lists of scripts and files, of one table.
@@ -92,10 +92,10 @@ scripts! {
     cancel: "cancel", Write, Never, Operators;
     retry: "retry", Write, Never, Operators;
     delete: "delete", Write, Never, Operators;
-    expire_jobs: "expire_jobs", Write, Safe, Operators;
+    delete_old_jobs: "delete_old_jobs", Write, Safe, Operators;
     prune_queues: "prune_queues", Write, Safe, Operators;
     pause: "pause", Write, Safe, Operators;
-    ready: "ready", Add, Safe, RightsCheck;
+    missing_rights: "missing_rights", Add, Safe, RightsCheck;
     get: "get", Read, Safe, Operators;
     statuses: "statuses", Read, Safe, Operators;
     list: "list", Read, Safe, Operators;
@@ -118,7 +118,7 @@ scripts! {
 
 /// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
 pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let parts = [("common", COMMON), ("permit", PERMIT), ("audit_common", AUDIT_COMMON)];
+    let parts = [("common", COMMON), ("require_rights", REQUIRE_RIGHTS), ("audit_common", AUDIT_COMMON)];
     let is_first = |i: usize| !SCRIPT_FILES[..i].contains(&SCRIPT_FILES[i]);
     let files = (0..SCRIPT_FILES.len()).filter(move |i| is_first(*i)).map(|i| SCRIPT_FILES[i]);
     parts.into_iter().chain(files)
@@ -134,12 +134,12 @@ fn script(namespace: &str, body: &str, access: Access, repeat: Repeat, user: Use
     let body = if user == User::Doctor { &format!("{AUDIT_COMMON}{body}") } else { body };
     let rights = rights::of_script(COMMON, body, namespace);
     // A script that only reads may stop anywhere.
-    let permit = match access {
+    let require_rights = match access {
         Access::Read => String::new(),
-        _ => PERMIT.to_owned() + &rights::check_in_lua(&rights),
+        _ => REQUIRE_RIGHTS.to_owned() + &rights::check_in_lua(&rights),
     };
     let keys = keys::as_lua(namespace);
-    let lua = redis::Script::new(&format!("{flags}\n{keys}{COMMON}{permit}{body}"));
+    let lua = redis::Script::new(&format!("{flags}\n{keys}{COMMON}{require_rights}{body}"));
     Script { lua, access, repeat, rights, user, slot: keys::prefix(namespace) + keys::SERVERS }
 }
 

@@ -291,7 +291,7 @@ fn an_ended_job_is_found_by_retention_again() {
     assert_eq!(world.queue.cancel(id).unwrap(), Cancelled::Done);
     world.damage(&format!("ZREM T:done {id}"));
     world.assert_mends(&[(FindingKind::Unlisted, &id.to_string())], &[]);
-    assert!(world.queue.expire_jobs(false, Duration::ZERO, 0).unwrap());
+    assert!(world.queue.delete_old_jobs(false, Duration::ZERO, 0).unwrap());
     assert!(world.queue.get(id).unwrap().is_none());
 }
 

@@ -223,9 +223,9 @@ fn retention_forgets_what_is_too_old() {
     let _: i64 = place.redis("HSET", &format!("job:{old}"), &["finished_at", "1000"]);
     let _: i64 = place.redis("ZADD", "done", &["1000", &old.to_string()]);
     let hour = Duration::from_secs(3600);
-    assert!(place.queue.expire_jobs(false, hour, 100).unwrap());
-    assert!(!place.queue.expire_jobs(false, hour, 100).unwrap());
-    assert!(!place.queue.expire_jobs(true, hour, 100).unwrap());
+    assert!(place.queue.delete_old_jobs(false, hour, 100).unwrap());
+    assert!(!place.queue.delete_old_jobs(false, hour, 100).unwrap());
+    assert!(!place.queue.delete_old_jobs(true, hour, 100).unwrap());
     assert!(place.queue.get(old).unwrap().is_none());
     assert!(place.queue.get(new).unwrap().is_some() && place.queue.get(failed).unwrap().is_some());
     assert_sound(&place);
@@ -237,9 +237,9 @@ fn retention_forgets_what_is_too_many_oldest_first() {
     let done: Vec<JobId> = (0..5).map(|_| completed_job(&place)).collect();
     let failed: Vec<JobId> = (0..3).map(|_| failed_job(&place)).collect();
     let hour = Duration::from_secs(3600);
-    assert!(place.queue.expire_jobs(false, hour, 2).unwrap());
-    assert!(!place.queue.expire_jobs(false, hour, 2).unwrap());
-    assert!(place.queue.expire_jobs(true, hour, 1).unwrap());
+    assert!(place.queue.delete_old_jobs(false, hour, 2).unwrap());
+    assert!(!place.queue.delete_old_jobs(false, hour, 2).unwrap());
+    assert!(place.queue.delete_old_jobs(true, hour, 1).unwrap());
     let kept = |ids: &[JobId]| ids.iter().filter(|id| place.queue.get(**id).unwrap().is_some()).count();
     assert_eq!((kept(&done), kept(&failed)), (2, 1));
     // Those that ended in the same millisecond go by their number.
@@ -255,8 +255,8 @@ fn retention_never_forgets_a_job_that_lives() {
     for (key, id) in [("done", live), ("dlq_queue", live)] {
         let _: i64 = place.redis("ZADD", key, &["1000", &id.to_string()]);
     }
-    assert!(place.queue.expire_jobs(false, Duration::from_secs(1), 0).unwrap());
-    assert!(place.queue.expire_jobs(true, Duration::from_secs(1), 1).unwrap());
+    assert!(place.queue.delete_old_jobs(false, Duration::from_secs(1), 0).unwrap());
+    assert!(place.queue.delete_old_jobs(true, Duration::from_secs(1), 1).unwrap());
     assert_eq!(place.status(live), Status::Queued);
     assert_eq!(place.status(failed), Status::Failed);
     assert_sound(&place);

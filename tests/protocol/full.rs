@@ -53,7 +53,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert!(place.take(&c, 9).is_empty());
     place.queue.set_paused("default", false).unwrap();
     assert_eq!(place.queue.delete(&[submitted[1]], None).unwrap(), [Changed::Done]);
-    assert!(place.queue.expire_jobs(false, Duration::ZERO, 0).unwrap());
+    assert!(place.queue.delete_old_jobs(false, Duration::ZERO, 0).unwrap());
     assert_sound(&place);
 
     let _: () = place.run(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0"));

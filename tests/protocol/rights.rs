@@ -136,7 +136,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     });
     let ended = place.submit();
     place.cancel(ended);
-    step("expire_jobs", &mut || queue.expire_jobs(false, std::time::Duration::ZERO, 0).map(|_| ()));
+    step("delete_old_jobs", &mut || queue.delete_old_jobs(false, std::time::Duration::ZERO, 0).map(|_| ()));
     step("pause", &mut || queue.set_paused("default", true).map(|_| ()));
     refused
 }

@@ -142,7 +142,7 @@ pub const STEPS: &[Step] = &[
         play: is_promoted,
     },
     Step {
-        command: "expire_jobs",
+        command: "delete_old_jobs",
         of: "completed -> gone",
         before: "completed in done",
         after: "gone",

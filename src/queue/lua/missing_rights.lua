@@ -1,5 +1,5 @@
--- Checks whether jobs can be submitted, started and settled. Redis refuses this script exactly when it refuses a
--- submission, since it may write and has no allow-oom: if it is a replica, or if its memory or disk is full.
+-- Finds the rights that the user of Redis lacks. Redis refuses this script exactly when it refuses a submission, since
+-- the script may write and has no allow-oom: on a replica, or if memory or disk is full.
 -- ARGV: the rights that the user of Redis needs: command or COMMAND|SUBCOMMAND, key, ..
 -- Returns: the rights that the user lacks: {command or '' if only the key is refused, key, ..}
 local lacking = {}
