@@ -190,10 +190,29 @@ fn no_thread_of_the_engine_imports_another_one() {
         "scheduler",
         "janitor",
     ];
+    let sources = sources();
+    let has_run = |source: &&Source| source.lines.iter().any(|(_, line)| line.contains("fn run("));
+    let runs: BTreeSet<&str> = sources
+        .iter()
+        .filter(has_run)
+        .filter_map(|source| source.path.strip_prefix("engine/")?.strip_suffix(".rs"))
+        .collect();
+    assert_eq!(
+        runs,
+        THREADS.iter().copied().collect(),
+        "THREADS names every file of the engine with a method run"
+    );
+    let starter = sources.iter().find(|source| source.path == "server/engine.rs").unwrap();
+    let spawns = || starter.lines.iter().filter(|(_, line)| line.contains("spawn(\""));
+    assert!(spawns().count() >= 5, "server/engine.rs starts the threads");
+    let others = spawns().filter(|(_, line)| !line.contains(".run())"));
+    let others = others.map(|(number, line)| format!("src/{}:{number}: {}", starter.path, line.trim()));
+    assert_none(others.collect(), "a thread of the engine runs the method run of its file");
+
     let mut offences = Vec::new();
     for thread in THREADS {
         let path = format!("engine/{thread}.rs");
-        let source = sources().into_iter().find(|source| source.path == path).expect(&path);
+        let source = sources.iter().find(|source| source.path == path).expect(&path);
         for other in THREADS.iter().filter(|other| *other != thread) {
             for place in ["super", "crate::engine"] {
                 offences.extend(source.uses(&format!("{place}::{other}")));
