@@ -154,7 +154,8 @@ impl Server {
         serde_json::from_str(&answer).unwrap_or(Value::Null)
     }
 
-    /// Where it listens.
+    /// The port on which the server listens. Only the tests of TLS need it.
+    #[cfg(feature = "tls")]
     pub fn port(&self) -> u16 {
         self.addr.rsplit(':').next().unwrap().parse().unwrap()
     }
