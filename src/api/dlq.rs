@@ -10,7 +10,7 @@ use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
 
-/// Dead letters that one script changes, so that a long list does not block Redis for others.
+/// The most dead letters that one script changes, so that a long list does not block Redis for other clients.
 const BATCH: u32 = 200;
 
 impl Api {

@@ -18,8 +18,8 @@ use crate::api::request::Request;
 use crate::api::response::{Outcome, Response};
 use crate::api::state::Api;
 
-/// When the scheduler checks again after a submission whose result is unknown. Longer than the scheduler's own pause during
-/// an outage of Redis, so that requests do not make it run more often.
+/// The time until the scheduler checks again after a submission with an unknown result. Longer than the scheduler's own
+/// pause during an outage of Redis, so that requests do not make the scheduler run more often.
 const AFTER_UNKNOWN_RESULT: Duration = Duration::from_secs(1);
 
 impl Api {

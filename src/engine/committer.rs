@@ -19,7 +19,7 @@ use crate::queue::{Error, Settled, Settlement, Verdict};
 const GROUP_OUTCOMES: usize = 128;
 /// The bytes of results after which a group takes no further outcome.
 const GROUP_BYTES: usize = 1 << 20;
-/// Between attempts during an outage of Redis.
+/// The time between attempts during an outage of Redis.
 const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a stopping server keeps trying to store outcomes during an outage. A job whose outcome is not stored is
 /// reclaimed by another server, as after a crash.

@@ -21,16 +21,17 @@ use crate::job::Status;
 use crate::logging::once::LogOnce;
 use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Settlement, Verdict};
 
-/// Between two checks of a paused queue.
+/// The time between two checks of a paused queue.
 const PAUSED_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Between attempts while Redis is full and refuses BRPOPLPUSH.
+/// The time between attempts while Redis is full and refuses BRPOPLPUSH.
 const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// The longest pause between attempts during an outage; the first pause is about a tenth of it.
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(1);
-/// Redis can end BRPOPLPUSH this much before its timeout, because it reads its clock once for many commands.
+/// Redis can end BRPOPLPUSH this much before the timeout of the command, because Redis reads its clock once for many
+/// commands.
 const BLOCK_MARGIN: Duration = Duration::from_millis(100);
 
-/// The system cuts longer names of threads, in bytes.
+/// The longest name of a thread in bytes: the system cuts longer names.
 const LONGEST_THREAD_NAME: usize = 15;
 
 /// What all fetchers share.
@@ -179,7 +180,7 @@ impl Fetchers {
     /// Finds a job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. The fetcher does not
     /// have to wait for the reaper, since a take never starts a job twice.
     fn find_stranded(&self, queue: &str) -> Result<Option<Claimed>, Error> {
-        // From the end of the list, where the entry is that was moved first.
+        // From the end of the list: the last entry was moved first.
         for entry in self.shared.queue.in_progress_here(&self.shared.server())?.into_iter().rev() {
             let id = std::str::from_utf8(&entry).ok().and_then(|id| id.parse().ok());
             let Some(id) = id.filter(|id| !self.shared.in_flight.contains(*id)) else { continue };
@@ -194,8 +195,8 @@ impl Fetchers {
         Ok(None)
     }
 
-    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `claimed` after a call of
-    /// `start_jobs` with it.
+    /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `claimed` once
+    /// Redis has executed or fenced the call.
     fn take(&self, queue: &str, is_first: bool, claimed: &mut Option<Claimed>) -> Result<Take, Error> {
         let Shared { in_flight, metrics, max_crashes, .. } = &self.shared;
         let permit = self.take_permits.acquire(queue, is_first);

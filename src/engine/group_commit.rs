@@ -1,5 +1,5 @@
-//! Group commit of submissions: those that arrive while a round trip to Redis is under way are stored together in the
-//! next one. A submission that arrives alone is sent at once.
+//! Group commit of submissions: all submissions that arrive during a round trip to Redis are stored together in the next
+//! round trip. A submission that arrives alone is sent at once.
 //!
 //! The threads of the API do this themselves. The first thread leads: it sends all that wait, then makes the first of
 //! the remaining threads the next leader. A thread of its own would cost each submission two thread switches.
@@ -158,8 +158,8 @@ impl Pending {
     }
 }
 
-/// The submissions of one round trip. If the leader panics, the drop fails those that have no result, so that no thread
-/// waits for ever.
+/// The submissions of one round trip. If the leader panics, the drop fails every submission without a result, so that no
+/// thread waits for ever.
 struct Group(Vec<Submission>);
 
 impl Drop for Group {

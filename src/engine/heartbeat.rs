@@ -1,7 +1,7 @@
 //! The heartbeat: tells Redis that this server is alive, and registers the server there.
 //!
-//! It has a thread of its own and makes one Redis call per beat, since other servers reclaim the jobs of a server whose
-//! beat does not advance. The reply is passed on without waiting: dead servers to the reaper, the need for figures to
+//! The heartbeat has its own thread and makes one Redis call per beat, since other servers reclaim the jobs of a server
+//! whose beat does not advance. The reply is passed on without waiting: dead servers to the reaper, the need for figures to
 //! the reporter, due times to the scheduler, cancels to the attempts. A busy thread gets the news of a later beat.
 
 use std::time::{Duration, Instant};
@@ -18,13 +18,13 @@ use crate::handler::StopReason;
 use crate::logging::once::LogOnce;
 use crate::queue::{Error, HeartbeatReply, ServerId};
 
-/// The longest time between two beats of a busy server. A cancel arrives with a beat, and other servers see by it how
-/// many workers are busy here.
+/// The longest time between two beats of a busy server. The reply to a beat has the cancelled jobs, and a beat tells other
+/// servers how many workers are busy here.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time between two beats while this server has no job and no other server is alive. If another server
 /// comes and dies at once, its jobs are reclaimed within this interval, the lease and one beat.
 const IDLE_INTERVAL: Duration = Duration::from_secs(3);
-/// Between attempts after a failed beat.
+/// The time between attempts after a failed beat.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A beat is due after this part of the lease, so that single lost beats do no harm.
 const BEATS_PER_LEASE: u32 = 5;

@@ -21,7 +21,7 @@ use crate::sync;
 
 pub use crate::engine::admission::Capacity;
 
-/// How long an attempt may run on after it was asked to stop. Then its thread is abandoned.
+/// How long an attempt may run on after its stop signal. Then the watchdog abandons its thread.
 ///
 /// A little more than the 5 s that an exec handler gives its program between SIGTERM and SIGKILL, so that a thread that
 /// is about to return is not replaced.
@@ -38,7 +38,7 @@ pub type Assignment = (Arc<Job>, StopSignal);
 pub struct Abandoned {
     /// The right to settle the attempt.
     pub lease: Lease,
-    /// The job as it was when the attempt started.
+    /// The job at the start of the attempt.
     pub job: Arc<Job>,
     /// Why the attempt was asked to stop.
     pub reason: StopReason,
@@ -46,7 +46,7 @@ pub struct Abandoned {
     pub time: Duration,
 }
 
-/// What a worker thread does now. Other servers read it from Redis.
+/// What a worker thread does now. Other servers read the activity from Redis.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Activity {
     /// The name of the thread. `None` while the job waits for a worker.

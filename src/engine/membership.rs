@@ -44,7 +44,7 @@ impl Membership {
         self.state().accepted.map(|at| at.elapsed())
     }
 
-    /// Why the last heartbeat or registration failed. `None` if it succeeded.
+    /// Why the last heartbeat or registration failed; `None` after a success.
     pub fn refusal(&self) -> Option<String> {
         self.state().refusal.clone()
     }

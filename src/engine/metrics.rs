@@ -192,7 +192,7 @@ impl Metrics {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the end of such a wait.
+    /// Counts the end of a request's wait for a job.
     pub fn wait_ends(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }

@@ -45,7 +45,7 @@ pub fn mark_worker_thread() {
     IS_WORKER.set(true);
 }
 
-/// Runs one attempt at `job`. `Err` has the message and the place of the panic that ended it.
+/// Runs one attempt at `job`. `Err` has the message and the place of the panic that ended the attempt.
 pub fn catch<T>(job: &Arc<Job>, attempt: impl FnOnce() -> T) -> Result<T, String> {
     RUNNING.set(Some(job.clone()));
     // A panic that the previous handler caught itself can have left its text here.

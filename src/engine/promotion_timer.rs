@@ -25,7 +25,8 @@ impl Default for PromotionTimer {
 }
 
 impl PromotionTimer {
-    /// Wakes the scheduler in `time`, when a job becomes due, if the scheduler would sleep longer.
+    /// Announces a job that becomes due in `time`. If the scheduler would sleep longer, wakes it at once, so that it sets
+    /// its timer again.
     pub fn due_in(&self, time: Duration) {
         let mut next = sync::lock(&self.next);
         let due = Instant::now() + time;

@@ -1,9 +1,9 @@
-//! The reaper: reclaims the jobs of dead servers, and returns jobs to their queues whose hand-over to this server was
-//! lost.
+//! The reaper: reclaims the jobs of dead servers. If the hand-over of a job to this server was lost, the reaper returns
+//! the job to its queue.
 //!
-//! It acts on the findings of a heartbeat on a thread of its own, because with a slow Redis or many jobs it can take
-//! longer than a lease. Outdated findings do no harm: a server that has sent a heartbeat since is not reclaimed, and an
-//! entry is returned only if it is still in the list.
+//! The reaper acts on the findings of a heartbeat on its own thread, because with a slow Redis or many jobs its work can
+//! take longer than a lease. Outdated findings do no harm: a server that has sent a heartbeat since is not reclaimed, and
+//! an entry is returned only if it is still in the list.
 
 use std::time::Instant;
 

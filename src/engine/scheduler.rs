@@ -1,4 +1,4 @@
-//! The scheduler: moves jobs whose time has come into their queues, and sleeps until the next job is due.
+//! The scheduler: moves due jobs into their queues, and sleeps until the next job is due.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::engine::shutdown::Shutdown;
 
 /// The longest sleep. Each heartbeat learns when the next job is due, also of jobs that other servers have parked.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Between attempts during an outage of Redis.
+/// The time between attempts during an outage of Redis.
 const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub struct Scheduler {

@@ -5,8 +5,8 @@ use crate::handler::{Policy, StopReason};
 use crate::job::{Failure, Job, Outcome};
 use crate::queue::Verdict;
 
-/// The verdict on an attempt that ended with `outcome` after it was asked to stop for `stop`, if it was. `random` is
-/// from 0 to 1 and spreads the backoff.
+/// The verdict on an attempt that ended with `outcome`. `stop` is the reason of the stop signal, if the attempt got one;
+/// `random` is from 0 to 1 and spreads the backoff.
 pub fn verdict_of(
     job: &Job,
     policy: &Policy,

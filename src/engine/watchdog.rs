@@ -16,7 +16,7 @@ use crate::queue::Settlement;
 
 /// The most abandoned threads that are replaced: each abandoned thread keeps its stack until its handler returns.
 const MAX_REPLACED: usize = 512;
-/// Between attempts to start a thread when the system refuses new threads.
+/// The time between attempts to start a thread when the system refuses new threads.
 const SPAWN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Watchdog {

@@ -32,7 +32,7 @@ pub enum Start {
     /// At once.
     #[default]
     Now,
-    /// This many milliseconds after Redis has stored the job.
+    /// A delay in milliseconds, from the moment when Redis has stored the job.
     AfterMs(u64),
     /// At this time in milliseconds since 1970, by Redis's clock; at once if the time has passed.
     AtMs(u64),

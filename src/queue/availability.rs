@@ -14,8 +14,8 @@ use crate::sync;
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// The time between two log lines about the same missing right.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-/// A refusal is over when no call met it for this long. Near `maxmemory`, or for a user who lacks one right, Redis
-/// accepts and refuses calls by turns.
+/// A refusal is over when Redis has refused no call for this long. Near `maxmemory`, or for a user who lacks one right,
+/// Redis accepts and refuses calls by turns.
 const CALM: Duration = Duration::from_secs(1);
 
 /// What a call does, and so what its success shows.
@@ -75,7 +75,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Records a refused call. Returns whether it is the first one of its period.
+    /// Records a refused call. Returns whether the call is the first refused call of its period.
     fn record(refusal: &mut Option<Refusal>) -> bool {
         let now = Instant::now();
         let is_new = refusal.is_none();

@@ -180,7 +180,7 @@ impl Queue {
         replies::promoted(self.run(&self.scripts.promote, &call)?)
     }
 
-    /// Registers a new server with the number of its workers and the queues that it takes from.
+    /// Registers a new server with the number of its workers and the queues from which it takes.
     pub fn register(&self, server: &ServerId, workers: usize, queues: &[String]) -> Result<(), Error> {
         let mut call = self.scripts.register.call();
         call.arg(server.as_str()).arg(workers).arg(queues);
@@ -256,7 +256,7 @@ impl Queue {
         }
     }
 
-    /// Cancels a job that waits, or asks the server that runs it to stop it.
+    /// Cancels a waiting job. For a running job, asks its server to stop the attempt.
     pub fn cancel(&self, id: JobId) -> Result<Cancelled, Error> {
         let mut call = self.scripts.cancel.call();
         call.arg(id.get());
@@ -320,7 +320,7 @@ impl Queue {
         self.run(&self.scripts.add_history, &call).map(|_| ())
     }
 
-    /// Stores what this server's workers do, as JSON, for clients that watch it.
+    /// Stores the activity of this server's workers, as JSON, for clients that watch it.
     pub fn report_activity(&self, server: &ServerId, activity: &str) -> Result<(), Error> {
         let mut call = self.scripts.report_activity.call();
         call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);

@@ -92,8 +92,8 @@ impl Limit {
 }
 
 impl Wire {
-    /// Connects and logs in. With `wants_id` the second value is the reply to CLIENT ID, if the user of Redis may run
-    /// it.
+    /// Connects and logs in. With `wants_id` the second value is the reply to CLIENT ID; `None` if the user of Redis may
+    /// not run this command.
     ///
     /// Before each step `step` gets the reason that applies if the step never ends: looking up a host name has no
     /// time limit.
@@ -249,7 +249,7 @@ impl Wire {
         self.was_sent
     }
 
-    /// Whether nothing has happened on the idle connection: the other side has not closed it and has sent nothing.
+    /// Whether the idle connection is unchanged: the other side has neither closed the connection nor sent a byte.
     /// Takes one system call and no round trip.
     pub(super) fn is_idle(&mut self) -> bool {
         match &mut self.stream {

@@ -14,7 +14,7 @@ use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerIn
 use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
 
-/// How long servers report what their workers do after a client has asked for it.
+/// How long servers report the activity of their workers after a client has read it.
 const WATCHED_LIFE: Duration = Duration::from_secs(10);
 
 impl Queue {
@@ -108,8 +108,8 @@ impl Queue {
         self.connections.query(&command)
     }
 
-    /// Checks whether Redis lets this server submit, start and settle jobs now. Logs the reason if not, and the end of
-    /// such a period.
+    /// Checks whether Redis lets this server submit, start and settle jobs now. Logs the reason if not, and when Redis
+    /// lets the server do so again.
     ///
     /// # Errors
     /// [`Error::Denied`] with all rights that jobs need and the user of Redis lacks.

@@ -24,7 +24,7 @@ macro_rules! keys {
 }
 
 keys! {
-    /// `job:<id>`: the job itself; all other entries are handles to it. Its fields are described in `record.rs`.
+    /// `job:<id>`: the job itself; all other keys refer to the job by its id. `record.rs` describes the fields.
     JOB = "job:": hash;
     /// `work_queue:<queue>`, ids: queued jobs, pushed left, taken right. The list with [`SUSPECTS`] at the end has the
     /// quarantined jobs.

@@ -25,13 +25,13 @@ pub const BLOCK: Duration = Duration::from_secs(2);
 
 /// The time limit for making a connection.
 const CONNECT: Duration = Duration::from_secs(1);
-/// The time limit for getting a connection: a new one, or one that another call gives back. It is a little longer than
-/// [`CONNECT`], so that by its end it is known why no connection could be made.
+/// The time limit for getting a connection: a new one, or one that another call gives back. A little longer than
+/// [`CONNECT`], so that the reason is known when no connection could be made.
 const GET: Duration = Duration::from_millis(1_100);
 /// The time limit for a reply. Together with [`GET`] it keeps every API response below 3 s.
 const REPLY: Duration = Duration::from_millis(1_800);
 /// How much longer than [`BLOCK`] the reply to a blocking command may take. If the client gave up while Redis still
-/// blocks, Redis would move the next job for it, and the job would be stranded.
+/// blocks, Redis would still move the next job, and the job would be stranded.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
 /// After this number of dead connections in one call, Redis counts as unavailable.
 const DEATHS: usize = 3;

@@ -16,8 +16,7 @@ use crate::job::{
 /// A record with a field that is missing or cannot be read. The job is shown, but never run.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// The fields that could be read. `starts` is always set: it is the fencing token, with which the job can be
-    /// failed.
+    /// The fields that could be read. `starts` is always set, because the caller needs the fencing token to fail the job.
     pub(super) job: Box<Job>,
     pub(super) reason: String,
 }
@@ -191,7 +190,7 @@ impl Chunks {
     }
 }
 
-/// A fencing token: a number up to 2^53 - 1 in plain digits. start_jobs.lua reads it by the same rule.
+/// A fencing token: a number up to 2^53 - 1 in plain digits. start_jobs.lua has the same rule.
 fn token(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|number| is_plain && *number < 1 << 53)

@@ -23,7 +23,7 @@ pub struct RedisInfo {
 }
 
 impl RedisInfo {
-    /// Whether the queue's scripts run on it: on Redis from 7.0 and on Valkey from 7.2. An unknown version passes.
+    /// Whether the queue's scripts run on this version: Redis from 7.0, Valkey from 7.2. An unknown version passes.
     pub fn is_supported(&self) -> bool {
         self.version == "unknown"
             || self.major_minor >= if self.product == "Valkey" { (7, 2) } else { (7, 0) }

@@ -79,7 +79,7 @@ impl Problems {
 }
 
 impl RedisInfo {
-    /// The problems of a Redis that this shows: it stores nothing on disk, or may evict jobs.
+    /// The problems that INFO shows: Redis stores nothing on disk, or may evict jobs.
     pub fn problems(&self) -> Vec<Advice> {
         let mut problems = Problems::default();
         if self.persistent == Some(false) {

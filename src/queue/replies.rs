@@ -141,7 +141,7 @@ pub(super) struct Step {
     pub done: Reclaimed,
     /// The number of jobs that are left for further steps.
     pub left: u64,
-    /// The server's heartbeat counter now: the next step has to name it.
+    /// The server's heartbeat counter now. The caller passes this counter to the next step.
     pub beat: String,
 }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::keys;
 
-/// A command, such as `SET` or `SCRIPT|LOAD`, and a key that it is used on.
+/// A command, such as `SET` or `SCRIPT|LOAD`, and a key on which the command is used.
 pub(super) type Right = (String, String);
 
 /// Commands without a key.
 const WITHOUT_KEY: &[&str] = &["TIME"];
 
 /// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `library` are
-/// the functions in front of it; those that it does not call do not count.
+/// the functions in front of the script; functions that the script does not call do not count.
 pub(super) fn of_script(library: &str, body: &str, namespace: &str) -> Vec<Right> {
     let text = with_called_functions(library, body);
     let commands = commands(&text);
@@ -103,7 +103,7 @@ pub(super) fn sentence(missing: &[Right], user: Option<&str>, namespace: &str) -
     format!("NOPERM the Redis user {user:?} {}; grant it with: {}", what.join(" and "), words.join(" "))
 }
 
-/// The missing right that an error of Redis names; `None` if it names none. Both parts are empty for a key.
+/// The missing right that an error of Redis names; `None` if the error names no right. Both parts are empty for a key.
 pub(super) fn of_error(text: &str) -> Option<Right> {
     if text.contains("access") && text.contains("key") {
         return Some((String::new(), String::new()));

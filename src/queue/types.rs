@@ -54,7 +54,7 @@ impl fmt::Display for ServerId {
     }
 }
 
-/// Makes it safe to repeat a submission.
+/// The data by which Redis recognises a repeated submission.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     /// The client's Idempotency-Key.
@@ -258,7 +258,7 @@ pub struct CrashedJob {
 pub enum Cancelled {
     /// The job was waiting and is cancelled now.
     Done,
-    /// The job runs on this server, which stops it after its next heartbeat.
+    /// The job runs on the server with this id, which stops the attempt after its next heartbeat.
     Requested(String),
     /// The job has ended before.
     AlreadyFinal,
@@ -272,7 +272,7 @@ pub enum Changed {
     Done,
     /// The job's status does not allow the change.
     WrongStatus,
-    /// This live job holds the unique key of the job.
+    /// The live job with this id holds the unique key of the job.
     Duplicate(JobId),
     /// There is no job with this id.
     Missing,

@@ -14,7 +14,7 @@ use crate::server::threads::spawn;
 
 /// How long attempts may take to stop without a grace period. An exec handler needs half a second to kill its program.
 const HURRY_GRACE: Duration = Duration::from_secs(1);
-/// Between two checks of what is still running.
+/// The time between two checks of the attempts that still run.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Server {

@@ -126,7 +126,7 @@ pub struct RememberedServer {
     pub id: String,
     /// Whether the server was declared dead.
     pub dead: bool,
-    /// The time since its last heartbeat; `None` if it is unknown.
+    /// The time since its last heartbeat; `None` if that time is unknown.
     pub beat_age_ms: Option<u64>,
     /// The length of its in-progress list.
     pub entries: u64,

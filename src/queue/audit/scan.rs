@@ -20,17 +20,17 @@ const JOBS: usize = 25;
 const ENTRIES: usize = 100;
 /// The overlap of two steps of a walk through a list, so that no entry is missed when entries before it are removed.
 const OVERLAP: usize = 25;
-/// The number of candidates for one script. It checks as many as it can in a short time.
+/// The number of candidates for one call. The script checks as many candidates as fit into a short time.
 const CANDIDATES: usize = 50;
 /// The most candidates that wait for [`SELF_REPAIR_TIME`]; further ones are checked at once.
 const MAX_WAITING: usize = 10_000;
 /// One script does not read a longer list as a whole; `SHORT` in common.lua.
 const SHORT: u64 = 2_048;
-/// How long a candidate that concerns a live server may last before it is a finding. It may be a job that was
-/// cancelled while a fetcher held it, a server that starts, or a dead server that is being taken over. A server
-/// notices a lost hand-over within 6 s and a heartbeat.
+/// How long a candidate that concerns a live server may last before it is a finding. The cause may be a job that was
+/// cancelled while a fetcher had claimed it, a server that starts, or a dead server whose jobs are being reclaimed. A
+/// server notices a lost hand-over within 6 s and a heartbeat.
 const SELF_REPAIR_TIME: Duration = Duration::from_secs(8);
-/// How often such candidates are checked.
+/// The time between two checks of the candidates that concern live servers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// A server with a younger heartbeat (in ms) is alive; servers send one every second or so.
 const ALIVE: u64 = 10_000;
@@ -393,8 +393,8 @@ impl Scan<'_> {
         self.check(candidates.collect())
     }
 
-    /// Checks candidates again. What is still wrong is a finding, unless a server may be about to repair it: then it
-    /// waits.
+    /// Checks candidates again. A candidate that is still wrong becomes a finding; if a server may be about to repair it,
+    /// the candidate waits.
     fn check(&mut self, candidates: Vec<Candidate>) -> Result<(), Error> {
         let wrong = self.still_wrong(candidates)?;
         let (waiting, now) =
@@ -486,9 +486,9 @@ impl Scan<'_> {
         Findings::add_example(&mut group.done, what);
     }
 
-    /// Takes over a server's list as after a crash, even if the registry has forgotten the server: a job that ran
-    /// there may have killed it. One crash on its record does a job little harm, but a job that kills servers without
-    /// a record would do so for ever.
+    /// Takes over a server's list as after a crash, even if the registry has forgotten the server: a job of the list may
+    /// have killed the server. One more crash does a job little harm, but without crashes a job that kills servers would
+    /// run for ever.
     fn take_over(&mut self, finding: &Candidate, server: &str, beat: &str) -> Result<(), Error> {
         match self.queue.reclaim(server, beat, self.policy.max_crashes) {
             // Data that was modified outside threadq; the next round may repair it.

@@ -4,7 +4,7 @@
 -- around an index.
 
 -- The tombstone in place of an entry that was removed from the middle of a long list, where removing it would take
--- too long. No job has this id; scripts that meet it drop it.
+-- too long. No job has this id; a script that meets a tombstone drops it.
 local TOMBSTONE = '0'
 
 local KNOWN = {scheduled = true, queued = true, processing = true, retrying = true, completed = true, failed = true,

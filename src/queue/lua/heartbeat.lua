@@ -3,7 +3,7 @@
 -- Returns: {'fenced'} | {'beating', length of its own list, [ids to cancel], [server, heartbeat counter or D.., ..],
 --          1 if a client watches the activity of workers, number of its queues with quarantined jobs,
 --          ms until the next scheduled or retrying job is due or -1}
---          Of the dead servers only those are returned whose list is not empty.
+--          A dead server is returned only if its list is not empty.
 -- Protects from: a job in the list of a dead server that no server checks. The registry keeps a dead server for a
 -- while, since its blocked BRPOPLPUSH may still move a job into its list.
 local server, now = ARGV[1], now_ms()

@@ -2,11 +2,11 @@
 -- ARGV: status or '', type or '', most jobs of the page, then where the page begins: the number of jobs to skip, or
 --       '' and an id above all ids of the page
 -- Returns: {total, id before which the next page begins or 0, job, ..}; a job is {id, names, field, value, ..}
---          The names (payload, result, errors) are those of texts that are left out; of errors the last one stays.
+--          The names (payload, result, errors) are the names of the texts that are left out; the last error stays.
 -- The result is exact, and a late page takes no longer: the scores of the index are the ids, so that the start of a
 -- page is found by rank in one set, and by bisection over counts in several sets.
 local status, job_type, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
--- One job more than the page shows: it tells whether there is another page.
+-- One job more than the page shows, to find out whether there is another page.
 local wanted = limit + 1
 
 local function index(word) return INDEX .. word .. (job_type ~= '' and ':' .. job_type or '') end
@@ -119,7 +119,7 @@ local function length(id, name)
   return type(number) == 'number' and number or 0
 end
 
--- The lengths of those texts of a job that the page shows.
+-- The lengths of the texts of a job that the page shows.
 local function lengths_of(id)
   local lengths = {errors = length(id, 'errors')}
   for _, name in ipairs({'payload', 'result'}) do

@@ -1,9 +1,9 @@
--- Pauses a queue, so that none of its jobs starts, or resumes it. It is a script because a full Redis refuses a plain
+-- Pauses a queue, so that none of its jobs starts, or resumes the queue. A script, because a full Redis refuses a plain
 -- SADD.
 -- ARGV: queue, paused 0|1, most scheduled and retrying jobs to read
 -- Returns: 1 if the queue has a job that has not ended, or if there are more scheduled and retrying jobs than may be
 --           read;
---          0 if it has none
+--          0 if the queue has no such job
 local queue = ARGV[1]
 call(ARGV[2] == '1' and 'SADD' or 'SREM', PAUSED, queue)
 

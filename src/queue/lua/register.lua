@@ -1,5 +1,5 @@
 -- Registers a new server.
--- ARGV: server, number of workers, the queues that it takes from
+-- ARGV: server, number of workers, the queues from which the server takes
 -- Returns: 1
 local now = digits(now_ms())
 call('HSET', SERVERS, ARGV[1], 1)

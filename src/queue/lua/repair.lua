@@ -1,4 +1,4 @@
--- Checks candidates of the doctor's scan again, each by itself, and repairs those that are still wrong.
+-- Checks candidates of the doctor's scan again, each by itself, and repairs the candidates that are still wrong.
 -- ARGV: recheck|repair, number of the following keys, in-progress lists of servers that are not in the registry,
 --       then per candidate: kind, key, id, hint
 --       hint: for an entry of a list its distance from the right end; stranded: the number of starts, or '';
@@ -30,7 +30,7 @@ local function push_front(id, queue)
   entries(key)[id] = {0}
 end
 
--- Removes the entry at this index. In the middle of a long list it leaves a tombstone.
+-- Removes the entry at this index. In the middle of a long list a tombstone takes its place.
 local function remove_entry(key, place)
   local length = call('LLEN', key)
   call('LSET', key, digits(place), TOMBSTONE)

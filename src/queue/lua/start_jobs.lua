@@ -1,6 +1,6 @@
 -- Starts ready jobs: queued -> processing.
 -- ARGV: server, quarantine skip|reserve|start, max crashes, id that BRPOPLPUSH has moved or '', its queue,
---       then per queue: name, number of jobs to start from it at first; what is left over is filled in this order
+--       then per queue: name, number of jobs to start from it at first; further jobs are started in this order
 --       quarantine: what to do about quarantined jobs, each of which runs alone on a server:
 --       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
 --       job and then has to drain | start: start one if one waits, since nothing runs here
@@ -10,8 +10,8 @@
 --          Redis and its client far longer.
 -- Protects from: a start on a server that was declared dead, for an entry of another server, of a job that is not
 -- queued (cancelled, taken over, twice in a list), or in a paused queue; an id without a job that blocks a fetcher; a
--- call that arrives so late that its claimed job was put back and started again (it must keep its entry); a job that
--- fails for a crash that another job beside it caused.
+-- call that arrives so late that its claimed job was put back and started again (the job must keep its entry); a job
+-- that fails for a crash of another job that ran at the same time.
 local server, quarantine, max_crashes, claimed, claimed_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
@@ -30,13 +30,13 @@ local function is_id(entry)
   return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
 end
 
--- A step ends after this many bytes of jobs: a reply that takes longer than the server waits for it is lost.
+-- A step ends after this many bytes of jobs: a reply that takes longer than the server's time limit is lost.
 local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
 -- A step ends too after this many dropped entries without a job.
 local MAX_DROPS, drops = 500, 0
 
--- Removes an entry that must not be started from the list. A job that runs here keeps one entry: without it no server
--- would find the job after this server has died.
+-- Removes an entry from the list without starting a job. A job that runs here keeps one entry: without an entry no
+-- server would find the job after this server has died.
 local function drop(id, status, owner, queue)
   drops = drops + 1
   local runs_here = status == 'processing' and owner == server
@@ -84,7 +84,7 @@ end
 local left = 0
 for i = 6, #ARGV, 2 do left = left + tonumber(ARGV[i + 1]) end
 
--- The claimed job comes first. If no worker is free or its queue is paused, it goes back to the front of the queue.
+-- The claimed job comes first. If no worker is free or its queue is paused, the job goes back to the front of its queue.
 if claimed ~= '' and call('LPOS', list, claimed) then
   if left > 0 and not is_paused[claimed_from] then
     if start(claimed, claimed_from) then left = left - 1 end
