@@ -1,4 +1,4 @@
-//! What several fetchers gain with a Redis that is far away.
+//! The throughput of several fetchers with a distant Redis.
 
 mod common;
 
@@ -13,16 +13,15 @@ use threadq::job::NewJob;
 const HELP: &str = "\
 usage: cargo bench --bench distant -- [flags]
 
-Starts a redis-server, a proxy through which a round trip to it takes long, and `threadq serve --demo` behind the proxy.
-Prints how many jobs per second it runs from a queue in which they wait, by the number of fetchers: the median of the
-rounds, and the least and the most.
+Starts a redis-server, a proxy that delays every round trip to it, and `threadq serve --demo` behind the proxy. Prints
+the jobs per second of a drain by the number of fetchers: median, least and greatest of the rounds.
 
-  --ms N               how long a round trip takes [20]
+  --ms N               duration of a round trip in ms [20]
   --fetchers LIST      the setting `fetchers` [1,2,4,8]
   --run LIST           how long each job runs in ms; 0: `echo` jobs [0,20]
   --workers N          worker threads [30]
-  --jobs N             [3000]
-  --rounds N           [3]
+  --jobs N             jobs to drain [3000]
+  --rounds N           rounds [3]
   --aof WORD           Redis's append-only file: off, everysec or always [off]
   --program FILE       the threadq to measure [the one built with this bench]
 ";

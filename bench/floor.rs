@@ -1,4 +1,4 @@
-//! How far the program is from what its protocol with Redis allows.
+//! The program's rate beside the rate of its bare protocol with Redis.
 
 mod common;
 
@@ -10,14 +10,15 @@ const HELP: &str = "\
 usage: cargo bench --bench floor -- [flags]
 
 Runs the bare protocol: the same Lua scripts on the same Redis, from one or two plain threads without handlers, HTTP and
-channels. In turn with it, round by round, the program drains the same jobs; the last line is its part of the floor.
+channels. In each round the program drains the same jobs too. Prints the rates, and the program's rate divided by the
+faster bare drain (the floor).
 
   --jobs N         `echo` jobs to drain and to submit [50000]
-  --payload BYTES  [100]
-  --step N         jobs that are taken and settled in one step [64]
+  --payload BYTES  payload of each job [100]
+  --step N         jobs taken and settled in one step [64]
   --workers N      worker threads of the program [30]
   --lone N         lone jobs whose latency is measured [1000]
-  --rounds N       [3]
+  --rounds N       rounds [3]
   --aof WORD       Redis's append-only file: off, everysec or always [off]
   --program FILE   the threadq to measure [the one built with this bench]
 ";

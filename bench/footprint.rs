@@ -1,4 +1,4 @@
-//! What the program takes: disk, memory, threads, and of Redis.
+//! What the program uses: disk, memory, threads, CPU, and Redis's memory, CPU and commands.
 
 mod common;
 #[path = "../tests/common/slow_clients.rs"]
@@ -17,20 +17,20 @@ use common::{Bare, BenchRedis, Client, Rounds, Server, client, flag, flags, payl
 const HELP: &str = "\
 usage: cargo bench --bench footprint -- [flags]
 
-Prints a table: the program's size, memory, threads, wake-ups and CPU while idle, its memory while busy, what Redis holds
-and does per job, how long the program takes to start, and its memory at the worst that clients can do: the most of each phase,
-and what is left of it 15 s later. What is measured is built like the other benches, not like a
-release: for the figures of a release, `cargo build --release` and --program target/release/threadq.
+Prints a table: the program's size; its memory, threads, wake-ups and CPU while idle; its memory while busy; Redis's
+memory, CPU and commands per job; the time to start; and the program's memory under the worst load that clients can
+cause: the peak of each phase, and the memory 15 s later. The program is built like the other benches, not like a
+release. To measure a release, run `cargo build --release` and pass --program target/release/threadq.
 
-  --jobs N         `echo` jobs that are submitted and drained [100000]
-  --payload BYTES  [100]
-  --workers N      [30]
-  --seconds N      of idleness [20]
-  --starts N       how often it is started [10]
-  --clients N      how many send large bodies, or ask for large pages, at once [512]
-  --hour SECONDS   how long one job a second is submitted [60]
-  --only-worst     only the phases of the worst
-  --commands N     so many of Redis's commands are listed [12]
+  --jobs N         `echo` jobs to submit and drain [100000]
+  --payload BYTES  payload of each job [100]
+  --workers N      worker threads [30]
+  --seconds N      how long the idle program is measured [20]
+  --starts N       starts to measure [10]
+  --clients N      clients that send large bodies, or request large pages, at once [512]
+  --hour SECONDS   how long one job per second is submitted [60]
+  --only-worst     run only the phases of the worst load
+  --commands N     how many of Redis's commands to list [12]
   --aof WORD       Redis's append-only file: off, everysec or always [off]
   --program FILE   the threadq to measure [the one built with this bench]
 ";
@@ -49,17 +49,17 @@ fn main() {
     worst(&mut redis);
 }
 
-/// How long after a burst the memory is to be back.
+/// The time after a burst at which the memory must be back near its idle value.
 const BACK_AFTER: Duration = Duration::from_secs(15);
 
-/// The phases of the worst that clients can do, one after the other on one server.
+/// Runs the phases of the worst load that clients can cause, one after the other, on one server.
 fn worst(redis: &mut BenchRedis) {
     redis.empty();
     let server = server(redis);
     load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
     std::thread::sleep(Duration::from_secs(3));
     let idle = usage(server.pid()).rss_kb;
-    row("RSS before the worst (limit 7 MB)", mb(idle));
+    row("RSS before the worst load (limit 7 MB)", mb(idle));
     let (mut most, mut left) = (0, 0);
     let mut phase = |what: &str, work: &dyn Fn() -> String| {
         reset_peak(server.pid());
@@ -75,12 +75,12 @@ fn worst(redis: &mut BenchRedis) {
         client::request("POST", "/jobs", &format!(r#"{{"type":"echo","payload":{}}}"#, payload(bytes)))
     };
     phase("100 bodies of 900 kB, 8 clients", &|| client::rush(addr, 8, 13, &body(900_000)));
-    phase("eight listings of these at once", &|| {
+    phase("8 listings of these jobs at once", &|| {
         client::rush(addr, 8, 1, &client::request("GET", "/jobs?limit=100", ""))
     });
     phase("bodies of 1 MB, all clients at once", &|| client::rush(addr, clients, 1, &body(1_000_000)));
-    // They stay queued: the hostile clients ask for queued jobs.
-    let waiting = format!(r#"{{"type":"echo","queue":"nobody","payload":{}}}"#, payload(16_000));
+    // No server takes from this queue: the hostile clients list queued jobs.
+    let waiting = format!(r#"{{"type":"echo","queue":"unserved","payload":{}}}"#, payload(16_000));
     client::rush(addr, 8, 15, &client::request("POST", "/jobs", &waiting));
     client::rush(addr, 8, 15, &body(16_000));
     phase("pages of 3 MB, all clients at once", &|| {
@@ -94,7 +94,7 @@ fn worst(redis: &mut BenchRedis) {
         while crowd.go_on() > 0 {
             std::thread::sleep(slow_clients::ROUND);
         }
-        format!("the slow ones gone after {:.0} s", crowd.longest_stay().as_secs_f64())
+        format!("slow connections closed after {:.0} s", crowd.longest_stay().as_secs_f64())
     });
     phase("one job a second", &|| {
         let mut client = Client::new(addr);
@@ -105,7 +105,7 @@ fn worst(redis: &mut BenchRedis) {
         }
         format!("for {seconds} s")
     });
-    row("RSS at the worst, at most (limit 150 MB)", mb(most));
+    row("RSS under the worst load (limit 150 MB)", mb(most));
     row("RSS above idle 15 s after a burst (limit 8 MB)", mb(left));
 }
 
@@ -113,7 +113,7 @@ fn row(what: &str, figure: impl std::fmt::Display) {
     println!("{what:<44} {figure}");
 }
 
-/// The size without symbols, whether it has any or not.
+/// The size of the program without symbols, in bytes.
 fn stripped_size() -> u64 {
     let folder = common::folder("footprint-strip");
     let copy = folder.path().join("threadq");
@@ -126,7 +126,7 @@ fn server(redis: &BenchRedis) -> Server {
     Server::start(&redis.url(), &["--workers", &flag("workers", 30).to_string()])
 }
 
-/// From the start of the process to the first answer.
+/// Measures from the start of the process to the first response.
 fn start(redis: &BenchRedis) {
     let mut ms = Rounds::default();
     for _ in 0..flag("starts", 10) {
@@ -136,13 +136,13 @@ fn start(redis: &BenchRedis) {
         ms.add(before.elapsed().as_secs_f64() * 1000.0);
         server.stop();
     }
-    row("start to first answer, Redis running", format!("{ms} ms"));
+    row("start to first response, Redis running", format!("{ms} ms"));
 }
 
 fn idle(redis: &mut BenchRedis) {
     redis.empty();
     let server = server(redis);
-    // After a lone job, as a server that was idle from the start has not used everything yet.
+    // Run one job first: a server without any job yet has not started all its threads and connections.
     load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
     std::thread::sleep(Duration::from_secs(3));
     let seconds = flag("seconds", 20.0);
@@ -165,11 +165,11 @@ fn per_job(redis: &mut BenchRedis) {
     let (jobs, bytes) = (flag("jobs", 100_000), flag("payload", 100));
     let queues = ["default".to_owned()];
     redis.empty();
-    // So that the scripts are loaded and the indexes begun.
+    // Redis loads the scripts and creates the indexes with the first job: that must not count per job.
     let bare = Bare::new(&redis.url());
     bare.fill(1, bytes, &queues);
 
-    // Submitted over HTTP.
+    // The submission over HTTP.
     let submitter = Server::start(&redis.url(), &["--queues", "other"]);
     let (memory, before) = (redis.info("used_memory"), Snapshot::take(redis));
     load(submitter.addr(), 32, jobs, &submissions(&payload(bytes), &queues, None));
@@ -180,7 +180,7 @@ fn per_job(redis: &mut BenchRedis) {
     let queued = redis.info("used_memory") - memory;
     row(&format!("Redis memory per queued job of {bytes} bytes"), each(queued));
 
-    // Drained.
+    // The drain.
     let before = Snapshot::take(redis);
     let server = server(redis);
     let mut busy = Vec::new();
@@ -190,17 +190,17 @@ fn per_job(redis: &mut BenchRedis) {
     }
     drain::end_ms(redis, 0, jobs + 1);
     before.print(redis, jobs as f64, &format!("drain of {jobs} jobs, per job"));
-    let last: &Usage = busy.last().expect("it takes longer than a look");
+    let last: &Usage = busy.last().expect("the drain takes longer than one look");
     row("RSS busy with the drain, at most (limit 16 MB)", mb(last.peak_rss_kb));
     server.stop();
     let kept = redis.info("used_memory") - memory;
     row(&format!("Redis memory per kept job of {bytes} bytes"), each(kept));
 }
 
-/// What Redis had done at a moment.
+/// Redis's counters at one moment.
 struct Snapshot {
     cpu: f64,
-    /// Calls and µs of each command.
+    /// Calls of each command, and µs in it.
     commands: BTreeMap<String, (f64, f64)>,
 }
 
@@ -216,13 +216,13 @@ impl Snapshot {
             };
             Some((name.to_owned(), (figure("calls")?, figure("usec")?)))
         };
-        // Of INFO nothing but this bench makes use.
+        // Only this bench sends INFO.
         let commands = info.lines().filter_map(read).filter(|(name, _)| name != "info");
         Snapshot { cpu, commands: commands.collect() }
     }
 
-    /// What it has done since, by this number of jobs or seconds. The bench's own looks at a drain are among it, and too
-    /// few to be seen.
+    /// Prints what Redis has done since the snapshot, divided by `number` (jobs or seconds). The commands by which the
+    /// bench watches a drain count too: they are too few to change the figures.
     fn print(&self, redis: &mut BenchRedis, number: f64, what: &str) {
         let now = Snapshot::take(redis);
         let since = |(name, (calls, usec)): (&String, &(f64, f64))| {

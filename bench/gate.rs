@@ -1,10 +1,10 @@
-//! What the gate costs: requests per second through it, and to tiny_http directly.
+//! The cost of the gate: requests per second through the gate, and directly to tiny_http.
 //!
 //!     cargo bench --bench gate -- --clients 32 --seconds 3 --rounds 3
 //!
-//! The same handler threads behind both, which answer with a few bytes; keep-alive clients that ask as fast as they
-//! are answered. Some of those that go to tiny_http directly are never served, so only the ratio of what the others
-//! reach counts.
+//! Both use the same number of handler threads, which respond with a few bytes. Keep-alive clients send the next
+//! request as soon as they have the response. tiny_http never serves some of its direct clients: these count as 0
+//! requests.
 
 mod common;
 
@@ -53,7 +53,7 @@ fn main() {
             };
             let (direct, gate) = (run("direct", direct_addr), run("gate", gate.local_addr()));
             println!(
-                "gate round {round} {name} clients={clients}: {gate:.0}/s through it, {direct:.0}/s directly, ratio {:.2}",
+                "gate round {round} {name} clients={clients}: {gate:.0}/s through the gate, {direct:.0}/s directly, ratio {:.2}",
                 gate / direct
             );
         }
@@ -72,7 +72,7 @@ fn answer_all(server: &tiny_http::Server) {
     }
 }
 
-/// Requests per second of so many clients.
+/// Requests per second of `clients` clients.
 fn load(addr: SocketAddr, request: &str, clients: usize, seconds: f64) -> f64 {
     let (count, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -84,7 +84,7 @@ fn load(addr: SocketAddr, request: &str, clients: usize, seconds: f64) -> f64 {
                 let mut piece = [0; 4096];
                 while !is_over.load(Relaxed) {
                     stream.write_all(request.as_bytes()).expect("it takes requests");
-                    // Answers are short: they come in one piece. A client that is never served gives up.
+                    // One read returns a whole response, since it is short. A client without a response ends after 1 s.
                     match stream.read(&mut piece) {
                         Ok(length) if length > 0 => count.fetch_add(1, Relaxed),
                         _ => return,

@@ -1,10 +1,11 @@
-//! What normal requests notice of hostile clients.
+//! The latency of normal requests while hostile clients are connected.
 //!
 //!     cargo bench --bench hostile -- --idle 2000 --slow-heads 200 --slow-bodies 200 --never-reading 50 --nofile 256
 //!
-//! A real server on a Redis of its own, a crowd of clients that mean no good, and beside it one client that submits a job,
-//! looks at it and asks for the statistics, each request on a new connection. Prints how long those took from the crowd's
-//! arrival until the last slow one of it was sent away, and what the server held before, at most, and afterwards.
+//! Starts a server with its own Redis, connects a crowd of hostile clients, and sends normal requests beside it: POST
+//! /jobs, GET /stats and GET /healthz, each on a new connection. Prints the latency of the normal requests until the
+//! server has closed the last slow connection, and the server's threads and descriptors before, at most, and
+//! afterwards.
 
 #[path = "../tests/common/mod.rs"]
 mod rig;
@@ -31,7 +32,7 @@ fn main() {
     }
     let server = builder.start();
     for _ in 0..25 {
-        server.submit_job(json!({"type": "echo", "queue": "nobody", "payload": "x".repeat(16_000)}));
+        server.submit_job(json!({"type": "echo", "queue": "unserved", "payload": "x".repeat(16_000)}));
     }
     let held = || (threads(server.pid()), descriptors(server.pid()).len());
     let before = held();
@@ -50,7 +51,7 @@ fn main() {
         });
         let mut timed = |ask: &dyn Fn() -> io::Result<Reply>| {
             let begin = Instant::now();
-            // A connection that is sent away before its request came costs nothing: any client tries again.
+            // The server may close a connection before it has read the request: a client then sends the request again.
             let reply = ask().or_else(|_| {
                 closed += 1;
                 ask()
@@ -80,7 +81,7 @@ fn main() {
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
     println!(
         "hostile idle={} slow_heads={} slow_bodies={} never_reading={} nofile={nofile}: {} requests, {failed} failed, \
-         {closed} sent again, p50 {:.1} p99 {:.1} max {:.1} ms; slow ones gone after {:.1} s; threads {}/{}/{}, \
+         {closed} sent again, p50 {:.1} p99 {:.1} max {:.1} ms; slow connections closed after {:.1} s; threads {}/{}/{}, \
          descriptors {}/{}/{} before/most/after, peak {} MB",
         sizes.idle,
         sizes.slow_heads,

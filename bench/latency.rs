@@ -1,4 +1,4 @@
-//! How long a job waits until it is started, and a client for its answer.
+//! The latency of a job from POST to start, and of POST /jobs.
 
 mod common;
 
@@ -17,23 +17,24 @@ const HELP: &str = "\
 usage: cargo bench --bench latency -- [flags]
 
 Prints p50, p99, p99.9 and the maximum of:
-  - a lone job, from before its POST is sent until its handler runs; beside it the bare protocol (submit, BRPOPLPUSH,
-    take) without HTTP and workers, and the API alone (GET /healthz). The handler notes the time itself, so the server
-    runs within this process, with its API and its Redis as ever;
-  - the same while other clients submit at half of the rate that they reach when they are not held back;
-  - POST /jobs by many keep-alive clients at full speed to `threadq serve`, while nothing takes the jobs, and while it
-    runs them.
+  - a lone job over the bare protocol (submit, BRPOPLPUSH, take), without HTTP and workers;
+  - the API alone: GET /healthz;
+  - a lone job, from before its POST is sent until its handler runs. The handler notes the time, so the server runs
+    within this process, with its usual API and Redis;
+  - a lone job while other clients submit at half of their full rate;
+  - POST /jobs by many keep-alive clients at full speed to `threadq serve`, while no server takes the jobs, and while
+    the server runs them.
 
   --jobs N        lone jobs [2000]
   --posts N       POSTs at full speed [50000]
   --clients N     keep-alive connections [32]
-  --workers N     [30]
-  --load PERCENT  of the clients' full rate, for the second figure [50]
+  --workers N     worker threads [30]
+  --load PERCENT  rate of the other clients beside the lone job, in percent of their full rate [50]
   --aof WORD      Redis's append-only file: off, everysec or always [off]
-  --program FILE  the threadq that the POSTs at full speed go to [the one built with this bench]
+  --program FILE  the threadq that receives the POSTs at full speed [the one built with this bench]
 ";
 
-/// How many connections the load beside lone jobs comes by.
+/// Connections that send the load beside lone jobs.
 const LOAD_CLIENTS: usize = 4;
 
 fn main() {
@@ -48,7 +49,7 @@ fn main() {
     redis.empty();
     lone_jobs(&redis.url(), jobs, bare_p50);
     redis.empty();
-    for (what, queue) in [("POST /jobs, nothing taken", "other"), ("POST /jobs, while jobs run", "default")] {
+    for (what, queue) in [("POST /jobs, no job taken", "other"), ("POST /jobs, while jobs run", "default")] {
         let workers = flag("workers", 30).to_string();
         let server = Server::start(&redis.url(), &["--workers", &workers, "--queues", queue]);
         let requests = submissions(&payload(100), &["default".to_owned()], None);
@@ -61,7 +62,7 @@ fn main() {
     }
 }
 
-/// The figures of lone jobs, in a server within this process.
+/// Measures lone jobs, with a server within this process.
 fn lone_jobs(redis_url: &str, jobs: usize, bare_p50: f64) {
     let (started, starts) = channel();
     let started = Mutex::new(started);
@@ -76,7 +77,7 @@ fn lone_jobs(redis_url: &str, jobs: usize, bare_p50: f64) {
         .config(config)
         .handler("lone", move |_| {
             let now = Instant::now();
-            let _ = started.lock().expect("nobody panics with it").send(now);
+            let _ = started.lock().expect("no thread panics while it holds the lock").send(now);
             Ok(())
         })
         .handler("echo", |job| Ok(job.job().payload.clone()))
@@ -96,9 +97,9 @@ fn lone_jobs(redis_url: &str, jobs: usize, bare_p50: f64) {
     let mut lone = starts_of(addr, &starts, jobs);
     let p50 = percentile(&mut lone, 0.5);
     print_latencies("lone job: POST sent to handler started", &mut lone);
-    println!("lone job's p50 by the bare protocol's: {:.2}", p50 / bare_p50);
+    println!("lone job's p50 divided by the bare protocol's: {:.2}", p50 / bare_p50);
 
-    // What the load's connections reach when they are not held back.
+    // The full rate of the load's connections.
     let requests = submissions(&payload(100), &["default".to_owned()], None);
     let posts = flag("posts", 50_000) / 5;
     let full = load(addr, LOAD_CLIENTS, posts, &requests);
@@ -114,12 +115,13 @@ fn lone_jobs(redis_url: &str, jobs: usize, bare_p50: f64) {
         stop.store(true, Ordering::Relaxed);
         loaded
     });
-    print_latencies(&format!("the same beside {rate:.0} of {full:.0} jobs/s"), &mut loaded);
+    print_latencies(&format!("lone job beside {rate:.0} of {full:.0} jobs/s"), &mut loaded);
     let (_, hurry) = crossbeam_channel::bounded(0);
     server.shut_down(&hurry);
 }
 
-/// Submits jobs one after the other, each when the one before runs and all has become quiet; how long each took to start.
+/// Submits jobs one after the other, each after the start of the previous one and a pause. Returns the ms from each
+/// POST to the start of its handler.
 fn starts_of(addr: SocketAddr, starts: &Receiver<Instant>, jobs: usize) -> Vec<f64> {
     let mut client = Client::new(addr);
     let post = request("POST", "/jobs", &format!(r#"{{"type":"lone","payload":{}}}"#, payload(100)));
@@ -133,7 +135,7 @@ fn starts_of(addr: SocketAddr, starts: &Receiver<Instant>, jobs: usize) -> Vec<f
     (0..jobs).map(submit).collect()
 }
 
-/// Sends requests at this rate, until told to stop.
+/// Sends requests at `rate` per second until `stop` is set.
 fn steady_load(addr: SocketAddr, rate: f64, request: &str, stop: &AtomicBool) {
     let mut client = Client::new(addr);
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! What a job takes in Redis under the layouts that come to mind, measured by the growth of Redis's memory.
+//! The memory that a job takes in Redis under several layouts, measured by the growth of Redis's `used_memory`.
 
 mod common;
 
@@ -7,23 +7,23 @@ use common::{BenchRedis, flag, flags, payload, print_setup};
 const HELP: &str = "\
 usage: cargo bench --bench layout -- [flags]
 
-Prints the bytes that a queued job takes in Redis: its record under several layouts, each alone, then the entries that
-find it, each alone, then all of it as threadq stores it. Both with Redis's own `hash-max-listpack-value` (64) and with
-1024, which the private Redis has.
+Prints the bytes that a queued job takes in Redis: its record under several layouts, its entries in lists and indexes
+under several layouts, and the whole job as threadq stores it. Measures with `hash-max-listpack-value` 64 (Redis's
+default) and 1024 (the private Redis).
 
-  --jobs N         [20000]
-  --payload BYTES  of each job [100]
+  --jobs N         jobs to store [20000]
+  --payload BYTES  payload of each job [100]
   --aof WORD       Redis's append-only file: off, everysec or always [off]
 ";
 
-/// Fields that each record has.
+/// Fields of every record.
 const COMMON: [&str; 4] = ["status", "queued", "type", "echo"];
-/// Fields that are left out where they are as by default.
+/// Fields that a record lacks when they have their default values.
 const DEFAULTS: [&str; 6] = ["queue", "default", "max_attempts", "5", "timeout_ms", "300000"];
-/// Pieces of a text, as threadq makes them.
+/// The size of the pieces into which threadq divides a text, in bytes.
 const PIECE: usize = 64;
 
-/// A way to store one thing of a job: the command for its id.
+/// The command that stores one part of a job.
 type Layout = fn(id: &str, payload: &str) -> Vec<String>;
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -63,7 +63,7 @@ fn main() {
     let (jobs, bytes) = (flag("jobs", 20_000), flag("payload", 100));
     let mut redis = BenchRedis::start("layout");
     print_setup();
-    println!("{jobs} jobs, payload {bytes} bytes; bytes a job\n{:<52}{:>8}{:>8}", "", "64", "1024");
+    println!("{jobs} jobs, payload {bytes} bytes; bytes per job\n{:<52}{:>8}{:>8}", "", "64", "1024");
     for (name, layout) in LAYOUTS {
         let [own, large] = ["64", "1024"].map(|limit| {
             measure(&mut redis, limit, jobs, |redis, id| {
@@ -77,10 +77,10 @@ fn main() {
         let bare = common::Bare::new(&redis.url());
         measure(&mut redis, limit, 1, |_, _| bare.fill(jobs, bytes, &["default".to_owned()])) / jobs as f64
     });
-    println!("{:<52}{own:>8.0}{large:>8.0}", "all of it, as threadq stores it");
+    println!("{:<52}{own:>8.0}{large:>8.0}", "the whole job, as threadq stores it");
 }
 
-/// The growth of Redis's memory by each of so many steps.
+/// The growth of Redis's memory per step, over `steps` steps, in bytes.
 fn measure(redis: &mut BenchRedis, limit: &str, steps: usize, step: impl Fn(&mut BenchRedis, usize)) -> f64 {
     redis.empty();
     redis.ask::<()>(&["CONFIG", "SET", "hash-max-listpack-value", limit]);

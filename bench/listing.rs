@@ -1,9 +1,10 @@
-//! How fast listings are with many jobs kept: every filter, shallow and deep pages.
+//! The latency of listings with many jobs in Redis: every filter, first and deep pages.
 //!
 //!     cargo bench --bench listing -- --jobs 1000000
 //!
-//! Jobs of ten types go through a real server until they are in all statuses; then each combination of filters is
-//! asked for pages up to the 1,000th, and for the page behind each by its id. Prints the slowest answers.
+//! A server runs jobs of ten types until there are jobs in all statuses. Then the bench requests pages up to the
+//! 1,000th of each combination of filters, and the page after each by its id. Prints p50, p99 and the slowest
+//! responses.
 
 mod common;
 
@@ -43,8 +44,8 @@ fn main() {
     while client.json("GET", "/stats", "")["counts"]["queued"].as_u64() > Some(0) {
         std::thread::sleep(Duration::from_millis(100));
     }
-    // What cannot run now stays queued, what is due in a year scheduled, and some of that is cancelled.
-    submit(&mut client, jobs / 10, r#","queue":"nobody""#);
+    // Jobs of a queue without a server stay queued; jobs that are due in a year stay scheduled, and some are cancelled.
+    submit(&mut client, jobs / 10, r#","queue":"unserved""#);
     submit(&mut client, jobs / 10, r#","delay_ms":31536000000"#);
     let scheduled = client.json("GET", "/jobs?status=scheduled&limit=100", "");
     for job in scheduled["jobs"].as_array().expect("jobs") {

@@ -1,4 +1,4 @@
-//! How many jobs a second go through the program.
+//! The throughput of the program in jobs per second.
 
 mod common;
 
@@ -12,31 +12,31 @@ use common::{Bare, BenchRedis, Rounds, Server, flag, flags, list, payload, print
 const HELP: &str = "\
 usage: cargo bench --bench throughput -- [flags]
 
-Starts a redis-server and `threadq serve --demo`, and counts `echo` jobs per second. Prints a line for each combination
-of the lists: the median of the rounds, and the least and the most. Columns, by the words of --what:
-  enqueue     POST /jobs by keep-alive clients, while nothing takes the jobs
+Starts a redis-server and `threadq serve --demo`, and measures `echo` jobs per second. Prints a line for each combination
+of the lists: median, least and greatest of the rounds. Columns, by the words of --what:
+  enqueue     POST /jobs by keep-alive clients, while no server takes the jobs
   batch       POST /jobs/batch in the same way
-  drain       the jobs wait before the server starts; from the first start to the last end, as Redis has noted them
+  drain       the jobs wait before the server starts; from the first start to the last end, by the times in Redis
   both        POST /jobs while the server runs the jobs, from the first submission to the last end
   both-batch  POST /jobs/batch in the same way
 
-  --what LIST          which of them [enqueue,batch,drain,both,both-batch]
-  --jobs N             jobs that are counted; fewer where the payloads are large (512 MB in all) [50000]
+  --what LIST          columns to measure [enqueue,batch,drain,both,both-batch]
+  --jobs N             jobs per measurement, limited to 512 MB of payloads [50000]
   --workers LIST       worker threads [30]
-  --payload LIST       bytes [100]
-  --queues LIST        queues, which the jobs go through in turn [1]
-  --backlog LIST       jobs that wait when the drain begins, of which --jobs are counted; 0: as many as --jobs [0]
-  --kept LIST          completed jobs that are kept from before when the drain begins [0]
+  --payload LIST       bytes of each payload [100]
+  --queues LIST        number of queues; jobs are submitted to each in turn [1]
+  --backlog LIST       jobs that wait when the drain begins, of which --jobs are measured; 0: as many as --jobs [0]
+  --kept LIST          completed jobs in Redis when the drain begins [0]
   --clients N          keep-alive connections that submit [32]
-  --batch N            jobs in a batch, as long as they are no larger than 1 MiB together [100]
-  --rounds N           [3]
-  --plot DIR           instead draws drain-by-workers.svg and drain-by-backlog.svg; --workers and --backlog are the
-                       places on the axes [1,2,4,8,16,30,64 and 10000,100000,1000000]
+  --batch N            jobs per batch, limited to 1 MiB per batch [100]
+  --rounds N           rounds [3]
+  --plot DIR           draw drain-by-workers.svg and drain-by-backlog.svg instead; --workers and --backlog are the
+                       places on the x axes [1,2,4,8,16,30,64 and 10000,100000,1000000]
   --aof WORD           Redis's append-only file: off, everysec or always [off]
   --program FILE       the threadq to measure [the one built with this bench]
 ";
 
-/// The most bytes of payloads in one measurement.
+/// The limit of payload bytes per measurement.
 const MOST_BYTES: usize = 512 << 20;
 
 /// One line of the table.
@@ -91,7 +91,7 @@ fn cases() -> Vec<Case> {
 
 fn case(workers: usize, payload: usize, queues: usize, backlog: usize, kept: usize) -> Case {
     let jobs = flag("jobs", 50_000).min(MOST_BYTES / payload);
-    // A smaller backlog can only be drained once.
+    // No more jobs can be drained than wait.
     let jobs = if backlog > 0 { jobs.min(backlog) } else { jobs };
     Case { jobs, workers, payload, queues, backlog: backlog.max(jobs), kept }
 }
@@ -110,14 +110,14 @@ fn measure(redis: &mut BenchRedis, what: &str, case: Case) -> Rounds {
             "batch" => enqueue(redis, case, &body, Some(batch)),
             "both" => both(redis, case, &body, None),
             "both-batch" => both(redis, case, &body, Some(batch)),
-            _ => panic!("--what: {what:?} is none of its words"),
+            _ => panic!("--what: unknown word {what:?}"),
         });
         redis.empty();
     }
     rounds
 }
 
-/// Submits over HTTP to a server that takes from another queue.
+/// Submits over HTTP to a server that takes jobs only from another queue.
 fn enqueue(redis: &BenchRedis, case: Case, payload: &str, batch: Option<usize>) -> f64 {
     let server = Server::start(&redis.url(), &["--queues", "other"]);
     let requests = submissions(payload, &queue_names(case.queues), batch);
@@ -140,7 +140,7 @@ fn both(redis: &mut BenchRedis, case: Case, payload: &str, batch: Option<usize>)
     drain::rate(number * size, ids[0] / 1000, end)
 }
 
-/// Drains what waits, round after round; what is kept from one round stays for the next.
+/// Drains the backlog in each round; the completed jobs of a round stay in Redis for the next round.
 fn drain(redis: &mut BenchRedis, case: Case) -> Rounds {
     let bare = Bare::new(&redis.url());
     let queues = queue_names(case.queues);
@@ -196,8 +196,8 @@ fn plot(redis: &mut BenchRedis, folder: &Path) {
             y_label: "jobs per second",
             places: backlogs.iter().map(|jobs| grouped(*jobs as f64)).collect(),
             series: vec![
-                series("so many jobs wait", redis, &waiting),
-                series("so many completed jobs are kept", redis, &kept),
+                series("jobs that wait", redis, &waiting),
+                series("completed jobs that are kept", redis, &kept),
             ],
         },
     );

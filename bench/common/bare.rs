@@ -1,5 +1,5 @@
-//! The bare protocol: the library's queue and nothing of what the server puts around it. No HTTP, no handlers, no
-//! channels; what a plain thread or two reach with the same Lua scripts is the limit for the whole.
+//! The bare protocol: the library's queue without the server around it. One or two plain threads run the same Lua
+//! scripts, without HTTP, handlers and channels. Their rate is the upper limit for the whole program.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -11,7 +11,7 @@ use threadq::job::{Job, JobId, NewJob};
 
 use super::payload;
 
-/// The queue in a bench's Redis.
+/// A client of the queue in a bench's Redis.
 pub struct Bare {
     queue: Queue,
 }
@@ -28,7 +28,7 @@ impl Bare {
         Bare { queue: Queue::new(&settings).expect("a URL") }
     }
 
-    /// Submits `echo` jobs with a payload of this many bytes, in turn to each queue.
+    /// Submits `jobs` `echo` jobs, in turn to each queue.
     pub fn fill(&self, jobs: usize, payload_bytes: usize, queues: &[String]) {
         let jobs_each: Vec<NewJob> = queues.iter().map(|queue| echo(payload_bytes, queue)).collect();
         let per_call = (1 << 20) / (payload_bytes + 100);
@@ -39,7 +39,7 @@ impl Bare {
         }
     }
 
-    /// Submits so many jobs like this one.
+    /// Submits `jobs` copies of this job.
     pub fn fill_with(&self, jobs: usize, job: &NewJob) {
         const STEP: usize = 500;
         for at in (0..jobs).step_by(STEP) {
@@ -47,7 +47,7 @@ impl Bare {
         }
     }
 
-    /// Submits jobs over 8 connections, so many per call. Jobs per second.
+    /// Submits jobs over 8 connections, `per_call` jobs per call. Returns jobs per second.
     pub fn enqueue(&self, jobs: usize, payload_bytes: usize, per_call: usize) -> f64 {
         let group = vec![echo(payload_bytes, "default"); per_call];
         let next = AtomicUsize::new(0);
@@ -68,7 +68,7 @@ impl Bare {
         self.queue.submit(jobs, None, u64::MAX >> 12).expect("the jobs are stored").first
     }
 
-    /// Drains the default queue: each thread takes and settles so many per step, until it gets none.
+    /// Drains the default queue: each thread takes and settles `step` jobs per step, until the queue is empty.
     pub fn drain(&self, threads: usize, step: usize) {
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -86,7 +86,8 @@ impl Bare {
         });
     }
 
-    /// How long it takes in ms until a lone job is started: submitted by one thread, BRPOPLPUSHed and taken by another.
+    /// Returns the ms from submission to start of `number` lone jobs. One thread submits each job, another receives it
+    /// by BRPOPLPUSH and takes it.
     pub fn lone(&self, number: usize) -> Vec<f64> {
         let (started, starts) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -104,7 +105,7 @@ impl Bare {
                     let taken =
                         self.queue.start_jobs(&server, &[share], Quarantine::Start, 3, Some(&fetched));
                     let jobs = taken.expect("the server is registered").jobs;
-                    started.send(Instant::now()).expect("someone waits for it");
+                    started.send(Instant::now()).expect("the submitting thread waits for it");
                     self.settle(&server, jobs);
                 }
             });

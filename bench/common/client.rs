@@ -1,4 +1,4 @@
-//! A small HTTP client on a keep-alive connection, and many of them at once.
+//! A small HTTP client on a keep-alive connection, and the load of many clients at once.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ impl Client {
         Client { stream, buffer: Vec::new() }
     }
 
-    /// Sends a request and gives status and body.
+    /// Sends a request. Returns the status and the body of the response.
     pub fn request(&mut self, method: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
         let status = self.send(request(method, path, body).as_bytes());
         (status, std::mem::take(&mut self.buffer))
@@ -34,7 +34,7 @@ impl Client {
         serde_json::from_slice(&body).expect("JSON")
     }
 
-    /// Sends a whole request and gives the status; the body of the answer stays in the buffer.
+    /// Sends a complete request. Returns the status; the body of the response stays in the buffer.
     pub fn send(&mut self, request: &[u8]) -> u16 {
         self.stream.write_all(request).expect("the server takes requests");
         self.buffer.clear();
@@ -63,23 +63,23 @@ impl Client {
     }
 }
 
-/// A whole request.
+/// The text of a request.
 pub fn request(method: &str, path: &str, body: &str) -> String {
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n{body}")
 }
 
-/// What many clients saw.
+/// The result of [`load`].
 pub struct Load {
-    /// From the first request to the last answer.
+    /// Time from the first request to the last response.
     pub time: Duration,
-    /// Of each request.
+    /// Latency of each request.
     pub ms: Vec<f64>,
 }
 
-/// Sends each of these requests in turn, as often as it takes to send `number` in all, over so many connections at
-/// once, each with a thread. Every answer must be a 202.
+/// Sends `number` requests over `clients` connections at once, each with its own thread, and uses `requests` in turn.
+/// Every response must be a 202.
 pub fn load(addr: SocketAddr, clients: usize, number: usize, requests: &[String]) -> Load {
     let next = AtomicUsize::new(0);
     let all_connected = Barrier::new(clients + 1);
@@ -107,8 +107,8 @@ pub fn load(addr: SocketAddr, clients: usize, number: usize, requests: &[String]
     })
 }
 
-/// So many clients send the same request so often each, all at once, and read the answers. Tells how many got which
-/// status; 0 is a connection that was closed without one.
+/// Sends `request` `each` times by each of `clients` clients at once, each time on a new connection. Returns a text
+/// with the number of responses per status; status 0 stands for a connection closed without a response.
 pub fn rush(addr: SocketAddr, clients: usize, each: usize, request: &str) -> String {
     let ask = || -> std::io::Result<u16> {
         let mut stream = TcpStream::connect(addr)?;
@@ -138,7 +138,7 @@ pub fn rush(addr: SocketAddr, clients: usize, each: usize, request: &str) -> Str
     counts.join(", ")
 }
 
-/// The requests of `echo` jobs with this payload, one for each queue: single ones, or in batches.
+/// The requests that submit `echo` jobs, one request per queue: a single job each, or `batch` jobs.
 pub fn submissions(payload: &str, queues: &[String], batch: Option<usize>) -> Vec<String> {
     let requests = queues.iter().map(|queue| {
         let job = format!(r#"{{"type":"echo","queue":"{queue}","payload":{payload}}}"#);

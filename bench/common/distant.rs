@@ -1,5 +1,4 @@
-//! A Redis that seems to be far away: a proxy in front of it through which every byte takes its time, however many are
-//! under way.
+//! A distant Redis: a proxy in front of it delays every byte by the same time, and does not limit the rate.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -8,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// The proxy; its threads end with the process.
+/// A proxy with a delay; its threads end with the process.
 pub struct Distant {
     socket: PathBuf,
 }
 
 impl Distant {
-    /// Leads to a Redis on this socket, a round trip away. Its own socket is made beside that.
+    /// Starts a proxy to the Redis on this socket; it adds `round_trip` to each round trip. The proxy's socket is in
+    /// the same folder.
     pub fn from(redis: &Path, round_trip: Duration) -> Distant {
         let socket = redis.with_file_name("distant.sock");
         let listener = UnixListener::bind(&socket).expect("a socket");
@@ -30,13 +30,13 @@ impl Distant {
         Distant { socket }
     }
 
-    /// What `--redis-url` takes.
+    /// The proxy's URL, for `--redis-url`.
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 }
 
-/// Carries one direction: what is read is written so much later, and reading goes on meanwhile.
+/// Carries one direction: writes each read after `delay`, and keeps reading meanwhile.
 fn carry(mut from: UnixStream, mut to: UnixStream, delay: Duration) {
     let (under_way, arrives) = mpsc::channel::<(Instant, Vec<u8>)>();
     std::thread::spawn(move || {

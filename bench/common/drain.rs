@@ -1,15 +1,16 @@
-//! How long jobs took, by the times that Redis wrote into them: neither the start of a server nor a poll counts.
+//! The duration of a drain, from the times that Redis has stored in the jobs: neither the start of a server nor the
+//! poll interval of the bench counts.
 
 use std::time::{Duration, Instant};
 
 use super::BenchRedis;
 
-/// The completed jobs, by the time of their end.
+/// The sorted set of completed jobs, by the time of their end.
 const DONE: &str = "{threadq}:done";
-/// A drain in which no job ends for so long has failed.
+/// A drain in which no job ends for this long has failed.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
-/// Measures the jobs that wait now.
+/// A drain of the jobs that wait now.
 pub struct Drain {
     oldest: u64,
     done_before: usize,
@@ -17,7 +18,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// `jobs` of those that wait in these queues are to be drained; nothing runs yet.
+    /// Prepares the drain of `jobs` jobs that wait in these queues. No server may run yet.
     pub fn prepare(redis: &mut BenchRedis, queues: &[String], jobs: usize) -> Drain {
         let waiting: usize = queues.iter().map(|queue| waiting(redis, queue)).sum();
         assert!(waiting >= jobs, "{waiting} jobs wait, fewer than {jobs}");
@@ -28,7 +29,7 @@ impl Drain {
         Drain { oldest, done_before: done(redis), jobs }
     }
 
-    /// Waits until they are completed; jobs per second from the first start to the last end.
+    /// Waits until the jobs are completed. Returns jobs per second, from the first start to the last end.
     pub fn rate(&self, redis: &mut BenchRedis) -> f64 {
         let end = end_ms(redis, self.done_before, self.jobs);
         let key = format!("{{threadq}}:job:{}", self.oldest);
@@ -37,11 +38,15 @@ impl Drain {
     }
 }
 
-/// Waits until so many jobs more than `done_before` are completed; when the last of them was, in ms since 1970.
+/// Waits until `done_before + jobs` jobs are completed. Returns the time of the last completion, in ms since 1970.
 pub fn end_ms(redis: &mut BenchRedis, done_before: usize, jobs: usize) -> u64 {
     let (mut last, mut moved) = (done_before, Instant::now());
     while last < done_before + jobs {
-        assert!(moved.elapsed() < STANDSTILL, "it stands still at {last} of {}", done_before + jobs);
+        assert!(
+            moved.elapsed() < STANDSTILL,
+            "no job ends any more: {last} of {} are completed",
+            done_before + jobs
+        );
         std::thread::sleep(Duration::from_millis(20));
         let now = done(redis);
         if now != last {
@@ -53,12 +58,12 @@ pub fn end_ms(redis: &mut BenchRedis, done_before: usize, jobs: usize) -> u64 {
     end
 }
 
-/// How many jobs are completed.
+/// The number of completed jobs.
 pub fn done(redis: &mut BenchRedis) -> usize {
     redis.ask(&["ZCARD", DONE])
 }
 
-/// How many jobs wait in a queue.
+/// The number of jobs that wait in a queue.
 pub fn waiting(redis: &mut BenchRedis, queue: &str) -> usize {
     redis.ask(&["LLEN", &format!("{{threadq}}:work_queue:{queue}")])
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The value below which this part of the figures lies.
+/// The percentile of the figures; `part` is from 0 to 1.
 pub fn percentile(figures: &mut [f64], part: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[((figures.len() - 1) as f64 * part).round() as usize]
@@ -32,19 +32,19 @@ impl Rounds {
         self.0.iter().copied().fold(0.0, f64::max)
     }
 
-    /// This by the other, round by round.
+    /// These figures divided by the other ones, round by round.
     pub fn ratio(&self, other: &Rounds) -> Rounds {
         Rounds(self.0.iter().zip(&other.0).map(|(this, other)| this / other).collect())
     }
 
-    /// The larger of both, round by round.
+    /// The larger figure, round by round.
     pub fn best(&self, other: &Rounds) -> Rounds {
         Rounds(self.0.iter().zip(&other.0).map(|(this, other)| this.max(*other)).collect())
     }
 }
 
 impl fmt::Display for Rounds {
-    /// The median, and the smallest and the largest figure: whole numbers, or two decimals below 100.
+    /// The median, the smallest and the largest figure; whole numbers, or two decimals below 100.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let number = |figure: f64| match figure {
             figure if figure < 100.0 => format!("{figure:.2}"),
@@ -63,7 +63,7 @@ impl fmt::Display for Rounds {
     }
 }
 
-/// Milliseconds of many requests in one line.
+/// Prints one line with the percentiles of these ms.
 pub fn print_latencies(what: &str, ms: &mut [f64]) {
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|part| percentile(ms, part));
     let max = percentile(ms, 1.0);

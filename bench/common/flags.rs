@@ -1,14 +1,14 @@
-//! Flags on the command line of a bench.
+//! The command-line flags of a bench.
 
 use std::env::args;
 use std::str::FromStr;
 
-/// Prints the help if it is asked for, refuses flags that it does not name, and ends a run by `cargo test`, which
-/// wants to know only whether the bench can be built.
+/// Prints the help for `--help`, and refuses flags that are not in it. Exits 0 without any flag: `cargo test` runs a
+/// bench so, and only tests that it builds.
 pub fn check(help: &str) {
     let words: Vec<String> = args().skip(1).collect();
     if words.is_empty() {
-        println!("a bench: run it by cargo bench");
+        println!("this is a bench: run it with cargo bench");
         std::process::exit(0);
     }
     if is_set("help") {
@@ -17,13 +17,13 @@ pub fn check(help: &str) {
     }
     for word in words.iter().filter(|word| word.starts_with("--") && *word != "--bench") {
         if !help.split_whitespace().any(|known| known == word) {
-            eprintln!("no flag {word}; --help tells them");
+            eprintln!("unknown flag {word}; --help lists the flags");
             std::process::exit(2);
         }
     }
 }
 
-/// Whether `--name` is there.
+/// Whether `--name` is on the command line.
 pub fn is_set(name: &str) -> bool {
     args().any(|word| word.strip_prefix("--") == Some(name))
 }
@@ -46,7 +46,7 @@ pub fn list<T: FromStr + Clone>(name: &str, default: &[T]) -> Vec<T> {
 
 fn parse<T: FromStr>(name: &str, text: &str) -> T {
     text.parse().unwrap_or_else(|_| {
-        eprintln!("--{name}: {text:?} is no value for it");
+        eprintln!("--{name}: invalid value {text:?}");
         std::process::exit(2);
     })
 }

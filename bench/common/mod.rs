@@ -1,6 +1,6 @@
-//! What the benches share: a Redis and a server of their own, clients, flags, and figures.
+//! Shared code of the benches: Redis, server, clients, flags and figures.
 
-#![allow(dead_code, unused_imports)] // each bench uses its part
+#![allow(dead_code, unused_imports)] // each bench uses only a part
 
 pub mod bare;
 pub mod client;
@@ -21,22 +21,21 @@ pub use redis::Redis;
 pub use server::Server;
 use tempfile::TempDir;
 
-/// A folder that is removed at the end; `name` says whose it is.
+/// A temporary folder, removed when it is dropped; `name` is part of its name.
 pub fn folder(name: &str) -> TempDir {
     let prefix = format!("threadq-bench-{name}-");
     tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary folder")
 }
 
-/// The Redis of a bench, as `--aof` says, in a folder that goes away with it.
+/// The Redis of a bench, with `--aof` applied, in a temporary folder.
 pub struct BenchRedis {
-    // Before the folder: it is in there.
+    // Declared before the folder, so that Redis ends before its folder is removed.
     pub redis: Redis,
     pub eye: redis::Eye,
     _folder: TempDir,
 }
 
 impl BenchRedis {
-    /// Starts it.
     pub fn start(name: &str) -> BenchRedis {
         let folder = folder(name);
         let redis = Redis::start(folder.path(), &aof()).expect("redis-server is on PATH");
@@ -47,34 +46,34 @@ impl BenchRedis {
         self.redis.url()
     }
 
-    /// Asks it something.
+    /// Runs a command.
     pub fn ask<T: ::redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
         let mut command = ::redis::cmd(words[0]);
         command.arg(&words[1..]);
         self.eye.query(&command).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// Forgets everything.
+    /// Deletes all keys.
     pub fn empty(&mut self) {
         self.ask::<()>(&["FLUSHALL", "SYNC"]);
     }
 
-    /// A number of INFO, such as `used_memory`.
+    /// A number from INFO, such as `used_memory`.
     pub fn info(&mut self, name: &str) -> f64 {
         let info: String = self.ask(&["INFO", "ALL"]);
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("INFO says no {name}"))
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("INFO has no {name}"))
     }
 }
 
-/// What `--aof` says: `off`, `everysec` or `always`.
+/// The value of `--aof`: `off`, `everysec` or `always`.
 pub fn aof() -> String {
     let aof: String = flag("aof", "off".to_owned());
-    assert!(matches!(aof.as_str(), "off" | "everysec" | "always"), "--aof is off, everysec or always");
+    assert!(matches!(aof.as_str(), "off" | "everysec" | "always"), "--aof must be off, everysec or always");
     aof
 }
 
-/// One line about what is measured with what.
+/// Prints one line about the machine and Redis.
 pub fn print_setup() {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -82,12 +81,12 @@ pub fn print_setup() {
     println!("{cores} cores, load {load} at the start; Redis on a unix socket, append-only file: {}", aof());
 }
 
-/// A payload of this many bytes: JSON.
+/// A JSON payload of this many bytes.
 pub fn payload(bytes: usize) -> String {
     format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes.saturating_sub(11)))
 }
 
-/// The names of so many queues.
+/// The names of `queues` queues.
 pub fn queue_names(queues: usize) -> Vec<String> {
     if queues == 1 {
         vec!["default".to_owned()]

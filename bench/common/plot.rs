@@ -1,16 +1,16 @@
-//! Plots as SVG that can be read on a light and on a dark page.
+//! SVG plots that are readable on a light and on a dark page.
 
 use std::fmt::Write;
 
 use super::Rounds;
 
-/// A line of a plot: one figure with its spread for each place on the x axis.
+/// A line of a plot: a figure and its spread for each place on the x axis.
 pub struct Series {
     pub name: &'static str,
     pub figures: Vec<Rounds>,
 }
 
-/// A plot of rates: the y axis begins at 0, the places on the x axis stand at equal distances.
+/// A plot of rates: the y axis begins at 0, the places on the x axis have equal distances.
 pub struct Plot {
     pub title: &'static str,
     pub x_label: &'static str,
@@ -25,7 +25,7 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 58.0;
-/// Mid tones, told apart by people who see few colours too.
+/// Mid tones that colour-blind readers can distinguish.
 const COLOURS: [&str; 3] = ["#3b82c4", "#d9822b", "#4d9f6a"];
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#59636e}.title{font-weight:600;font-size:15px}\
     .grid{stroke:#8b949e;stroke-opacity:.35}.axis{stroke:#8b949e}\
@@ -74,7 +74,7 @@ impl Plot {
         }
         for (number, series) in self.series.iter().enumerate() {
             let colour = COLOURS[number % COLOURS.len()];
-            // Side by side, so that no spread hides another.
+            // Shift the series sideways, so that no spread hides another.
             let x = |place: usize| x(place) + 8.0 * number as f64 - 4.0 * (self.series.len() - 1) as f64;
             let points: Vec<String> = (series.figures.iter().enumerate())
                 .map(|(place, figure)| format!("{:.1},{:.1}", x(place), y(figure.median())))
@@ -92,7 +92,7 @@ impl Plot {
     }
 }
 
-/// The smallest of 1, 2, 5, 10, 20, .. that is not below this.
+/// The smallest of 1, 2, 5, 10, 20, .. that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]

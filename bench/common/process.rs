@@ -1,21 +1,21 @@
-//! What the kernel knows of a process.
+//! Figures of a process, from /proc.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// Figures of a process at one moment; counts are sums over its threads.
+/// The figures of a process at one moment; counts are sums over its threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     pub rss_kb: u64,
-    /// The largest RSS there was.
+    /// The largest RSS since the start or [`reset_peak`].
     pub peak_rss_kb: u64,
     pub threads: usize,
-    /// How often a thread waited for something and was woken.
+    /// How often a thread blocked and was woken (voluntary context switches).
     pub wakeups: u64,
     pub cpu_ns: u64,
 }
 
-/// Reads them.
+/// Reads the figures of a process.
 pub fn usage(pid: u32) -> Usage {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
@@ -28,14 +28,14 @@ pub fn usage(pid: u32) -> Usage {
         wakeups: sum(&|task| {
             number(&fs::read_to_string(task.join("status")).ok()?, "voluntary_ctxt_switches:")
         }),
-        // Exact, where `stat` counts in hundredths of a second.
+        // `schedstat` counts in ns, `stat` only in units of 10 ms.
         cpu_ns: sum(&|task| fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse().ok()),
     }
 }
 
-/// Begins the largest RSS anew.
+/// Resets the largest RSS to the present RSS.
 pub fn reset_peak(pid: u32) {
-    // Older kernels have no such reset: then the peak is that of the whole run.
+    // Kernels before 4.0 cannot reset it: there the peak is that of the whole run.
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 

@@ -1,6 +1,6 @@
-//! A real `redis-server` of the run's own, and a connection to it that survives whatever is done to it.
+//! A `redis-server` for a run, and a connection that reconnects after every error.
 
-#![allow(dead_code)] // each bench uses its part
+#![allow(dead_code)] // each bench uses only a part
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,8 +18,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one in this folder and waits until it answers. `fsync`: what `appendfsync` takes, or `off` for one that
-    /// writes nothing to the disk.
+    /// Starts a `redis-server` in this folder and waits until it responds. `fsync` is the value of `appendfsync`, or
+    /// `off` for a Redis that writes nothing to the disk.
     pub fn start(folder: &Path, fsync: &str) -> Result<Redis, String> {
         let redis = Redis {
             folder: folder.to_owned(),
@@ -30,22 +30,22 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Where it listens.
+    /// The path of Redis's socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("redis.sock")
     }
 
-    /// What `--redis-url` takes.
+    /// Redis's URL, for `--redis-url`.
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// A connection of the rig's own.
+    /// A new connection, opened by the first command.
     pub fn eye(&self) -> Eye {
         Eye { url: self.url(), connection: None }
     }
 
-    /// Waits until it answers and has loaded its file.
+    /// Waits until Redis responds and has loaded its file.
     pub fn wait_until_up(&self, limit: Duration) -> Result<(), String> {
         let (mut eye, end) = (self.eye(), Instant::now() + limit);
         loop {
@@ -57,7 +57,7 @@ impl Redis {
         }
     }
 
-    /// Whether its append-only file, which is never rewritten, knows of a job.
+    /// Whether the append-only file, which is never rewritten, has the key of a job.
     pub fn has_ever_written(&self, id: u64) -> bool {
         let key = format!("{{threadq}}:job:{id}");
         let files = std::fs::read_dir(self.folder.join("appendonlydir")).into_iter().flatten().flatten();
@@ -65,22 +65,23 @@ impl Redis {
         contents.into_iter().any(|content| content.windows(key.len()).any(|window| window == key.as_bytes()))
     }
 
-    /// SIGKILL.
+    /// Kills Redis by SIGKILL.
     pub fn kill(&self) {
-        let mut child = self.child.lock().expect("nobody panics with it");
+        let mut child = self.child.lock().expect("no thread panics while it holds the lock");
         let _ = child.kill();
         let _ = child.wait();
     }
 
-    /// Starts it again on what it left.
+    /// Restarts Redis on the data in its folder.
     pub fn restart(&self) -> Result<(), String> {
-        *self.child.lock().expect("nobody panics with it") = spawn(&self.folder, &self.fsync)?;
+        *self.child.lock().expect("no thread panics while it holds the lock") =
+            spawn(&self.folder, &self.fsync)?;
         self.wait_until_up(Duration::from_secs(60))
     }
 
-    /// SIGSTOP or SIGCONT.
+    /// Sends a signal to Redis.
     pub fn signal(&self, signal: Signal) {
-        let child = self.child.lock().expect("nobody panics with it");
+        let child = self.child.lock().expect("no thread panics while it holds the lock");
         let _ = kill_process(Pid::from_child(&child), signal);
     }
 }
@@ -104,7 +105,7 @@ fn spawn(folder: &Path, fsync: &str) -> Result<Child, String> {
     command.spawn().map_err(|error| format!("redis-server: {error}"))
 }
 
-/// A connection that is made anew after each error.
+/// A connection to Redis that is opened again after each error.
 pub struct Eye {
     url: String,
     connection: Option<Connection>,
@@ -120,13 +121,13 @@ impl Eye {
         answer
     }
 
-    /// Runs one command, and again for up to a minute while Redis cannot be asked.
+    /// Runs one command, and repeats it for up to 60 s while it fails.
     pub fn insist<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, String> {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             match self.query(command) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if Instant::now() > end => return Err(format!("asking Redis: {error}")),
+                Err(error) if Instant::now() > end => return Err(format!("Redis: {error}")),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }

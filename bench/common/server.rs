@@ -1,4 +1,4 @@
-//! The program itself, as a process.
+//! `threadq serve` as a process.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Client, flag};
 
-/// A `threadq serve --demo`. Killed when it is dropped.
+/// A process `threadq serve --demo`; killed when it is dropped.
 pub struct Server {
     child: Child,
     addr: SocketAddr,
-    // Held until it ends: it must be able to print.
+    // Held until the process ends, so that it can print.
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Server {
-    /// Starts one and waits until it answers. Nothing is refused or forgotten for there being too much of it.
+    /// Starts a server and waits until it listens. The limits of queue length and retention are too high to matter.
     pub fn start(redis_url: &str, args: &[&str]) -> Server {
         let mut command = Command::new(program());
         for (name, _) in std::env::vars_os() {
@@ -52,7 +52,7 @@ impl Server {
         Client::new(self.addr)
     }
 
-    /// Ends it by SIGTERM, so that it gives back what it holds.
+    /// Ends the server by SIGTERM, so that it puts its jobs back.
     pub fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
         let end = Instant::now() + Duration::from_secs(40);
@@ -70,7 +70,7 @@ impl Drop for Server {
     }
 }
 
-/// What `--program` says, or the one that was built with this bench.
+/// The value of `--program`; by default the program built with this bench.
 pub fn program() -> PathBuf {
     flag("program", PathBuf::from(env!("CARGO_BIN_EXE_threadq")))
 }

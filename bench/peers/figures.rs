@@ -1,38 +1,38 @@
-//! What is measured.
+//! The figures of a run, and their spread over the rounds.
 
 use std::collections::BTreeMap;
 
-/// A figure of a run.
+/// A quantity that is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Figure {
-    /// Jobs per second, from the first one taken to the last one done.
+    /// Jobs per second, from the first job taken to the last job done.
     Drain,
-    /// Submissions per second, one after the other.
+    /// Submissions per second by one caller.
     One,
-    /// Submissions per second with 32 under way.
+    /// Submissions per second by 32 callers at a time.
     Concurrent,
-    /// The 99th percentile of one of these, in milliseconds.
+    /// 99th percentile of the latency of these submissions, in ms.
     ConcurrentP99,
-    /// Jobs per second, submitted 100 in a call.
+    /// Jobs submitted per second, 100 per call.
     Bulk,
-    /// From just before a lone job is submitted to the start of its handler, in milliseconds.
+    /// Time from just before a lone job is submitted to the start of its handler, in ms.
     LoneP50,
     LoneP99,
-    /// Memory of the worker's processes in MB.
+    /// Memory of the worker's processes, in MB.
     RssIdle,
     PssIdle,
     RssBusy,
-    /// Redis's memory per waiting job.
+    /// Redis's memory per waiting job, in bytes.
     Bytes,
     /// Commands per second that an idle worker sends to Redis.
     IdleSent,
-    /// The same with the commands inside its scripts.
+    /// The same, plus the commands inside its scripts.
     IdleCommands,
-    /// Processor time of an idle worker in per cent of a core.
+    /// CPU time of an idle worker, in percent of a core.
     IdleCpu,
 }
 
-/// The figures of one run, as far as it came.
+/// The figures of one run; a figure is missing where its phase failed.
 #[derive(Clone, Default)]
 pub struct Figures(BTreeMap<Figure, f64>);
 
@@ -45,7 +45,7 @@ impl Figures {
         self.0.get(&figure).copied()
     }
 
-    /// The higher one of two.
+    /// The higher of two figures.
     pub fn best(&self, one: Figure, other: Figure) -> Option<f64> {
         self.get(one).into_iter().chain(self.get(other)).reduce(f64::max)
     }

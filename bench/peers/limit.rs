@@ -1,10 +1,10 @@
-//! How long a phase of a run may take, and whether a signal ends all of them.
+//! The time limit of a phase, and the stop by a signal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The end of what is being done.
+/// The time limit of a phase; it is over early when `stop` is set.
 pub struct Limit {
     time: Duration,
     end: Instant,
@@ -12,12 +12,11 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Time's up after `time`, or when `stop` is set.
     pub fn new(time: Duration, stop: Arc<AtomicBool>) -> Limit {
         Limit { time, end: Instant::now() + time, stop }
     }
 
-    /// The same time once more, from now.
+    /// A limit of the same length that begins now.
     pub fn again(&self) -> Limit {
         Limit::new(self.time, self.stop.clone())
     }
@@ -26,7 +25,7 @@ impl Limit {
         self.stop.load(Ordering::Relaxed) || Instant::now() > self.end
     }
 
-    /// An error when it is over.
+    /// Returns an error when the limit is over.
     pub fn check(&self) -> Result<(), String> {
         if self.stop.load(Ordering::Relaxed) {
             Err("stopped by a signal".to_owned())
@@ -37,7 +36,7 @@ impl Limit {
         }
     }
 
-    /// Sleeps, or ends with an error.
+    /// Sleeps for `time`; returns an error when the limit is over before.
     pub fn sleep(&self, time: Duration) -> Result<(), String> {
         let end = Instant::now() + time;
         while Instant::now() < end {

@@ -2,9 +2,9 @@
 //!
 //!     cargo bench --bench peers -- --rounds 3
 //!
-//! Each peer is installed by a lock file into a folder of its own below bench/peers (by `bench/peers/install`, on first
-//! use), gets the same jobs at the same concurrency on a redis-server with the same settings, and is measured right after
-//! a run of ours, so that a slow moment of the machine meets both. Progress goes to stderr, the tables to stdout.
+//! `bench/peers/install` installs each peer on first use, pinned by a lock file, into a folder below bench/peers. All
+//! peers get the same jobs at the same concurrency on a redis-server with the same settings. Each run of a peer follows
+//! a run of threadq, so that a slow moment of the machine affects both. Progress goes to stderr, the tables to stdout.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -33,18 +33,18 @@ use table::{Pair, Row, number};
 const HELP: &str = "\
 usage: cargo bench --bench peers -- [flags]
 
-Measures threadq and its peers in turn and prints tables in Markdown: figures, and the ratios of ours to each peer's.
+Measures threadq and its peers in turn and prints tables in Markdown: the figures, and threadq's divided by each peer's.
 
-  --rounds N        how often everyone is measured [3]
-  --jobs N          jobs per run; slow peers get a part of them [50000]
+  --rounds N        runs of each program [3]
+  --jobs N          jobs per run; slow peers get fewer [50000]
   --workers N       jobs that run at a time [30]
-  --payload BYTES   of each job [100]
+  --payload BYTES   payload of each job [100]
   --lone N          lone jobs per run, for the latency [300]
-  --idle SECONDS    how long idle workers are watched [5]
-  --only LIST       these peers only [bullmq,rusty-sidekiq,apalis,dramatiq,celery,rq,sidekiq]
-  --aof             Redis with an append-only file, synced every second; without it Redis keeps nothing on disk
-  --hash-max-listpack-value BYTES  that setting of everyone's Redis [Redis's default]; the private Redis of threadq has 1024
-  --limit SECONDS   the longest time for a phase of a run [180]
+  --idle SECONDS    how long idle workers are measured [5]
+  --only LIST       peers to measure [bullmq,rusty-sidekiq,apalis,dramatiq,celery,rq,sidekiq]
+  --aof             Redis with an append-only file, synced every second; without this flag Redis keeps no data on disk
+  --hash-max-listpack-value BYTES  this setting of Redis [Redis's default]; the private Redis of threadq has 1024
+  --limit SECONDS   time limit of each phase of a run [180]
   --program FILE    the threadq to measure [the one built with this bench]
 ";
 
@@ -126,7 +126,7 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
     (rows, notes)
 }
 
-/// A line for the progress.
+/// A summary for the progress line.
 fn in_short(figures: &Figures) -> String {
     let named = [
         ("drain", Figure::Drain),
@@ -176,7 +176,7 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
             "only" => {
                 let list = args.value()?.string()?;
                 let named =
-                    |name| PEERS.iter().find(|peer| peer.name == name).ok_or(format!("no peer {name}"));
+                    |name| PEERS.iter().find(|peer| peer.name == name).ok_or(format!("unknown peer {name}"));
                 flags.peers = list.split(',').map(named).collect::<Result<_, _>>()?;
             }
             "aof" => flags.plan.aof = true,
@@ -187,7 +187,7 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
             }
             // Tables are always in Markdown.
             "markdown" => {}
-            // What `cargo bench` says to every bench.
+            // `cargo bench` passes this flag to every bench.
             "bench" => {}
             "help" => return Ok(None),
             _ => return Err(Long(name).unexpected()),

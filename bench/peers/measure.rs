@@ -1,4 +1,4 @@
-//! The phases of a run, alike for every peer.
+//! The phases of a run, the same for every peer.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -19,16 +19,16 @@ use super::process::{self, Program};
 
 /// How many callers submit at a time.
 pub const CALLERS: usize = 32;
-/// Jobs in a call of the bulk submission.
+/// Jobs per call of the bulk submission.
 pub const BATCH: usize = 100;
-/// Submissions before the clock runs.
+/// Submissions before the measurement starts.
 pub const WARM_UP: usize = 200;
-/// How long Redis gets to free the buffers of connections that have ended, before its memory is read.
+/// The pause before Redis's memory is read: Redis frees the buffers of closed connections meanwhile.
 pub const SETTLING: Duration = Duration::from_millis(300);
-/// The longest way of a lone job.
-const LONGEST_WAY: Duration = Duration::from_secs(60);
+/// The longest time until a lone job must start.
+const LONGEST_LATENCY: Duration = Duration::from_secs(60);
 
-/// A part of a run, on a Redis of its own.
+/// A phase of a run, with its own Redis.
 pub type Phase<'a> = &'a dyn Fn(&mut Figures, &mut Redis, &Limit) -> Result<(), String>;
 
 /// Measures a peer once.
@@ -46,8 +46,8 @@ pub fn peer(peer: &Peer, plan: &Plan, folder: &Path, limit: &Limit) -> (Figures,
     )
 }
 
-/// Runs phases one after the other, each with the whole time limit, and ends whatever it leaves behind. One that goes
-/// wrong leaves its figures out, and the others go on. What went wrong.
+/// Runs phases one after the other, each with the whole time limit, and kills the processes that it leaves behind. A
+/// phase that fails yields no figures; the next phases run nevertheless. Returns the figures and the errors.
 pub fn in_phases(plan: &Plan, folder: &Path, limit: &Limit, phases: &[Phase]) -> (Figures, Vec<String>) {
     let (mut figures, mut errors) = (Figures::default(), Vec::new());
     for phase in phases {
@@ -56,9 +56,9 @@ pub fn in_phases(plan: &Plan, folder: &Path, limit: &Limit, phases: &[Phase]) ->
             break;
         }
         let mut run = || phase(&mut figures, &mut Redis::start(folder, plan)?, &limit);
-        // The benches' HTTP client panics where it gets no answer.
+        // The benches' HTTP client panics when a request fails.
         let outcome = catch_unwind(AssertUnwindSafe(&mut run));
-        errors.extend(outcome.unwrap_or_else(|_| Err("a request went wrong, see above".to_owned())).err());
+        errors.extend(outcome.unwrap_or_else(|_| Err("a request failed, see above".to_owned())).err());
         process::end_all();
     }
     (figures, errors)
@@ -87,14 +87,16 @@ impl Run<'_> {
         Program::start(&format!("{}-producer", self.peer.name), command, self.folder)
     }
 
-    /// Says a line to the producer; the seconds that it took.
+    /// Sends a line to the producer. Returns the seconds that the producer reports.
     fn ask(&self, producer: &mut Program, line: &str, limit: &Limit) -> Result<f64, String> {
         producer.say(line)?;
         let answer = producer.hear(limit)?;
-        answer.parse().map_err(|_| format!("{}: its producer says {answer:?}", self.peer.name))
+        answer.parse().map_err(|_| {
+            format!("{}: its producer answered {answer:?}, which is not a number", self.peer.name)
+        })
     }
 
-    /// How jobs are submitted fastest, for the fill.
+    /// The producer's line for the fastest submission of this number of jobs.
     fn fill(&self, jobs: usize) -> String {
         match (self.peer.bulk, self.peer.concurrent) {
             (true, _) => format!("bulk {jobs} {BATCH}"),
@@ -120,7 +122,9 @@ impl Run<'_> {
             figures.set(figure, jobs as f64 / seconds);
             let (waiting, _) = redis.left(&self.peer.probe)?;
             if waiting != (jobs + WARM_UP) as u64 {
-                return Err(format!("`{line}` left {waiting} jobs in Redis beside {WARM_UP} of the warm-up"));
+                return Err(format!(
+                    "`{line}` left {waiting} jobs in Redis, {WARM_UP} of them from the warm-up"
+                ));
             }
             producer.stop();
         }
@@ -136,9 +140,9 @@ impl Run<'_> {
             self.ask(&mut producer, "lone", limit).map(drop)
         };
         lone(self.plan.lone_warm_up(), &report, limit, &mut send)?;
-        let mut ways = lone(self.plan.lone, &report, limit, &mut send)?;
-        set_lone(figures, &mut ways);
-        // Its connection counts no command while nothing is sent, but its process must not count as memory.
+        let mut latencies = lone(self.plan.lone, &report, limit, &mut send)?;
+        set_lone(figures, &mut latencies);
+        // The producer's process must not count in the worker's memory.
         producer.stop();
         idle(self.plan, &worker, redis, limit, figures)?;
         worker.stop();
@@ -147,7 +151,7 @@ impl Run<'_> {
 
     fn drain(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let jobs = self.jobs();
-        // What Redis keeps once for all jobs, scripts above all, must not count in each.
+        // Memory that Redis uses once for all jobs, such as for scripts, must not count per job.
         let mut producer = self.producer(redis)?;
         self.ask(&mut producer, &self.fill(BATCH), limit)?;
         producer.stop();
@@ -167,7 +171,7 @@ impl Run<'_> {
     }
 }
 
-/// Waits for an idle worker's figures.
+/// Measures an idle worker.
 pub fn idle(
     plan: &Plan,
     worker: &Program,
@@ -188,8 +192,9 @@ pub fn idle(
     Ok(())
 }
 
-/// Waits until a worker that has just been started has done all jobs that wait. The time runs from the last look at which
-/// all of them waited to the first at which none was left: how long the worker took to start does not count.
+/// Waits until a worker that was just started has done all jobs, and sets the figures of the drain. The time runs from
+/// the last look at which all jobs waited to the first at which no job was left: the start of the worker does not
+/// count.
 pub fn drained(
     jobs: usize,
     redis: &mut Redis,
@@ -224,7 +229,7 @@ pub fn drained(
         std::thread::sleep(Duration::from_millis(2));
     }
     figures.set(Figure::Drain, jobs as f64 / start.elapsed().as_secs_f64());
-    // What it has just used it still holds.
+    // Look once more: the worker still holds the memory that it used for the last jobs.
     pids.extend(worker.pids());
     pids.sort_unstable();
     pids.dedup();
@@ -235,30 +240,30 @@ pub fn drained(
     }
 }
 
-/// Sends jobs one at a time, each when the one before it has started and after a pause of random length, so that no
-/// poller falls into step. How long each was on its way, in milliseconds.
+/// Sends jobs one at a time, each after the previous job has started and after a random pause, so that the jobs do not
+/// align with a poll interval. Returns the ms from each submission to the start of the job.
 pub fn lone(
     jobs: usize,
     report: &Report,
     limit: &Limit,
     send: &mut impl FnMut() -> Result<(), String>,
 ) -> Result<Vec<f64>, String> {
-    let mut ways = Vec::with_capacity(jobs);
+    let mut latencies = Vec::with_capacity(jobs);
     for _ in 0..jobs {
         std::thread::sleep(Duration::from_micros(fastrand::u64(2_000..20_000)));
         send()?;
-        ways.push(report.next(limit)?);
+        latencies.push(report.next(limit)?);
     }
-    Ok(ways)
+    Ok(latencies)
 }
 
-/// Writes down the percentiles.
-pub fn set_lone(figures: &mut Figures, ways: &mut [f64]) {
-    figures.set(Figure::LoneP50, percentile(ways, 0.5));
-    figures.set(Figure::LoneP99, percentile(ways, 0.99));
+/// Sets the percentiles of lone jobs.
+pub fn set_lone(figures: &mut Figures, latencies: &mut [f64]) {
+    figures.set(Figure::LoneP50, percentile(latencies, 0.5));
+    figures.set(Figure::LoneP99, percentile(latencies, 0.99));
 }
 
-/// The FIFO to which handlers write how long their job was on its way.
+/// The FIFO to which handlers write the µs from the submission to the start of their job.
 pub struct Report {
     pub path: PathBuf,
     lines: Receiver<f64>,
@@ -270,13 +275,13 @@ impl Report {
         let path = folder.join("report");
         let _ = std::fs::remove_file(&path);
         mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).map_err(|error| error.to_string())?;
-        // Open for both, it neither waits for a writer nor ends with one.
+        // Opened for reading and writing: the open does not wait for a writer, and reads do not end with a writer.
         let file =
             OpenOptions::new().read(true).write(true).open(&path).map_err(|error| error.to_string())?;
         let reader = BufReader::new(file.try_clone().map_err(|error| error.to_string())?);
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
-            // A line that is no number ends it.
+            // The first line that is not a number ends the thread.
             for micros in reader.lines().map_while(|line| line.ok()?.parse::<f64>().ok()) {
                 let _ = sender.send(micros / 1_000.0);
             }
@@ -285,10 +290,10 @@ impl Report {
     }
 
     fn next(&self, limit: &Limit) -> Result<f64, String> {
-        let end = Instant::now() + LONGEST_WAY;
+        let end = Instant::now() + LONGEST_LATENCY;
         loop {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
-                Ok(way) => return Ok(way),
+                Ok(latency) => return Ok(latency),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < end => limit.check()?,
                 Err(_) => return Err("a lone job did not start within a minute".to_owned()),
             }

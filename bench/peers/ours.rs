@@ -1,4 +1,4 @@
-//! threadq itself: the program as it is built, with its defaults and `--demo`, over HTTP.
+//! The runs of threadq: the built program with its defaults and `--demo`, over HTTP.
 
 use std::fs::File;
 use std::io::{BufRead, Write};
@@ -20,7 +20,7 @@ use super::peer::Probe;
 use super::plan::Plan;
 use super::process::Program;
 
-/// Set for the bench's own program when it is to be the server of [`lone_server`].
+/// The environment variable that makes the bench's own program run [`lone_server`]; its value is Redis's URL.
 const LONE_SERVER: &str = "PEERS_LONE_SERVER";
 
 const PROBE: Probe = Probe {
@@ -51,7 +51,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The server, and where its API is.
+    /// Starts a server that takes jobs from `queue`. Returns the server and its address.
     fn server(&self, redis: &Redis, queue: &str, limit: &Limit) -> Result<(Program, SocketAddr), String> {
         let mut command = Command::new(&self.plan.program);
         command.args(["serve", "--demo", "--listen", "127.0.0.1:0", "--redis-url", &redis.url()]);
@@ -64,14 +64,14 @@ impl Run<'_> {
         let server = Program::start("threadq", command, self.folder)?;
         let line = server.hear(limit)?;
         let addr = line.strip_prefix("threadq listening on http://").and_then(|addr| addr.parse().ok());
-        Ok((server, addr.ok_or_else(|| format!("threadq says {line:?}"))?))
+        Ok((server, addr.ok_or_else(|| format!("threadq printed {line:?} instead of its address"))?))
     }
 
     fn submit(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
         for (figure, callers) in [(Figure::One, 1), (Figure::Concurrent, CALLERS), (Figure::Bulk, 1)] {
             redis.forget_everything()?;
-            // What nobody takes stays.
+            // No server takes from the queue `default`: the jobs stay there.
             let (server, addr) = self.server(redis, "parked", limit)?;
             submit(addr, &body, WARM_UP, 1);
             let jobs = self.plan.jobs;
@@ -89,7 +89,7 @@ impl Run<'_> {
             let (waiting, _) = redis.left(&PROBE)?;
             if waiting != (jobs + WARM_UP) as u64 {
                 return Err(format!(
-                    "{figure:?} left {waiting} jobs in Redis beside {WARM_UP} of the warm-up"
+                    "{figure:?} left {waiting} jobs in Redis, {WARM_UP} of them from the warm-up"
                 ));
             }
             server.stop();
@@ -107,7 +107,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A server of the library, since no demo handler tells when it was started.
+    /// Uses a server of the library: no demo handler reports the time of its start.
     fn lone(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let report = Report::new(self.folder)?;
         let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
@@ -133,7 +133,7 @@ impl Run<'_> {
     fn drain(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let jobs = self.plan.jobs;
         let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
-        // What Redis keeps once for all jobs, scripts above all, must not count in each.
+        // Memory that Redis uses once for all jobs, such as for scripts, must not count per job.
         let (server, addr) = self.server(redis, "parked", limit)?;
         submit_batches(addr, &body, BATCH);
         server.stop();
@@ -152,8 +152,8 @@ impl Run<'_> {
     }
 }
 
-/// Submits so many jobs by so many keep-alive clients. The seconds from the first request to the last answer, and how many
-/// milliseconds each took.
+/// Submits `jobs` jobs by `clients` keep-alive clients. Returns the seconds from the first request to the last
+/// response, and the ms of each request.
 fn submit(addr: SocketAddr, body: &str, jobs: usize, clients: usize) -> (f64, Vec<f64>) {
     let barrier = Barrier::new(clients);
     let run_client = |number| {
@@ -186,12 +186,12 @@ fn submit_batches(addr: SocketAddr, body: &str, jobs: usize) {
     }
 }
 
-/// Microseconds of a clock that both processes share.
+/// µs of a clock that both processes share.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as u64
 }
 
-/// What this program does when it is started as the server of the lone jobs; `false` if it was not.
+/// Runs the server of the lone jobs if [`LONE_SERVER`] is set; otherwise returns false.
 pub fn lone_server() -> bool {
     let Ok(redis) = std::env::var(LONE_SERVER) else { return false };
     let variable = |name| std::env::var(name).expect("the bench sets it");
@@ -214,7 +214,7 @@ pub fn lone_server() -> bool {
     });
     let server = server.start().expect("a server");
     println!("threadq listening on http://{}", server.addr());
-    // Until the bench closes it.
+    // Wait until the bench closes stdin.
     let _ = std::io::stdin().lock().lines().count();
     let (_, hurry) = crossbeam_channel::bounded(0);
     server.shut_down(&hurry);

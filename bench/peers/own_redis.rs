@@ -1,4 +1,4 @@
-//! The redis-server of one run, the same for everyone.
+//! The redis-server of a phase, with the same settings for threadq and all peers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use super::peer::Probe;
 use super::plan::Plan;
 use super::process::Program;
 
-/// What every redis-server of the bench is started with, beside its port and folder.
+/// The flags of every redis-server of the bench, except its port and folder.
 pub fn settings(plan: &Plan) -> Vec<String> {
     let persistence = if plan.aof { "--appendonly yes --appendfsync everysec" } else { "--appendonly no" };
     let mut settings: Vec<String> = ["--bind", "127.0.0.1", "--save", ""].map(str::to_owned).into();
@@ -28,7 +28,7 @@ pub fn settings(plan: &Plan) -> Vec<String> {
 pub struct Redis {
     port: u16,
     connection: Connection,
-    // Ends the server when it is dropped.
+    // Ends redis-server when it is dropped.
     _server: Program,
 }
 
@@ -73,12 +73,13 @@ impl Redis {
         self.query(&["FLUSHALL"])
     }
 
-    /// Bytes that Redis holds.
+    /// `used_memory`, in bytes.
     pub fn memory(&mut self) -> Result<f64, String> {
         self.info("memory", "used_memory:")
     }
 
-    /// Watches the commands that reach Redis for a while: how many were sent, and how many ran inside scripts.
+    /// Watches the commands in Redis for `time`. Returns how many were sent by clients, and how many ran inside
+    /// scripts.
     pub fn watch(&self, time: Duration, limit: &Limit) -> Result<(usize, usize), String> {
         let fault = |error: std::io::Error| format!("Redis, MONITOR: {error}");
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(fault)?;
@@ -96,7 +97,7 @@ impl Redis {
                 Err(error) => return Err(fault(error)),
             }
         }
-        // `+TIME [0 ADDRESS] "COMMAND" ..`, the address of a script's commands is `lua`; the first line is `+OK`.
+        // Lines are `+TIME [0 ADDRESS] "COMMAND" ..`; the address is `lua` inside a script. The first line is `+OK`.
         let text = String::from_utf8_lossy(&text);
         let is_script = |line: &&str| line.split(' ').nth(2) == Some("lua]");
         let (scripts, sent): (Vec<&str>, Vec<&str>) = text.lines().skip(1).partition(is_script);
@@ -106,10 +107,10 @@ impl Redis {
     fn info(&mut self, section: &str, field: &str) -> Result<f64, String> {
         let text: String = self.query(&["INFO", section])?;
         let value = text.lines().find_map(|line| line.strip_prefix(field));
-        value.and_then(|value| value.trim().parse().ok()).ok_or_else(|| format!("Redis: no {field}"))
+        value.and_then(|value| value.trim().parse().ok()).ok_or_else(|| format!("Redis: INFO has no {field}"))
     }
 
-    /// How many jobs wait, and how many are not done.
+    /// The number of jobs that wait, and of jobs that are not done.
     pub fn left(&mut self, probe: &Probe) -> Result<(u64, u64), String> {
         let mut pipe = redis::pipe();
         for words in probe.waiting.iter().chain(probe.taken) {
@@ -120,7 +121,7 @@ impl Redis {
         Ok((waiting, counts.iter().sum()))
     }
 
-    /// How many jobs have failed.
+    /// The number of jobs that have failed.
     pub fn failed(&mut self, probe: &Probe) -> Result<u64, String> {
         let mut failed = 0;
         for (command, key) in probe.failed {

@@ -1,10 +1,11 @@
-//! The peers: how each is started, and where its jobs stand in Redis.
+//! The peers: how each is started, and which Redis keys hold its jobs.
 //!
-//! Every peer has two programs. Its worker runs a job `no-op` that does nothing, or gives its payload back where the peer
-//! keeps results. With `sent` in the payload (microseconds of a clock that the peer's processes share) it writes how long
-//! ago that was as a line to the FIFO `PEERS_REPORT`. Its producer reads lines and answers each with the seconds it took:
-//! `one N` submits N jobs one after the other, `concurrent N C` by C callers at a time, `bulk N SIZE` in calls of SIZE
-//! jobs, `lone` submits one with `sent`. `PEERS_REDIS`, `PEERS_WORKERS` and `PEERS_PAYLOAD` tell both the rest.
+//! Every peer has two programs. The worker runs a job `no-op` that does nothing, or returns its payload where the peer
+//! keeps results. If the payload has a field `sent` (µs of a clock that the peer's processes share), the worker writes
+//! the µs since then as a line to the FIFO `PEERS_REPORT`. The producer reads lines, and answers each with the seconds
+//! that it took: `one N` submits N jobs one after the other, `concurrent N C` by C callers at a time, `bulk N SIZE` in
+//! calls of SIZE jobs, `lone` submits one job with `sent`. Both read `PEERS_REDIS`, `PEERS_WORKERS` and
+//! `PEERS_PAYLOAD`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,39 +15,39 @@ use std::time::Duration;
 
 use super::limit::Limit;
 
-/// The longest time that installing a peer may take.
+/// The time limit for the installation of a peer.
 const INSTALLING: Duration = Duration::from_secs(30 * 60);
 
-/// A command that counts, and its key.
+/// A Redis command that counts jobs, and its key.
 pub type Count = (&'static str, &'static str);
 
-/// How to see in Redis how far a peer is.
+/// How a peer's progress is read from Redis.
 pub struct Probe {
-    /// Jobs that nobody has taken.
+    /// Jobs that no worker has taken.
     pub waiting: &'static [Count],
-    /// Jobs that are taken and not done. Empty where a job leaves Redis when it is taken.
+    /// Jobs that are taken and not done. Empty if the peer removes a job from Redis when it takes the job.
     pub taken: &'static [Count],
-    /// Jobs that went wrong.
+    /// Jobs that failed, or wait for a retry.
     pub failed: &'static [Count],
 }
 
 pub struct Peer {
-    /// As on the command line.
+    /// The name on the command line.
     pub name: &'static str,
     pub label: &'static str,
-    /// The file that pins its version, and what stands in front of the version there.
+    /// The file that pins its version, and the text before the version in that file.
     version: (&'static str, &'static str),
-    /// Where its programs run, below this folder.
+    /// The working directory of its programs, below this folder.
     folder: &'static str,
     worker: &'static [&'static str],
     producer: &'static [&'static str],
-    /// Whether one producer can have several submissions under way.
+    /// Whether one producer can send several submissions at a time.
     pub concurrent: bool,
     pub bulk: bool,
-    /// A slow peer gets this part of the jobs.
+    /// The part of the jobs that the peer gets; below 1 for a slow peer.
     pub part: f64,
     pub probe: Probe,
-    /// How it is set up, for the reader of the table.
+    /// Its configuration, for the reader of the table.
     pub note: &'static str,
 }
 
@@ -83,7 +84,7 @@ pub const PEERS: &[Peer] = &[
             taken: &[],
             failed: &[("ZCARD", "retry"), ("ZCARD", "dead")],
         },
-        note: "one process; loses running jobs in a crash, has no other mode; a connection per worker in its pool, not the default of 10",
+        note: "one process; a crash loses running jobs, in every mode; a pool with a connection per worker, not the default of 10",
     },
     Peer {
         name: "apalis",
@@ -96,12 +97,12 @@ pub const PEERS: &[Peer] = &[
         bulk: true,
         part: 0.1,
         probe: Probe {
-            // A job that is due at once stands among the scheduled ones until the worker looks.
+            // A job that is due at once is in the scheduled set until the worker looks.
             waiting: &[("LLEN", "bench:active"), ("ZCARD", "bench:scheduled")],
             taken: &[("SCARD", "bench:inflight:bench")],
             failed: &[("SCARD", "bench:dead")],
         },
-        note: "one process; default configuration, but looks for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; fewer jobs because its worker ends with an error of Redis when more than about 8,000 wait",
+        note: "one process; default configuration, but polls for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; fewer jobs, because its worker ends with a Redis error when more than about 8,000 wait",
     },
     Peer {
         name: "dramatiq",
@@ -131,7 +132,7 @@ pub const PEERS: &[Peer] = &[
         bulk: false,
         part: 0.1,
         probe: Probe { waiting: &[("LLEN", "celery")], taken: &[("HLEN", "unacked")], failed: &[] },
-        note: "a process per job (prefork, its default); acks_late and reject_on_worker_lost, without which it loses jobs in a crash; no result backend",
+        note: "a process per job (prefork, its default); acks_late and reject_on_worker_lost, because a crash loses jobs without them; no result backend",
     },
     Peer {
         name: "rq",
@@ -176,7 +177,7 @@ pub const PEERS: &[Peer] = &[
             taken: &[],
             failed: &[("ZCARD", "retry"), ("ZCARD", "dead")],
         },
-        note: "the open-source edition: one process; loses running jobs in a crash, has no other mode",
+        note: "the open-source edition: one process; a crash loses running jobs, in every mode",
     },
 ];
 
@@ -191,7 +192,7 @@ impl Peer {
 
     fn command(&self, words: &[&str], redis: &str, workers: usize) -> Command {
         let folder = home().join(self.folder);
-        // A path is one below the folder, a bare name is looked for on PATH.
+        // A path is relative to the folder; a bare name is searched on PATH.
         let program = if words[0].contains('/') { folder.join(words[0]) } else { PathBuf::from(words[0]) };
         let workers = workers.to_string();
         let mut command = Command::new(program);
@@ -201,12 +202,12 @@ impl Peer {
         command
     }
 
-    /// How many of so many jobs it gets.
+    /// The number of jobs that the peer gets when threadq gets `jobs`; at least 100.
     pub fn jobs(&self, jobs: usize) -> usize {
         ((jobs as f64 * self.part) as usize).max(100).min(jobs)
     }
 
-    /// The version that is pinned.
+    /// The pinned version.
     pub fn version(&self) -> String {
         let (file, before) = self.version;
         let text = std::fs::read_to_string(home().join(file)).unwrap_or_default();
@@ -214,7 +215,7 @@ impl Peer {
         version.split(['"', '+', ' ', '\n']).next().unwrap_or_default().to_owned()
     }
 
-    /// Installs it, if it is not.
+    /// Installs the peer if it is not installed.
     pub fn install(&self, stop: &Arc<AtomicBool>) -> Result<(), String> {
         let mut command = Command::new(home().join("install"));
         command.arg(self.name).stdin(Stdio::null());
@@ -225,8 +226,8 @@ impl Peer {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => {
                     return Err(match status.code() {
-                        Some(3) => "a program that it needs is missing on this machine, see above".to_owned(),
-                        Some(4) => "its registry gave nothing, see above".to_owned(),
+                        Some(3) => "this machine lacks a program that the peer needs, see above".to_owned(),
+                        Some(4) => "the download from its registry failed, see above".to_owned(),
                         _ => format!("bench/peers/install ended with {status}"),
                     });
                 }
@@ -234,7 +235,7 @@ impl Peer {
                     let _ = child.kill();
                     let _ = child.wait();
                     super::process::end_all();
-                    return Err("installing it was stopped or took too long".to_owned());
+                    return Err("its installation was stopped or took too long".to_owned());
                 }
                 None => std::thread::sleep(Duration::from_millis(50)),
             }

@@ -1,5 +1,5 @@
-//! The programs that are measured: started in a process group of their own, watched by way of /proc, and ended with all
-//! their descendants.
+//! The programs that are measured. Each runs in its own process group, is measured through /proc, and is ended with all
+//! its descendants.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,12 +14,12 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::limit::Limit;
 
-/// How long a program may take to end by itself after SIGTERM.
+/// The time between SIGTERM and SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Clock ticks per second in /proc, the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// A program that runs. Dropping it ends it.
+/// A running program. Dropping it ends the program.
 pub struct Program {
     name: String,
     child: Child,
@@ -29,7 +29,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it. Its stderr goes to a file named after it in `folder`.
+    /// Starts a program. Its stderr goes to the file NAME.log in `folder`.
     pub fn start(name: &str, mut command: Command, folder: &Path) -> Result<Program, String> {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).map_err(|error| error.to_string())?;
@@ -39,7 +39,7 @@ impl Program {
             .map_err(|error| format!("{}: {error}", Path::new(command.get_program()).display()))?;
         let stdout = child.stdout.take().expect("it is piped");
         let (sender, lines) = mpsc::channel();
-        // Ends with the program: it reads until nobody can write any more.
+        // The thread ends when all writers of the pipe have closed it.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
@@ -49,13 +49,13 @@ impl Program {
         Ok(Program { name: name.to_owned(), child, stdin, lines, log })
     }
 
-    /// Writes a line to its stdin.
+    /// Writes a line to the program's stdin.
     pub fn say(&mut self, line: &str) -> Result<(), String> {
         let stdin = self.stdin.as_mut().expect("it is there until the end");
         writeln!(stdin, "{line}").map_err(|error| format!("{}: {error}{}", self.name, self.last_words()))
     }
 
-    /// The next line of its stdout.
+    /// Waits for the next line of the program's stdout.
     pub fn hear(&self, limit: &Limit) -> Result<String, String> {
         loop {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
@@ -70,7 +70,7 @@ impl Program {
         }
     }
 
-    /// An error if it has ended.
+    /// Returns an error if the program has ended.
     pub fn check(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -79,7 +79,7 @@ impl Program {
         }
     }
 
-    /// The end of what it has said on stderr, for a message.
+    /// The last lines of its stderr, for an error message.
     fn last_words(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -88,14 +88,14 @@ impl Program {
         if last.is_empty() { String::new() } else { format!(": {last}") }
     }
 
-    /// It and all its descendants.
+    /// The pids of the program and all its descendants.
     pub fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.child.id()];
         pids.extend(descendants(self.child.id()));
         pids
     }
 
-    /// SIGTERM, then SIGKILL to whatever is left of it.
+    /// Sends SIGTERM, then SIGKILL to all processes of the program that are left.
     pub fn stop(mut self) {
         self.end(PATIENCE);
     }
@@ -110,7 +110,8 @@ impl Program {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Its children have become ours. A pid of them is not used again before we have waited for it.
+        // The bench has adopted the program's children. The kernel does not reuse their pids before the bench waits for
+        // them.
         let ours = descendants(std::process::id());
         for pid in pids.into_iter().filter(|pid| ours.contains(pid)) {
             kill(pid);
@@ -126,14 +127,14 @@ impl Drop for Program {
     }
 }
 
-/// Orphans of the programs become children of the bench, so that it can find and end them.
+/// Makes orphans of the programs children of the bench, so that the bench can find and end them.
 pub fn adopt_orphans() {
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        eprintln!("peers: processes that a peer leaves behind cannot be found: {error}");
+        eprintln!("peers: cannot find processes that a peer leaves behind: {error}");
     }
 }
 
-/// Ends all processes that this one has started, directly or not. How many there were.
+/// Kills all descendants of this process. Returns their number.
 pub fn end_all() -> usize {
     let me = std::process::id();
     let mut ended = 0;
@@ -147,7 +148,7 @@ pub fn end_all() -> usize {
             ended += 1;
         }
         std::thread::sleep(Duration::from_millis(10));
-        // Nobody else waits for those that were adopted.
+        // Reap the adopted processes.
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
     }
     ended
@@ -159,7 +160,7 @@ fn kill(pid: u32) {
     }
 }
 
-/// All processes below this one.
+/// The pids of all descendants of `root`.
 fn descendants(root: u32) -> Vec<u32> {
     let mut children = HashMap::<u32, Vec<u32>>::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -179,19 +180,19 @@ fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-/// The fields of /proc/PID/stat behind the name: 0 is the state, 1 the parent, 11 and 12 the ticks.
+/// The fields of /proc/PID/stat after the name: 0 is the state, 1 the parent, 11 and 12 the CPU ticks.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Resident memory of these processes together in MB; pages that they share count in each.
+/// Resident memory of these processes together, in MB; a shared page counts in each process.
 pub fn rss(pids: &[u32]) -> f64 {
     sum_of_field(pids, "status", "VmRSS:")
 }
 
-/// Memory of these processes together in MB, where a page that n of them share counts as n parts.
+/// Memory of these processes together, in MB; a page that n processes share counts as 1/n in each.
 pub fn pss(pids: &[u32]) -> f64 {
     sum_of_field(pids, "smaps_rollup", "Pss:")
 }
@@ -205,7 +206,7 @@ fn sum_of_field(pids: &[u32], file: &str, field: &str) -> f64 {
     pids.iter().filter_map(kilobytes).sum::<f64>() * 1024.0 / 1e6
 }
 
-/// Processor time that these processes have used, in seconds.
+/// CPU time that these processes have used, in seconds.
 pub fn cpu(pids: &[u32]) -> f64 {
     let ticks = |pid: &u32| -> Option<f64> {
         let fields = stat(*pid)?;

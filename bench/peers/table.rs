@@ -1,4 +1,4 @@
-//! The result, in Markdown.
+//! The tables of the result, in Markdown.
 
 use std::fmt::Write;
 
@@ -8,19 +8,19 @@ use super::own_redis;
 use super::peer::Peer;
 use super::plan::Plan;
 
-/// A run of ours, and the run of the peer that followed it.
+/// A run of threadq, and the run of the peer that followed it.
 pub struct Pair {
     pub ours: Figures,
     pub peer: Figures,
 }
 
-/// A peer and what was measured beside it.
+/// A peer, and its pairs of runs.
 pub struct Row {
     pub peer: &'static Peer,
     pub pairs: Vec<Pair>,
 }
 
-/// What is divided by what: the figure of ours, and the peer's.
+/// A column of the table of ratios: threadq's figure `of` divided by the peer's figure `by`.
 struct Ratio {
     title: String,
     less_is_better: bool,
@@ -60,7 +60,7 @@ fn ratios() -> Vec<Ratio> {
     ]
 }
 
-/// Everything that was measured.
+/// All tables and definitions.
 pub fn markdown(plan: &Plan, rounds: usize, rows: &[Row], notes: &[String]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -78,7 +78,7 @@ fn write(
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     writeln!(
         text,
-        "Medians of {rounds} round{}, {cores} cores. Jobs do nothing and carry {} bytes; {} of them run at a time. Each run \
+        "Medians of {rounds} round{}, {cores} cores. Jobs do nothing and have a payload of {} bytes; {} jobs run at a time. Each run \
          has a fresh redis-server ({}) on the loopback interface, started with `{}`.\n",
         if rounds == 1 { "" } else { "s" },
         plan.payload,
@@ -109,7 +109,7 @@ fn write(
         writeln!(text, "- {}: {}.", row.peer.label, row.peer.note)?;
     }
     if !notes.is_empty() {
-        writeln!(text, "\nWhat went wrong:\n")?;
+        writeln!(text, "\nErrors:\n")?;
     }
     for note in notes {
         writeln!(text, "- {note}")?;
@@ -185,17 +185,17 @@ fn with_ends(spread: Spread) -> String {
 fn definitions(plan: &Plan) -> String {
     format!(
         "- Drain: all jobs wait in Redis when the worker is started. The time runs from the last look at Redis (every 2 ms) at \
-         which none was taken to the first at which all are done, so that the start of the worker does not count. Peers that \
-         take a job out of Redis before it runs are done when the last one is taken.\n\
-         - Submit: from one process, after a warm-up, while nobody takes jobs. threadq: POST /jobs by keep-alive clients, \
+         which no job was taken to the first at which all jobs are done: the start of the worker does not count. A peer that \
+         removes a job from Redis before the job runs is done when it has taken the last job.\n\
+         - Submit: from one process, after a warm-up, while no worker runs. threadq: POST /jobs by keep-alive clients, \
          POST /jobs/batch by one; peers: their own client.\n\
-         - Lone job: from just before it is submitted to the start of its handler, {} jobs, one at a time. Both ends look at \
-         one clock.\n\
-         - RSS: of all processes of the worker together, shared pages counted in each (PSS: shared out among them). Idle: \
-         after some jobs; busy: the most seen during the drain. Idle commands (as MONITOR shows them) and CPU: over {} s.\n\
-         - Redis bytes: growth of used_memory by the jobs that wait before the drain, divided by them, nobody being connected.\n\
-         - threadq: `threadq serve --demo` with its defaults, type `echo`; keeps completed jobs and results. For the lone job \
-         it is a server of the same library with a handler that tells when it was started.",
+         - Lone job: from just before it is submitted to the start of its handler, {} jobs, one at a time. Both times are \
+         read from the same clock.\n\
+         - RSS: the sum over all processes of the worker; a shared page counts in each (PSS: divided among them). Idle: \
+         after some jobs; busy: the maximum during the drain. Idle commands (from MONITOR) and CPU: over {} s.\n\
+         - Redis bytes: growth of used_memory by the jobs that wait before the drain, divided by their number, without any client connected.\n\
+         - threadq: `threadq serve --demo` with its defaults, type `echo`; keeps completed jobs and results. The lone job \
+         runs on a server of the same library, with a handler that reports the time of its start.",
         plan.lone,
         plan.idle.as_secs_f64()
     )
@@ -207,11 +207,11 @@ fn redis_version() -> String {
     text.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("?").to_owned()
 }
 
-/// With three digits that count, thousands set apart.
+/// Formats a number with three significant digits and thousands separators.
 pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1_000.0 => {
-            // The last two or more digits of a measured rate say nothing.
+            // More than three digits of a measured rate are noise.
             let step = 10_f64.powi((size.log10().floor() as i32 - 2).max(0));
             let digits = ((value / step).round() * step).to_string();
             let mut grouped = String::new();

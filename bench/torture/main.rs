@@ -1,7 +1,7 @@
-//! The torture bench: servers and Redis are killed, frozen and filled up under load, and afterwards every job is
-//! accounted for. `cargo bench --bench torture -- --help` says how.
+//! The torture bench: kills, freezes and fills servers and Redis under load, and accounts for every job afterwards.
+//! `cargo bench --bench torture -- --help` lists the flags.
 //!
-//! What a run does is in `rig/`, which `tests/torture.rs` uses too, for a short run.
+//! A run is implemented in `rig/`. `tests/torture.rs` uses `rig/` too, for a short run.
 
 mod rig;
 
@@ -15,28 +15,29 @@ use rig::Plan;
 const HELP: &str = "\
 usage: cargo bench --bench torture -- [flags]
 
-Starts a redis-server and several threadq servers, submits mixed jobs while it kills, freezes and disturbs them, and
-accounts for every job at the end. Prints one line; exits 1 if a job is lost, stuck, or run too often.
+Starts a redis-server and several threadq servers, submits mixed jobs while it kills, freezes and disturbs the servers
+and Redis, and accounts for every job at the end. Prints the faults and one line of totals. Exits 1 if a job is lost,
+stuck, or run too often.
 
   --jobs N             jobs to submit [20000]
-  --servers N          servers at a time [3]
-  --workers N          worker threads of each [8]
+  --servers N          servers that run at a time [3]
+  --workers N          worker threads of each server [8]
   --submitters N       threads that submit [4]
-  --kills N            kill -9 of a server [10]
-  --terms N            SIGTERM of a server [2]
-  --freezes N          SIGSTOP of a server for longer than its lease, then SIGCONT [2]
+  --kills N            SIGKILLs of a server [10]
+  --terms N            SIGTERMs of a server [2]
+  --freezes N          SIGSTOPs of a server for longer than its lease, each followed by SIGCONT [2]
   --redis-faults N     faults of Redis [5]
-  --redis-kinds LIST   which, in turn [kill,stop,clients,scripts,full]
+  --redis-kinds LIST   kinds of these faults, used in turn [kill,stop,clients,scripts,full]
   --poison N           jobs that end their server's process [0]
-  --gap SECONDS        mean time between two faults; the load is spread over all of them [3]
+  --gap SECONDS        mean time between two faults; the load lasts as long as all faults [3]
   --lease SECONDS      lease-timeout of the servers [2]
   --max-crashes N      max-crashes of the servers [3]
   --fsync WORD         appendfsync of Redis: always, everysec or no [always]
-  --drain-limit SECONDS  how long no job may end while the queue drains in the end [120]
-  --seed N             decides jobs, faults and victims [random]
+  --drain-limit SECONDS  the longest time without any job ending in the final drain [120]
+  --seed N             seed of the jobs, the faults and their victims [random]
   --program FILE       the threadq to torture [the one built with this bench]
-  --runs N             so many runs, with seeds that follow each other [1]
-  --keep               keep the folder with logs and data also after a good run
+  --runs N             number of runs, with consecutive seeds [1]
+  --keep               keep the folder with logs and data after a good run too
 ";
 
 fn main() -> ExitCode {
@@ -106,7 +107,7 @@ fn parse() -> Result<Option<(Plan, u64)>, lexopt::Error> {
             }
             "runs" => runs = args.value()?.parse()?,
             "keep" => plan.keep = true,
-            // What `cargo bench` says to every bench.
+            // `cargo bench` passes this flag to every bench.
             "bench" => {}
             "help" => return Ok(None),
             _ => return Err(Long(name).unexpected()),

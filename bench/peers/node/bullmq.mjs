@@ -1,4 +1,4 @@
-// BullMQ: `node bullmq.mjs worker|producer`. What a producer and a worker are asked is told in ../peer.rs.
+// BullMQ: `node bullmq.mjs worker|producer`. ../peer.rs describes the producer and the worker.
 import { openSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { Queue, Worker } from 'bullmq';
@@ -7,7 +7,7 @@ const { hostname, port } = new URL(process.env.PEERS_REDIS);
 const connection = { host: hostname, port: Number(port) };
 const now = () => Number(process.hrtime.bigint() / 1000n);
 
-// BullMQ is reliable as it comes: a job taken is locked, the lock is renewed, and jobs of dead workers are found.
+// BullMQ is reliable by default: a worker locks a job and renews the lock; jobs with an expired lock run again.
 function work() {
   const report = openSync(process.env.PEERS_REPORT, 'a');
   const handler = async (job) => {

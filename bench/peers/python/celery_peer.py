@@ -1,4 +1,4 @@
-"""Celery: the app that `celery` loads, and as a program the producer."""
+"""Celery: the app that `celery` loads; run as a program, the producer."""
 
 from celery import Celery
 
@@ -9,7 +9,7 @@ app.conf.update(
     # By default Celery acknowledges a job before it runs and loses it in a crash.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # No result backend: nothing is kept.
+    # No result backend: results are not kept.
     task_ignore_result=True,
     worker_redirect_stdouts=False,
     broker_connection_retry_on_startup=True,

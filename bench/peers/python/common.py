@@ -1,4 +1,4 @@
-"""What the Python peers share. What a producer and a worker are asked is told in ../peer.rs."""
+"""Shared code of the Python peers. ../peer.rs describes the producer and the worker."""
 
 import json
 import os
@@ -12,12 +12,12 @@ _report = None
 
 
 def now():
-    """Microseconds of a clock that all processes share."""
+    """µs of a clock that all processes share."""
     return time.monotonic_ns() // 1000
 
 
 def report(payload):
-    """The job itself: tells how long a lone job was on its way."""
+    """The job: reports the µs from the submission of a lone job to its start."""
     global _report
     if "sent" in payload:
         took = now() - payload["sent"]
@@ -28,7 +28,7 @@ def report(payload):
 
 
 def produce(one, bulk=None):
-    """Serves the bench: `one` submits a job, `bulk` a list of them."""
+    """Runs the producer: `one` submits a job, `bulk` a list of jobs."""
     for line in sys.stdin:
         way, *numbers = line.split()
         numbers = [int(number) for number in numbers]

@@ -1,18 +1,18 @@
-"""Dramatiq: the module that `dramatiq` loads, and as a program the producer."""
+"""Dramatiq: the module that `dramatiq` loads; run as a program, the producer."""
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 import common
 
-# Reliable as it comes: a message is acknowledged after its job, and those of dead workers are found by their heartbeat.
+# Reliable by default: a message is acknowledged after its job; messages of a worker without heartbeat are requeued.
 broker = RedisBroker(url=common.REDIS)
 dramatiq.set_broker(broker)
 
 
 @dramatiq.actor
 def no_op(payload):
-    # No result backend: nothing is kept.
+    # No result backend: results are not kept.
     common.report(payload)
 
 

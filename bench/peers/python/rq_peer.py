@@ -1,4 +1,4 @@
-"""RQ: the module of the job, and as a program the producer."""
+"""RQ: the module of the job; run as a program, the producer."""
 
 import common
 
@@ -11,7 +11,7 @@ if __name__ == "__main__":
     from redis import Redis
     from rq import Queue
 
-    # Reliable as it comes: LMOVE into an intermediate list, and a registry of running jobs. Results are kept for 500 s.
+    # Reliable by default: LMOVE into an intermediate list, and a registry of running jobs. Results are kept for 500 s.
     queue = Queue(connection=Redis.from_url(common.REDIS))
     JOB = "rq_peer.no_op"
     common.produce(

@@ -1,8 +1,8 @@
-# Sidekiq: what `sidekiq -r` loads, and as a program the producer. What both are asked is told in ../peer.rs.
+# Sidekiq: the file that `sidekiq -r` loads; run as a program, the producer. ../peer.rs describes both.
 require "json"
 require "sidekiq"
 
-# Sidekiq 6.4 makes this client warn at every job otherwise.
+# Otherwise the Redis client logs a warning for every job of Sidekiq 6.4.
 Redis.sadd_returns_boolean = false
 redis = { url: ENV.fetch("PEERS_REDIS") }
 Sidekiq.configure_server { |config| config.redis = redis }
@@ -13,7 +13,8 @@ def now
   Process.clock_gettime(Process::CLOCK_MONOTONIC, :microsecond)
 end
 
-# The open-source Sidekiq takes a job out of Redis before it runs (BRPOP): what runs in a crash is lost. It has no other mode.
+# The open-source Sidekiq removes a job from Redis before the job runs (BRPOP), so a crash loses running jobs. It has no
+# other mode.
 class NoOp
   include Sidekiq::Worker
 

@@ -1,7 +1,7 @@
-//! The audit: once the faults are over, everything must come to its end, and all records must agree.
+//! The audit: after the faults every job must reach a final status, and all records must agree.
 //!
-//! Three sources are compared: the clients' ledger (what was accepted), the executions (written by the jobs' programs,
-//! outside of the servers), and Redis, read by brute force.
+//! The audit compares three sources: the clients' ledger (which jobs were accepted), the executions (written by the
+//! jobs' programs, outside of the servers), and all keys of Redis.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -20,13 +20,13 @@ use super::processes::Servers;
 use super::report::Report;
 
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
-/// How long servers may take until their numbers say that they are idle.
+/// The longest time until all servers must report that they are idle.
 const CALM: Duration = Duration::from_secs(15);
 
-/// A job's hash.
+/// The fields of a job's hash.
 type Fields = BTreeMap<String, String>;
 
-/// Waits until all is done, and compares everything.
+/// Waits until all jobs are done, and compares all records.
 pub fn run(
     plan: &Plan,
     folder: &Path,
@@ -66,18 +66,18 @@ pub fn run(
     Ok(())
 }
 
-/// What must hold once all servers have been stopped by SIGTERM.
+/// Checks that Redis lists no live server after all servers were stopped by SIGTERM.
 pub fn after_the_stop(redis: &Redis, report: &mut Report) {
     let mut eye = redis.eye();
     let servers: Result<Vec<(String, String)>, _> =
         eye.insist(redis::cmd("HGETALL").arg("{threadq}:servers"));
     let alive = servers.map(|all| all.into_iter().filter(|(_, beat)| !beat.starts_with('D')).count());
     if alive != Ok(0) {
-        report.wrong(format!("after all servers were stopped Redis holds {alive:?} of them to be alive"));
+        report.wrong(format!("after all servers were stopped, Redis lists {alive:?} live servers"));
     }
 }
 
-/// A server takes a new name only when it was held to be dead, which only a freeze is good for.
+/// A server takes a new name only after it was declared dead, and only a freeze may cause that.
 fn check_names(eye: &mut Eye, servers: &Servers, faults: &Faults, report: &mut Report) -> Result<(), String> {
     let names: Vec<String> = eye.insist(redis::cmd("HKEYS").arg("{threadq}:servers"))?;
     let mut of_pid: HashMap<u32, usize> = HashMap::new();
@@ -91,16 +91,16 @@ fn check_names(eye: &mut Eye, servers: &Servers, faults: &Faults, report: &mut R
         of_pid.entry(pid).and_modify(|names| *names = names.saturating_sub(1));
     }
     let renamed: usize = of_pid.values().map(|names| names.saturating_sub(1)).sum();
-    // On a machine that is short of time a server can be silent for its lease all by itself.
+    // On a busy machine a server can miss its heartbeats for a whole lease without a fault.
     if renamed * 4 > servers.starts() {
-        report.wrong(format!("{renamed} times a server was held to be dead that was not frozen"));
+        report.wrong(format!("{renamed} times a server that was not frozen was declared dead"));
     } else if renamed > 0 {
-        report.notes.push(format!("{renamed} times a server was held to be dead that was not frozen"));
+        report.notes.push(format!("{renamed} times a server that was not frozen was declared dead"));
     }
     Ok(())
 }
 
-/// Waits until no job waits or runs; whether it came to that. Gives up when nothing has ended for so long.
+/// Waits until no job waits or runs, and returns true. Returns false when no job has ended for `patience`.
 fn drain(eye: &mut Eye, patience: Duration) -> Result<bool, String> {
     let (mut fewest, mut since) = (i64::MAX, Instant::now());
     loop {
@@ -118,8 +118,8 @@ fn drain(eye: &mut Eye, patience: Duration) -> Result<bool, String> {
     }
 }
 
-/// With nothing to do, every server must say that it does nothing, and have all its threads: what a fault takes away
-/// from a server for good would be missed only later.
+/// Every idle server must report that it is idle, and must have all its worker threads: a fault may have ended a thread
+/// for good, which no job shows.
 fn check_calm(plan: &Plan, servers: &Servers, report: &mut Report) {
     let (http, end) = (Http::new(), Instant::now() + CALM);
     loop {
@@ -128,11 +128,12 @@ fn check_calm(plan: &Plan, servers: &Servers, report: &mut Report) {
             match http.get(server.addr, "/stats") {
                 Ok(answer) => {
                     let all = answer.body["servers"].as_array().cloned().unwrap_or_default();
-                    let idle =
-                        |one: &&Value| one["busy"] == json!(0) && one["workers"] == json!(plan.workers);
+                    let idle = |server: &&Value| {
+                        server["busy"] == json!(0) && server["workers"] == json!(plan.workers)
+                    };
                     if all.len() != plan.servers || all.iter().filter(idle).count() != plan.servers {
                         wrong.push(format!(
-                            "server {} sees these servers: {}",
+                            "server {} lists these servers: {}",
                             server.number, answer.body["servers"]
                         ));
                     }
@@ -181,14 +182,14 @@ fn count_submissions(load: &Load, report: &mut Report) {
             }
             Some(Outcome::Unknown(last)) => {
                 report.unknown += jobs;
-                report.wrong(format!("a submission got no answer, however often it was sent: {last}"));
+                report.wrong(format!("a submission got no response after all its repeats: {last}"));
             }
             None => report.unknown += jobs,
         }
     }
 }
 
-/// Every accepted job has its end, the right one; and there are no others.
+/// Every accepted job must have the expected final status, and no other job may exist.
 fn judge_jobs(
     plan: &Plan,
     redis: &Redis,
@@ -203,7 +204,7 @@ fn judge_jobs(
     let cancels = load.cancels();
     for (id, intent) in accepted {
         let Some(job) = jobs.get(id) else {
-            // With `everysec` Redis answers before it writes, as long as the disk is busy with the write before.
+            // With `everysec` Redis responds before it writes to the disk.
             if plan.fsync == "everysec" && !redis.has_ever_written(*id) {
                 report.lost_by_redis += 1;
                 continue;
@@ -220,14 +221,14 @@ fn judge_jobs(
             continue;
         }
         if let Some(what) = wrong_end(plan, intent, job, cancels.get(id).copied(), report) {
-            report.wrong(format!("job {id} ({}): {what}", intent.kind));
+            report.wrong(format!("job {id} ({}): {what}", intent.job_type));
             report.offenders.insert(*id);
         }
     }
     for id in jobs.keys().filter(|id| !accepted.contains_key(id)) {
         // A submission of unknown outcome may have been stored.
         if report.unknown == 0 {
-            report.wrong(format!("job {id} is nobody's: it was never accepted"));
+            report.wrong(format!("job {id} exists, and was never accepted"));
             report.offenders.insert(*id);
         }
     }
@@ -243,25 +244,27 @@ fn wrong_end(
     let (status, attempts, crashes) = (text(job, "status"), number(job, "attempts"), number(job, "crashes"));
     for field in ["cancel"] {
         if job.contains_key(field) {
-            return Some(format!("the field {field} is left over"));
+            return Some(format!("it still has the field {field}"));
         }
     }
     if !job.contains_key("finished_at") {
-        return Some("finished_at is missing".to_owned());
+        return Some("it has no finished_at".to_owned());
     }
     match (cancel, status) {
         (Some(200), "cancelled") | (Some(202), "cancelled") => return None,
-        (Some(200), _) => return Some(format!("its cancel was answered 200, and it is {status}")),
-        // The request may have been repeated after an answer that was lost.
+        (Some(200), _) => {
+            return Some(format!("its cancel request was answered with 200, and it is {status}"));
+        }
+        // The client may have repeated the cancel request after its response was lost.
         (_, "cancelled") if cancel.is_some() => return None,
         _ => {}
     }
-    // On its last chance a job runs alone: then only a kill or a freeze from outside can make a dead letter of a good one.
+    // The final attempt runs alone: only a kill or a freeze of its server can make a good job a dead letter.
     if status == "failed" && crashes >= plan.max_crashes as u64 && intent.expect != Expect::Poison {
-        *report.crashed_out.entry(intent.kind).or_default() += 1;
+        *report.crashed_out.entry(intent.job_type).or_default() += 1;
         return match plan.kills + plan.freezes > 0 {
             true => None,
-            false => Some("it was blamed for the crashes of others".to_owned()),
+            false => Some("it is a dead letter because of crashes that it did not cause".to_owned()),
         };
     }
     let wanted = match intent.expect {
@@ -284,9 +287,9 @@ fn wrong_end(
     }
 }
 
-/// What the jobs' programs wrote.
+/// What the jobs' programs have written to the file of executions.
 struct Executions {
-    /// Per job: the servers that started it, and the attempts that they said.
+    /// Per job: the server (pid) and the attempt number of each start.
     starts: HashMap<u64, Vec<(u32, u64)>>,
     ends: HashMap<u64, usize>,
     lines: Vec<String>,
@@ -306,14 +309,14 @@ impl Executions {
                     starts.entry(id).or_default().push((server as u32, attempt));
                 }
                 ("end", Some(id), _, _) => *ends.entry(id).or_default() += 1,
-                _ => return Err(format!("{EXECUTIONS}: a line that cannot be read: {line:?}")),
+                _ => return Err(format!("{EXECUTIONS}: cannot parse the line {line:?}")),
             }
         }
         Ok(Executions { starts, ends, lines })
     }
 }
 
-/// At least once, and more than once only where a server died.
+/// Every accepted job must have run at least once, and more often only where a server had a fault.
 fn judge_executions(
     plan: &Plan,
     accepted: &HashMap<u64, &Intent>,
@@ -338,7 +341,7 @@ fn judge_executions(
         let attempts = number(job, "attempts") as usize;
         let is_completed = text(job, "status") == "completed";
         if is_completed && !executions.ends.contains_key(id) {
-            report.wrong(format!("job {id} ({}) is completed, and never ran to its end", intent.kind));
+            report.wrong(format!("job {id} ({}) is completed, but its program never ended", intent.job_type));
             report.offenders.insert(*id);
         }
         if text(job, "status") == "cancelled" {
@@ -346,8 +349,8 @@ fn judge_executions(
         }
         if starts.len() < attempts {
             report.wrong(format!(
-                "job {id} ({}) has {attempts} attempts and ran {} times",
-                intent.kind,
+                "job {id} ({}) has {attempts} attempts, but ran {} times",
+                intent.job_type,
                 starts.len()
             ));
             report.offenders.insert(*id);
@@ -365,9 +368,12 @@ fn judge_executions(
         }
     }
     report.unexplained = unexplained.len();
-    // Where Redis was away the outcome of a run may have been lost with it.
+    // An outage of Redis may lose the outcome of an attempt, which then runs again.
     if plan.redis_faults == 0 && !unexplained.is_empty() {
-        report.wrong(format!("{} jobs ran twice though no server of theirs had a fault", unexplained.len()));
+        report.wrong(format!(
+            "{} jobs ran more often than recorded, and none of their servers had a fault",
+            unexplained.len()
+        ));
         report.offenders.extend(unexplained.iter().copied());
     }
     report.most_by_one_fault = 0;
@@ -375,12 +381,12 @@ fn judge_executions(
         let per_fault = number.div_ceil(faults_of.get(&server).copied().unwrap_or(1));
         report.most_by_one_fault = report.most_by_one_fault.max(per_fault);
         if per_fault > report.allowed_by_one_fault {
-            report.wrong(format!("the fault of process {server} made {number} duplicates"));
+            report.wrong(format!("the faults of process {server} caused {number} duplicate runs"));
         }
     }
 }
 
-/// No list holds anything any more.
+/// No list, unique key or pause may remain.
 fn check_lists(eye: &mut Eye, report: &mut Report) -> Result<(), String> {
     for key in scan(eye, "*")? {
         let name = key.trim_start_matches("{threadq}:");
@@ -388,13 +394,13 @@ fn check_lists(eye: &mut Eye, report: &mut Report) -> Result<(), String> {
         if must_be_gone.iter().any(|prefix| name.starts_with(prefix))
             || ["scheduled", "lost", "paused"].contains(&name)
         {
-            report.wrong(format!("the key {name} is left over"));
+            report.wrong(format!("the key {name} remains"));
         }
     }
     Ok(())
 }
 
-/// The indices say of each job what its hash says, and nothing else.
+/// The indices must agree with the jobs' hashes.
 fn check_indices(eye: &mut Eye, jobs: &HashMap<u64, Fields>, report: &mut Report) -> Result<(), String> {
     let mut wanted: BTreeMap<String, BTreeSet<(u64, u64)>> = BTreeMap::new();
     for (id, job) in jobs {
@@ -427,18 +433,18 @@ fn check_indices(eye: &mut Eye, jobs: &HashMap<u64, Fields>, report: &mut Report
         let missing: Vec<_> = wanted.difference(found).collect();
         let surplus: Vec<_> = found.difference(wanted).collect();
         if !missing.is_empty() || !surplus.is_empty() {
-            report.wrong(format!("{name} misses {missing:?} and has {surplus:?} too many"));
+            report.wrong(format!("{name} lacks {missing:?} and has {surplus:?} in excess"));
             report.offenders.extend(missing.iter().chain(&surplus).map(|(id, _)| *id));
         }
     }
     Ok(())
 }
 
-/// The API shows the same: every job once, newest first, and the right numbers.
+/// The API must list every job once, newest first, with the status in Redis and the right total.
 fn check_api(servers: &Servers, jobs: &HashMap<u64, Fields>, report: &mut Report) {
     let http = Http::new();
     let Some(server) = servers.running().first().copied() else {
-        return report.wrong("no server is left to ask".to_owned());
+        return report.wrong("no server runs at the end".to_owned());
     };
     let (mut seen, mut page, mut last) = (BTreeSet::new(), 1, u64::MAX);
     loop {
@@ -450,7 +456,7 @@ fn check_api(servers: &Servers, jobs: &HashMap<u64, Fields>, report: &mut Report
             Err(error) => return report.wrong(format!("GET /jobs, page {page}: {error}")),
         };
         if answer["total"] != json!(jobs.len()) {
-            report.wrong(format!("GET /jobs counts {} jobs of {}", answer["total"], jobs.len()));
+            report.wrong(format!("GET /jobs has the total {} for {} jobs", answer["total"], jobs.len()));
             return;
         }
         let listed = answer["jobs"].as_array().cloned().unwrap_or_default();
@@ -458,8 +464,7 @@ fn check_api(servers: &Servers, jobs: &HashMap<u64, Fields>, report: &mut Report
             let id = job["id"].as_u64().unwrap_or_default();
             let status = jobs.get(&id).map(|fields| text(fields, "status"));
             if id >= last || !seen.insert(id) || job["status"].as_str() != status {
-                report
-                    .wrong(format!("GET /jobs, page {page}: {job} is out of order or not as it is in Redis"));
+                report.wrong(format!("GET /jobs, page {page}: {job} is out of order or differs from Redis"));
             }
             last = id;
         }
@@ -469,7 +474,7 @@ fn check_api(servers: &Servers, jobs: &HashMap<u64, Fields>, report: &mut Report
         page += 1;
     }
     if seen.len() != jobs.len() {
-        report.wrong(format!("GET /jobs shows {} jobs of {}", seen.len(), jobs.len()));
+        report.wrong(format!("GET /jobs lists {} jobs of {}", seen.len(), jobs.len()));
     }
 }
 
@@ -484,7 +489,7 @@ fn judge_events(plan: &Plan, faults: &Faults, report: &mut Report) {
                 let seconds = time.as_secs_f64();
                 report
                     .timeline
-                    .push(format!("{at:6.1} s  {:13} well again after {seconds:.2} s{excuse}", event.what));
+                    .push(format!("{at:6.1} s  {:13} recovered after {seconds:.2} s{excuse}", event.what));
                 let longest = match (event.pid, event.excused) {
                     (Some(_), false) => &mut report.longest_recovery,
                     (Some(_), true) => &mut report.longest_excused,
@@ -493,10 +498,13 @@ fn judge_events(plan: &Plan, faults: &Faults, report: &mut Report) {
                 };
                 *longest = time.max(*longest);
                 if event.pid.is_some() && time > plan.recovery_limit() && !event.excused {
-                    report.wrong(format!("the {} at {at:.1} s took {seconds:.1} s", event.what));
+                    report.wrong(format!(
+                        "the recovery from the {} at {at:.1} s took {seconds:.1} s",
+                        event.what
+                    ));
                 }
             }
-            None => report.wrong(format!("the {} at {at:.1} s never came to its end", event.what)),
+            None => report.wrong(format!("there was no recovery from the {} at {at:.1} s", event.what)),
         }
     }
 }
@@ -515,7 +523,7 @@ fn scan(eye: &mut Eye, pattern: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Every job's hash, whatever the indices say.
+/// All jobs' hashes, found by SCAN and not by the indices.
 fn read_jobs(eye: &mut Eye) -> Result<HashMap<u64, Fields>, String> {
     let mut jobs = HashMap::new();
     for key in scan(eye, "job:*")? {
@@ -539,7 +547,7 @@ fn number(job: &Fields, field: &str) -> u64 {
     text(job, field).parse().unwrap_or(0)
 }
 
-/// Everything that is known of a job.
+/// A description of a job: its hash, its executions, and the log lines with its id.
 fn describe(
     id: u64,
     jobs: &HashMap<u64, Fields>,

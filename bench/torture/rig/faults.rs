@@ -1,4 +1,4 @@
-//! What goes wrong during a run, when, and how long it took until all was well again.
+//! The faults of a run: injects them, and measures the time to recovery of each.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,34 +11,34 @@ use super::Plan;
 use super::own_redis::{Eye, Redis};
 use super::processes::{Running, Servers};
 
-/// How often a recovery is looked for.
+/// The interval between two checks for a recovery.
 const LOOK: Duration = Duration::from_millis(25);
-/// How long a recovery is looked for.
+/// The longest wait for a recovery.
 const LOOK_LIMIT: Duration = Duration::from_secs(90);
-/// Once Redis is back, this much longer nothing is expected of anybody.
+/// This long after a fault of Redis the recovery of a server has no limit.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
-/// What is done to Redis.
+/// A kind of fault of Redis.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RedisFault {
-    /// SIGKILL, and a start on the same folder up to 2 s later.
+    /// SIGKILL, and a restart on the same folder up to 2 s later.
     Kill,
     /// SIGSTOP for 1 to 5 s.
     Stop,
-    /// Every connection is closed.
+    /// Close every connection.
     Clients,
-    /// No script is known any more.
+    /// SCRIPT FLUSH.
     Scripts,
-    /// `maxmemory` below what is used, for 2 to 4 s.
+    /// Set `maxmemory` below the used memory, for 2 to 4 s.
     Full,
 }
 
 impl RedisFault {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [RedisFault; 5] =
         [RedisFault::Kill, RedisFault::Stop, RedisFault::Clients, RedisFault::Scripts, RedisFault::Full];
 
-    /// As it is named on the command line and in the report.
+    /// The name on the command line and in the report.
     pub fn word(self) -> &'static str {
         match self {
             RedisFault::Kill => "kill",
@@ -72,15 +72,15 @@ impl Fault {
 /// A fault that happened.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Which kind of fault.
+    /// The kind of fault.
     pub what: String,
-    /// The process whose jobs may have to run again.
+    /// The server's process whose jobs may run again; `None` if no job may.
     pub pid: Option<u32>,
-    /// Since the begin of the load.
+    /// Time since the begin of the load.
     pub at: Duration,
-    /// From the fault (from the end of it, for one of Redis) until all was well; `None` if it never was.
+    /// Time from the fault (from its end, for a fault of Redis) to the recovery; `None` without a recovery.
     pub recovery: Option<Duration>,
-    /// Whether Redis had a fault of its own meanwhile, so that no time can be promised.
+    /// Whether Redis had a fault meanwhile, so that the recovery has no limit.
     pub excused: bool,
     begin: Instant,
     end: Instant,
@@ -93,16 +93,15 @@ pub struct Faults<'a> {
     servers: &'a Servers,
     events: Mutex<Vec<Event>>,
     notes: Mutex<Vec<String>>,
-    /// Servers are frozen one after the other, so that one that runs is left.
+    /// Held while a server is chosen and frozen, so that at least one server keeps running.
     freeze_turn: Mutex<()>,
-    /// Faults of Redis come one after the other.
+    /// Held during a fault of Redis, so that these faults do not overlap.
     redis_turn: Mutex<()>,
-    /// When Redis had a fault.
+    /// Begin and end of each fault of Redis.
     troubles: Mutex<Vec<(Instant, Instant)>>,
 }
 
 impl<'a> Faults<'a> {
-    /// None has happened yet.
     pub fn new(plan: &'a Plan, redis: &'a Redis, servers: &'a Servers) -> Faults<'a> {
         Faults {
             plan,
@@ -116,8 +115,8 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Makes all faults of the plan, in an order and at times that the seed decides, and waits until they are over.
-    /// They overlap where one takes longer than the gap.
+    /// Injects all faults of the plan, in an order and at times that the seed decides, and waits until they are over.
+    /// Faults overlap where one takes longer than the gap.
     pub fn inject(&self, begin: Instant, stop: &AtomicBool) {
         let mut random = Rng::with_seed(self.plan.seed ^ 0xfa17);
         let mut faults = vec![Fault::Kill; self.plan.kills];
@@ -152,10 +151,10 @@ impl<'a> Faults<'a> {
         });
     }
 
-    /// What happened, in its order.
+    /// The faults that happened, by time.
     pub fn events(&self) -> Vec<Event> {
-        let mut events = self.events.lock().expect("nobody panics with it").clone();
-        let troubles = self.troubles.lock().expect("nobody panics with it");
+        let mut events = self.events.lock().expect("no thread panics while it holds the lock").clone();
+        let troubles = self.troubles.lock().expect("no thread panics while it holds the lock");
         for event in &mut events {
             event.excused =
                 troubles.iter().any(|(from, to)| *from < event.end && event.begin < *to + AFTERMATH);
@@ -164,9 +163,9 @@ impl<'a> Faults<'a> {
         events
     }
 
-    /// What is worth reading, and no error by itself.
+    /// Remarks that are not errors.
     pub fn notes(&self) -> Vec<String> {
-        self.notes.lock().expect("nobody panics with it").clone()
+        self.notes.lock().expect("no thread panics while it holds the lock").clone()
     }
 
     fn record(
@@ -187,7 +186,7 @@ impl<'a> Faults<'a> {
             begin: at,
             end: at + recovery.unwrap_or(LOOK_LIMIT),
         };
-        self.events.lock().expect("nobody panics with it").push(event);
+        self.events.lock().expect("no thread panics while it holds the lock").push(event);
     }
 
     fn victim(&self, random: &mut Rng, stop: &AtomicBool) -> Option<Running> {
@@ -213,7 +212,7 @@ impl<'a> Faults<'a> {
         self.record(Fault::Kill, Some(server.pid), begin, at, recovery);
     }
 
-    /// An orderly end: nothing of it has to run again, as long as Redis is there.
+    /// SIGTERM: no job may run again, unless Redis has a fault.
     fn term(&self, begin: Instant, random: &mut Rng, stop: &AtomicBool) {
         let (server, at) = loop {
             let Some(server) = self.victim(random, stop) else { return };
@@ -231,11 +230,11 @@ impl<'a> Faults<'a> {
         let mut eye = self.redis.eye();
         let (server, names, at) = loop {
             let Some(server) = self.victim(random, stop) else { return };
-            // Its names of now: it goes on under another one.
+            // Its present names: the server takes a new one when it is thawed.
             let names = names(&mut eye, server.pid).unwrap_or_default();
-            let _turn = self.freeze_turn.lock().expect("nobody panics with it");
+            let _turn = self.freeze_turn.lock().expect("no thread panics while it holds the lock");
             let at = Instant::now();
-            // Somebody must be left to take over.
+            // Another server must run, to take over the jobs.
             let running = self.servers.running();
             let may = running.contains(&server) && running.len() > 1 && !names.is_empty();
             if may && self.servers.set_frozen(server, true) {
@@ -254,7 +253,7 @@ impl<'a> Faults<'a> {
     }
 
     fn hit_redis(&self, kind: RedisFault, begin: Instant, random: &mut Rng) {
-        let _turn = self.redis_turn.lock().expect("nobody panics with it");
+        let _turn = self.redis_turn.lock().expect("no thread panics while it holds the lock");
         let mut eye = self.redis.eye();
         let at = Instant::now();
         match kind {
@@ -262,7 +261,7 @@ impl<'a> Faults<'a> {
                 self.redis.kill();
                 std::thread::sleep(Duration::from_millis(random.u64(0..2_000)));
                 if let Err(error) = self.redis.restart() {
-                    self.note(format!("Redis did not start again: {error}"));
+                    self.note(format!("Redis did not restart: {error}"));
                 }
             }
             RedisFault::Stop => {
@@ -285,18 +284,18 @@ impl<'a> Faults<'a> {
                     self.note(format!("Redis stays full: {error}"));
                 }
                 if before == after && waiting > 0 {
-                    self.note(format!("no job ended while Redis was full, and {waiting} waited"));
+                    self.note(format!("no job ended while Redis was full, and {waiting} jobs waited"));
                 }
             }
         }
         let back = Instant::now();
-        self.troubles.lock().expect("nobody panics with it").push((at, back));
+        self.troubles.lock().expect("no thread panics while it holds the lock").push((at, back));
         let recovery = goes_on(&mut eye, back);
         self.record(Fault::Redis(kind), None, begin, at, recovery);
     }
 
     fn note(&self, what: String) {
-        self.notes.lock().expect("nobody panics with it").push(what);
+        self.notes.lock().expect("no thread panics while it holds the lock").push(what);
     }
 }
 
@@ -304,7 +303,7 @@ fn set_max_memory(eye: &mut Eye, value: &str) -> Result<String, String> {
     eye.insist(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value))
 }
 
-/// The names under which a process works now, with their beats.
+/// The names of a process that are alive now, each with its heartbeat.
 fn names(eye: &mut Eye, pid: u32) -> Option<Vec<(String, String)>> {
     let servers: Vec<(String, String)> = eye.insist(redis::cmd("HGETALL").arg("{threadq}:servers")).ok()?;
     let middle = format!("-{pid}-");
@@ -313,8 +312,8 @@ fn names(eye: &mut Eye, pid: u32) -> Option<Vec<(String, String)>> {
     )
 }
 
-/// The time from `since` until these servers are known to be dead and have no job any more; or, where they may go on,
-/// until they beat again.
+/// The time from `since` until these servers are declared dead and have no in-flight job; or, with `may_go_on`, until
+/// they send heartbeats again. `None` after [`LOOK_LIMIT`].
 fn taken_over(
     eye: &mut Eye,
     names: &[(String, String)],
@@ -329,7 +328,7 @@ fn taken_over(
             let list = format!("{{threadq}}:in_progress_queue:{name}");
             let left: i64 = eye.insist(redis::cmd("LLEN").arg(list)).ok()?;
             let is_dead = beat.as_ref().is_none_or(|beat| beat.starts_with('D'));
-            // One beat can have been on its way.
+            // One heartbeat may have been on its way before the freeze.
             let number = |beat: &str| beat.parse().unwrap_or(0_u64);
             let beats = may_go_on && beat.is_some_and(|beat| number(&beat) > number(beat_before) + 1);
             all &= beats || is_dead && left == 0;
@@ -350,7 +349,7 @@ fn waiting(eye: &mut Eye) -> i64 {
     eye.insist(redis::cmd("ZCARD").arg("{threadq}:index:ready")).unwrap_or(0)
 }
 
-/// The time from `since` until a job ends, or none waits.
+/// The time from `since` until a job ends or no job waits; `None` after [`LOOK_LIMIT`].
 fn goes_on(eye: &mut Eye, since: Instant) -> Option<Duration> {
     let before = finished(eye);
     while since.elapsed() < LOOK_LIMIT {

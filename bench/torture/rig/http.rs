@@ -1,4 +1,4 @@
-//! A client of the HTTP API, to any of the servers.
+//! An HTTP client for any of the servers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,35 +6,33 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
-/// A little more than the 3 s within which the API must answer.
+/// A little more than the 3 s within which the API must respond.
 const LIMIT: Duration = Duration::from_millis(3_500);
 
-/// Sends requests; one per thread.
+/// An HTTP client; each thread has its own.
 pub struct Http {
     agent: Agent,
 }
 
-/// What came back.
+/// A response.
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// JSON, null where it is none.
+    /// The body; null if it is not JSON.
     pub body: Value,
 }
 
 impl Http {
-    /// A client with no connection yet.
     pub fn new() -> Http {
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT)).build();
         Http { agent: config.into() }
     }
 
-    /// GET.
     pub fn get(&self, server: SocketAddr, path: &str) -> Result<Answer, String> {
         read(self.agent.get(format!("http://{server}{path}")).call())
     }
 
-    /// POST of JSON, if there is any.
+    /// Sends a POST. An empty `key` or `body` is left out.
     pub fn post(&self, server: SocketAddr, path: &str, key: &str, body: &str) -> Result<Answer, String> {
         let request = self.agent.post(format!("http://{server}{path}"));
         let request = if key.is_empty() { request } else { request.header("Idempotency-Key", key) };

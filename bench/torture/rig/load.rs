@@ -1,4 +1,4 @@
-//! The jobs of a run, the threads that submit them, and the client's ledger: what became of each submission.
+//! The jobs of a run, the threads that submit them, and the clients' ledger: the outcome of each submission.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,16 +17,15 @@ use super::Plan;
 use super::http::Http;
 use super::processes::Servers;
 
-/// Where the programs of exec jobs write, in the run's folder.
+/// The file in the run's folder to which the programs of exec jobs write.
 pub const EXECUTIONS: &str = "executions";
-/// How long one submission is repeated.
+/// How long a submission is repeated.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How many unique keys there are: few, so that they collide.
+/// The number of unique keys: few, so that they collide.
 const UNIQUE_KEYS: usize = 40;
 
-/// Notes its start and its end outside of the server: one write each, at the end of the file, of a line that says who
-/// ran it. Fails its first attempts, as many as the first argument says; sleeps as long as the second one says. With a
-/// third one it does not listen to SIGTERM.
+/// The program of exec jobs. It appends a line to the file of executions at its start and at its end, with the pid of
+/// its server. Arguments: how many attempts fail; how many seconds to sleep; with a third argument it ignores SIGTERM.
 const STEP: &str = r#"#!/bin/sh
 [ -z "$3" ] || trap '' TERM
 printf 'start %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> executions
@@ -36,7 +35,7 @@ printf 'end %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> 
 echo "$THREADQ_JOB_ID"
 "#;
 
-/// `inline-backoff` is 200 ms: the backoffs are such that some are slept on the worker and some are parked.
+/// The backoffs lie around `inline-backoff` (200 ms): a worker waits out the short ones, the long ones are parked.
 const CONFIG: &str = r#"[handlers.quick]
 exec = ["./step.sh", "0", "0"]
 [handlers.slow]
@@ -54,7 +53,7 @@ backoff = { base = "400ms", cap = "2s" }
 backoff = { base = "400ms", cap = "2s" }
 "#;
 
-/// The configuration file of the servers, and the program of the exec jobs.
+/// Writes the configuration file of the servers and the program of the exec jobs.
 pub fn write_handlers(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("threadq.toml"), CONFIG)?;
     let step = folder.join("step.sh");
@@ -63,32 +62,31 @@ pub fn write_handlers(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(EXECUTIONS), "")
 }
 
-/// What a job must come to.
+/// The end that a job must reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expect {
-    /// Completed, after so many attempts.
+    /// Completed, after this number of attempts.
     Completed(u64),
-    /// Failed by its own fault, after so many attempts.
+    /// Failed by its handler, after this number of attempts.
     Failed(u64),
-    /// Failed, since it brought down a server too often.
+    /// Failed, because it ended too many servers.
     Poison,
 }
 
 /// One job of a submission.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    /// Its type.
-    pub kind: &'static str,
-    /// What it must come to, unless it is cancelled.
+    pub job_type: &'static str,
+    /// The end that it must reach, unless it is cancelled.
     pub expect: Expect,
-    /// Its result, where it is known before.
+    /// Its result, where it is known in advance.
     pub result: Option<Value>,
 }
 
 impl Intent {
-    /// Whether its runs are written down outside of the server.
+    /// Whether its program writes its runs to the file of executions.
     pub fn is_exec(&self) -> bool {
-        matches!(self.kind, "quick" | "slow" | "long" | "stubborn" | "flaky")
+        matches!(self.job_type, "quick" | "slow" | "long" | "stubborn" | "flaky")
     }
 }
 
@@ -96,22 +94,20 @@ impl Intent {
 pub struct Submission {
     path: &'static str,
     body: String,
-    /// Its jobs.
     pub intents: Vec<Intent>,
-    /// Whether its job is cancelled some time later.
+    /// Whether the client cancels its job later.
     cancel: bool,
-    /// What became of it.
     pub outcome: OnceLock<Outcome>,
 }
 
-/// What a submission came to.
+/// The outcome of a submission.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// 202 or 200: the ids.
+    /// Status 202 or 200, with these job ids.
     Accepted(Vec<u64>),
-    /// The status and the answer.
+    /// The status and the body of the response.
     Refused(u16, String),
-    /// Whether it was stored is not known.
+    /// No conclusive response: the jobs may be stored or not. The last error.
     Unknown(String),
 }
 
@@ -127,7 +123,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// The jobs of this plan's seed.
+    /// Generates the jobs from the plan's seed.
     pub fn new(plan: &Plan) -> Load {
         let mut random = Rng::with_seed(plan.seed);
         let (mut submissions, mut jobs) = (Vec::new(), 0);
@@ -143,13 +139,13 @@ impl Load {
             submissions.push(submission);
         }
         for _ in 0..plan.poison {
-            // One in four ends every server that takes it.
+            // One poison job in four ends its server in every attempt.
             let (payload, expect) = match random.u32(0..4) {
                 0 => (json!({}), Expect::Poison),
                 _ => (json!({ "times": 1 }), Expect::Completed(1)),
             };
             let at = random.usize(0..=submissions.len());
-            let intent = Intent { kind: "exit", expect, result: None };
+            let intent = Intent { job_type: "exit", expect, result: None };
             submissions.insert(at, single((json!({ "type": "exit", "payload": payload }), intent)));
         }
         Load {
@@ -162,7 +158,8 @@ impl Load {
         }
     }
 
-    /// Sends all submissions, spread evenly over `time` as far as the servers keep up, each until its outcome is known.
+    /// Sends all submissions, spread evenly over `time` if the servers keep up, and repeats each until its outcome is
+    /// known.
     pub fn submit_all<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -182,7 +179,7 @@ impl Load {
     fn submit(&self, number: usize, servers: &Servers, begin: Instant, time: Duration, stop: &AtomicBool) {
         let mut random = Rng::with_seed(self.seed ^ 0xc11e_0000 ^ number as u64);
         let http = Http::new();
-        // Cancels come a little after their submission.
+        // A job is cancelled up to 1.5 s after its submission.
         let mut to_cancel: Vec<(u64, Instant)> = Vec::new();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -249,7 +246,10 @@ impl Load {
             if let Ok(answer) = http.post(server, &format!("/jobs/{id}/cancel"), "", "")
                 && answer.status != 503
             {
-                self.cancels.lock().expect("nobody panics with it").insert(id, answer.status);
+                self.cancels
+                    .lock()
+                    .expect("no thread panics while it holds the lock")
+                    .insert(id, answer.status);
                 return;
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -267,12 +267,12 @@ impl Load {
         accepted
     }
 
-    /// Jobs whose cancel was answered, and how.
+    /// The status of the response to each cancel request, by job id.
     pub fn cancels(&self) -> HashMap<u64, u16> {
-        self.cancels.lock().expect("nobody panics with it").clone()
+        self.cancels.lock().expect("no thread panics while it holds the lock").clone()
     }
 
-    /// How many requests had to be sent again.
+    /// How many requests were repeated.
     pub fn repeats(&self) -> usize {
         self.repeats.load(Ordering::Relaxed)
     }
@@ -318,9 +318,9 @@ fn unique(random: &mut Rng, number: usize) -> Submission {
     single((body, intent))
 }
 
-fn plain(kind: &'static str, payload: Value, attempts: u64, result: Option<Value>) -> (Value, Intent) {
-    let intent = Intent { kind, expect: Expect::Completed(attempts), result };
-    (json!({ "type": kind, "payload": payload }), intent)
+fn plain(job_type: &'static str, payload: Value, attempts: u64, result: Option<Value>) -> (Value, Intent) {
+    let intent = Intent { job_type, expect: Expect::Completed(attempts), result };
+    (json!({ "type": job_type, "payload": payload }), intent)
 }
 
 fn job(random: &mut Rng, number: usize) -> (Value, Intent) {

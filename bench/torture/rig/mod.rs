@@ -1,7 +1,7 @@
-//! The torture rig: a Redis and several servers of its own, clients that keep a ledger, faults, and an audit at the end.
+//! The torture rig: its own Redis and several servers, clients that keep a ledger, faults, and an audit at the end.
 //!
-//! It knows the program from outside only: its command line, its HTTP API, and the keys in Redis that the contract and
-//! `src/queue/keys.rs` name. Nothing of the library is used, so that an error there cannot hide itself.
+//! The rig uses the program only from outside: its command line, its HTTP API, and the Redis keys that
+//! `src/queue/keys.rs` defines. It does not use the library, so that an error in the library cannot hide itself.
 
 mod audit;
 mod faults;
@@ -23,7 +23,7 @@ use own_redis::Redis;
 use processes::Servers;
 pub use report::Report;
 
-/// What a run does.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The built `threadq`.
@@ -32,7 +32,7 @@ pub struct Plan {
     pub jobs: usize,
     /// How many servers run at a time.
     pub servers: usize,
-    /// Worker threads of each.
+    /// Worker threads of each server.
     pub workers: usize,
     /// Threads that submit.
     pub submitters: usize,
@@ -40,15 +40,15 @@ pub struct Plan {
     pub kills: usize,
     /// How often a server is stopped by SIGTERM.
     pub terms: usize,
-    /// How often a server is frozen for longer than its lease, and goes on afterwards.
+    /// How often a server is frozen for longer than its lease, and thawed afterwards.
     pub freezes: usize,
-    /// How often something is done to Redis.
+    /// How many faults of Redis there are.
     pub redis_faults: usize,
-    /// Which faults of Redis to choose from, in this order; by words of [`faults::RedisFault`].
+    /// The kinds of faults of Redis, used in turn; words of [`faults::RedisFault`].
     pub redis_kinds: Vec<String>,
-    /// How many jobs end their server's process, each once or for ever.
+    /// How many jobs end their server's process, each in one attempt or in every attempt.
     pub poison: usize,
-    /// The mean time between two faults; the load is spread over all of them.
+    /// The mean time between two faults; the load lasts as long as all faults.
     pub gap: Duration,
     /// `--lease-timeout` of the servers.
     pub lease: Duration,
@@ -56,16 +56,16 @@ pub struct Plan {
     pub max_crashes: usize,
     /// `appendfsync` of Redis: always, everysec or no.
     pub fsync: String,
-    /// How long no job may end while the queue drains, once the faults and the submissions are over.
+    /// The longest time without any job ending in the final drain, after the faults and the submissions.
     pub drain_limit: Duration,
-    /// Decides the jobs, the order of the faults and whom they hit.
+    /// The seed of the jobs, the order of the faults and their victims.
     pub seed: u64,
-    /// Keeps the run's folder also when all went well.
+    /// Keeps the run's folder after a good run too.
     pub keep: bool,
 }
 
 impl Plan {
-    /// What a run is without any wishes.
+    /// The default plan.
     pub fn new(program: impl Into<PathBuf>) -> Plan {
         Plan {
             program: program.into(),
@@ -89,26 +89,26 @@ impl Plan {
         }
     }
 
-    /// Within this time the jobs of a dead server must be back.
+    /// The longest time until the jobs of a dead server must be reclaimed.
     fn recovery_limit(&self) -> Duration {
         self.lease + Duration::from_secs(5)
     }
 
-    /// For how long jobs are submitted, if the servers keep up.
+    /// How long jobs are submitted, if the servers keep up.
     fn load_time(&self) -> Duration {
         self.gap * (self.kills + self.terms + self.freezes + self.redis_faults + 1) as u32
     }
 }
 
-/// Runs a plan to its end, or until `stop`.
+/// Runs a plan to its end, or until `stop` is set.
 ///
 /// # Errors
-/// What kept the run from being one; what it found is in the report.
+/// The run could not be carried out. Findings about jobs are in the report instead.
 pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, String> {
     let started = Instant::now();
     let prefix = format!("torture-{}-", plan.seed);
     let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
-    // It stays after a run that fails.
+    // Keep the folder after a run that fails.
     let folder = folder.map_err(|error| format!("a temporary folder: {error}"))?.keep();
 
     let redis = Redis::start(&folder, &plan.fsync)?;

@@ -1,4 +1,4 @@
-//! The servers: started on free ports, and started again by a supervisor whenever they end.
+//! The servers: each runs on a free port, and a supervisor restarts it whenever it ends.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -16,9 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Plan;
 
-/// How often a supervisor looks after its server.
+/// The interval between two checks of a server by its supervisor.
 const LOOK: Duration = Duration::from_millis(20);
-/// The longest time that a server which has ended stays away.
+/// The longest pause before a server is restarted.
 const LONGEST_PAUSE_MS: u64 = 1_000;
 
 /// All servers of a run.
@@ -31,9 +31,9 @@ pub struct Servers {
     seed: u64,
     poison: bool,
     starts: AtomicUsize,
-    /// Processes that poison jobs have ended.
+    /// The pids of processes that poison jobs have ended.
     poisoned: Mutex<Vec<u32>>,
-    /// Ends that nobody here has caused: a sentence each.
+    /// Ends that the rig has not caused: a sentence for each.
     unasked: Mutex<Vec<String>>,
 }
 
@@ -47,22 +47,19 @@ struct State {
     addr: Option<SocketAddr>,
     frozen: bool,
     killed: bool,
-    told_to_stop: bool,
+    sigterm_sent: bool,
 }
 
-/// A server, as the faults and the audit see it.
+/// A running server, for the faults and the audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Running {
-    /// Which of the servers, from 0.
+    /// The number of the server, from 0.
     pub number: usize,
-    /// Its process.
     pub pid: u32,
-    /// Where its API is.
     pub addr: SocketAddr,
 }
 
 impl Servers {
-    /// None of them runs yet.
     pub fn new(plan: &Plan, folder: &Path, redis_url: String) -> Servers {
         let mut args: Vec<String> = ["serve", "--listen", "127.0.0.1:0", "--demo"].map(str::to_owned).into();
         let mut flag = |name: &str, value: String| args.extend([format!("--{name}"), value]);
@@ -71,7 +68,7 @@ impl Servers {
         flag("workers", plan.workers.to_string());
         flag("lease-timeout", format!("{}ms", plan.lease.as_millis()));
         flag("max-crashes", plan.max_crashes.to_string());
-        // All are looked at in the end.
+        // No job may be deleted: the audit reads them all.
         flag("retain-completed-max", (2 * plan.jobs + 1_000).to_string());
         flag("retain-failed-max", (2 * plan.jobs + 1_000).to_string());
         Servers {
@@ -88,7 +85,7 @@ impl Servers {
         }
     }
 
-    /// Starts all servers, each under a supervisor of its own that starts it again when it ends.
+    /// Starts all servers, each with its own supervisor thread that restarts it when it ends.
     pub fn supervise<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         for number in 0..self.slots.len() {
             scope.spawn(move || self.look_after(number));
@@ -98,7 +95,7 @@ impl Servers {
     fn look_after(&self, number: usize) {
         let mut random = Rng::with_seed(self.seed ^ (number as u64 + 1) << 32);
         while !self.stopping.load(Ordering::Acquire) {
-            // Held until the server ends: it must be able to print.
+            // Held until the server ends, so that it can print.
             let _stdout = match self.start(number) {
                 Ok(stdout) => stdout,
                 Err(reason) => {
@@ -108,15 +105,15 @@ impl Servers {
                 }
             };
             let Some((pid, status)) = self.wait_for_end(number) else { return };
-            let (killed, told_to_stop) = {
+            let (killed, sigterm_sent) = {
                 let mut state = self.state(number);
-                (std::mem::take(&mut state.killed), std::mem::take(&mut state.told_to_stop))
+                (std::mem::take(&mut state.killed), std::mem::take(&mut state.sigterm_sent))
             };
             // A poison job ends its server by SIGKILL.
             if !killed && self.poison && status.signal() == Some(9) {
-                self.poisoned.lock().expect("nobody panics with it").push(pid);
-            } else if !(killed || told_to_stop && status.success()) {
-                self.note(format!("server {number} ended by itself: {status}"));
+                self.poisoned.lock().expect("no thread panics while it holds the lock").push(pid);
+            } else if !(killed || sigterm_sent && status.success()) {
+                self.note(format!("server {number} ended without a fault: {status}"));
             }
             let pause = Duration::from_millis(random.u64(0..LONGEST_PAUSE_MS));
             let until = Instant::now() + pause;
@@ -140,12 +137,12 @@ impl Servers {
         stdout.read_line(&mut line).map_err(|error| error.to_string())?;
         let addr =
             line.trim().strip_prefix("threadq listening on http://").and_then(|addr| addr.parse().ok());
-        // Without one it ended at once, which the supervisor sees.
+        // Without an address the server has ended, which the supervisor notices.
         self.state(number).addr = addr;
         Ok(stdout)
     }
 
-    /// `None` once the servers are stopped.
+    /// Waits until the server ends; `None` when all servers are being stopped.
     fn wait_for_end(&self, number: usize) -> Option<(u32, ExitStatus)> {
         loop {
             if self.stopping.load(Ordering::Acquire) {
@@ -165,34 +162,34 @@ impl Servers {
     }
 
     fn state(&self, number: usize) -> MutexGuard<'_, State> {
-        self.slots[number].state.lock().expect("nobody panics with it")
+        self.slots[number].state.lock().expect("no thread panics while it holds the lock")
     }
 
     fn note(&self, what: String) {
-        self.unasked.lock().expect("nobody panics with it").push(what);
+        self.unasked.lock().expect("no thread panics while it holds the lock").push(what);
     }
 
-    /// How often a server was started.
+    /// How many times servers were started.
     pub fn starts(&self) -> usize {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// Processes that poison jobs have ended.
+    /// The pids of processes that poison jobs have ended.
     pub fn poisoned(&self) -> Vec<u32> {
-        self.poisoned.lock().expect("nobody panics with it").clone()
+        self.poisoned.lock().expect("no thread panics while it holds the lock").clone()
     }
 
-    /// Ends that nobody here has caused.
+    /// Ends that the rig has not caused: a sentence for each.
     pub fn unasked_ends(&self) -> Vec<String> {
-        self.unasked.lock().expect("nobody panics with it").clone()
+        self.unasked.lock().expect("no thread panics while it holds the lock").clone()
     }
 
-    /// The servers that listen, and are not frozen.
+    /// The servers that listen, are not frozen, and have got no signal to end.
     pub fn running(&self) -> Vec<Running> {
         let running = |number| {
             let state = self.state(number);
             let (child, addr) = (state.child.as_ref()?, state.addr?);
-            (!state.frozen && !state.killed && !state.told_to_stop).then(|| Running {
+            (!state.frozen && !state.killed && !state.sigterm_sent).then(|| Running {
                 number,
                 pid: child.id(),
                 addr,
@@ -201,13 +198,13 @@ impl Servers {
         (0..self.slots.len()).filter_map(running).collect()
     }
 
-    /// One address to send a request to; also that of a frozen server, which no client can tell.
+    /// The address of a random server; it may be frozen, since a client cannot know that.
     pub fn any(&self, random: &mut Rng) -> Option<SocketAddr> {
         let addrs: Vec<_> = (0..self.slots.len()).filter_map(|number| self.state(number).addr).collect();
         random.choice(addrs)
     }
 
-    /// Waits until all of them run.
+    /// Waits until all servers run.
     pub fn wait_until_up(&self, limit: Duration) -> Result<(), String> {
         let end = Instant::now() + limit;
         while self.running().len() < self.slots.len() {
@@ -220,7 +217,7 @@ impl Servers {
         Ok(())
     }
 
-    /// SIGKILL, to a server that runs; whether it still was there.
+    /// Sends SIGKILL to a server. Returns whether the server still ran.
     pub fn kill(&self, server: Running) -> bool {
         let mut state = self.state(server.number);
         match &mut state.child {
@@ -233,20 +230,20 @@ impl Servers {
         }
     }
 
-    /// SIGTERM, to a server that runs; whether it still was there.
+    /// Sends SIGTERM to a server. Returns whether the server still ran.
     pub fn term(&self, server: Running) -> bool {
         let mut state = self.state(server.number);
         match &state.child {
             Some(child) if child.id() == server.pid && !state.killed => {
                 let done = kill_process(Pid::from_child(child), Signal::TERM).is_ok();
-                state.told_to_stop = done;
+                state.sigterm_sent = done;
                 done
             }
             _ => false,
         }
     }
 
-    /// SIGSTOP, or SIGCONT; whether it still was there.
+    /// Sends SIGSTOP or SIGCONT to a server. Returns whether the server still ran.
     pub fn set_frozen(&self, server: Running, frozen: bool) -> bool {
         let mut state = self.state(server.number);
         match &state.child {
@@ -260,7 +257,7 @@ impl Servers {
         }
     }
 
-    /// Stops all servers by SIGTERM. What was wrong with their ends.
+    /// Stops all servers by SIGTERM. Returns a sentence for each server that did not exit 0 within 35 s.
     pub fn stop_all(&self) -> Vec<String> {
         self.stopping.store(true, Ordering::Release);
         let mut children = Vec::new();
@@ -298,7 +295,7 @@ impl Servers {
         self.folder.join(format!("server-{number}.log"))
     }
 
-    /// The last lines of all logs.
+    /// The last lines of each server's log.
     pub fn log_ends(&self, lines: usize) -> String {
         let mut text = String::new();
         for number in 0..self.slots.len() {

@@ -1,4 +1,4 @@
-//! What a run found, and the line that says it.
+//! The findings of a run, and how they are printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,71 +7,69 @@ use std::time::Duration;
 
 use super::Plan;
 
-/// What a run found.
+/// The findings of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// Where the logs and the data are, as long as they are kept.
+    /// The folder with the logs and the data, if it is kept.
     pub folder: PathBuf,
-    /// The seed of the run.
     pub seed: u64,
-    /// How long all of it took.
+    /// The duration of the run.
     pub seconds: f64,
     /// Jobs that were sent.
     pub submitted: usize,
-    /// Those that got their 202 or 200.
+    /// Jobs accepted by a 202 or 200.
     pub accepted: usize,
-    /// Those that were refused; for their unique key, or it is an error.
+    /// Jobs refused. A refusal is an error, except for a duplicate unique key.
     pub refused: usize,
-    /// Those that got no answer.
+    /// Jobs without a response.
     pub unknown: usize,
-    /// Requests that were sent again.
+    /// Requests that were repeated.
     pub repeats: usize,
-    /// How many accepted jobs are in which status.
+    /// Number of accepted jobs by status.
     pub ends: BTreeMap<String, usize>,
-    /// How many faults of which kind there were.
+    /// Number of faults by kind.
     pub faults: BTreeMap<String, usize>,
     /// One line per fault.
     pub timeline: Vec<String>,
-    /// Accepted, and not in Redis any more.
+    /// Jobs that were accepted, and are not in Redis.
     pub lost: Vec<u64>,
-    /// Accepted, and never written to the append-only file: a kill of Redis under `everysec` can do that.
+    /// Jobs that were accepted, and are not in the append-only file: a kill of Redis with `everysec` can cause that.
     pub lost_by_redis: usize,
-    /// Accepted, and neither completed, failed nor cancelled in time.
+    /// Jobs that were accepted, and reached no final status in time.
     pub stuck: Vec<u64>,
-    /// Runs beyond those that were recorded as attempts.
+    /// Runs in excess of the recorded attempts.
     pub duplicated: usize,
-    /// Of the jobs that ran too often, those whose servers had no fault.
+    /// Jobs that ran more often than recorded although none of their servers had a fault.
     pub unexplained: usize,
-    /// The most duplicates that one fault of a server made.
+    /// The most duplicate runs by one fault of a server.
     pub most_by_one_fault: usize,
-    /// As many may be.
+    /// The limit of `most_by_one_fault`.
     pub allowed_by_one_fault: usize,
-    /// Good jobs that were running under so many kills that they are dead letters.
+    /// Dead letters by job type that were good jobs, and ran on a killed server too often.
     pub crashed_out: BTreeMap<&'static str, usize>,
-    /// The longest time until a dead server's jobs were back.
+    /// The longest time until a dead server's jobs were reclaimed.
     pub longest_recovery: Duration,
-    /// The same where Redis had a fault of its own meanwhile.
+    /// The same for servers that died around a fault of Redis.
     pub longest_excused: Duration,
-    /// The longest time until jobs ended again after a fault of Redis.
+    /// The longest time from a fault of Redis to the next job that ended.
     pub longest_redis: Duration,
-    /// Whether everything came to its end in time.
+    /// Whether all jobs reached a final status in time.
     pub drained: bool,
-    /// How long that took after the load and the faults.
+    /// The duration of the final drain.
     pub drain: Duration,
-    /// Servers that ended by themselves.
+    /// Ends of servers that the rig has not caused.
     pub unasked: Vec<String>,
-    /// Worth reading, and no error by itself.
+    /// Remarks that are not errors.
     pub notes: Vec<String>,
     /// All other errors.
     pub errors: Vec<String>,
-    /// Jobs to be described.
+    /// The ids of jobs with a finding.
     pub offenders: BTreeSet<u64>,
     /// Their descriptions, and the ends of the logs.
     pub details: Vec<String>,
 }
 
 impl Report {
-    /// Nothing was found yet.
     pub fn new(plan: &Plan, folder: &Path) -> Report {
         Report {
             folder: folder.to_owned(),
@@ -91,7 +89,7 @@ impl Report {
             duplicated: 0,
             unexplained: 0,
             most_by_one_fault: 0,
-            // Running, and as many again whose outcomes wait to be written.
+            // The running jobs, and as many jobs with outcomes that are not in Redis yet.
             allowed_by_one_fault: 2 * plan.workers,
             crashed_out: BTreeMap::new(),
             longest_recovery: Duration::ZERO,
@@ -107,7 +105,7 @@ impl Report {
         }
     }
 
-    /// Whether the program kept all its promises.
+    /// Whether there is no error.
     pub fn is_good(&self) -> bool {
         self.lost.is_empty()
             && self.stuck.is_empty()
@@ -124,14 +122,14 @@ impl Report {
         self.errors.extend(ends);
     }
 
-    /// Everything but the last line: what happened, and what is wrong with whom.
+    /// All lines but the last one: the faults, the totals, and the errors.
     pub fn details(&self) -> String {
         let mut lines = self.timeline.clone();
         let ends: Vec<String> =
             self.ends.iter().map(|(status, number)| format!("{number} {status}")).collect();
         lines.push(format!(
-            "{}; {} requests sent again; drained in {:.1} s; dead letters by kills alone: {:?}; Redis faults: jobs end \
-             again after at most {:.2} s",
+            "{}; {} requests repeated; drained in {:.1} s; dead letters caused by kills alone: {:?}; after a fault of Redis \
+             the next job ended within {:.2} s",
             ends.join(", "),
             self.repeats,
             self.drain.as_secs_f64(),
@@ -146,7 +144,7 @@ impl Report {
                 self.unasked.iter().chain(self.errors.iter().take(40)).map(|what| format!("wrong: {what}")),
             );
             lines.extend(self.details.iter().cloned());
-            lines.push(format!("all of it is in {}", self.folder.display()));
+            lines.push(format!("logs and data are in {}", self.folder.display()));
         }
         lines.join("\n")
     }
@@ -157,14 +155,13 @@ fn first(ids: &[u64]) -> &[u64] {
 }
 
 impl fmt::Display for Report {
-    /// One line.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let faults: Vec<String> =
             self.faults.iter().map(|(what, number)| format!("{number} {what}")).collect();
         write!(
             f,
             "{}: {} jobs ({} accepted, {} refused, {} unknown); faults: {}; lost {}{}, stuck {}, other errors {}, \
-             duplicated {} (at most {} by one fault, allowed {}); longest recovery {:.2} s (while Redis had a fault too: {:.2} s); seed {}; {:.0} s",
+             duplicated {} (at most {} by one fault, limit {}); longest recovery {:.2} s (while Redis had a fault too: {:.2} s); seed {}; {:.0} s",
             if self.is_good() { "OK" } else { "FAILED" },
             self.submitted,
             self.accepted,
@@ -174,7 +171,7 @@ impl fmt::Display for Report {
             self.lost.len(),
             match self.lost_by_redis {
                 0 => String::new(),
-                number => format!(" (and {number} by Redis, which had not written them)"),
+                number => format!(" (and {number} that Redis had not written to disk)"),
             },
             self.stuck.len(),
             self.errors.len() + self.unasked.len(),

@@ -16,10 +16,10 @@ async fn no_op(payload: Payload) -> Result<Payload, BoxDynError> {
 #[tokio::main]
 async fn main() {
     let connection = apalis_redis::connect(variable("PEERS_REDIS")).await.expect("Redis answers");
-    // Reliable as it comes: jobs taken stand in a set of their worker, under a lease, until they are acknowledged.
+    // Reliable by default: jobs taken are in a set of their worker, under a lease, until they are acknowledged.
     let mut storage = RedisStorage::new(connection).with_config(Config::default().queue("bench"));
     if common::is_worker() {
-        // Without a polling strategy an idle worker looks for jobs at its heartbeat only, every 30 s.
+        // Without a polling strategy an idle worker polls for jobs only at its heartbeat, every 30 s.
         let worker = WorkerBuilder::new("bench")
             .backend(storage.poll_with_interval(Duration::from_millis(100)))
             .concurrency(common::workers())

@@ -1,4 +1,4 @@
-//! What the Rust peers share. What a producer and a worker are asked is told in ../../peer.rs.
+//! Shared code of the Rust peers. ../../peer.rs describes the producer and the worker.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// What a job carries.
+/// The payload of a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Payload {
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -22,12 +22,12 @@ impl Payload {
         serde_json::from_str(&variable("PEERS_PAYLOAD")).expect("a payload")
     }
 
-    /// The payload of a lone job, which is sent now.
+    /// The payload of a lone job that is submitted now.
     pub fn lone() -> Payload {
         Payload { sent: Some(now()), ..Payload::no_op() }
     }
 
-    /// The job itself: tells how long a lone job was on its way.
+    /// The job: reports the µs from the submission of a lone job to its start.
     pub fn report(&self) {
         static REPORT: OnceLock<File> = OnceLock::new();
         if let Some(sent) = self.sent {
@@ -38,7 +38,7 @@ impl Payload {
     }
 }
 
-/// Microseconds of a clock that all processes share.
+/// µs of a clock that all processes share.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as u64
 }
@@ -51,12 +51,12 @@ pub fn is_worker() -> bool {
     std::env::args().nth(1).as_deref() == Some("worker")
 }
 
-/// The concurrency asked for.
+/// The concurrency of the worker.
 pub fn workers() -> usize {
     variable("PEERS_WORKERS").parse().expect("a number")
 }
 
-/// Serves the bench: `submit` gets the way and its numbers, a line each time.
+/// Runs the producer: calls `submit` with the word and the numbers of each line of stdin.
 pub async fn produce(mut submit: impl AsyncFnMut(&str, &[usize])) {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.expect("stdin") {

@@ -7,7 +7,8 @@ use bb8::Pool;
 use common::{Payload, variable};
 use sidekiq::{Processor, ProcessorConfig, RedisConnectionManager, RedisPool, Worker};
 
-/// A job is taken out of Redis before it runs (BRPOP): what runs in a crash is lost. There is no other mode.
+/// The worker removes a job from Redis before the job runs (BRPOP), so a crash loses running jobs. There is no other
+/// mode.
 #[derive(Clone)]
 struct NoOp;
 
@@ -19,7 +20,7 @@ impl Worker<Payload> for NoOp {
     }
 }
 
-/// Workers block on a connection each; the default of ten would hold them up.
+/// Each worker blocks on its own connection: the default of 10 would make the others wait.
 async fn pool(connections: usize) -> RedisPool {
     let manager = RedisConnectionManager::new(variable("PEERS_REDIS")).expect("a URL");
     Pool::builder().max_size(connections as u32).build(manager).await.expect("Redis answers")
