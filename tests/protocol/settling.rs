@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Quarantine, Settled, Settlement, Verdict};
+use threadq::internals::queue::{Quarantine, Settled, Settlement, Share, Verdict};
 use threadq::job::Status;
 
 use crate::fixture::*;
@@ -351,4 +351,47 @@ fn a_paused_queue_holds_what_would_start_again() {
         assert_eq!(place.settle(&a, &completed(lease)), Settled::Now(Status::Completed));
     }
     assert_sound(&place);
+}
+
+#[test]
+fn a_retry_on_the_same_worker_heeds_the_pause_of_its_own_queue() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_with(|job| job.queue = "mail".to_owned());
+    let shares = [Share { queue: "mail".to_owned(), jobs: 1 }];
+    let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, 3, None).unwrap();
+    let (mut lease, _) = taken.jobs.into_iter().next().unwrap();
+    place.queue.set_paused("default", true).unwrap();
+    let settled = place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap();
+    assert_eq!(settled, Settled::Now(Status::Processing), "the queue mail is not paused");
+    place.queue.set_paused("mail", true).unwrap();
+    let settled = place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap();
+    assert_eq!((settled, place.status(id)), (Settled::Now(Status::Retrying), Status::Retrying));
+    assert_sound(&place);
+}
+
+#[test]
+fn the_cancellation_of_a_job_cancels_no_other_job_of_its_server() {
+    let place = Place::new();
+    let a = place.server();
+    place.submit_many(2);
+    let mut taken = place.take(&a, 2).into_iter();
+    let ((first, cancelled_job), (second, other_job)) = (taken.next().unwrap(), taken.next().unwrap());
+    place.cancel(cancelled_job.id);
+    assert_eq!(place.settle(&a, &retried(second)), Settled::Now(Status::Retrying));
+    assert_eq!(place.settle(&a, &retried(first)), Settled::Now(Status::Cancelled));
+    assert_eq!(place.status(other_job.id), Status::Retrying);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_retry_on_the_same_worker_has_its_own_start_time() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let mut lease = place.take_one(&a);
+    let _: i64 = place.redis("HSET", &format!("job:{id}"), &["started_at", "1"]);
+    place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap();
+    let started_at: String = place.redis("HGET", &format!("job:{id}"), &["started_at"]);
+    assert!(started_at.len() > 10, "{started_at}");
 }

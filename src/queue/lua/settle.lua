@@ -63,7 +63,7 @@ local function settle(id, token, what, text, delay)
     call('HDEL', JOB .. id, 'server')
     call('RPUSH', fill_list(read(id, 'queue')[1]), id)
   end
-  if cancelled and to ~= 'processing' then
+  if cancelled then
     call('HDEL', JOB .. id, 'cancel')
     call('SREM', CANCELS .. server, id)
   end

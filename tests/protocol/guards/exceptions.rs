@@ -35,6 +35,12 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     "start_jobs": "found[queue] = true", "true => false" => "only the name of the queue is read";
     "start_jobs": "if claimed ~= '' and", "without claimed ~= ''"
         => "saves a command: no list has an empty entry";
+    // Settling.
+    "settle": "local has_cancels = call('EXISTS'", "call('EXISTS', CANCELS .. server) == 1 => true"
+        => "saves a command per attempt: the field decides";
+    "settle": "local cancelled = has_cancels and", "without has_cancels"
+        => "saves a command per attempt: the field decides";
+    "settle": "if cancelled then", "cancelled => true" => "saves two commands: there is nothing to remove";
     // The doctor.
     "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
