@@ -3,7 +3,7 @@
 
 use crate::common::*;
 
-/// A server with one job in every kind of place, to see that bad input moves none of them.
+/// A server with one job in every kind of place, to check that bad input moves no job.
 struct Target {
     server: TestServer,
     before: Value,
@@ -34,7 +34,7 @@ impl Target {
         json!([server.counts(), server.list_all("/jobs", "")])
     }
 
-    /// Still alive, and no job differs from before.
+    /// Asserts that the server responds and that no job has changed.
     #[track_caller]
     fn assert_unharmed(&self, context: &str) {
         self.server.get("/healthz").expect(200);
@@ -389,7 +389,7 @@ fn a_body_with_an_encoding_is_refused_by_its_name() {
     let reply = target.server.request("POST", "/jobs", &twice, Some(b"{}"));
     let sentence = reply.expect_error(415, "unsupported_media_type", "two headers");
     assert!(sentence.contains("gzip, br"), "{sentence}");
-    // An encoding that is named in no body, or not named at all, is none.
+    // `Content-Encoding` is ignored without a body, and when its value is empty.
     let pause = "/queues/elsewhere/resume";
     target.server.request("POST", pause, &[("Content-Encoding", "gzip")], None).expect(200);
     let headers = [json_type, ("Content-Encoding", "")];
@@ -401,7 +401,7 @@ fn a_body_with_an_encoding_is_refused_by_its_name() {
 fn a_body_over_the_limit_is_refused_declared_or_chunked() {
     let target = Target::new();
     let head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    // Only declared: the answer must not wait for the body.
+    // A declared length: the response must not wait for the body.
     for length in ["1048577", "1000000000000", "9223372036854775807", "18446744073709551615"] {
         let mut connection = http::Connection::open(target.server.addr()).expect("connects");
         connection.send_raw(format!("{head}Content-Length: {length}\r\n\r\n").as_bytes()).expect("sent");
@@ -416,7 +416,7 @@ fn a_body_over_the_limit_is_refused_declared_or_chunked() {
         .expect("sent");
     let reply = connection.receive(false).expect("an answer");
     reply.expect_error(413, "body_too_large", "a GET");
-    // Sent whole.
+    // A body that is sent completely.
     let body = |size: usize| {
         let frame = r#"{"type":"echo","queue":"q","payload":""}"#.len();
         format!(r#"{{"type":"echo","queue":"q","payload":"{}"}}"#, "x".repeat(size - frame))
@@ -431,11 +431,11 @@ fn a_body_over_the_limit_is_refused_declared_or_chunked() {
         Ok(reply) => {
             reply.expect_error(413, "body_too_large", "one byte too many");
         }
-        // The server need not read what it refuses: the answer may be lost in the reset.
+        // The server need not read a body that it refuses: the response may be lost in the reset.
         Err(e) => eprintln!("closed while sending: {e}"),
     }
     target.assert_unharmed("one byte too many");
-    // In chunks, which end beyond the limit.
+    // Chunks whose sum is over the limit.
     let mut connection = http::Connection::open(target.server.addr()).expect("connects");
     connection.send_raw(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).expect("sent");
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
@@ -448,7 +448,7 @@ fn a_body_over_the_limit_is_refused_declared_or_chunked() {
         reply.expect_error(413, "body_too_large", "chunks");
     }
     target.assert_unharmed("chunks");
-    // One chunk that only says so.
+    // One chunk whose declared size is over the limit.
     let mut connection = http::Connection::open(target.server.addr()).expect("connects");
     connection
         .send_raw(format!("{head}Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFF\r\n").as_bytes())
@@ -456,7 +456,7 @@ fn a_body_over_the_limit_is_refused_declared_or_chunked() {
     let reply = connection.receive(false).expect("an answer");
     assert!(matches!(reply.status, 400 | 413), "{}", reply.status);
     target.assert_unharmed("a huge chunk");
-    // And exactly the limit passes.
+    // A body of exactly the limit is accepted.
     let id = target.server.post_text("/jobs", &body(1_048_576)).expect(202).json()["job_id"].clone();
     target.server.act(&format!("/jobs/{id}/cancel")).expect(200);
 }
@@ -491,7 +491,7 @@ fn a_head_over_16_kib_is_refused_or_closed() {
         }
         target.assert_unharmed("a big head");
     }
-    // 15 KiB are fine.
+    // 15 KiB are accepted.
     let fine = "x".repeat(15 * 1024);
     target.server.request("GET", "/stats", &[("X-Big", &fine)], None).expect(200);
 }
@@ -668,6 +668,6 @@ fn many_idle_connections_do_not_keep_a_new_one_out() {
     let mut idle: Vec<_> =
         (0..40).map(|_| http::Connection::open(target.server.addr()).expect("connects")).collect();
     target.assert_unharmed("idle connections");
-    // The one idle longest made room.
+    // The gate has closed the connection that was idle longest.
     idle[0].read_to_close().expect("closed by the server");
 }

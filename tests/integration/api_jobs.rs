@@ -198,7 +198,7 @@ fn a_batch_with_one_bad_job_stores_none() {
     assert!(matches!(reply.status, 400 | 409), "one key twice in a batch: {}", reply.text());
     assert_eq!(server.total(""), 1);
     assert_eq!(server.job(held)["status"], "queued");
-    // Nothing of a refused batch holds a key either.
+    // A refused batch holds no unique key.
     server.submit_job(json!({"type": "echo", "unique_key": "n"}));
 }
 
@@ -306,7 +306,7 @@ fn a_unique_key_is_held_until_the_job_has_ended() {
     server.act(&format!("/jobs/{id}/cancel"));
     server.wait_for_status(id, "cancelled");
     server.submit_job(body("echo", json!({})));
-    // Another key is no matter.
+    // Another key is free.
     server.submit_job(json!({"type": "echo", "unique_key": "l"}));
 }
 
@@ -351,7 +351,7 @@ fn a_payload_keeps_its_meaning_to_the_last_digit() {
         let job: HashMap<String, Box<RawValue>> = serde_json::from_str(&text).expect("JSON");
         for field in ["payload", "result"] {
             let got = job[field].get();
-            // Numbers are compared as text: as floats two different ones look the same.
+            // Compare numbers as text: two different numbers can be the same float.
             let has_numbers = payload.contains(|c: char| c.is_ascii_digit()) && !payload.contains("\\u");
             let same = got == payload
                 || (!has_numbers
@@ -362,7 +362,7 @@ fn a_payload_keeps_its_meaning_to_the_last_digit() {
     }
 }
 
-/// For jobs that serde_json's own limits could not read.
+/// Waits for a job that exceeds the limits of serde_json: compares the response as text.
 fn wait_for_completion_as_text(api: &Api, id: u64) {
     eventually(LIMIT, &format!("job {id} completes"), || {
         let text = api.get(&format!("/jobs/{id}")).expect(200).text();
@@ -375,7 +375,7 @@ fn a_payload_may_be_as_large_as_a_body() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     let text = "x".repeat(1_000_000);
-    // A result that large is bounded, but the job completes.
+    // A result of this size is over the limit, but the job completes.
     let id = server.submit("echo", json!(text));
     let job = server.wait_for_status(id, "completed");
     assert_eq!(job["payload"].as_str().map(str::len), Some(1_000_000));
@@ -470,7 +470,7 @@ fn a_job_whose_record_is_damaged_is_shown_by_the_api_and_the_client() {
     let client = threadq::client::Client::new(&format!("http://{}", server.addr())).expect("a client");
     let seen = client.get(id.to_string().parse().expect("an id")).expect("the job");
     assert_eq!((seen.attempts, seen.timeout_ms), (0, 0));
-    // It can be got rid of.
+    // The job can be deleted.
     server.act(&format!("/jobs/{id}/cancel")).expect(200);
     server.delete(&format!("/jobs/{id}")).expect(204);
 }

@@ -90,7 +90,7 @@ fn a_listing_begins_with_the_first_page_of_ten_newest() {
     let newest: Vec<u64> = ids.iter().rev().take(10).copied().collect();
     assert_eq!(got, newest);
     assert_eq!((&reply["page"], &reply["limit"], &reply["total"]), (&json!(1), &json!(10), &json!(25)));
-    // A job in a list is the same as by itself.
+    // A job in a listing is equal to the response of GET /jobs/ID.
     assert_eq!(reply["jobs"][0], server.job(newest[0]));
     let far = server.get("/jobs?page=1000000").expect(200).json();
     assert_eq!(far["jobs"], json!([]));
@@ -110,7 +110,7 @@ fn a_walk_by_next_meets_every_job_once_whatever_comes_meanwhile() {
             assert_eq!(page["page"], if place.is_empty() { json!(1) } else { Value::Null });
             assert_eq!(page["limit"], 7);
             ids.extend(page["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["id"].as_u64()));
-            // As many come as are seen, of all that is listed.
+            // Between two pages submit as many jobs as a page has; the listing includes them.
             server.submit_batch(&vec![json!({"type": "echo", "queue": "nobody"}); 7]);
             if page["next"].is_null() {
                 return ids;
@@ -144,7 +144,7 @@ fn a_walk_by_next_meets_every_job_once_whatever_comes_meanwhile() {
 fn large_texts_are_left_out_of_listings_and_shown_with_their_job() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
-    // The largest text that is shown, and one byte more: JSON adds two quotes.
+    // The largest text that a listing shows, and one byte more; JSON adds two quotes.
     let (shown, large) = ("x".repeat(16 * 1024 - 2), "x".repeat(16 * 1024 - 1));
     let small = server.complete("echo", json!(shown));
     let both = server.complete("echo", json!(large));
@@ -198,7 +198,7 @@ fn the_dead_letter_queue_lists_retries_and_deletes() {
     assert_eq!(retry(json!({"type": "panic", "dry_run": true})), json!({"matched": 3, "retried": 0}));
     assert_eq!(ids(server.list_all("/dlq", "")), all, "a dry run changes nothing");
     assert_eq!(retry(json!({"type": "nothing"})), json!({"matched": 0, "retried": 0}));
-    // By ids, of which one is no dead letter and one no job.
+    // By ids: one id is not a dead letter, and one id does not exist.
     let before = server.job(fails[0]);
     assert_eq!(retry(json!({"ids": [fails[0], fails[1], done, 12345]})), json!({"matched": 2, "retried": 2}));
     let again = server.wait_for(fails[0], LIMIT, "failed anew", |job| {
@@ -381,7 +381,7 @@ fn metrics_have_every_promised_name_and_count() {
         .iter()
         .all(|(name, value)| (server.metric(name) - value).abs() < 0.5)
     });
-    // Whatever a client asks for, no raw path becomes a label.
+    // No raw path of a request becomes a label.
     server.get("/nowhere-1").expect(404);
     server.get("/jobs/123").expect(404);
     let text = server.get("/metrics").expect(200).text();

@@ -19,7 +19,7 @@ fn wait_answers_within_250_ms_of_the_end() {
         })
         .collect();
     lags.sort_unstable();
-    // The median: one of five may fall into a pause of a busy machine.
+    // The median, because one of five requests may be slow on a busy machine.
     assert!(lags[2] <= 250, "ms after the end: {lags:?}");
 }
 
@@ -50,7 +50,7 @@ fn wait_answers_for_failed_and_cancelled_jobs_too() {
     let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
     let api = (*server).clone();
     let waiter = std::thread::spawn(move || api.get(&format!("/jobs/{id}?wait=30s")).expect(200).json());
-    // Give the waiter a moment to be there first; either order must work.
+    // Give the waiter a moment to arrive first; either order must work.
     std::thread::sleep(ms(200));
     server.act(&format!("/jobs/{id}/cancel")).expect(200);
     assert_eq!(waiter.join().expect("no panic")["status"], "cancelled");
@@ -116,7 +116,7 @@ fn a_hundred_may_wait_and_the_next_is_told_so_and_nobody_else_is_held_up() {
             "too_many_waiting",
             "the hundred and first",
         );
-        // Everyone else is served.
+        // Other requests are served.
         let begin = Instant::now();
         for n in 0..10 {
             let job = server.complete("echo", json!(n));
@@ -133,7 +133,7 @@ fn a_hundred_may_wait_and_the_next_is_told_so_and_nobody_else_is_held_up() {
     server.get(&format!("/jobs/{other}?wait=50ms")).expect(200);
 }
 
-/// So many connections, each with a request on it that waits for this job for a minute.
+/// Opens connections, each with a request that waits up to a minute for this job.
 fn waiters(server: &TestServer, id: u64, count: usize) -> Vec<http::Connection> {
     let waiter = |_| {
         let mut connection = http::Connection::open(server.addr()).expect("connects");
@@ -149,13 +149,13 @@ fn waiters_that_go_away_free_their_places_at_once() {
     let server = TestServer::start(&redis);
     let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000}));
     let probe = || server.get(&format!("/jobs/{id}?wait=1ms")).status;
-    // More than there are places, since the probe can hold one when a waiter comes.
+    // More requests than places, because the probe can hold a place when a waiter comes.
     let waiters = waiters(&server, id, 130);
     eventually(LIMIT, "all places are taken", || probe() == 503);
     drop(waiters);
     let begin = Instant::now();
     eventually(LIMIT, "a new waiter is let in", || probe() == 200);
-    // Their own time would be over after a minute.
+    // Without the stop the requests would end only after a minute.
     assert!(begin.elapsed() < secs(30), "{:?}", begin.elapsed());
     assert_eq!(server.job(id)["status"], "scheduled");
 }

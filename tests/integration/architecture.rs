@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// A source file without its comments and tests.
 struct Source {
-    /// From `src/` on.
+    /// The path below `src/`.
     path: String,
     lines: Vec<(usize, String)>,
 }
 
 impl Source {
-    /// The module directly below the crate that it belongs to.
+    /// The top-level module of the file.
     fn module(&self) -> &str {
         self.path.split(['/', '.']).next().unwrap()
     }
@@ -27,7 +27,7 @@ impl Source {
         let names = |line: &str| {
             line.match_indices(&path).any(|(at, _)| {
                 let before = line[..at].chars().next_back();
-                // After a quotation mark it is a text, such as a log target.
+                // After a quotation mark the name is part of a text, for example of a log target.
                 !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':' | '"'))
             }) || line.trim_start().starts_with(&format!("use {name};"))
         };
@@ -64,7 +64,7 @@ fn sources() -> Vec<Source> {
     files
         .map(|file| {
             let text = fs::read_to_string(&file).unwrap();
-            // Tests stand at the end of a file.
+            // Tests are at the end of a file.
             let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
             let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
             let lines = code.map(|(index, line)| (index + 1, line.to_owned())).collect();
@@ -104,8 +104,8 @@ fn every_dependency_has_its_place() {
     }
 }
 
-/// Each top-level module with the top-level modules that it may import. A module stands below those that it imports, so
-/// that no circle is possible.
+/// Each top-level module, and the top-level modules that it may import. Each module is listed after the modules that it
+/// imports, so that no import cycle is possible.
 const MODULES: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("job", &[]),
@@ -142,7 +142,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Modules that every other module may import.
 const COMMON: &[&str] = &["sync"];
 
-/// Modules that only some files of `cli/` may import: most commands ask the HTTP API.
+/// Modules that only some files of `cli/` may import: most commands use the HTTP API.
 const FOR_SERVE_AND_DOCTOR: &[&str] = &["children", "engine", "private_redis", "queue", "server"];
 
 #[test]
@@ -176,7 +176,7 @@ fn no_module_imports_upwards() {
     assert_none(offences, "a module imports only the modules that MODULES allows");
 }
 
-/// The threads of the engine do not know each other: they meet in what they share.
+/// The threads of the engine do not import each other: they communicate through shared data.
 #[test]
 fn no_thread_of_the_engine_imports_another_one() {
     const THREADS: &[&str] = &[
@@ -228,7 +228,7 @@ fn module_of(path: &str) -> Vec<String> {
     path.split('/').map(str::to_owned).collect()
 }
 
-/// Follows the imports from `module`. Returns the first circle.
+/// Follows the imports from `module`. Returns the first cycle.
 fn find_circle(
     module: &[String],
     imports: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
@@ -286,7 +286,7 @@ fn no_files_import_each_other_in_a_circle() {
 
 #[test]
 fn the_names_of_keys_stand_in_one_place() {
-    // Those that cannot mean anything else.
+    // Only words that are unambiguous.
     const KEYS: &[&str] = &[
         "work_queue",
         "in_progress_queue",

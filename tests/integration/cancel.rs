@@ -129,7 +129,7 @@ fn a_cancelled_job_can_be_sent_back_to_its_queue() {
     assert_eq!((&job["id"], &job["attempts"]), (&json!(id), &json!(0)), "{job:#}");
     let job = server.wait_for_status(id, "completed");
     assert_eq!(job["result"], 5);
-    // One that was cancelled while it waited in the queue, whose id may still be there, runs once.
+    // A job that was cancelled while it was queued, and whose id may still be in the list, runs once.
     let id = server.submit_job(json!({"type": "fail", "queue": "nobody", "max_attempts": 1}));
     cancel(&server, id).expect(200);
     server.act(&format!("/jobs/{id}/retry")).expect(202);

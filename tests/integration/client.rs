@@ -27,7 +27,7 @@ fn client(addr: SocketAddr) -> Client {
     Client::new(&format!("http://{addr}")).unwrap()
 }
 
-/// A Redis, a server on it, and a client of that.
+/// A Redis, a server on it, and a client of that server.
 fn all() -> (TestRedis, TestServer, Client) {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
@@ -139,7 +139,7 @@ fn waiting_ends_with_its_time_and_the_job_goes_on() {
     let error = job.result::<()>().unwrap_err();
     assert!(matches!(error, Error::NotCompleted { status, .. } if !status.is_final()), "{error:?}");
 
-    // Another one waits while this one cancels: it hears of the end.
+    // Another client waits for the job while this client cancels it.
     let waiting = thread::spawn({
         let client = client.clone();
         move || client.wait(id, LIMIT).unwrap().status
@@ -320,7 +320,7 @@ fn what_a_server_says_before_it_has_read_all_is_its_answer() {
         let body = r#"{"error": "the body is too large", "code": "body_too_large"}"#;
         let length = body.len();
         let answer = format!("HTTP/1.1 413 X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-        // In one segment: closing with unread input throws away what was not sent yet.
+        // Write the response in one segment: a close with unread input discards data that is not sent yet.
         stream.write_all(answer.as_bytes()).unwrap();
     });
     let large = Submission::new("echo").payload(&"x".repeat(12 << 20)).unwrap();
@@ -387,7 +387,7 @@ fn an_error_keeps_the_error_below_it() {
     assert!(source.to_string().contains("Connection refused"), "{source}");
 }
 
-/// The way to a server, on which answers can get lost.
+/// A proxy to a server that can lose responses.
 struct Way {
     addr: SocketAddr,
     shared: Arc<Mutex<Seen>>,
@@ -395,11 +395,11 @@ struct Way {
 
 #[derive(Default)]
 struct Seen {
-    /// How many answers are to get lost.
+    /// The number of next responses to lose.
     lose: usize,
-    /// The first line of each request that went through.
+    /// The first line of each request to the server.
     heads: Vec<String>,
-    /// The status of each answer that came back, lost or not.
+    /// The status of each response of the server, lost or not.
     statuses: Vec<u16>,
 }
 
@@ -418,12 +418,12 @@ impl Way {
         way
     }
 
-    /// The answers to the next requests get lost: they are carried out, and the connection breaks.
+    /// Loses the responses to the next requests: the server executes the requests, and the connection breaks.
     fn lose_answers(&self, number: usize) {
         self.shared.lock().unwrap().lose = number;
     }
 
-    /// The first lines of all requests so far that begin like this.
+    /// The first lines of all requests so far that begin with this text.
     fn take_heads(&self, start: &str) -> Vec<String> {
         let heads = std::mem::take(&mut self.shared.lock().unwrap().heads);
         heads.into_iter().filter(|head| head.starts_with(start)).collect()
@@ -434,7 +434,7 @@ impl Way {
     }
 }
 
-/// Carries requests and answers of one connection, one by one, until it ends or breaks.
+/// Carries the requests and responses of one connection, one by one, until it ends or breaks.
 fn carry(mut client: TcpStream, mut server: TcpStream, shared: &Mutex<Seen>) {
     let mut requests = BufReader::new(client.try_clone().unwrap());
     let mut answers = BufReader::new(server.try_clone().unwrap());
@@ -453,7 +453,7 @@ fn carry(mut client: TcpStream, mut server: TcpStream, shared: &Mutex<Seen>) {
     }
 }
 
-/// The next HTTP message with its first line.
+/// The next HTTP message, and its first line.
 fn message(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut length = 0;

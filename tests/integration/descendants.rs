@@ -9,7 +9,7 @@ fn exec(name: &str, words: &[&str]) -> String {
     format!("[handlers.{name}]\nexec = {}\n", json!(words))
 }
 
-/// What works in the server's folder, besides the server.
+/// The processes with the server's working directory, except the server.
 fn programs_of(server: &TestServer) -> Vec<u32> {
     let mut found = signal::working_in(server.dir().path());
     found.retain(|pid| *pid != server.pid());
@@ -19,15 +19,15 @@ fn programs_of(server: &TestServer) -> Vec<u32> {
 /// Programs that start others: name, number of processes in the folder once all have started, and command.
 const FAMILIES: [(&str, usize, &[&str]); 8] = [
     ("plain", 1, &["sleep", "1000"]),
-    // It makes a process group of its own.
+    // `timeout` makes a new process group.
     ("timeout", 2, &["timeout", "997", "sleep", "996"]),
     ("session", 2, &["sh", "-c", "setsid sleep 1000 & wait"]),
     ("timeouts", 5, &["sh", "-c", "timeout 997 sleep 996 & timeout 997 sleep 996 & wait"]),
-    // The parent of the one in another session has ended.
+    // The parent of the process in the other session has ended.
     ("daemon", 2, &["sh", "-c", "(setsid sleep 1000 &); exec sleep 1000"]),
     ("grandchild", 3, &["sh", "-c", "(setsid sh -c 'sleep 1000; true' &); exec sleep 1000"]),
     ("no-environment", 2, &["sh", "-c", "env -i setsid sleep 1000 & wait"]),
-    // It ignores SIGTERM, and its parent does not wait for it.
+    // The inner shell ignores SIGTERM, and its parent does not wait for it.
     (
         "stubborn",
         3,
@@ -86,9 +86,10 @@ fn what_a_program_leaves_in_another_session_when_it_ends_by_itself_goes_on() {
     programs_of(&server).into_iter().for_each(signal::kill9);
 }
 
-/// Orphans in sessions of their own that end a moment after the program, and exit codes that only the server may fetch.
+/// A program that leaves orphans in new sessions: they end a moment after the program, and only the server may reap
+/// them.
 fn orphans() -> String {
-    // What has not left the group in time ends with the program.
+    // A child that has not left the process group yet would end with the program.
     let leave = "(setsid sh -c 'echo x >> begun; sleep 0.3; echo x >> ended' > /dev/null 2>&1 &); sleep 0.1";
     exec("leaves", &["sh", "-c", &format!("{leave}; {leave}; echo done")])
         + &exec("fails", &["sh", "-c", &format!("{leave}; exit 65")])
@@ -129,7 +130,7 @@ fn as_process_1_the_server_reaps_what_it_inherits() {
         return;
     }
     let redis = TestRedis::start();
-    // Without --mount-proc /proc tells of another namespace.
+    // Without --mount-proc /proc shows the pids of another namespace.
     for words in [&["unshare", "--pid", "--fork", "--mount-proc"][..], &["unshare", "--pid", "--fork"]] {
         let mut server =
             TestServer::builder().redis(&redis).config(&orphans()).under(words.iter().copied()).start();

@@ -1,4 +1,4 @@
-//! What README.md and docs/ name must exist: files, headings, commands, flags, settings, scripts and benches.
+//! Files, headings, commands, flags, settings, scripts and benches that README.md and docs/ name must exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
 }
 
-/// The anchor that a heading gets: lower case, words joined by hyphens.
+/// The anchor of a heading: lower case, words joined by hyphens.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
@@ -45,7 +45,7 @@ fn headings(text: &str) -> BTreeSet<String> {
     lines.map(|line| anchor(line.trim_start_matches('#'))).collect()
 }
 
-/// Every piece of code of a document: the lines of its code blocks, and what stands between backticks.
+/// Every piece of code of a document: the lines of its code blocks, and the texts between backticks.
 fn code(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut is_in_block = false;
@@ -71,7 +71,7 @@ fn help(command: &str) -> Finished {
     finish(process)
 }
 
-/// The flags that stand in a text.
+/// The flags in a text.
 fn flags(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
     words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_owned).collect()
@@ -115,7 +115,7 @@ fn every_command_and_flag_of_the_documents_exists() {
             let Some(at) = piece.find("threadq ").filter(|at| piece[..*at].ends_with('/') || *at == 0) else {
                 continue;
             };
-            // What follows is another program, or a comment.
+            // The rest is another program, or a comment.
             let line = piece[at..].split([';', '|', '#', '&']).next().expect("a part");
             let Some(command) = line.split_whitespace().nth(1) else { continue };
             if !command.chars().all(|c| c.is_ascii_lowercase()) || matches!(command, "listening") {
@@ -242,7 +242,7 @@ fn every_log_line_of_the_documents_is_logged() {
         let cell = row.split('|').nth(1).expect("a cell");
         for line in cell.split('`').skip(1).step_by(2) {
             lines_seen += 1;
-            // Words in capitals stand for numbers.
+            // Words in capitals are placeholders for numbers.
             let is_placeholder = |word: &&str| word.contains("..") || matches!(*word, "N" | "M");
             let words: Vec<&str> = line.split(' ').collect();
             for part in words.split(|word| is_placeholder(word)).filter(|part| part.len() > 1) {

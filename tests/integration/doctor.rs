@@ -41,14 +41,14 @@ impl World {
         World { queue: Queue::new(&settings).unwrap(), server }
     }
 
-    /// A raw command, with `T:` in place of the namespace.
+    /// Runs a raw command; `T:` stands for the namespace.
     #[track_caller]
     fn redis<T: redis::FromRedisValue>(&self, command: &str) -> T {
         let words: Vec<String> = command.split(' ').map(|word| word.replace("T:", "{threadq}:")).collect();
         self.server.query(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The same for damage: it must have changed something.
+    /// The same for damage: asserts that the command has changed data.
     #[track_caller]
     fn damage(&self, command: &str) {
         let changed: redis::Value = self.redis(command);
@@ -63,7 +63,7 @@ impl World {
         self.submit(NewJob::new("count"))
     }
 
-    /// Starts a job on a server that does nothing.
+    /// Starts a job under the name of a server that does not run.
     fn start_a_job(&self) -> ServerId {
         let server = ServerId::generate();
         self.queue.register(&server, 1, &[]).unwrap();
@@ -84,7 +84,7 @@ impl World {
         assert!(audit.is_clean());
     }
 
-    /// The doctor finds these, and nothing else.
+    /// Asserts that the doctor finds exactly these.
     #[track_caller]
     fn assert_finds(&self, expected: &[(FindingKind, &str)]) {
         let groups = self.audit().findings;
@@ -99,7 +99,7 @@ impl World {
         assert_eq!(found, expected);
     }
 
-    /// Mends everything. What was done.
+    /// Repairs everything. Returns the repairs.
     #[track_caller]
     fn repair(&self) -> BTreeMap<FindingKind, Findings> {
         let (done, left) = self.queue.repair(POLICY).unwrap();
@@ -126,7 +126,7 @@ impl World {
         (server.start().unwrap(), runs)
     }
 
-    /// All these jobs complete, each after one run, and the doctor finds nothing then.
+    /// Asserts that all these jobs complete, each after one run, and that the doctor finds nothing then.
     #[track_caller]
     fn assert_run_once(&self, ids: &[JobId]) {
         let (server, runs) = self.serve(|| Ok(()));
@@ -142,7 +142,7 @@ impl World {
         self.assert_clean();
     }
 
-    /// Finds exactly this, mends it, and then these jobs run once each.
+    /// Asserts that the doctor finds exactly this and repairs it, and that these jobs then run once each.
     #[track_caller]
     fn assert_mends(&self, expected: &[(FindingKind, &str)], ids: &[JobId]) {
         self.assert_finds(expected);
@@ -169,7 +169,7 @@ fn doctor(flags: &[&str]) -> Finished {
     finished
 }
 
-/// How often each job ran.
+/// The number of runs of each job.
 #[derive(Default)]
 struct Runs(Mutex<BTreeMap<JobId, u32>>);
 
@@ -340,7 +340,7 @@ fn lists_of_unknown_servers_are_taken_over_as_after_a_crash() {
     let world = World::new();
     let (running, waiting) = (world.job(), world.job());
     let server = world.start_a_job();
-    // A fetcher of that server had moved this one.
+    // A fetcher of that server had claimed this job.
     world.damage(&format!("LMOVE T:work_queue:default T:in_progress_queue:{server} RIGHT LEFT"));
     world.damage(&format!("SADD T:cancels:{server} 5"));
     world.damage(&format!("HDEL T:servers {server}"));
@@ -433,7 +433,7 @@ fn all_at_once_in_a_long_list_is_mended() {
     for _ in 0..10 {
         ids.extend(world.queue.submit(&vec![NewJob::new("count"); 1000], None, 100_000).unwrap().ids());
     }
-    // In the middle of it, where no script looks as long as nothing tells it to.
+    // Damage in the middle of the list, where scripts do not look unless the doctor directs them there.
     world.damage("LSET T:work_queue:default 5000 nonsense");
     world.damage(&format!("LSET T:work_queue:default 3000 {}", ids[0]));
     let stranded = [ids[9_999 - 5_000], ids[9_999 - 3_000]].map(|id| id.to_string());
@@ -499,7 +499,7 @@ fn nothing_is_wrong_under_load() {
     world.assert_clean();
 }
 
-/// Few different keys, so that they are fought for.
+/// One of few numbers, so that jobs compete for the same keys.
 fn few_different(n: usize) -> usize {
     n * 7_919 % 13
 }
@@ -507,7 +507,7 @@ fn few_different(n: usize) -> usize {
 #[test]
 fn no_step_holds_up_redis_for_long() {
     let world = World::new();
-    // Enough that a step over all of them takes longer than 200 ms.
+    // So many jobs that a step over all of them would take longer than 200 ms.
     for _ in 0..40 {
         let _ = world.queue.submit(&vec![NewJob::new("count"); 1000], None, 1_000_000).unwrap();
     }
@@ -529,7 +529,7 @@ fn no_step_holds_up_redis_for_long() {
     println!("audit of 40,000 jobs: {took:?}; {} steps over 200 ms", slow.len());
     let mut connection = world.server.connection().unwrap();
     for (_, _, us, words, ..) in slow {
-        // A busy machine holds up any step now and then, but not the same one each time.
+        // A busy machine delays some step now and then, but not the same step every time.
         let again = |_| {
             let mut step = redis::cmd(&words[0]);
             step.arg(&words[1..]);
@@ -542,7 +542,7 @@ fn no_step_holds_up_redis_for_long() {
     }
 }
 
-/// Asks until there is an answer: on a busy machine Redis can be late now and then.
+/// Repeats a call until it succeeds: on a busy machine a reply of Redis can be late.
 fn insist<T>(ask: impl Fn() -> Result<T, Error>) -> T {
     let begin = Instant::now();
     loop {

@@ -49,7 +49,7 @@ impl Examples {
             .stderr(Stdio::piped())
             .spawn()
             .expect("bash is there");
-        // A handler may end without reading all of it.
+        // A handler may end before it has read all of its input.
         let _ = child.stdin.take().expect("it is piped").write_all(payload.as_bytes());
         let output = child.wait_with_output().expect("it ends");
         if output.status.success() {

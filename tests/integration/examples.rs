@@ -8,7 +8,7 @@ use std::sync::Once;
 
 use crate::common::*;
 
-/// The program of an example in Rust, as new as its source.
+/// The program of an example in Rust, built from its present source.
 fn rust_example(name: &str) -> PathBuf {
     static BUILT: Once = Once::new();
     // target/PROFILE/deps/TEST
@@ -18,7 +18,8 @@ fn rust_example(name: &str) -> PathBuf {
         // `cargo test` has built them already; `cargo test --test examples` has not.
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo tells a test of its package is no setting: build scripts of others would run again for it.
+        // Remove the variables that cargo sets for a test: with them cargo would run build scripts of dependencies
+        // again.
         let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
             build.env_remove(name);
@@ -31,7 +32,7 @@ fn rust_example(name: &str) -> PathBuf {
     profile.join("examples").join(name)
 }
 
-/// A server of one's own; killed when dropped.
+/// An example server; killed when it is dropped.
 struct Embedded {
     child: Child,
     url: String,

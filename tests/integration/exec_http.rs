@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-/// An entry with a script of this body, which stands beside the configuration file.
+/// A handler entry whose command is a script with this body, beside the configuration file.
 fn exec(name: &str, script: &str, more: &str) -> String {
     format!("[handlers.{name}]\nexec = [\"/bin/sh\", \"-c\", '''{script}''']\n{more}\n")
 }
@@ -34,7 +34,7 @@ fn a_program_gets_the_payload_on_stdin_and_gives_the_result_on_stdout() {
     assert_eq!(server.complete("cat", payload.clone())["result"], payload);
     assert_eq!(server.complete("text", json!({}))["result"], "hello\nworld");
     assert_eq!(server.complete("nothing", json!({}))["result"], Value::Null);
-    // It never reads what is larger than a pipe.
+    // The program never reads its stdin, which is larger than a pipe holds.
     let large = json!("y".repeat(600_000));
     assert_eq!(server.complete("ignores-stdin", large)["result"], 7);
     let job = server.complete("long", json!({}));
@@ -74,7 +74,7 @@ fn a_program_sees_its_job_and_nothing_of_the_servers_environment() {
     assert!(!output.contains("canary") && !output.contains("redis"), "{output}");
     for line in output.lines().filter(|line| line.contains('=')) {
         let name = line.split('=').next().unwrap_or_default();
-        // PWD, OLDPWD, SHLVL and _ are the shell's own.
+        // The shell itself sets PWD, OLDPWD, SHLVL and _.
         let allowed = [
             "PATH",
             "HOME",
@@ -103,7 +103,7 @@ fn a_relative_program_is_found_beside_the_configuration_file() {
         "jobs.toml",
         "[handlers.\"Encode Video\"]\nexec = [\"./encode.sh\", \"--fast\", \"a b; $HOME\"]\n",
     );
-    // The server works somewhere else.
+    // The working directory of the server is another one.
     let server = TestServer::builder().redis(&redis).config_file(config).start();
     assert_eq!(
         server.complete("Encode Video", json!({}))["result"],
@@ -150,14 +150,14 @@ fn at_the_timeout_the_whole_group_is_ended() {
     let redis = TestRedis::start();
     let config = [
         exec("polite", "echo $$ >> pids; sleep 300", "max_attempts = 1\ntimeout = \"500ms\""),
-        // It ignores SIGTERM, and so do its children, which hold its stdout.
+        // The program and its children ignore SIGTERM; the children hold its stdout open.
         exec(
             "stubborn",
             "trap \"\" TERM; (trap \"\" TERM; echo \"$(exec sh -c \"echo \\$PPID\")\" >> pids; while :; do sleep 1; done) & \
              echo $$ >> pids; while :; do sleep 1; done",
             "max_attempts = 1\ntimeout = \"500ms\"",
         ),
-        // It ends at once, but a child of it lives on with its stdout.
+        // The program ends at once, but its child runs on and holds its stdout open.
         exec("orphan", "sleep 300 & echo $! >> pids; exit 0", "max_attempts = 1\ntimeout = \"2s\""),
     ]
     .concat();
@@ -265,7 +265,7 @@ fn a_second_signal_leaves_a_program_no_time() {
     assert_eq!(TestServer::observer(&redis).job(id)["status"], "queued");
 }
 
-/// What the endpoint was asked: request line, headers in lower case, body.
+/// A request that the endpoint received: request line, headers in lower case, body.
 #[derive(Clone, Debug)]
 struct Asked {
     line: String,
@@ -273,7 +273,7 @@ struct Asked {
     body: Vec<u8>,
 }
 
-/// An HTTP endpoint whose path says what it answers: `/200`, `/429?after=2`, `/close`, `/slow`.
+/// An HTTP endpoint. The path selects the response: `/200`, `/429?after=2`, `/close`, `/slow`.
 struct Endpoint {
     addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -346,7 +346,7 @@ impl Endpoint {
         Endpoint { addr, asked }
     }
 
-    /// An entry for each of these paths, named after it.
+    /// A handler entry for each of these paths, named after the path.
     fn config(&self, paths: &[&str], more: &str) -> String {
         paths
             .iter()

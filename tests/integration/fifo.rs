@@ -14,7 +14,7 @@ exec = ["/bin/sh", "-c", "echo $THREADQ_JOB_ID >> order"]
 fn jobs_of_one_queue_start_in_the_order_of_their_submission() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).flag("workers", "1").config(NOTE).start();
-    // While this one runs, a backlog builds up behind it.
+    // While this job runs, a backlog builds up behind it.
     let blocker = server.submit("sleep", json!({"ms": 1500}));
     server.wait_for_status(blocker, "processing");
     let mut ids = Vec::new();
@@ -104,7 +104,7 @@ fn jobs_of_each_of_several_queues_start_in_order() {
     let jobs: Vec<Value> = (0..300).map(|n| json!({"type": "echo", "queue": queues[n % 3]})).collect();
     let mut ids = front.submit_batch(&jobs);
     let server = TestServer::builder().redis(&redis).flag("queues", "a=3,b,c=2").flag("workers", "6").start();
-    // While those are taken, others come to queues that are empty by then.
+    // While these jobs are taken, more jobs come to queues that may be empty by then.
     for round in 0..10 {
         ids.extend(front.submit_batch(&jobs[..3 * (round + 1)]));
     }
@@ -132,7 +132,7 @@ fn several_fetchers_run_every_job_once_and_end_at_a_stop() {
         let queues = ["default", "other"];
         let job = |n: usize| json!({"type": "note", "queue": queues[n % 2]});
         ids.extend(observer.submit_batch(&(0..30).map(job).collect::<Vec<_>>()));
-        // Now and then the queues are empty, so that all fetchers go to sleep and are woken again.
+        // Let the queues run empty now and then, so that all fetchers wait and are woken again.
         if round % 2 == 1 {
             wait_until_quiet(&observer, LIMIT);
         }

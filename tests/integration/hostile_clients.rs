@@ -8,18 +8,19 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const CROWD: Sizes = Sizes { idle: 2_000, slow_heads: 200, slow_bodies: 200, never_reading: 50 };
-/// Slow ones have 10 s, and are to be gone after 15: twice that where the machine is busy.
+/// Slow clients get 10 s, and must be disconnected after 15 s; twice that on a busy machine.
 const LONGEST_STAY: Duration = Duration::from_secs(30);
-/// What a server keeps open after its busiest moment: eight connections to tiny_http, some to Redis.
+/// The resources that a server keeps after its peak: eight connections to tiny_http, and some to Redis.
 const KEPT_THREADS: usize = 12;
 const KEPT_DESCRIPTORS: usize = 40;
 
-/// Normal requests beside a crowd: none fails, the slow ones are sent away, nothing of the crowd remains.
+/// Sends normal requests beside a crowd. Asserts that no request fails, that slow clients are disconnected, and that
+/// the server frees all resources of the crowd.
 fn serve_beside_a_crowd(change: impl FnOnce(ServerBuilder) -> ServerBuilder) {
     let redis = TestRedis::start();
     let server = change(TestServer::builder().redis(&redis)).start();
-    // A page of them is 600 KB: two are more than the sockets of a client that does not read take. A listing leaves longer
-    // payloads out.
+    // A page of these jobs has 600 KB: two pages do not fit into the socket buffers of a client that does not read. A
+    // listing omits longer payloads.
     for _ in 0..40 {
         server.submit_job(json!({"type": "echo", "queue": "nobody", "payload": "x".repeat(15_000)}));
     }
@@ -59,12 +60,12 @@ fn serve_beside_a_crowd(change: impl FnOnce(ServerBuilder) -> ServerBuilder) {
     assert_eq!(server.complete("echo", json!("after"))["result"], "after");
 }
 
-/// A connection that is sent away before its request came costs nothing: any client tries again.
+/// The server may close a connection before it has read the request: a client then sends the request again.
 fn persistent(mut ask: impl FnMut() -> std::io::Result<http::Reply>) -> http::Reply {
     ask().or_else(|_| ask()).expect("an answer")
 }
 
-/// Ends the loop of the normal requests also when the attack panics.
+/// Ends the loop of the normal requests, even if the attack panics.
 struct SetWhenDropped<'a>(&'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {
@@ -115,7 +116,7 @@ fn only_its_own_user_gets_past_the_gate() {
     let redis = TestRedis::start();
     let server = TestServer::start(&redis);
     server.get("/healthz").expect(200);
-    // The socket of tiny_http has a file no more. The server's handle of that file leads there.
+    // The file of tiny_http's socket is removed. The server reaches the socket through its descriptor of that file.
     let handles = std::path::PathBuf::from(format!("/proc/{}/fd", server.pid()));
     let doors: Vec<_> = std::fs::read_dir(&handles)
         .expect("readable")
@@ -145,13 +146,13 @@ fn without_descriptors_it_goes_on_and_recovers() {
     let mut friend = keep_alive(&server);
     let mut pair = [keep_alive(&server), keep_alive(&server)];
 
-    // One descriptor is left: enough to connect to tiny_http, and too few for tiny_http to accept.
+    // One free descriptor: enough to connect to tiny_http, but tiny_http needs another one to accept.
     let limit = lower(server.pid(), "nofile", limit_that_leaves(&server, 1), &[]);
     one_of_two_at_a_time_is_refused(waited_for, &mut pair);
     drop(limit);
     assert_eq!(server.complete("echo", json!(1))["result"], 1);
 
-    // None is left: nobody can come in.
+    // No free descriptor: the gate cannot accept connections.
     let limit = lower(server.pid(), "nofile", limit_that_leaves(&server, 0), &[]);
     let _strangers: Vec<_> =
         (0..5).map(|_| http::Connection::open(server.addr()).expect("in the backlog")).collect();
@@ -168,7 +169,7 @@ fn without_descriptors_it_goes_on_and_recovers() {
 #[test]
 fn without_threads_it_goes_on_and_recovers() {
     let redis = TestRedis::start();
-    // The limit does not count for root. With this capability another user needs no permissions for files.
+    // The limit does not apply to root. With this capability another user may access all files.
     let launcher: &[&str] = &[
         "setpriv",
         "--reuid=65534",
@@ -193,7 +194,8 @@ fn without_threads_it_goes_on_and_recovers() {
     assert_eq!(server.complete("echo", json!(1))["result"], 1);
 }
 
-/// Two requests that wait need two connections to tiny_http, and there is room for one.
+/// Asserts that one of two waiting requests is refused: they need two connections to tiny_http, and only one is
+/// possible.
 fn one_of_two_at_a_time_is_refused(waited_for: u64, pair: &mut [http::Connection; 2]) {
     let path = format!("/jobs/{waited_for}?wait=2s");
     let refused = until_some(LIMIT, "one of two requests finds no connection to tiny_http", || {
@@ -206,14 +208,14 @@ fn one_of_two_at_a_time_is_refused(waited_for: u64, pair: &mut [http::Connection
     refused.expect_error(503, "overloaded", "no room for a connection");
 }
 
-/// A connection that has been served once.
+/// A keep-alive connection after its first response.
 fn keep_alive(server: &TestServer) -> http::Connection {
     let mut connection = http::Connection::open(server.addr()).expect("connects");
     assert_eq!(connection.request("GET", "/stats", &[], None).expect("an answer").status, 200);
     connection
 }
 
-/// The limit of descriptors that leaves `free` more to a server.
+/// The limit of descriptors that leaves a server `free` more.
 fn limit_that_leaves(server: &TestServer, free: usize) -> u64 {
     let taken = descriptors(server.pid());
     let mut free_ones = (0..).filter(|number| taken.binary_search(number).is_err());

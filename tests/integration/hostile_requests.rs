@@ -6,16 +6,16 @@
 
 use crate::common::*;
 
-/// A raw request and what it gets.
+/// A raw request and its expected response.
 struct Row {
     name: String,
     bytes: Vec<u8>,
     status: u16,
-    /// The word in the error; empty where there is none.
+    /// The error code; empty if the response has no error.
     code: &'static str,
 }
 
-/// The rows as they are written down.
+/// The list of rows.
 #[derive(Default)]
 struct Table(Vec<Row>);
 
@@ -26,7 +26,7 @@ impl Table {
         self.0.push(Row { name: name.to_owned(), bytes: bytes.as_ref().to_vec(), status, code });
     }
 
-    /// The same for each of these, which take the place of `{}`.
+    /// Adds a row for each of these texts, which replace `{}`.
     fn each(&mut self, name: &str, parts: &[&str], template: &str, status: u16, code: &'static str) {
         for part in parts {
             self.add(&format!("{name} {part:?}"), template.replace("{}", part), status, code);
@@ -34,7 +34,7 @@ impl Table {
     }
 }
 
-/// A POST of a job with further header lines; the framing is theirs.
+/// A POST of a job with further header lines, which must contain the framing.
 fn post(headers: &str, body: &str) -> String {
     format!("POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n{body}")
 }
@@ -150,7 +150,7 @@ fn framing(table: &mut Table) {
     );
 }
 
-/// Heads: their size, their lines, the request line.
+/// Rows about heads: size, lines, request line.
 fn heads(table: &mut Table) {
     let long = "x".repeat(17_000);
     let huge = "x".repeat(1 << 20);
@@ -177,7 +177,7 @@ fn heads(table: &mut Table) {
     let values = ["nul\0", "bell\x07", "escape\x1b[31m", "delete\x7f"];
     table.each("the value", &values, &framed("X: {}\r\n"), 400, "invalid_header");
     table.add("a name that is not ASCII", framed("Caf\u{e9}: x\r\n"), 400, "bad_request");
-    // The headers that are read, by the gate or by the API.
+    // The headers that the gate or the API reads.
     let lines = [
         "Host: localhost\u{e9}",
         "Origin: http://\u{1f4a3}",
@@ -261,7 +261,7 @@ fn heads(table: &mut Table) {
     table.add("5,000 zeros", [0; 5000], 400, "bad_request");
 }
 
-/// Whom the request is for, and who made a browser send it.
+/// Rows about the `Host` of a request, and about the site whose page made a browser send it.
 fn sites(table: &mut Table) {
     table.add("no Host", "GET /stats HTTP/1.1\r\n\r\n", 400, "bad_request");
     let two = "GET /stats HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n";
@@ -303,7 +303,7 @@ fn sites(table: &mut Table) {
     table.add("the gate's own path in a URL", get("http://localhost/-/hello"), 404, "not_found");
 }
 
-/// Well-formed HTTP that asks for what there is not.
+/// Rows of well-formed HTTP for unknown paths, methods and parameters.
 fn routes(table: &mut Table) {
     let paths = [
         "//jobs",
@@ -381,7 +381,7 @@ fn table() -> Vec<Row> {
     table.0
 }
 
-/// Requests that never come whole. They are sent before all others, and looked after at the end.
+/// Requests that are never completed. They are sent before all others, and checked at the end.
 fn unfinished() -> Vec<(&'static str, String)> {
     vec![
         ("a body that does not come", post("Content-Length: 70000\r\n", "")),
@@ -395,7 +395,7 @@ fn unfinished() -> Vec<(&'static str, String)> {
 
 fn send(server: &TestServer, bytes: &[u8]) -> http::Connection {
     let mut connection = http::Connection::open(server.addr()).expect("connects");
-    // It may have been refused before all was sent.
+    // The server may have refused the request before all of it was sent.
     let _ = connection.send_raw(bytes);
     connection
 }
@@ -430,7 +430,7 @@ fn each_hostile_request_gets_its_answer_and_others_are_served_on() {
         if (reply.status, word.as_str().unwrap_or_default()) != (status, code) {
             wrong.push(format!("{name}: {} {word} in place of {status} {code}", reply.status));
         }
-        // Where a request ends is unknown after a fault in its form.
+        // After a malformed request its end is unknown.
         if reply.header("Connection") == Some("close") {
             assert_eq!(connection.read_to_close().expect("closed"), b"", "{name}: more than one answer");
         }
@@ -501,7 +501,7 @@ fn a_url_as_target_does_what_its_path_does() {
     let reply = connection.receive(false).expect("an answer").expect(202);
     let id = reply.json()["job_id"].clone();
     assert_eq!(reply.header("Location"), Some(&*format!("/jobs/{id}")));
-    // On the same connection: it is still in step.
+    // The next request on the same connection is still in step.
     let list = "GET http://localhost?x=1 HTTP/1.1\r\nHost: h\r\n\r\n\
                 GET http://localhost/jobs?limit=5 HTTP/1.1\r\nHost: h\r\n\r\n";
     connection.send_raw(list.as_bytes()).expect("sent");

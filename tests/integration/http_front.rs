@@ -2,7 +2,7 @@
 
 use crate::common::*;
 
-/// What `Host` a request names, and what it gets.
+/// Sends a request with this `Host`. Returns the response.
 fn ask_as(server: &TestServer, request_line: &str, host: Option<&str>) -> Reply {
     let mut connection = http::Connection::open(server.addr()).expect("connects");
     let host = host.map_or(String::new(), |host| format!("Host: {host}\r\n"));
@@ -12,7 +12,7 @@ fn ask_as(server: &TestServer, request_line: &str, host: Option<&str>) -> Reply 
     connection.receive(false).unwrap_or_else(|e| panic!("{request_line} {host:?}: {e}"))
 }
 
-/// The headers of an answer, without those that change from one moment to the next.
+/// The headers of a response, except `Date`, which changes every second.
 fn lasting_headers(reply: &Reply) -> Vec<(String, String)> {
     let all = reply.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date"));
     let mut headers: Vec<_> = all.map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
@@ -36,18 +36,18 @@ fn head_gets_what_get_gets_without_the_body() {
         assert_eq!((head.status, lasting_headers(&head)), (get.status, lasting_headers(&get)), "{path}");
         assert_eq!(get.header("Content-Length"), Some(&*get.body.len().to_string()), "{path}");
     }
-    // Their length changes with what there is to tell.
+    // The length of these bodies changes with the state of the server.
     for path in ["/stats", "/stats/history", "/stats/workers", "/metrics", "/queues"] {
         let head = connection.request("HEAD", path, &[], None).expect("an answer").expect(200);
         assert!(head.header("Content-Length").is_some_and(|length| length != "0"), "{path}: {head:?}");
     }
-    // Nothing of a body came on the way.
+    // No byte of a body follows the head: the next response is in step.
     let several =
         "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     connection.send_raw(several.as_bytes()).expect("sent");
     assert_eq!(connection.receive(true).expect("an answer").status, 200);
     assert_eq!(connection.receive(false).expect("an answer").json(), json!({"status": "ok"}));
-    // A refusal by the gate has none either.
+    // A refusal by the gate has no body either.
     connection.send_raw(b"HEAD /stats HTTP/1.1\r\n\r\n").expect("sent");
     assert_eq!(connection.receive(true).expect("an answer").status, 400);
     assert_eq!(connection.read_to_close().expect("closed"), b"");
@@ -116,7 +116,7 @@ fn without_a_token_and_without_its_guard_any_host_may_be_asked_for() {
         ask_as(server, "GET /stats HTTP/1.1", None).expect_error(400, "bad_request", "no Host");
     }
     ask_as(&open, "GET http://threadq.example/stats HTTP/1.1", Some("h")).expect(200);
-    // Another site's page may still change nothing.
+    // A page of another site still may not change anything.
     let pause = |host: &str, origin: &str| {
         let line = format!("POST /queues/default/pause HTTP/1.1\r\nOrigin: {origin}");
         ask_as(&open, &line, Some(host))
@@ -160,11 +160,11 @@ fn probes_and_the_dashboard_need_no_token_and_tell_nothing() {
     let told = asked(&[("Authorization", "Bearer s3cret-t0ken")]);
     let reason = told.expect_error(503, "store_unavailable", "the token");
     assert!(reason.contains("Redis"), "{reason}");
-    // An outage of Redis is no reason to start the server again.
+    // An outage of Redis does not make the server unhealthy: a restart would not help.
     server.get("/healthz").expect(200);
 }
 
-/// What lies in a folder.
+/// The names of the entries of a folder.
 fn names_in(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
@@ -181,7 +181,7 @@ fn no_cleaner_of_temporary_files_finds_anything_of_the_server() {
     server.get("/stats").expect(200);
     assert_eq!(names_in(&folder), [""; 0], "the server has left something there");
     std::fs::remove_dir_all(&folder).expect("removed");
-    // More at a time than there can be kept connections from before.
+    // More requests at a time than the gate can have kept connections to tiny_http.
     let ids: Vec<u64> = (0..16).map(|_| server.submit("sleep", json!({"ms": 300}))).collect();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let ask = |id: u64| {
@@ -242,7 +242,7 @@ fn the_check_of_the_image_needs_no_token_and_no_redis() {
     };
     let check: Vec<&str> = words[1..].iter().map(String::as_str).collect();
     assert_eq!(run(&check).code, Some(0));
-    // With the token from the same file the other commands work too.
+    // The other commands read the token from the same file.
     assert_eq!(run(&["stats"]).code, Some(0));
     let submitted = run(&["enqueue", "echo", "--wait"]);
     assert_eq!(submitted.code, Some(0), "{submitted:?}");

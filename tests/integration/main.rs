@@ -1,7 +1,7 @@
 //! Tests of the built program from outside: HTTP, signals, exit codes, the command line, and the documented Redis keys.
 //! Every test starts its own redis-server and its own servers on free ports, so that tests do not affect each other.
 
-// What tests share is a test too.
+// The shared code of the tests contains tests too.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]

@@ -1,11 +1,11 @@
-//! /metrics, as Prometheus reads it: well-formed, right with several servers on one Redis, and bounded whatever names
-//! clients send. `api_listing.rs` tests that each promised metric is there.
+//! /metrics, as Prometheus reads it: well-formed, correct with several servers on one Redis, and bounded for any names
+//! that clients send. `api_listing.rs` tests that each promised metric is there.
 
 use crate::common::*;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// All samples by name and labels. Panics at what Prometheus would not take.
+/// All samples by name and labels. Panics at a line that Prometheus would not accept.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
     let mut samples = BTreeMap::new();
@@ -81,7 +81,7 @@ fn each_server_counts_its_own_and_all_see_the_same_jobs() {
             value(&scrape(&front), series) == by_front && value(&scrape(&back), series) == by_back
         });
     }
-    // The age of what waits is told by both, and grows.
+    // Both servers report the age of the oldest waiting job, and it grows.
     let age = r#"threadq_queue_oldest_seconds{queue="nobody"}"#;
     let before = value(&scrape(&front), age);
     eventually(LIMIT, "its age grows", || value(&scrape(&back), age) > before);
@@ -121,7 +121,7 @@ fn histograms_add_up_and_know_the_attempts_that_never_return() {
         assert!((least..60.0).contains(&sum), "{kind}: {sum} s");
         assert!(buckets.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{kind}: {buckets:?}");
         assert_eq!(buckets.last(), Some(&(f64::INFINITY, attempts)), "{kind}: {buckets:?}");
-        // What took longer than a bound is not below it.
+        // A duration above a bound does not count in that bound's bucket.
         let below = buckets.iter().filter(|(bound, _)| *bound < least / attempts);
         assert!(
             below.clone().count() > 3 && below.clone().all(|(_, n)| *n < attempts),
@@ -153,11 +153,11 @@ fn whatever_clients_make_up_the_series_are_bounded_and_the_own_ones_stay() {
     let before = ask(0);
     let after = ask(500);
     let new: Vec<_> = after.keys().filter(|series| !before.contains_key(*series)).collect();
-    // Which of the queues are told may change.
+    // The choice of the queues that have their own label may change.
     let new: Vec<_> = new.into_iter().filter(|series| !series.starts_with("threadq_queue_oldest")).collect();
     assert!(new.is_empty(), "{new:?}");
     let types = labels(&after, "threadq_jobs_submitted_total{type=\"");
-    // The handlers of the demo, a hundred others, and what stands for the rest.
+    // The demo handlers, 100 other job types, and the label for the rest.
     assert!(types.contains("echo") && types.contains("other") && types.len() <= 107, "{types:?}");
     let submitted: f64 = after
         .iter()
@@ -189,7 +189,7 @@ fn a_request_that_waited_is_counted_with_the_code_that_it_got() {
     std::thread::scope(|scope| {
         let before = calls();
         let waiting = scope.spawn(|| server.get(&format!("/jobs/{id}?wait=10s")));
-        // A request that waits is why its job is looked at again and again.
+        // A waiting request makes the server read its job repeatedly.
         eventually(LIMIT, "it waits", || calls() >= before + 30);
         redis.kill9();
         waiting.join().expect("an answer").expect(503);
@@ -227,7 +227,7 @@ fn the_examples_for_prometheus_and_grafana_ask_for_what_is_there() {
     for name in shown.iter().chain(&alerts) {
         assert!(known.contains(name), "{name} is asked for and not there");
     }
-    // All that is promised is shown, the histograms by their buckets.
+    // Every documented metric is present; histograms are checked by their buckets.
     let families = known.iter().filter(|name| !name.ends_with("_sum") && !name.ends_with("_count"));
     let missing: Vec<_> = families.filter(|name| !shown.contains(*name)).collect();
     assert!(missing.is_empty(), "on no panel: {missing:?}");
@@ -250,7 +250,7 @@ fn a_job_whose_record_is_broken_counts_as_a_dead_letter() {
         assert_eq!(lines.len(), 1, "{log}");
         assert!(lines[0].contains("failed for good: the job's record is broken: "), "{log}");
     }
-    // Nothing of it is left in hand.
+    // The server holds no claimed job any more.
     let later = back.submit_batch(&vec![json!({"type": "echo"}); 10]);
     for id in later {
         back.wait_for_status(id, "completed");
@@ -260,7 +260,7 @@ fn a_job_whose_record_is_broken_counts_as_a_dead_letter() {
 #[test]
 fn busy_is_exact_for_the_server_that_answers_and_fresh_for_others() {
     let redis = TestRedis::start();
-    // Alone and idle, so that its heartbeat sleeps long when the jobs come.
+    // Alone and idle, so that its next heartbeat is far off when the jobs come.
     let busy_one = TestServer::builder().redis(&redis).flag("workers", "8").start();
     busy_one.wait_until_ready();
     let own = busy_one.server_id();
@@ -270,7 +270,7 @@ fn busy_is_exact_for_the_server_that_answers_and_fresh_for_others() {
         servers.iter().find(|server| server["id"] == own.as_str()).and_then(|server| server["busy"].as_u64())
     };
     let in_redis = || redis.query::<Option<u64>>(&["HGET", &format!("{{threadq}}:server:{own}"), "busy"]);
-    // Two seconds without a job, and without a beat that would be due in any case.
+    // Two seconds without a job, and no regular heartbeat meanwhile.
     std::thread::sleep(secs(5));
     let ids = busy_one.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 600_000}}); 8]);
     for id in &ids {

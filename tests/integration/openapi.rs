@@ -7,7 +7,7 @@ use crate::common::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The document, as a server gives it.
+/// The document, as a server returns it.
 struct Document(Value);
 
 impl Document {
@@ -15,7 +15,7 @@ impl Document {
         Document(server.get("/openapi.json").expect(200).json())
     }
 
-    /// The same, or what it refers to, beside which more may stand.
+    /// Returns the target of a reference, or the value itself. A reference may have more members beside it.
     fn follow<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value["$ref"].as_str() {
             Some(reference) => self.0.pointer(&reference[1..]).unwrap_or_else(|| panic!("no {reference}")),
@@ -23,7 +23,7 @@ impl Document {
         }
     }
 
-    /// What it says of an answer with this status.
+    /// The description of a response with this status.
     fn answer(&self, method: &str, path: &str, status: u16) -> &Value {
         let operation = &self.0["paths"][path][method.to_lowercase()];
         assert!(operation.is_object(), "{method} {path} is not described");
@@ -32,7 +32,7 @@ impl Document {
         self.follow(answer)
     }
 
-    /// Asserts that the answer is one that is described, with all its headers and its body.
+    /// Asserts that the document describes the response, with all its headers and its body.
     fn check(&self, method: &str, path: &str, reply: &Reply) {
         let place = format!("{method} {path} {}", reply.status);
         let answer = self.answer(method, path, reply.status);
@@ -50,7 +50,7 @@ impl Document {
         }
     }
 
-    /// Holds a value against a schema. Stricter than JSON Schema: a member that is not described is a fault.
+    /// Checks a value against a schema. Stricter than JSON Schema: a member without a description is an error.
     fn check_value(&self, schema: &Value, value: &Value, place: &str) {
         if schema["$ref"].is_string() {
             self.check_value(self.follow(schema), value, place);
@@ -74,7 +74,7 @@ impl Document {
         }
         if let (Some(described), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
             for (name, member) in members {
-                // Beside a reference only what differs from it is described.
+                // A schema with a reference describes only the members that differ.
                 match described.get(name) {
                     Some(schema) => self.check_value(schema, member, &format!("{place}.{name}")),
                     None => assert!(schema["$ref"].is_string(), "{place}: {name} is not described"),
@@ -138,7 +138,7 @@ fn collect_errors(source: &str, errors: &mut BTreeSet<(u16, String)>) {
         let (word, _) = text.split_once('"')?;
         word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then(|| word.to_owned())
     };
-    // In one spelling, whether it is broken into lines or not.
+    // Remove the space that a line break leaves after a parenthesis.
     let source = source.replace("( ", "(");
     for (start, between) in [("error(", ", \""), ("json(", "\"code\": \""), ("(\"", "\", \"")] {
         for (at, _) in source.match_indices(start) {
@@ -170,7 +170,7 @@ fn the_document_lists_every_error_that_can_be_answered_and_no_other() {
 fn every_error_is_described_where_it_can_occur() {
     let redis = TestRedis::start();
     let document = Document::of(&TestServer::observer(&redis));
-    // What the gate and the ways of asking can answer to anything.
+    // Statuses of errors that every path can return.
     let everywhere = [400, 403, 405, 408, 413, 417, 431, 500, 501, 502, 503, 505];
     for (path, item) in document.0["paths"].as_object().expect("paths") {
         for (method, operation) in
@@ -218,7 +218,7 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     let id_of = |reply: Reply| reply.json()["job_id"].as_u64().expect("an id");
     let key = [json_type, ("Idempotency-Key", "k")];
 
-    // Jobs in every state, and every answer to a submission.
+    // Jobs in every status, and every response to a submission.
     let done = id_of(ask("POST", "/jobs", "/jobs", &key, Some(r#"{"type": "echo", "payload": [1.5, {}]}"#)));
     ask("POST", "/jobs", "/jobs", &key, Some(r#"{"type": "echo", "payload": [1.5, {}]}"#)).expect(200);
     ask("POST", "/jobs", "/jobs", &key, Some(r#"{"type": "echo"}"#)).expect(422);
@@ -287,7 +287,7 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("GET", "/readyz", "/readyz", &[], None).expect(503);
     ask("POST", "/jobs", "/jobs", &[json_type], Some(r#"{"type": "echo"}"#)).expect(503);
 
-    // Nothing that is described was left out but what is known to be elsewhere.
+    // Every described response was seen, except those that other tests cover.
     for (path, item) in document.0["paths"].as_object().expect("paths") {
         for (method, operation) in
             item.as_object().expect("methods").iter().filter(|(key, _)| *key != "parameters")

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 
-/// A server that is restarted whenever it dies, and one that runs no job and outlives it.
+/// A supervised server that is restarted whenever it dies, and an observer server that runs no job.
 fn guarded(redis: &TestRedis, workers: &str) -> (TestServer, Supervisor) {
     guarded_with(redis, workers, "1")
 }
@@ -78,7 +78,7 @@ fn a_long_good_job_beside_many_killers_completes() {
     let redis = TestRedis::start();
     let (observer, supervisor) = guarded(&redis, "4");
     let good = observer.submit("sleep", json!({"ms": 2000}));
-    // Each of them kills the server once, when it is met for the first time, and is harmless afterwards.
+    // Each of these jobs kills the server in its first run, and is harmless afterwards.
     let bad = observer.submit_batch(&vec![json!({"type": "exit", "payload": {"times": 1}}); 8]);
     assert_all_completed(&observer, &[good], secs(180));
     for id in &bad {
@@ -93,7 +93,7 @@ fn only_the_job_on_its_last_chance_is_charged_when_its_server_dies() {
     let (observer, supervisor) = guarded(&redis, "6");
     let bad = observer.submit("exit", json!({}));
     observer.wait_for(bad, secs(90), "crashed twice", |job| job["crashes"].as_u64() >= Some(2));
-    // From now on it runs alone: these are not charged for what it still does.
+    // From now on the job runs alone: the good jobs are not charged for its crashes.
     let good = observer.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 400}}); 12]);
     let job = observer.wait_for(bad, secs(90), "ended", api::is_final);
     assert_eq!(job["status"], "failed", "{job:#}\n{}", supervisor.log_tail());

@@ -95,7 +95,7 @@ fn a_private_redis_is_reached_though_the_file_of_its_socket_was_removed() {
         server.wait_for_status(id, "completed");
     }
     assert_eq!(server.log_text().matches("redis.sock in ").count(), 1, "once is enough");
-    // A redis-server that is started again makes a new file, and is found.
+    // A restarted redis-server creates a new socket file, and the server finds it.
     for pid in redis_servers_in(data.path()) {
         signal::kill9(pid);
     }

@@ -35,7 +35,7 @@ fn an_empty_queue_leaves_its_workers_to_the_others() {
         server.wait_for_status(id, "completed");
     }
     assert!(begin.elapsed() < secs(15), "{:?}", begin.elapsed());
-    // And a job in either is met at once.
+    // A job in either queue starts at once.
     for queue in ["heavy", "light"] {
         let id = server.submit_job(json!({"type": "echo", "queue": queue}));
         let job = server.wait_for_status(id, "completed");
@@ -75,7 +75,7 @@ fn a_paused_queue_holds_its_jobs_on_every_server_until_it_is_resumed() {
         Some((json!(true), json!(6))),
         "{queues}"
     );
-    // It outlives a restart.
+    // The pause survives a restart.
     let [mut first, second] = servers;
     assert_eq!(first.stop(secs(15)), Some(0));
     let third = start();
@@ -128,7 +128,7 @@ fn a_misspelt_queue_is_said_to_be_unknown_and_vanishes_when_it_is_resumed() {
     assert_eq!(names(), ["default", "emial", "mail"]);
     assert_eq!(change("emial", "resume"), (json!(0), Some(json!(false))));
     assert_eq!(names(), ["default", "mail"]);
-    // Nobody takes from it, but it has a job: that waits for its time, or is queued.
+    // No server takes from these queues, but each has a job: one scheduled, one queued.
     server.submit_job(json!({"type": "echo", "queue": "later", "delay_ms": 3_600_000}));
     assert_eq!(change("later", "pause"), (json!(0), None));
     server.submit_job(json!({"type": "echo", "queue": "nowhere"}));
@@ -159,11 +159,11 @@ fn a_full_queue_takes_no_more_until_there_is_room() {
     refused.expect_error(429, "queue_full", "the sixth");
     let after = refused.header("Retry-After").expect("a Retry-After");
     assert!(after.parse::<u32>().is_ok_and(|s| s >= 1), "{after}");
-    // Scheduled ones don't count, nor do other queues.
+    // Scheduled jobs and jobs of other queues do not count.
     server.submit_job(json!({"type": "echo", "queue": "full", "delay_ms": 3_600_000}));
     let other = server.submit("echo", json!({}));
     server.wait_for_status(other, "completed");
-    // A repeated one is answered from memory, whatever the queue holds.
+    // The queue accepts one job after a cancel, and is full again.
     server.act(&format!("/jobs/{}/cancel", three[0])).expect(200);
     eventually(LIMIT, "there is room again", || server.post("/jobs", &job).status == 202);
     server.post("/jobs", &job).expect_error(429, "queue_full", "full again");
@@ -180,7 +180,8 @@ fn scheduled_jobs_come_into_a_full_queue_when_they_are_due() {
     }
 }
 
-/// Fails jobs until the queue is paused; asserts that no attempt begins from then on, and that they go on when it is resumed.
+/// Runs failing jobs and pauses their queue. Asserts that no attempt begins during the pause, and that the jobs go on
+/// after.
 fn a_pause_ends_retries(inline_backoff: &str, backoff: &str) {
     let redis = TestRedis::start();
     let config = format!(
@@ -198,7 +199,7 @@ fn a_pause_ends_retries(inline_backoff: &str, backoff: &str) {
     for id in &ids {
         let job = server.job(*id);
         let last = job["errors"].as_array().and_then(|errors| errors.last()).expect("it has failed");
-        // What ran at the pause may end.
+        // An attempt that ran at the pause may end.
         assert!(time_ms(&last["at"]) <= paused_at + 500, "an attempt began after the pause: {job:#}");
         assert_eq!(job["crashes"], 0, "{job:#}");
     }
@@ -213,7 +214,7 @@ fn a_pause_ends_retries(inline_backoff: &str, backoff: &str) {
 
 #[test]
 fn a_paused_queue_holds_jobs_between_two_attempts() {
-    // In short backoffs, in long ones on the worker's thread, and parked in Redis.
+    // Jobs in a short backoff, in a long backoff on the worker's thread, and parked in Redis.
     for (inline_backoff, backoff) in [("200ms", "40ms"), ("30s", "5s"), ("0", "300ms")] {
         a_pause_ends_retries(inline_backoff, backoff);
     }

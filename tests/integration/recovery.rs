@@ -7,9 +7,9 @@ use crate::common::*;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The lease of most servers here: the shortest that is allowed.
+/// The lease of most servers here: the shortest allowed.
 const LEASE: &str = "1s";
-/// `lease-timeout` + 5 s, and what a busy machine may need to notice.
+/// `lease-timeout` + 5 s, plus a margin for a busy machine.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(6 + 2);
 
 fn short_lease(redis: &TestRedis) -> ServerBuilder {
@@ -21,7 +21,7 @@ fn every_accepted_job_ends_exactly_once_whatever_is_killed() {
     let jobs = env_number("THREADQ_TEST_JOBS", 2_000);
     let kills = env_number("THREADQ_TEST_KILLS", 3);
     let redis = TestRedis::start();
-    // Many may run beside a kill without being to blame, so none is buried for it here.
+    // A job may run on many killed servers without causing a crash: the limit of crashes is high, so that no job fails.
     let builder = short_lease(&redis).flag("workers", "8").flag("max-crashes", "100");
     let observer = TestServer::observer(&redis);
     let mut servers: Vec<TestServer> = (0..3).map(|_| builder.start()).collect();
@@ -46,7 +46,7 @@ fn every_accepted_job_ends_exactly_once_whatever_is_killed() {
                 .collect();
             let body = json!({"jobs": batch});
             let key = format!("{thread}-{round}");
-            // With the key it is safe to ask until there is an answer.
+            // The idempotency key makes it safe to repeat the request until there is a response.
             let ids = until_some(secs(60), "a server accepts a batch", || {
                 let apis = addrs.lock().expect("not poisoned").clone();
                 let api = &apis[fastrand::usize(..apis.len())];
@@ -76,12 +76,12 @@ fn every_accepted_job_ends_exactly_once_whatever_is_killed() {
             addrs.lock().expect("not poisoned")[victim] = (*servers[victim]).clone();
         }
     });
-    // Once more with nobody submitting: all at once, and only one comes back.
+    // A second time without submissions: kill all servers at once, and restart only one.
     for server in &mut servers {
         server.kill9();
     }
     servers[0] = builder.start();
-    // How fast it gets there is the matter of another test.
+    // Another test checks how fast this is.
     wait_until_quiet(&observer, secs(240));
     let outcomes = audit(&redis, &observer, &accepted.into_inner().expect("not poisoned"));
     let failed = outcomes.values().filter(|status| *status == "failed").count();
@@ -144,11 +144,11 @@ fn the_same_server_started_again_takes_back_its_own_jobs() {
 fn after_a_crash_all_jobs_run_again_side_by_side_before_those_that_wait() {
     let redis = TestRedis::start();
     let mut dead = short_lease(&redis).flag("workers", "12").start();
-    // Each runs until it is cancelled.
+    // Each job runs until it is cancelled.
     let running = dead.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 600_000}}); 12]);
     eventually(LIMIT, "all run", || dead.count("processing") == 12);
     let waiting = dead.submit_batch(&vec![json!({"type": "echo"}); 50]);
-    // Paused, so that the next server does not start those that waited before it has taken over the others.
+    // Pause the queue: the next server must reclaim the running jobs before it starts the waiting jobs.
     dead.act("/queues/default/pause").expect(200);
     dead.kill9();
     let server = short_lease(&redis).flag("workers", "12").start();
@@ -184,7 +184,7 @@ fn a_job_on_its_last_chance_runs_alone_under_a_constant_stream_of_others() {
         server.kill9();
         observer.wait_for(last_chance, LIMIT, "been charged", |job| job["crashes"] == crashes);
     }
-    // Two servers that are never idle: the next jobs are always there.
+    // Two servers that are never idle, because jobs always wait.
     let stop = AtomicUsize::new(0);
     let servers = [start(), start()];
     let sent = std::thread::scope(|scope| {
@@ -202,7 +202,7 @@ fn a_job_on_its_last_chance_runs_alone_under_a_constant_stream_of_others() {
         });
         let job = observer.wait_for_status(last_chance, "processing");
         let its_server = job["server"].clone();
-        // It has the server for itself, however long it runs; the other one goes on.
+        // The job has this server for itself, however long it runs; the other server goes on.
         let running = |server: &Value| {
             let jobs = observer.get("/jobs?status=processing&limit=100").expect(200).json();
             let jobs = jobs["jobs"].as_array().cloned().unwrap_or_default();
@@ -215,7 +215,7 @@ fn a_job_on_its_last_chance_runs_alone_under_a_constant_stream_of_others() {
         });
         observer.act(&format!("/jobs/{last_chance}/cancel")).expect(202);
         observer.wait_for_status(last_chance, "cancelled");
-        // Then this server takes others again.
+        // Then this server takes other jobs again.
         eventually(LIMIT, "it takes others again", || running(&its_server) > 0);
         stop.store(1, Ordering::SeqCst);
         stream.join().expect("the stream does not panic")
@@ -231,7 +231,8 @@ fn jobs_that_version_0_4_set_aside_run_like_all_others() {
     let server = short_lease(&redis).flag("workers", "4").flag("queues", "default,late").start();
     server.act("/queues/late/pause").expect(200);
     let ids = server.submit_batch(&vec![json!({"type": "sleep", "queue": "late", "payload": {"ms": 1}}); 12]);
-    // With one crash of three on their record they waited in a list of their own; the last one on its last chance.
+    // Earlier versions kept jobs with one crash of three in a separate list. The job with two crashes is on its final
+    // attempt.
     for (number, id) in ids.iter().enumerate() {
         let crashes = if number == 5 { "2" } else { "1" };
         let _: u64 = redis.query(&["HSET", &format!("{{threadq}}:job:{id}"), "crashes", crashes]);
@@ -275,7 +276,7 @@ fn three_crashes_bury_a_job_by_default() {
     assert!(reason.contains("crash") || reason.contains("died"), "{job:#}");
     assert_eq!(job["attempts"], 0, "{job:#}");
     assert_eq!(observer.get("/dlq").expect(200).json()["total"], 1);
-    // By hand it gets a fresh start.
+    // A retry by an operator resets attempts and crashes.
     observer.act(&format!("/jobs/{id}/retry")).expect(202);
     let _server = short_lease(&redis).start();
     observer.wait_for_status(id, "processing");
@@ -286,7 +287,7 @@ fn three_crashes_bury_a_job_by_default() {
 #[test]
 fn a_server_that_was_only_stopped_cannot_touch_a_job_that_was_taken_over() {
     let redis = TestRedis::start();
-    // Both take `default`; what is in `first` only the first one can run.
+    // Both servers take from `default`; only the first one takes from `first`.
     let first = short_lease(&redis).flag("queues", "default,first").start();
     let id = first.submit("sleep", json!({"ms": 4000}));
     let before = first.wait_for_status(id, "processing");
@@ -296,7 +297,7 @@ fn a_server_that_was_only_stopped_cannot_touch_a_job_that_was_taken_over() {
         job["status"] == "processing" && job["server"] != before["server"]
     });
     assert_eq!(taken["crashes"], 1, "{taken:#}");
-    // By now the first run's time is nearly over or over: its handler returns as soon as it goes on.
+    // The first run has slept for nearly its whole time: its handler returns soon after the server is resumed.
     first.sigcont();
     let mark = second.submit_job(json!({"type": "echo", "queue": "first"}));
     second.wait_for_status(mark, "completed");
@@ -306,7 +307,7 @@ fn a_server_that_was_only_stopped_cannot_touch_a_job_that_was_taken_over() {
     assert_eq!(job["attempts"], 1, "{job:#}");
     let ran = time_ms(&job["finished_at"]) - time_ms(&job["started_at"]);
     assert!(ran >= 3999, "it was completed after {ran} ms, by the late one: {job:#}");
-    // Nothing comes after it either.
+    // No log line follows.
     let after = second.submit_job(json!({"type": "sleep", "queue": "first", "payload": {"ms": 1500}}));
     second.wait_for_status(after, "completed");
     assert_eq!(second.job(id), job, "a late result changed it");
@@ -365,7 +366,7 @@ fn a_job_whose_hand_over_was_lost_runs_without_a_restart() {
     let redis = TestRedis::start();
     let server = short_lease(&redis).flag("queues", "default,late").start();
     let name = server.server_id();
-    // As after a BRPOPLPUSH whose answer never arrived: in this server's list, and it knows nothing of it.
+    // As after a BRPOPLPUSH with a lost reply: the job is in this server's list, and the server does not know of it.
     server.act("/queues/late/pause").expect(200);
     let ids = server.submit_batch(&vec![json!({"type": "echo", "queue": "late"}); 3]);
     let list = format!("{{threadq}}:in_progress_queue:{name}");
@@ -392,7 +393,7 @@ fn a_busy_server_keeps_its_lease() {
     let ids = first.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 5000}}); 20]);
     for id in ids {
         let job = first.wait_for_status(id, "completed");
-        // Jobs far longer than the lease are nobody else's business while their server lives.
+        // A job may run far longer than the lease: no other server reclaims it while its server is alive.
         assert_eq!((&job["crashes"], &job["attempts"]), (&json!(0), &json!(1)), "{job:#}");
     }
 }

@@ -60,6 +60,6 @@ fn no_more_than_the_largest_number_is_kept_and_the_newest_stay() {
     assert_eq!(ids("completed"), newest(&completed, 5));
     assert_eq!(ids("failed"), newest(&failed, 3));
     assert_eq!(server.get("/dlq").expect(200).json()["total"], 3);
-    // What is gone is gone from everywhere.
+    // A deleted job is in no list, set or index.
     assert_eq!(redis.keys("{threadq}:job:*").len(), 8, "{:?}", redis.keys("*"));
 }

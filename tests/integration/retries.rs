@@ -128,7 +128,7 @@ fn full_jitter_spreads_the_backoffs_over_the_whole_range() {
     let base = 12 * 3_600_000;
     let (least, most) = (waits.iter().min().expect("50"), waits.iter().max().expect("50"));
     assert!(*least >= -1 && *most <= base + 100, "outside [0, base]: {waits:?}");
-    // Each of these fails by chance once in (4/3)^50, which are 1.7 million runs.
+    // Each of these assertions fails by chance once in (4/3)^50 = 1.7 million runs.
     assert!(*least < base / 4 && *most > base * 3 / 4, "not spread over [0, base]: {waits:?}");
 }
 
@@ -167,7 +167,7 @@ fn a_panicking_handler_is_retried_with_message_and_place() {
         let job = server.wait_for_status(id, "failed");
         assert_eq!(job["attempts"], 5, "{job:#}");
     }
-    // 52 panics later both workers are there.
+    // After 52 panics both workers still run jobs.
     let sleeps = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 300}}); 2]);
     for id in sleeps {
         server.wait_for_status(id, "completed");
@@ -183,7 +183,7 @@ fn a_type_without_a_handler_fails_its_attempt_with_its_name() {
     let job = server.wait_for_status(id, "failed");
     assert_eq!(job["last_error"], r#"no handler for type "Encode Video""#);
     assert_eq!(job["attempts"], 1, "{job:#}");
-    // Like any failure it is tried again.
+    // The attempt is retried like any other failed attempt.
     let id = server.submit_job(json!({"type": "other", "max_attempts": 3}));
     let job = server.wait_for_status(id, "failed");
     assert_eq!(job["attempts"], 3, "{job:#}");

@@ -42,7 +42,7 @@ fn settings_with_dashes_are_read_from_everywhere() {
         "max-queue-length of the file",
     );
     server.get("/jobs").expect(401);
-    // Redis by REDIS_URL alone.
+    // REDIS_URL alone sets Redis.
     let second = TestServer::builder().env("REDIS_URL", &redis.url()).start();
     eventually(LIMIT, "the job runs there", || second.total("?status=completed") == 1);
 }
@@ -68,7 +68,7 @@ fn port_alone_is_honoured() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).without_listen().env("PORT", &free.to_string()).start();
     assert_eq!(server.addr().to_string(), format!("127.0.0.1:{free}"));
-    // But a flag beats it.
+    // A flag overrides it.
     let other = TestServer::builder().redis(&redis).env("PORT", &free.to_string()).start();
     assert_ne!(other.addr().port(), free);
     let third = TestServer::builder()

@@ -20,7 +20,7 @@ fn running_jobs_may_end_and_the_exit_is_0() {
     }
     let left = waiting.iter().filter(|id| observer.job(**id)["status"] == "queued").count();
     assert!(left > 30, "a stopping server takes no more jobs: {left} of 40 are left");
-    // No sign of it remains, and a successor goes on where it stopped, in order.
+    // The server is removed from the registry, and its successor runs the rest in order.
     eventually(LIMIT, "the server is no longer listed", || observer.server_ids().len() == 1);
     let _next = TestServer::builder().redis(&redis).start();
     wait_until_quiet(&observer, LIMIT);
@@ -57,7 +57,7 @@ fn a_job_that_outlasts_the_drain_goes_back_without_charge() {
         assert_eq!((&job["attempts"], &job["crashes"]), (&json!(0), &json!(0)), "{job:#}");
         assert_eq!(job["errors"], json!([]), "{job:#}");
     }
-    // Those that stopped when they were told, and the one that hangs.
+    // The jobs that stopped at the stop signal, and the job that hangs.
     let log = server.log_text();
     assert!(log.contains("stopped; 3 jobs went back to their queues"), "{log}");
     assert_eq!(redis.list_len("{threadq}:work_queue:default"), 3);
@@ -129,7 +129,7 @@ fn a_backoff_that_is_slept_ends_at_the_signal_and_the_job_is_kept() {
         .start();
     let id = server.submit("flaky", json!({}));
     eventually(LIMIT, "its first attempt failed", || !server.dir().read("ran").is_empty());
-    // However the wait is shown, it is not over.
+    // The backoff is not over after this pause.
     std::thread::sleep(ms(300));
     let begin = Instant::now();
     assert_eq!(server.stop(secs(15)), Some(0), "{}", server.log_tail());

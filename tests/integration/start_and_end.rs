@@ -6,7 +6,7 @@ use crate::common::*;
 use std::io::Read;
 use std::net::TcpListener;
 
-/// A folder with a `redis-server` that does this in place of starting the real one, which is in `$real`.
+/// A folder with a script `redis-server` that runs these commands; `$real` is the path of the real program.
 fn with_redis_server(script: &str) -> TempDir {
     let dir = TempDir::new();
     let path = std::env::var_os("PATH").expect("PATH");
@@ -21,7 +21,7 @@ fn with_redis_server(script: &str) -> TempDir {
     dir
 }
 
-/// A server with a private Redis in `data` whose `redis-server` is that of `programs`.
+/// A server with a private Redis in `data` that uses the `redis-server` of `programs`.
 fn builder(data: &TempDir, programs: Option<&TempDir>) -> ServerBuilder {
     let path = std::env::var("PATH").expect("PATH");
     let path = programs.map_or(path.clone(), |dir| format!("{}:{path}", dir.path().display()));
@@ -39,7 +39,7 @@ fn a_signal_ends_the_start_while_the_private_redis_loads() {
     let mut server = builder(&data, None).start();
     server.submit_batch(&vec![json!({"type": "echo", "delay_ms": 3_600_000}); 500]);
     assert_eq!(server.stop(secs(20)), Some(0), "{}", server.log_tail());
-    // So many commands load for minutes.
+    // Redis needs minutes to load this many commands.
     let slow = with_redis_server("exec \"$real\" \"$@\" --key-load-delay 500000");
     for send in [signal::term, signal::int, signal::hup] {
         let mut starting = builder(&data, Some(&slow)).launch();
@@ -50,7 +50,7 @@ fn a_signal_ends_the_start_while_the_private_redis_loads() {
         assert_eq!(redis_servers_in(data.path()), Vec::<u32>::new(), "{finished:?}");
         assert!(!data.join("d/redis.sock").exists(), "{finished:?}");
     }
-    // Nothing was lost by it.
+    // The kill has lost no data.
     let server = builder(&data, None).start();
     server.wait_until_ready();
     assert_eq!(server.total("?status=scheduled"), 500);
@@ -123,7 +123,7 @@ fn a_start_that_fails_leaves_nothing_that_runs() {
         ("a handler is wrong".to_owned(), TestServer::builder().config(bad_handler)),
         ("no folder for temporary files".to_owned(), TestServer::builder().env("TMPDIR", "/nowhere/x")),
     ];
-    // From too few to start anything to enough for all.
+    // Limits from too low for any thread to high enough for all.
     for descriptors in (5..48).step_by(4) {
         let words = ["prlimit".to_owned(), format!("--nofile={descriptors}:{descriptors}")];
         failures.push((words.join(" "), TestServer::builder().under(words)));
@@ -142,7 +142,7 @@ fn a_start_that_fails_leaves_nothing_that_runs() {
         failed += u32::from(finished.code != Some(0));
         assert_eq!(signal::working_in(data.path()), Vec::<u32>::new(), "{what}: {finished:?}");
         assert!(!data.join("d/redis.sock").exists(), "{what}: {finished:?}");
-        // No lock is held either.
+        // The lock of the data directory is free too.
         let next = builder(&data, None).start();
         next.wait_until_ready();
     }

@@ -8,7 +8,7 @@ use crate::common::*;
 use threadq::config::{Config, Secret};
 use threadq::server::Server;
 
-/// The service manager's side: a socket in a folder of its own.
+/// The side of the service manager: a datagram socket in a temporary folder.
 struct Manager {
     socket: UnixDatagram,
     dir: TempDir,
@@ -22,7 +22,7 @@ impl Manager {
         Manager { socket, dir }
     }
 
-    /// A server that it starts.
+    /// A server with this manager's socket in its environment.
     fn builder(&self) -> ServerBuilder {
         TestServer::builder().env("NOTIFY_SOCKET", self.dir.join("notify").to_str().unwrap())
     }
@@ -33,7 +33,7 @@ impl Manager {
     }
 }
 
-/// The next datagram.
+/// Waits for the next datagram.
 #[track_caller]
 fn hear(socket: &UnixDatagram) -> String {
     let mut bytes = [0; 4096];
@@ -54,7 +54,7 @@ fn it_hears_once_when_the_server_answers_and_once_when_it_stops() {
     let id = server.submit("sleep", json!({"ms": 3000}));
     server.wait_for_status(id, "processing");
     server.sigterm();
-    // Without WATCHDOG_USEC there was nothing in between, and the running job has not ended yet.
+    // Without WATCHDOG_USEC the server sends no other datagram in between. The running job has not ended yet.
     assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=draining running jobs");
     assert!(crate::common::signal::is_running(server.pid()));
     assert_eq!(server.wait_exit(LIMIT), Some(0));
@@ -109,7 +109,7 @@ fn a_server_works_until_it_is_shut_down() {
         ..Config::default()
     };
     let server = Server::builder().config(config).start().unwrap();
-    // Far over the 3 s between two beats of an idle server.
+    // 10 s are far more than the 3 s between two heartbeats of an idle server.
     let mut liveness = server.liveness().longest_silence(secs(10));
     holds_for(secs(12), "it works", || liveness.check(secs(5)).is_ok());
     server.stop();
@@ -132,7 +132,7 @@ fn the_watchdog_of_another_process_is_not_fed() {
 #[test]
 fn the_servers_children_do_not_speak_for_it() {
     let manager = Manager::new();
-    // Stands in front of the real one and notes what it was given.
+    // This script precedes the real redis-server on PATH and writes its environment to a file.
     let real_path = std::env::var("PATH").unwrap();
     let script = "#!/bin/sh\ncase \"$*\" in *--unixsocket*) env > \"$0.env\";; esac\n\
                   PATH=${PATH#*:}; exec redis-server \"$@\"\n";
@@ -146,7 +146,7 @@ fn the_servers_children_do_not_speak_for_it() {
         .start();
     assert_eq!(manager.hear(), ready(&server));
     let of_handler = server.complete("env", Value::Null)["result"].as_str().unwrap().to_owned();
-    // Its redis-server ends with it, whatever comes of the test.
+    // Stop the server, so that its redis-server ends even if the test fails.
     server.sigterm();
     assert_eq!(server.wait_exit(LIMIT), Some(0));
     let of_redis = std::fs::read_to_string(manager.dir.join("redis-server.env")).unwrap();

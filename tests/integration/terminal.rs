@@ -15,7 +15,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Runs this shell script; `threadq` in it is the program, which asks this server.
+    /// Runs this shell script; `threadq` in the script is the program, with this server as its target.
     fn run(server: &TestServer, shell: &str) -> Terminal {
         let dir = TempDir::new();
         let program = env!("CARGO_BIN_EXE_threadq");
@@ -185,7 +185,7 @@ fn a_job_that_no_server_can_run_is_stored_with_a_warning() {
     let id = parts[0].lines().rev().find_map(|line| line.trim().parse::<u64>().ok()).expect("its id");
     assert_eq!(server.job(id)["status"], "queued");
 
-    // No warning if another server takes jobs from the queue, which may have the handler.
+    // No warning if another server takes jobs from the queue: that server may have the handler.
     let _other = TestServer::builder().redis(&redis).flag("queues", "emial").start();
     let text = Terminal::run(&server, "threadq enqueue ecoh --queue emial; echo done=").finish();
     assert!(!text.contains("but"), "{text:?}");

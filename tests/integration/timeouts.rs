@@ -35,7 +35,7 @@ fn a_handler_that_never_returns_is_given_up_and_the_next_job_runs() {
     assert!(job["last_error"].as_str().is_some_and(|m| m.contains("timed out")), "{job:#}");
     assert_eq!(job["attempts"], 1, "{job:#}");
     assert_eq!(job["crashes"], 0, "{job:#}");
-    // Again, so that the replacement can be replaced.
+    // A second time: the replacement of a worker thread must be replaceable too.
     let id = server.submit_job(json!({"type": "hang", "timeout_ms": 200, "max_attempts": 2}));
     let job = server.wait_for_status(id, "failed");
     assert_eq!(job["attempts"], 2, "{job:#}");

@@ -11,10 +11,10 @@ use crate::common::http::Reply;
 use crate::common::*;
 
 const ONCE: &str = "completed: 1 runs, 1 attempts, 0 crashes";
-/// A new life has its attempts anew.
+/// A retried dead letter counts its attempts from 0.
 const AGAIN: &str = "completed: 2 runs, 1 attempts, 0 crashes";
 
-/// A row for what changes nothing.
+/// A row for a command that changes nothing.
 const fn reads(command: &'static str, of: &'static str, play: fn(&Stage)) -> Step {
     Step { command, of, before: "completed in done", after: "completed in done", end: ONCE, play }
 }
@@ -182,13 +182,13 @@ fn cancels_one_that_runs(stage: &Stage) {
         format!("{}, its server is told of {told} jobs", stage.job(id).unwrap().status)
     };
     is_away(&stage.at_step(cancel, look));
-    // Its server hears of it with a heartbeat, perhaps before it is asked again.
+    // The server receives the cancel request with a heartbeat, perhaps before the client repeats its request.
     let reply = stage.until_answered(cancel);
     assert!(reply.status == 202 || stage.repeated(false, reply.status == 409), "{}", reply.text());
     stage.all_end(&server, &[id]);
 }
 
-/// A server and a job that has failed there.
+/// A server, and a job that has failed on that server.
 fn with_a_dead_letter(stage: &Stage) -> (TestServer, u64) {
     let server = stage.server_with_used_connections();
     let id = stage.submit("bad");
@@ -196,11 +196,11 @@ fn with_a_dead_letter(stage: &Stage) -> (TestServer, u64) {
     (server, id)
 }
 
-/// Asks to retry a dead letter while the connection breaks, and returns the response. The queue is paused, so that the job
-/// does not start.
+/// Asks to retry a dead letter while the connection breaks, and returns the response. The queue is paused, so that the
+/// job does not start.
 fn is_sent_back(stage: &Stage, ask: impl Fn(&Api, u64) -> Reply + Sync) -> (TestServer, u64, Reply) {
     let (server, id) = with_a_dead_letter(stage);
-    // A fetcher that sleeps has it in hand at once.
+    // Pause the queue: otherwise a waiting fetcher would claim the job at once.
     stage.queue.set_paused("default", true).unwrap();
     let look = || stage.place(id).split(' ').next().unwrap().to_owned();
     let reply = stage.at_step(|| ask(&server, id), look);
@@ -267,11 +267,11 @@ fn waits_for_an_end(stage: &Stage) {
     let server = stage.server();
     let id = stage.submit_delayed("note", secs(1));
     let wait = || server.get(&format!("/jobs/{id}?wait=45s"));
-    // The first look decides whether it waits at all.
+    // The first read decides whether the request waits at all.
     let looks = AtomicUsize::new(0);
     let is_later = move |_: &Call| looks.fetch_add(1, Ordering::SeqCst) > 0;
     let reply = stage.at_step_when(is_later, wait, || "a request waits".to_owned());
-    // It went on waiting.
+    // The request has waited until the end of the job.
     assert_eq!(reply.expect(200).json()["status"], "completed");
     stage.all_end(&server, &[id]);
 }

@@ -93,7 +93,7 @@ fn doctor(stage: &Stage) -> Finished {
     finish(command)
 }
 
-/// The doctor says that it was cut off, the next one finishes its work, and the job runs.
+/// Asserts that the doctor reports the cut, that the next run finishes its work, and that the job runs.
 fn heals(
     stage: &Stage,
     id: u64,
@@ -111,7 +111,7 @@ fn heals(
     stage.all_end(&server, &[id]);
 }
 
-/// The doctor notices nothing, the next one has nothing to mend, and the job runs.
+/// Asserts that the doctor succeeds despite the cut, that the next run has nothing to repair, and that the job runs.
 fn heals_at_once(
     stage: &Stage,
     id: u64,
@@ -129,7 +129,7 @@ fn heals_at_once(
     stage.all_end(&server, &[id]);
 }
 
-/// A stranded job, and with it something for each of the doctor's scripts.
+/// Makes a stranded job, and damage for each of the doctor's scripts.
 fn damage(stage: &Stage) -> u64 {
     let id = stage.submit("note");
     let _: u64 = stage.redis_says("DEL T:work_queue:default");
@@ -147,7 +147,7 @@ fn is_cut_off(stage: &Stage, matches: impl Fn(&Call) -> bool + Send + 'static) {
 
 fn looks_at_redis(stage: &Stage) {
     let id = damage(stage);
-    // The first one is on a connection that has carried nothing yet.
+    // The first read is on a connection that has carried no command yet.
     let looks = AtomicUsize::new(0);
     let is_later = move |_: &Call| looks.fetch_add(1, Ordering::SeqCst) > 0;
     heals_at_once(stage, id, is_later, || stage.place(id));
@@ -175,7 +175,7 @@ fn watches(stage: &Stage) {
     let silent = ServerId::generate();
     stage.queue.register(&silent, 1, &[]).unwrap();
     let id = moved_into_the_list_of(stage, silent.as_str());
-    // Its last beat was long ago.
+    // Its last heartbeat was long ago.
     let _: u64 = stage.redis_says(&format!("HSET T:server:{silent} beat_at 1"));
     heals_at_once(stage, id, |_| true, || stage.place(id));
 }

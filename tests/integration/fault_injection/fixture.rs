@@ -13,28 +13,29 @@ use super::proxy::{Call, Cut, Proxy};
 use crate::common::http::Reply;
 use crate::common::*;
 
-/// A server that stood still for so long is a finding of the audit: at a cut everything stands still.
+/// The audit reports a server without a heartbeat for this long. The limit is high, because at a cut everything stands
+/// still.
 const POLICY: RepairPolicy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: 3 };
 
-/// The database, so that connections have to turn to it.
+/// The number of the database: not 0, so that connections must send SELECT.
 const DATABASE: u8 = 3;
 /// Clearly less than the time limits of the program: it waits 1 s for a connection and 1.8 s for a reply. After
 /// that the call is an error, and the program does not send the command again.
 const STILL_IN_TIME: Duration = Duration::from_millis(700);
-/// More connections than threads of a server use at the same moment by chance.
+/// More connections than the threads of a server normally use at the same moment.
 const USED_CONNECTIONS: usize = 6;
 
 /// One row of the table: a command of a transition, and what is in Redis when the connection breaks there.
 pub struct Step {
-    /// A script by the name of its file, or a command in lower case.
+    /// The name of a script's file, or a command in lower case.
     pub command: &'static str,
-    /// What it is a step of.
+    /// The transition to which the command belongs.
     pub of: &'static str,
-    /// What there is where it was cut before, by the look of the play.
+    /// The expected result of the play's look when the cut is before the command.
     pub before: &'static str,
-    /// What there is where it was cut after Redis carried it out.
+    /// The expected result of the play's look when the cut is after Redis has executed the command.
     pub after: &'static str,
-    /// What it comes to at last, by the last look of the play, wherever it was cut.
+    /// The expected result of the play's last look, for every cut.
     pub end: &'static str,
     pub play: fn(&Stage),
 }
@@ -42,19 +43,19 @@ pub struct Step {
 pub struct Stage {
     pub redis: TestRedis,
     pub proxy: Proxy,
-    /// The queue, by a way that is never cut.
+    /// A queue on a connection that is never cut.
     pub queue: Queue,
     pub cut: Cut,
     step: &'static Step,
     dir: TempDir,
-    /// Never cut.
+    /// A proxy that never cuts.
     beside: Proxy,
 }
 
 impl Stage {
     pub fn new(step: &'static Step, cut: Cut) -> Stage {
         let redis = TestRedis::start_with(&["--appendonly", "no"]).in_database(DATABASE);
-        // Connections log in, since there are commands for that.
+        // With a password, so that connections send their commands for the login too.
         redis.query::<()>(&["ACL", "SETUSER", "threadq", "on", ">secret", "~*", "+@all"]);
         let proxy = Proxy::new(redis.socket());
         let beside = proxy.beside(redis.socket());
@@ -99,7 +100,7 @@ impl Stage {
             .config(&config.concat())
     }
 
-    /// A server that has come to rest: it beats, and its fetcher sleeps.
+    /// Starts a server and waits until it is idle: it sends heartbeats, and its fetcher waits in BRPOPLPUSH.
     pub fn server(&self) -> TestServer {
         let server = self.builder().start();
         self.is_at_rest(&server);
@@ -119,11 +120,11 @@ impl Stage {
         }
     }
 
-    /// The same, and its connections to Redis have all carried a command before: one that is cut then is no absence of
-    /// Redis, and what is safe to repeat is sent again on a fresh connection.
+    /// The same, and all its connections to Redis have carried a command before. A cut of such a connection does not
+    /// count as an outage: the server repeats a command that is safe to repeat on a fresh connection.
     pub fn server_with_used_connections(&self) -> TestServer {
         let server = self.server();
-        // The first one loads the script.
+        // The first request loads the script.
         self.until_answered(|| server.get("/jobs/1")).expect(404);
         eventually(LIMIT, "many connections are used at the same time", || {
             let crowd = self.proxy.gather("get", USED_CONNECTIONS);
@@ -137,8 +138,8 @@ impl Stage {
         server
     }
 
-    /// Waits until this step is reached while `act` goes on, compares what there is then with the row, and breaks the
-    /// connection. Gives what `act` gave.
+    /// Runs `act` until this step is reached, compares the result of `look` with the row, and breaks the connection.
+    /// Returns the result of `act`.
     #[track_caller]
     pub fn at_step<T: Send>(&self, act: impl FnOnce() -> T + Send, look: impl FnOnce() -> String) -> T {
         self.at_step_when(
@@ -151,7 +152,7 @@ impl Stage {
         )
     }
 
-    /// The same for the first command that matches; the look says itself whether what there is is sound.
+    /// The same for the first command that matches; `look` must check itself that the data is sound.
     #[track_caller]
     pub fn at_step_when<T: Send>(
         &self,
@@ -174,18 +175,18 @@ impl Stage {
         })
     }
 
-    /// Whether this machine took so long, for an answer or for the look at the cut, that the program may have given up: the
-    /// row says nothing of what it does then. `panic` is why the play failed.
+    /// Whether a reply or the look at the cut took so long that the program may have reached its time limit: the row
+    /// does not describe that case. `panic` is the failure of the play.
     pub fn was_too_slow(&self, panic: &(dyn Any + Send)) -> bool {
-        // The stage's own way to Redis is never cut, and no Redis is silent: only a slow machine makes it unavailable there,
-        // and lets the program say so. Who gave up earlier does not come to the step.
+        // The proxy `beside` never cuts, and Redis always runs: these errors come only from a slow machine. A program
+        // that reached its time limit before the step never reaches the step.
         let signs = ["`Err` value: Unavailable(", "no reply in time", "was not reached"];
         let text = panic.downcast_ref::<String>();
         let has_given_up = text.is_some_and(|text| signs.iter().any(|sign| text.contains(sign)));
         has_given_up || self.proxy.longest_answer().max(self.beside.longest_answer()) > STILL_IN_TIME
     }
 
-    /// Compares the last look with the row; nothing is left behind.
+    /// Compares the last look with the row, and asserts that all lists are empty.
     #[track_caller]
     pub fn ends(&self, last: &str) {
         assert_eq!(last, self.step.end, "at last");
@@ -193,7 +194,7 @@ impl Stage {
         self.assert_sound();
     }
 
-    /// These jobs end as the row says, no other job exists, and the server serves on.
+    /// Asserts that these jobs end as the row says, that no other job exists, and that the server is ready.
     #[track_caller]
     pub fn all_end(&self, server: &Api, ids: &[u64]) {
         for id in ids {
@@ -205,13 +206,13 @@ impl Stage {
         server.wait_until_ready();
     }
 
-    /// The doctor finds nothing wrong.
+    /// Asserts that the doctor finds nothing.
     #[track_caller]
     pub fn assert_sound(&self) {
         assert_eq!(self.queue.audit(POLICY).unwrap().findings, BTreeMap::new());
     }
 
-    /// A job that comes from elsewhere: not through the proxy.
+    /// Submits a job on a connection that is never cut.
     pub fn submit(&self, kind: &str) -> u64 {
         self.submit_with(kind, |_| {})
     }
@@ -222,8 +223,8 @@ impl Stage {
         self.queue.submit(&[job], None, 1_000_000).unwrap().first.get()
     }
 
-    /// Submits jobs of this kind until one of them has led to the step: a fetcher that is just between two commands gets
-    /// a job in another way. Gives all of them.
+    /// Submits jobs of this type until one of them has led to the step: a fetcher between two commands claims a job in
+    /// another way. Returns the ids of all these jobs.
     pub fn submit_until_reached(&self, kind: &str) -> Vec<u64> {
         let mut ids = vec![self.submit(kind)];
         while !self.proxy.is_reached(ms(200)) {
@@ -244,13 +245,13 @@ impl Stage {
         self.queue.get(JobId::new(id).unwrap()).unwrap()
     }
 
-    /// All ids that are known.
+    /// The ids of all jobs in Redis.
     pub fn ids(&self) -> Vec<u64> {
         let keys = self.redis.keys("{threadq}:job:*");
         keys.iter().filter_map(|key| key.rsplit(':').next()?.parse().ok()).collect()
     }
 
-    /// A job's status and every list and sorted set in which it stands: `queued in work_queue:default`.
+    /// A job's status, and every list and sorted set that contains the job: `queued in work_queue:default`.
     pub fn place(&self, id: u64) -> String {
         let Some(job) = self.job(id) else { return "gone".to_owned() };
         let text = id.to_string();
@@ -267,7 +268,7 @@ impl Stage {
         format!("{} in {}", job.status, places.join(" and "))
     }
 
-    /// The places of all jobs, those that are equal said once.
+    /// The places of all jobs, without duplicates.
     pub fn places(&self) -> String {
         let mut places: Vec<String> = self.ids().into_iter().map(|id| self.place(id)).collect();
         places.sort();
@@ -275,26 +276,26 @@ impl Stage {
         if places.is_empty() { "nothing".to_owned() } else { places.join(", ") }
     }
 
-    /// What a job has come to, and what it cost.
+    /// A job's status, runs, attempts and crashes.
     pub fn fate(&self, id: u64) -> String {
         let Some(job) = self.job(id) else { return "gone".to_owned() };
         let runs = self.dir.read("ran").lines().filter(|line| *line == id.to_string()).count();
         format!("{}: {runs} runs, {} attempts, {} crashes", job.status, job.attempts, job.crashes)
     }
 
-    /// How many servers are in the registry and not dead.
+    /// The number of servers in the registry that are not dead.
     pub fn live_servers(&self) -> usize {
         let beats: Vec<String> = self.redis.query(&["HVALS", "{threadq}:servers"]);
         beats.iter().filter(|beat| !beat.starts_with('D')).count()
     }
 
-    /// Redis as it is, in words.
+    /// Runs a command; `T:` stands for the namespace.
     pub fn redis_says<T: ::redis::FromRedisValue>(&self, command: &str) -> T {
         let words: Vec<String> = command.split(' ').map(|word| word.replace("T:", "{threadq}:")).collect();
         self.redis.query(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// A question to Redis, past the proxy, that a match can ask.
+    /// A function that runs a command past the proxy, for use in `matches`.
     pub fn question(&self, command: &str) -> impl Fn() -> u64 + Send + 'static {
         let connection = Mutex::new(self.redis.connection().unwrap());
         let words: Vec<String> = command.split(' ').map(|word| word.replace("T:", "{threadq}:")).collect();
@@ -304,13 +305,13 @@ impl Stage {
         }
     }
 
-    /// Asks again until Redis is there.
+    /// Repeats a request until its status is not 503.
     #[track_caller]
     pub fn until_answered(&self, ask: impl Fn() -> Reply) -> Reply {
         until_some(LIMIT, "an answer", || Some(ask()).filter(|reply| reply.status != 503))
     }
 
-    /// What is expected of a command that is repeated: the first where it was not carried out before.
+    /// The expectation for a repeated command: `anew` if Redis has not executed it before, else `again`.
     pub fn repeated<T>(&self, anew: T, again: T) -> T {
         if self.cut == Cut::Before { anew } else { again }
     }

@@ -101,7 +101,7 @@ pub const STEPS: &[Step] = &[
         before: "nothing",
         after: "nothing",
         end: ONCE,
-        // The second argument is the life of a key: this is a submission.
+        // The second argument is the retention of an idempotency key in ms: this call is a submission.
         play: |stage| is_submitted_first(stage, |call| call.arg(1) == b"86400000"),
     },
     Step {
@@ -184,7 +184,7 @@ fn settles(stage: &Stage, kind: &str, verdict: &'static [u8], counted: &str) {
     assert_eq!(server.metric(&metric), 1.0);
 }
 
-/// The place of the newest job, where everything is sound.
+/// Asserts that the data is sound. Returns the place of the newest job.
 fn sound_place(stage: &Stage) -> String {
     stage.assert_sound();
     stage.place(newest(stage))
@@ -210,7 +210,7 @@ fn starts_again(stage: &Stage) {
 
 fn is_held_back(stage: &Stage) {
     let server = stage.server_with_used_connections();
-    // An answer that was cut off is from before: the worker has to ask again.
+    // A reply that was cut off does not know of the pause: the worker must ask again.
     let look = || {
         let place = sound_place(stage);
         stage.queue.set_paused("default", true).unwrap();
@@ -242,15 +242,16 @@ fn is_stopped(stage: &Stage) {
     stage.all_end(&server, &[id]);
 }
 
-/// Whoever parks a job tells the scheduler, though the answer was lost: by itself it looks every 5 s.
+/// Asserts that the thread that parks a job wakes the scheduler, even if the reply was lost: on its own the scheduler
+/// looks only every 5 s.
 #[track_caller]
 fn is_in_time(runs: impl Fn() -> bool) {
     let took = eventually(LIMIT, "the parked job runs", runs);
     assert!(took < secs(3), "{took:?}");
 }
 
-/// The statuses of all jobs; a fetcher may have claimed a queued job already. For paused queues: a fetcher that waits gets
-/// a job of another queue at once.
+/// The statuses of all jobs; a fetcher may have claimed a queued job already. For paused queues: a waiting fetcher
+/// claims a job of any other queue at once.
 fn statuses(stage: &Stage) -> String {
     let places = stage.places();
     let mut statuses: Vec<&str> = places.split(", ").filter_map(|place| place.split(' ').next()).collect();
@@ -281,7 +282,7 @@ fn are_submitted_without_a_key(stage: &Stage) {
     let submit = || server.post("/jobs/batch", &body);
     stage.at_step(submit, || statuses(stage)).expect_error(503, "store_unavailable", "cut off");
     assert_eq!(stage.ids().len(), stage.repeated(0, 3), "all or none");
-    // Without a key a repeated request is another one.
+    // Without an idempotency key a repeated request is a new submission.
     stage.until_answered(submit).expect(202);
     let ids = stage.ids();
     assert_eq!(ids.len(), stage.repeated(3, 6));
@@ -305,7 +306,7 @@ fn is_fetched(stage: &Stage) {
         call.answer.is_empty() || call.answer.starts_with(b"$") && !call.answer.starts_with(b"$-1")
     };
     let is_before = stage.cut == Cut::Before;
-    // A fetcher that sleeps already would get a job that comes before its next command.
+    // A fetcher that blocks in BRPOPLPUSH already would get a job submitted before its next command.
     let submit = || if is_before { vec![] } else { stage.submit_until_reached("note") };
     stage.at_step_when(brings_a_job, submit, || {
         if is_before {
@@ -335,7 +336,7 @@ fn is_promoted(stage: &Stage) {
     let server = stage.server();
     stage.queue.set_paused("default", true).unwrap();
     let parked = stage.question("ZCARD T:scheduled");
-    // Before: whichever while a job is parked. After: that which has moved it.
+    // Cut before: any call while a job is parked. Cut after: the call that has moved the job.
     let matches = move |call: &Call| {
         if call.answer.is_empty() { parked() > 0 } else { !call.answer.starts_with(b"*2\r\n:0") }
     };
@@ -369,7 +370,7 @@ fn is_forgotten(stage: &Stage) {
 }
 
 fn forgets_a_name(stage: &Stage) {
-    // The shortest retention says how often the janitor comes: here each second.
+    // The shortest retention decides how often the janitor runs: here every second.
     let server = stage.builder().flag("retain-failed", "4s").flag("queues", "default,old").start();
     let is_named = stage.question("SISMEMBER T:queues old");
     let is_entered = Arc::new(AtomicBool::new(false));

@@ -21,13 +21,13 @@ use threadq::internals::queue::SCRIPT_NAMES;
 use fixture::{Stage, Step};
 use proxy::Cut;
 
-/// Most of a play is waiting.
+/// The number of plays that run at a time. Plays mostly wait.
 const AT_A_TIME: usize = 12;
-/// How often a row is played on a machine that is too slow.
+/// The number of plays of a row on a machine that is too slow.
 const TRIES: usize = 6;
 
 fn table() -> impl Iterator<Item = &'static Step> {
-    // Those that take longest first.
+    // The longest plays first.
     [doctor::STEPS, servers::STEPS, jobs::STEPS, client_calls::STEPS].into_iter().flatten()
 }
 
@@ -64,13 +64,13 @@ fn a_cut_at_any_command_loses_nothing_and_leaves_nothing_behind() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Plays a row, again where the machine was too slow; a panic is a row that is wrong.
+/// Plays a row, and repeats the play if the machine was too slow. Panics if the row is wrong.
 fn play(step: &'static Step, cut: Cut) {
     assert!((1..=TRIES).any(|this| is_played(step, cut, this == TRIES)));
 }
 
-/// Plays a row once; a panic is a row that is wrong. `false` where the play failed on a machine that took longer than the
-/// program waits for an answer: what it does then is not what the row is about.
+/// Plays a row once. Panics if the row is wrong. Returns false if the play failed because a reply took longer than the
+/// time limit of the program: the row does not describe that case.
 fn is_played(step: &'static Step, cut: Cut, is_last: bool) -> bool {
     let stage = Stage::new(step, cut);
     let played = catch_unwind(AssertUnwindSafe(|| {
@@ -84,7 +84,7 @@ fn is_played(step: &'static Step, cut: Cut, is_last: bool) -> bool {
     }
 }
 
-/// No command went to Redis that has no row.
+/// Asserts that every command that was sent to Redis has a row.
 fn assert_known(stage: &Stage) {
     let known: BTreeSet<&str> = table().map(|step| step.command).collect();
     let unknown: Vec<String> =
@@ -115,12 +115,12 @@ fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn every_command_has_a_row() {
-    // CLIENT and CONFIG by their first word.
+    // CLIENT and CONFIG are named by their first word.
     let known: BTreeSet<&str> = table().map(|step| step.command.split(' ').next().unwrap()).collect();
     let in_sources = commands_in_the_sources();
     let missing: Vec<_> = in_sources.iter().filter(|name| !known.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
-    // What the client library sends by itself.
+    // Commands that the client library sends.
     let gone: Vec<_> =
         known.iter().filter(|name| !in_sources.contains(**name) && **name != "script").collect();
     assert!(gone.is_empty(), "rows for commands that are not there: {gone:?}");

@@ -21,9 +21,9 @@ use crate::common::resp;
 pub enum Cut {
     /// The command never reaches Redis.
     Before,
-    /// Redis carries it out, and no byte of its answer arrives.
+    /// Redis executes the command, and no byte of the reply arrives.
     After,
-    /// Redis carries it out, and half of its answer arrives.
+    /// Redis executes the command, and half of the reply arrives.
     MidReply,
 }
 
@@ -31,14 +31,14 @@ impl Cut {
     pub const ALL: [Cut; 3] = [Cut::Before, Cut::After, Cut::MidReply];
 }
 
-/// One command on its way, and its answer, which is empty before.
+/// One command, and its reply, which is empty before the reply arrives.
 pub struct Call<'a> {
     pub words: &'a [Vec<u8>],
     pub answer: &'a [u8],
 }
 
 impl Call<'_> {
-    /// The n-th argument of a script, from 0; empty if there is none.
+    /// The n-th argument of a script, from 0; empty if the script has fewer arguments.
     pub fn arg(&self, n: usize) -> &[u8] {
         self.words.get(4 + n).map_or(b"", Vec::as_slice)
     }
@@ -49,18 +49,18 @@ type Matches = Box<dyn Fn(&Call) -> bool + Send>;
 #[derive(Default)]
 struct State {
     armed: Option<(&'static str, Cut, Matches)>,
-    /// A command was reached, and waits for the test.
+    /// The chosen command was reached, and waits for the test.
     frozen: bool,
-    /// The longest time that a command waited for its answer; of those that do not block.
+    /// The longest time that a command waited for its reply, except blocking commands.
     longest_answer: Duration,
     /// Commands of this name wait until this number of them has come.
     gathering: Option<(&'static str, usize)>,
-    /// The number of commands that Redis runs now, without those that block.
+    /// The number of commands that Redis runs now, except blocking commands.
     under_way: usize,
     seen: BTreeSet<String>,
 }
 
-/// The names of scripts by their hashes, as they were loaded.
+/// The names of the loaded scripts, by hash.
 type Scripts = Arc<Mutex<HashMap<Vec<u8>, String>>>;
 
 #[derive(Default)]
@@ -76,12 +76,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of the Redis on this socket.
+    /// A proxy in front of the Redis on this socket.
     pub fn new(redis: PathBuf) -> Proxy {
         Proxy::knowing(Scripts::default(), redis)
     }
 
-    /// Another one to the same Redis, which never breaks: what is loaded through one of them is known to both.
+    /// A second proxy to the same Redis, which never breaks a connection. Both know the scripts loaded through either.
     pub fn beside(&self, redis: PathBuf) -> Proxy {
         Proxy::knowing(self.shared.scripts.clone(), redis)
     }
@@ -110,7 +110,7 @@ impl Proxy {
         self.shared.state().armed = Some((command, cut, Box::new(matches)));
     }
 
-    /// Whether the command was reached, and everything stands still.
+    /// Whether the chosen command was reached and all connections stand still.
     pub fn is_reached(&self, limit: Duration) -> bool {
         let (state, _) = self
             .shared
@@ -120,7 +120,7 @@ impl Proxy {
         state.frozen && state.under_way == 0
     }
 
-    /// Breaks the connection, and lets everything else go on.
+    /// Breaks the connection, and lets all other connections go on.
     pub fn release(&self) {
         let mut state = self.shared.state();
         state.armed = None;
@@ -128,7 +128,7 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// The longest time that a command waited for its answer so far, standing still included.
+    /// The longest time that a command has waited for its reply so far, including the time at the cut.
     pub fn longest_answer(&self) -> Duration {
         self.shared.state().longest_answer
     }
@@ -139,17 +139,17 @@ impl Proxy {
         Crowd(&self.shared)
     }
 
-    /// The names of all commands so far.
+    /// The names of all commands sent so far.
     pub fn seen(&self) -> BTreeSet<String> {
         self.shared.state().seen.clone()
     }
 }
 
-/// Commands that are held back until enough of them have come.
+/// Commands of one name that are held back until enough of them wait.
 pub struct Crowd<'a>(&'a Shared);
 
 impl Crowd<'_> {
-    /// Whether they came in time; lets them go on in any case.
+    /// Returns whether enough commands came in time; lets them go on in any case.
     pub fn meets(self, limit: Duration) -> bool {
         let state = self.0.state();
         let wait = self.0.changed.wait_timeout_while(state, limit, |state| state.gathering.is_some());
@@ -187,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// Lets a command go to Redis, unless it is where the connection breaks.
+    /// Lets a command go to Redis, unless the connection breaks before it.
     fn send(&self, name: &str, words: &[Vec<u8>]) -> Option<()> {
         let mut state = self.wait_while_gathering(name, self.state());
         state = self.wait_while_frozen(state);
@@ -202,7 +202,7 @@ impl Shared {
         Some(())
     }
 
-    /// How much of the answer goes back, and whether the connection breaks then.
+    /// How much of the reply goes back, and whether the connection breaks then.
     fn receive(&self, name: &str, words: &[Vec<u8>], answer: &[u8]) -> (usize, bool) {
         let mut state = self.state();
         state.under_way -= usize::from(!blocks(name));
@@ -244,7 +244,7 @@ fn blocks(name: &str) -> bool {
     name == "brpoplpush"
 }
 
-/// A command that waits for its answer.
+/// A command that waits for its reply.
 struct Timed<'a> {
     shared: &'a Shared,
     since: Instant,
@@ -257,7 +257,7 @@ impl Drop for Timed<'_> {
     }
 }
 
-/// One command after the other, each with its answer, until one side closes or the connection is broken.
+/// Carries one command after the other, each with its reply, until one side closes or the connection is broken.
 fn carry(client: TcpStream, server: UnixStream, shared: &Shared) -> Option<()> {
     client.set_nodelay(true).ok()?;
     let mut from_client = BufReader::new(client.try_clone().ok()?);
@@ -291,7 +291,7 @@ fn script_name(loaded: &[u8]) -> String {
         lua_files().filter(|(_, text)| loaded.ends_with(text.as_bytes())).max_by_key(|(_, text)| text.len());
     let (name, _) = known.expect("a script of the queue: the tests were built with it");
     match name {
-        // The same script, which may not write.
+        // The read-only form of the same script.
         "repair" if loaded.starts_with(b"#!lua flags=no-writes") => "recheck".to_owned(),
         name => name.to_owned(),
     }

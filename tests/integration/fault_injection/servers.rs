@@ -12,7 +12,7 @@ use crate::common::*;
 
 const ONCE: &str = "completed: 1 runs, 1 attempts, 0 crashes";
 
-/// A row for what is asked while a server starts.
+/// A row for a command that a starting server sends.
 const fn starts(command: &'static str, of: &'static str) -> Step {
     Step {
         command,
@@ -137,12 +137,12 @@ fn rejoins(stage: &Stage) {
     assert_ne!(server.server_id(), name);
 }
 
-/// Moves a job of a paused queue into a server's list, as a BRPOPLPUSH does whose answer is lost.
+/// Moves a job of a paused queue into a server's list, like a BRPOPLPUSH with a lost reply.
 fn lose_a_hand_over(stage: &Stage, server: &TestServer) -> u64 {
     stage.queue.set_paused("late", true).unwrap();
     let id = stage.submit_with("note", |job| job.queue = "late".to_owned());
     let list = format!("{{threadq}}:in_progress_queue:{}", server.server_id());
-    // A fetcher that slept has it in hand first, and puts it back since the queue is paused.
+    // A fetcher that waits claims the job first, and puts it back because the queue is paused.
     let moved = until_some(LIMIT, "it is in its queue", || {
         stage.redis.query::<Option<String>>(&["RPOPLPUSH", "{threadq}:work_queue:late", &list])
     });
@@ -153,7 +153,7 @@ fn lose_a_hand_over(stage: &Stage, server: &TestServer) -> u64 {
 fn finds_what_was_lost(stage: &Stage) {
     let server = stage.builder().flag("queues", "default,late").start();
     stage.is_at_rest(&server);
-    // A beat may also meet the job in the hand of a fetcher, before it is lost.
+    // A heartbeat may also see the job while a fetcher has claimed it, before its claim is lost.
     let is_lost = Arc::new(AtomicBool::new(false));
     let lost = is_lost.clone();
     let lose = || {
@@ -174,7 +174,7 @@ fn takes_over(stage: &Stage) {
     let mut dead = stage.server();
     let id = stage.submit("crash");
     assert_eq!(dead.wait_exit(LIMIT), None, "by a signal");
-    // A BRPOPLPUSH that waits, of the dead server too, would get the job at once.
+    // A BRPOPLPUSH that waits would get the job at once, even that of the dead server.
     stage.queue.set_paused("default", true).unwrap();
     eventually(LIMIT, "no fetcher waits any more", || {
         !stage.redis.query::<String>(&["CLIENT", "LIST"]).contains("cmd=brpoplpush")
@@ -185,7 +185,7 @@ fn takes_over(stage: &Stage) {
 }
 
 fn takes_over_the_rest(stage: &Stage) {
-    // More than one step takes at a time, in the hand of a server that died before it started them.
+    // More jobs than one step reclaims, claimed by a server that died before it started them.
     let dead = ServerId::generate();
     stage.queue.register(&dead, 1, &[]).unwrap();
     let list = format!("{{threadq}}:in_progress_queue:{dead}");

@@ -1,9 +1,9 @@
-//! Redis refuses the server: a password where there was none, another password, a user without rights.
+//! Redis refuses the server: a new password requirement, another password, a user without rights.
 
 use super::fixture::{Scene, assert_away};
 use crate::common::*;
 
-/// Commands of a person who was let in before.
+/// A connection of the operator, opened before the fault.
 struct Admin(::redis::Connection);
 
 impl Admin {
@@ -67,7 +67,7 @@ fn a_user_without_rights() {
     let said = fixture.said();
     let (lacks, rest): (Vec<&String>, Vec<&String>) =
         said.iter().partition(|line| line.contains("ERROR Redis denies rights that jobs need: NOPERM"));
-    // The first lack that was met, and one that names more.
+    // One line for the first missing right, and lines that name more.
     assert!((1..=3).contains(&lacks.len()), "{said:#?}");
     assert!(
         rest.iter().all(|line| line.contains("Redis grants all rights that jobs need again")),

@@ -47,7 +47,7 @@ fn frozen_and_woken() {
     let waiter = start_waiting(&fixture.server, fixture.running[0]);
     fixture.redis.pause();
     assert_away(&fixture.server, "no reply in time");
-    // Many at once: nobody waits for the others.
+    // Many requests at once: no request waits for the others.
     let begin = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..20 {
@@ -57,7 +57,7 @@ fn frozen_and_woken() {
     assert!(begin.elapsed() <= secs(6), "twenty at once took {:?}", begin.elapsed());
     fixture.running_jobs_end();
     fixture.redis.resume();
-    // A Redis that was frozen carries out later what it was sent.
+    // A frozen Redis executes the commands that it has received after it is resumed.
     fixture.all_is_well_again(true);
     let waited = waiter.join().expect("answered").expect(200).json();
     assert_eq!(waited["status"], "completed", "who waits notices nothing");
@@ -71,7 +71,7 @@ fn loading_its_data() {
     fixture.redis.query::<()>(&["EVAL", fill, "0"]);
     fixture.redis.kill9();
     fixture.running_jobs_end();
-    // Half a millisecond for each key.
+    // Loading takes half a millisecond per key.
     fixture.redis.launch(&["--key-load-delay", "500"]);
     assert_away(&fixture.server, "loading");
     fixture.all_is_well_again(false);
@@ -140,7 +140,7 @@ fn longer_than_the_lease_is_no_reason_to_take_jobs_from_the_living() {
     audit(&redis, &servers[0], &ids);
 }
 
-/// With outcomes that wait, and one job that still runs.
+/// Stops a server during an outage, with outcomes that wait and one job that still runs.
 fn stops_in_time(trouble: impl Fn(&TestRedis), end_of_it: impl Fn(&TestRedis)) {
     let redis = durable_redis();
     let builder = TestServer::builder()

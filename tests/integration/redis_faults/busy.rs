@@ -1,4 +1,4 @@
-//! All connections of a server are in use: that is no outage of Redis.
+//! All connections of a server are in use: the server does not report an outage of Redis.
 
 use threadq::internals::queue::{Error, Queue, Settings};
 
@@ -11,7 +11,7 @@ fn waiting_for_ones_own_connections_is_no_absence_of_redis() {
         Settings { url: redis.url(), ca: None, namespace: "threadq".to_owned(), connections: 1, fetchers: 1 };
     let queue = Queue::new(&settings).expect("a queue");
     queue.check_ready().expect("it is ready");
-    // Longer than a call waits for a connection, and shorter than it waits for an answer.
+    // Longer than a call waits for a connection, and shorter than it waits for a reply.
     redis.query::<()>(&["CLIENT", "PAUSE", "1400", "ALL"]);
     let outcomes: Vec<Result<(), Error>> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| queue.check_ready())).collect();

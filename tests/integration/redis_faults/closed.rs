@@ -1,9 +1,9 @@
-//! Redis, a proxy or a router closes an idle connection: that is no outage of Redis.
+//! Redis, a proxy or a router closes an idle connection: the server does not report an outage of Redis.
 
 use super::proxy::{Does, Proxy};
 use crate::common::*;
 
-/// Many requests at once, each answered as if nothing were: so that many connections are used.
+/// Sends many requests at once, so that many connections are used, and asserts that all succeed.
 #[track_caller]
 fn all_is_served(server: &TestServer, after: &str) {
     std::thread::scope(|scope| {
@@ -28,7 +28,7 @@ fn nothing_was_said(server: &TestServer) {
     assert_eq!(said, None, "{log}");
 }
 
-/// The connections of servers that wait for a command, by their numbers.
+/// The ids of the servers' connections that wait for a command.
 fn idle_connections(redis: &TestRedis) -> Vec<String> {
     let list: String = redis.query(&["CLIENT", "LIST", "TYPE", "normal"]);
     let waiting = |line: &&str| !line.contains("cmd=brpoplpush") && !line.contains("cmd=client|list");
@@ -43,7 +43,7 @@ fn redis_closes_idle_connections() {
     for _ in 0..2 {
         all_is_served(&server, "a pause");
         server.complete("echo", json!(1));
-        // The beat uses one of them now and then.
+        // The heartbeat keeps one connection in use.
         eventually(LIMIT, "Redis has closed them", || idle_connections(&redis).len() <= 1);
     }
     server.submit_job(json!({"type": "echo"}));
@@ -64,7 +64,7 @@ fn somebody_kills_connections_in_every_way_that_there_is() {
         kill(&["TYPE", "normal", "SKIPME", "yes"]);
         all_is_served(&server, "CLIENT KILL TYPE");
         kill(&["USER", "threadq"]);
-        // Without a key: what was not sent can be sent again, whatever it is.
+        // Without an idempotency key: a command that was not sent can always be sent again.
         server.submit_job(json!({"type": "echo", "payload": round}));
         all_is_served(&server, "CLIENT KILL USER");
         for id in idle_connections(&redis) {
@@ -104,7 +104,7 @@ fn a_router_forgets_idle_connections() {
     all_is_served(&server, "the start");
     proxy.forget_idle(Duration::ZERO);
     all_is_served(&server, "a router forgot all connections");
-    // What may not be repeated finds that out beforehand, on connections that were idle for long.
+    // Before a command that may not be repeated the server tests a connection that was idle for long.
     std::thread::sleep(secs(6));
     proxy.forget_idle(secs(5));
     for _ in 0..8 {
@@ -114,7 +114,7 @@ fn a_router_forgets_idle_connections() {
     nothing_was_said(&server);
 }
 
-/// One job after another meets this trouble on its way from BRPOPLPUSH to a worker.
+/// Submits jobs one after the other, each with this fault between its BRPOPLPUSH and its start.
 #[track_caller]
 fn jobs_come_soon(does: &Does) {
     let redis = TestRedis::start();
@@ -127,13 +127,13 @@ fn jobs_come_soon(does: &Does) {
             redis.query::<String>(&["CLIENT", "LIST"]).contains("cmd=brpoplpush")
         });
         proxy.set(does.clone());
-        // Past the wire: whether a submission meets the trouble as well is another matter.
+        // Submit past the proxy, so that the fault does not affect the submission.
         let id = TestServer::observer(&redis).submit_job(json!({"type": "echo", "payload": round}));
         server.wait_until_ready();
         server.wait_for_status(id, "completed");
         ids.push(id);
     }
-    // The search for lost entries had nothing to do.
+    // The recovery of lost claims found nothing.
     assert!(!server.log_text().contains("hand-over was lost"), "{}", server.log_text());
     audit(&redis, &server, &ids);
 }

@@ -6,7 +6,7 @@ use super::fixture::{Scene, assert_takes_nothing_new};
 use super::proxy::Proxy;
 use crate::common::*;
 
-/// A Redis that others can be a replica of, and the words for that.
+/// A Redis with a TCP port, and the arguments of REPLICAOF for it.
 fn reachable() -> (TestRedis, [String; 2]) {
     let port =
         TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port().to_string();
@@ -15,7 +15,7 @@ fn reachable() -> (TestRedis, [String; 2]) {
     (redis, ["127.0.0.1".to_owned(), port])
 }
 
-/// Makes it a replica and waits until it has all that its master has.
+/// Makes a Redis a replica, and waits until it has all data of its master.
 #[track_caller]
 fn follow(replica: &TestRedis, [host, port]: &[String; 2]) {
     replica.query::<()>(&["REPLICAOF", host, port]);
@@ -29,7 +29,7 @@ fn become_master(redis: &TestRedis) {
     redis.query::<()>(&["REPLICAOF", "NO", "ONE"]);
 }
 
-/// Waits until the replica has all that its master has.
+/// Waits until the replica has all data of its master.
 fn wait_for_copy(master: &TestRedis, replica: &TestRedis) {
     let offset = |redis: &TestRedis| {
         let facts: String = redis.query(&["INFO", "replication"]);
@@ -59,7 +59,7 @@ fn to_a_replica_and_back() {
     eventually(secs(15), "the end of it is said", || {
         fixture.said().join("\n").contains("Redis accepts writes again")
     });
-    // While it copied the other's data it may have been loading for a moment.
+    // The replica may have been loading its master's data for a moment.
     assert!((2..=4).contains(&fixture.said().len()), "{:#?}", fixture.said());
 }
 
@@ -71,14 +71,14 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
     let proxy = Proxy::to(&redis);
     let url = proxy.url();
     let mut fixture = Scene::on(redis, &url);
-    // Many connections, to be wrong about later.
+    // Open many connections to the first master.
     std::thread::scope(|scope| {
         for _ in 0..30 {
             scope.spawn(|| fixture.server.get("/jobs?limit=100").expect(200));
         }
     });
     wait_for_copy(&fixture.redis, &other);
-    // The old master is cut off from the new one: what it answers is of yesterday.
+    // The old master is cut off from the new one: its data is stale.
     fixture.redis.query::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
     become_master(&other);
     proxy.lead_to(&other);
@@ -86,11 +86,11 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
     fixture.server.wait_until_ready();
     let id = fixture.server.submit_job(json!({"type": "echo", "queue": "maybe"}));
     assert!(begin.elapsed() < secs(15), "moved after {:?}", begin.elapsed());
-    // A beat at the latest meets the old master; until then a read may still go there.
+    // At the latest a heartbeat detects the old master; until then a read may still go there.
     eventually(LIMIT, "it is noticed", || {
         fixture.said().iter().any(|line| line.contains("accepts writes again"))
     });
-    // One old connection that is trusted for good would spoil one of them again and again.
+    // An old connection that stays in the pool would return stale data to some of these reads.
     eventually(LIMIT, "80 reads in a row come from the new master", || {
         (0..10).all(|_| {
             std::thread::scope(|scope| {

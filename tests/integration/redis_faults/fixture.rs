@@ -1,22 +1,22 @@
-//! The fixture of all faults of Redis: a Redis, a server that runs jobs on it, and what the test watches from outside.
+//! The fixture of all faults of Redis: a Redis, a server that runs jobs on it, and checks from outside.
 
 use std::thread::JoinHandle;
 
 use crate::common::*;
 
-/// How many workers a fixture's server has: few, so that jobs run and jobs wait.
+/// The workers of the fixture's server: few, so that some jobs run and some wait.
 pub const WORKERS: usize = 4;
-/// The queue for submissions in the middle of a trouble: whether they were stored is open.
+/// The queue for submissions during a fault: they may be stored or not.
 const MAYBE: &str = "maybe";
 
-/// A server with jobs that run, that wait for a worker, and that wait for their time.
+/// A server with jobs that run, jobs that wait for a worker, and jobs that are scheduled.
 pub struct Scene {
     pub redis: TestRedis,
     pub server: TestServer,
-    /// Those that run when the trouble begins.
+    /// The jobs that run when the fault begins.
     pub running: Vec<u64>,
     waiting: Vec<u64>,
-    /// The bytes of the log that were there before the trouble.
+    /// The length of the log in bytes when the fault begins.
     mark: usize,
 }
 
@@ -54,7 +54,7 @@ impl Scene {
         });
     }
 
-    /// Whether jobs that were posted in the middle of it may be there: where they reached Redis and no answer came back.
+    /// `posted_may_be_stored`: jobs that were posted during the fault may be in Redis, because only the reply was lost.
     #[track_caller]
     pub fn all_is_well_again(&self, posted_may_be_stored: bool) {
         let Scene { redis, server, running, waiting, .. } = self;
@@ -77,7 +77,7 @@ impl Scene {
         assert_eq!(server.metric("threadq_redis_up"), 1.0);
     }
 
-    /// The messages of the log since the trouble began, without their times.
+    /// The messages of the log since the fault began, without their times.
     pub fn said(&self) -> Vec<String> {
         let log = self.server.log_text();
         log[self.mark..]
@@ -86,8 +86,8 @@ impl Scene {
             .collect()
     }
 
-    /// Asserts that the log has exactly these lines since then, each by a part of it, in this order. Lines
-    /// about a job whose claim was lost and recovered do not count: they are a matter of chance.
+    /// Asserts that the log since the fault has exactly these lines, in this order; `parts` has a part of each line.
+    /// Lines about a recovered job, whose claim was lost, do not count: they depend on chance.
     #[track_caller]
     pub fn assert_said(&self, parts: &[&str]) {
         let said = || {
@@ -96,7 +96,7 @@ impl Scene {
         let is_all = |said: &[String]| {
             said.len() == parts.len() && said.iter().zip(parts).all(|(line, part)| line.contains(part))
         };
-        // What says that it is over may come a moment after it is.
+        // The last line may be logged a moment after the end of the fault.
         let begin = Instant::now();
         while !is_all(&said()) {
             assert!(begin.elapsed() < secs(15), "not {parts:#?} but {:#?}", said());
@@ -105,12 +105,12 @@ impl Scene {
     }
 }
 
-/// A Redis that has on disk whatever it has answered; with `everysec` a kill can cost the last two seconds.
+/// A Redis that writes to the disk before it replies; with `everysec` a kill may lose the last two seconds.
 pub fn durable_redis() -> TestRedis {
     TestRedis::start_with(&["--appendfsync", "always"])
 }
 
-/// A client that waits for a job's end: from now on, and until it is answered.
+/// Starts a request that waits for a job's end. Returns when the request waits.
 pub fn start_waiting(server: &TestServer, id: u64) -> JoinHandle<Reply> {
     let waiting = || server.metric("threadq_http_requests_waiting");
     let before = waiting();
@@ -120,7 +120,7 @@ pub fn start_waiting(server: &TestServer, id: u64) -> JoinHandle<Reply> {
     waiter
 }
 
-/// What clients ask for, one of each kind.
+/// One client request of each kind.
 const REQUESTS: [(&str, &str, Option<&str>); 8] = [
     ("POST", "/jobs", Some(r#"{"type": "echo", "queue": "maybe"}"#)),
     ("POST", "/jobs/batch", Some(r#"{"jobs": [{"type": "echo", "queue": "maybe"}]}"#)),
@@ -132,7 +132,7 @@ const REQUESTS: [(&str, &str, Option<&str>); 8] = [
     ("GET", "/stats", None),
 ];
 
-/// One request that must be answered within 3 s (and a second for a busy machine).
+/// Sends a request. Asserts a response within 3 s (plus 1 s for a busy machine).
 #[track_caller]
 fn ask(server: &TestServer, (method, path, body): (&str, &str, Option<&str>)) -> Reply {
     let begin = Instant::now();
@@ -143,7 +143,7 @@ fn ask(server: &TestServer, (method, path, body): (&str, &str, Option<&str>)) ->
     reply
 }
 
-/// An answer of 503 with a `Retry-After`.
+/// Asserts a 503 with a `Retry-After`.
 #[track_caller]
 fn assert_503(reply: &Reply, context: &str) {
     reply.expect_error(503, "store_unavailable", context);
@@ -163,7 +163,7 @@ fn assert_alive_but_not_ready(server: &TestServer, reason: &str) {
     }
 }
 
-/// Redis cannot be reached: everything is answered with 503 in time, readiness with the reason.
+/// Asserts that every request gets a 503 in time, and that `/readyz` has the reason: Redis cannot be reached.
 #[track_caller]
 pub fn assert_away(server: &TestServer, reason: &str) {
     for request in REQUESTS {
@@ -173,7 +173,7 @@ pub fn assert_away(server: &TestServer, reason: &str) {
     assert_eq!(server.metric("threadq_redis_up"), 0.0, "{reason}");
 }
 
-/// Redis takes nothing new but answers reads.
+/// Asserts that writes get a 503 and reads a 200: Redis refuses writes.
 #[track_caller]
 pub fn assert_takes_nothing_new(server: &TestServer, reason: &str) {
     for request in &REQUESTS[..2] {

@@ -16,7 +16,7 @@ fn its_disk_is_full() {
     fixture.running_jobs_end();
     assert_takes_nothing_new(&fixture.server, "MISCONF");
     fixture.redis.limit_files(None);
-    // What was written just before Redis noticed may have been accepted.
+    // Redis may have accepted a write just before it noticed the full disk.
     fixture.all_is_well_again(true);
     fixture.assert_said(&["ERROR Redis refuses writes: MISCONF", "INFO  Redis accepts writes again after "]);
 }
@@ -29,7 +29,7 @@ fn its_disk_is_full_and_it_must_write_at_once() {
     eventually(LIMIT, "Redis ends itself rather than lose a write", || !signal::is_running(pid));
     assert_away(&fixture.server, "Redis is unavailable");
     fixture.running_jobs_end();
-    // Takes its remains away.
+    // Reap the ended process.
     fixture.redis.kill9();
     fixture.redis.restart();
     fixture.all_is_well_again(true);
@@ -62,7 +62,7 @@ fn its_memory_is_full_and_what_it_has_goes_on() {
     for id in &buried {
         server.wait_for_status(*id, "failed");
     }
-    // What people do goes on too.
+    // The requests of operators succeed too.
     server.act(&format!("/jobs/{held}/cancel")).expect(200);
     server.delete(&format!("/jobs/{held}")).expect(204);
     assert_eq!(server.delete("/dlq").expect(200).json(), json!({"deleted": 3}));

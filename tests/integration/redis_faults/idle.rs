@@ -6,7 +6,7 @@ use crate::common::*;
 
 /// Seconds of processor time that a process has used, in user and system mode together.
 fn cpu_seconds(pid: u32) -> f64 {
-    /// What /proc counts in on Linux, whatever the kernel's own clock.
+    /// The unit of CPU time in /proc on Linux, for every kernel configuration.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
@@ -15,7 +15,8 @@ fn cpu_seconds(pid: u32) -> f64 {
     ticks.iter().sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// Everything that tries again is at it: fetchers of five queues, the committer with outcomes, a client that waits.
+/// Runs everything that retries during an outage: fetchers of five queues, the committer with outcomes, a waiting
+/// client.
 fn uses_little_while_away(name: &str, trouble: impl Fn(&TestRedis), end_of_it: impl Fn(&TestRedis)) {
     let redis = durable_redis();
     let server = TestServer::builder().redis(&redis).flag("queues", "default,a,b,c,d").start();
@@ -72,7 +73,7 @@ fn takes_at_most_twice_the_workers(fetchers: &str) {
         .start();
     server.wait_until_ready();
     let in_progress = format!("{{threadq}}:in_progress_queue:{}", server.server_id());
-    // Jobs can be taken, and what they come to cannot be told: the only way to have more and more of it in memory.
+    // The server can take jobs, but cannot settle them: without a limit the outcomes in memory would grow.
     proxy.set(Does { swallows: Some(b"\r\ncomplete\r\n"), ..Does::default() });
     let ids: Vec<u64> = (0..40).map(|_| accepted(&server, json!({"type": "note"}))).collect();
     let ran = || server.dir().read("ran").lines().count();
@@ -92,7 +93,7 @@ fn takes_at_most_twice_the_workers(fetchers: &str) {
     audit(&redis, &server, &ids);
 }
 
-/// Posts until it is taken: for a Redis that is away now and then.
+/// Repeats a POST until the job is accepted, for a Redis with outages.
 fn accepted(server: &TestServer, body: Value) -> u64 {
     let key = format!("{:016x}", fastrand::u64(..));
     until_some(LIMIT, "the job is accepted", || {

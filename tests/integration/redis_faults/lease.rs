@@ -6,7 +6,7 @@ use threadq::job::NewJob;
 use super::proxy::{Does, Proxy};
 use crate::common::*;
 
-/// Jobs that one step of a take-over moves.
+/// The number of jobs that one step of a reclaim moves.
 const STEP: usize = 200;
 
 /// A server that died with many jobs in progress, of a queue from which no other server takes.
@@ -25,7 +25,7 @@ fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
         let shares = std::slice::from_ref(&share);
         let taken =
             queue.start_jobs(&server, shares, Quarantine::Skip, 3, None).expect("the server is registered");
-        // Nobody settles them.
+        // No server settles these jobs.
         assert_eq!(taken.jobs.len(), STEP);
     }
     server
@@ -44,7 +44,7 @@ fn a_slow_take_over_costs_no_server_its_own_lease() {
         until_some(LIMIT, "it is listed", || server.server_ids().into_iter().find(|id| id != dead.as_str()));
     proxy.set(Does { delay: ms(400), ..Does::default() });
 
-    // What any other server would see of its heartbeat.
+    // Watch the heartbeat as another server sees it.
     let in_progress = format!("{{threadq}}:in_progress_queue:{dead}");
     let (mut beat, mut since, mut longest) = (None::<String>, Instant::now(), Duration::ZERO);
     let mut begun = None;

@@ -14,7 +14,7 @@ fn its_scripts() {
     let mut ids = Vec::new();
     let ends = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Also between the loading of a script and its call.
+        // Flush also between the loading of a script and its call.
         scope.spawn(|| {
             let mut connection = redis.connection().expect("a connection");
             let begin = Instant::now();
@@ -44,7 +44,7 @@ fn its_scripts() {
     assert_eq!(said.next(), None, "{log}");
 }
 
-/// Two servers with jobs that run, wait, and wait for their time; and a client that waits for one to end.
+/// Two servers with running, queued and scheduled jobs, and a client that waits for the end of a job.
 fn loses_everything(lose: impl Fn(&TestRedis)) {
     let redis = TestRedis::start();
     let start =
@@ -87,7 +87,7 @@ fn loses_everything(lose: impl Fn(&TestRedis)) {
         let said: Vec<&str> = log.lines().skip(mark).collect();
         let about = |part: &str| said.iter().filter(|line| line.contains(part)).count();
         assert_eq!(about(": fenced ("), 1, "{log}");
-        // Each job that ran, the absence and its end.
+        // A line for each running job, one for the outage, and one for its end.
         assert!(about("outcome discarded") <= 2 && said.len() <= 5, "{log}");
     }
 }

@@ -9,22 +9,22 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::*;
 
-/// What the wire does to what comes over it.
+/// The faults that the proxy makes.
 #[derive(Clone, Default)]
 pub struct Does {
-    /// Every reply comes so much later.
+    /// The delay of every reply.
     pub delay: Duration,
-    /// So many of the next replies are cut in the middle, and the connection with them.
+    /// The number of next replies that are cut in the middle; each cut closes its connection.
     pub cuts: usize,
-    /// A command with this word in it gets lost, and nothing more comes back on its connection.
+    /// A command that contains this word is lost, and its connection returns no more data.
     pub swallows: Option<&'static [u8]>,
-    /// What becomes of a job on its way from BRPOPLPUSH: it is lost, and the connection with it.
+    /// Whether a BRPOPLPUSH reply with a job is lost; its connection is closed.
     pub loses_jobs: bool,
-    /// What happens once a job came from BRPOPLPUSH: all other connections are forgotten.
+    /// Whether the proxy forgets all other connections after a BRPOPLPUSH reply with a job.
     pub forgets_others: bool,
-    /// So many of the next connections are refused.
+    /// The number of next connections that are refused.
     pub refuses: usize,
-    /// Redis calls itself 6, and understands the first line of a script as little as that one does.
+    /// Whether Redis behaves like version 6: it reports that version, and does not know the first line of a script.
     pub is_old: bool,
 }
 
@@ -35,15 +35,15 @@ struct State {
     connections: Mutex<Vec<(UnixStream, Arc<Fate>)>>,
 }
 
-/// What is known of one connection.
+/// The state of one connection.
 struct Fate {
-    /// The next command on it closes it.
+    /// The next command closes the connection.
     is_forgotten: AtomicBool,
-    /// When something last came over it.
+    /// The time of the last data on the connection.
     used: Mutex<Instant>,
 }
 
-/// The wire; ends with the test.
+/// The proxy; ends with the test.
 pub struct Proxy {
     dir: TempDir,
     state: Arc<State>,
@@ -64,7 +64,7 @@ impl Proxy {
                 if state.takes_one(|does| &mut does.refuses) {
                     continue;
                 }
-                // Nobody there: the client finds its connection closed.
+                // Redis does not listen: close the client's connection.
                 let Ok(server) = UnixStream::connect(&*state.redis.lock().expect("not poisoned")) else {
                     continue;
                 };
@@ -87,15 +87,15 @@ impl Proxy {
         *self.state.does.lock().expect("not poisoned") = does;
     }
 
-    /// Closes all connections that exist, as a proxy does with those that were idle for long.
+    /// Closes all connections, as a proxy does with connections that were idle for long.
     pub fn close_all(&self) {
         for (connection, _) in self.state.connections.lock().expect("not poisoned").drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
     }
 
-    /// Forgets all connections that were idle for so long, as a router does: nothing is heard of that until the next
-    /// command on one of them, which is lost with it.
+    /// Forgets all connections that were idle for this long, as a router does: the next command on such a connection is
+    /// lost, and the connection with it.
     pub fn forget_idle(&self, time: Duration) {
         self.state.forget_idle(time);
     }
@@ -104,13 +104,13 @@ impl Proxy {
         self.state.does.lock().expect("not poisoned").cuts
     }
 
-    /// New connections lead to another Redis; those that exist stay where they are.
+    /// Leads new connections to another Redis; the existing connections stay where they are.
     pub fn lead_to(&self, redis: &TestRedis) {
         *self.state.redis.lock().expect("not poisoned") = Path::new(&redis.socket()).to_owned();
     }
 }
 
-/// Carries both directions, each on a thread of its own, until one side closes.
+/// Carries both directions, each on its own thread, until one side closes.
 fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>, fate: Arc<Fate>) {
     let pair = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
     let is_fetcher = Arc::new(AtomicBool::new(false));
@@ -129,7 +129,7 @@ fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>, fate: Arc<F
                 }
                 let does = state.does.lock().expect("not poisoned").clone();
                 if does.swallows.is_some_and(|word| contains(piece, word)) {
-                    // Open, and deaf from now on.
+                    // The connection stays open, and returns no more data.
                     return true;
                 }
                 if does.is_old {
@@ -175,7 +175,7 @@ impl State {
         change(&mut self.does.lock().expect("not poisoned"));
     }
 
-    /// Counts one of them down; whether there was one.
+    /// Decrements the counter; returns whether it was above 0.
     fn takes_one(&self, number: impl Fn(&mut Does) -> &mut usize) -> bool {
         let mut does = self.does.lock().expect("not poisoned");
         let number = number(&mut does);
@@ -193,7 +193,7 @@ impl State {
     }
 }
 
-/// With one byte changed, so far after a mark.
+/// Changes one byte at this distance after a mark.
 fn changed(piece: &[u8], mark: &[u8], after: usize, byte: u8) -> Vec<u8> {
     let mut piece = piece.to_vec();
     if let Some(at) = piece.windows(mark.len()).position(|window| window == mark) {
@@ -206,7 +206,7 @@ fn contains(piece: &[u8], word: &[u8]) -> bool {
     piece.windows(word.len()).any(|window| window == word)
 }
 
-/// Calls `work` for what comes, until nothing more comes or it says no.
+/// Calls `work` with each read, until the end of the stream or until `work` returns false.
 fn each_piece(from: &mut UnixStream, mut work: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(n @ 1..) = from.read(&mut buffer) {

@@ -1,8 +1,8 @@
-//! The Redis user of a server lacks a right: a server that cannot run jobs says so, and is not ready.
+//! The Redis user of a server lacks a right: a server that cannot run jobs logs the reason, and is not ready.
 
 use crate::common::*;
 
-/// A Redis whose user `threadq` has all rights but some, and the URL with that user.
+/// A Redis whose user `threadq` has all rights except some, and the URL with that user.
 fn redis_without(rules: &[&str]) -> (TestRedis, String) {
     let redis = TestRedis::start();
     set_user(&redis, &[&["~{threadq}:*", "&*", "+@all"], rules].concat());
@@ -64,7 +64,7 @@ fn a_server_without_a_right_that_jobs_need_is_not_ready_and_check_says_what_gran
         assert!(reason.contains(&words), "{rules:?}: {reason}");
         eventually(LIMIT, "the log has the reason", || server.log_text().contains(&words));
         server.get("/healthz").expect(200);
-        // Granted with just these words, it goes to work.
+        // With exactly these rights granted, the server runs jobs.
         let mut rights: Vec<&str> = words.split(' ').skip(3).collect();
         if grant == "+evalsha" {
             rights.push("+script|load");

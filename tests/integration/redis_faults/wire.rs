@@ -45,7 +45,7 @@ fn slower_than_the_limit() {
 fn replies_cut_in_the_middle() {
     let (proxy, fixture) = over_a_wire();
     for round in 0..8 {
-        // Whoever hears from Redis next: a fetcher, the committer, a beat, or a client's request.
+        // The cuts affect the next replies, to a fetcher, the committer, a heartbeat or a client's request.
         proxy.set(Does { cuts: 1 + round % 3, ..Does::default() });
         let body = json!({"type": "echo", "queue": "maybe", "payload": round});
         let key = round.to_string();

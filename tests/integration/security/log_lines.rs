@@ -5,7 +5,7 @@ use serde_json::json;
 use super::program::{Redis, Server};
 use crate::common::{LIMIT, TempDir, eventually};
 
-/// Would forge a line, clear the terminal, hide what follows, or turn it around.
+/// A text that would forge a line, clear the terminal, or hide or reverse the following text.
 const EVIL: &str = "\n2026-11-24T08:00:00.000Z INFO  job=1 forged\r\u{1b}[2J\u{1b}]0;title\u{7}\u{8}\u{9b}1m\u{0}\u{2028}\u{202e}\u{61c}\u{2066}";
 
 fn assert_clean(log: &str) {
@@ -59,7 +59,7 @@ fn log_all_that_is_evil(format: &str) {
     for path in ["/jobs/%0A%1B[2J", "/queues/%0Aforged/pause", "/%1b%5b2J"] {
         server.request("POST", path, "User-Agent: %0A\u{9}x\r\nIdempotency-Key: a%0Ab\r\n", "");
     }
-    // A stranger's hand in the data: a job's record that cannot be read, with an id that is none.
+    // Data of another program: an entry that is not a valid id, and a record that cannot be read.
     let evil = EVIL.replace('\0', ""); // no argument of a program can hold it
     redis.cli(&["LPUSH", "{threadq}:work_queue:default", &evil]);
     redis.cli(&["HSET", "{threadq}:job:7", "status", "queued", "type", &evil, "timeout_ms", &evil]);

@@ -1,7 +1,7 @@
 //! The claims of SECURITY.md, tested on the real program: pages of other sites, secrets, log lines, limits, TLS, and
 //! the rights that the program needs in Redis.
 
-// What tests share is a test too.
+// The shared code of the tests contains tests too.
 mod limits;
 mod log_lines;
 mod pages;

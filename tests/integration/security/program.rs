@@ -29,14 +29,14 @@ impl Redis {
         }
         all.extend(flags);
         let all: Vec<String> = all.iter().map(|flag| flag.replace("{port}", &port.to_string())).collect();
-        // The first one on PATH may be built without TLS: then it ends at once.
+        // The first redis-server on PATH may be built without TLS: it ends at once then.
         let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
         for program in folders.iter().map(|folder| folder.join("redis-server")).filter(|file| file.is_file())
         {
             let command =
                 Command::new(program).args(&all).current_dir(folder.path()).stdout(Stdio::null()).spawn();
             let mut redis = Redis { process: command.unwrap(), port, folder };
-            // The socket's file is there a moment before anybody listens on it.
+            // The socket's file exists a moment before redis-server listens on it.
             let answers = |text: String| text.contains("PONG") || text.contains("NOAUTH");
             let (mut is_there, mut has_ended) = (false, false);
             eventually(LIMIT, "redis-server answers", || {
@@ -52,7 +52,7 @@ impl Redis {
         panic!("no redis-server on PATH starts with {all:?}");
     }
 
-    /// What redis-cli prints, on a socket that needs no TLS.
+    /// Runs redis-cli on a socket without TLS. Returns its output.
     pub fn cli(&self, words: &[&str]) -> String {
         let socket = self.folder.path().join("admin.sock");
         let output = Command::new("redis-cli").arg("-s").arg(socket).args(words).output().unwrap();
@@ -67,7 +67,7 @@ impl Drop for Redis {
     }
 }
 
-/// The program, without any setting of the person who runs the tests.
+/// The program, without settings from the environment of the tests.
 pub fn threadq(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_threadq"));
     command.args(words).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -118,12 +118,12 @@ impl Server {
         &self.addr
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Sends a request with these further header lines; status and body of the answer. Header `Host` goes without saying.
+    /// Sends a request with `Host` and these further header lines. Returns the status and the body of the response.
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
         let headers = format!("Host: {}\r\n{}{headers}", self.addr, token.unwrap_or_default());
@@ -176,7 +176,7 @@ impl Server {
         job
     }
 
-    /// Ends it in order, and gives all that it has logged.
+    /// Stops the server by SIGTERM. Returns its exit status and its whole log.
     pub fn stop(mut self) -> (ExitStatus, String) {
         let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
         let status = self.process.wait().unwrap();

@@ -3,7 +3,7 @@
 use super::program::{Redis, Server};
 use crate::common::{LIMIT, eventually};
 
-/// The line in the document, so that it cannot differ from what is tested.
+/// The line in SECURITY.md, so that the test uses exactly the documented rights.
 fn documented_rules() -> Vec<String> {
     let text = include_str!("../../../SECURITY.md");
     let line =
@@ -63,7 +63,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
     eventually(LIMIT, "it has failed again", || server.json("GET", "/dlq", "")["total"] == 1);
     assert_eq!(server.json("DELETE", "/dlq", "")["deleted"], 1);
 
-    // A crash, late enough for the answer to get here, and the takeover by the next server.
+    // A crash, late enough for the response to arrive, and the reclaim by the next server.
     let crashed = server.json(
         "POST",
         "/jobs",
@@ -77,7 +77,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
     let (status, log) = next.stop();
     assert!(status.success(), "{log}");
 
-    // CONFIG is asked for once, to warn of a Redis that keeps nothing on disk, and done without.
+    // The server sends CONFIG once, to warn of a Redis without persistence, and works without it.
     for text in [&log, &server.log()] {
         let errors: Vec<&str> = text.lines().filter(|line| line.contains(" ERROR ")).collect();
         assert!(errors.iter().all(|line| line.contains("failed on purpose")), "{text}");
@@ -90,7 +90,7 @@ fn the_documented_user_is_enough_for_a_jobs_whole_life() {
         .filter(|(name, _)| name.trim_matches('"').ends_with("object"))
         .map(|(_, value)| *value)
         .collect();
-    // From 7.2 on Redis also notes that the client could not tell its name, which nothing needs.
+    // From 7.2 on Redis also logs the denied CLIENT SETINFO of the client library, which is optional.
     let is_harmless = |command: &&str| command.contains("config") || command.contains("client|setinfo");
     assert!(denied_commands.iter().all(is_harmless), "{denied}");
 }

@@ -5,9 +5,9 @@ use std::process::Output;
 use super::program::{Redis, Server, threadq};
 use crate::common::{LIMIT, TempDir, eventually};
 
-/// Stands for every secret.
+/// The value of every secret.
 const CANARY: &str = "c4nary-h%75nter2";
-/// What a URL's password is once it is decoded.
+/// The password of a URL, percent-decoded.
 const DECODED: &str = "c4nary-hunter2";
 
 fn assert_unseen(what: &str) {
@@ -16,7 +16,7 @@ fn assert_unseen(what: &str) {
     }
 }
 
-/// Everything that the API tells.
+/// The joined bodies of the responses of the API.
 fn ask_all(server: &Server) -> String {
     let paths = ["/stats", "/jobs", "/queues", "/metrics", "/healthz", "/readyz", "/dlq", "/openapi.json"];
     let mut all: String = paths.iter().map(|path| server.request("GET", path, "", "").1).collect();
@@ -62,7 +62,7 @@ fn a_wrong_or_missing_password_is_told_of_without_showing_it() {
         assert!(!output.status.success());
         assert_unseen(&text(&output));
     }
-    // And a Redis that is reached keeps its password to itself as well.
+    // With a reachable Redis the password does not appear either.
     let url = format!("redis://:right-{CANARY}@127.0.0.1:{}", redis.port);
     redis.cli(&["-a", "right", "CONFIG", "SET", "requirepass", &format!("right-{DECODED}")]);
     let server = Server::start(&["--log-level", "trace"], &[("THREADQ_REDIS_URL", &url)]);
@@ -136,7 +136,7 @@ fn a_token_on_the_command_line_works_and_is_warned_of() {
     }
     let right = format!("Authorization: Bearer {CANARY}\r\n");
     assert_eq!(server.request("GET", "/stats", &right, "").0, 200);
-    // Given twice, nobody knows which one a proxy in front has looked at.
+    // Two `Authorization` headers: a proxy in front may have checked the other one.
     assert_eq!(server.request("GET", "/stats", &format!("{right}{right}"), "").0, 401);
     let (_, log) = server.stop();
     assert!(log.contains("api-token (flag --api-token)") && log.contains("THREADQ_API_TOKEN"), "{log}");

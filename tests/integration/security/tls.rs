@@ -1,11 +1,11 @@
-//! Redis over TLS: with the right authority the server connects; with none or another one it does not.
+//! Redis over TLS: the server connects only with the right certificate authority.
 
 use std::process::Command;
 
 use super::program::{Redis, Server, threadq};
 use crate::common::{LIMIT, TempDir, eventually};
 
-/// An authority, and a certificate of it for this host.
+/// A certificate authority, and a certificate from it for this host.
 fn make_certificates(folder: &TempDir, host: &str) {
     let openssl = |line: &str| {
         let output = Command::new("openssl")
@@ -61,7 +61,7 @@ fn jobs_run_over_tls_and_only_with_a_server_that_is_who_it_should_be() {
         assert!(!log.contains("s3cret"), "{log}");
     }
 
-    // Plain text to a TLS port gets nowhere either, nor is the password shown.
+    // Plain text to a TLS port fails too, and the password is not shown.
     let plain = url.replace("rediss:", "redis:");
     let output = threadq(&["check", "--redis-url", &plain]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -71,7 +71,7 @@ fn jobs_run_over_tls_and_only_with_a_server_that_is_who_it_should_be() {
 /// Environment variables.
 type Env<'a> = &'a [(&'a str, &'a str)];
 
-/// What `check` says of a Redis that cannot be reached, and `/readyz` of a server on it.
+/// The output of `check` for a Redis that cannot be reached, and the response of `/readyz` of a server with that Redis.
 fn reasons(url: &str, more: Env) -> [String; 2] {
     let env = [&[("THREADQ_REDIS_URL", url)], more].concat();
     let output = threadq(&["check"]).envs(env.iter().copied()).output().unwrap();
@@ -95,7 +95,7 @@ fn the_reason_why_there_is_no_connection_is_told() {
     let web_port = web.local_addr().unwrap().port();
     std::thread::spawn(move || {
         use std::io::Write;
-        // Kept open: nothing of the answer may get lost.
+        // Keep the connection open, so that no part of the response is lost.
         let mut open = Vec::new();
         for mut stream in web.incoming().map_while(Result::ok) {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
@@ -148,7 +148,7 @@ fn a_certificate_for_another_host_is_refused() {
     assert!(error.contains("not valid for name"), "{error}");
 }
 
-/// A proxy that takes TLS with the certificate of a folder and passes on what comes, or answers each request itself.
+/// A TLS proxy with the certificate of a folder; it forwards to a backend, or responds to each request itself.
 struct TlsServer {
     process: std::process::Child,
     port: u16,
@@ -227,7 +227,7 @@ fn one_file_of_authorities_is_for_every_connection() {
     let flags = ["--config", config.as_str()];
     let web_of = |server: &Server| server.run(r#"{"type": "web"}"#);
 
-    // By the setting, by the system's variable, and by a setting for Redis alone beside another one.
+    // The authority by the setting, by the system's variable, and by the setting for Redis beside another one.
     for more in [
         &[("THREADQ_CA_FILE", ca.as_str())][..],
         &[("SSL_CERT_FILE", &ca)],

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::common::*;
 
-/// The library, wherever this kind of machine has it.
+/// The path of libfaketime, which depends on the architecture.
 fn libfaketime() -> String {
     let folders = std::fs::read_dir("/usr/lib").expect("a folder").flatten().map(|entry| entry.path());
     let files = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
@@ -15,7 +15,7 @@ fn libfaketime() -> String {
     found.to_str().expect("a path that can be written").to_owned()
 }
 
-/// A server whose clock is off by what stands in this file, which may change at any time.
+/// A server whose clock is off by the offset in this file; the test may change the file at any time.
 fn off_by(builder: ServerBuilder, file: &Path) -> ServerBuilder {
     builder
         .env("LD_PRELOAD", &libfaketime())
@@ -25,7 +25,7 @@ fn off_by(builder: ServerBuilder, file: &Path) -> ServerBuilder {
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
 }
 
-/// How far the server's clock is ahead of ours, in hours, by the time of its last log line; it logs one for this.
+/// The hours by which the server's clock is ahead of the test's clock. Makes the server log a line, and reads its time.
 #[track_caller]
 fn hours_ahead(server: &TestServer, accepted: &mut Vec<u64>) -> i64 {
     let id = server.submit_job(json!({"type": "fail", "payload": {"permanent": true}, "queue": "jumping"}));
@@ -57,7 +57,7 @@ fn a_clock_that_jumps_by_hours_changes_nothing() {
     let mut all = Vec::new();
     for offset in ["+5h", "-7h", "+0"] {
         let now = now_ms();
-        // Through each jump: one that runs, one that is delayed, one that has its time, one that waits out its backoff.
+        // Across each jump: a job that runs, a delayed job, a job with `run_at`, and a job in its backoff.
         let jobs = [
             json!({"type": "sleep", "payload": {"ms": 2500}, "timeout_ms": 30_000}),
             json!({"type": "echo", "delay_ms": 2000}),
@@ -85,7 +85,7 @@ fn a_clock_that_jumps_by_hours_changes_nothing() {
             let job = jumping.wait_for_status(*id, "completed");
             let attempts = if at % 4 == 3 { 2 } else { 1 };
             assert_eq!((&job["attempts"], &job["crashes"]), (&json!(attempts), &json!(0)), "{job:#}");
-            // Its times are Redis's, and so are its delay and its backoff.
+            // The job's times, its delay and its backoff follow the clock of Redis.
             for time in ["created_at", "started_at", "finished_at"] {
                 let time = time_ms(&job[time]);
                 assert!((now - 1000..now + 60_000).contains(&time), "{job:#}");

@@ -33,7 +33,7 @@ fn handlers_that_end_the_process_are_found_out_and_every_good_job_completes() {
     wait_until_quiet(&observer, LIMIT);
     all.extend(bad);
     audit(&redis, &observer, &all);
-    // The last words of the process name the culprit's place; who took over says what it found.
+    // The last output of the process names the place of the crash. The server that reclaimed its jobs logs them.
     let log = server.log_text();
     for words in
         ["has overflowed its stack", "the second panic", "memory allocation of 70368744177664 bytes failed"]
@@ -73,7 +73,7 @@ fn jobs_on_their_last_chance_follow_each_other_without_pauses() {
     times.sort_unstable();
     let mut pauses: Vec<u64> = times.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].1)).collect();
     pauses.sort_unstable();
-    // A fetcher that sleeps on does so for up to 2 s.
+    // A fetcher that is not woken waits up to 2 s.
     assert!(pauses[pauses.len() / 2] < 300, "between one and the next, in ms: {pauses:?}");
     audit(&redis, &server, &ids);
 }
@@ -91,7 +91,7 @@ fn a_panic_whose_payload_cannot_be_dropped_is_an_ordinary_failure() {
         assert_eq!((&job["crashes"], &job["attempts"]), (&json!(0), &json!(1)), "{job:#}");
         let reason = job["last_error"].as_str().unwrap_or_default();
         assert!(reason.starts_with("panicked: (no message) ("), "the first panic is what failed: {job:#}");
-        // On the same thread: there is no other.
+        // The same thread runs this job, because the server has only one.
         all.push(server.submit("echo", json!({})));
         server.wait_for_status(all[all.len() - 1], "completed");
     }

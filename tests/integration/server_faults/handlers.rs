@@ -8,7 +8,7 @@ use threadq::{config::Config, logging, server::Server};
 
 use crate::common::*;
 
-/// A server with the handlers below.
+/// Runs a server with the handlers below.
 pub fn troubled(redis: &TestRedis) -> ServerBuilder {
     let this = std::env::current_exe().expect("a test binary");
     let this = this.to_str().expect("a path that can be written").to_owned();
@@ -61,7 +61,7 @@ fn double_panic(_: &JobContext) -> Result<(), Failure> {
     panic!("the first panic");
 }
 
-/// More than any machine has; unlike a capacity that overflows, this is no panic but the end of the process.
+/// Allocates more memory than any machine has. This aborts the process; an overflow of the capacity would only panic.
 fn failed_allocation(_: &JobContext) -> Result<usize, Failure> {
     let memory: Vec<u8> = Vec::with_capacity(1 << 46);
     Ok(std::hint::black_box(memory).capacity())
@@ -76,7 +76,7 @@ fn panic_on_another_thread(_: &JobContext) -> Result<(), Failure> {
     thread.join().map_err(|_| Failure::permanent("its helper panicked"))
 }
 
-/// Starts threads that never end, and goes on without those that the system refuses.
+/// Starts threads that never end, and ignores threads that the system refuses.
 fn leaked_threads(job: &JobContext) -> Result<usize, Failure> {
     let wanted: usize = job.payload()?;
     let leak = || {

@@ -3,12 +3,12 @@
 use super::handlers::troubled;
 use crate::common::*;
 
-/// Would start a line of its own, end the object, or be lost on the way.
+/// A text that would start a new line, end the JSON object, or be lost, if it were not escaped.
 const EVIL: &str = "\n{\"time\":\"x\"}\r\u{1b}[2J\u{2028}\"} ' \\ \u{202e}é";
-/// Without what is refused in a type: control characters.
+/// The same without control characters, which are refused in a job type.
 const EVIL_TYPE: &str = "a \"type\"\u{2028}{}\u{202e}' \\ é";
 
-/// Every line as an object of the fields that are promised, and no others.
+/// Parses every line as an object, and asserts that it has exactly the documented fields.
 fn objects(log: &str) -> Vec<Value> {
     let read = |line: &str| -> Value {
         let object: Value =
@@ -34,7 +34,7 @@ fn objects(log: &str) -> Vec<Value> {
     log.lines().map(read).collect()
 }
 
-/// That there is a line of this level about the attempt, with this in its message.
+/// Asserts that the log has a line of this level with these fields and these words in its message.
 #[track_caller]
 fn assert_told(log: &[Value], level: &str, about: Value, words: &str) {
     let is_about = |line: &Value| about.as_object().is_some_and(|all| all.iter().all(|(k, v)| line[k] == *v));
@@ -131,10 +131,10 @@ fn panics_beside_those_of_handlers_are_lines_too_and_last_words_name_their_job()
     let told = log.iter().map(words).find(|message| message.starts_with(place)).expect("the panic");
     assert!(told.ends_with("nobody's job"), "{told}");
 
-    // Later than the answer that it was stored.
+    // With a delay, so that the job runs after the response to its submission.
     let id = server.submit_job(json!({"type": "double panic", "delay_ms": 500}));
     eventually(LIMIT, "it has ended the process", || server.try_wait().is_some());
-    // The system has its own last words, which are no objects.
+    // The lines of the runtime about the abort are not JSON objects.
     let text = server.log_text();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     let log = objects(&lines.join("\n"));

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::common::process::{memory, peak_memory};
 use crate::common::*;
 
-/// In MB. A release is to be within 8; a debug build has more pages of code.
+/// The limit in MB above idle. It is 8 for a release; a debug build has more pages of code.
 const MOST_ABOVE_IDLE: u64 = 12;
 
 #[test]
@@ -35,7 +35,7 @@ fn eight_listings_of_large_jobs_cost_little_and_the_memory_comes_back() {
 fn a_server_without_memory_dies_and_its_jobs_are_taken_over() {
     let redis = TestRedis::start();
     let builder = TestServer::builder().redis(&redis).flag("lease-timeout", "1s").flag("workers", "4");
-    // With one arena all memory comes from where the limit counts.
+    // With one malloc arena the limit applies to all memory.
     let mut server = builder.clone().env("MALLOC_ARENA_MAX", "1").start();
     let observer =
         TestServer::builder().redis(&redis).flag("lease-timeout", "1s").flag("queues", "nobody").start();
@@ -57,7 +57,7 @@ fn a_server_without_memory_dies_and_its_jobs_are_taken_over() {
             job["errors"].as_array().into_iter().flatten().map(|error| &error["kind"]).collect();
         assert_eq!(kinds, [&json!("crash")], "a crash is not an attempt: {}", api::show(&job));
     }
-    // Whether the large job had started when the server died, or the server died of another request for memory, is open.
+    // The server may have died before the large job started, at another allocation.
     let job = other.wait_for_status(large, "completed");
     assert_eq!(job["attempts"], 1, "{}", api::show(&job));
     for id in &running {

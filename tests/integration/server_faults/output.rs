@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::common::*;
 
-/// A shell that sends its output elsewhere and becomes the server.
+/// A shell that redirects its output and then executes the server.
 fn redirected(redis: &TestRedis, to: &str) -> TestServer {
     let shell = format!("exec \"$0\" \"$@\" {to}");
     let free =
@@ -22,7 +22,7 @@ fn redirected(redis: &TestRedis, to: &str) -> TestServer {
         .start_unheard(free)
 }
 
-/// Jobs that make their server say a lot, more than a pipe holds, and what becomes of them.
+/// Runs jobs that make their server log more than a pipe holds, and asserts their outcomes.
 #[track_caller]
 fn assert_jobs_end_as_they_should(redis: &TestRedis, server: &mut TestServer) {
     let message = "x".repeat(900);
@@ -47,11 +47,11 @@ fn assert_jobs_end_as_they_should(redis: &TestRedis, server: &mut TestServer) {
     assert_eq!(server.stop(secs(20)), Some(0));
 }
 
-/// A named pipe, and its end to read from.
+/// A named pipe, and its reading end.
 fn pipe(dir: &TempDir) -> (String, File) {
     let path = dir.join("log.pipe");
     mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a named pipe");
-    // Opened for both, so that this waits for no writer.
+    // Opened for reading and writing, so that the open does not wait for a writer.
     let reader = OpenOptions::new().read(true).write(true).open(&path).expect("its end");
     (path.to_str().expect("a short path").to_owned(), reader)
 }

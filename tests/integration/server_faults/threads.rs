@@ -8,8 +8,8 @@ use rustix::process::getuid;
 use crate::common::http::Connection;
 use crate::common::*;
 
-/// How to become a user whom the limit of processes binds, as it does not bind root, and who has no other process. It may
-/// still read and write as root does. Nothing to do for anybody else than root.
+/// The command that runs a program as a new user without any process: the limit of processes does not apply to root.
+/// The user may read and write all files like root. Empty if the test does not run as root.
 fn as_bound_user() -> Vec<String> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -22,7 +22,7 @@ fn as_bound_user() -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-/// A server whose threads can be limited.
+/// A server with a limit of threads that the test can change.
 struct Bound {
     server: TestServer,
     launcher: Vec<String>,
@@ -42,7 +42,7 @@ impl Bound {
         Bound { server: builder.under(launcher.clone()).start(), launcher }
     }
 
-    /// From now on it gets no new thread and starts no program.
+    /// From now on the server can start no thread and no program.
     fn refuse_threads(&self) {
         self.limit_threads("1:");
     }
@@ -65,7 +65,7 @@ fn a_start_without_threads_says_so() {
     let redis = TestRedis::start();
     for (workers, limit) in [("200", "150"), ("4", "1"), ("4", "2"), ("4", "10"), ("4", "20"), ("4", "30")] {
         let mut words = as_bound_user();
-        // The threads of any other user than root are not alone.
+        // A user other than root has other threads already: only a limit of 1 surely refuses a thread.
         let limit = if words.is_empty() { "1" } else { limit };
         words.extend(["prlimit".to_owned(), format!("--nproc={limit}:")]);
         let ended = TestServer::builder().redis(&redis).flag("workers", workers).under(words).run_serve();
@@ -88,19 +88,19 @@ fn a_running_server_lives_through_a_time_without_new_threads() {
     let observer = TestServer::observer(&redis);
     let mut kept = Connection::open(server.addr()).expect("a connection");
     let mut ask = |path: &str| kept.request("GET", path, &[], None).expect("an answer").status;
-    // Leaves a connection to tiny_http behind, which is served without a new thread. A probe of health leaves none.
+    // Open a connection to tiny_http, which is kept and served without a new thread. /healthz would not open one.
     assert_eq!(ask("/stats"), 200);
     let running = observer.submit("sleep", json!({"ms": 1500}));
     observer.wait_for_status(running, "processing");
     server.refuse_threads();
 
-    // A handler that has to be given up, whose thread cannot be replaced; and a program that cannot be started.
+    // A handler that does not return, on a thread that cannot be replaced; and a program that cannot be started.
     let hangs = observer.submit_job(json!({"type": "hang", "timeout_ms": 100, "max_attempts": 1}));
     let program = observer.submit_job(json!({"type": "program", "max_attempts": 100}));
     observer.wait_for(program, LIMIT, "failed to start", |job| {
         job["last_error"].as_str().is_some_and(|error| error.contains("cannot run"))
     });
-    // New connections are closed, at once; the old one is served.
+    // New connections are closed at once; the old connection is served.
     let begin = Instant::now();
     for _ in 0..10 {
         assert!(server.try_request("GET", "/healthz", &[], None).is_err(), "there is a thread for it");
@@ -119,7 +119,7 @@ fn a_running_server_lives_through_a_time_without_new_threads() {
     }
     assert_eq!(ask("/stats"), 200);
 
-    // And everything comes back.
+    // Everything works again.
     server.allow_threads();
     assert_eq!(observer.wait_for_status(program, "completed")["crashes"], 0);
     server.wait_until_ready();
@@ -150,7 +150,7 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
         all
     };
     let id = server.submit("sleep", json!({"ms": 600_000}));
-    // Requests that wait keep their way into the API to themselves, so that others need a new one, with a new thread.
+    // Each waiting request occupies a connection to tiny_http: every other request needs a new one, with a new thread.
     let wait_on = |mut connections: Vec<Connection>| -> Vec<u16> {
         let path = format!("/jobs/{id}?wait=1s");
         for connection in &mut connections {
@@ -166,7 +166,7 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
         "some found a way in, and some did not: {answers:?}"
     );
     server.allow_threads();
-    // What that broke inside is mended by the first one who needs it.
+    // The first request that needs tiny_http restarts it if it was broken.
     assert_eq!(wait_on(open()), [200; 60], "{}", server.log_tail());
     let log = server.log_text();
     assert_eq!(log.matches("cannot connect to tiny_http").count(), 1, "{log}");
@@ -178,7 +178,7 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
 
 #[test]
 fn every_thread_has_a_name_that_says_what_it_does() {
-    // On a private Redis, so that its threads are there too.
+    // With a private Redis, so that its threads exist too.
     let queues = "default,mail,a-queue-with-a-long-name,a-queue-with-a-long-nose";
     let server = TestServer::builder().flag("queues", queues).flag("workers", "12").start();
     server.wait_until_ready();
@@ -186,7 +186,7 @@ fn every_thread_has_a_name_that_says_what_it_does() {
     let names = || {
         let mut names = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs").flatten() {
-            // A thread may end between the two.
+            // A thread may end before its name is read.
             names
                 .extend(std::fs::read_to_string(task.path().join("comm")).map(|name| name.trim().to_owned()));
         }
@@ -194,7 +194,7 @@ fn every_thread_has_a_name_that_says_what_it_does() {
         names
     };
     let names = names();
-    // Its library starts threads without names: they have that of the library.
+    // tiny_http does not name its threads: they have the name of the thread that starts them.
     let (inner, own): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| *name == "tiny_http");
     assert!(inner.len() >= 5, "{names:?}");
     assert!(own.windows(2).all(|pair| pair[0] != pair[1]), "two threads of one name: {names:?}");
