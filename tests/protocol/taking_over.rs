@@ -349,3 +349,36 @@ fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     registrar.join(&place.queue, &in_flight).unwrap();
     assert_ne!(membership.current(), refused);
 }
+
+#[test]
+fn a_server_that_redis_does_not_know_can_leave() {
+    let place = Place::new();
+    let a = place.server();
+    let _: i64 = place.redis("HDEL", "servers", &[a.as_str()]);
+    assert!(place.queue.leave(&a).unwrap().is_none());
+}
+
+#[test]
+fn a_job_that_has_ended_stays_ended_though_a_dead_server_has_an_entry_of_it() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    assert_eq!(place.settle(&a, &completed(place.take_one(&a))), Settled::Now(Status::Completed));
+    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    let reclaimed = place.dies(&a);
+    assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (0, 0));
+    assert_eq!((place.status(id), place.handles(id)), (Status::Completed, vec!["done".to_owned()]));
+}
+
+#[test]
+fn a_server_that_leaves_suspects_no_job() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit_suspect();
+    assert_eq!(ids(&place.take(&a, 1)), [id]);
+    place.queue.leave(&a).unwrap();
+    let beat = place.beat_value(&a).unwrap_or_default();
+    assert!(!beat.contains(':'), "{beat}");
+    assert_eq!((place.job(id).crashes, place.status(id)), (MAX_CRASHES - 1, Status::Queued));
+    assert_sound(&place);
+}

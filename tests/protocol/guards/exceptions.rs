@@ -41,6 +41,8 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     "settle": "local cancelled = has_cancels and", "without has_cancels"
         => "saves a command per attempt: the field decides";
     "settle": "if cancelled then", "cancelled => true" => "saves two commands: there is nothing to remove";
+    // Reclaiming.
+    "reclaim": "elseif running and job[6] then", "without running" => "only a running job has the field cancel";
     // The doctor.
     "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
