@@ -7,7 +7,7 @@ use threadq::job::{JobId, Status};
 
 use crate::fixture::{Place, buried, completed, ids, in_progress, retried};
 
-/// What the scripts read of a record, besides the status.
+/// The fields of a record that the scripts read, besides the status.
 const FIELDS: [&str; 9] = [
     "type",
     "queue",
@@ -20,7 +20,7 @@ const FIELDS: [&str; 9] = [
     "scheduled_at",
 ];
 
-/// Does something with a job for each damage that can be done to its record.
+/// Calls `work` for each possible damage, with a function that damages a job's record.
 fn with_each_damage(work: impl Fn(&Place, &ServerId, &dyn Fn(JobId))) {
     let place = Place::new();
     for field in FIELDS {
@@ -40,7 +40,7 @@ fn with_each_damage(work: impl Fn(&Place, &ServerId, &dyn Fn(JobId))) {
     }
 }
 
-/// Completes what can be run, and buries what cannot be read.
+/// Completes readable jobs, and fails unreadable jobs.
 fn settle_all(place: &Place, server: &ServerId, taken: StartedJobs) {
     let mut settlements: Vec<_> = taken.broken.into_iter().map(|broken| buried(broken.lease)).collect();
     settlements.extend(taken.jobs.into_iter().map(|(lease, _)| completed(lease)));
@@ -54,7 +54,7 @@ fn a_damaged_job_that_waits_is_run_or_failed_and_the_others_run() {
     with_each_damage(|place, server, damage| {
         let (bad, good) = (place.submit(), place.submit());
         damage(bad);
-        // A damaged number of crashes may make it one that runs alone.
+        // A damaged number of crashes may make the job run alone.
         for _ in 0..2 {
             settle_all(place, server, place.try_take(server, 2, Quarantine::Start, None).unwrap());
         }
@@ -74,7 +74,7 @@ fn a_job_that_is_damaged_while_it_runs_ends_and_the_others_too() {
         assert_eq!(settled[1], Settled::Now(Status::Completed));
         assert_eq!(place.status(good), Status::Completed);
         if settled[0] == Settled::Stale {
-            // Its token is gone. It is found as a job whose hand-over was lost.
+            // The job has no token any more, so it is recovered like a job whose claim was lost.
             let left = place.queue.in_progress_here(server).unwrap();
             place.queue.recover(server, &left).unwrap();
         }
@@ -95,7 +95,7 @@ fn a_damaged_job_of_a_dead_server_goes_on_and_the_others_too() {
         place.dies(server);
         assert_eq!(place.status(good), Status::Queued);
         let heir = place.server();
-        // A damaged number of crashes may make it one that runs alone.
+        // A damaged number of crashes may make the job run alone.
         for _ in 0..2 {
             settle_all(place, &heir, place.try_take(&heir, 2, Quarantine::Start, None).unwrap());
         }
@@ -131,7 +131,7 @@ fn a_damaged_job_is_shown_with_null_for_what_cannot_be_read() {
             assert_eq!(shown(), expected, "{field} is {text}");
         }
         let _: i64 = place.redis("HDEL", &record, &[field]);
-        // What a record leaves out is as by default, but for these.
+        // A missing field has its default, except these fields.
         let expected = if matches!(field, "type" | "status") { &Value::Null } else { &whole[field] };
         assert_eq!(&shown()[field], expected, "{field} is missing");
         if let Some(before) = before {
@@ -141,7 +141,7 @@ fn a_damaged_job_is_shown_with_null_for_what_cannot_be_read() {
     assert_eq!(shown(), whole);
 }
 
-/// As Redis 7.2.0 to 7.2.4 have written numbers for the scripts of version 0.4.
+/// Numbers in the form in which Redis 7.2.0 to 7.2.4 stored them for the scripts of version 0.4.
 #[test]
 fn a_short_number_is_read_as_what_it_is() {
     let place = Place::new();

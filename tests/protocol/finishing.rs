@@ -1,4 +1,4 @@
-//! What an operator does to a job: cancel, retry, delete; and retention.
+//! The operations of an operator on a job (cancel, retry, delete), and retention.
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ fn a_job_that_is_sent_back_is_as_new() {
     assert_eq!((job.attempts, job.crashes, job.finished_at_ms, job.server), (0, 0, None, None));
     assert_eq!(place.handles(id), ["work_queue:default"]);
     assert_sound(&place);
-    // An answer from its earlier life is late.
+    // A result from before the retry is stale.
     let a = place.server();
     let lease = place.take_one(&a);
     assert_eq!(place.job(id).starts, u64::from(MAX_CRASHES) + 1);
@@ -165,12 +165,12 @@ fn a_unique_key_is_taken_back_when_its_job_is_sent_back() {
     assert_eq!(place.queue.retry(&[first], None).unwrap(), [Changed::Done]);
     assert_sound(&place);
     assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Duplicate(first)]);
-    // A holder whose record is gone holds nothing.
+    // A job without a record does not hold a unique key.
     place.cancel(first);
     let _: () = place.redis("SET", "unique:u", &["7"]);
     assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
     assert_sound(&place);
-    // Nor does one that has ended.
+    // A job that has ended does not hold a unique key either.
     place.cancel(second);
     let _: () = place.redis("SET", "unique:u", &[&first.to_string()]);
     assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
@@ -183,7 +183,7 @@ fn an_old_job_does_not_release_another_ones_key() {
     let a = place.server();
     let first = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
     let lease = place.take_one(&a);
-    // A stranger's hand: the key is another job's by now.
+    // Meanwhile the key belongs to another job.
     let _: () = place.redis("SET", "unique:u", &["7"]);
     place.settle(&a, &completed(lease));
     assert_eq!(place.status(first), Status::Completed);
@@ -242,7 +242,7 @@ fn retention_forgets_what_is_too_many_oldest_first() {
     assert!(place.queue.delete_old_jobs(true, hour, 1).unwrap());
     let kept = |ids: &[JobId]| ids.iter().filter(|id| place.queue.get(**id).unwrap().is_some()).count();
     assert_eq!((kept(&done), kept(&failed)), (2, 1));
-    // Those that ended in the same millisecond go by their number.
+    // Jobs that ended in the same millisecond are ordered by id.
     assert_eq!((kept(&done[3..]), kept(&failed[2..])), (2, 1));
     assert_sound(&place);
 }
@@ -262,7 +262,7 @@ fn retention_never_forgets_a_job_that_lives() {
     assert_sound(&place);
 }
 
-/// A failed job, made without starting what waits.
+/// Makes a failed job without starting the waiting jobs.
 fn failed_job_beside(place: &Place) -> JobId {
     let server = place.server();
     let id = place.submit_with(|job| job.queue = "beside".to_owned());

@@ -50,7 +50,7 @@ impl Place {
         Place::on(shared_redis())
     }
 
-    /// A place on its own Redis.
+    /// A place with its own Redis.
     pub fn alone() -> Place {
         Place::on(Arc::new(new_redis()))
     }
@@ -188,12 +188,12 @@ impl Place {
         id
     }
 
-    /// A ready job on its last chance, in the list of those.
+    /// A ready job on its final attempt, in the list of these jobs.
     pub fn submit_suspect(&self) -> JobId {
         self.submit_suspect_in("default", MAX_CRASHES - 1)
     }
 
-    /// A ready job with crashes on its record, in the list of those on their last chance.
+    /// A ready job with crashes on its record, in the list of jobs on their final attempt.
     pub fn submit_suspect_in(&self, queue: &str, crashes: u32) -> JobId {
         let id = self.submit_with(|job| job.queue = queue.to_owned());
         let _: i64 = self.redis("HSET", &format!("job:{id}"), &["crashes", &crashes.to_string()]);
@@ -217,7 +217,7 @@ impl Place {
         self.queue.start_jobs(server, &shares(jobs), suspects, MAX_CRASHES, fetched)
     }
 
-    /// Takes ready jobs, those in quarantine too.
+    /// Takes ready jobs, including jobs in quarantine.
     #[track_caller]
     pub fn take(&self, server: &ServerId, jobs: usize) -> Vec<(Lease, Job)> {
         let taken = self.try_take(server, jobs, Quarantine::Start, None).expect("not fenced");
@@ -241,7 +241,7 @@ impl Place {
         self.redis("HGET", "servers", &[server.as_str()])
     }
 
-    /// Has another server take over the jobs of this server, whose heartbeat stands still.
+    /// Reclaims the jobs of this server, whose heartbeat has stopped.
     #[track_caller]
     pub fn dies(&self, server: &ServerId) -> Reclaimed {
         let observed = self.beat_value(server).expect("a registered server");
@@ -263,7 +263,7 @@ impl Place {
         self.job(id).status
     }
 
-    /// Every list and sorted set with this id, without the indexes, as often as it has the id.
+    /// The lists and sorted sets that contain this id, except the indexes; once per entry.
     pub fn handles(&self, id: JobId) -> Vec<String> {
         let id = id.to_string();
         let mut handles = Vec::new();
@@ -281,7 +281,7 @@ impl Place {
     }
 }
 
-/// The change by which scripts take every list with an entry for a long one, which they do not search.
+/// The change with which scripts treat every non-empty list as a long one, which they do not search.
 pub fn long_lists() -> Change {
     Change::new("common", "local SHORT = 2048", "local SHORT = 0")
 }
@@ -303,7 +303,7 @@ pub fn completed(lease: Lease) -> Settlement {
     Settlement { lease, verdict: Verdict::Complete(RawValue::from_string("1".to_owned()).unwrap()) }
 }
 
-/// A failed attempt whose retry is much later.
+/// A settlement of a failed attempt with a retry much later.
 pub fn retried(lease: Lease) -> Settlement {
     Settlement { lease, verdict: Verdict::Retry("no".to_owned(), Duration::from_secs(3600)) }
 }

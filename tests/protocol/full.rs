@@ -16,7 +16,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     let delayed = place.submit_delayed();
     place.make_due(delayed);
     let of_b = place.fetch(&b);
-    // Scripts that Redis has not seen yet are no hindrance either.
+    // Redis also loads scripts that it does not know yet.
     let _: () = place.run(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1"));
 
     assert!(matches!(

@@ -27,14 +27,14 @@ impl Record {
     }
 }
 
-/// Everything is where it belongs, and there is nothing else.
+/// Asserts that every job has exactly its entries, and that no other entry exists.
 #[track_caller]
 pub fn assert_sound(place: &Place) {
     let strays = find_strays(place);
     assert!(strays.is_empty(), "entries that are no job's handle: {strays:?}");
 }
 
-/// Everything is where it belongs; but for entries of a list that a take will drop (left by a cancel). Gives them.
+/// Asserts the same, except for tombstones in lists, which a take will drop. Returns the tombstones.
 #[track_caller]
 pub fn find_strays(place: &Place) -> Vec<(String, JobId)> {
     let jobs = read_jobs(place);
@@ -95,14 +95,14 @@ fn check_unique_keys(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     assert_eq!(found, expected, "unique keys");
 }
 
-/// Who is asked to stop runs, and its server knows.
+/// Asserts that every job with a cancel request runs, and that its server has the request.
 #[track_caller]
 fn check_cancels(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     let mut asked = BTreeSet::new();
     for key in place.keys() {
         let Some(server) = key.strip_prefix("cancels:") else { continue };
         let beat: Option<String> = place.redis("HGET", "servers", &[server]);
-        // A dead server's set goes with its last job.
+        // The set of a dead server is deleted with its last job.
         if beat.is_some_and(|beat| !beat.starts_with('D')) {
             let members: Vec<String> = place.redis("SMEMBERS", &key, &[]);
             asked.extend(members.into_iter().map(|id| (server.to_owned(), id.parse::<JobId>().unwrap())));
@@ -141,7 +141,7 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
         let work = format!("work_queue:{}", job.queue());
         let crashed = job.get("crashes").is_some_and(|crashes| crashes != "0");
         let held = handles.get_mut(id).unwrap_or_else(|| panic!("{id} ({}) has no handle", job.status));
-        // In hand of a server and not started yet is as good as in the queue.
+        // A claimed job that is not started yet counts as queued.
         let belongs = |key: &&String| match job.status {
             Status::Queued if crashed && **key == format!("{work}:suspects") => true,
             Status::Queued => **key == work || key.starts_with("in_progress_queue:"),

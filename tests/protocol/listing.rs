@@ -30,7 +30,7 @@ fn every_filter_counts_exactly_over_all_states() {
     }
     place.take(&b, 5);
     assert_sound(&place);
-    // Those of a dead server count as running until they are taken over.
+    // Jobs of a dead server count as running until they are reclaimed.
     let observed = place.beat_value(&a).unwrap();
     let _: i64 = place.redis("HSET", "servers", &[a.as_str(), "D1000"]);
     assert_sound(&place);
@@ -54,7 +54,7 @@ fn pages_neither_overlap_nor_skip() {
     let all = |status: Option<Status>| {
         let filter = Filter { status, job_type: None };
         let mut listed: Vec<JobId> = Vec::new();
-        // A bound, so that a listing without an end is a failure.
+        // A bound, so that an endless listing fails.
         for page in 0..20 {
             let jobs = place.queue.list(&filter, Position::Offset(page * 7), 7).unwrap().jobs;
             if jobs.is_empty() {
@@ -145,7 +145,7 @@ fn each_queue_is_shown_once_and_is_as_old_as_its_oldest_job() {
         queues.into_iter().map(|queue| (queue.name, queue.oldest_ms.is_some())).collect::<Vec<_>>()
     };
     assert_eq!(shown(), [("default".to_owned(), true)]);
-    // A gap that a repair has left, and a stranger's entry.
+    // A tombstone of a repair, and an unknown entry.
     for entry in ["0", "nonsense"] {
         place.raw(&["DEL T:work_queue:default", &format!("LPUSH T:work_queue:default {entry}")]);
         assert_eq!(shown(), [("default".to_owned(), false)], "{entry}");
@@ -169,7 +169,7 @@ fn a_queue_tells_how_many_living_servers_take_from_it() {
     assert_eq!(taken(), [0, 0, 2, 1]);
     place.queue.leave(&b).unwrap();
     assert_eq!(taken(), [0, 0, 1, 1]);
-    // As a server of another version has entered itself.
+    // A server as another version registers it.
     let _: i64 = place.redis("HDEL", &format!("server:{a}"), &["queues"]);
     assert_eq!(taken(), [0, 0, 0, 0]);
 }
@@ -198,7 +198,7 @@ fn pausing_tells_whether_the_queue_has_a_job() {
     let ended = submit("ended");
     place.cancel(ended);
     assert!(!has_jobs("ended"));
-    // What stands in a list is not always a job that lives: one that was cancelled in a fetcher's hand, one that is gone.
+    // Entries of a list without a live job: a claimed job that was cancelled, and a deleted job.
     let (cancelled, gone) = (submit("hand"), submit("gone"));
     for id in [cancelled, gone] {
         let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
@@ -242,7 +242,7 @@ fn figures_of_a_minute_are_summed_and_what_workers_do_is_told() {
     assert_eq!((workers[0].0.workers, workers[0].1.as_deref()), (8, Some("works")));
 }
 
-/// A JSON text of so many bytes.
+/// A JSON text of this many bytes.
 fn json_of(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes - 2))
 }
@@ -287,7 +287,7 @@ fn large_texts_are_left_out_of_a_page() {
     }
 }
 
-/// Errors of 1,000 characters each, as they stand in a record, of a character that JSON spells in six bytes.
+/// Errors of 1,000 characters each, in the form of a record, of a character that takes six bytes in JSON.
 fn ten_long_errors() -> String {
     let line = |n| format!("{n} 1764000000000 \"{}\"", "\\u0001".repeat(1_000));
     (1..=10).map(line).collect::<Vec<_>>().join("\n")
@@ -299,7 +299,7 @@ fn a_page_is_below_4_mib_whatever_its_jobs_hold() {
     let (large, errors) = (json_of(16 * 1024), ten_long_errors());
     let mut jobs = Vec::new();
     for n in 0..100 {
-        // With a payload that is stored in pieces too.
+        // The same with a payload that is stored in pieces.
         let id = match n {
             0 => submit_payload(&place, &json_of(2_000)),
             1..20 => submit_payload(&place, &json_of(600)),
@@ -335,14 +335,14 @@ fn a_page_is_below_4_mib_whatever_its_jobs_hold() {
             _ => assert!(job.omitted.contains(&LargeField::Result), "{:?}", job.omitted),
         }
     }
-    // Ten of them are no burden.
+    // Ten of these jobs fit into one listing.
     assert!(page_of(&place, 10).iter().all(|job| job.omitted.is_empty()));
 }
 
-/// Walks through a listing by ids; between two pages something happens.
+/// Walks through a listing by ids; calls `meanwhile` between two pages.
 fn walk(place: &Place, filter: &Filter, mut meanwhile: impl FnMut(&[JobId])) -> Vec<JobId> {
     let (mut seen, mut from) = (Vec::new(), Position::Offset(0));
-    // A bound, so that a walk without an end is a failure.
+    // A bound, so that an endless walk fails.
     for _ in 0..200 {
         let page = place.queue.list(filter, from, 3).unwrap();
         let ids: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
@@ -431,7 +431,7 @@ fn forge_dead_letter(place: &Place) -> JobId {
     JobId::new(1_000_000).unwrap()
 }
 
-/// Less than any age that counts from long ago.
+/// Less than any age that is counted from long ago.
 const LONG: u64 = 365 * 24 * 3_600_000;
 
 fn oldest(place: &Place) -> u64 {
@@ -446,7 +446,7 @@ fn ages_and_waits_count_from_when_a_job_became_ready_again() {
     assert_eq!(place.queue.retry(&[old], None).unwrap(), [Changed::Done]);
     assert!(oldest(&place) < LONG);
     assert!(place.job(old).ready_at_ms() > LONG);
-    // The same for a job that was given back.
+    // The same for a job that was put back.
     place.raw(&["HDEL T:job:1000000 ready_at"]);
     assert!(oldest(&place) > LONG);
     let (lease, job) = place.take(&a, 1).remove(0);
@@ -490,11 +490,11 @@ fn a_job_that_is_ready_again_hides_no_older_one_behind_it() {
     };
     push_old("1000000000000000");
     assert!(oldest(&place) > LONG);
-    // It became ready once: what is behind it is younger, so it is not looked at.
+    // The job became ready once. Jobs behind it are younger, so they are not read.
     let before = oldest(&place);
     push_old("1000000");
     assert!(oldest(&place) < before + LONG);
-    // Entries without a queued job in front have no age: one that runs, one that is gone, and one that is no id.
+    // Entries at the front without a queued job have no age: a running job, a deleted job, and an invalid id.
     place.raw(&[
         "HSET T:job:998 type t status processing server x",
         "RPUSH T:work_queue:default 998 997 nonsense",

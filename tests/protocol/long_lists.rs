@@ -1,5 +1,5 @@
-//! Cancelling in long lists, which are not searched: the entry of such a job stays as a tombstone until a take drops
-//! it. No count includes a tombstone.
+//! Cancelling in long lists, which are not searched: the entry of a cancelled job stays as a tombstone until a take
+//! drops it. No count includes a tombstone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use threadq::job::{JobId, NewJob, Status};
 use crate::fixture::*;
 use crate::invariants::{assert_sound, find_strays};
 
-/// Longer than a list that is searched.
+/// More entries than a list that is searched.
 const LONG: usize = 2_100;
-/// So many entries are dropped by one take.
+/// The number of tombstones that one take drops.
 const MAX_DROPS: usize = 500;
 
 fn submit(place: &Place, jobs: usize) -> Vec<JobId> {
@@ -80,7 +80,7 @@ fn what_was_in_the_hand_of_a_fetcher_is_not_counted_in_a_short_list() {
     let fetched = place.fetch(&a);
     place.cancel(ids[0]);
     assert_eq!((left(&place), shown(&place).queued), (0, 1));
-    // Nor is it a lost job, whoever finds it there.
+    // The recovery does not count the entry as a lost job either.
     assert_eq!(place.queue.recover(&a, &[fetched.entry]).unwrap(), 0);
     assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 0);
 }
@@ -89,7 +89,7 @@ fn what_was_in_the_hand_of_a_fetcher_is_not_counted_in_a_short_list() {
 fn a_job_that_is_cancelled_and_sent_back_again_and_again_runs_once() {
     let place = Place::of_long_lists();
     let (first, other) = (place.submit(), place.submit());
-    // Behind one that stays, so that nothing comes out at the end of the list.
+    // Behind an entry that stays, so that no tombstone is dropped at the end of the list.
     for _ in 0..3 {
         place.cancel(other);
         place.queue.retry(&[other], None).unwrap();
@@ -119,7 +119,7 @@ fn a_job_whose_old_entry_is_met_first_goes_on_with_the_new_one() {
     let lease = place.take_one(&a);
     assert_eq!((lease.id(), shown(&place).queued, left(&place)), (other, 0, 1));
     assert_the_doctor_finds_nothing(&place);
-    // It fails, and waits in the queue again: beside the entry that was left.
+    // The job goes back to the queue, where its tombstone still is.
     place.settle(&a, &released(lease));
     assert_eq!((place.list("work_queue:default").len(), shown(&place).queued), (2, 1));
     let lease = place.take_one(&a);
@@ -154,7 +154,7 @@ fn what_is_left_in_the_hand_of_a_server_is_counted_no_more_when_it_is_taken_over
         let (a, b) = (place.server(), place.server());
         let ids = place.submit_many(3);
         let fetched = place.fetch(&a);
-        // The list is long: whether the entry stands in it is not known. So it is counted, though it is in a hand.
+        // A long list is not searched, so the entry counts as a tombstone although a fetcher has claimed it.
         place.cancel(ids[0]);
         place.cancel(ids[2]);
         assert_eq!((left(&place), shown(&place).queued), (2, 0));
@@ -203,7 +203,7 @@ fn entries_without_a_job_take_no_room_in_a_full_queue() {
     assert_eq!(submit(3), full);
     submit(2).unwrap();
     assert_eq!(submit(1), full);
-    // The list itself is bounded too: there are as many entries without a job as there may be jobs.
+    // The list is bounded too: it has at most as many tombstones as the queue may have jobs.
     for _ in 0..2 {
         let newest =
             place.queue.list(&Default::default(), threadq::internals::queue::Position::Offset(0), 1).unwrap();
@@ -262,7 +262,7 @@ fn suspects_are_dropped_in_steps_as_well() {
     let good = place.submit();
     suspects.iter().for_each(|id| drop(place.cancel(*id)));
     assert_eq!(shown(&place).queued, 1);
-    // Those that are gone do not wait for an empty server.
+    // Entries of deleted jobs do not wait for an idle server.
     place.queue.delete(&suspects, None).unwrap();
     let taken = place.try_take(&a, 1, Quarantine::Start, None).unwrap();
     assert_eq!((taken.jobs.len(), taken.has_more), (0, true));
@@ -279,7 +279,7 @@ fn a_suspect_that_is_cancelled_leaves_one_entry_in_whichever_list() {
     place.cancel(suspect);
     assert_eq!((left(&place), shown(&place).queued), (1, 1));
     assert_the_doctor_finds_nothing(&place);
-    // The suspects are few, and the other list is long.
+    // Here the list of suspects is short, and the other list is long.
     let place = Place::alone();
     submit(&place, LONG);
     let suspect = place.submit_suspect();
@@ -295,14 +295,14 @@ fn what_is_left_at_the_end_of_a_long_list_comes_out_at_once() {
     for id in ids[1..40].iter().chain(&ids[..1]) {
         place.cancel(*id);
     }
-    // One after the other, a few with each job that is cancelled.
+    // Each cancel drops a few tombstones at the end of the list.
     assert_eq!(left(&place), 40 - 8);
     for id in &ids[41..45] {
         place.cancel(*id);
     }
     assert_eq!((left(&place), shown(&place).queued), (4, LONG as u64 - 44));
     assert_eq!(place.list("work_queue:default").last(), Some(&ids[40].to_string()));
-    // A stranger's entry is left to a take, which notes it.
+    // A cancel leaves an unknown entry to a take, which records it.
     place.raw(&["RPUSH T:work_queue:default 7"]);
     place.cancel(ids[50]);
     assert_eq!(place.list("work_queue:default").last().map(String::as_str), Some("7"));
@@ -355,7 +355,7 @@ fn a_gap_that_a_repair_leaves_is_not_counted_as_a_job() {
     assert_sound(&place);
 }
 
-/// Prints how long commands held Redis. The longest one tells of a busy machine too, hence the median beside it.
+/// Prints how long commands occupied Redis: the longest, and the median, since a busy machine affects the longest.
 #[test]
 #[ignore = "a minute: submits 1,000,000 jobs"]
 fn no_step_holds_redis_for_long_in_a_queue_of_1000000() {
@@ -365,7 +365,7 @@ fn no_step_holds_redis_for_long_in_a_queue_of_1000000() {
     let _: () = place.run(redis::cmd("CONFIG").arg("SET").arg("slowlog-max-len").arg(100_000));
     let tell = |what: &str| {
         let entries: Vec<Vec<redis::Value>> = place.run(redis::cmd("SLOWLOG").arg("GET").arg(-1));
-        // Those that a script calls are in the log as well.
+        // The log also has the commands that scripts call.
         let name = |entry: &Vec<redis::Value>| redis::from_redis_value_ref::<Vec<String>>(&entry[3]).unwrap();
         let is_whole = |entry: &&Vec<redis::Value>| matches!(&*name(entry)[0], "EVALSHA" | "LREM");
         let micros = |entry: &Vec<redis::Value>| redis::from_redis_value_ref::<i64>(&entry[2]).unwrap();

@@ -15,7 +15,7 @@ use crate::fixture::*;
 use crate::invariants::assert_sound;
 use crate::lua_proxy::Loses;
 
-/// Makes a call on a connection that breaks at the next use of this script.
+/// Makes a call on a connection that breaks at the next call of this script.
 #[track_caller]
 fn broken<T: std::fmt::Debug, E: Into<SubmitError>>(
     place: &Place,
@@ -103,7 +103,7 @@ fn only_what_stands_in_the_servers_own_list_is_recovered() {
     let lease = place.take_one(&b);
     let known = [running.to_string().into(), waiting.to_string().into()];
     assert_eq!(place.queue.recover(&a, &known).unwrap(), 0);
-    // Not even where a second entry stands in its list.
+    // The same with a second entry in the server's list.
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&running.to_string()]);
     assert_eq!(place.queue.recover(&a, &known).unwrap(), 0);
     assert_eq!(place.handles(running), [in_progress(&b)]);
@@ -162,7 +162,7 @@ fn a_lost_start_again_leaves_nobody_with_the_attempt() {
     let id = place.submit();
     let mut lease = place.take_one(&a);
     broken(&place, "settle", Loses::Answer, |queue| queue.retry_inline(&a, &mut lease, "no", Duration::ZERO));
-    // The worker cannot know: it sends the failure by the committer. The next attempt has begun in Redis.
+    // The worker got no reply, so the committer settles the failure. But the next attempt has begun in Redis.
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Stale);
     let job = place.job(id);
     assert_eq!((job.status, job.attempts, job.errors.len()), (Status::Processing, 1, 1));
@@ -209,14 +209,14 @@ fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let membership = registrar.borrow().membership();
     let first = membership.current();
     broken(&place, "register", Loses::Answer, |queue| registrar.borrow_mut().join(queue, &in_flight));
-    // It works under that name all the same, until it is held to be dead.
+    // The server works under that name nevertheless, until it is declared dead.
     place.queue.heartbeat(&first, 0, 1, &[]).unwrap();
     place.dies(&first);
     registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
     assert_ne!(membership.current(), first);
     assert!(place.queue.heartbeat(&first, 0, 1, &[]).is_err());
     assert!(place.queue.heartbeat(&membership.current(), 0, 1, &[]).is_ok());
-    // A server that is entered keeps its name, whatever made it ask.
+    // A registered server keeps its name at a further join.
     let second = membership.current();
     registrar.borrow_mut().join(&place.queue, &in_flight).unwrap();
     assert_eq!(membership.current(), second);

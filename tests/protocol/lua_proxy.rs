@@ -15,16 +15,16 @@ use crate::common::resp;
 use crate::fixture::Place;
 use crate::guards::{self, Change, OnTheWire};
 
-/// What the proxy loses.
+/// The message that the proxy loses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Loses {
     /// The request never reaches Redis.
     Request,
-    /// Redis does it, and the reply is lost.
+    /// Redis executes the request, and the reply is lost.
     Answer,
 }
 
-/// What happens before the next call of this name with these words.
+/// An action before the next call of this name with these words.
 struct Meanwhile {
     name: String,
     words: Vec<Vec<u8>>,
@@ -33,16 +33,16 @@ struct Meanwhile {
 
 #[derive(Default)]
 struct State {
-    /// The name of the next call that is lost.
+    /// The name of the call to lose.
     loses: Option<(String, Loses)>,
     meanwhile: Option<Meanwhile>,
-    /// The scripts that run, by their hashes as the queue knows them.
+    /// The scripts that run, by the hash that the queue uses.
     scripts: HashMap<Vec<u8>, Script>,
 }
 
 struct Script {
     name: &'static str,
-    /// The script itself and the files in front of it.
+    /// The script's own file, and the files in front of it.
     files: Vec<&'static str>,
     hash: Vec<u8>,
 }
@@ -53,7 +53,7 @@ pub struct LuaProxy {
 }
 
 impl LuaProxy {
-    /// A proxy that makes these changes of scripts.
+    /// A proxy that applies these changes to scripts.
     pub fn changing(path: PathBuf, redis: PathBuf, changes: Vec<Change>) -> LuaProxy {
         let changes = Arc::new(changes);
         let recorder = Arc::new(Recorder::of_this_test());
@@ -76,19 +76,19 @@ impl LuaProxy {
         format!("redis+unix://{}", self.path.display())
     }
 
-    /// Loses the next call of a script (by the name of its file) or of a command, and breaks the connection.
+    /// Loses the next call of a script (named by its file) or of a command, and breaks the connection.
     pub fn lose(&self, name: &str, what: Loses) {
         self.state.lock().unwrap().loses = Some((name.to_owned(), what));
     }
 
-    /// Does something right before the next call of a script with these words.
+    /// Runs `act` right before the next call of a script with these words.
     pub fn meanwhile(&self, name: &str, words: &[&str], act: impl FnOnce() + Send + 'static) {
         let words = words.iter().map(|word| word.as_bytes().to_vec()).collect();
         let meanwhile = Meanwhile { name: name.to_owned(), words, act: Box::new(act) };
         self.state.lock().unwrap().meanwhile = Some(meanwhile);
     }
 
-    /// Whether the act of `meanwhile` was done.
+    /// Whether the action of `meanwhile` has run.
     pub fn was_meanwhile(&self) -> bool {
         self.state.lock().unwrap().meanwhile.is_none()
     }
@@ -159,7 +159,7 @@ fn call(server: &mut UnixStream, from_server: &mut impl BufRead, words: &[Vec<u8
     Some(answer)
 }
 
-/// Notes in the file that `THREADQ_RECORD_CALLS` names which files of Lua a test calls.
+/// Writes the names of the Lua files that a test calls to the file in `THREADQ_RECORD_CALLS`.
 struct Recorder {
     test: String,
     file: File,
@@ -167,7 +167,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// One for the test on whose thread this is called, if calls are to be noted.
+    /// A recorder for the test on the calling thread, if `THREADQ_RECORD_CALLS` is set.
     fn of_this_test() -> Option<Recorder> {
         let path = std::env::var_os("THREADQ_RECORD_CALLS")?;
         let test = std::thread::current().name().expect("the name of a test").to_owned();
@@ -185,8 +185,8 @@ impl Recorder {
     }
 }
 
-/// The beginning of every script that the tests run: a Lua number as an argument of a command is an error, except for the
-/// few numbers that every version of Redis writes alike.
+/// The beginning of every script that the tests run: a Lua number as an argument of a command is an error, except for
+/// the few numbers that every version of Redis writes alike.
 const NUMBERS_ARE_TEXTS: &str = r"local redis = (function(real)
   local function strict(run)
     return function(...)

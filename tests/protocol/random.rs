@@ -30,7 +30,7 @@ fn whatever_happens_every_job_ends_exactly_once() {
     };
     for seed in seeds {
         println!("seed {seed}");
-        // Of every other one a job that is cancelled leaves its entry, as in a long list.
+        // In every second run a cancelled job leaves its entry, as in a long list.
         let place = if seed % 2 == 0 { Place::new() } else { Place::of_long_lists() };
         let mut world = World::new(place, seed);
         for step in 0..number("THREADQ_STEPS", 150) {
@@ -43,12 +43,12 @@ fn whatever_happens_every_job_ends_exactly_once() {
     }
 }
 
-/// One server process as it sees itself.
+/// The memory of one server process.
 struct Worker {
     id: ServerId,
     fetched: Vec<Claimed>,
     leases: Vec<Lease>,
-    /// Sent, but perhaps without an answer.
+    /// Settlements that were sent, perhaps without a reply.
     unanswered: Vec<Settlement>,
 }
 
@@ -56,9 +56,9 @@ struct World {
     place: Place,
     random: Rng,
     workers: Vec<Worker>,
-    /// Every job that was accepted, and in which life it is: sending it back begins a new one.
+    /// Every accepted job, and the number of its life: a retry by an operator begins a new life.
     lives: HashMap<JobId, u32>,
-    /// The lives that ended, as they were answered.
+    /// The lives that have ended, by the replies.
     ends: HashSet<(JobId, u32)>,
     deleted: HashSet<String>,
     keys: u32,
@@ -132,7 +132,7 @@ impl World {
     }
 
     fn fetch(&mut self, who: usize) {
-        // An empty queue would block.
+        // BRPOPLPUSH would block on an empty queue.
         if self.place.redis::<i64>("LLEN", "work_queue:default", &[]) > 0 {
             let fetched = self.place.fetch(&self.workers[who].id);
             if self.random.u32(..5) > 0 {
@@ -158,7 +158,7 @@ impl World {
             return;
         }
         let taken = taken.unwrap();
-        // A lost answer: nobody runs them.
+        // A lost reply: no server runs these jobs.
         if self.random.u32(..6) > 0 {
             worker.leases.extend(taken.jobs.into_iter().map(|(lease, _)| lease));
         }
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// Sends all outcomes, again where they were sent before.
+    /// Sends all outcomes, including those that were sent before.
     fn repeat(&mut self, who: usize) {
         let worker = &self.workers[who];
         let answers = self.place.queue.settle(&worker.id, &worker.unanswered).unwrap();
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// Puts back what this server does not know of.
+    /// Puts back entries that this server does not know.
     fn recover(&mut self, who: usize) {
         let worker = &self.workers[who];
         let leases = worker.leases.iter().chain(worker.unanswered.iter().map(|s| &s.lease));
@@ -231,7 +231,7 @@ impl World {
 
     fn die(&mut self, who: usize) {
         let id = self.workers[who].id.clone();
-        // Paused only: its leases and what it fetched live on, under a name that is worth nothing.
+        // A paused server keeps its leases and claimed jobs, under a name that is declared dead.
         let paused = self.random.bool();
         let entries = self.entries(&id);
         if self.place.beat_value(&id).is_some() {
@@ -253,7 +253,7 @@ impl World {
         self.place.queue.in_progress_here(server).unwrap()
     }
 
-    /// Does what may end jobs of a list, and counts those that it ends.
+    /// Calls `act`, which may end jobs of a list, and records the jobs that end.
     fn ending(&mut self, act: impl FnOnce(&Place), entries: &[Vec<u8>]) {
         let mut ids: Vec<JobId> =
             entries.iter().map(|entry| String::from_utf8(entry.clone()).unwrap().parse().unwrap()).collect();
@@ -305,7 +305,7 @@ impl World {
         self.place.queue.promote().unwrap();
     }
 
-    /// All servers die, and a new one works off what is left.
+    /// All servers die, and a new server runs the remaining jobs.
     fn drain(&mut self) {
         let servers: HashMap<String, String> = self.place.redis("HGETALL", "servers", &[]);
         let mut ids: Vec<&String> = servers.keys().collect();
@@ -340,7 +340,7 @@ impl World {
         }
         let jobs = self.place.keys().iter().filter(|key| key.starts_with("job:")).count();
         assert_eq!(jobs, self.lives.len(), "jobs that nobody submitted");
-        // A job that was cancelled in a fetcher's hand and deleted leaves an entry; nothing else is ever lost.
+        // Only a claimed job that was cancelled and deleted may leave a lost entry.
         let lost: Vec<String> = self.place.redis("ZRANGE", "lost", &["0", "-1"]);
         assert!(lost.iter().all(|id| self.deleted.contains(id)), "{lost:?}");
     }

@@ -10,16 +10,16 @@ use threadq::job::{JobId, NewJob, Status};
 use crate::fixture::*;
 use crate::invariants::assert_sound;
 
-/// Nobody is silent.
+/// A lease so long that no server counts as silent.
 const POLICY: RepairPolicy =
     RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
-/// Longer than what a script looks at of a long list.
+/// More entries than a script reads at each end of a long list.
 const LONG: usize = 2_100;
-/// What stands in place of an entry that was taken out of the middle of a long list.
+/// The tombstone: replaces an entry that was removed from the middle of a long list.
 const GAP: &str = "0";
 
 impl Place {
-    /// A server whose last heartbeat was a while ago: the doctor does not wait for what the server might repair itself.
+    /// A server whose last heartbeat is 20 s old: the doctor does not wait until the server repairs its jobs itself.
     fn resting_server(&self) -> ServerId {
         let server = self.server();
         self.rests(&server);
@@ -46,7 +46,7 @@ impl Place {
         assert_eq!(found, [(kind, examples)]);
     }
 
-    /// Mends all, and leaves nothing to find.
+    /// Repairs everything. Asserts that the doctor finds nothing afterwards.
     #[track_caller]
     fn repair(&self) -> BTreeMap<FindingKind, Findings> {
         let (done, left) = self.queue.repair(POLICY).unwrap();
@@ -54,7 +54,8 @@ impl Place {
         done
     }
 
-    /// Mends this and nothing else, in one way, and everything is sound then.
+    /// Asserts that the doctor repairs exactly one finding of this kind, in this way, and that the data is sound
+    /// afterwards.
     #[track_caller]
     fn assert_mends(&self, kind: FindingKind, how: &str) {
         let done: Vec<_> =
@@ -63,15 +64,15 @@ impl Place {
         assert_sound(self);
     }
 
-    /// A job that failed.
+    /// Makes a dead letter.
     fn dead_letter(&self, server: &ServerId) -> JobId {
         let id = self.submit();
         self.settle(server, &buried(self.take_one(server)));
         id
     }
 
-    /// Some jobs in the middle of a list that is so long that the doctor reads only parts of it, far from both ends. The
-    /// other entries are gaps that earlier repairs left.
+    /// Submits jobs into the middle of a long list, far from both ends: the doctor reads only parts of the list. The
+    /// other entries are tombstones of earlier repairs.
     fn in_the_middle_of_a_long_list(&self) -> Vec<JobId> {
         let gaps = format!("PUSH T:work_queue:default{}", format!(" {GAP}").repeat(LONG));
         let ids = self.submit_many(40);
@@ -85,7 +86,7 @@ fn nothing_is_wrong_where_all_is_well() {
     let place = Place::new();
     let a = place.resting_server();
     let unique = |key: &'static str| move |job: &mut NewJob| job.unique_key = Some(key.to_owned());
-    // One in each status, and what hangs on them.
+    // One job in each status, with its keys.
     let completed_one = place.submit_with(unique("ended"));
     place.settle(&a, &completed(place.take_one(&a)));
     place.dead_letter(&a);
@@ -116,17 +117,17 @@ fn nothing_is_wrong_where_all_is_well() {
 fn a_stranded_job_goes_back_where_it_belongs() {
     let place = Place::new();
     let a = place.resting_server();
-    // To its queue.
+    // A queued job goes back to its queue.
     let queued = place.submit();
     place.raw(&[&format!("LREM T:work_queue:default 1 {queued}")]);
     place.assert_mends(FindingKind::Stranded, "is at the front of its queue");
-    // One on its last chance too: the take that meets it puts it aside.
+    // So does a job on its final attempt: the take that finds it puts it aside.
     let suspect = place.submit_suspect();
     place.raw(&["DEL T:work_queue:default:suspects"]);
     place.assert_mends(FindingKind::Stranded, "is at the front of its queue");
     assert_eq!(place.handles(suspect), ["work_queue:default"]);
     place.cancel(suspect);
-    // Among the parked.
+    // A parked job goes back to the scheduled set.
     let parked = place.submit_delayed();
     place.raw(&[&format!("ZREM T:scheduled {parked}")]);
     place.assert_mends(FindingKind::Stranded, "waits for its time again");
@@ -137,12 +138,12 @@ fn a_stranded_job_goes_back_where_it_belongs() {
     place.raw(&[&format!("ZREM T:scheduled {retrying}")]);
     place.assert_mends(FindingKind::Stranded, "waits for its time again");
     place.cancel(retrying);
-    // To its server, which may run it.
+    // A running job goes back to the list of its server, which may run it.
     let lease = place.take_one(&a);
     place.raw(&[&format!("DEL T:{}", in_progress(&a))]);
     place.assert_mends(FindingKind::Stranded, "is in the list of its server again");
     place.settle(&a, &completed(lease));
-    // One that is nobody's: to its queue.
+    // A running job without a live server goes to its queue.
     let id = place.submit();
     let _lease = place.take_one(&a);
     place.raw(&[&format!("DEL T:{}", in_progress(&a)), &format!("HDEL T:job:{id} server")]);
@@ -217,7 +218,7 @@ fn index_entries_that_say_something_else_are_taken_out() {
     );
     place.repair();
     assert_sound(&place);
-    // One with a wrong score shows the job in a wrong place.
+    // An entry with a wrong score shows the job in a wrong place.
     place.raw(&[&format!("ZADD T:index:ready 5 {id}")]);
     place.assert_finds(FindingKind::IndexStale, &[&format!("{id} in index:ready")]);
     place.repair();
@@ -236,7 +237,7 @@ fn wishes_to_cancel_are_for_what_runs_there_and_is_asked() {
     let of_b = place.take(&b, 1);
     let _of_a = place.take(&a, 1);
     place.settle(&a, &released(taken.into_iter().next().unwrap().0));
-    // Each is wrong in one way only.
+    // Each entry has exactly one error.
     place.raw(&[
         &format!("HSET T:job:{waits} server {a} cancel 1"),
         &format!("HSET T:job:{runs_there} cancel 1"),
@@ -290,7 +291,7 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
         assert_sound(&place);
     }
     assert_eq!(place.redis::<u64>("ZCARD", "lost", &[]), 0, "their jobs are not lost");
-    // A queued one goes to its own queue, unless it stands there.
+    // A queued job goes to its own queue, unless it is there already.
     let _: i64 = place.redis(
         "LMOVE",
         "work_queue:default:suspects",
@@ -357,23 +358,23 @@ fn a_job_that_stands_twice_keeps_the_entry_that_it_needs() {
     let place = Place::new();
     let (a, b) = (place.resting_server(), place.resting_server());
     let ids = place.submit_many(3);
-    // The foremost of its queue.
+    // In one queue the entry nearest to the front stays.
     place.raw(&[&format!("LPUSH T:work_queue:default {}", ids[0])]);
     place.assert_finds(FindingKind::Doubled, &[&ids[0].to_string()]);
     place.assert_mends(FindingKind::Doubled, "1 taken out");
     let order: Vec<String> = ids.iter().rev().map(JobId::to_string).collect();
     assert_eq!(place.list("work_queue:default"), order);
-    // That in its queue, where nobody has it in hand.
+    // The entry in the queue stays if no server has claimed the job.
     place.raw(&[&format!("LPUSH T:{} {}", in_progress(&a), ids[1])]);
     place.assert_mends(FindingKind::Doubled, "1 taken out");
     assert_eq!(place.handles(ids[1]), ["work_queue:default"]);
-    // That in its server's list.
+    // The entry in the list of the job's server stays.
     let lease = place.take_one(&a);
     place.raw(&[&format!("LPUSH T:{} {}", in_progress(&b), lease.id())]);
     place.repair();
     assert_eq!(place.handles(lease.id()), [in_progress(&a)]);
     assert_sound(&place);
-    // One that has ended needs none.
+    // A job that has ended needs no entry.
     place.cancel(ids[2]);
     place.raw(&[&format!("RPUSH T:work_queue:default {0} {0}", ids[2])]);
     let kinds: Vec<FindingKind> = place.found().into_keys().collect();
@@ -387,14 +388,14 @@ fn keys_of_a_wrong_type_are_set_aside() {
     let place = Place::new();
     let id = place.submit();
     place.raw(&["DEL T:work_queue:default", "SET T:work_queue:default hello", "SET T:job:15 hello"]);
-    // The job is stranded too, and can only go back when the key is out of its way.
+    // The job is stranded too: it can go back only after the wrong key is moved away.
     let found = place.found();
     assert_eq!(found[&FindingKind::WrongType].len(), 2, "{found:?}");
     let done = place.repair();
     assert_eq!((done[&FindingKind::WrongType].repaired, done[&FindingKind::Stranded].repaired), (2, 1));
     assert_eq!(place.redis::<String>("GET", "set_aside:work_queue:default", &[]), "hello");
     assert_eq!(place.handles(id), ["work_queue:default"]);
-    // A second one does not take the first one's place.
+    // A second wrong key does not overwrite the first one.
     place.raw(&["SET T:job:15 again"]);
     place.repair();
     assert_eq!(place.redis::<String>("GET", "set_aside:job:15", &[]), "hello");
@@ -404,10 +405,10 @@ fn keys_of_a_wrong_type_are_set_aside() {
 
 #[test]
 fn a_key_in_the_way_is_no_repair() {
-    // Alone, so that one step of the walk meets all keys: the one in the way is not there yet.
+    // On its own Redis one step of the walk reads all keys, before the wrong key exists.
     let place = Place::alone();
     let id = place.submit();
-    // Right when it is looked at, and of a wrong type when it is mended.
+    // The key is correct at the audit, and of a wrong type at the repair.
     place.raw(&[&format!("ZREM T:index:ready:t {id}")]);
     place.meanwhile("repair", &["repair", "index_missing"], "SET T:index:ready:t hello");
     let (done, left) = place.queue.repair(POLICY).unwrap();
@@ -461,7 +462,7 @@ fn lists_of_servers_that_are_dead_or_unknown_are_taken_over() {
     assert_eq!(place.handles(id), ["work_queue:default"]);
     let known: Vec<String> = place.redis("HKEYS", "servers", &[]);
     assert_eq!(known, ["ghost"], "whoever has only wishes is not entered");
-    // A dead one stays dead.
+    // A dead server stays dead.
     let dead = place.server();
     place.dies(&dead);
     let fence = place.beat_value(&dead);
@@ -477,7 +478,7 @@ fn lists_of_servers_that_are_dead_or_unknown_are_taken_over() {
 fn the_middle_of_a_long_list_is_mended() {
     let place = Place::new();
     let ids = place.in_the_middle_of_a_long_list();
-    // Near each other: each is seen where the other is looked for.
+    // Two errors close to each other: the check of each sees the other one too.
     place.raw(&[
         &format!("LINSERT T:work_queue:default BEFORE {} nonsense", ids[10]),
         &format!("LINSERT T:work_queue:default BEFORE {} {}", ids[20], ids[11]),
@@ -493,7 +494,7 @@ fn the_middle_of_a_long_list_is_mended() {
     left.retain(|entry| entry != GAP);
     left.reverse();
     assert_eq!(left, ids.iter().map(JobId::to_string).collect::<Vec<_>>(), "in their order");
-    // A gap is no lost job, where it is taken.
+    // A take does not count a tombstone as a lost job.
     let a = place.server();
     let lost = || place.redis::<Vec<String>>("ZRANGE", "lost", &["0", "-1"]);
     place.raw(&["RPOPLPUSH T:work_queue:default T:work_queue:other"]);
@@ -549,7 +550,7 @@ fn what_was_put_right_between_two_looks_is_no_finding() {
             format!("HSET T:job:{queued} max_attempts 5"),
         ),
         ("SADD T:cancels:ghost 5".to_owned(), "abandoned", "DEL T:cancels:ghost".to_owned()),
-        // It fits where it stands by now.
+        // The entry has become correct meanwhile.
         (format!("SADD T:cancels:{a} {running}"), "cancel_stale", format!("HSET T:job:{running} cancel 1")),
     ] {
         place.raw(&[&damage]);
@@ -570,7 +571,7 @@ fn what_has_run_between_look_and_repair_is_not_put_back() {
     let place = Place::new();
     let id = place.submit();
     place.raw(&["DEL T:work_queue:default"]);
-    // It stood where nobody looked: it was started, released, and is where nobody looks again.
+    // The job was in a list that the check had passed: it was started and released meanwhile.
     place.meanwhile("repair", &["repair", "stranded"], &format!("HSET T:job:{id} starts 1"));
     let (done, _) = place.queue.repair(POLICY).unwrap();
     assert!(place.wire.was_meanwhile());

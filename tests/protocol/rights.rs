@@ -6,14 +6,14 @@ use threadq::job::{JobId, NewJob};
 use crate::fixture::*;
 use crate::invariants::assert_sound;
 
-/// The commands that SECURITY.md grants, as the tests of the whole program hold them against the scripts.
+/// The commands that SECURITY.md grants.
 fn commands() -> Vec<&'static str> {
     let text = include_str!("../../SECURITY.md");
     let line = text.lines().find(|line| line.contains("ACL SETUSER threadq on")).unwrap();
     line.split(' ').filter_map(|word| word.strip_prefix('+')).collect()
 }
 
-/// The beginnings of all keys.
+/// The patterns of all keys, without the namespace.
 const KEYS: &[&str] = &[
     "job:*",
     "work_queue:*",
@@ -37,7 +37,7 @@ const KEYS: &[&str] = &[
     "watched",
 ];
 
-/// A queue whose user has just these rights.
+/// A queue whose Redis user has exactly these rights.
 fn queue_with(place: &Place, rights: &[String]) -> Queue {
     let user = place.key("").replace(['{', '}', ':'], "");
     let mut call = redis::cmd("ACL");
@@ -50,7 +50,7 @@ fn all_keys(place: &Place) -> String {
     format!("~{}*", place.key(""))
 }
 
-/// All that is in this place, which has its Redis for itself.
+/// All data in this place's own Redis.
 fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
     let all = "local all = {} for i, key in ipairs(redis.call('KEYS', '*')) do \
                all[2 * i - 1] = key all[2 * i] = redis.call('DUMP', key) end return all";
@@ -59,8 +59,8 @@ fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
     contents
 }
 
-/// Does everything that changes jobs, each on jobs that the place's own queue has made ready for it. How many steps were
-/// refused: none of them has changed anything.
+/// Executes every step that changes jobs, on jobs that the place's own queue has prepared. Returns the number of
+/// refused steps, and asserts that a refused step changes nothing.
 fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     let mut refused = 0;
     let mut step = |name: &str, work: &mut dyn FnMut() -> Result<(), Error>| {
@@ -149,7 +149,7 @@ fn a_step_without_a_command_that_it_needs_changes_nothing() {
     queue.check_ready().unwrap();
 
     let mut noticed = Vec::new();
-    // A script that cannot be loaded does nothing in any case.
+    // Without the right to load scripts no script runs at all.
     for command in commands().into_iter().filter(|command| *command != "script|load") {
         let _: () = place.run(&redis::cmd("FLUSHALL"));
         let queue = queue_with(&place, &[all_keys(&place), "+@all".to_owned(), format!("-{command}")]);
@@ -159,7 +159,7 @@ fn a_step_without_a_command_that_it_needs_changes_nothing() {
         place.redis::<i64>("LREM", "work_queue:default", &["0", "77"]);
         assert_sound(&place);
     }
-    // What is at stake, and a few that are read with.
+    // The commands that write, and a few that read.
     for command in
         ["hset", "hdel", "lpush", "rpush", "lrem", "zadd", "zrem", "sadd", "set", "hmget", "brpoplpush"]
     {
@@ -201,7 +201,7 @@ fn all_that_is_lacking_is_said_at_once_with_the_words_that_grant_it() {
     ] {
         let rights = format!("{} +@all {rights}", all_keys(&place));
         let rights: Vec<String> = rights.split(' ').map(str::to_owned).collect();
-        // A script that Redis knows needs no loading, and one that it does not know cannot be asked.
+        // Load the scripts first: the check can test the right to call a script only if Redis knows the script.
         place.queue.check_ready().unwrap();
         let error = queue_with(&place, &rights).check_ready().unwrap_err().to_string();
         assert!(error.ends_with(&format!("ACL SETUSER {user} {grants}")), "{error}");

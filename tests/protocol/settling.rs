@@ -17,7 +17,7 @@ fn a_late_result_changes_nothing_while_someone_else_runs_the_job() {
     place.dies(&a);
     let lease = place.take_one(&b);
     assert_eq!(place.settle(&a, &late), Settled::Stale);
-    // Under its new name too.
+    // The same under the server's new name.
     assert_eq!(place.settle(&b, &late), Settled::Stale);
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&b)]));
     assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));

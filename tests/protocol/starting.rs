@@ -1,4 +1,4 @@
-//! Which jobs a take starts, and which it does not.
+//! The jobs that a take starts, and the jobs that it does not start.
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{Claimed, Error, Quarantine, Settled, Share};
@@ -80,7 +80,7 @@ fn an_entry_in_another_servers_list_is_not_started() {
     let taken = place.try_take(&b, 1, Quarantine::Start, Some(&of_a)).unwrap();
     assert!(taken.jobs.is_empty());
     assert_eq!((place.status(id), place.handles(id)), (Status::Queued, vec![in_progress(&a)]));
-    // Without a free worker it would be put back: not this one either.
+    // Without a free worker a take puts its claimed job back; this entry must not be put back either.
     place.try_take(&b, 0, Quarantine::Start, Some(&of_a)).unwrap();
     assert_eq!(place.handles(id), [in_progress(&a)]);
     assert_sound(&place);
@@ -114,7 +114,7 @@ fn a_job_that_was_cancelled_in_a_fetchers_hand_is_dropped() {
     assert_sound(&place);
 }
 
-/// Ids of the kinds of entries that have no job behind them, for every way into a take.
+/// Entries of each kind without a job, for every way into a take.
 fn forge_entries(place: &Place) -> Vec<String> {
     let gone = place.submit().to_string();
     let no_hash = place.submit().to_string();
@@ -197,7 +197,7 @@ fn entries_without_a_job_are_noted_and_do_not_stop_a_suspect() {
     assert_all_lost(&place, &entries);
 }
 
-/// The forged entries whose keys have no status: for a script that only moves ids these are no jobs.
+/// The forged entries without a status: a script that only moves ids does not treat them as jobs.
 fn forge_dead_entries(place: &Place) -> Vec<String> {
     let mut entries = forge_entries(place);
     entries.truncate(4);
@@ -303,7 +303,7 @@ fn nothing_starts_in_a_paused_queue() {
     assert!(place.queue.queues(&[]).unwrap()[0].paused);
     assert_sound(&place);
     place.queue.set_paused("default", false).unwrap();
-    // What was in hand is in front again.
+    // The claimed jobs are at the front again.
     assert_eq!(ids(&place.try_take(&a, 9, Quarantine::Skip, None).unwrap().jobs), [first, second]);
     assert_eq!(ids(&place.take(&a, 9)), [suspect]);
 }
@@ -359,7 +359,7 @@ fn an_entry_is_put_back_only_where_it_stands() {
     let place = Place::new();
     let a = place.server();
     let id = place.submit();
-    // Its server recovered it before this take: the entry is in the queue already.
+    // The server has recovered the job before this take: the entry is in the queue already.
     let late = Claimed { entry: id.to_string().into(), queue: "default".to_owned() };
     place.try_take(&a, 0, Quarantine::Start, Some(&late)).unwrap();
     assert_eq!(place.handles(id), ["work_queue:default"]);
@@ -399,8 +399,8 @@ fn the_name_of_an_empty_queue_is_forgotten_until_its_next_job() {
     assert_eq!(names(), ["default", "used"]);
 }
 
-/// A take may reach Redis long after its server has stopped waiting for the reply. Meanwhile its job was put back, and the
-/// same server took it again.
+/// A take may reach Redis long after its server has stopped waiting for the reply. Meanwhile its job was put back, and
+/// the same server took it again.
 #[test]
 fn a_take_that_is_carried_out_late_leaves_a_running_job_its_entry() {
     for free in [0, 1] {
@@ -414,7 +414,7 @@ fn a_take_that_is_carried_out_late_leaves_a_running_job_its_entry() {
         assert!(late.jobs.is_empty());
         assert_eq!(place.handles(id), [in_progress(&a)]);
         assert_sound(&place);
-        // So it is found when its server dies.
+        // So the reclaim finds the job when its server dies.
         assert_eq!(place.dies(&a).moved, 1);
         assert_eq!(place.settle(&a, &completed(lease)), Settled::Stale);
         assert_eq!(ids(&place.take(&b, 1)), [id]);
@@ -428,7 +428,7 @@ fn a_late_entry_of_a_job_that_runs_is_dropped() {
         let (a, b) = (place.server(), place.server());
         let id = place.submit();
         let lease = place.take_one(&a);
-        // Twice in the list of who runs it, and once in that of another one.
+        // A second entry in the list of the job's server, or an entry in the list of another server.
         for (server, left) in [(&a, vec![id.to_string()]), (&b, vec![])] {
             let _: i64 = place.redis("LPUSH", &in_progress(server), &[&id.to_string()]);
             let fetched = Claimed { entry: id.to_string().into_bytes(), queue: "default".to_owned() };

@@ -1,4 +1,4 @@
-//! What a submission stores, and what it refuses.
+//! Submissions: the stored data, and the refusals.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn the_same_request_is_answered_as_at_first() {
         [("one", vec![NewJob::new("t")], Status::Queued), ("later", vec![delayed], Status::Scheduled)]
     {
         let first = place.queue.submit(&jobs, Some(&request(key, "f")), NO_LIMIT).unwrap();
-        // Even where a new one would be refused.
+        // A repeated submission succeeds even when a new one would be refused.
         let again = place.queue.submit(&jobs, Some(&request(key, "f")), 0).unwrap();
         assert_eq!((first.status, first.replayed), (status, false));
         assert_eq!((again.first, again.count, again.status, again.replayed), (first.first, 1, status, true));
@@ -119,7 +119,7 @@ fn submissions_that_go_together_are_as_one_after_the_other() {
     let group: [(&[NewJob], Option<&Idempotency>); 8] = [
         (&two, Some(&key)),
         (&keyed, None),
-        // Each meets what an earlier one has stored or kept.
+        // The following submissions meet the data of earlier ones.
         (&two, Some(&key)),
         (&one, Some(&other)),
         (&keyed, None),

@@ -8,7 +8,7 @@ use crate::invariants::assert_sound;
 
 const LIST: &str = "work_queue:default:suspects";
 
-/// What a server that runs something takes, and whether it is to empty itself.
+/// Takes jobs for a server that runs another job. Returns the jobs, and whether the server must drain.
 #[track_caller]
 fn take_beside(place: &Place, server: &ServerId) -> (Vec<JobId>, bool) {
     let taken = place.try_take(server, 8, Quarantine::Reserve, None).unwrap();
@@ -27,7 +27,7 @@ fn jobs_of_a_dead_server_run_again_side_by_side_before_those_that_wait() {
         assert_eq!(place.list("work_queue:default").len(), 6, "all in their own queue");
         assert_sound(&place);
     }
-    // On their last chance they run one by one, and the others pass.
+    // On their final attempt jobs run one by one, and the other jobs pass them.
     let (a, b) = (place.server(), place.server());
     assert_eq!(ids(&place.try_take(&a, 8, Quarantine::Skip, None).unwrap().jobs), submitted[4..]);
     for id in &submitted[..4] {
@@ -67,9 +67,9 @@ fn the_last_chance_is_given_on_an_empty_server_only() {
     let a = place.server();
     let suspect = place.submit_suspect();
     let other = place.submit();
-    // Something runs here: it waits, and nothing else is started, so that its time comes.
+    // The server runs a job: the suspect waits, and no other job starts, so that the server becomes idle.
     assert_eq!(take_beside(&place, &a), (vec![], true));
-    // Now it runs, and nothing beside it.
+    // Now the suspect runs, and no job beside it.
     let taken = place.try_take(&a, 8, Quarantine::Start, None).unwrap();
     assert_eq!((ids(&taken.jobs), taken.must_drain), (vec![suspect], false));
     assert_eq!(place.status(other), Status::Queued);
@@ -81,15 +81,15 @@ fn a_last_chance_in_an_ordinary_list_is_put_aside() {
     let place = Place::new();
     let a = place.server();
     let (first, suspect, last) = (place.submit(), place.submit_crashed(MAX_CRASHES - 1), place.submit());
-    // Beside the others it does not start. It waits for an empty server from now on.
+    // The suspect does not start beside the others. From now on it waits for an idle server.
     assert_eq!(take_beside(&place, &a), (vec![first, last], true));
     assert_eq!((place.status(suspect), place.handles(suspect)), (Status::Queued, vec![LIST.to_owned()]));
     assert_sound(&place);
     assert_eq!(ids(&place.take(&a, 8)), [suspect]);
-    // On an empty server it starts in the step that finds it.
+    // On an idle server a suspect starts in the take that finds it.
     let found = place.submit_crashed(MAX_CRASHES - 1);
     assert_eq!(ids(&place.take(&a, 8)), [found]);
-    // As what BRPOPLPUSH brought too.
+    // The same for a job that BRPOPLPUSH has claimed.
     for (suspects, starts) in [(Quarantine::Reserve, false), (Quarantine::Start, true)] {
         let found = place.submit_crashed(MAX_CRASHES - 1);
         let fetched = place.fetch(&a);
@@ -106,7 +106,7 @@ fn a_last_chance_keeps_the_name_of_its_queue() {
     let a = place.server();
     place.submit_crashed(MAX_CRASHES - 1);
     let fetched = place.fetch(&a);
-    // Its list is empty, so the name is forgotten; the job has it.
+    // The queue's list is empty, so its name is removed; the job's record still has the name.
     assert_eq!(place.queue.prune_queues(None).unwrap(), None);
     assert!(place.queue.queues(&[]).unwrap().is_empty());
     place.try_take(&a, 8, Quarantine::Skip, Some(&fetched)).unwrap();
@@ -143,18 +143,18 @@ fn one_server_empties_itself_for_the_last_chances_and_the_others_go_on() {
     assert_eq!(take_beside(&place, &a), (vec![], true));
     let good = place.submit();
     assert_eq!(take_beside(&place, &b), (vec![good], false));
-    // The chosen one is asked again and again; once it has died it is another one's turn.
+    // The chosen server must drain at every take; after its death another server is chosen.
     assert_eq!(take_beside(&place, &a), (vec![], true));
     place.dies(&a);
     assert_eq!(take_beside(&place, &b), (vec![], true));
-    // One that is empty need not be chosen.
+    // An idle server takes the suspect without being chosen.
     let c = place.server();
     assert_eq!(ids(&place.take(&c, 8)), [suspect]);
-    // None waited any more, so none is chosen.
+    // No suspect waited any more, so no server is chosen.
     place.submit_suspect();
     let next = place.submit_suspect();
     assert_eq!(take_beside(&place, &place.server()), (vec![], true));
-    // While more of them wait, the chosen one stays the one.
+    // While more suspects wait, the same server stays chosen.
     let chosen: String = place.redis("GET", "last_chance:default", &[]);
     assert_eq!(place.take(&place.server(), 8).len(), 1);
     assert_eq!(place.redis::<String>("GET", "last_chance:default", &[]), chosen);
@@ -192,7 +192,7 @@ fn one_last_chance_at_a_time_is_started_over_all_queues() {
 fn suspects_of_version_0_4_run_as_the_rule_is_now() {
     let place = Place::new();
     let a = place.server();
-    // With one crash of three they waited in the list of those on their last chance.
+    // Version 0.4 kept jobs with one crash of three in the list of jobs on their final attempt.
     let crashed = [1, 1, 1].map(|crashes| place.submit_suspect_in("default", crashes));
     let suspect = place.submit_suspect();
     let other = place.submit();
@@ -239,7 +239,7 @@ fn a_last_chance_that_was_not_alone_is_given_again() {
     let place = Place::new();
     for first_in_the_list in [true, false] {
         let a = place.server();
-        // The answer of one of these takes came so late that the server had made the other one.
+        // The reply to one of these takes came so late that the server had sent the other take.
         let suspect = place.submit_suspect();
         let other = if first_in_the_list {
             assert_eq!(ids(&place.take(&a, 8)), [suspect]);
@@ -256,7 +256,7 @@ fn a_last_chance_that_was_not_alone_is_given_again() {
         assert_eq!([suspect, other].map(|id| place.job(id).crashes), [MAX_CRASHES, 1]);
         assert_eq!([suspect, other].map(|id| place.status(id)), [Status::Queued; 2]);
         assert_sound(&place);
-        // Alone it fails.
+        // After a run alone the suspect fails.
         let b = place.server();
         assert_eq!(ids(&place.try_take(&b, 8, Quarantine::Skip, None).unwrap().jobs), [other]);
         let c = place.server();
@@ -276,7 +276,7 @@ fn a_suspect_that_does_not_run_is_not_charged() {
     let suspect = place.submit_suspect();
     let running = place.submit();
     place.try_take(&a, 1, Quarantine::Skip, None).unwrap();
-    // The suspect stands in the list of the dead server, but another server runs it.
+    // The suspect is in the list of the dead server, but another server runs it.
     let _lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&suspect.to_string()]);
     assert_eq!(place.dies(&a).crashed.len(), 1);
@@ -284,7 +284,8 @@ fn a_suspect_that_does_not_run_is_not_charged() {
     assert_sound(&place);
 }
 
-/// A server that runs by what Redis holds a job on its last chance and 200 others, which are the first step of taking over.
+/// A server that, by the data in Redis, runs a job on its final attempt and 200 other jobs, which the reclaim's first
+/// step moves.
 fn crowded(place: &Place, server: &ServerId) -> (JobId, Vec<JobId>) {
     let suspect = place.submit_suspect();
     assert_eq!(ids(&place.take(server, 1)), [suspect]);
@@ -310,7 +311,7 @@ fn a_reaper_that_dies_halfway_leaves_the_rest_to_the_next_one() {
     let place = Place::new();
     let a = place.server();
     let (suspect, others) = crowded(&place, &a);
-    // The request of its second step is lost, and nobody sends it again.
+    // The request of the second step is lost and not repeated.
     let reaper = place.another_queue();
     let observed = place.beat_value(&a).unwrap();
     place.wire.lose("reclaim", crate::lua_proxy::Loses::Answer);
@@ -379,7 +380,7 @@ fn a_suspect_that_is_gone_leaves_room_for_another() {
     let a = place.server();
     place.raw(&["LPUSH T:work_queue:first:suspects 77"]);
     let suspect = place.submit_suspect_in("second", MAX_CRASHES - 1);
-    // For one worker.
+    // With one worker.
     let shares = [("first", 1), ("second", 0)].map(|(queue, jobs)| Share { queue: queue.to_owned(), jobs });
     let taken = place.queue.start_jobs(&a, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap();
     assert_eq!(ids(&taken.jobs), [suspect]);

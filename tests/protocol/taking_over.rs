@@ -10,7 +10,7 @@ use threadq::job::{ErrorKind, JobId, Status};
 use crate::fixture::*;
 use crate::invariants::assert_sound;
 
-/// Errors as they are told: attempt, start, kind.
+/// The errors in a job's record: attempt, start, kind.
 fn errors(place: &Place, id: JobId) -> Vec<(u32, Option<u64>, ErrorKind)> {
     place.job(id).errors.iter().map(|error| (error.attempt, error.start, error.kind)).collect()
 }
@@ -37,7 +37,7 @@ fn crashes_and_attempts_before_and_after_a_retry_are_told_apart() {
     let (failed, crashed) = (ErrorKind::Error, ErrorKind::Crash);
     let expected = [(1, Some(1), failed), (2, Some(2), crashed), (2, Some(3), failed), (1, Some(4), failed)];
     assert_eq!(errors(&place, id), expected);
-    // One that an earlier version has stored has no start.
+    // An error that an earlier version has stored has no start.
     let _: i64 = place.redis("HSET", &format!("job:{id}"), &["errors", "2 1764000000000 \"no 7 c\""]);
     assert_eq!(errors(&place, id), [(2, None, failed)]);
     assert_eq!(place.job(id).errors[0].message, "no 7 c");
@@ -121,13 +121,13 @@ fn what_a_zombie_fetches_after_its_death_is_swept() {
     place.dies(&a);
     place.fetch(&a);
     assert_eq!(place.handles(id), [in_progress(&a)]);
-    // The others see it, and the sweep charges nobody.
+    // Other servers see the dead server, and the reclaim does not charge the job.
     let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert!(beat.servers.iter().any(|(server, beat)| server == a.as_str() && beat.starts_with('D')));
     let swept = place.dies(&a);
     assert_eq!((swept.moved, swept.crashed.len()), (1, 0));
     assert_eq!((place.job(id).crashes, place.handles(id)), (0, vec!["work_queue:default".to_owned()]));
-    // Nobody is shown an empty dead server again.
+    // Heartbeats do not list a dead server without jobs again.
     let beat = place.queue.heartbeat(&b, 0, 8, &[]).unwrap();
     assert_eq!(beat.servers.len(), 1);
     assert_sound(&place);
@@ -138,8 +138,8 @@ fn what_a_server_fetches_after_redis_forgot_it_is_swept() {
     let place = Place::new();
     let (a, b) = (place.server(), place.server());
     let id = place.submit();
-    // An operator flushed Redis, or the server was stopped for longer than the dead are remembered; its BRPOPLPUSH was
-    // under way.
+    // An operator flushed Redis, or the server was stopped for longer than Redis keeps dead servers, during its
+    // BRPOPLPUSH.
     let _: i64 = place.redis("HDEL", "servers", &[a.as_str()]);
     let fetched = place.fetch(&a);
     assert_eq!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap_err(), Error::Fenced);
@@ -235,7 +235,7 @@ fn the_order_of_submission_survives_a_death_of_started_and_unstarted_jobs() {
     let place = Place::new();
     let (a, b) = (place.server(), place.server());
     let submitted = place.submit_many(7);
-    // a: jobs 0, 1, 2 running, 3 in a fetcher's hand; b: 4 and 5 running; 6 waits.
+    // a: jobs 0, 1, 2 running, 3 claimed; b: 4 and 5 running; 6 waits.
     place.take(&a, 3);
     place.fetch(&a);
     place.take(&b, 2);
@@ -342,7 +342,7 @@ fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     let refused = membership.current();
     assert_eq!(place.queue.heartbeat(&refused, 0, 8, &[]).unwrap_err(), Error::Fenced);
     registrar.join(&place.queue, &in_flight).unwrap();
-    // What was taken under this name meanwhile must stay this server's.
+    // A second join keeps the name: jobs taken under this name meanwhile must stay this server's.
     registrar.join(&place.queue, &in_flight).unwrap();
     assert_eq!(membership.current(), refused);
     place.dies(&refused);

@@ -8,7 +8,7 @@
 //! The scenario bounds the number of faults (a crash, a pause, a reply that is lost or late), and with it the search.
 //! The longer searches, a few minutes each:
 //! `cargo test --test protocol -- --ignored --nocapture --test-threads 2 explorer::deep`;
-//! the mutants of the scripts that the explorer notices by itself (`THREADQ_GUARDS` names a part, as in
+//! the mutants of the scripts that the explorer alone notices (`THREADQ_GUARDS` names a part, as in
 //! `guards/mod.rs`):
 //! `cargo test --test protocol -- --ignored --nocapture explorer::guards`.
 
@@ -29,41 +29,41 @@ use search::{Violation, explore};
 use step::{Job, Step, What};
 use view::View;
 
-/// What is explored.
+/// The parameters of an exploration.
 #[derive(Clone, Copy)]
 pub struct Scenario {
     name: &'static str,
     jobs: usize,
-    /// Whether submitting them belongs to it; else they wait at the beginning.
+    /// Whether clients submit the jobs during the exploration; otherwise the jobs wait at the beginning.
     submits: bool,
-    /// This one is submitted with a delay.
+    /// The job that is submitted with a delay.
     delayed: Option<Job>,
-    /// This one kills every server that runs it.
+    /// The job that kills every server that runs it.
     poison: Option<Job>,
     workers: usize,
     verdicts: &'static [What],
-    /// Failed attempts may be followed by the next one on the same thread.
+    /// Whether the next attempt may follow a failed attempt on the same thread.
     again: bool,
     max_attempts: u32,
     max_crashes: u32,
-    /// How many faults there are at most, and which.
+    /// The most faults, and the allowed kinds.
     faults: u32,
     allowed: fn(&Step) -> bool,
-    /// A BRPOPLPUSH may be carried out after its server was paused or has crashed.
+    /// Whether Redis may execute a BRPOPLPUSH after its server was paused or has crashed.
     late_wakes: bool,
-    /// The answer to a take may arrive after its jobs were put back, as on a server that was frozen in between: it waits
-    /// less than 2 s for the answer, and puts back what it does not know of after 6 s.
+    /// Whether the reply to a take may arrive after its jobs were put back, as on a server that was frozen meanwhile:
+    /// it waits less than 2 s for the reply, and puts back entries that it does not know after 6 s.
     late_answers: bool,
-    /// Who takes over handles one entry at a time, and may be interrupted between two of them.
+    /// Whether a reclaim handles one entry at a time, and may be interrupted between two entries.
     small_steps: bool,
-    /// Every list counts as a long one: who is cancelled leaves an entry there.
+    /// Whether every list counts as long: a cancelled job leaves a tombstone in it.
     long_lists: bool,
-    /// How often a person cancels, and sends back.
+    /// How often an operator cancels a job, and retries a job.
     cancels: u32,
     returns: u32,
-    /// How often a server stops in order.
+    /// How often a server stops by SIGTERM.
     leaves: u32,
-    /// What must hold where everything has ended.
+    /// The rule for states in which all jobs have ended.
     end: fn(&View, &Scenario) -> Result<(), String>,
 }
 
@@ -103,7 +103,7 @@ impl Scenario {
     fn changes(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.small_steps {
-            // One entry, and nothing said of those that are left: as if the reaper ended there.
+            // Handle one entry and report that no entry is left: as if the reaper ended there.
             changes.push(Change::new("reclaim", "tonumber(ARGV[5])", "1"));
             let told = "return {'reclaimed', moved, left,";
             changes.push(Change::new("reclaim", told, "return {'reclaimed', moved, 0,"));
@@ -123,7 +123,7 @@ fn holds(scenario: Scenario) {
     }
 }
 
-/// Attempts that fail, are begun again on their thread, and run out.
+/// Jobs whose attempts fail, are repeated on the same thread, and run out.
 const FAILING: Scenario = Scenario {
     name: "failing",
     jobs: 1,
@@ -132,7 +132,7 @@ const FAILING: Scenario = Scenario {
     ..PLAIN
 };
 
-/// A person cancels, and sends back what was cancelled or has failed.
+/// An operator cancels jobs, and retries cancelled and failed jobs.
 const PEOPLE: Scenario = Scenario {
     name: "people",
     jobs: 1,
@@ -144,7 +144,7 @@ const PEOPLE: Scenario = Scenario {
     ..PLAIN
 };
 
-/// The same, and who was cancelled leaves an entry in its queue.
+/// The same, and a cancelled job leaves a tombstone in its queue.
 const PEOPLE_AND_LONG_LISTS: Scenario = Scenario {
     name: "people and long lists",
     long_lists: true,
@@ -155,8 +155,8 @@ const PEOPLE_AND_LONG_LISTS: Scenario = Scenario {
     ..PEOPLE
 };
 
-/// A job that kills every server beside one that does not. Redis knows of everything that runs: a job that was put back and
-/// runs all the same could bring down a server on which another one has its last chance.
+/// A job that kills every server, and a good job. No reply is late: a job that was put back and runs nevertheless could
+/// kill a server during another job's final attempt.
 const POISON: Scenario = Scenario {
     name: "poison",
     late_answers: false,
@@ -167,7 +167,7 @@ const POISON: Scenario = Scenario {
     end: |view, scenario| {
         let mut jobs = view.jobs.values();
         let (poison, good) = (jobs.next().unwrap(), jobs.next().unwrap());
-        // After a lost answer the last chance may not have been one: it is given again.
+        // A lost reply may undo a final attempt, which is then repeated.
         let most = scenario.max_crashes + scenario.faults;
         if poison.status != Status::Failed || !(scenario.max_crashes..=most).contains(&poison.crashes) {
             return Err(format!("the job that kills is {poison:?}"));
@@ -180,7 +180,7 @@ const POISON: Scenario = Scenario {
     ..PLAIN
 };
 
-/// Whoever takes over may end between any two entries.
+/// A server that reclaims jobs may end between any two entries.
 const SMALL_STEPS: Scenario = Scenario {
     name: "small steps",
     small_steps: true,
@@ -189,7 +189,7 @@ const SMALL_STEPS: Scenario = Scenario {
     ..PLAIN
 };
 
-/// Clients, one of whose jobs waits for its time, and servers that are stopped in order.
+/// Clients that submit jobs, one of them delayed, and servers that are stopped by SIGTERM.
 const COMING_AND_GOING: Scenario = Scenario {
     name: "coming and going",
     submits: true,
@@ -236,12 +236,12 @@ fn jobs_and_servers_come_and_go() {
     holds(COMING_AND_GOING);
 }
 
-/// What the explorer finds with a changed script; `None` if nothing.
+/// The violation that the explorer finds with a changed script, if any.
 fn violation_with(change: Change, scenario: Scenario) -> Option<String> {
     explore(scenario, &[change]).err().map(|Violation(text)| text)
 }
 
-/// The explorer would notice if something were wrong: without a guard there is a way to break a rule, and it is told.
+/// The explorer notices errors: without a guard it finds and reports a path that breaks a rule.
 #[test]
 fn what_is_broken_is_found() {
     let owner = "if job[2] ~= server or job[3] ~= token then return";
@@ -283,7 +283,7 @@ fn what_is_broken_is_found() {
     }
 }
 
-/// Any two faults of all kinds, one after the other or both at once.
+/// Any two faults of all kinds, one after the other or at once.
 #[test]
 #[ignore = "some minutes"]
 fn deep_one_job_and_two_faults() {

@@ -1,4 +1,4 @@
-//! The real queue on a real Redis, in any state in which it has been before.
+//! The real queue on a real Redis, which can return to any earlier state.
 //!
 //! The result of a call depends only on the data in Redis and the call. So the explorer makes each call once in each
 //! state and remembers the result: many paths with other memories of the servers meet the same data.
@@ -25,13 +25,13 @@ use crate::fixture::{NO_LIMIT, buried, completed, new_redis, open_queue, release
 use crate::guards::Change;
 use crate::lua_proxy::LuaProxy;
 
-/// The first id; the second follows. Beyond what the clock would give, so that ids are always the same.
+/// The first id; the second one follows it. Higher than any id from the clock, so that ids are always the same.
 const FIRST_ID: u64 = 9_000_000_000_000_001;
-/// How often a call is made again while Redis does not answer.
+/// How often a call is repeated while Redis does not reply in time.
 const TRIES: usize = 40;
 /// The token of an attempt at no job of the scenario.
 const LONG_AGO: u64 = 1_000_000;
-/// How many names a server can have one after the other.
+/// The number of names that a server can have, one after the other.
 const NAMES: usize = 12;
 
 pub fn id(job: Job) -> String {
@@ -55,23 +55,23 @@ pub struct Started {
     pub crashes: u32,
 }
 
-/// What a take came to.
+/// The result of a take.
 #[derive(Clone, Debug)]
 pub struct Took {
     pub started: Vec<Started>,
     pub must_drain: bool,
 }
 
-/// What a heartbeat brought back.
+/// The result of a heartbeat.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub cancels: Vec<Job>,
     pub servers: Vec<(Name, String)>,
-    /// The counter has moved.
+    /// Whether the counter has changed.
     pub counted: bool,
 }
 
-/// What a call came to, and where it led.
+/// The result of a call, and the next state of Redis.
 type Remembered = (Result<Rc<dyn Any>, String>, Snapshot);
 
 /// The attempts of a server that decide what it may take: job, token, crashes, whether the attempt runs.
@@ -80,12 +80,12 @@ type Hands = Vec<(Job, u64, u32, bool)>;
 pub struct Real {
     queue: Queue,
     store: Store,
-    /// Where the next call is made.
+    /// The state of Redis for the next call.
     at: Snapshot,
     calls: HashMap<(Snapshot, String), Remembered>,
     views: HashMap<Snapshot, Rc<View>>,
     names: [Vec<ServerId>; 2],
-    /// Another namespace, in which jobs are started only to get their leases: they hold an id and a token, no more.
+    /// Another namespace, in which jobs are started only to get leases, which hold an id and a token.
     mint: Queue,
     mint_server: ServerId,
     mint_store: Store,
@@ -129,12 +129,12 @@ impl Real {
         }
     }
 
-    /// What stands in Redis after the last call.
+    /// The state of Redis after the last call.
     pub fn at(&self) -> Snapshot {
         self.at
     }
 
-    /// The next call is made there.
+    /// Selects the state for the next call.
     pub fn go_to(&mut self, snapshot: Snapshot) {
         self.at = snapshot;
     }
@@ -144,7 +144,7 @@ impl Real {
         self.views.entry(snapshot).or_insert_with(view).clone()
     }
 
-    /// How many calls were made for real.
+    /// The number of calls that were made on Redis.
     pub fn count(&self) -> usize {
         self.calls.len()
     }
@@ -182,7 +182,7 @@ impl Real {
         if !self.calls.contains_key(&key) {
             self.store.put_back(self.at);
             let mut answer = make(self);
-            // A machine so busy that Redis did not answer in time says nothing about the protocol.
+            // On a busy machine Redis may not reply in time: this does not concern the protocol.
             for _ in 0..TRIES {
                 let unavailable =
                     answer.as_ref().is_err_and(|error| error.starts_with("Redis is unavailable"));
@@ -210,7 +210,7 @@ impl Real {
         })
     }
 
-    /// Whether the job got the id that it should have.
+    /// Submits a job. Returns whether it got the expected id.
     pub fn submit(&mut self, job: Job, scenario: &Scenario) -> Result<bool, String> {
         let start = if scenario.delayed == Some(job) { Start::AfterMs(3_600_000) } else { Start::Now };
         let new = NewJob { start, max_attempts: scenario.max_attempts, ..NewJob::new("t") };
@@ -233,7 +233,7 @@ impl Real {
         })
     }
 
-    /// `None`: refused.
+    /// Returns `None` if Redis refused the call.
     pub fn take(
         &mut self,
         name: Name,
@@ -287,7 +287,7 @@ impl Real {
         }
     }
 
-    /// What it came to, and the token from then on.
+    /// Returns the result, and the job's next token.
     pub fn start_again(&mut self, name: Name, job: Job, token: u64) -> Result<(Settled, u64), String> {
         self.once(format!("again {name} {job} {token}"), |real| {
             let mut lease = real.lease(job, token, 0).0;
@@ -299,7 +299,7 @@ impl Real {
         })
     }
 
-    /// `None`: refused.
+    /// Returns `None` if Redis refused the call.
     pub fn beat(&mut self, name: Name) -> Result<Option<Heard>, String> {
         self.once(format!("beat {name}"), |real| {
             let beat = match real.queue.heartbeat(real.name(name), 0, 1, &[]) {
@@ -315,7 +315,7 @@ impl Real {
         })
     }
 
-    /// Whether the server was still as it was observed.
+    /// Returns whether the server still had the observed heartbeat.
     pub fn reclaim(&mut self, dead: Name, observed: &str, max_crashes: u32) -> Result<bool, String> {
         self.once(format!("reclaim {dead} {observed}"), |real| {
             let taken = real.queue.reclaim(real.name(dead).as_str(), observed, max_crashes);
@@ -344,7 +344,7 @@ impl Real {
         })
     }
 
-    /// The job's time has come.
+    /// Makes a scheduled job due.
     pub fn promote(&mut self, job: Job) -> Result<(), String> {
         self.once(format!("promote {job}"), |real| {
             let _: i64 = real.store.run("HSET", &format!("job:{}", id(job)), &["scheduled_at", "1"]);
@@ -378,8 +378,8 @@ impl Real {
         taken.jobs.pop().unwrap()
     }
 
-    /// What a server with these attempts may take, by the real [`InFlight`]. `waits`: whether the server drains for a job in
-    /// quarantine, and whether it is the turn of the other jobs.
+    /// What a server with these attempts may take, from the real [`InFlight`]. `waits`: whether the server drains for a
+    /// job in quarantine, and whether it is the turn of the other jobs.
     pub fn room(&mut self, hands: Hands, waits: (bool, bool), workers: usize, max_crashes: u32) -> Capacity {
         let key = (hands, waits);
         let (jobs, suspects) = match self.rooms.get(&key) {

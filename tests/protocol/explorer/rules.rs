@@ -9,17 +9,17 @@ use threadq::job::Status;
 use super::step::What;
 use super::view::{JobView, SUSPECTS, View, WORK, in_progress};
 
-/// What a step came to, as its caller was told or would have been.
+/// The result of a step, whether or not its caller got the reply.
 #[derive(Debug)]
 pub enum Effect {
-    /// Nothing about jobs.
+    /// No effect on jobs.
     Nothing,
     Entered(String),
     Submitted {
         id: String,
         delayed: bool,
     },
-    /// A take or a beat was refused.
+    /// A take or a heartbeat was refused.
     Refused(String),
     Taken {
         server: String,
@@ -29,16 +29,16 @@ pub enum Effect {
         server: String,
         id: String,
         token: u64,
-        /// `None`: the next attempt begins on the same thread.
+        /// `None` if the next attempt begins on the same thread.
         what: Option<What>,
-        /// It was sent before, and no answer was heard.
+        /// Whether it was sent before without a reply.
         again: bool,
         answer: Settled,
     },
     TakenOver {
         dead: String,
         observed: String,
-        /// It beat between the look and now.
+        /// Whether the server sent a heartbeat after the observation.
         beaten: bool,
         done: bool,
     },
@@ -52,12 +52,12 @@ pub enum Effect {
     SentBack(String),
 }
 
-/// What differs between explorations.
+/// The limits of an exploration.
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub max_attempts: u32,
     pub max_crashes: u32,
-    /// So many entries are handled by one step of a reaper.
+    /// The number of entries that one step of a reclaim handles.
     pub step: usize,
 }
 
@@ -67,7 +67,7 @@ fn rule(holds: bool, broken: impl FnOnce() -> String) -> Rule {
     if holds { Ok(()) } else { Err(broken()) }
 }
 
-/// What a step has changed is what it should change, and nothing else.
+/// Checks that a step has changed exactly what it should change.
 pub fn check_change(before: &View, after: &View, effect: &Effect, limits: Limits) -> Rule {
     let expected = expected(before, effect, limits)?;
     for id in expected.keys().chain(after.jobs.keys()) {
@@ -82,7 +82,7 @@ fn expected(before: &View, effect: &Effect, limits: Limits) -> Result<BTreeMap<S
     match effect {
         Effect::Nothing | Effect::Entered(_) => {}
         Effect::Submitted { id, delayed } => {
-            // Submitted again after a lost answer, it stays as it is.
+            // A submission that is repeated after a lost reply changes nothing.
             jobs.entry(id.clone()).or_insert(JobView {
                 status: if *delayed { Status::Scheduled } else { Status::Queued },
                 server: None,
@@ -174,7 +174,7 @@ fn settle(job: &mut JobView, what: Option<What>, limits: Limits) {
     }
 }
 
-/// Back to its queue, or stopped where someone asked for it.
+/// Puts a job back into its queue, or cancels it if a client asked for that.
 fn put_back(job: Option<&mut JobView>, charged: bool) {
     if let Some(job) = job {
         job.status = if job.cancel { Status::Cancelled } else { Status::Queued };
@@ -184,7 +184,7 @@ fn put_back(job: Option<&mut JobView>, charged: bool) {
 }
 
 fn take_over(jobs: &mut BTreeMap<String, JobView>, before: &View, dead: &str, limits: Limits) {
-    // Only one on its last chance that ran alone fails for it; as it was when the server was declared dead.
+    // Only a job on its final attempt that ran alone fails. The state at the server's declaration as dead counts.
     let alone = match before.beats[dead].strip_prefix('D') {
         Some(died) => died.split_once(':').map(|(_, id)| id.to_owned()),
         None => {
@@ -205,12 +205,12 @@ fn take_over(jobs: &mut BTreeMap<String, JobView>, before: &View, dead: &str, li
     }
 }
 
-/// Whether one more crash is a job's last.
+/// Whether a job's next crash is its last one.
 pub fn is_last_chance(crashes: u32, max_crashes: u32) -> bool {
     crashes > 0 && crashes + 1 >= max_crashes
 }
 
-/// A server that was declared dead stays dead, and only a take-over or a leave declares a server dead.
+/// A server that was declared dead stays dead, and only a reclaim or a leave declares a server dead.
 fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
     let ended = match effect {
         Effect::TakenOver { dead: server, done: true, .. } | Effect::Left(server) => Some(server),
@@ -258,7 +258,7 @@ fn belongs(job: &JobView, place: &str, limits: Limits) -> bool {
     match job.status {
         Status::Queued if place == WORK => true,
         Status::Queued if place == SUSPECTS => is_last_chance(job.crashes, limits.max_crashes),
-        // In a fetcher's hand.
+        // Claimed by a fetcher.
         Status::Queued => place.starts_with("in_progress_queue:"),
         Status::Processing => place == in_progress(job.server.as_deref().unwrap_or("?")),
         Status::Scheduled | Status::Retrying => place == "scheduled",
@@ -287,7 +287,7 @@ fn check_indexes(view: &View) -> Rule {
     rule(found == expected, || format!("the indexes are {found:?}"))
 }
 
-/// A job with a wish to cancel runs, and its server has the wish; and no server has a wish for another job.
+/// A job with a cancel request runs, and its server has the request; no server has a request for another job.
 fn check_cancels(view: &View) -> Rule {
     for (id, job) in &view.jobs {
         let told = view.cancels.iter().filter(|(server, ids)| ids.contains(id) && view.is_alive(server));

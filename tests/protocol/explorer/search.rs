@@ -16,25 +16,25 @@ use crate::guards::Change;
 /// More states than this are too many for the time that a test has.
 const MOST_STATES: usize = 3_000_000;
 
-/// Redis and everything around it.
+/// The data in Redis, and the memory of clients and servers.
 type State = Rc<(Snapshot, World)>;
 
 struct Node {
     state: State,
-    /// How it was reached first.
+    /// The state and the step from which it was reached first.
     from: Option<(u32, Step)>,
     depth: u32,
 }
 
-/// What a search came to.
+/// The result of a search.
 pub struct Explored {
     pub states: usize,
     pub transitions: usize,
-    /// Calls of the queue on a real Redis: each once from each state of Redis.
+    /// Calls of the queue on a real Redis: each call once per state of Redis.
     pub calls: usize,
-    /// States in which everything has ended.
+    /// States in which all jobs have ended.
     pub ends: usize,
-    /// Steps of the longest of all shortest ways.
+    /// The length of the longest shortest path, in steps.
     pub depth: u32,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Explored {
     }
 }
 
-/// A rule that is broken, with the shortest way there.
+/// A broken rule, with the shortest path to it.
 #[derive(Debug)]
 pub struct Violation(pub String);
 
@@ -57,9 +57,9 @@ pub struct Search {
     real: Real,
     nodes: Vec<Node>,
     numbers: HashMap<State, u32>,
-    /// Where what happens by itself comes from, by where it leads.
+    /// For each state: the states from which a step that must happen leads to it.
     backwards: Vec<Vec<u32>>,
-    /// Everything has ended there.
+    /// The states in which all jobs have ended.
     ends: Vec<u32>,
 }
 
@@ -102,7 +102,7 @@ impl Search {
         })
     }
 
-    /// Does all steps that are possible in a state. How many.
+    /// Executes all possible steps of a state. Returns their number.
     fn expand(&mut self, number: u32) -> Result<usize, Violation> {
         let state = self.nodes[number as usize].state.clone();
         let (snapshot, world) = &*state;
@@ -155,7 +155,8 @@ impl Search {
         number
     }
 
-    /// From every state the servers that work bring everything to its end, without luck and without a person.
+    /// Checks that working servers bring all jobs to their ends from every state, without chance and without an
+    /// operator.
     fn check_ends(&mut self) -> Result<(), Violation> {
         let mut ends = vec![false; self.nodes.len()];
         let mut open = self.ends.clone();
@@ -170,7 +171,7 @@ impl Search {
         }
     }
 
-    /// The way to a state, and the step that breaks a rule there.
+    /// Describes the path to a state, and the step that breaks a rule there.
     fn violation(&mut self, number: u32, step: Option<&Step>, reason: &str) -> Violation {
         let mut way: Vec<&Step> = step.into_iter().collect();
         let mut at = &self.nodes[number as usize];

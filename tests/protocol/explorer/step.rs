@@ -1,13 +1,13 @@
-//! The steps that the explorer interleaves, and their sentences in a counter-example.
+//! The steps that the explorer interleaves, and their descriptions in a counter-example.
 
 use std::fmt;
 
-/// A job: the first or the second one.
+/// A job: 0 or 1.
 pub type Job = usize;
-/// A server: 0 or 1, whatever its name is at the moment.
+/// A server process: 0 or 1. Its name may change.
 pub type Slot = usize;
 
-/// The name of a server: its slot, and the how-many-th name it is.
+/// The name of a server: its slot, and the number of the name, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Name(pub Slot, pub usize);
 
@@ -20,7 +20,7 @@ pub enum What {
     Release,
 }
 
-/// Whether the caller of a step that Redis carries out hears of it.
+/// Whether the caller of a step gets the reply of Redis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
     Heard,
@@ -29,29 +29,29 @@ pub enum Answer {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// A client submits a job with an Idempotency-Key, again where it heard no answer.
+    /// A client submits a job with an Idempotency-Key, and repeats the request without a reply.
     Submit(Job, Answer),
     /// A fetcher's BRPOPLPUSH gets a job.
     Wake(Slot, Answer),
-    /// A BRPOPLPUSH of a server that is paused or dead by now is carried out all the same.
+    /// Redis executes a BRPOPLPUSH of a server that is paused or dead by now.
     LateWake(Name),
     Take(Slot, Answer),
-    /// The answer to a take or a BRPOPLPUSH arrives after all.
+    /// A delayed reply to a take or a BRPOPLPUSH arrives.
     Deliver(Slot),
     Settle(Slot, Job, u64, What, Answer),
-    /// A failed attempt is followed by the next one on the same thread.
+    /// The next attempt follows a failed attempt on the same thread.
     Again(Slot, Job, u64, Answer),
-    /// The heartbeat, with its look at the others.
+    /// A server sends a heartbeat, and observes the other server.
     Beat(Slot),
     /// A server that was refused takes a new name.
     Rejoin(Slot),
-    /// A server takes over another one that it holds to be dead.
+    /// A server reclaims the jobs of a server without heartbeats.
     TakeOver(Slot, Name, Answer),
-    /// A server looks for entries of its list that it does not know of.
+    /// A server looks for entries of its list that it does not know.
     Look(Slot),
-    /// It puts back what it found.
+    /// A server puts back the entries that it found.
     Recover(Slot),
-    /// A job's time comes, and a server moves it.
+    /// A scheduled job is due, and a server moves it to its queue.
     Promote(Slot, Job),
     Crash(Slot),
     /// A poison job ends its server.
@@ -59,14 +59,14 @@ pub enum Step {
     Pause(Slot),
     Resume(Slot),
     Start(Slot),
-    /// The orderly end of a server, whatever attempts it has.
+    /// A server stops by SIGTERM, with any attempts.
     Leave(Slot),
     Cancel(Job),
     SendBack(Job),
 }
 
 impl Step {
-    /// What there is only so much of.
+    /// Whether the step is a fault; a scenario limits their number.
     pub fn is_fault(&self) -> bool {
         matches!(
             self,
@@ -81,7 +81,7 @@ impl Step {
         )
     }
 
-    /// What happens by itself sooner or later, where no fault, no person and no luck helps.
+    /// Whether the step happens sooner or later without a fault, an operator or chance.
     pub fn is_bound_to_happen(&self) -> bool {
         let by_chance = matches!(
             self,

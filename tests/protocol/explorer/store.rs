@@ -9,14 +9,14 @@ use std::rc::Rc;
 
 use redis::Connection;
 
-/// Everything in one namespace: the number of a list of keys and contents.
+/// The data of one namespace: the number of a list of keys and contents.
 pub type Snapshot = u32;
 
-/// What parked jobs wait for, in ms after the beginning: longer than an exploration takes.
+/// The due time of parked jobs, in ms after the beginning: longer than an exploration takes.
 const PARKED: u64 = 3_600_000;
 
-/// All keys with their contents, each as its type and its elements all in one text, which is
-/// read fastest. Sets and hashes come in any order.
+/// All keys with their contents, each as its type and its elements in one text, which is the fastest form to read. Sets
+/// and hashes are unordered.
 const READ: &str = r"
 local all = {}
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
@@ -32,9 +32,9 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
 end
 return table.concat(all, '\30')";
 
-/// Between the elements of a key.
+/// The separator between the elements of a key.
 const SEPARATOR: char = '\u{1f}';
-/// Between keys and contents.
+/// The separator between keys and contents.
 const BETWEEN_KEYS: char = '\u{1e}';
 
 pub struct Store {
@@ -48,7 +48,7 @@ pub struct Store {
     /// The numbers of keys and contents, by key.
     snapshots: Vec<Rc<[(u32, u32)]>>,
     snapshot_numbers: HashMap<Rc<[(u32, u32)]>, Snapshot>,
-    /// What Redis holds now; `None` where the content is not in the form in which it is kept.
+    /// The present data in Redis by key; `None` if a content is not in its normalized form.
     current: Vec<(u32, Option<u32>)>,
 }
 
@@ -87,13 +87,13 @@ impl Store {
         }
     }
 
-    /// A command on a key of the namespace, behind the explorer's back: [`Store::read`] sees what it did.
+    /// Runs a command on a key of the namespace outside of the explorer; [`Store::read`] sees its effect.
     pub fn run<T: redis::FromRedisValue>(&mut self, command: &str, key: &str, words: &[&str]) -> T {
         let key = format!("{}{key}", self.prefix);
         redis::cmd(command).arg(key).arg(words).query(&mut self.connection).unwrap()
     }
 
-    /// What Redis holds now.
+    /// The present data in Redis.
     pub fn read(&mut self) -> Snapshot {
         let all: String = self.read.arg(&self.prefix).invoke(&mut self.connection).unwrap();
         let mut kept = Vec::new();
@@ -117,7 +117,7 @@ impl Store {
         })
     }
 
-    /// Makes Redis hold this.
+    /// Writes this data to Redis.
     pub fn put_back(&mut self, wanted: Snapshot) {
         let mut pipe = redis::pipe();
         let mut wanted = self.snapshots[wanted as usize].iter().copied().peekable();
@@ -174,7 +174,7 @@ impl Store {
         })
     }
 
-    /// In one order, with the times in which no two ways to the same state differ.
+    /// Sorts the elements and normalizes the times, so that two paths to the same state give equal data.
     fn kept_form(&self, key: &str, raw: &str) -> String {
         let mut words: Vec<String> = raw.split(SEPARATOR).map(str::to_owned).collect();
         let pairs = match words[0].as_str() {
@@ -183,7 +183,7 @@ impl Store {
             _ => 0,
         };
         if pairs == 2 && key.starts_with("job:") {
-            // For figures alone: two ways to a state may differ in it.
+            // This field only feeds statistics: two paths to a state may differ in it.
             let at = words[1..].iter().step_by(2).position(|field| field == "ready_at");
             at.map(|at| words.drain(2 * at + 1..2 * at + 3));
         }
@@ -200,7 +200,7 @@ impl Store {
         words.join(&SEPARATOR.to_string())
     }
 
-    /// Makes the times in a field or a score the same.
+    /// Normalizes the times in a field or a score.
     fn even_out(&self, key: &str, pair: &mut [String]) {
         let (begin, word) = (self.begin.to_string(), pair[0].as_str());
         let pair_value = pair[1].clone();
@@ -216,13 +216,13 @@ impl Store {
                 let line = |line: &str| {
                     let mut parts: Vec<&str> = line.splitn(3, ' ').collect();
                     parts[1] = &begin;
-                    // Which start it was depends on the way here, and nothing on it.
+                    // The number of the start depends on the path to the state, and no rule depends on it.
                     parts[2] = &parts[2][parts[2].find('"').unwrap()..];
                     parts.join(" ")
                 };
                 pair_value.lines().map(line).collect::<Vec<_>>().join("\n")
             }
-            // Alive: 1. Whoever has observed another value holds it for an old one (see `World::beat`).
+            // The counter of a live server is 1. Any other observed value counts as old (see `World::beat`).
             ("servers", _) => match pair_value.strip_prefix('D') {
                 Some(died) => format!("D{begin}{}", &died[died.find(':').unwrap_or(died.len())..]),
                 None => "1".to_owned(),

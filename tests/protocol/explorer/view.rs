@@ -6,23 +6,23 @@ use threadq::job::Status;
 
 use super::store::{Snapshot, Store};
 
-/// What the protocol knows of a job.
+/// The state of a job in Redis.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JobView {
     pub status: Status,
-    /// Who runs it.
+    /// The server that runs the job.
     pub server: Option<String>,
     pub starts: u64,
     pub attempts: u32,
     pub crashes: u32,
-    /// Its server is to stop it.
+    /// Whether the job's server is asked to stop it.
     pub cancel: bool,
 }
 
-/// Redis, read.
+/// The content of Redis, parsed.
 #[derive(Debug, Default)]
 pub struct View {
-    /// By id.
+    /// Jobs by id.
     pub jobs: BTreeMap<String, JobView>,
     /// Work queues and in-progress lists by key, from the left.
     pub lists: BTreeMap<String, Vec<String>>,
@@ -30,7 +30,7 @@ pub struct View {
     pub sorted: BTreeMap<String, BTreeSet<String>>,
     /// The registry of servers.
     pub beats: BTreeMap<String, String>,
-    /// By server.
+    /// Cancel requests by server.
     pub cancels: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -74,12 +74,12 @@ impl View {
         self.lists.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// A server that was entered and not declared dead.
+    /// Whether a server is registered and not declared dead.
     pub fn is_alive(&self, server: &str) -> bool {
         self.beats.get(server).is_some_and(|beat| !beat.starts_with('D'))
     }
 
-    /// What a server runs by what Redis holds, newest first.
+    /// The jobs that a server runs, by the data in Redis, newest first.
     pub fn running(&self, server: &str) -> impl Iterator<Item = &str> {
         self.list(&in_progress(server))
             .iter()
@@ -91,7 +91,7 @@ impl View {
         self.jobs.get(id).is_some_and(|job| job.server.as_deref() == Some(server))
     }
 
-    /// Everything has ended, and nothing is left in any list.
+    /// Whether all jobs have ended and all lists are empty.
     pub fn is_quiet(&self) -> bool {
         self.jobs.values().all(|job| job.status.is_final()) && self.lists.is_empty()
     }
@@ -105,7 +105,7 @@ impl JobView {
             field("status").and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{key}: {words:?}"));
         JobView {
             status,
-            // After the end of an attempt it only tells people who ran it.
+            // After the end of an attempt this field is only for operators.
             server: field("server").filter(|_| status == Status::Processing).map(str::to_owned),
             starts: number("starts"),
             attempts: number("attempts") as u32,

@@ -1,5 +1,5 @@
-//! Two server processes with their memory, two clients, and operators: the possible next steps, and doing them.
-//! Everything that reaches Redis goes through the crate's own [`Queue`].
+//! Two server processes with their memory, two clients, and operators: lists the possible next steps, and executes
+//! them. All commands to Redis go through the crate's own [`Queue`].
 
 use std::collections::BTreeMap;
 
@@ -25,33 +25,33 @@ enum Life {
 struct Attempt {
     job: Job,
     token: u64,
-    /// As the job was when it was taken.
+    /// The job's crashes when it was taken.
     crashes: u32,
     on_last_chance: bool,
-    /// Taken under this name.
+    /// The name of the server at the take.
     under: Name,
     arrival: Arrival,
-    /// Settled like this, without an answer so far.
+    /// The settlement that was sent without a reply so far.
     sent: Option<What>,
-    /// It was asked to stop.
+    /// Whether the attempt was asked to stop.
     told: bool,
 }
 
-/// Whether the answer to a take has arrived.
+/// Whether the reply to a take has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 enum Arrival {
     AtOnce,
-    /// After it was held up, perhaps for longer than the server waited before it put the job back.
+    /// The reply was delayed, perhaps until after the server had put the job back.
     Late,
-    /// It is held up, or lost.
+    /// The reply is delayed, or lost.
     Missing,
 }
 
-/// What a server knows of another one.
+/// What a server knows about another server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     beat: String,
-    /// It has beaten since.
+    /// Whether the other server has sent a heartbeat since.
     beaten: bool,
 }
 
@@ -60,18 +60,18 @@ struct Seen {
 struct Process {
     life: Life,
     name: Name,
-    /// What BRPOPLPUSH brought.
+    /// The job that BRPOPLPUSH returned.
     fetched: Option<Job>,
-    /// What it brought and this server has not heard of: the answer is held up, or lost.
+    /// The job of a BRPOPLPUSH whose reply is delayed or lost.
     missing: Option<Job>,
     hands: Vec<Attempt>,
     wants_empty: bool,
-    /// A job on its last chance has run: before the next one it is the turn of the others.
+    /// Whether a job on its final attempt has run: the other jobs come before the next such job.
     others_turn: bool,
-    /// It was refused under its name.
+    /// Whether Redis has refused the server's name.
     fenced: bool,
     seen: BTreeMap<Name, Seen>,
-    /// Entries of its list that it found and does not know of.
+    /// Entries of its list that the server has found and does not know.
     unknown: Vec<Job>,
 }
 
@@ -79,18 +79,18 @@ struct Process {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
     processes: [Process; 2],
-    /// How many jobs' submissions were answered.
+    /// The number of jobs whose submission got a reply.
     submitted: Job,
     faults: u32,
     cancels: u32,
     returns: u32,
     leaves: u32,
-    /// BRPOPLPUSH calls of servers that are paused or gone, which Redis may still carry out.
+    /// BRPOPLPUSH calls of paused or dead servers that Redis may still execute.
     late_wakes: Vec<Name>,
 }
 
 impl World {
-    /// Two servers that have just been entered, and the scenario's jobs.
+    /// Two servers that have just registered, and the scenario's jobs.
     pub fn new(scenario: &Scenario, real: &mut Real) -> World {
         let process = |slot| Process { life: Life::Up, ..Process::gone(Name(slot, 0)) };
         let mut world = World {
@@ -109,7 +109,7 @@ impl World {
         world
     }
 
-    /// All steps that can be the next one.
+    /// All possible next steps.
     pub fn steps(&self, scenario: &Scenario, view: &View, real: &mut Real) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.submitted < scenario.jobs {
@@ -199,7 +199,7 @@ impl World {
         steps.extend(parked.map(|(id, _)| Step::Promote(slot, job(id))));
     }
 
-    /// Does a step for real. An error is a rule that is broken.
+    /// Executes a step on the real Redis. An error is a broken rule.
     pub fn apply(&mut self, step: &Step, scenario: &Scenario, real: &mut Real) -> Result<Effect, String> {
         if step.is_fault() {
             self.faults -= 1;
@@ -325,7 +325,7 @@ impl World {
         Ok(Effect::Entered(real.name(name).to_string()))
     }
 
-    /// A process stops running. A BRPOPLPUSH in which its fetcher sat may still be carried out.
+    /// Stops a process. Redis may still execute a BRPOPLPUSH in which its fetcher waited.
     fn stop(&mut self, slot: Slot, life: Life, scenario: &Scenario, real: &mut Real) {
         let process = &mut self.processes[slot];
         let sleeps = !process.fenced && process.fetched.is_none() && process.room(scenario, real).jobs > 0;
@@ -428,7 +428,7 @@ impl World {
         let at = process.position(job, token);
         process.unknown.clear();
         match (answer, settled) {
-            // The worker parks the job instead, with the lease that it has.
+            // Without a reply the worker parks the job instead, with its present lease.
             (Answer::Lost, _) => process.hands[at].sent = Some(What::Retry),
             (_, Settled::Now(Status::Processing)) => process.hands[at].token = next,
             _ => process.drop_hand(at),
@@ -443,7 +443,7 @@ impl World {
             self.processes[slot].fenced = true;
             return Ok(Effect::Refused(real.name(name).to_string()));
         };
-        // What is worth knowing: who is silent, and what is left of the dead.
+        // Keep only silent servers and dead servers with entries: the others do not matter.
         let other = &self.processes[1 - slot];
         let works = |name: Name| name == other.name && other.life == Life::Up;
         let others = heard.servers.into_iter().filter(|(server, _)| *server != name);
@@ -453,7 +453,7 @@ impl World {
         process.seen = seen;
         let cancelled = process.hands.iter_mut().filter(|attempt| heard.cancels.contains(&attempt.job));
         cancelled.for_each(|attempt| attempt.told = true);
-        // The counter is 1 again in the next state: who has seen it holds an older value than that from now on.
+        // The next state has the counter 1 again, so an earlier observation of it becomes 0, an older value.
         if let Some(seen) = self.processes[1 - slot].seen.get_mut(&name).filter(|seen| seen.beat == "1") {
             seen.beaten = true;
             if heard.counted {
@@ -463,7 +463,7 @@ impl World {
         Ok(Effect::Nothing)
     }
 
-    /// What must hold between Redis and what the servers believe.
+    /// Checks that the servers' memory agrees with Redis.
     pub fn check(&self, view: &View, real: &Real) -> Result<(), String> {
         let mut tokens = Vec::new();
         for process in &self.processes {
@@ -489,8 +489,8 @@ impl World {
         if tokens.len() < count { Err(format!("an attempt is in two hands: {self:?}")) } else { Ok(()) }
     }
 
-    /// Whether a step happens by itself sooner or later. Nobody waits for a server that is stopped as long as the other
-    /// one works.
+    /// Whether a step happens sooner or later without chance. A stopped server need not return while the other server
+    /// works.
     pub fn is_bound_to(&self, step: &Step) -> bool {
         let works = |slot: Slot| self.processes[slot].life == Life::Up;
         match step {
@@ -511,7 +511,7 @@ impl Process {
         self.fetched == Some(job) || self.hands.iter().any(|a| a.job == job && a.is_here())
     }
 
-    /// The place of an attempt among those in the memory of the server.
+    /// The index of an attempt in the memory of the server.
     fn position(&self, job: Job, token: u64) -> usize {
         self.hands.iter().position(|a| a.job == job && a.token == token && a.is_here()).expect("in hand")
     }
@@ -522,12 +522,12 @@ impl Process {
         real.room(hands, (self.wants_empty, self.others_turn), scenario.workers, scenario.max_crashes)
     }
 
-    /// An attempt has ended, and its outcome is written.
+    /// Removes an attempt after its outcome is written.
     fn drop_hand(&mut self, at: usize) {
         self.others_turn |= self.hands.remove(at).on_last_chance;
     }
 
-    /// Nothing runs beside a job on its last chance. Where an answer comes after this server had given it up, it may.
+    /// Checks that no attempt runs beside a final attempt. Attempts whose reply came late may.
     fn check_last_chance(&self) -> Result<(), String> {
         let here = || self.hands.iter().filter(|attempt| attempt.arrival == Arrival::AtOnce);
         let alone = here().find(|attempt| attempt.on_last_chance);
@@ -555,7 +555,7 @@ impl Process {
     }
 }
 
-/// The step with and without its answer.
+/// Adds the step with a reply, and with a lost reply.
 fn both(steps: &mut Vec<Step>, step: impl Fn(Answer) -> Step) {
     steps.extend([step(Answer::Heard), step(Answer::Lost)]);
 }

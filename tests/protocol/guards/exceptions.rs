@@ -9,7 +9,7 @@ macro_rules! exceptions {
 }
 
 pub const EXCEPTIONS: &[Exception] = exceptions! {
-    // What several scripts share.
+    // Code that several scripts share.
     "common": "if fields.err then return {} end", "fields.err => false"
         => "an error has none of the fields either; that an error must not end the script is shown";
     "common": "if indexed(from) ~= indexed(to) then", "indexed(from) ~= indexed(to) => true"

@@ -13,9 +13,9 @@ pub struct Edit {
     pub change: String,
 }
 
-/// What stands in a script.
+/// The parts of a script.
 pub struct Script {
-    /// Without duplicates, in the order of their places.
+    /// The mutants without duplicates, ordered by place.
     pub edits: Vec<Edit>,
     /// The places of the conditions of `if`, `elseif`, `while` and `until`.
     pub conditions: Vec<Range<usize>>,
@@ -35,7 +35,7 @@ pub fn read(source: &str) -> Script {
     Script { edits, conditions }
 }
 
-/// How many conditions a script has, counted by its words alone.
+/// The number of conditions of a script, counted by keywords alone.
 pub fn count_conditions(source: &str) -> usize {
     let is_one = |token: &&Token| matches!(&source[token.place.clone()], "if" | "elseif" | "while" | "until");
     tokens(source).iter().filter(is_one).count()
@@ -107,7 +107,7 @@ fn tokens(source: &str) -> Vec<Token> {
 /// A part of an expression.
 struct Part {
     place: Range<usize>,
-    /// Whether it gives true or false.
+    /// Whether its value is a boolean.
     is_condition: bool,
 }
 
@@ -323,7 +323,7 @@ impl Reader<'_> {
         self.operands("or", |reader| reader.operands("and", Self::comparison))
     }
 
-    /// Operands of `and` or of `or`: without each of them there is a mutant.
+    /// Reads the operands of `and` or `or`: a mutant leaves out each of them.
     fn operands(&mut self, operator: &str, operand: impl Fn(&mut Self) -> Part) -> Part {
         let mut parts = vec![operand(self)];
         while self.skip_if(operator) {
@@ -357,7 +357,7 @@ impl Reader<'_> {
         Part { place: begin..self.end(), is_condition }
     }
 
-    /// Everything that binds closer than a comparison. Whether it gives true or false.
+    /// Reads an operand that binds closer than a comparison. Returns whether its value is a boolean.
     fn sum(&mut self) -> bool {
         let mut is_condition = self.unary();
         while matches!(self.next(), "+" | "-" | "*" | "/" | "%" | "..") {
@@ -410,13 +410,13 @@ impl Reader<'_> {
         self.suffixes().is_none() && is_condition
     }
 
-    /// A name with what follows it: fields, places and calls. Whether it ends with a call.
+    /// Reads a name with its fields, indexes and calls. Returns whether it ends with a call.
     fn suffixed(&mut self) -> bool {
         self.name();
         self.suffixes() == Some(true)
     }
 
-    /// Fields, places and calls. Whether the last one is a call, if there is one.
+    /// Reads fields, indexes and calls. Returns whether the last of them is a call.
     fn suffixes(&mut self) -> Option<bool> {
         let mut last = None;
         loop {
@@ -463,8 +463,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A call of Redis: from the other end of a list; without one of several keys, members, or fields with their values;
-    /// with errors that end the script.
+    /// Reads a call of Redis. Its mutants use the other end of a list; leave out one of several keys, members, or
+    /// fields with their values; or let errors end the script.
     fn command(&mut self, callee: &Range<usize>, arguments: &[Range<usize>]) {
         let command = self.text(&arguments[0]).to_owned();
         match command.as_str() {

@@ -5,7 +5,7 @@
 //! and fails with the mutants that no test notices. `exceptions.rs` names the mutants that no test has to notice.
 //!
 //! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`. With `THREADQ_GUARDS=settle:` it runs
-//! only the mutants whose name contains `settle:`. A run that was stopped goes on where it was: see [`Noticed`].
+//! only the mutants whose name contains `settle:`. A stopped run can be continued: see [`Noticed`].
 
 mod exceptions;
 mod lua;
@@ -35,7 +35,7 @@ struct Source {
 }
 
 impl Source {
-    /// Its first line, which no other file has.
+    /// Its first line, which is unique among the files.
     fn title(&self) -> &str {
         self.text.lines().next().unwrap_or_default()
     }
@@ -67,7 +67,7 @@ fn files_of(loaded: &str) -> Vec<(usize, &'static Source)> {
 static SOURCES: LazyLock<Vec<Source>> =
     LazyLock::new(|| lua_files().map(|(name, text)| Source { name, text }).collect());
 
-/// Another text in one place of a script.
+/// A replacement of one text in a script.
 #[derive(Clone)]
 pub struct Change {
     source: &'static Source,
@@ -93,7 +93,7 @@ impl Change {
     }
 }
 
-/// A loaded script with these changes. Where two overlap, the one that begins later is made.
+/// A loaded script with these changes. If two changes overlap, only the one that begins later is made.
 fn change<'a>(loaded: &str, changes: impl Iterator<Item = &'a Change>) -> String {
     let files = files_of(loaded);
     let mut edits: Vec<(Range<usize>, &str)> = Vec::new();
@@ -139,7 +139,7 @@ impl Mutant {
         ALL.iter()
     }
 
-    /// Those whose name contains what `THREADQ_GUARDS` says.
+    /// The mutants whose name contains the value of `THREADQ_GUARDS`.
     pub fn chosen() -> impl Iterator<Item = &'static Mutant> {
         let part = std::env::var("THREADQ_GUARDS").unwrap_or_default();
         Mutant::all().filter(move |mutant| mutant.to_string().contains(&part))
@@ -153,7 +153,7 @@ impl Mutant {
         self.change.source.text.lines().nth(self.number - 1).unwrap_or_default().trim()
     }
 
-    /// The same for the same mutant of the same script.
+    /// A key that is equal for the same mutant of the same script.
     fn hash(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.change.applied().hash(&mut hasher);
@@ -174,14 +174,14 @@ fn mutants_of(source: &'static Source) -> Vec<Mutant> {
 
 /// A script as the queue loads it and as the tests run it.
 pub struct OnTheWire {
-    /// The file that is the script itself.
+    /// The script's own file.
     pub name: &'static str,
-    /// This file and those in front of it.
+    /// This file, and the files in front of it.
     pub files: Vec<&'static str>,
     pub run: String,
 }
 
-/// Makes these changes and that of the mutant of this run, and has numbers checked.
+/// Applies these changes and the mutant of this run, and adds the check of numbers.
 pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
     static MUTANT: LazyLock<Option<Change>> = LazyLock::new(|| {
         let name = std::env::var("THREADQ_MUTANT").ok()?;
@@ -262,10 +262,10 @@ fn changes_are_made_in_the_script_that_they_name() {
     assert_eq!(change("another script", changes.iter()), "another script");
 }
 
-/// How long the tests of one mutant may take: a mutant that runs for ever is noticed by this.
+/// The time limit for the tests of one mutant: it ends a mutant with an endless loop.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs these tests in a process of their own and ends it at the first failure. What has failed, if anything.
+/// Runs these tests in a new process and ends it at the first failure. Returns the failed test, if any.
 fn first_failure(tests: &BTreeSet<String>, environment: &[(&str, &str)]) -> Option<String> {
     let folder = crate::common::TempDir::new();
     let mut process = Command::new(std::env::current_exe().unwrap())
@@ -295,14 +295,15 @@ fn first_failure(tests: &BTreeSet<String>, environment: &[(&str, &str)]) -> Opti
             Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the tests end without a result"),
         }
     };
-    // With its redis-server, which a mutant may keep busy for ever.
+    // End its redis-server too, which a mutant may keep busy for ever.
     let _ = kill_process_group(Pid::from_child(&process), Signal::KILL);
     let _ = process.wait();
     failure
 }
 
-/// The tests that call each script, as a run of all tests without a mutant shows. The random test and the explorer are left
-/// out: each mutant has a test that says what the condition is for. The result is kept for the next run of this program.
+/// The tests that call each script, as a run of all tests without a mutant shows. The random test and the explorer are
+/// left out: each mutant needs a test that shows the purpose of the condition. The next run of this program reuses the
+/// result.
 fn tests_by_script() -> BTreeMap<String, BTreeSet<String>> {
     let program = std::env::current_exe().unwrap();
     let calls = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("calls-of-tests");
@@ -325,12 +326,12 @@ fn tests_by_script() -> BTreeMap<String, BTreeSet<String>> {
     tests
 }
 
-/// The mutants that were noticed, in a file of the target folder, so that a run can be stopped and started again. A mutant
-/// whose script has changed since is run again. Delete the file to run all of them again, as after a change of tests.
+/// The mutants that tests have noticed, in a file in the target folder, so that a run can be stopped and continued. A
+/// mutant of a changed script runs again. After a change of the tests, delete the file to run all mutants again.
 struct Noticed {
     path: PathBuf,
     hashes: BTreeSet<String>,
-    /// By script: the tests that have noticed a mutant. They run before the others, which saves most of the time.
+    /// By script: the tests that have noticed a mutant. These tests run first, which saves most of the time.
     tests: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -363,8 +364,8 @@ impl Noticed {
         self.enter(mutant.hash(), test, mutant.change.source.name);
     }
 
-    /// These tests of a script in groups that run one after the other: those that have noticed a mutant before, and
-    /// those of long lists, which are slow, at the end.
+    /// The tests of a script in groups that run one after the other: first the tests that have noticed a mutant before;
+    /// last the tests of long lists, which are slow.
     fn in_groups(&self, script: &str, tests: &BTreeSet<String>) -> [BTreeSet<String>; 3] {
         let known = self.tests.get(script);
         let mut groups = [const { BTreeSet::new() }; 3];
@@ -379,13 +380,13 @@ impl Noticed {
     }
 }
 
-/// The test that notices a mutant, if one of these does.
+/// The first of these tests that notices a mutant, if any.
 fn noticing_test(mutant: &str, tests: &BTreeSet<String>) -> Option<String> {
     let environment = [("THREADQ_MUTANT", mutant)];
     let mut rest = tests.clone();
     while !rest.is_empty() {
         let test = first_failure(&rest, &environment)?;
-        // A test may also fail since the machine is busy: then it passes when it runs alone.
+        // A test may also fail because the machine is busy: then it passes when it runs alone.
         let alone = BTreeSet::from([test.clone()]);
         if !tests.contains(&test) || first_failure(&alone, &environment).is_some() {
             return Some(test);
