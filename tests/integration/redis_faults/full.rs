@@ -100,12 +100,12 @@ fn its_memory_is_full_and_a_dead_server_is_taken_over() {
         TestServer::builder().redis(&redis).flag("lease-timeout", "1s").flag("queues", queues).start()
     };
     let mut dead = start("default");
-    let mut ids = dead.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 1200}}); 3]);
+    let mut ids = dead.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 6000}}); 3]);
     for id in &ids {
         dead.wait_for_status(*id, "processing");
     }
     let survivor = start("default,own");
-    let own = survivor.submit_job(json!({"type": "sleep", "queue": "own", "payload": {"ms": 3000}}));
+    let own = survivor.submit_job(json!({"type": "sleep", "queue": "own", "payload": {"ms": 6000}}));
     survivor.wait_for_status(own, "processing");
     redis.query::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
     dead.kill9();

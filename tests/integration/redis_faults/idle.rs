@@ -20,11 +20,11 @@ fn cpu_seconds(pid: u32) -> f64 {
 fn uses_little_while_away(name: &str, trouble: impl Fn(&TestRedis), end_of_it: impl Fn(&TestRedis)) {
     let redis = durable_redis();
     let server = TestServer::builder().redis(&redis).flag("queues", "default,a,b,c,d").start();
-    let ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 500}}); 10]);
+    let ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 4000}}); 10]);
     for id in &ids {
         server.wait_for_status(*id, "processing");
     }
-    let late = server.submit_job(json!({"type": "echo", "delay_ms": 3000}));
+    let late = server.submit_job(json!({"type": "echo", "delay_ms": 8000}));
     let waiter = start_waiting(&server, late);
     trouble(&redis);
     eventually(LIMIT, "outcomes wait", || server.metric("threadq_workers_busy") == 0.0);
