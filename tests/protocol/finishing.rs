@@ -307,3 +307,18 @@ fn only_a_job_that_waits_for_its_time_is_promoted() {
     assert_eq!(place.redis::<i64>("ZCARD", "lost", &[]), 0);
     assert_sound(&place);
 }
+
+#[test]
+fn a_retried_job_keeps_nothing_of_its_last_attempt() {
+    const FIELDS: [&str; 4] = ["server", "started_at", "scheduled_at", "cancel"];
+    let place = Place::new();
+    let id = failed_job(&place);
+    let job = format!("job:{id}");
+    for field in FIELDS {
+        let _: i64 = place.redis("HSET", &job, &[field, "1"]);
+    }
+    place.queue.retry(&[id], None).unwrap();
+    let kept: Vec<Option<String>> = place.redis("HMGET", &job, &FIELDS);
+    assert_eq!(kept, [None, None, None, None]);
+    assert_sound(&place);
+}
