@@ -196,7 +196,7 @@ fn the_keyboard_alone_is_enough() {
     browser.tab_to("link", "Queues");
     browser.press("Enter");
     browser.wait_until_drawn("Queues");
-    // Whoever listens is told where this is.
+    // The focus moves to the heading, so that a screen reader reads the name of the new page.
     browser.wait_for_focus("heading", "Queues");
     browser.tab_to("button", "Pause the queue default");
     browser.press("Space");

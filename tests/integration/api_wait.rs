@@ -5,10 +5,8 @@ use crate::common::*;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[test]
-fn wait_answers_within_250_ms_of_the_end() {
-    let redis = TestRedis::start();
-    let server = TestServer::start(&redis);
+/// Waits for five jobs through this server, and asserts that the responses come within 250 ms of the ends of the jobs.
+fn assert_waits_end_in_time(server: &TestServer) {
     let mut lags: Vec<u64> = (0..5)
         .map(|_| {
             let id = server.submit("sleep", json!({"ms": 400}));
@@ -24,21 +22,18 @@ fn wait_answers_within_250_ms_of_the_end() {
 }
 
 #[test]
+fn wait_answers_within_250_ms_of_the_end() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    assert_waits_end_in_time(&server);
+}
+
+#[test]
 fn wait_sees_a_job_that_another_server_ran() {
     let redis = TestRedis::start();
     let front = TestServer::observer(&redis);
     let _worker = TestServer::start(&redis);
-    let mut lags: Vec<u64> = (0..5)
-        .map(|_| {
-            let id = front.submit("sleep", json!({"ms": 400}));
-            let job = front.get(&format!("/jobs/{id}?wait=30s")).expect(200).json();
-            let now = now_ms();
-            assert_eq!(job["status"], "completed", "{job:#}");
-            now - time_ms(&job["finished_at"])
-        })
-        .collect();
-    lags.sort_unstable();
-    assert!(lags[2] <= 250, "ms after the end: {lags:?}");
+    assert_waits_end_in_time(&front);
 }
 
 #[test]

@@ -38,14 +38,31 @@ fn wait_for_copy(master: &TestRedis, replica: &TestRedis) {
     eventually(LIMIT, "the replica has everything", || offset(master) == offset(replica));
 }
 
+/// A server with running jobs on a master, and a replica that has all data of the master.
+struct Pair {
+    fixture: Scene,
+    /// The arguments of REPLICAOF for the master.
+    first: [String; 2],
+    replica: TestRedis,
+    /// The arguments of REPLICAOF for the replica.
+    second: [String; 2],
+}
+
+impl Pair {
+    fn start() -> Pair {
+        let (redis, first) = reachable();
+        let (replica, second) = reachable();
+        follow(&replica, &first);
+        let url = redis.url();
+        let fixture = Scene::on(redis, &url);
+        wait_for_copy(&fixture.redis, &replica);
+        Pair { fixture, first, replica, second }
+    }
+}
+
 #[test]
 fn to_a_replica_and_back() {
-    let (redis, first) = reachable();
-    let (other, second) = reachable();
-    follow(&other, &first);
-    let url = redis.url();
-    let fixture = Scene::on(redis, &url);
-    wait_for_copy(&fixture.redis, &other);
+    let Pair { fixture, first, replica: other, second } = Pair::start();
     become_master(&other);
     follow(&fixture.redis, &second);
     assert_takes_nothing_new(&fixture.server, "READONLY");
@@ -107,12 +124,7 @@ fn new_connections_lead_to_the_new_master_and_old_ones_are_left() {
 
 #[test]
 fn killed_and_back_as_a_replica() {
-    let (redis, first) = reachable();
-    let (other, second) = reachable();
-    follow(&other, &first);
-    let url = redis.url();
-    let fixture = Scene::on(redis, &url);
-    wait_for_copy(&fixture.redis, &other);
+    let Pair { fixture, replica: other, second, .. } = Pair::start();
     fixture.redis.kill9();
     become_master(&other);
     fixture.redis.launch(&["--replicaof", &second[0], &second[1]]);
