@@ -145,6 +145,13 @@ impl fmt::Debug for Run {
     }
 }
 
+impl Config {
+    /// The names of the queues that the server takes jobs from.
+    pub(crate) fn queue_names(&self) -> Vec<String> {
+        self.queues.iter().map(|queue| queue.name.clone()).collect()
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {

@@ -50,7 +50,7 @@ impl Engine {
         handlers: &Arc<Handlers>,
         queue: Queue,
     ) -> io::Result<(Engine, Fetchers)> {
-        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        let queue_names = config.queue_names();
         let registrar = Registrar::new(config.workers, queue_names.clone());
         let shared = Shared {
             queue: Arc::new(queue),
@@ -139,15 +139,13 @@ impl Engine {
             take_permits: take_permits.clone(),
             shutdown: stopping,
         };
-        let fetcher_threads = Vec::new();
-        let stop = Some(stop);
         let engine = Engine {
             shared,
             released,
             last_beat,
-            fetchers: fetcher_threads,
+            fetchers: Vec::new(),
             take_permits,
-            stop,
+            stop: Some(stop),
             registration,
         };
         Ok((engine, fetchers))
@@ -156,7 +154,7 @@ impl Engine {
     /// Starts the threads of the fetchers: from then on this server runs jobs.
     pub(super) fn start_fetchers(&mut self, config: &Config, fetchers: Fetchers) -> io::Result<()> {
         let fetchers = Arc::new(fetchers);
-        let queue_names: Vec<String> = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        let queue_names = config.queue_names();
         for (queue, names) in queue_names.iter().zip(thread_names(&queue_names, config.fetchers)) {
             for (number, name) in names.iter().enumerate() {
                 let (fetchers, queue) = (fetchers.clone(), queue.clone());

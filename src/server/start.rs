@@ -129,7 +129,7 @@ fn start_api(
         max_body: config.max_body,
         max_connections: config.max_connections,
         lease_timeout: config.lease_timeout,
-        queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
+        queues: config.queue_names(),
     };
     let api = Api {
         queue: shared.queue.clone(),

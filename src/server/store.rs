@@ -57,8 +57,8 @@ pub(super) struct WatchedRedis {
 
 impl WatchedRedis {
     pub(super) fn start(config: &Config, signals: &Receiver<()>) -> Result<WatchedRedis, StartError> {
-        let is_told_to_stop = || signals.try_recv().is_ok();
-        let redis = match PrivateRedis::start(&config.data_dir, config.fsync.as_str(), &is_told_to_stop) {
+        let is_stop_requested = || signals.try_recv().is_ok();
+        let redis = match PrivateRedis::start(&config.data_dir, config.fsync.as_str(), &is_stop_requested) {
             Ok(redis) => Arc::new(redis),
             Err(private_redis::StartError::Stopped) => return Err(StartError::Stopped),
             Err(error) if error.is_configuration() => {
