@@ -84,7 +84,7 @@ fn load(addr: SocketAddr, request: &str, clients: usize, seconds: f64) -> f64 {
                 let mut piece = [0; 4096];
                 while !is_over.load(Relaxed) {
                     stream.write_all(request.as_bytes()).expect("it takes requests");
-                    // One read returns a whole response, since it is short. A client without a response ends after 1 s.
+                    // A response is short, so a single read returns it whole. A client without a response ends after 1 s.
                     match stream.read(&mut piece) {
                         Ok(length) if length > 0 => count.fetch_add(1, Relaxed),
                         _ => return,

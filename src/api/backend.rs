@@ -35,7 +35,7 @@ struct State {
     is_stopped: bool,
 }
 
-/// One tiny_http and its socket.
+/// A tiny_http server and its socket.
 struct TinyHttp {
     /// Dropped before `socket`, which then wakes the accept thread so that it ends.
     server: tiny_http::Server,

@@ -34,7 +34,7 @@ This file is printed from the source code; a test compares the two.
 | file | `lease-timeout = \"5s\"` | the default |
 | default | `15s` | |
 
-- The flag `--config FILE` or the variable `THREADQ_CONFIG` names the file. Without them there is no file.
+- The flag `--config FILE` or the variable `THREADQ_CONFIG` names the file. If neither is given, threadq reads no file.
 - Two settings have a second variable, which counts only if their own variable is not set: `PORT` for `listen` (a port
   of 127.0.0.1), and `REDIS_URL` for `redis-url`. A variable with an empty value counts as not set.
 - Every value is checked, even if another source overrides it. An unknown flag or key, or a value that is not allowed,

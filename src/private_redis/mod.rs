@@ -114,7 +114,7 @@ struct State {
 impl PrivateRedis {
     /// Starts a redis-server that keeps its data in `data_dir`, or adopts the redis-server that a killed server left there.
     /// Blocks until it responds, which can take minutes while it loads a large file, until it exits, or until
-    /// `is_told_to_stop` returns true. That is called often and returns true once for each request to stop: the second
+    /// `is_stop_requested` returns true. That is called often and returns true once for each request to stop: the second
     /// request kills redis-server.
     ///
     /// Creates `data_dir` with mode 0700 if it is missing. `fsync` is `everysec` or `always`.
@@ -124,10 +124,10 @@ impl PrivateRedis {
     pub fn start(
         data_dir: &Path,
         fsync: &str,
-        is_told_to_stop: &dyn Fn() -> bool,
+        is_stop_requested: &dyn Fn() -> bool,
     ) -> Result<PrivateRedis, StartError> {
         let search_path = std::env::var_os("PATH");
-        PrivateRedis::start_with(data_dir, fsync, search_path.as_deref(), LAUNCH_TIMEOUT, is_told_to_stop)
+        PrivateRedis::start_with(data_dir, fsync, search_path.as_deref(), LAUNCH_TIMEOUT, is_stop_requested)
     }
 
     /// Checks that a supported redis-server is on PATH. Blocks for up to 10 s.
@@ -144,10 +144,10 @@ impl PrivateRedis {
         fsync: &str,
         search_path: Option<&OsStr>,
         launch_timeout: Duration,
-        is_told_to_stop: &dyn Fn() -> bool,
+        is_stop_requested: &dyn Fn() -> bool,
     ) -> Result<PrivateRedis, StartError> {
         let program = program::find(search_path).ok_or(StartError::NotFound)?;
-        let version = program::check_version(&program, VERSION_TIMEOUT, is_told_to_stop)?;
+        let version = program::check_version(&program, VERSION_TIMEOUT, is_stop_requested)?;
         let in_data_dir = |source| StartError::DataDir { data_dir: data_dir.to_owned(), source };
         let folder = Folder::open(data_dir).map_err(in_data_dir)?;
         let server_lock = folder
@@ -169,10 +169,10 @@ impl PrivateRedis {
             stopping: Condvar::new(),
             _server_lock: server_lock,
         };
-        if let Err(error) = redis.launch_until_ready(launch_timeout, is_told_to_stop) {
+        if let Err(error) = redis.launch_until_ready(launch_timeout, is_stop_requested) {
             // Not the redis-server of another process.
             if redis.state().is_ours {
-                redis.stop(is_told_to_stop);
+                redis.stop(is_stop_requested);
             }
             return Err(error);
         }
@@ -191,11 +191,11 @@ impl PrivateRedis {
     fn launch_until_ready(
         &self,
         timeout: Duration,
-        is_told_to_stop: &dyn Fn() -> bool,
+        is_stop_requested: &dyn Fn() -> bool,
     ) -> Result<(), StartError> {
-        self.launch(timeout, is_told_to_stop)?;
-        while !self.await_ready(is_told_to_stop)? {
-            self.launch(timeout, is_told_to_stop)?;
+        self.launch(timeout, is_stop_requested)?;
+        while !self.await_ready(is_stop_requested)? {
+            self.launch(timeout, is_stop_requested)?;
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl PrivateRedis {
     }
 
     /// Adopts the redis-server that runs, or starts one. Waits up to `timeout` for a process that is starting or ending.
-    fn launch(&self, timeout: Duration, is_told_to_stop: &dyn Fn() -> bool) -> Result<(), StartError> {
+    fn launch(&self, timeout: Duration, is_stop_requested: &dyn Fn() -> bool) -> Result<(), StartError> {
         let deadline = Instant::now() + timeout;
         loop {
             let obstacle = match self.folder.socket_owner() {
@@ -321,7 +321,7 @@ impl PrivateRedis {
             if Instant::now() > deadline {
                 return Err(self.socket_in_use(obstacle));
             }
-            if is_told_to_stop() {
+            if is_stop_requested() {
                 return Err(StartError::Stopped);
             }
             if self.wait_for_stop(POLL_INTERVAL) {
@@ -388,7 +388,7 @@ impl PrivateRedis {
     }
 
     /// Waits until redis-server replies to PING. Returns false if it was adopted and has ended.
-    fn await_ready(&self, is_told_to_stop: &dyn Fn() -> bool) -> Result<bool, StartError> {
+    fn await_ready(&self, is_stop_requested: &dyn Fn() -> bool) -> Result<bool, StartError> {
         let mut next_note = Instant::now() + Duration::from_secs(5);
         loop {
             let error = match self.ask("PING") {
@@ -399,7 +399,7 @@ impl PrivateRedis {
                 let log = self.folder.path.join("redis.log");
                 return Err(StartError::Died { status, last_log_line: self.last_log_line(), log });
             }
-            if is_told_to_stop() {
+            if is_stop_requested() {
                 return Err(StartError::Stopped);
             }
             if !self.is_running() {

@@ -31,11 +31,11 @@ pub(crate) fn find(search_path: Option<&OsStr>) -> Option<PathBuf> {
 }
 
 /// Returns the version of the program, if it is new enough. An old program would refuse its arguments without saying that
-/// its version is the reason. Blocks for up to `limit`, or until `is_told_to_stop` returns true.
+/// its version is the reason. Blocks for up to `limit`, or until `is_stop_requested` returns true.
 pub(crate) fn check_version(
     program: &Path,
     limit: Duration,
-    is_told_to_stop: &dyn Fn() -> bool,
+    is_stop_requested: &dyn Fn() -> bool,
 ) -> Result<String, StartError> {
     let failed = |source| StartError::Spawn { program: program.to_owned(), source };
     let mut command = Command::new(program);
@@ -46,7 +46,7 @@ pub(crate) fn check_version(
         match child.try_wait() {
             Ok(Some(_)) => break None,
             Err(error) => break Some(failed(error)),
-            Ok(None) if is_told_to_stop() => break Some(StartError::Stopped),
+            Ok(None) if is_stop_requested() => break Some(StartError::Stopped),
             Ok(None) if Instant::now() > deadline => {
                 break Some(StartError::VersionTimeout { program: program.to_owned(), limit });
             }

@@ -105,7 +105,7 @@ impl Report {
         }
     }
 
-    /// Whether there is no error.
+    /// Whether the run found no error.
     pub fn is_good(&self) -> bool {
         self.lost.is_empty()
             && self.stuck.is_empty()
