@@ -64,7 +64,8 @@ impl Bare {
         jobs.next_multiple_of(per_call) as f64 / started.elapsed().as_secs_f64()
     }
 
-    fn submit(&self, jobs: &[NewJob]) -> JobId {
+    /// Submits these jobs in one call.
+    pub fn submit(&self, jobs: &[NewJob]) -> JobId {
         self.queue.submit(jobs, None, u64::MAX >> 12).expect("the jobs are stored").first
     }
 
@@ -121,14 +122,20 @@ impl Bare {
         })
     }
 
-    fn join(&self) -> ServerId {
+    /// Registers a new server.
+    pub fn join(&self) -> ServerId {
         let server = ServerId::generate();
         self.queue.register(&server, 1, &[]).expect("Redis answers");
         server
     }
 
     fn take(&self, server: &ServerId, step: usize) -> Vec<(Lease, Job)> {
-        let share = Share { queue: "default".to_owned(), jobs: step };
+        self.take_from("default", server, step)
+    }
+
+    /// Takes up to `step` jobs of this queue.
+    pub fn take_from(&self, queue: &str, server: &ServerId, step: usize) -> Vec<(Lease, Job)> {
+        let share = Share { queue: queue.to_owned(), jobs: step };
         let taken = self.queue.start_jobs(server, &[share], Quarantine::Start, 3, None);
         taken.expect("the server is registered").jobs
     }
@@ -136,12 +143,17 @@ impl Bare {
     fn settle(&self, server: &ServerId, jobs: Vec<(Lease, Job)>) {
         let verdict =
             |(lease, job): (Lease, Job)| Settlement { lease, verdict: Verdict::Complete(job.payload) };
-        let settlements: Vec<Settlement> = jobs.into_iter().map(verdict).collect();
-        self.queue.settle(server, &settlements).expect("Redis answers");
+        self.settle_as(server, &jobs.into_iter().map(verdict).collect::<Vec<Settlement>>());
+    }
+
+    /// Settles these attempts in one call.
+    pub fn settle_as(&self, server: &ServerId, settlements: &[Settlement]) {
+        self.queue.settle(server, settlements).expect("Redis answers");
     }
 }
 
-fn echo(payload_bytes: usize, queue: &str) -> NewJob {
+/// An `echo` job with a payload of this size.
+pub fn echo(payload_bytes: usize, queue: &str) -> NewJob {
     let payload = RawValue::from_string(payload(payload_bytes)).expect("it is JSON");
     NewJob { payload, queue: queue.to_owned(), ..NewJob::new("echo") }
 }

@@ -42,7 +42,7 @@ impl Redis {
 
     /// A new connection, opened by the first command.
     pub fn eye(&self) -> Eye {
-        Eye { url: self.url(), connection: None }
+        Eye::new(self.url())
     }
 
     /// Waits until Redis responds and has loaded its file.
@@ -112,6 +112,11 @@ pub struct Eye {
 }
 
 impl Eye {
+    /// A connection to this Redis, opened by the first command.
+    pub fn new(url: String) -> Eye {
+        Eye { url, connection: None }
+    }
+
     /// Runs one command.
     pub fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         let answer = self.connection().and_then(|connection| command.query(connection));
