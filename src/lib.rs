@@ -47,7 +47,7 @@
 //! POST /jobs ─ gate ─ api ─ engine::group_commit ─► work_queue:<queue>               (Redis)
 //!                                                      │ BRPOPLPUSH wakes a fetcher, one round trip starts
 //! engine::fetcher ◄────────────────────────────────────┘ as many jobs as there are free workers
-//!    │ bounded channel                                 in_progress_queue:<server>
+//!    │ engine::in_flight                               in_progress_queue:<server>
 //!    ▼
 //! engine::worker ─ handler ─ verdict
 //!    │ bounded channel

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::engine::early_beat::EarlyBeat;
-use crate::engine::in_flight::Assignment;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::take_permits::TakePermits;
@@ -38,7 +37,6 @@ const LONGEST_THREAD_NAME: usize = 15;
 pub struct Fetchers {
     pub shared: Shared,
     pub early_beat: EarlyBeat,
-    pub workers: Sender<Assignment>,
     /// Receives jobs whose record cannot be read: these jobs fail without running.
     pub committer: Sender<Settlement>,
     pub take_permits: Arc<TakePermits>,
@@ -224,15 +222,12 @@ impl Fetchers {
         let number = taken.jobs.len() + taken.broken.len();
         // Quarantined jobs wake no fetcher. So a fetcher that met one takes again as soon as that job has ended.
         let mut met_quarantined = taken.must_drain || capacity.quarantine == Quarantine::Skip;
-        for (lease, job) in taken.jobs {
-            let job = Arc::new(job);
+        for (_, job) in &taken.jobs {
             met_quarantined |= job.needs_quarantine(*max_crashes);
             let waited = Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms()));
             metrics.waited(&job.job_type, waited);
-            let stop = in_flight.insert(lease, &job, *max_crashes);
-            // The channel has room for as many jobs as the capacity allows, and the workers end after the fetchers.
-            let _ = self.workers.send((job, stop));
         }
+        in_flight.insert(taken.jobs.into_iter().map(|(lease, job)| (lease, Arc::new(job))), *max_crashes);
         for Broken { lease, job, reason } in taken.broken {
             in_flight.insert_broken(&lease, &Arc::new(job));
             let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));

@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::admission::Admission;
+use crate::engine::assignments::{Assignments, Seat};
 use crate::handler::{StopReason, StopSignal};
 use crate::job::{AttemptId, Job, JobId};
 use crate::queue::Lease;
 use crate::sync;
 
 pub use crate::engine::admission::Capacity;
+pub use crate::engine::assignments::Assignment;
 
 /// How long an attempt may run on after its stop signal. Then the watchdog abandons its thread.
 ///
@@ -29,9 +31,6 @@ pub const STOP_GRACE: Duration = Duration::from_millis(5_500);
 
 /// The most workers whose activity is reported.
 const MAX_REPORTED: usize = 1_000;
-
-/// A job on its way to a worker, with the signal that stops its attempt.
-pub type Assignment = (Arc<Job>, StopSignal);
 
 /// An attempt whose handler ignored the stop signal.
 #[derive(Debug)]
@@ -121,6 +120,7 @@ impl Entry {
 struct State {
     entries: HashMap<AttemptId, Entry>,
     admission: Admission,
+    assignments: Assignments,
     /// The number of threads that wait for capacity. At 0 no thread is notified: a notification costs a system call, and
     /// jobs end often.
     waiting: usize,
@@ -129,6 +129,25 @@ struct State {
 }
 
 impl State {
+    fn insert(&mut self, lease: Lease, job: &Arc<Job>, max_crashes: u32) -> StopSignal {
+        let stop = StopSignal::default();
+        let id = lease.attempt_id();
+        self.admission.add(id, job.needs_quarantine(max_crashes));
+        self.entries.insert(id, Entry::new(Some(lease), stop.clone(), job));
+        stop
+    }
+
+    /// Whether a take may begin now. While jobs wait for a worker, no take is needed: the workers run these jobs first.
+    /// Then the take has room for more jobs.
+    fn may_take(&self) -> bool {
+        self.assignments.is_empty() && self.admission.capacity().jobs > 0
+    }
+
+    /// Whether workers without a job end: taking has ended, and no take is under way.
+    fn workers_end(&self) -> bool {
+        self.admission.is_closed && self.admission.reserved == 0
+    }
+
     fn free_worker(&mut self, id: AttemptId) {
         if let Some(entry) = self.entries.get_mut(&id)
             && std::mem::take(&mut entry.occupies_worker)
@@ -168,7 +187,11 @@ impl Drop for Reservation<'_> {
         let mut state = self.in_flight.state();
         state.admission.end_reservation(self.capacity);
         self.in_flight.take_ended.notify_all();
+        let calls = state.workers_end().then(|| state.assignments.call_all());
         self.in_flight.notify_capacity(state);
+        if let Some(calls) = calls {
+            calls.wake();
+        }
     }
 }
 
@@ -188,12 +211,12 @@ impl InFlight {
         self.state().admission.capacity()
     }
 
-    /// Waits until a take may start at least one job. `None` after [`InFlight::close`].
+    /// Waits until no job waits for a worker and a take may start at least one job. `None` after [`InFlight::close`].
     pub fn wait_for_capacity(&self) -> Option<Capacity> {
         let mut state = self.state();
         state.waiting += 1;
-        let has_none = |state: &mut State| !state.admission.is_closed && state.admission.capacity().jobs == 0;
-        let mut state = sync::wait_while(&self.capacity_freed, state, has_none);
+        let must_wait = |state: &mut State| !state.admission.is_closed && !state.may_take();
+        let mut state = sync::wait_while(&self.capacity_freed, state, must_wait);
         state.waiting -= 1;
         (!state.admission.is_closed).then(|| state.admission.capacity())
     }
@@ -210,9 +233,13 @@ impl InFlight {
         Reservation { in_flight: self, capacity }
     }
 
-    /// Ends taking for good.
+    /// Ends taking for good. Workers end once they have no job, and no take is under way.
     pub fn close(&self) {
-        self.state().admission.is_closed = true;
+        let mut state = self.state();
+        state.admission.is_closed = true;
+        let calls = state.assignments.call_all();
+        drop(state);
+        calls.wake();
         self.take_ended.notify_all();
         self.capacity_freed.notify_all();
         self.deadline_set.notify_all();
@@ -220,22 +247,23 @@ impl InFlight {
 
     /// Wakes the threads that wait for capacity, if there is capacity now.
     fn notify_capacity(&self, state: MutexGuard<'_, State>) {
-        let admission = &state.admission;
-        let notifies = state.waiting > 0 && (admission.is_closed || admission.capacity().jobs > 0);
+        let notifies = state.waiting > 0 && (state.admission.is_closed || state.may_take());
         drop(state);
         if notifies {
             self.capacity_freed.notify_all();
         }
     }
 
-    /// Adds a job that was taken. `max_crashes` decides whether the job is quarantined.
-    pub fn insert(&self, lease: Lease, job: &Arc<Job>, max_crashes: u32) -> StopSignal {
-        let stop = StopSignal::default();
-        let id = lease.attempt_id();
+    /// Adds jobs that were taken, for the workers. `max_crashes` decides whether a job is quarantined.
+    pub fn insert(&self, jobs: impl IntoIterator<Item = (Lease, Arc<Job>)>, max_crashes: u32) {
         let mut state = self.state();
-        state.admission.add(id, job.needs_quarantine(max_crashes));
-        state.entries.insert(id, Entry::new(Some(lease), stop.clone(), job));
-        stop
+        for (lease, job) in jobs {
+            let stop = state.insert(lease, &job, max_crashes);
+            state.assignments.push((job, stop));
+        }
+        let calls = state.assignments.call();
+        drop(state);
+        calls.wake();
     }
 
     /// Adds a job that was taken and cannot be run. The caller sends its lease to the committer.
@@ -251,6 +279,25 @@ impl InFlight {
         let mut state = self.state();
         state.admission.record_take(capacity, must_drain);
         self.notify_capacity(state);
+    }
+
+    /// Waits for a job for the current thread, which is a worker. `None` when taking has ended and no job waits.
+    pub fn next(&self, seat: &Arc<Seat>) -> Option<Assignment> {
+        let mut state = self.state();
+        loop {
+            if let Some(assignment) = state.assignments.pop() {
+                let calls = state.assignments.call();
+                self.notify_capacity(state);
+                calls.wake();
+                return Some(assignment);
+            }
+            if state.workers_end() {
+                return None;
+            }
+            state.assignments.add_idle(seat);
+            state = seat.wait(state);
+            state.assignments.has_come();
+        }
     }
 
     /// Starts an attempt on the current thread, with a timeout. `false` if the attempt must not start any more.
@@ -444,7 +491,7 @@ mod tests {
 
     /// Inserts a job, as a fetcher does.
     fn insert(in_flight: &InFlight, job: &Arc<Job>) -> StopSignal {
-        in_flight.insert(Lease::for_tests(job.attempt_id()), job, MAX_CRASHES)
+        in_flight.state().insert(Lease::for_tests(job.attempt_id()), job, MAX_CRASHES)
     }
 
     fn capacity(in_flight: &InFlight) -> (usize, Quarantine) {
@@ -635,6 +682,64 @@ mod tests {
             in_flight.close();
             assert_eq!(waits.join().unwrap(), None);
         });
+    }
+
+    /// Takes jobs for workers, as a fetcher does. They wait until [`InFlight::next`] returns them.
+    fn take(in_flight: &InFlight, jobs: impl IntoIterator<Item = u64>) {
+        let jobs = jobs.into_iter().map(|number| nth(number, 1, 0));
+        in_flight.insert(jobs.map(|job| (Lease::for_tests(job.attempt_id()), job)), MAX_CRASHES);
+    }
+
+    fn next(in_flight: &InFlight) -> Option<u64> {
+        in_flight.next(&Arc::default()).map(|(job, _)| job.id.get())
+    }
+
+    #[test]
+    fn jobs_of_one_take_run_side_by_side() {
+        const WORKERS: usize = 50;
+        let in_flight = InFlight::new(WORKERS);
+        let all_run = std::sync::Barrier::new(WORKERS);
+        let order = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..WORKERS {
+                scope.spawn(|| {
+                    sync::lock(&order).extend(next(&in_flight));
+                    all_run.wait();
+                });
+            }
+            take(&in_flight, 1..=WORKERS as u64);
+        });
+        let mut order = order.into_inner().unwrap();
+        order.sort_unstable();
+        assert!(order.into_iter().eq(1..=WORKERS as u64));
+    }
+
+    #[test]
+    fn no_take_begins_while_jobs_wait_for_a_worker() {
+        let in_flight = InFlight::new(4);
+        take(&in_flight, [1, 2]);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| in_flight.wait_for_capacity());
+            assert_eq!(next(&in_flight), Some(1));
+            assert!(!in_flight.state().may_take());
+            assert_eq!(next(&in_flight), Some(2));
+            assert_eq!(waits.join().unwrap().map(|capacity| capacity.jobs), Some(2));
+        });
+    }
+
+    #[test]
+    fn workers_end_when_the_last_take_has_ended_and_no_job_waits() {
+        let in_flight = InFlight::new(4);
+        let last = in_flight.reserve(false);
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..3).map(|_| scope.spawn(|| next(&in_flight))).collect();
+            in_flight.close();
+            take(&in_flight, [1]);
+            drop(last);
+            let got: Vec<u64> = workers.into_iter().filter_map(|worker| worker.join().unwrap()).collect();
+            assert_eq!(got, [1]);
+        });
+        assert_eq!(next(&in_flight), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The engine: takes jobs from the queue, runs them and stores their outcomes. Each thread has a file of its own and
 //! imports no other thread; `tests/integration/architecture.rs` checks that.
 //!
-//! | thread | file | work | receives from, by a channel for |
+//! | thread | file | work | receives from, and how many |
 //! | --- | --- | --- | --- |
 //! | `fetch-QUEUE` | [`fetcher`] | takes and starts jobs | |
 //! | `worker-N` | [`worker`], with [`panics`] | runs handlers | fetchers: as many jobs as workers |
@@ -13,8 +13,9 @@
 //! | `scheduler` | [`scheduler`] | promotes delayed jobs and retries | |
 //! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
 //!
-//! No thread waits to send: the channels of jobs and outcomes have room for all that the capacity allows, and the
-//! heartbeat drops what its receivers have no room for.
+//! Jobs reach the workers through the registry of jobs in flight ([`assignments`]), everything else goes through channels. No
+//! thread waits to send: the channel of outcomes has room for all that the capacity allows, and the heartbeat drops what
+//! its receivers have no room for.
 //!
 //! The threads meet in [`shared`]: the jobs [`in_flight`], the [`membership`] of this server, the
 //! [metrics], and the [timer of the scheduler](promotion_timer). Fetchers also share the [permits to
@@ -39,6 +40,7 @@
 //! - what happens after an attempt: [`verdict`], and [`committer`] for log and metrics
 
 pub mod admission;
+pub mod assignments;
 pub mod committer;
 pub mod early_beat;
 pub mod fetcher;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
-use crate::engine::in_flight::Assignment;
+use crate::engine::assignments::Seat;
 use crate::engine::panics;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
@@ -24,8 +24,6 @@ use crate::queue::{Lease, Settled, Settlement, Verdict};
 /// What all workers share.
 pub struct Workers {
     pub shared: Shared,
-    /// Jobs to run, from the fetchers. Has room for as many jobs as there are workers, so the fetchers never wait.
-    pub jobs: Receiver<Assignment>,
     pub committer: Sender<Settlement>,
     pub handlers: Arc<Handlers>,
     /// The longest backoff that a worker sleeps on its own thread: the setting `inline-backoff`.
@@ -35,7 +33,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the thread `worker-<number>`, which ends when the channel of jobs is closed.
+    /// Starts the thread `worker-<number>`, which ends when taking has ended.
     pub fn spawn(self: &Arc<Self>, number: usize) -> io::Result<JoinHandle<()>> {
         let workers = self.clone();
         Builder::new().name(format!("worker-{number}")).spawn(move || workers.run())
@@ -43,7 +41,8 @@ impl Workers {
 
     fn run(&self) {
         panics::mark_worker_thread();
-        for (job, stop) in &self.jobs {
+        let seat = Arc::new(Seat::default());
+        while let Some((job, stop)) = self.shared.in_flight.next(&seat) {
             if !self.work(job, &stop) {
                 return;
             }

@@ -38,6 +38,8 @@ pub(super) struct Engine {
     pub(super) last_beat: LastBeat,
     pub(super) fetchers: Vec<JoinHandle<()>>,
     take_permits: Arc<TakePermits>,
+    /// `None` once the stop has begun.
+    taking: Option<Taking>,
     /// Ends fetchers, scheduler and janitor, and the waits of workers and committer. `None` once the stop has begun.
     stop: Option<Trigger>,
     pub(super) registration: Registration,
@@ -60,10 +62,9 @@ impl Engine {
             promotion_timer: PromotionTimer::default(),
             max_crashes: config.max_crashes,
         };
+        let taking = Taking(shared.in_flight.clone());
         let (stop, stopping) = shutdown::channel();
         let (end, ending) = shutdown::channel();
-        // The capacity allows as many jobs as there are workers, so a fetcher never waits here.
-        let (to_workers, jobs) = bounded(config.workers);
         // Each settlement belongs to one in-flight job, and the capacity allows twice as many in-flight jobs as workers.
         let (to_committer, settlements) = bounded(2 * config.workers);
         // The findings of one heartbeat can wait while the thread works on those of another one.
@@ -72,7 +73,6 @@ impl Engine {
 
         let workers = Arc::new(Workers {
             shared: shared.clone(),
-            jobs,
             committer: to_committer.clone(),
             handlers: handlers.clone(),
             inline_backoff: config.inline_backoff,
@@ -134,7 +134,6 @@ impl Engine {
         let fetchers = Fetchers {
             shared: shared.clone(),
             early_beat,
-            workers: to_workers,
             committer: to_committer,
             take_permits: take_permits.clone(),
             shutdown: stopping,
@@ -145,6 +144,7 @@ impl Engine {
             last_beat,
             fetchers: Vec::new(),
             take_permits,
+            taking: Some(taking),
             stop: Some(stop),
             registration,
         };
@@ -169,9 +169,19 @@ impl Engine {
 
     /// Ends the taking of jobs. Running attempts go on.
     pub(super) fn close(&mut self) {
-        self.shared.in_flight.close();
+        self.taking = None;
         self.take_permits.close();
         self.stop = None;
+    }
+}
+
+/// The time in which this server takes jobs. The drop ends the time, and so the threads of workers and watchdog: also when
+/// the start of the server fails.
+struct Taking(Arc<InFlight>);
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -390,13 +390,13 @@ impl Real {
                 if others_turn {
                     let (lease, taken) = self.lease(0, LONG_AGO, max_crashes - 1);
                     let attempt = taken.attempt_id();
-                    in_flight.insert(lease, &Arc::new(taken), max_crashes);
+                    in_flight.insert([(lease, Arc::new(taken))], max_crashes);
                     in_flight.remove([attempt]);
                 }
                 for (job, token, crashes, runs) in &key.0 {
                     let (lease, taken) = self.lease(*job, *token, *crashes);
                     let attempt = taken.attempt_id();
-                    in_flight.insert(lease, &Arc::new(taken), max_crashes);
+                    in_flight.insert([(lease, Arc::new(taken))], max_crashes);
                     if !runs {
                         in_flight.free_worker(attempt);
                     }
