@@ -2,19 +2,38 @@
 
 use std::collections::BTreeMap;
 
+/// A load whose rate and CPU time are measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Load {
+    /// All jobs, from the first job taken to the last job done.
+    Drain,
+    /// Submissions by one caller.
+    One,
+    /// Submissions by 32 callers at a time.
+    Concurrent,
+    /// Submissions by one caller, 100 jobs per call.
+    Bulk,
+}
+
+/// The processes that share the work of a load.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Part {
+    Redis,
+    /// The processes that run jobs; for threadq the server, which also receives the submissions.
+    Worker,
+    /// The process that submits.
+    Caller,
+}
+
 /// A quantity that is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Figure {
-    /// Jobs per second, from the first job taken to the last job done.
-    Drain,
-    /// Submissions per second by one caller.
-    One,
-    /// Submissions per second by 32 callers at a time.
-    Concurrent,
-    /// 99th percentile of the latency of these submissions, in ms.
+    /// Jobs per second.
+    Rate(Load),
+    /// CPU time per job, in µs.
+    Cpu(Load, Part),
+    /// 99th percentile of the latency of submissions by 32 callers, in ms.
     ConcurrentP99,
-    /// Jobs submitted per second, 100 per call.
-    Bulk,
     /// Time from just before a lone job is submitted to the start of its handler, in ms.
     LoneP50,
     LoneP99,
@@ -45,9 +64,20 @@ impl Figures {
         self.0.get(&figure).copied()
     }
 
-    /// The higher of two figures.
-    pub fn best(&self, one: Figure, other: Figure) -> Option<f64> {
-        self.get(one).into_iter().chain(self.get(other)).reduce(f64::max)
+    /// Jobs per second.
+    pub fn rate(&self, load: Load) -> Option<f64> {
+        self.get(Figure::Rate(load))
+    }
+
+    /// CPU time per job of all processes together, in µs.
+    pub fn cpu(&self, load: Load) -> Option<f64> {
+        let parts = [Part::Redis, Part::Worker, Part::Caller];
+        parts.into_iter().filter_map(|part| self.get(Figure::Cpu(load, part))).reduce(|sum, part| sum + part)
+    }
+
+    /// The load with the higher rate; the first one if the second was not measured.
+    pub fn faster(&self, one: Load, other: Load) -> Load {
+        if self.rate(other) > self.rate(one) { other } else { one }
     }
 }
 

@@ -1,10 +1,12 @@
-//! threadq beside other job queues: BullMQ, rusty-sidekiq, apalis-redis, Dramatiq, Celery, RQ and Sidekiq.
+//! threadq beside threadq 0.4.0 and other job queues: BullMQ, rusty-sidekiq, apalis-redis, Dramatiq, Celery, RQ and
+//! Sidekiq.
 //!
 //!     cargo bench --bench peers -- --rounds 3
 //!
 //! `bench/peers/install` installs each peer on first use, pinned by a lock file, into a folder below bench/peers. All
-//! peers get the same jobs at the same concurrency on a redis-server with the same settings. Each run of a peer follows
-//! a run of threadq, so that a slow moment of the machine affects both. Progress goes to stderr, the tables to stdout.
+//! peers get the same jobs at the same concurrency on a redis-server with the same settings. In each round all programs
+//! run one after the other, so that a slow hour of the machine affects all of them. Progress goes to stderr, the tables
+//! to stdout.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,6 +18,7 @@ mod own_redis;
 mod peer;
 mod plan;
 mod process;
+mod subject;
 mod table;
 
 use std::path::PathBuf;
@@ -24,24 +27,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use figures::{Figure, Figures};
+use figures::{Figure, Figures, Load};
 use limit::Limit;
-use peer::{PEERS, Peer};
 use plan::Plan;
-use table::{Pair, Row, number};
+use subject::Subject;
+use table::{Row, number};
 
 const HELP: &str = "\
 usage: cargo bench --bench peers -- [flags]
 
-Measures threadq and its peers in turn and prints tables in Markdown: the figures, and threadq's divided by each peer's.
+Measures threadq, threadq 0.4.0 and other job queues in turn, and prints tables in Markdown: rates, CPU time per job, other
+figures, and threadq's divided by each peer's. On two cores 3 rounds of all take about 18 minutes.
 
   --rounds N        runs of each program [3]
-  --jobs N          jobs per run; slow peers get fewer [50000]
+  --jobs N          jobs per run; slow peers get fewer [30000]
   --workers N       jobs that run at a time [30]
   --payload BYTES   payload of each job [100]
-  --lone N          lone jobs per run, for the latency [300]
-  --idle SECONDS    how long idle workers are measured [5]
-  --only LIST       peers to measure [bullmq,rusty-sidekiq,apalis,dramatiq,celery,rq,sidekiq]
+  --lone N          lone jobs per run, for the latency [200]
+  --idle SECONDS    how long idle workers are measured [4]
+  --only LIST       peers to measure [threadq-0.4.0,bullmq,rusty-sidekiq,apalis,dramatiq,celery,rq,sidekiq]
   --aof             Redis with an append-only file, synced every second; without this flag Redis keeps no data on disk
   --hash-max-listpack-value BYTES  this setting of Redis [Redis's default]; the private Redis of threadq has 1024
   --limit SECONDS   time limit of each phase of a run [180]
@@ -52,7 +56,7 @@ struct Flags {
     plan: Plan,
     rounds: usize,
     limit: Duration,
-    peers: Vec<&'static Peer>,
+    peers: Vec<Subject>,
 }
 
 fn main() -> ExitCode {
@@ -87,11 +91,11 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
         eprintln!("peers: {what}");
         notes.push(what);
     };
-    let mut rows = Vec::new();
-    for &peer in &flags.peers {
-        match peer.install(stop) {
-            Ok(()) => rows.push(Row { peer, pairs: Vec::new() }),
-            Err(error) => note(format!("{} is left out: {error}", peer.label)),
+    let mut rows = vec![Row { subject: Subject::Threadq, runs: Vec::new() }];
+    for &subject in &flags.peers {
+        match subject.install(stop) {
+            Ok(()) => rows.push(Row { subject, runs: Vec::new() }),
+            Err(error) => note(format!("{} is left out: {error}", subject.name())),
         }
     }
     let folder = common::folder("peers");
@@ -101,23 +105,15 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
                 break;
             }
             let limit = Limit::new(flags.limit, stop.clone());
-            let mut report = |label: &str, start: Instant, (figures, errors): (Figures, Vec<String>)| {
-                eprintln!(
-                    "round {round}: {label}: {} ({:.0} s)",
-                    in_short(&figures),
-                    start.elapsed().as_secs_f64()
-                );
-                for error in errors {
-                    note(format!("round {round}, {label}: {error}"));
-                }
-                figures
-            };
             let start = Instant::now();
-            let ours = report("threadq", start, ours::measure(&flags.plan, folder.path(), &limit));
-            let start = Instant::now();
-            let theirs = measure::peer(row.peer, &flags.plan, folder.path(), &limit);
-            let peer = report(row.peer.label, start, theirs);
-            row.pairs.push(Pair { ours, peer });
+            let (figures, errors) = row.subject.measure(&flags.plan, folder.path(), &limit);
+            let name = row.subject.name();
+            let seconds = start.elapsed().as_secs_f64();
+            eprintln!("round {round}: {name}: {} ({seconds:.0} s)", in_short(&figures));
+            for error in errors {
+                note(format!("round {round}, {name}: {error}"));
+            }
+            row.runs.push(figures);
         }
     }
     if stop.load(Ordering::Relaxed) {
@@ -129,10 +125,10 @@ fn run(flags: &Flags, stop: &Arc<AtomicBool>) -> (Vec<Row>, Vec<String>) {
 /// A summary for the progress line.
 fn in_short(figures: &Figures) -> String {
     let named = [
-        ("drain", Figure::Drain),
-        ("one", Figure::One),
-        ("concurrent", Figure::Concurrent),
-        ("bulk", Figure::Bulk),
+        ("drain", Figure::Rate(Load::Drain)),
+        ("one", Figure::Rate(Load::One)),
+        ("concurrent", Figure::Rate(Load::Concurrent)),
+        ("bulk", Figure::Rate(Load::Bulk)),
         ("lone p50", Figure::LoneP50),
         ("p99", Figure::LoneP99),
         ("rss", Figure::RssIdle),
@@ -149,18 +145,18 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
     use lexopt::prelude::{Long, ValueExt};
     let mut flags = Flags {
         plan: Plan {
-            jobs: 50_000,
+            jobs: 30_000,
             workers: 30,
             payload: 100,
-            lone: 300,
-            idle: Duration::from_secs(5),
+            lone: 200,
+            idle: Duration::from_secs(4),
             aof: false,
             listpack_value: None,
             program: PathBuf::from(env!("CARGO_BIN_EXE_threadq")),
         },
         rounds: 3,
         limit: Duration::from_secs(180),
-        peers: PEERS.iter().collect(),
+        peers: Subject::others(),
     };
     let seconds = |value: std::ffi::OsString| value.parse_with(|text| text.parse().map(Duration::from_secs));
     let mut args = lexopt::Parser::from_env();
@@ -175,8 +171,11 @@ fn parse() -> Result<Option<Flags>, lexopt::Error> {
             "idle" => flags.plan.idle = seconds(args.value()?)?,
             "only" => {
                 let list = args.value()?.string()?;
-                let named =
-                    |name| PEERS.iter().find(|peer| peer.name == name).ok_or(format!("unknown peer {name}"));
+                let others = Subject::others();
+                let named = |name| {
+                    let subject = others.iter().find(|subject| subject.name() == name);
+                    subject.copied().ok_or(format!("unknown peer {name}"))
+                };
                 flags.peers = list.split(',').map(named).collect::<Result<_, _>>()?;
             }
             "aof" => flags.plan.aof = true,

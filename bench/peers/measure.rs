@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::common::percentile;
-use super::figures::{Figure, Figures};
+use super::figures::{Figure, Figures, Load, Part};
 use super::limit::Limit;
 use super::own_redis::Redis;
 use super::peer::{Peer, Probe};
 use super::plan::Plan;
-use super::process::{self, Program};
+use super::process::{self, Program, Times};
 
 /// How many callers submit at a time.
 pub const CALLERS: usize = 32;
@@ -107,19 +107,23 @@ impl Run<'_> {
 
     fn submit(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let jobs = self.jobs();
-        let mut ways = vec![(Figure::One, format!("one {jobs}"))];
+        let mut ways = vec![(Load::One, format!("one {jobs}"))];
         if self.peer.concurrent {
-            ways.push((Figure::Concurrent, format!("concurrent {jobs} {CALLERS}")));
+            ways.push((Load::Concurrent, format!("concurrent {jobs} {CALLERS}")));
         }
         if self.peer.bulk {
-            ways.push((Figure::Bulk, format!("bulk {jobs} {BATCH}")));
+            ways.push((Load::Bulk, format!("bulk {jobs} {BATCH}")));
         }
-        for (figure, line) in ways {
+        for (load, line) in ways {
             redis.forget_everything()?;
             let mut producer = self.producer(redis)?;
             self.ask(&mut producer, &format!("one {WARM_UP}"), limit)?;
+            let (redis_pids, pids) = (redis.pids(), producer.pids());
+            let times = || Times::read(&[(Part::Redis, &redis_pids), (Part::Caller, &pids)]);
+            let before = times();
             let seconds = self.ask(&mut producer, &line, limit)?;
-            figures.set(figure, jobs as f64 / seconds);
+            times().set(&before, figures, load, jobs as u64);
+            figures.set(Figure::Rate(load), jobs as f64 / seconds);
             let (waiting, _) = redis.left(&self.peer.probe)?;
             if waiting != (jobs + WARM_UP) as u64 {
                 return Err(format!(
@@ -194,7 +198,7 @@ pub fn idle(
 
 /// Waits until a worker that was just started has done all jobs, and sets the figures of the drain. The time runs from
 /// the last look at which all jobs waited to the first at which no job was left: the start of the worker does not
-/// count.
+/// count. The CPU time is that of the second half of the jobs: then all processes of the worker have started.
 pub fn drained(
     jobs: usize,
     redis: &mut Redis,
@@ -203,32 +207,45 @@ pub fn drained(
     limit: &Limit,
     figures: &mut Figures,
 ) -> Result<(), String> {
+    let jobs = jobs as u64;
+    let redis_pids = redis.pids();
+    let times = |pids: &[u32]| Times::read(&[(Part::Redis, &redis_pids), (Part::Worker, pids)]);
     let mut start = Instant::now();
     let (mut next_look, mut busiest, mut pids) = (start, 0.0_f64, Vec::new());
+    // The jobs that were left at the first look after half of the jobs, and the CPU time until then.
+    let mut half: Option<(u64, Times)> = None;
     loop {
         let now = Instant::now();
         let (waiting, left) = redis.left(probe)?;
-        if waiting > jobs as u64 {
+        if waiting > jobs {
             return Err(format!("{waiting} jobs wait, {jobs} were submitted"));
-        } else if waiting == jobs as u64 {
+        } else if waiting == jobs {
             start = now;
         } else if left == 0 {
             break;
+        } else if left <= jobs / 2 && half.is_none() {
+            half = Some((left, times(&worker.pids())));
         }
         if now > next_look {
             limit
                 .check()
                 .map_err(|error| format!("not all jobs are done, {waiting} of {jobs} wait: {error}"))?;
             worker.check()?;
-            if waiting < jobs as u64 {
+            if waiting < jobs {
                 pids = worker.pids();
                 busiest = busiest.max(process::rss(&pids));
             }
             next_look = now + Duration::from_millis(50);
         }
-        std::thread::sleep(Duration::from_millis(2));
+        // Each look costs Redis some CPU time: so looks are rare in a long drain.
+        let pause = start.elapsed() / 200;
+        std::thread::sleep(pause.clamp(Duration::from_millis(2), Duration::from_millis(50)));
     }
-    figures.set(Figure::Drain, jobs as f64 / start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    if let Some((left, before)) = half {
+        times(&worker.pids()).set(&before, figures, Load::Drain, left);
+    }
+    figures.set(Figure::Rate(Load::Drain), jobs as f64 / seconds);
     // Look once more: the worker still holds the memory that it used for the last jobs.
     pids.extend(worker.pids());
     pids.sort_unstable();

@@ -12,26 +12,33 @@ use threadq::config::{Config, Secret};
 use threadq::server::Server;
 
 use super::common::{Client, percentile};
-use super::figures::{Figure, Figures};
+use super::figures::{Figure, Figures, Load, Part};
 use super::limit::Limit;
 use super::measure::{BATCH, CALLERS, Report, SETTLING, WARM_UP, drained, idle, in_phases, lone, set_lone};
 use super::own_redis::Redis;
 use super::peer::Probe;
 use super::plan::Plan;
-use super::process::Program;
+use super::process::{Program, Times};
 
 /// The environment variable that makes the bench's own program run [`lone_server`]; its value is Redis's URL.
 const LONE_SERVER: &str = "PEERS_LONE_SERVER";
 
 const PROBE: Probe = Probe {
     waiting: &[("LLEN", "{threadq}:work_queue:default")],
-    taken: &[("ZCARD", "{threadq}:index:ready")],
+    left: &[("ZCARD", "{threadq}:index:ready")],
     failed: &[("ZCARD", "{threadq}:dlq_queue"), ("ZCARD", "{threadq}:scheduled")],
 };
 
-/// Measures threadq once.
-pub fn measure(plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Vec<String>) {
-    let run = Run { plan, folder };
+/// Measures a program of threadq once. `is_this_build` says whether the program has the version of this bench: only then
+/// can a server of the library run lone jobs in place of the program.
+pub fn measure(
+    program: &Path,
+    is_this_build: bool,
+    plan: &Plan,
+    folder: &Path,
+    limit: &Limit,
+) -> (Figures, Vec<String>) {
+    let run = Run { program, is_this_build, plan, folder };
     in_phases(
         plan,
         folder,
@@ -46,6 +53,8 @@ pub fn measure(plan: &Plan, folder: &Path, limit: &Limit) -> (Figures, Vec<Strin
 }
 
 struct Run<'a> {
+    program: &'a Path,
+    is_this_build: bool,
     plan: &'a Plan,
     folder: &'a Path,
 }
@@ -53,7 +62,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Starts a server that takes jobs from `queue`. Returns the server and its address.
     fn server(&self, redis: &Redis, queue: &str, limit: &Limit) -> Result<(Program, SocketAddr), String> {
-        let mut command = Command::new(&self.plan.program);
+        let mut command = Command::new(self.program);
         command.args(["serve", "--demo", "--listen", "127.0.0.1:0", "--redis-url", &redis.url()]);
         command.args(["--queues", queue, "--workers", &self.plan.workers.to_string()]);
         self.listening(command, limit)
@@ -69,27 +78,33 @@ impl Run<'_> {
 
     fn submit(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
         let body = format!(r#"{{"type":"echo","payload":{}}}"#, self.plan.payload_json());
-        for (figure, callers) in [(Figure::One, 1), (Figure::Concurrent, CALLERS), (Figure::Bulk, 1)] {
+        for (load, callers) in [(Load::One, 1), (Load::Concurrent, CALLERS), (Load::Bulk, 1)] {
             redis.forget_everything()?;
             // No server takes from the queue `default`: the jobs stay there.
             let (server, addr) = self.server(redis, "parked", limit)?;
             submit(addr, &body, WARM_UP, 1);
             let jobs = self.plan.jobs;
+            let (redis_pids, server_pids, caller) = (redis.pids(), server.pids(), [std::process::id()]);
+            let parts =
+                [(Part::Redis, &redis_pids[..]), (Part::Worker, &server_pids), (Part::Caller, &caller)];
+            let before = Times::read(&parts);
             let start = Instant::now();
-            if figure == Figure::Bulk {
+            let seconds = if load == Load::Bulk {
                 submit_batches(addr, &body, jobs);
-                figures.set(figure, jobs as f64 / start.elapsed().as_secs_f64());
+                start.elapsed().as_secs_f64()
             } else {
                 let (seconds, mut took) = submit(addr, &body, jobs, callers);
-                figures.set(figure, jobs as f64 / seconds);
-                if figure == Figure::Concurrent {
+                if load == Load::Concurrent {
                     figures.set(Figure::ConcurrentP99, percentile(&mut took, 0.99));
                 }
-            }
+                seconds
+            };
+            Times::read(&parts).set(&before, figures, load, jobs as u64);
+            figures.set(Figure::Rate(load), jobs as f64 / seconds);
             let (waiting, _) = redis.left(&PROBE)?;
             if waiting != (jobs + WARM_UP) as u64 {
                 return Err(format!(
-                    "{figure:?} left {waiting} jobs in Redis, {WARM_UP} of them from the warm-up"
+                    "{load:?} left {waiting} jobs in Redis, {WARM_UP} of them from the warm-up"
                 ));
             }
             server.stop();
@@ -109,6 +124,9 @@ impl Run<'_> {
 
     /// Uses a server of the library: no demo handler reports the time of its start.
     fn lone(&self, figures: &mut Figures, redis: &mut Redis, limit: &Limit) -> Result<(), String> {
+        if !self.is_this_build {
+            return Ok(());
+        }
         let report = Report::new(self.folder)?;
         let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
         command.env(LONE_SERVER, redis.url()).env("PEERS_REPORT", &report.path);

@@ -29,7 +29,7 @@ pub struct Redis {
     port: u16,
     connection: Connection,
     // Ends redis-server when it is dropped.
-    _server: Program,
+    server: Program,
 }
 
 impl Redis {
@@ -49,12 +49,16 @@ impl Redis {
                 Ok(connection) => {
                     let limit = Some(Duration::from_secs(30));
                     connection.set_read_timeout(limit).map_err(|error| error.to_string())?;
-                    return Ok(Redis { port, connection, _server: server });
+                    return Ok(Redis { port, connection, server });
                 }
                 Err(error) if Instant::now() > end => return Err(format!("redis-server: {error}")),
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
+    }
+
+    pub fn pids(&self) -> Vec<u32> {
+        self.server.pids()
     }
 
     pub fn url(&self) -> String {
@@ -113,12 +117,12 @@ impl Redis {
     /// The number of jobs that wait, and of jobs that are not done.
     pub fn left(&mut self, probe: &Probe) -> Result<(u64, u64), String> {
         let mut pipe = redis::pipe();
-        for words in probe.waiting.iter().chain(probe.taken) {
+        for words in probe.waiting.iter().chain(probe.left) {
             pipe.cmd(words.0).arg(words.1);
         }
         let counts: Vec<u64> = pipe.query(&mut self.connection).map_err(|error| format!("Redis: {error}"))?;
-        let waiting = counts[..probe.waiting.len()].iter().sum();
-        Ok((waiting, counts.iter().sum()))
+        let (waiting, left) = counts.split_at(probe.waiting.len());
+        Ok((waiting.iter().sum(), left.iter().sum()))
     }
 
     /// The number of jobs that have failed.

@@ -8,29 +8,23 @@
 //! `PEERS_PAYLOAD`.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
-
-use super::limit::Limit;
-
-/// The time limit for the installation of a peer.
-const INSTALLING: Duration = Duration::from_secs(30 * 60);
+use std::process::Command;
 
 /// A Redis command that counts jobs, and its key.
 pub type Count = (&'static str, &'static str);
 
 /// How a peer's progress is read from Redis.
+#[derive(PartialEq, Eq)]
 pub struct Probe {
     /// Jobs that no worker has taken.
     pub waiting: &'static [Count],
-    /// Jobs that are taken and not done. Empty if the peer removes a job from Redis when it takes the job.
-    pub taken: &'static [Count],
+    /// Jobs that are not done. A peer that removes a job from Redis when it takes the job has only the waiting ones.
+    pub left: &'static [Count],
     /// Jobs that failed, or wait for a retry.
     pub failed: &'static [Count],
 }
 
+#[derive(PartialEq, Eq)]
 pub struct Peer {
     /// The name on the command line.
     pub name: &'static str,
@@ -44,8 +38,8 @@ pub struct Peer {
     /// Whether one producer can send several submissions at a time.
     pub concurrent: bool,
     pub bulk: bool,
-    /// The part of the jobs that the peer gets; below 1 for a slow peer.
-    pub part: f64,
+    /// The largest number of jobs that the peer gets: a slow peer would need too long for all of them.
+    most_jobs: usize,
     pub probe: Probe,
     /// Its configuration, for the reader of the table.
     pub note: &'static str,
@@ -61,10 +55,10 @@ pub const PEERS: &[Peer] = &[
         producer: &["node", "bullmq.mjs", "producer"],
         concurrent: true,
         bulk: true,
-        part: 1.0,
+        most_jobs: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "bull:bench:wait")],
-            taken: &[("LLEN", "bull:bench:active")],
+            left: &[("LLEN", "bull:bench:wait"), ("LLEN", "bull:bench:active")],
             failed: &[("ZCARD", "bull:bench:failed"), ("ZCARD", "bull:bench:delayed")],
         },
         note: "one process; keeps completed jobs and results",
@@ -78,10 +72,10 @@ pub const PEERS: &[Peer] = &[
         producer: &["target/release/peer-rusty-sidekiq", "producer"],
         concurrent: true,
         bulk: false,
-        part: 1.0,
+        most_jobs: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "queue:default")],
-            taken: &[],
+            left: &[("LLEN", "queue:default")],
             failed: &[("ZCARD", "retry"), ("ZCARD", "dead")],
         },
         note: "one process; a crash loses running jobs, in every mode; a pool with a connection per worker, not the default of 10",
@@ -95,14 +89,18 @@ pub const PEERS: &[Peer] = &[
         producer: &["target/release/peer-apalis", "producer"],
         concurrent: true,
         bulk: true,
-        part: 0.1,
+        most_jobs: 6_000,
         probe: Probe {
             // A job that is due at once is in the scheduled set until the worker looks.
             waiting: &[("LLEN", "bench:active"), ("ZCARD", "bench:scheduled")],
-            taken: &[("SCARD", "bench:inflight:bench")],
+            left: &[
+                ("LLEN", "bench:active"),
+                ("ZCARD", "bench:scheduled"),
+                ("SCARD", "bench:inflight:bench"),
+            ],
             failed: &[("SCARD", "bench:dead")],
         },
-        note: "one process; default configuration, but polls for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; fewer jobs, because its worker ends with a Redis error when more than about 8,000 wait",
+        note: "one process; default configuration, but polls for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; at most 6,000 jobs, because its worker ends with a Redis error when more than about 8,000 wait",
     },
     Peer {
         name: "dramatiq",
@@ -113,10 +111,10 @@ pub const PEERS: &[Peer] = &[
         producer: &["installed/bin/python", "dramatiq_peer.py"],
         concurrent: false,
         bulk: false,
-        part: 1.0,
+        most_jobs: 20_000,
         probe: Probe {
             waiting: &[("LLEN", "dramatiq:default")],
-            taken: &[("HLEN", "dramatiq:default.msgs")],
+            left: &[("HLEN", "dramatiq:default.msgs")],
             failed: &[("LLEN", "dramatiq:default.DQ"), ("ZCARD", "dramatiq:default.XQ")],
         },
         note: "one process with a thread per job; no result backend",
@@ -130,8 +128,12 @@ pub const PEERS: &[Peer] = &[
         producer: &["installed/bin/python", "celery_peer.py"],
         concurrent: false,
         bulk: false,
-        part: 0.1,
-        probe: Probe { waiting: &[("LLEN", "celery")], taken: &[("HLEN", "unacked")], failed: &[] },
+        most_jobs: 5_000,
+        probe: Probe {
+            waiting: &[("LLEN", "celery")],
+            left: &[("LLEN", "celery"), ("HLEN", "unacked")],
+            failed: &[],
+        },
         note: "a process per job (prefork, its default); acks_late and reject_on_worker_lost, because a crash loses jobs without them; no result backend",
     },
     Peer {
@@ -154,10 +156,14 @@ pub const PEERS: &[Peer] = &[
         producer: &["installed/bin/python", "rq_peer.py"],
         concurrent: false,
         bulk: true,
-        part: 0.02,
+        most_jobs: 400,
         probe: Probe {
             waiting: &[("LLEN", "rq:queue:default")],
-            taken: &[("LLEN", "rq:queue:default:intermediate"), ("ZCARD", "rq:wip:default")],
+            left: &[
+                ("LLEN", "rq:queue:default"),
+                ("LLEN", "rq:queue:default:intermediate"),
+                ("ZCARD", "rq:wip:default"),
+            ],
             failed: &[("ZCARD", "rq:failed:default"), ("ZCARD", "rq:scheduled:default")],
         },
         note: "a worker process per job, which forks for every job (its default); keeps completed jobs and results for 500 s",
@@ -171,10 +177,10 @@ pub const PEERS: &[Peer] = &[
         producer: &["./run", "sidekiq_peer.rb"],
         concurrent: false,
         bulk: true,
-        part: 1.0,
+        most_jobs: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "queue:default")],
-            taken: &[],
+            left: &[("LLEN", "queue:default")],
             failed: &[("ZCARD", "retry"), ("ZCARD", "dead")],
         },
         note: "the open-source edition: one process; a crash loses running jobs, in every mode",
@@ -202,9 +208,9 @@ impl Peer {
         command
     }
 
-    /// The number of jobs that the peer gets when threadq gets `jobs`; at least 100.
+    /// The number of jobs that the peer gets when threadq gets `jobs`.
     pub fn jobs(&self, jobs: usize) -> usize {
-        ((jobs as f64 * self.part) as usize).max(100).min(jobs)
+        jobs.min(self.most_jobs)
     }
 
     /// The pinned version.
@@ -214,36 +220,9 @@ impl Peer {
         let version = text.split_once(before).map_or("?", |(_, rest)| rest);
         version.split(['"', '+', ' ', '\n']).next().unwrap_or_default().to_owned()
     }
-
-    /// Installs the peer if it is not installed.
-    pub fn install(&self, stop: &Arc<AtomicBool>) -> Result<(), String> {
-        let mut command = Command::new(home().join("install"));
-        command.arg(self.name).stdin(Stdio::null());
-        let mut child = command.spawn().map_err(|error| format!("bench/peers/install: {error}"))?;
-        let limit = Limit::new(INSTALLING, stop.clone());
-        loop {
-            match child.try_wait().map_err(|error| error.to_string())? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => {
-                    return Err(match status.code() {
-                        Some(3) => "this machine lacks a program that the peer needs, see above".to_owned(),
-                        Some(4) => "the download from its registry failed, see above".to_owned(),
-                        _ => format!("bench/peers/install ended with {status}"),
-                    });
-                }
-                None if limit.is_over() => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    super::process::end_all();
-                    return Err("its installation was stopped or took too long".to_owned());
-                }
-                None => std::thread::sleep(Duration::from_millis(50)),
-            }
-        }
-    }
 }
 
 /// The folder of this bench.
-fn home() -> PathBuf {
+pub fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/peers")
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use super::figures::{Figure, Figures, Load, Part};
 use super::limit::Limit;
 
 /// The time between SIGTERM and SIGKILL.
@@ -180,7 +181,8 @@ fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-/// The fields of /proc/PID/stat after the name: 0 is the state, 1 the parent, 11 and 12 the CPU ticks.
+/// The fields of /proc/PID/stat after the name: 0 is the state, 1 the parent, 11 to 14 the CPU ticks, of the
+/// process and of its ended children.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;
@@ -206,11 +208,26 @@ fn sum_of_field(pids: &[u32], file: &str, field: &str) -> f64 {
     pids.iter().filter_map(kilobytes).sum::<f64>() * 1024.0 / 1e6
 }
 
-/// CPU time that these processes have used, in seconds.
+/// CPU time that these processes and their ended children have used, in seconds.
 pub fn cpu(pids: &[u32]) -> f64 {
     let ticks = |pid: &u32| -> Option<f64> {
-        let fields = stat(*pid)?;
-        Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+        stat(*pid)?.get(11..15)?.iter().map(|field| field.parse::<f64>().ok()).sum()
     };
     pids.iter().filter_map(ticks).sum::<f64>() / TICKS
+}
+
+/// CPU time of the parts of a load at one moment, in seconds.
+pub struct Times(Vec<(Part, f64)>);
+
+impl Times {
+    pub fn read(parts: &[(Part, &[u32])]) -> Times {
+        Times(parts.iter().map(|(part, pids)| (*part, cpu(pids))).collect())
+    }
+
+    /// Sets the CPU time per job since an earlier moment.
+    pub fn set(&self, since: &Times, figures: &mut Figures, load: Load, jobs: u64) {
+        for ((part, now), (_, before)) in self.0.iter().zip(&since.0) {
+            figures.set(Figure::Cpu(load, *part), (now - before) * 1e6 / jobs as f64);
+        }
+    }
 }

@@ -2,61 +2,72 @@
 
 use std::fmt::Write;
 
-use super::figures::{Figure, Figures, Spread, spread};
+use super::figures::{Figure, Figures, Load, Part, Spread, spread};
 use super::measure::{BATCH, CALLERS};
 use super::own_redis;
-use super::peer::Peer;
 use super::plan::Plan;
+use super::subject::Subject;
 
-/// A run of threadq, and the run of the peer that followed it.
-pub struct Pair {
-    pub ours: Figures,
-    pub peer: Figures,
-}
-
-/// A peer, and its pairs of runs.
+/// A subject, and the figures of its runs, one per round.
 pub struct Row {
-    pub peer: &'static Peer,
-    pub pairs: Vec<Pair>,
+    pub subject: Subject,
+    pub runs: Vec<Figures>,
 }
 
 /// A column of the table of ratios: threadq's figure `of` divided by the peer's figure `by`.
 struct Ratio {
     title: String,
-    less_is_better: bool,
     of: fn(&Figures) -> Option<f64>,
     by: fn(&Figures) -> Option<f64>,
 }
 
-fn ratios() -> Vec<Ratio> {
-    let ratio =
-        |title: &str, less_is_better, of, by| Ratio { title: title.to_owned(), less_is_better, of, by };
+/// Columns in which more is better.
+fn rate_ratios() -> Vec<Ratio> {
+    let ratio = |title: &str, of, by| Ratio { title: title.to_owned(), of, by };
     vec![
-        ratio("drain", false, |ours| ours.get(Figure::Drain), |peer| peer.get(Figure::Drain)),
-        ratio("submit, one caller each", false, |ours| ours.get(Figure::One), |peer| peer.get(Figure::One)),
+        ratio("drain", |ours| ours.rate(Load::Drain), |peer| peer.rate(Load::Drain)),
+        ratio("submit, one caller each", |ours| ours.rate(Load::One), |peer| peer.rate(Load::One)),
         ratio(
-            &format!("our {CALLERS} clients / its one caller"),
-            false,
-            |ours| ours.get(Figure::Concurrent),
-            |peer| peer.get(Figure::One),
+            &format!("submit, our {CALLERS} callers / its faster way, one job per call"),
+            |ours| ours.rate(Load::Concurrent),
+            |peer| peer.rate(peer.faster(Load::One, Load::Concurrent)),
         ),
         ratio(
-            &format!("our {CALLERS} clients / its best, one job a call"),
-            false,
-            |ours| ours.get(Figure::Concurrent),
-            |peer| peer.best(Figure::One, Figure::Concurrent),
+            &format!("submit, {BATCH} jobs per call"),
+            |ours| ours.rate(Load::Bulk),
+            |peer| peer.rate(Load::Bulk),
+        ),
+    ]
+}
+
+/// Columns in which less is better: CPU time per job.
+fn cpu_ratios() -> Vec<Ratio> {
+    let ratio = |title: &str, of, by| Ratio { title: title.to_owned(), of, by };
+    vec![
+        ratio("drain", |ours| ours.cpu(Load::Drain), |peer| peer.cpu(Load::Drain)),
+        ratio("submit, one caller each", |ours| ours.cpu(Load::One), |peer| peer.cpu(Load::One)),
+        ratio(
+            &format!("submit, our {CALLERS} callers / its faster way, one job per call"),
+            |ours| ours.cpu(Load::Concurrent),
+            |peer| peer.cpu(peer.faster(Load::One, Load::Concurrent)),
         ),
         ratio(
-            &format!("submit, {BATCH} a call"),
-            false,
-            |ours| ours.get(Figure::Bulk),
-            |peer| peer.get(Figure::Bulk),
+            &format!("submit, {BATCH} jobs per call"),
+            |ours| ours.cpu(Load::Bulk),
+            |peer| peer.cpu(Load::Bulk),
         ),
-        ratio("lone job p50", true, |ours| ours.get(Figure::LoneP50), |peer| peer.get(Figure::LoneP50)),
-        ratio("lone job p99", true, |ours| ours.get(Figure::LoneP99), |peer| peer.get(Figure::LoneP99)),
-        ratio("RSS idle", true, |ours| ours.get(Figure::RssIdle), |peer| peer.get(Figure::RssIdle)),
-        ratio("RSS busy", true, |ours| ours.get(Figure::RssBusy), |peer| peer.get(Figure::RssBusy)),
-        ratio("Redis bytes per job", true, |ours| ours.get(Figure::Bytes), |peer| peer.get(Figure::Bytes)),
+    ]
+}
+
+/// Columns in which less is better: latency and memory.
+fn other_ratios() -> Vec<Ratio> {
+    let ratio = |title: &str, of, by| Ratio { title: title.to_owned(), of, by };
+    vec![
+        ratio("lone job p50", |ours| ours.get(Figure::LoneP50), |peer| peer.get(Figure::LoneP50)),
+        ratio("lone job p99", |ours| ours.get(Figure::LoneP99), |peer| peer.get(Figure::LoneP99)),
+        ratio("RSS idle", |ours| ours.get(Figure::RssIdle), |peer| peer.get(Figure::RssIdle)),
+        ratio("RSS busy", |ours| ours.get(Figure::RssBusy), |peer| peer.get(Figure::RssBusy)),
+        ratio("Redis bytes per job", |ours| ours.get(Figure::Bytes), |peer| peer.get(Figure::Bytes)),
     ]
 }
 
@@ -78,7 +89,7 @@ fn write(
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     writeln!(
         text,
-        "Medians of {rounds} round{}, {cores} cores. Jobs do nothing and have a payload of {} bytes; {} jobs run at a time. Each run \
+        "{rounds} round{}, {cores} cores. Jobs do nothing and have a payload of {} bytes; {} jobs run at a time. Each run \
          has a fresh redis-server ({}) on the loopback interface, started with `{}`.\n",
         if rounds == 1 { "" } else { "s" },
         plan.payload,
@@ -90,23 +101,21 @@ fn write(
             .collect::<Vec<_>>()
             .join(" "),
     )?;
-    figures(text, plan, rows)?;
-    writeln!(text, "\nthreadq / peer, median (least to greatest) of the rounds:\n")?;
-    ratio_table(text, rows)?;
-    if let Some(p99) =
-        spread(rows.iter().flat_map(|row| &row.pairs).map(|pair| pair.ours.get(Figure::ConcurrentP99)))
-    {
-        writeln!(
-            text,
-            "\nPOST /jobs by {CALLERS} clients: p99 {} ms ({} to {}).",
-            number(p99.median),
-            number(p99.least),
-            number(p99.greatest)
-        )?;
-    }
+    writeln!(text, "Each figure is the median, with the least and the greatest in parentheses.\n")?;
+    rates(text, plan, rows)?;
+    writeln!(text, "\nCPU time per job in µs, the sum of the named processes:\n")?;
+    cpu_times(text, rows)?;
+    writeln!(text, "\nLatency, memory and idle load:\n")?;
+    others(text, rows)?;
+    writeln!(text, "\nthreadq's rate divided by the peer's; more is better:\n")?;
+    ratio_table(text, rows, &rate_ratios())?;
+    writeln!(text, "\nthreadq's CPU time per job divided by the peer's; less is better:\n")?;
+    ratio_table(text, rows, &cpu_ratios())?;
+    writeln!(text, "\nThe same of latency and memory; less is better:\n")?;
+    ratio_table(text, rows, &other_ratios())?;
     writeln!(text, "\n{}", definitions(plan))?;
     for row in rows {
-        writeln!(text, "- {}: {}.", row.peer.label, row.peer.note)?;
+        writeln!(text, "- {}: {}.", row.subject.label_with_version(), row.subject.note())?;
     }
     if !notes.is_empty() {
         writeln!(text, "\nErrors:\n")?;
@@ -117,85 +126,152 @@ fn write(
     Ok(())
 }
 
-fn figures(text: &mut String, plan: &Plan, rows: &[Row]) -> std::fmt::Result {
-    writeln!(
+/// Writes the head of a table.
+fn head(text: &mut String, columns: &[String]) -> std::fmt::Result {
+    writeln!(text, "| {} |", columns.join(" | "))?;
+    writeln!(text, "|{}", " --- |".repeat(columns.len()))
+}
+
+/// Writes a line of a table.
+fn line(text: &mut String, row: &Row, cells: &[String]) -> std::fmt::Result {
+    writeln!(text, "| {} | {} |", row.subject.label_with_version(), cells.join(" | "))
+}
+
+fn rates(text: &mut String, plan: &Plan, rows: &[Row]) -> std::fmt::Result {
+    head(
         text,
-        "| | jobs | drain jobs/s | submit/s, one caller | submit/s, {CALLERS} callers | submit jobs/s, {BATCH} a call | \
-         lone job p50 / p99 ms | RSS idle / busy MB | PSS idle MB | Redis bytes per queued job | Redis commands/s idle, sent / with those in scripts | CPU idle % |"
+        &[
+            "jobs per second".to_owned(),
+            "jobs".to_owned(),
+            "drain".to_owned(),
+            "submit, one caller".to_owned(),
+            format!("submit, {CALLERS} callers"),
+            "p99 of these, ms".to_owned(),
+            format!("submit, {BATCH} jobs per call"),
+        ],
     )?;
-    writeln!(text, "|{}", " --- |".repeat(12))?;
-    let ours: Vec<&Figures> = rows.iter().flat_map(|row| &row.pairs).map(|pair| &pair.ours).collect();
-    figures_line(text, &format!("**threadq** {}", env!("CARGO_PKG_VERSION")), plan.jobs, &ours)?;
     for row in rows {
-        let label = format!("{} {}", row.peer.label, row.peer.version());
-        let theirs: Vec<&Figures> = row.pairs.iter().map(|pair| &pair.peer).collect();
-        figures_line(text, &label, row.peer.jobs(plan.jobs), &theirs)?;
+        let rate = |load| row.cell(|run| run.rate(load));
+        let cells = [
+            number(row.subject.jobs(plan) as f64),
+            rate(Load::Drain),
+            rate(Load::One),
+            rate(Load::Concurrent),
+            row.cell(|run| run.get(Figure::ConcurrentP99)),
+            rate(Load::Bulk),
+        ];
+        line(text, row, &cells)?;
     }
     Ok(())
 }
 
-fn figures_line(text: &mut String, label: &str, jobs: usize, runs: &[&Figures]) -> std::fmt::Result {
-    let median = |figure| {
-        let spread = spread(runs.iter().map(|run| run.get(figure)));
-        spread.map_or("-".to_owned(), |spread| number(spread.median))
-    };
-    writeln!(
+fn cpu_times(text: &mut String, rows: &[Row]) -> std::fmt::Result {
+    head(
         text,
-        "| {label} | {} | {} | {} | {} | {} | {} / {} | {} / {} | {} | {} | {} / {} | {} |",
-        number(jobs as f64),
-        median(Figure::Drain),
-        median(Figure::One),
-        median(Figure::Concurrent),
-        median(Figure::Bulk),
-        median(Figure::LoneP50),
-        median(Figure::LoneP99),
-        median(Figure::RssIdle),
-        median(Figure::RssBusy),
-        median(Figure::PssIdle),
-        median(Figure::Bytes),
-        median(Figure::IdleSent),
-        median(Figure::IdleCommands),
-        median(Figure::IdleCpu),
-    )
-}
-
-fn ratio_table(text: &mut String, rows: &[Row]) -> std::fmt::Result {
-    let ratios = ratios();
-    write!(text, "| threadq / |")?;
-    for ratio in &ratios {
-        let sign = if ratio.less_is_better { " (less is better)" } else { "" };
-        write!(text, " {}{sign} |", ratio.title)?;
-    }
-    writeln!(text, "\n|{}", " --- |".repeat(ratios.len() + 1))?;
+        &[
+            "µs of CPU per job".to_owned(),
+            "drain: Redis + worker".to_owned(),
+            "submit, one caller: Redis + server + caller".to_owned(),
+            format!("submit, {CALLERS} callers"),
+            format!("submit, {BATCH} jobs per call"),
+        ],
+    )?;
     for row in rows {
-        write!(text, "| {} |", row.peer.label)?;
-        for ratio in &ratios {
-            let of = |pair: &Pair| Some((ratio.of)(&pair.ours)? / (ratio.by)(&pair.peer)?);
-            write!(text, " {} |", spread(row.pairs.iter().map(of)).map_or("-".to_owned(), with_ends))?;
-        }
-        writeln!(text)?;
+        let cell = |load| {
+            let part = |part| spread(row.runs.iter().map(|run| run.get(Figure::Cpu(load, part))));
+            let parts = [Part::Redis, Part::Worker, Part::Caller].into_iter().filter_map(part);
+            let parts: Vec<String> = parts.map(|part| number(part.median)).collect();
+            match spread(row.runs.iter().map(|run| run.cpu(load))) {
+                Some(sum) => format!("{} = {}", parts.join(" + "), with_ends(sum)),
+                None => "-".to_owned(),
+            }
+        };
+        line(text, row, &[Load::Drain, Load::One, Load::Concurrent, Load::Bulk].map(cell))?;
     }
     Ok(())
+}
+
+fn others(text: &mut String, rows: &[Row]) -> std::fmt::Result {
+    head(
+        text,
+        &[
+            "",
+            "lone job p50, ms",
+            "lone job p99, ms",
+            "RSS idle, MB",
+            "PSS idle, MB",
+            "RSS busy, MB",
+            "Redis bytes per queued job",
+            "Redis commands/s idle: sent",
+            "with those in scripts",
+            "CPU idle, %",
+        ]
+        .map(str::to_owned),
+    )?;
+    const FIGURES: [Figure; 9] = [
+        Figure::LoneP50,
+        Figure::LoneP99,
+        Figure::RssIdle,
+        Figure::PssIdle,
+        Figure::RssBusy,
+        Figure::Bytes,
+        Figure::IdleSent,
+        Figure::IdleCommands,
+        Figure::IdleCpu,
+    ];
+    for row in rows {
+        line(text, row, &FIGURES.map(|figure| row.cell(|run| run.get(figure))))?;
+    }
+    Ok(())
+}
+
+fn ratio_table(text: &mut String, rows: &[Row], ratios: &[Ratio]) -> std::fmt::Result {
+    let Some((ours, peers)) = rows.split_first() else { return Ok(()) };
+    let titles = ratios.iter().map(|ratio| ratio.title.clone());
+    head(text, &["threadq /".to_owned()].into_iter().chain(titles).collect::<Vec<_>>())?;
+    for row in peers {
+        let cell = |ratio: &Ratio| {
+            let of = |(ours, peer): (&Figures, &Figures)| {
+                let by = (ratio.by)(peer).filter(|by| *by > 0.0)?;
+                Some((ratio.of)(ours)? / by)
+            };
+            spread(ours.runs.iter().zip(&row.runs).map(of)).map_or("-".to_owned(), with_ends)
+        };
+        line(text, row, &ratios.iter().map(cell).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+impl Row {
+    /// The spread of a figure over the rounds.
+    fn cell(&self, of: impl Fn(&Figures) -> Option<f64>) -> String {
+        spread(self.runs.iter().map(of)).map_or("-".to_owned(), with_ends)
+    }
 }
 
 fn with_ends(spread: Spread) -> String {
+    if spread.least == spread.greatest {
+        return number(spread.median);
+    }
     format!("{} ({} to {})", number(spread.median), number(spread.least), number(spread.greatest))
 }
 
 fn definitions(plan: &Plan) -> String {
     format!(
-        "- Drain: all jobs wait in Redis when the worker is started. The time runs from the last look at Redis (every 2 ms) at \
-         which no job was taken to the first at which all jobs are done: the start of the worker does not count. A peer that \
-         removes a job from Redis before the job runs is done when it has taken the last job.\n\
+        "- Drain: all jobs wait in Redis when the worker is started. The time runs from the last look at Redis at which no job \
+         was taken to the first at which all jobs are done: the start of the worker does not count. A peer that removes a job \
+         from Redis before the job runs is done when it has taken the last job.\n\
          - Submit: from one process, after a warm-up, while no worker runs. threadq: POST /jobs by keep-alive clients, \
          POST /jobs/batch by one; peers: their own client.\n\
+         - CPU time: user and system, of all threads and processes, in units of 10 ms per process. Worker: all processes that \
+         run jobs, during the second half of the drain. Server: threadq's, which the peers do not need. Caller: the process \
+         that submits.\n\
          - Lone job: from just before it is submitted to the start of its handler, {} jobs, one at a time. Both times are \
-         read from the same clock.\n\
+         read from the same clock. threadq: a server of the same library, with a handler that reports the time of its start; \
+         threadq 0.4.0 has no such handler.\n\
          - RSS: the sum over all processes of the worker; a shared page counts in each (PSS: divided among them). Idle: \
          after some jobs; busy: the maximum during the drain. Idle commands (from MONITOR) and CPU: over {} s.\n\
-         - Redis bytes: growth of used_memory by the jobs that wait before the drain, divided by their number, without any client connected.\n\
-         - threadq: `threadq serve --demo` with its defaults, type `echo`; keeps completed jobs and results. The lone job \
-         runs on a server of the same library, with a handler that reports the time of its start.",
+         - Redis bytes: growth of used_memory by the jobs that wait before the drain, divided by their number, without any client connected.",
         plan.lone,
         plan.idle.as_secs_f64()
     )
