@@ -1,7 +1,8 @@
-//! What all outgoing connections share: URLs, trusted certificate authorities, and responses that a server sends before it
-//! has read the whole request.
+//! What all outgoing connections share: URLs, trusted certificate authorities, responses that a server sends before it
+//! has read the whole request, and the replies of Redis.
 
 pub(crate) mod authorities;
 pub(crate) mod early_response;
 pub(crate) mod http_url;
 pub(crate) mod percent;
+pub(crate) mod redis_reply;

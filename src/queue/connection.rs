@@ -1,10 +1,10 @@
 //! One connection to Redis: a socket, TLS if the URL asks for it, the login, and commands with their replies.
 //!
 //! The crate `redis` has a connection too, but hides its socket. Then only a round trip could show that Redis has
-//! closed an idle connection, and the reason why no connection could be made would be lost. So only its readers and
-//! writers of URLs, commands and replies are used.
+//! closed an idle connection, and the reason why no connection could be made would be lost. So only its
+//! readers of URLs and writers of commands are used.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -16,12 +16,15 @@ use rustix::net::{RecvFlags, recv, sockopt};
 
 use super::error::ConnectError;
 use super::tls::Tls;
+use crate::net::redis_reply::read_reply;
 
 /// How long a TCP connection is idle before the system probes the other side. Routers forget connections that are
 /// silent for some minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The reason when Redis sends nothing within the time limit.
 const NO_ANSWER: &str = "no reply in time";
+/// The size of the buffer for replies, in bytes: room for what a take starts. Pages that no reply has filled take no memory.
+const BUFFER: usize = 16 << 10;
 /// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 /// The first byte of a TLS record of the handshake.
@@ -48,8 +51,7 @@ pub(super) enum Place {
 
 /// A connection that is logged in.
 pub(super) struct Wire {
-    stream: Stream,
-    parser: redis::Parser,
+    stream: BufReader<Stream>,
     /// Whether the system has accepted the last command completely. If not, Redis cannot have run it.
     was_sent: bool,
 }
@@ -133,7 +135,7 @@ impl Wire {
             }
         };
         step(NO_ANSWER);
-        let mut wire = Wire { stream, parser: redis::Parser::new(), was_sent: true };
+        let mut wire = Wire { stream: BufReader::with_capacity(BUFFER, stream), was_sent: true };
         wire.socket().set_timeouts(limit.left()?).map_err(|error| limit.error("logging in", &error))?;
         let id = wire.log_in(target, &limit, wants_id)?;
         Ok((wire, id))
@@ -164,7 +166,8 @@ impl Wire {
         }
         let mut packed = Vec::new();
         commands.iter().for_each(|(_, command)| command.write_packed_command(&mut packed));
-        let sent = self.stream.write_all(&packed).and_then(|()| self.stream.flush());
+        let stream = self.stream.get_mut();
+        let sent = stream.write_all(&packed).and_then(|()| stream.flush());
         if let Err(error) = sent {
             // Redis may have sent the reason before it closed the connection.
             if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
@@ -174,8 +177,7 @@ impl Wire {
         self.check_first_byte()?;
         let (mut id, mut refusal) = (None, None);
         for (trouble, _) in &commands {
-            let reply = self.parser.parse_value(&mut self.stream);
-            match reply.and_then(Value::extract_error) {
+            match read_reply(&mut self.stream) {
                 Ok(Value::Int(number)) => id = Some(number),
                 Ok(_) => {}
                 Err(error) if is_refusal(&error) => {
@@ -196,7 +198,7 @@ impl Wire {
 
     /// Recognises a server that does not speak Redis's protocol.
     fn check_first_byte(&mut self) -> Result<(), ConnectError> {
-        if self.stream.is_encrypted() {
+        if self.stream.get_ref().is_encrypted() {
             return Ok(());
         }
         let hint = match self.socket() {
@@ -230,7 +232,7 @@ impl Wire {
     }
 
     fn socket(&self) -> &Socket {
-        self.stream.socket()
+        self.stream.get_ref().socket()
     }
 
     /// Sets the time limits for a reply and for sending a command.
@@ -252,7 +254,10 @@ impl Wire {
     /// Whether the idle connection is unchanged: the other side has neither closed the connection nor sent a byte.
     /// Takes one system call and no round trip.
     pub(super) fn is_idle(&mut self) -> bool {
-        match &mut self.stream {
+        if !self.stream.buffer().is_empty() {
+            return false;
+        }
+        match self.stream.get_mut() {
             Stream::Plain(socket) => matches!(pending(socket), Pending::Nothing),
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => loop {
@@ -361,10 +366,11 @@ pub(super) fn describe(error: &RedisError) -> String {
 impl ConnectionLike for Wire {
     fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
         self.was_sent = false;
-        self.stream.write_all(command)?;
-        self.stream.flush()?;
+        let stream = self.stream.get_mut();
+        stream.write_all(command)?;
+        stream.flush()?;
         self.was_sent = true;
-        self.parser.parse_value(&mut self.stream)
+        read_reply(&mut self.stream)
     }
 
     fn req_packed_commands(
@@ -375,7 +381,7 @@ impl ConnectionLike for Wire {
     ) -> RedisResult<Vec<Value>> {
         let mut replies = vec![self.req_packed_command(commands)?];
         for _ in 1..offset + count {
-            replies.push(self.parser.parse_value(&mut self.stream)?);
+            replies.push(read_reply(&mut self.stream)?);
         }
         Ok(replies.split_off(offset.min(replies.len())))
     }
