@@ -91,17 +91,20 @@ pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     TABLE.iter().map(|row| (row.name, row.key))
 }
 
-/// The lines of Lua that define the names of the keys, and the values that a record leaves out because they are
-/// defaults.
-pub(super) fn as_lua(namespace: &str) -> String {
+/// The names by which scripts refer to the keys and to the values that a record leaves out because they are defaults,
+/// each with its value as Lua.
+pub(super) fn lua_constants(namespace: &str) -> Vec<(String, String)> {
     let prefix = prefix(namespace);
-    let mut lua: String = names().map(|(name, key)| format!("local {name} = '{prefix}{key}'\n")).collect();
-    lua.push_str(&format!("local PREFIX = '{prefix}'\n"));
-    lua.push_str(&format!("local SUSPECTS = '{SUSPECTS}'\nlocal READY = '{READY}'\n"));
-    lua.push_str(&format!("local DEFAULT_QUEUE = '{DEFAULT_QUEUE}'\n"));
-    lua.push_str(&format!("local DEFAULT_MAX_ATTEMPTS = '{DEFAULT_MAX_ATTEMPTS}'\n"));
-    lua.push_str(&format!("local DEFAULT_TIMEOUT_MS = '{}'\n", DEFAULT_TIMEOUT.as_millis()));
-    lua
+    let keys = names().map(|(name, key)| (name, format!("{prefix}{key}")));
+    let others = [
+        ("PREFIX", prefix.clone()),
+        ("SUSPECTS", SUSPECTS.to_owned()),
+        ("READY", READY.to_owned()),
+        ("DEFAULT_QUEUE", DEFAULT_QUEUE.to_owned()),
+        ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS.to_string()),
+        ("DEFAULT_TIMEOUT_MS", DEFAULT_TIMEOUT.as_millis().to_string()),
+    ];
+    keys.chain(others).map(|(name, value)| (name.to_owned(), format!("'{value}'"))).collect()
 }
 
 /// The type that Redis's TYPE should return for a key with this name (without the prefix); `None` for other names and

@@ -19,6 +19,7 @@ mod error;
 pub(crate) mod fuzzing;
 mod inspect;
 mod keys;
+mod linker;
 mod pool;
 mod record;
 mod redis_info;
@@ -39,7 +40,7 @@ pub use error::{Error, Refused, SettingsError, SubmitError};
 pub use pool::BLOCK;
 pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};
-pub use scripts::{SCRIPT_NAMES, lua_files};
+pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
     Broken, Cancelled, Changed, Claimed, CrashedJob, Filter, HeartbeatReply, Idempotency, Lease, Minute,
     Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId, ServerInfo, Settings, Settled, Settlement,

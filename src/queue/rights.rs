@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::keys;
+use super::linker::words;
 
 /// A command, such as `SET` or `SCRIPT|LOAD`, and a key on which the command is used.
 pub(super) type Right = (String, String);
@@ -10,15 +11,14 @@ pub(super) type Right = (String, String);
 /// Commands without a key.
 const WITHOUT_KEY: &[&str] = &["TIME"];
 
-/// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `library` are
-/// the functions in front of the script; functions that the script does not call do not count.
-pub(super) fn of_script(library: &str, body: &str, namespace: &str) -> Vec<Right> {
-    let text = with_called_functions(library, body);
-    let commands = commands(&text);
-    let words: HashSet<&[u8]> = words(&text).collect();
+/// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `text` is the
+/// script with the functions that it calls, and with the names of keys as constants.
+pub(super) fn of_script(text: &str, namespace: &str) -> Vec<Right> {
+    let commands = commands(text);
+    let words: HashSet<&str> = words(text).collect();
     let prefix = keys::prefix(namespace);
     let keys: Vec<String> = keys::names()
-        .filter(|(name, _)| words.contains(name.as_bytes()))
+        .filter(|(name, _)| words.contains(name))
         .map(|(_, key)| format!("{prefix}{key}"))
         .collect();
     let keys = if keys.is_empty() { vec![prefix + keys::SERVERS] } else { keys };
@@ -38,31 +38,6 @@ pub(super) fn check_in_lua(rights: &[Right]) -> String {
         )
     };
     rights.iter().map(line).collect()
-}
-
-/// A script with the functions that it calls, directly or through another function.
-fn with_called_functions(library: &str, body: &str) -> String {
-    let mut text = body.to_owned();
-    let mut known: HashSet<&[u8]> = words(body).collect();
-    let mut rest: Vec<&str> = library.split("\nlocal function ").skip(1).collect();
-    loop {
-        let (called, others): (Vec<&str>, Vec<&str>) = rest.iter().partition(|function| {
-            let name = function.split('(').next().unwrap_or_default();
-            known.contains(name.as_bytes())
-        });
-        if called.is_empty() {
-            return text;
-        }
-        for function in called {
-            text.push_str(function);
-            known.extend(words(function));
-        }
-        rest = others;
-    }
-}
-
-fn words(text: &str) -> impl Iterator<Item = &[u8]> {
-    text.as_bytes().split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
 }
 
 /// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`,
@@ -119,15 +94,12 @@ mod tests {
 
     #[test]
     fn rights_are_read_from_the_text_of_a_script() {
-        let library = "\nlocal function a(x)\n  try_call('HGET', JOB .. x)\nend\n\
-                       \nlocal function b(x)\n  a(x)\n  call(x and 'SADD' or 'SREM', PAUSED, 'LIMIT')\nend\n\
-                       \nlocal function c()\n  call('DEL', DONE)\nend\n";
-        let rights = |body| {
-            let rights = of_script(library, body, "n");
+        let rights = |text| {
+            let rights = of_script(text, "n");
             rights.into_iter().map(|(command, key)| format!("{command} {key}")).collect::<Vec<_>>()
         };
         assert_eq!(
-            rights("return b(call('TIME'))"),
+            rights("try_call('HGET', JOB .. x) call(x and 'SADD' or 'SREM', PAUSED, 'LIMIT') call('TIME')"),
             ["TIME {n}:job:", "HGET {n}:job:", "SADD {n}:paused", "SREM {n}:job:"]
         );
         assert_eq!(rights("call('SET', LAST_ID, QUEUES)"), ["SET {n}:queues", "SET {n}:last_id"]);

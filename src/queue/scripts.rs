@@ -3,6 +3,7 @@
 use redis::Cmd;
 
 use super::keys;
+use super::linker;
 use super::pool::{Access, Repeat};
 use super::rights::{self, Right};
 
@@ -42,9 +43,20 @@ enum User {
     RightsCheck,
 }
 
-const COMMON: &str = include_str!("lua/common.lua");
-const REQUIRE_RIGHTS: &str = include_str!("lua/require_rights.lua");
-const AUDIT_COMMON: &str = include_str!("lua/audit_common.lua");
+/// A row of the table of scripts.
+struct Row {
+    name: &'static str,
+    /// The name of its file without `.lua`.
+    file: &'static str,
+    text: &'static str,
+    access: Access,
+    repeat: Repeat,
+    user: User,
+}
+
+const COMMON: (&str, &str) = ("common", include_str!("lua/common.lua"));
+const AUDIT_COMMON: (&str, &str) = ("audit_common", include_str!("lua/audit_common.lua"));
+const REQUIRE_RIGHTS: (&str, &str) = ("require_rights", include_str!("lua/require_rights.lua"));
 
 /// Makes the fields of [`Scripts`], and the lists of scripts and files, of one table.
 macro_rules! scripts {
@@ -56,15 +68,7 @@ macro_rules! scripts {
 
         impl Scripts {
             pub(super) fn new(namespace: &str) -> Scripts {
-                Scripts {
-                    $($name: script(
-                        namespace,
-                        include_str!(concat!("lua/", $file, ".lua")),
-                        Access::$access,
-                        Repeat::$repeat,
-                        User::$user,
-                    ),)*
-                }
+                Scripts { $($name: script(row(stringify!($name)), namespace),)* }
             }
 
             fn all(&self) -> impl Iterator<Item = &Script> {
@@ -74,8 +78,14 @@ macro_rules! scripts {
 
         /// The names of all scripts.
         pub const SCRIPT_NAMES: &[&str] = &[$(stringify!($name)),*];
-        /// The files of all scripts, by their names without `.lua`, and their texts; a file may be there twice.
-        const SCRIPT_FILES: &[(&str, &str)] = &[$(($file, include_str!(concat!("lua/", $file, ".lua")))),*];
+        const TABLE: &[Row] = &[$(Row {
+            name: stringify!($name),
+            file: $file,
+            text: include_str!(concat!("lua/", $file, ".lua")),
+            access: Access::$access,
+            repeat: Repeat::$repeat,
+            user: User::$user,
+        }),*];
     };
 }
 
@@ -116,31 +126,78 @@ scripts! {
     repair: "repair", Write, Never, Doctor;
 }
 
-/// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
-pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let parts = [("common", COMMON), ("require_rights", REQUIRE_RIGHTS), ("audit_common", AUDIT_COMMON)];
-    let is_first = |i: usize| !SCRIPT_FILES[..i].contains(&SCRIPT_FILES[i]);
-    let files = (0..SCRIPT_FILES.len()).filter(move |i| is_first(*i)).map(|i| SCRIPT_FILES[i]);
-    parts.into_iter().chain(files)
+fn row(name: &str) -> &'static Row {
+    TABLE.iter().find(|row| row.name == name).unwrap_or(&TABLE[0])
 }
 
-fn script(namespace: &str, body: &str, access: Access, repeat: Repeat, user: User) -> Script {
-    let flags = match access {
-        Access::Read => "#!lua flags=no-writes",
-        // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
-        Access::Write => "#!lua flags=allow-oom",
-        Access::Add => "#!lua",
-    };
-    let body = if user == User::Doctor { &format!("{AUDIT_COMMON}{body}") } else { body };
-    let rights = rights::of_script(COMMON, body, namespace);
-    // A script that only reads may stop anywhere.
-    let require_rights = match access {
-        Access::Read => String::new(),
-        _ => REQUIRE_RIGHTS.to_owned() + &rights::check_in_lua(&rights),
-    };
-    let keys = keys::as_lua(namespace);
-    let lua = redis::Script::new(&format!("{flags}\n{keys}{COMMON}{require_rights}{body}"));
-    Script { lua, access, repeat, rights, user, slot: keys::prefix(namespace) + keys::SERVERS }
+/// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
+pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
+    let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].text));
+    [COMMON, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
+}
+
+/// The files of which a script is made.
+pub fn files_of_script(name: &str) -> impl Iterator<Item = &'static str> {
+    let row = row(name);
+    row.common().into_iter().chain([REQUIRE_RIGHTS]).map(|(file, _)| file).chain([row.file])
+}
+
+/// The text of a script as Redis runs it. Its second line is a comment with the script's name. `source` returns the
+/// text of a file from its name and its built-in text: tests change it.
+pub fn script_text(
+    name: &str,
+    namespace: &str,
+    source: impl Fn(&'static str, &'static str) -> String,
+) -> String {
+    row(name).build(namespace, source).1
+}
+
+impl Row {
+    fn common(&self) -> Vec<(&'static str, &'static str)> {
+        if self.user == User::Doctor { vec![COMMON, AUDIT_COMMON] } else { vec![COMMON] }
+    }
+
+    /// The rights that the script needs, and its text.
+    fn build(
+        &self,
+        namespace: &str,
+        source: impl Fn(&'static str, &'static str) -> String,
+    ) -> (Vec<Right>, String) {
+        let flags = match self.access {
+            Access::Read => "#!lua flags=no-writes",
+            // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
+            Access::Write => "#!lua flags=allow-oom",
+            Access::Add => "#!lua",
+        };
+        let common: Vec<String> = self.common().into_iter().map(|(file, text)| source(file, text)).collect();
+        let common: Vec<&str> = common.iter().map(String::as_str).collect();
+        let linked = linker::link(&common, &source(self.file, self.text));
+        let rights = rights::of_script(&linked, namespace);
+        // A script that only reads may stop anywhere.
+        let require_rights = match self.access {
+            Access::Read => String::new(),
+            _ => {
+                let check = rights::check_in_lua(&rights);
+                linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
+            }
+        };
+        let constants = keys::lua_constants(namespace);
+        let body = linker::with_constants(&(require_rights + &linked), &constants);
+        (rights, format!("{flags}\n-- {}\n{body}", self.name))
+    }
+}
+
+fn script(row: &Row, namespace: &str) -> Script {
+    let (rights, text) = row.build(namespace, |_, text| text.to_owned());
+    Script {
+        lua: redis::Script::new(&text),
+        access: row.access,
+        repeat: row.repeat,
+        rights,
+        user: row.user,
+        slot: keys::prefix(namespace) + keys::SERVERS,
+    }
 }
 
 impl Scripts {

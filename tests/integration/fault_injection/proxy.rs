@@ -12,8 +12,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use threadq::internals::queue::lua_files;
-
 use crate::common::resp;
 
 /// Where the connection breaks.
@@ -285,14 +283,9 @@ fn carry(client: TcpStream, server: UnixStream, shared: &Shared) -> Option<()> {
     }
 }
 
-/// The name of a script by its text as it is loaded.
+/// The name of a script, which is the second line of its text.
 fn script_name(loaded: &[u8]) -> String {
-    let known =
-        lua_files().filter(|(_, text)| loaded.ends_with(text.as_bytes())).max_by_key(|(_, text)| text.len());
-    let (name, _) = known.expect("a script of the queue: the tests were built with it");
-    match name {
-        // The read-only form of the same script.
-        "repair" if loaded.starts_with(b"#!lua flags=no-writes") => "recheck".to_owned(),
-        name => name.to_owned(),
-    }
+    let text = String::from_utf8_lossy(loaded);
+    let name = text.lines().nth(1).and_then(|line| line.strip_prefix("-- "));
+    name.expect("a script of the queue: the tests were built with it").to_owned()
 }

@@ -10,7 +10,7 @@
 mod exceptions;
 mod lua;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
@@ -22,7 +22,7 @@ use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use threadq::internals::queue::lua_files;
+use threadq::internals::queue::{files_of_script, lua_files, script_text};
 
 use crate::fixture::Place;
 use exceptions::EXCEPTIONS;
@@ -32,35 +32,6 @@ struct Source {
     /// Its file name without `.lua`.
     name: &'static str,
     text: &'static str,
-}
-
-impl Source {
-    /// Its first line, which is unique among the files.
-    fn title(&self) -> &str {
-        self.text.lines().next().unwrap_or_default()
-    }
-}
-
-/// The files of which a loaded script is made, as common.lua and the script itself, each with its place.
-fn files_of(loaded: &str) -> Vec<(usize, &'static Source)> {
-    static BY_TITLE: LazyLock<HashMap<&str, &Source>> =
-        LazyLock::new(|| SOURCES.iter().map(|source| (source.title(), source)).collect());
-    let mut files = Vec::new();
-    let mut begin = 0;
-    for line in loaded.split_inclusive('\n') {
-        if line.starts_with("-- ")
-            && let Some(source) = BY_TITLE.get(line.trim_end())
-        {
-            assert!(
-                loaded[begin..].starts_with(source.text),
-                "{}.lua is not as it was built in",
-                source.name
-            );
-            files.push((begin, *source));
-        }
-        begin += line.len();
-    }
-    files
 }
 
 /// All files of the program.
@@ -93,24 +64,16 @@ impl Change {
     }
 }
 
-/// A loaded script with these changes. If two changes overlap, only the one that begins later is made.
-fn change<'a>(loaded: &str, changes: impl Iterator<Item = &'a Change>) -> String {
-    let files = files_of(loaded);
-    let mut edits: Vec<(Range<usize>, &str)> = Vec::new();
-    for change in changes {
-        let file = files.iter().find(|(_, source)| source.name == change.source.name);
-        if let Some((begin, _)) = file {
-            let place = begin + change.place.start..begin + change.place.end;
-            edits.push((place, &change.replacement));
-        }
-    }
-    edits.sort_by_key(|(place, _)| std::cmp::Reverse(place.start));
-    let mut changed = loaded.to_owned();
-    let mut unchanged_until = loaded.len();
-    for (place, replacement) in edits {
+/// A file of Lua with these changes. If two changes overlap, only the one that begins later is made.
+fn changed<'a>(file: &str, text: &str, changes: impl Iterator<Item = &'a Change>) -> String {
+    let mut edits: Vec<&Change> = changes.filter(|change| change.source.name == file).collect();
+    edits.sort_by_key(|change| std::cmp::Reverse(change.place.start));
+    let mut changed = text.to_owned();
+    let mut unchanged_until = text.len();
+    for Change { place, replacement, .. } in edits {
         if place.end <= unchanged_until {
             unchanged_until = place.start;
-            changed.replace_range(place, replacement);
+            changed.replace_range(place.clone(), replacement);
         }
     }
     changed
@@ -188,10 +151,15 @@ pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
         let mutant = Mutant::all().find(|mutant| mutant.to_string() == name);
         Some(mutant.unwrap_or_else(|| panic!("no mutant {name}")).change())
     });
-    let files: Vec<&'static str> = files_of(loaded).into_iter().map(|(_, source)| source.name).collect();
+    let name = loaded.lines().nth(1).and_then(|line| line.strip_prefix("-- ")).expect("the name of a script");
+    let namespace = loaded.split_once("'{").and_then(|(_, rest)| rest.split_once('}')).expect("a key").0;
+    let built = script_text(name, namespace, |_, text| text.to_owned());
+    assert_eq!(loaded, built, "{name} is not as it was built in");
+    let run =
+        script_text(name, namespace, |file, text| changed(file, text, changes.iter().chain(MUTANT.as_ref())));
+    let files: Vec<&'static str> = files_of_script(name).collect();
     let name = files.last().expect("a script of src/queue/lua");
-    let run = crate::lua_proxy::with_checked_numbers(&change(loaded, changes.iter().chain(MUTANT.as_ref())));
-    OnTheWire { name, files, run }
+    OnTheWire { name, files, run: crate::lua_proxy::with_checked_numbers(&run) }
 }
 
 /// A mutant, or several alike, that no test has to notice.
@@ -258,8 +226,8 @@ fn changes_are_made_in_the_script_that_they_name() {
     let source = &SOURCES[0];
     let (first, rest) = source.text.split_at(10);
     let changes = [Change::new(source.name, first, "A"), Change::new(source.name, rest, "B")];
-    assert_eq!(change(&format!("in front\n{}", source.text), changes.iter()), "in front\nAB");
-    assert_eq!(change("another script", changes.iter()), "another script");
+    assert_eq!(changed(source.name, source.text, changes.iter()), "AB");
+    assert_eq!(changed("another", "a file", changes.iter()), "a file");
 }
 
 /// The time limit for the tests of one mutant: it ends a mutant with an endless loop.
