@@ -136,8 +136,7 @@ fn both(redis: &mut BenchRedis, case: Case, payload: &str, batch: Option<usize>)
     load(server.addr(), flag("clients", 32), number, &requests);
     let end = drain::end_ms(redis, 0, number * size);
     // The first id is the time of the first submission in µs.
-    let ids: Vec<u64> = redis.ask(&["ZRANGE", "{threadq}:index:completed", "0", "0"]);
-    drain::rate(number * size, ids[0] / 1000, end)
+    drain::rate(number * size, drain::first_id(redis) / 1000, end)
 }
 
 /// Drains the backlog in each round; the completed jobs of a round stay in Redis for the next round.

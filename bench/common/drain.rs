@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::BenchRedis;
 
-/// The sorted set of completed jobs, by the time of their end.
+/// The completed jobs, newest first.
+const COMPLETED: &str = "{threadq}:completed";
+/// The completed jobs of versions up to 0.6: a sorted set, by the time of their end.
 const DONE: &str = "{threadq}:done";
 /// A drain in which no job ends for this long has failed.
 const STANDSTILL: Duration = Duration::from_secs(60);
@@ -53,14 +55,26 @@ pub fn end_ms(redis: &mut BenchRedis, done_before: usize, jobs: usize) -> u64 {
             (last, moved) = (now, Instant::now());
         }
     }
-    let rank = (done_before + jobs - 1).to_string();
+    let rank = done_before + jobs - 1;
+    let id: Option<u64> = redis.ask(&["LINDEX", COMPLETED, &format!("-{}", rank + 1)]);
+    if let Some(id) = id {
+        return redis.ask(&["HGET", &format!("{{threadq}}:job:{id}"), "finished_at"]);
+    }
+    let rank = rank.to_string();
     let (_, end): (u64, u64) = redis.ask(&["ZRANGE", DONE, &rank, &rank, "WITHSCORES"]);
     end
 }
 
+/// The smallest id of the completed `echo` jobs.
+pub fn first_id(redis: &mut BenchRedis) -> u64 {
+    let mut first = |key| redis.ask::<Vec<u64>>(&["ZRANGE", key, "0", "0"]).first().copied();
+    let ids = ["{threadq}:type_index:completed:echo", "{threadq}:index:completed"].map(&mut first);
+    ids.into_iter().flatten().min().expect("jobs are completed")
+}
+
 /// The number of completed jobs.
 pub fn done(redis: &mut BenchRedis) -> usize {
-    redis.ask(&["ZCARD", DONE])
+    redis.ask::<usize>(&["LLEN", COMPLETED]) + redis.ask::<usize>(&["ZCARD", DONE])
 }
 
 /// The number of jobs that wait in a queue.

@@ -25,7 +25,7 @@ const LONE_SERVER: &str = "PEERS_LONE_SERVER";
 
 const PROBE: Probe = Probe {
     waiting: &[("LLEN", "{threadq}:work_queue:default")],
-    left: &[("ZCARD", "{threadq}:index:ready")],
+    left: &[("ZCARD", "{threadq}:type_index:ready:echo"), ("ZCARD", "{threadq}:index:ready")],
     failed: &[("ZCARD", "{threadq}:dlq_queue"), ("ZCARD", "{threadq}:scheduled")],
 };
 

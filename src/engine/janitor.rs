@@ -52,11 +52,11 @@ impl Janitor {
                 && matches!(queue.delete_old_jobs(failed, keep_for, keep), Ok(true))
             {}
         }
-        let mut next = queue.prune_queues(None);
+        let mut next = queue.prune_names(None);
         while !self.shutdown.is_requested()
             && let Ok(Some(from)) = next
         {
-            next = queue.prune_queues(Some(from));
+            next = queue.prune_names(Some(from));
         }
     }
 }

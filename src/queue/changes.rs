@@ -295,10 +295,10 @@ impl Queue {
     }
 
     /// Deletes the names of empty queues, in one step. Returns the cursor of the next step, `None` after the last one.
-    pub fn prune_queues(&self, cursor: Option<String>) -> Result<Option<String>, Error> {
-        let mut call = self.scripts.prune_queues.call();
+    pub fn prune_names(&self, cursor: Option<String>) -> Result<Option<String>, Error> {
+        let mut call = self.scripts.prune_names.call();
         call.arg(cursor.as_deref().unwrap_or("0"));
-        let next = as_text(&self.run(&self.scripts.prune_queues, &call)?)?;
+        let next = as_text(&self.run(&self.scripts.prune_names, &call)?)?;
         Ok(Some(next).filter(|next| next != "0"))
     }
 

@@ -38,10 +38,19 @@ keys! {
     SCHEDULED = "scheduled": zset;
     /// Time of the failure in ms → id: dead letters.
     DLQ = "dlq_queue": zset;
-    /// Time of the end in ms → id: completed and cancelled jobs, for retention.
+    /// Ids of completed jobs in the order of their ends, newest first, for retention. A job that was deleted keeps its
+    /// entry until the entry is the oldest one.
+    COMPLETED = "completed": list;
+    /// Time of the end in ms → id, for retention: cancelled jobs, and the completed jobs of versions up to 0.6.
     DONE = "done": zset;
-    /// `index:<status>` and `index:<status>:<type>`, id → id, for listings. Queued and processing jobs share the word
-    /// [`READY`], so that starting a job writes to no index; in-progress lists tell the two apart.
+    /// 0 → job type: the types that have a type index, at most 128. A sorted set needs no Redis right that servers did
+    /// not need before.
+    TYPES = "types": zset;
+    /// `type_index:<status>:<type>`, id → id: the only index of a job whose type is in [`TYPES`]. Queued and processing
+    /// jobs share the word [`READY`], so that starting a job writes to no index; in-progress lists tell the two apart.
+    TYPE_INDEX = "type_index:": zset;
+    /// `index:<status>` and `index:<status>:<type>`, id → id: the indexes of every other job. These are jobs of
+    /// further types, jobs of versions up to 0.6, and jobs that were submitted while such a server was alive.
     INDEX = "index:": zset;
     /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone.
     SERVERS = "servers": hash;
@@ -78,7 +87,7 @@ keys! {
 /// The end of the key of a list of quarantined jobs. A quarantined job waits for a server that runs no other job, so it
 /// must not stand in front of other jobs.
 pub(super) const SUSPECTS: &str = ":suspects";
-/// The word in [`INDEX`] for queued and processing jobs.
+/// The word in [`TYPE_INDEX`] and [`INDEX`] for queued and processing jobs.
 const READY: &str = "ready";
 
 /// The prefix of every key.

@@ -103,7 +103,7 @@ scripts! {
     retry: "retry", Write, Never, Operators;
     delete: "delete", Write, Never, Operators;
     delete_old_jobs: "delete_old_jobs", Write, Safe, Operators;
-    prune_queues: "prune_queues", Write, Safe, Operators;
+    prune_names: "prune_names", Write, Safe, Operators;
     pause: "pause", Write, Safe, Operators;
     missing_rights: "missing_rights", Add, Safe, RightsCheck;
     get: "get", Read, Safe, Operators;

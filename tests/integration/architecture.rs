@@ -297,6 +297,7 @@ fn the_names_of_keys_stand_in_one_place() {
         "server:",
         "cancels:",
         "index:",
+        "type_index:",
         "history:",
         "activity:",
         "last_id",

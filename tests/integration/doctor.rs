@@ -299,8 +299,8 @@ fn an_ended_job_is_found_by_retention_again() {
 fn indexes_are_put_right() {
     let world = World::new();
     let ids = [world.job(), world.job()];
-    world.damage(&format!("ZREM T:index:ready {}", ids[0]));
-    world.damage(&format!("ZREM T:index:ready:count {}", ids[1]));
+    world.damage(&format!("ZREM T:type_index:ready:count {}", ids[0]));
+    world.damage(&format!("ZADD T:index:ready {0} {0}", ids[1]));
     world.damage(&format!("ZADD T:index:failed {0} {0}", ids[0]));
     world.damage(&format!("ZADD T:index:ready:other {0} {0}", ids[0]));
     world.damage("ZADD T:index:completed 77 77");
@@ -308,10 +308,10 @@ fn indexes_are_put_right() {
     world.assert_mends(
         &[
             (FindingKind::IndexMissing, &first),
-            (FindingKind::IndexMissing, &second),
             (FindingKind::IndexStale, &format!("{first} in index:failed")),
             (FindingKind::IndexStale, &format!("{first} in index:ready:other")),
             (FindingKind::IndexStale, "77 in index:completed"),
+            (FindingKind::IndexStale, &format!("{second} in index:ready")),
         ],
         &ids,
     );
@@ -511,7 +511,7 @@ fn no_step_holds_up_redis_for_long() {
     for _ in 0..40 {
         let _ = world.queue.submit(&vec![NewJob::new("count"); 1000], None, 1_000_000).unwrap();
     }
-    world.damage("ZREMRANGEBYRANK T:index:ready 0 100");
+    world.damage("ZREMRANGEBYRANK T:type_index:ready:count 0 100");
     world.damage("LTRIM T:work_queue:default 0 -100");
     world.damage("LSET T:work_queue:default 20000 nonsense");
     let _: String = world.redis("CONFIG SET slowlog-log-slower-than 200000");

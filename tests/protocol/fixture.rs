@@ -268,7 +268,7 @@ impl Place {
         let id = id.to_string();
         let mut handles = Vec::new();
         for key in self.keys() {
-            if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") {
+            if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") || key == "completed" {
                 handles.extend(self.list(&key).iter().filter(|entry| **entry == id).map(|_| key.clone()));
             } else if matches!(key.as_str(), "scheduled" | "done" | "dlq_queue" | "lost")
                 && self.redis::<Option<f64>>("ZSCORE", &key, &[&id]).is_some()

@@ -63,21 +63,30 @@ fn read_jobs(place: &Place) -> BTreeMap<JobId, Record> {
 
 #[track_caller]
 fn check_indexes(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    let mut found: BTreeMap<String, BTreeSet<(JobId, u64)>> = BTreeMap::new();
+    for key in
+        place.keys().into_iter().filter(|key| key.starts_with("index:") || key.starts_with("type_index:"))
+    {
+        let members: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
+        let members = members.into_iter().map(|(id, score)| (id.parse().unwrap(), score as u64)).collect();
+        found.insert(key, members);
+    }
+    let types: Vec<String> = place.redis("ZRANGE", "types", &["0", "-1"]);
     let mut expected: BTreeMap<String, BTreeSet<(JobId, u64)>> = BTreeMap::new();
     for (id, job) in jobs {
         let word = match job.status {
             Status::Queued | Status::Processing => "ready",
             other => other.as_str(),
         };
-        for key in [format!("index:{word}"), format!("index:{word}:{}", job.kind())] {
-            expected.entry(key).or_default().insert((*id, id.get()));
-        }
-    }
-    let mut found: BTreeMap<String, BTreeSet<(JobId, u64)>> = BTreeMap::new();
-    for key in place.keys().into_iter().filter(|key| key.starts_with("index:")) {
-        let members: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
-        let members = members.into_iter().map(|(id, score)| (id.parse().unwrap(), score as u64)).collect();
-        found.insert(key, members);
+        let (kind, entry) = (job.kind(), (*id, id.get()));
+        let type_index = format!("type_index:{word}:{kind}");
+        let keys = if found.get(&type_index).is_some_and(|ids| ids.contains(&entry)) {
+            assert!(types.iter().any(|name| name == kind), "{id} is in the type index, {kind:?} has none");
+            vec![type_index]
+        } else {
+            vec![format!("index:{word}"), format!("index:{word}:{kind}")]
+        };
+        keys.into_iter().for_each(|key| _ = expected.entry(key).or_default().insert(entry));
     }
     assert_eq!(found, expected, "indexes");
 }
@@ -123,7 +132,7 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
     let mut handles: BTreeMap<JobId, Vec<String>> = BTreeMap::new();
     let mut scores: HashMap<(String, JobId), u64> = HashMap::new();
     for key in place.keys() {
-        if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") {
+        if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") || key == "completed" {
             for entry in place.list(&key) {
                 let id = entry.parse().unwrap_or_else(|_| panic!("{key} holds {entry:?}"));
                 handles.entry(id).or_default().push(key.clone());
@@ -148,7 +157,9 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
             Status::Processing => **key == format!("in_progress_queue:{}", job.get("server").unwrap_or("?")),
             Status::Scheduled | Status::Retrying => *key == "scheduled",
             Status::Failed => *key == "dlq_queue",
-            Status::Completed | Status::Cancelled => *key == "done",
+            // Jobs of older versions, and jobs that the doctor has put back, are in the sorted set.
+            Status::Completed => *key == "completed" || *key == "done",
+            Status::Cancelled => *key == "done",
         };
         let right = held.iter().rposition(|key| belongs(&key));
         let right = right.unwrap_or_else(|| panic!("{id} ({}) is only in {held:?}", job.status));
@@ -159,7 +170,9 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
         }
     }
     assert!(scores.is_empty(), "sorted sets hold what does not belong there: {scores:?}");
-    handles.into_iter().flat_map(|(id, keys)| keys.into_iter().map(move |key| (key, id))).collect()
+    let left = handles.into_iter().flat_map(|(id, keys)| keys.into_iter().map(move |key| (key, id)));
+    // A deleted job keeps its entry in the list of completed jobs.
+    left.filter(|(key, id)| key != "completed" || jobs.contains_key(id)).collect()
 }
 
 #[track_caller]

@@ -323,11 +323,11 @@ fn what_is_counted_is_forgotten_with_the_name_of_an_empty_queue() {
     let place = Place::of_long_lists();
     let ids = place.submit_many(2);
     place.cancel(ids[1]);
-    place.queue.prune_queues(None).unwrap();
+    place.queue.prune_names(None).unwrap();
     assert_eq!(left(&place), 1);
     place.raw(&["DEL T:work_queue:default"]);
     assert_eq!(shown(&place).queued, 0);
-    place.queue.prune_queues(None).unwrap();
+    place.queue.prune_names(None).unwrap();
     assert_eq!(left(&place), 0);
 }
 

@@ -16,6 +16,7 @@ mod fixture;
 mod full;
 mod guards;
 mod invariants;
+mod layout;
 mod listing;
 mod long_lists;
 mod lost_answers;

@@ -154,9 +154,12 @@ fn a_stranded_job_goes_back_where_it_belongs() {
 fn indexes_sorted_sets_and_unique_keys_are_completed() {
     let place = Place::new();
     let a = place.resting_server();
-    for index in ["index:ready", "index:ready:t"] {
-        let id = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
-        place.raw(&[&format!("ZREM T:{index} {id}")]);
+    for (kind, damage) in [("x", "ZREM T:type_index:ready:x {}"), ("y", "ZREM T:types y")] {
+        let id = place.submit_with(|job| {
+            job.unique_key = Some("u".to_owned());
+            job.job_type = kind.to_owned();
+        });
+        place.raw(&[&damage.replace("{}", &id.to_string())]);
         place.assert_mends(FindingKind::IndexMissing, "is listed again");
         place.raw(&["DEL T:unique:u"]);
         place.assert_mends(FindingKind::UniqueMissing, "holds its key again");
@@ -164,6 +167,14 @@ fn indexes_sorted_sets_and_unique_keys_are_completed() {
         place.raw(&[&format!("ZREM T:done {id}")]);
         place.assert_mends(FindingKind::Unlisted, "is in the retention set again");
     }
+    let ended = place.submit();
+    place.settle(&a, &completed(place.take_one(&a)));
+    place.raw(&["DEL T:completed"]);
+    place.raw(&[&format!("HSET T:job:{ended} finished_at 5000")]);
+    let done: Vec<_> = place.repair().into_iter().map(|(kind, group)| (kind, group.done)).collect();
+    assert_eq!(done, [(FindingKind::Unlisted, vec!["is in the retention set again".to_owned()])]);
+    assert_eq!(place.handles(ended), ["done"]);
+    assert_eq!(place.redis::<u64>("ZSCORE", "done", &[&ended.to_string()]), 5000);
     let failed = place.dead_letter(&a);
     place.raw(&[&format!("ZREM T:dlq_queue {failed}")]);
     place.assert_mends(FindingKind::Unlisted, "is in the retention set again");
@@ -219,8 +230,16 @@ fn index_entries_that_say_something_else_are_taken_out() {
     place.repair();
     assert_sound(&place);
     // An entry with a wrong score shows the job in a wrong place.
-    place.raw(&[&format!("ZADD T:index:ready 5 {id}")]);
-    place.assert_finds(FindingKind::IndexStale, &[&format!("{id} in index:ready")]);
+    place.raw(&[&format!("ZADD T:type_index:ready:t 5 {id}")]);
+    place.assert_finds(FindingKind::IndexStale, &[&format!("{id} in type_index:ready:t")]);
+    place.repair();
+    assert_sound(&place);
+    // A job in two indexes is listed twice.
+    place.raw(&[&format!("ZADD T:index:ready {id} {id}"), &format!("ZADD T:index:ready:t {id} {id}")]);
+    place.assert_finds(
+        FindingKind::IndexStale,
+        &[&format!("{id} in index:ready"), &format!("{id} in index:ready:t")],
+    );
     place.repair();
     assert_sound(&place);
 }
@@ -409,8 +428,8 @@ fn a_key_in_the_way_is_no_repair() {
     let place = Place::alone();
     let id = place.submit();
     // The key is correct at the audit, and of a wrong type at the repair.
-    place.raw(&[&format!("ZREM T:index:ready:t {id}")]);
-    place.meanwhile("repair", &["repair", "index_missing"], "SET T:index:ready:t hello");
+    place.raw(&[&format!("ZREM T:type_index:ready:t {id}")]);
+    place.meanwhile("repair", &["repair", "index_missing"], "SET T:type_index:ready:t hello");
     let (done, left) = place.queue.repair(POLICY).unwrap();
     assert!(place.wire.was_meanwhile() && done.is_empty(), "{done:?}");
     let group = &left.findings[&FindingKind::IndexMissing];
@@ -532,9 +551,9 @@ fn what_was_put_right_between_two_looks_is_no_finding() {
         ),
         (format!("ZREM T:done {ended}"), "unlisted", format!("ZADD T:done 5 {ended}")),
         (
-            format!("ZREM T:index:ready {queued}"),
+            format!("ZREM T:type_index:ready:t {queued}"),
             "index_missing",
-            format!("ZADD T:index:ready {queued} {queued}"),
+            format!("ZADD T:type_index:ready:t {queued} {queued}"),
         ),
         ("DEL T:unique:u".to_owned(), "unique_missing", format!("SET T:unique:u {unique}")),
         ("SET T:unique:gone 5".to_owned(), "unique_stale", "DEL T:unique:gone".to_owned()),

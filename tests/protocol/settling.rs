@@ -22,7 +22,7 @@ fn a_late_result_changes_nothing_while_someone_else_runs_the_job() {
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&b)]));
     assert_eq!(place.settle(&b, &completed(lease)), Settled::Now(Status::Completed));
     assert_eq!(place.settle(&a, &late), Settled::Stale);
-    assert_eq!(place.handles(id), ["done"]);
+    assert_eq!(place.handles(id), ["completed"]);
     assert_sound(&place);
 }
 
@@ -91,7 +91,7 @@ fn a_result_sent_twice_counts_once() {
     let job = place.job(id);
     assert_eq!(place.settle(&a, &done), Settled::Repeated);
     assert_eq!(place.job(id).finished_at_ms, job.finished_at_ms);
-    assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["done".to_owned()]));
+    assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["completed".to_owned()]));
     assert_eq!(place.job(id).result.unwrap().get(), "1");
     assert_sound(&place);
 }

@@ -182,7 +182,7 @@ fn an_entry_of_a_job_that_has_ended_on_this_server_is_dropped() {
     place.settle(&a, &completed(place.take_one(&a)));
     place.raw(&[&format!("LPUSH T:work_queue:default {id}")]);
     assert!(place.take(&a, 1).is_empty());
-    assert_eq!(place.handles(id), ["done"]);
+    assert_eq!(place.handles(id), ["completed"]);
 }
 
 #[test]
@@ -390,10 +390,10 @@ fn the_name_of_an_empty_queue_is_forgotten_until_its_next_job() {
     let names = || place.queue.queues(&[]).unwrap().into_iter().map(|queue| queue.name).collect::<Vec<_>>();
     place.submit();
     place.submit_with(|job| job.queue = "used".to_owned());
-    assert_eq!(place.queue.prune_queues(None).unwrap(), None);
+    assert_eq!(place.queue.prune_names(None).unwrap(), None);
     assert_eq!(names(), ["default", "used"]);
     let lease = place.take_one(&a);
-    place.queue.prune_queues(None).unwrap();
+    place.queue.prune_names(None).unwrap();
     assert_eq!(names(), ["used"]);
     place.settle(&a, &released(lease));
     assert_eq!(names(), ["default", "used"]);

@@ -107,7 +107,7 @@ fn a_last_chance_keeps_the_name_of_its_queue() {
     place.submit_crashed(MAX_CRASHES - 1);
     let fetched = place.fetch(&a);
     // The queue's list is empty, so its name is removed; the job's record still has the name.
-    assert_eq!(place.queue.prune_queues(None).unwrap(), None);
+    assert_eq!(place.queue.prune_names(None).unwrap(), None);
     assert!(place.queue.queues(&[]).unwrap().is_empty());
     place.try_take(&a, 8, Quarantine::Skip, Some(&fetched)).unwrap();
     assert_eq!(place.queue.queues(&[]).unwrap()[0].queued, 1);

@@ -367,7 +367,7 @@ fn a_job_that_has_ended_stays_ended_though_a_dead_server_has_an_entry_of_it() {
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
     let reclaimed = place.dies(&a);
     assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (0, 0));
-    assert_eq!((place.status(id), place.handles(id)), (Status::Completed, vec!["done".to_owned()]));
+    assert_eq!((place.status(id), place.handles(id)), (Status::Completed, vec!["completed".to_owned()]));
 }
 
 #[test]

@@ -100,13 +100,24 @@ fn check_names(eye: &mut Eye, servers: &Servers, faults: &Faults, report: &mut R
     Ok(())
 }
 
+/// The number of jobs with this word in the index.
+pub fn indexed(eye: &mut Eye, word: &str) -> Result<i64, String> {
+    let types: Vec<String> = eye.insist(redis::cmd("ZRANGE").arg("{threadq}:types").arg(0).arg(-1))?;
+    let mut number = 0;
+    for name in types {
+        let key = format!("{{threadq}}:type_index:{word}:{name}");
+        number += eye.insist::<i64>(redis::cmd("ZCARD").arg(key))?;
+    }
+    Ok(number)
+}
+
 /// Waits until no job waits or runs, and returns true. Returns false when no job has ended for `patience`.
 fn drain(eye: &mut Eye, patience: Duration) -> Result<bool, String> {
     let (mut fewest, mut since) = (i64::MAX, Instant::now());
     loop {
         let mut left = 0;
         for word in ["ready", "scheduled", "retrying"] {
-            left += eye.insist::<i64>(redis::cmd("ZCARD").arg(format!("{{threadq}}:index:{word}")))?;
+            left += indexed(eye, word)?;
         }
         if left < fewest {
             (fewest, since) = (left, Instant::now());
@@ -407,17 +418,22 @@ fn check_indices(eye: &mut Eye, jobs: &HashMap<u64, Fields>, report: &mut Report
         let (status, kind) = (text(job, "status"), text(job, "type"));
         let word = if ["queued", "processing"].contains(&status) { "ready" } else { status };
         let mut add = |key: String, score: u64| wanted.entry(key).or_default().insert((*id, score));
-        add(format!("{{threadq}}:index:{word}"), *id);
-        add(format!("{{threadq}}:index:{word}:{kind}"), *id);
+        add(format!("{{threadq}}:type_index:{word}:{kind}"), *id);
         let finished = number(job, "finished_at");
         match status {
             "failed" => _ = add("{threadq}:dlq_queue".to_owned(), finished),
-            "completed" | "cancelled" => _ = add("{threadq}:done".to_owned(), finished),
+            "completed" => _ = add("{threadq}:completed".to_owned(), 0),
+            "cancelled" => _ = add("{threadq}:done".to_owned(), finished),
             _ => {}
         }
     }
     let mut found: BTreeMap<String, BTreeSet<(u64, u64)>> = BTreeMap::new();
+    let completed: Vec<u64> = eye.insist(redis::cmd("LRANGE").arg("{threadq}:completed").arg(0).arg(-1))?;
+    // A deleted job keeps its entry.
+    let completed = completed.into_iter().filter(|id| jobs.contains_key(id)).map(|id| (id, 0)).collect();
+    found.insert("{threadq}:completed".to_owned(), completed);
     let mut keys = scan(eye, "index:*")?;
+    keys.extend(scan(eye, "type_index:*")?);
     keys.extend(["dlq_queue", "done"].map(|name| format!("{{threadq}}:{name}")));
     for key in keys {
         let pairs: Vec<(u64, u64)> =

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use super::Plan;
+use super::audit::indexed;
 use super::own_redis::{Eye, Redis};
 use super::processes::{Running, Servers};
 
@@ -342,11 +343,11 @@ fn taken_over(
 }
 
 fn finished(eye: &mut Eye) -> i64 {
-    eye.insist(redis::cmd("ZCARD").arg("{threadq}:done")).unwrap_or(0)
+    eye.insist(redis::cmd("LLEN").arg("{threadq}:completed")).unwrap_or(0)
 }
 
 fn waiting(eye: &mut Eye) -> i64 {
-    eye.insist(redis::cmd("ZCARD").arg("{threadq}:index:ready")).unwrap_or(0)
+    indexed(eye, "ready").unwrap_or(0)
 }
 
 /// The time from `since` until a job ends or no job waits; `None` after [`LOOK_LIMIT`].

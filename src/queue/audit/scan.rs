@@ -66,6 +66,8 @@ struct Scan<'a> {
     unregistered: Vec<String>,
     /// Jobs that were queued when the scan met them.
     queued: Vec<u64>,
+    /// Jobs that were completed when the scan met them, and that only the list of completed jobs can have.
+    completed: Vec<u64>,
     /// Whether a list is too long for one script.
     has_long_list: bool,
     /// Whether a server is alive, which may repair something itself.
@@ -84,6 +86,7 @@ pub(super) fn run(queue: &Queue, policy: RepairPolicy, repairs: bool) -> Result<
         sets: Vec::new(),
         unregistered: Vec::new(),
         queued: Vec::new(),
+        completed: Vec::new(),
         has_long_list: false,
         has_live_server: false,
         waiting: Vec::new(),
@@ -94,6 +97,7 @@ pub(super) fn run(queue: &Queue, policy: RepairPolicy, repairs: bool) -> Result<
         scan.walk_set(&set)?;
     }
     scan.check_lists()?;
+    scan.check_completed()?;
     scan.wait()?;
     scan.read_lost_ids()?;
     Ok(scan.audit)
@@ -179,7 +183,7 @@ impl Scan<'_> {
                 } else if name.starts_with(keys::CANCELS) {
                     candidates.push(key_candidate(FindingKind::Abandoned, &key, ""));
                     self.sets.push(key);
-                } else if name.starts_with(keys::INDEX) {
+                } else if name.starts_with(keys::INDEX) || name.starts_with(keys::TYPE_INDEX) {
                     self.sets.push(key);
                 }
             }
@@ -239,8 +243,12 @@ impl Scan<'_> {
             {
                 self.queued.push(id.get());
             }
-            let faults = faults.iter().filter_map(|fault| FindingKind::from_word(fault));
-            candidates.extend(faults.map(|kind| job_candidate(kind, id, "")));
+            for kind in faults.iter().filter_map(|fault| FindingKind::from_word(fault)) {
+                match (kind, status.as_str(), id.parse::<JobId>()) {
+                    (FindingKind::Unlisted, "completed", Ok(id)) => self.completed.push(id.get()),
+                    _ => candidates.push(job_candidate(kind, id, "")),
+                }
+            }
         }
         self.check(candidates)
     }
@@ -343,6 +351,22 @@ impl Scan<'_> {
         queued.reverse();
         self.check_stranded(&queued)?;
         self.check_doubled(&doubled)
+    }
+
+    /// Checks the list of completed jobs, and which completed jobs are not in it.
+    fn check_completed(&mut self) -> Result<(), Error> {
+        let mut completed = std::mem::take(&mut self.completed);
+        completed.sort_unstable();
+        completed.dedup();
+        let mut is_listed = vec![false; completed.len()];
+        self.walk_list(&self.full(keys::COMPLETED), true, |id, _| {
+            if let Some(Ok(at)) = id.map(|id| completed.binary_search(&id)) {
+                is_listed[at] = true;
+            }
+        })?;
+        let unlisted = completed.iter().zip(is_listed).filter(|(_, is_listed)| !is_listed);
+        let candidates = unlisted.map(|(id, _)| job_candidate(FindingKind::Unlisted, &id.to_string(), ""));
+        self.check(candidates.collect())
     }
 
     fn check_stranded(&mut self, ids: &[u64]) -> Result<(), Error> {

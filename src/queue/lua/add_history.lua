@@ -3,6 +3,6 @@
 -- ARGV: expiry in s, field, number, ..
 local key = HISTORY .. digits(math.floor(now_ms() / 60000))
 for i = 2, #ARGV, 2 do call('HINCRBY', key, ARGV[i], ARGV[i + 1]) end
-for _, word in ipairs({'scheduled', READY, 'retrying'}) do call('HSET', key, 'depth_' .. word, digits(call('ZCARD', INDEX .. word))) end
+for _, word in ipairs({'scheduled', READY, 'retrying'}) do call('HSET', key, 'depth_' .. word, digits(index_count(word))) end
 call('EXPIRE', key, ARGV[1])
 return 1

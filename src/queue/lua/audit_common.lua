@@ -21,7 +21,7 @@ local function rest(key, start)
   return string.sub(key, 1, #start) == start and string.sub(key, #start + 1)
 end
 
-local function is_list(key) return rest(key, WORK) or rest(key, IN_PROGRESS) end
+local function is_list(key) return rest(key, WORK) or rest(key, IN_PROGRESS) or key == COMPLETED end
 
 -- The queue of a list of ready jobs, or false.
 local function queue_of(key)
@@ -71,6 +71,11 @@ local function places(key, id, hint)
   return found
 end
 
+-- Whether the type index has this id, and listings of all types read that part of the index.
+local function is_in_type_index(id, word, job_type)
+  return try('ZREVRANK', TYPES, job_type) and try('ZSCORE', TYPE_INDEX .. word .. ':' .. job_type, id)
+end
+
 -- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale, or nil.
 local function entry_fault(key, id)
   local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
@@ -78,17 +83,21 @@ local function entry_fault(key, id)
   if id == TOMBSTONE and is_list(key) then return nil end
   local queue = queue_of(key)
   if queue and tombstones_of(queue, id) > 0 then return nil end
-  local index, cancels = rest(key, INDEX), rest(key, CANCELS)
-  if index then
-    local word, job_type = string.match(index, '^([^:]*):?(.*)$')
+  local index, type_index, cancels = rest(key, INDEX), rest(key, TYPE_INDEX), rest(key, CANCELS)
+  if index or type_index then
+    local word, job_type = string.match(index or type_index, '^([^:]*):?(.*)$')
     if not status or word ~= indexed(status) or (job_type ~= '' and job_type ~= job[2])
       or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id) then return 'index_stale' end
+    -- A job in the type index is in no other index.
+    local in_type_index = job[2] and is_in_type_index(id, word, job[2])
+    if (index and in_type_index) or (type_index and not in_type_index) then return 'index_stale' end
     return nil
   elseif cancels then
     if status ~= 'processing' or job[3] ~= cancels or not job[6] then return 'cancel_stale' end
     return nil
   elseif not status then
-    return 'dangling'
+    -- A deleted job keeps its entry in the list of completed jobs.
+    return key ~= COMPLETED and 'dangling' or nil
   end
   local fits
   if key == SCHEDULED then
@@ -97,6 +106,8 @@ local function entry_fault(key, id)
     fits = status == 'failed'
   elseif key == DONE then
     fits = status == 'completed' or status == 'cancelled'
+  elseif key == COMPLETED then
+    fits = status == 'completed'
   elseif rest(key, WORK) then
     -- Any job with a crash may be quarantined, since each server has its own setting max-crashes.
     local list = WORK .. (job[4] or DEFAULT_QUEUE)
@@ -109,7 +120,8 @@ local function entry_fault(key, id)
 end
 
 -- The faults of a job: stranded | unlisted | index_missing | unique_missing. Whether a queued job is stranded is not
--- checked here, since that takes a walk through all lists.
+-- checked here, since that takes a walk through all lists. A completed job is right if it is in the list of completed
+-- jobs, although it is `unlisted` here.
 local function job_faults(id)
   local job = read(id, 'status', 'type', 'server', 'unique_key')
   local status, job_type, server, unique = job[1], job[2], job[3], job[4]
@@ -122,8 +134,9 @@ local function job_faults(id)
   elseif is_final(status) then
     if not try('ZSCORE', status == 'failed' and DLQ or DONE, id) then faults.unlisted = true end
   end
-  local index = INDEX .. indexed(status)
-  if not try('ZSCORE', index, id) or not try('ZSCORE', index .. ':' .. job_type, id) then faults.index_missing = true end
+  local word = indexed(status)
+  local in_index = try('ZSCORE', INDEX .. word, id) and try('ZSCORE', INDEX .. word .. ':' .. job_type, id)
+  if not in_index and not is_in_type_index(id, word, job_type) then faults.index_missing = true end
   if unique and not is_final(status) and try('GET', UNIQUE .. unique) ~= id then faults.unique_missing = true end
   return faults
 end

@@ -49,29 +49,64 @@ local function indexed(status)
   return status
 end
 
--- Adds jobs of one type and status to the index, all in one command: most of its cost is the call from Lua.
-local function index_add(ids, job_type, status)
-  local key, scored, n = INDEX .. indexed(status), {}, #ids
-  for i = 1, n do scored[2 * i - 1], scored[2 * i] = ids[i], ids[i] end
-  call('ZADD', key, unpack(scored))
-  if job_type then call('ZADD', key .. ':' .. job_type, unpack(scored)) end
+-- Whether jobs of this type are in the type index. A new type gets one, unless there are too many types already, or a
+-- server of version 0.6 or older is alive, which does not know this index.
+local MOST_TYPES = 128
+local function has_type_index(job_type)
+  if call('ZREVRANK', TYPES, job_type) then return true end
+  if call('ZCARD', TYPES) >= MOST_TYPES then return false end
+  local servers = call('HGETALL', SERVERS)
+  for i = 1, #servers, 2 do
+    if string.sub(servers[i + 1], 1, 1) ~= 'D' and not call('HGET', SERVER .. servers[i], 'version') then return false end
+  end
+  call('ZADD', TYPES, 0, job_type)
+  return true
 end
 
-local function index_remove(ids, job_type, status)
-  local key = INDEX .. indexed(status)
-  call('ZREM', key, unpack(ids))
-  if job_type then call('ZREM', key .. ':' .. job_type, unpack(ids)) end
-end
-
-local function index_move(ids, job_type, from, to)
-  if indexed(from) ~= indexed(to) then
-    index_remove(ids, job_type, from)
-    index_add(ids, job_type, to)
+-- Adds jobs of one type and status to their index, all in one command: most of its cost is the call from Lua.
+local function index_add(ids, job_type, status, in_type_index)
+  local word, scored = indexed(status), {}
+  for i = 1, #ids do scored[2 * i - 1], scored[2 * i] = ids[i], ids[i] end
+  if in_type_index == nil then in_type_index = job_type and has_type_index(job_type) end
+  if in_type_index then
+    call('ZADD', TYPE_INDEX .. word .. ':' .. job_type, unpack(scored))
+  else
+    call('ZADD', INDEX .. word, unpack(scored))
+    if job_type then call('ZADD', INDEX .. word .. ':' .. job_type, unpack(scored)) end
   end
 end
 
+-- Removes jobs of one type and status from their index. Returns whether all were in the type index; nil if none was.
+local function index_remove(ids, job_type, status)
+  local word, found = indexed(status), 0
+  if job_type then found = call('ZREM', TYPE_INDEX .. word .. ':' .. job_type, unpack(ids)) end
+  if found == #ids then return true end
+  call('ZREM', INDEX .. word, unpack(ids))
+  if job_type then call('ZREM', INDEX .. word .. ':' .. job_type, unpack(ids)) end
+end
+
+local function index_move(ids, job_type, from, to)
+  if indexed(from) ~= indexed(to) then index_add(ids, job_type, to, index_remove(ids, job_type, from)) end
+end
+
+-- The sorted sets that together have all jobs of an index word, each job once: of one type, or of all types if
+-- job_type is ''.
+local function index_sets(word, job_type)
+  if job_type ~= '' then return {TYPE_INDEX .. word .. ':' .. job_type, INDEX .. word .. ':' .. job_type} end
+  local sets = {INDEX .. word}
+  for _, name in ipairs(call('ZRANGE', TYPES, 0, -1)) do sets[#sets + 1] = TYPE_INDEX .. word .. ':' .. name end
+  return sets
+end
+
+-- The number of jobs of an index word.
+local function index_count(word)
+  local number = 0
+  for _, set in ipairs(index_sets(word, '')) do number = number + call('ZCARD', set) end
+  return number
+end
+
 -- Returns the list for a job that becomes ready; start_jobs.lua decides later whether the job needs quarantine. Adds
--- the name of the queue, which prune_queues.lua may have deleted while the queue was empty.
+-- the name of the queue, which prune_names.lua may have deleted while the queue was empty.
 local function fill_list(queue)
   queue = queue or DEFAULT_QUEUE
   call('SADD', QUEUES, queue)

@@ -1,17 +1,46 @@
 -- Retention: deletes ended jobs that are too old or too many, oldest first.
--- ARGV: done|failed, longest time to keep a job in ms, most jobs to keep, most jobs of this step
--- Returns: how many were deleted
-local key = ARGV[1] == 'failed' and DLQ or DONE
-local keep_ms, keep, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local over = math.min(limit, call('ZCARD', key) - keep)
-local ids = over > 0 and call('ZRANGE', key, 0, digits(over - 1)) or {}
-if #ids == 0 then ids = call('ZRANGEBYSCORE', key, '-inf', digits(now_ms() - keep_ms), 'LIMIT', 0, digits(limit)) end
-for _, id in ipairs(ids) do
-  local job = read(id, 'status', 'type')
-  call('ZREM', key, id)
-  if job[1] and is_final(job[1]) then
-    index_remove({id}, job[2], job[1])
-    call('UNLINK', JOB .. id)
-  end
+-- ARGV: done|failed, longest time to keep a job in ms, most jobs to keep, most entries of this step
+-- Returns: how many entries were handled; if 0, nothing is left to delete
+-- Completed jobs are in a list and all other ended jobs in a sorted set; both are in the order of the ends.
+local is_done, limit = ARGV[1] == 'done', tonumber(ARGV[4])
+local set, oldest_kept = is_done and DONE or DLQ, now_ms() - tonumber(ARGV[2])
+local over = (is_done and index_count('completed') + index_count('cancelled') or call('ZCARD', DLQ)) - tonumber(ARGV[3])
+local scored = call('ZRANGE', set, 0, digits(limit - 1), 'WITHSCORES')
+local listed = is_done and call('LRANGE', COMPLETED, digits(-limit), -1) or {}
+-- The number of entries of the list that go, the entries of the sorted set that go, and completed jobs to delete, by type.
+local popped, removed, completed = 0, {}, {}
+
+-- Deletes jobs of one type and status.
+local function delete(ids, job_type, status)
+  index_remove(ids, job_type, status)
+  for i = 1, #ids do call('UNLINK', JOB .. ids[i]) end
 end
-return #ids
+
+local handled = 0
+while handled < limit do
+  local id, scored_id = listed[#listed - popped], scored[2 * #removed + 1]
+  local job = id and read(id, 'status', 'type', 'finished_at')
+  if id and job[1] ~= 'completed' then
+    -- An operator has deleted the job.
+    popped = popped + 1
+  else
+    local ended = id and (tonumber(job[3]) or math.floor((tonumber(id) or 0) / 1000)) or math.huge
+    local scored_ended = scored_id and tonumber(scored[2 * #removed + 2]) or math.huge
+    local oldest = math.min(ended, scored_ended)
+    if oldest == math.huge or (over <= 0 and oldest > oldest_kept) then break end
+    if ended <= scored_ended then
+      popped = popped + 1
+      if job[2] then put(completed, job[2], id) else delete({id}, nil, 'completed') end
+    else
+      removed[#removed + 1] = scored_id
+      local other = read(scored_id, 'status', 'type')
+      if other[1] and is_final(other[1]) then delete({scored_id}, other[2], other[1]) end
+    end
+    over = over - 1
+  end
+  handled = handled + 1
+end
+for job_type, ids in pairs(completed) do delete(ids, job_type, 'completed') end
+if popped > 0 then call('LTRIM', COMPLETED, 0, digits(-1 - popped)) end
+if #removed > 0 then call('ZREM', set, unpack(removed)) end
+return handled

@@ -9,10 +9,73 @@ local status, job_type, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[
 -- One job more than the page shows, to find out whether there is another page.
 local wanted = limit + 1
 
-local function index(word) return INDEX .. word .. (job_type ~= '' and ':' .. job_type or '') end
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
--- The number of jobs of a set before the page.
-local function skipped(set) return offset or call('ZCOUNT', set, before, '+inf') end
+
+-- The sorted sets with the matching jobs of these index words, without empty sets, and the number of these jobs.
+local function matching(words)
+  local sets, total = {}, 0
+  for _, word in ipairs(words) do
+    for _, set in ipairs(index_sets(word, job_type)) do
+      local size = call('ZCARD', set)
+      if size > 0 then
+        sets[#sets + 1] = set
+        total = total + size
+      end
+    end
+  end
+  return sets, total
+end
+
+-- The number of ids from `lowest` on.
+local function count(sets, lowest)
+  local number = 0
+  for _, set in ipairs(sets) do number = number + call('ZCOUNT', set, lowest, '+inf') end
+  return number
+end
+
+-- The id that has `rank` newer ids in these sets: the largest id for which more than `rank` ids are not smaller.
+local function id_at(sets, rank)
+  local low, high, active, settled = nil, nil, {}, 0
+  for _, set in ipairs(sets) do
+    local first, last = tonumber(call('ZRANGE', set, 0, 0)[1]), tonumber(call('ZREVRANGE', set, 0, 0)[1])
+    low, high = math.min(low or first, first), math.max(high or last, last)
+    -- The number of ids of the set above `high`, and from `low` on.
+    active[#active + 1] = {set = set, above = 0, from = call('ZCARD', set)}
+  end
+  while low < high do
+    local middle, number = math.ceil((low + high) / 2), settled
+    for _, it in ipairs(active) do
+      it.middle = call('ZCOUNT', it.set, digits(middle), '+inf')
+      number = number + it.middle
+    end
+    local is_above = number > rank
+    if is_above then low = middle else high = middle - 1 end
+    -- A set without an id between `low` and `high` is not counted again.
+    local left = {}
+    for _, it in ipairs(active) do
+      if is_above then it.from = it.middle else it.above = it.middle end
+      if it.from == it.above then settled = settled + it.from else left[#left + 1] = it end
+    end
+    active = left
+  end
+  return digits(low)
+end
+
+-- The first `number` ids of these sets behind `skipped` ids, or of the ids below `before`; newest first.
+local function page_of(sets, skipped, number)
+  if #sets == 1 then
+    local from = offset and skipped or call('ZCOUNT', sets[1], before, '+inf')
+    return call('ZREVRANGE', sets[1], digits(from), digits(from + number - 1))
+  end
+  local first, ids = '+inf', {}
+  if not offset then first = '(' .. before elseif skipped > 0 then first = id_at(sets, skipped) end
+  for _, set in ipairs(sets) do
+    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, first, '-inf', 'LIMIT', 0, digits(number))) do ids[#ids + 1] = id end
+  end
+  table.sort(ids, newest_first)
+  for i = #ids, number + 1, -1 do ids[i] = nil end
+  return ids
+end
 
 -- The matching running jobs; only the in-progress lists, which are short, tell them from queued jobs. An id may have
 -- two entries: a claimed job that was cancelled and retried keeps its old entry until the next call of start_jobs.lua.
@@ -29,76 +92,46 @@ local function running()
   return ids
 end
 
-local function slice(ids, from, number)
-  local page = {}
-  for i = from + 1, math.min(#ids, from + number) do page[#page + 1] = ids[i] end
-  return page
-end
-
-local function page_of_running()
-  local ids, skip = running(), offset or 0
+local function list_running()
+  local ids, skip, page = running(), offset or 0, {}
   while not offset and skip < #ids and tonumber(ids[skip + 1]) >= tonumber(before) do skip = skip + 1 end
-  return #ids, slice(ids, skip, wanted)
+  for i = skip + 1, math.min(#ids, skip + wanted) do page[#page + 1] = ids[i] end
+  return #ids, page
 end
 
 -- Queued jobs are the ready jobs without the running jobs. To skip a number of queued jobs, the page skips the
 -- running jobs among them too.
-local function page_of_queued()
-  local set, ids, is_running = index(READY), running(), {}
-  local from = skipped(set)
-  for _, id in ipairs(ids) do
-    is_running[id] = true
-    local rank = offset and call('ZREVRANK', set, id)
-    if rank and rank <= from then from = from + 1 end
+local function list_queued()
+  local sets, total = matching({READY})
+  local ids, is_running, skipped, page = running(), {}, offset, {}
+  for _, id in ipairs(ids) do is_running[id] = true end
+  for _, id in ipairs(offset and ids or {}) do
+    if count(sets, '(' .. id) > skipped then break end
+    skipped = skipped + 1
   end
-  local page = {}
-  for _, id in ipairs(call('ZREVRANGE', set, digits(from), digits(from + wanted + #ids - 1))) do
-    if not is_running[id] and #page < wanted then page[#page + 1] = id end
-  end
-  return call('ZCARD', set) - #ids, page
-end
-
-local function page_of_one(set)
-  local from = skipped(set)
-  return call('ZCARD', set), call('ZREVRANGE', set, digits(from), digits(from + wanted - 1))
-end
-
-local function page_of_all()
-  local sets, total, low, high = {}, 0, nil, nil
-  for _, word in ipairs({READY, 'scheduled', 'retrying', 'completed', 'failed', 'cancelled'}) do
-    local set = index(word)
-    local size = call('ZCARD', set)
-    if size > 0 then
-      sets[#sets + 1] = set
-      total = total + size
-      local first, last = tonumber(call('ZRANGE', set, 0, 0)[1]), tonumber(call('ZREVRANGE', set, 0, 0)[1])
-      low, high = math.min(low or first, first), math.max(high or last, last)
+  if total > (skipped or 0) then
+    for _, id in ipairs(page_of(sets, skipped, wanted + #ids)) do
+      if not is_running[id] and #page < wanted then page[#page + 1] = id end
     end
   end
-  if (offset or 0) >= total then return total, {} end
-  -- The first id of the page: the largest id for which more than `offset` ids are not smaller.
-  while offset and low < high do
-    local middle, above = math.ceil((low + high) / 2), 0
-    for _, set in ipairs(sets) do above = above + call('ZCOUNT', set, digits(middle), '+inf') end
-    if above > offset then low = middle else high = middle - 1 end
-  end
-  local first, ids = offset and digits(low) or '(' .. before, {}
-  for _, set in ipairs(sets) do
-    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, first, '-inf', 'LIMIT', 0, digits(wanted))) do ids[#ids + 1] = id end
-  end
-  table.sort(ids, newest_first)
-  return total, slice(ids, 0, wanted)
+  return total - #ids, page
+end
+
+local function list_indexed(words)
+  local sets, total = matching(words)
+  if total <= (offset or 0) then return total, {} end
+  return total, page_of(sets, offset, wanted)
 end
 
 local total, ids
 if status == 'processing' then
-  total, ids = page_of_running()
+  total, ids = list_running()
 elseif status == 'queued' then
-  total, ids = page_of_queued()
+  total, ids = list_queued()
 elseif status ~= '' then
-  total, ids = page_of_one(index(status))
+  total, ids = list_indexed({status})
 else
-  total, ids = page_of_all()
+  total, ids = list_indexed({READY, 'scheduled', 'retrying', 'completed', 'failed', 'cancelled'})
 end
 local next_before = 0
 if #ids > limit then

@@ -80,8 +80,9 @@ end
 
 function check.unlisted(_, id)
   if not job_faults(id).unlisted then return end
+  local job = read(id, 'status', 'finished_at')
+  if job[1] == 'completed' and entries(COMPLETED)[id] then return end
   return '', function()
-    local job = read(id, 'status', 'finished_at')
     call('ZADD', job[1] == 'failed' and DLQ or DONE, job[2] or at_now, id)
     return 'is in the retention set again'
   end

@@ -9,7 +9,7 @@
 local server, now = ARGV[1], now_ms()
 local list, at, answers = IN_PROGRESS .. server, digits(now), {}
 local has_cancels = call('EXISTS', CANCELS .. server) == 1
--- Completed jobs are the most frequent, so their indexes are changed together: ids by type, and ids with times.
+-- Completed jobs are the most frequent, so they change index and list together: ids by type, and all ids.
 local completed, done = {}, {}
 
 local function is_paused(id)
@@ -47,8 +47,7 @@ local function settle(id, token, what, text, delay)
     call('HSET', JOB .. id, 'status', to, 'finished_at', at, 'attempts', tried, in_pieces('result', text))
     release_unique(id, unique_key)
     put(completed, job_type, id)
-    local n = #done
-    done[n + 1], done[n + 2] = at, id
+    done[#done + 1] = id
   elseif is_final(to) then
     finish(id, job_type, status, to, at, unique_key, 'attempts', tried)
   elseif to == 'processing' then
@@ -74,5 +73,5 @@ for i = 2, #ARGV, 5 do
   answers[#answers + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
 for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end
-if #done > 0 then call('ZADD', DONE, unpack(done)) end
+if done[1] then call('LPUSH', COMPLETED, unpack(done)) end
 return answers

@@ -7,9 +7,9 @@ for i = 1, #all, 2 do
     seen[id] = true
   end
 end
-local counts = {'queued', call('ZCARD', INDEX .. READY) - running, 'processing', running}
+local counts = {'queued', index_count(READY) - running, 'processing', running}
 for _, status in ipairs({'scheduled', 'retrying', 'completed', 'failed', 'cancelled'}) do
   counts[#counts + 1] = status
-  counts[#counts + 1] = call('ZCARD', INDEX .. status)
+  counts[#counts + 1] = index_count(status)
 end
 return {counts, living(all, now_ms())}

@@ -16,7 +16,7 @@ const AGAIN: &str = "completed: 2 runs, 1 attempts, 0 crashes";
 
 /// A row for a command that changes nothing.
 const fn reads(command: &'static str, of: &'static str, play: fn(&Stage)) -> Step {
-    Step { command, of, before: "completed in done", after: "completed in done", end: ONCE, play }
+    Step { command, of, before: "completed in completed", after: "completed in completed", end: ONCE, play }
 }
 
 pub const STEPS: &[Step] = &[
@@ -279,7 +279,7 @@ fn waits_for_an_end(stage: &Stage) {
 fn looks(stage: &Stage, path: &str) {
     let server = stage.server_with_used_connections();
     let id = stage.submit("note");
-    eventually(LIMIT, "it ends", || stage.place(id) == "completed in done");
+    eventually(LIMIT, "it ends", || stage.place(id) == "completed in completed");
     let path = path.replace("ID", &id.to_string());
     stage.at_step(|| server.get(&path), || stage.place(id)).expect(200);
     stage.all_end(&server, &[id]);

@@ -265,6 +265,8 @@ impl Stage {
             let score: Option<f64> = self.redis.query(&["ZSCORE", &format!("{{threadq}}:{name}"), &text]);
             places.extend(score.map(|_| name.to_owned()));
         }
+        let completed: Vec<String> = self.redis.query(&["LRANGE", "{threadq}:completed", "0", "-1"]);
+        places.extend(completed.iter().filter(|id| **id == text).map(|_| "completed".to_owned()));
         format!("{} in {}", job.status, places.join(" and "))
     }
 

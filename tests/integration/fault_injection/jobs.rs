@@ -17,7 +17,7 @@ pub const STEPS: &[Step] = &[
         command: "settle",
         of: "processing -> completed",
         before: "processing in in_progress_queue",
-        after: "completed in done",
+        after: "completed in completed",
         end: ONCE,
         play: |stage| settles(stage, "note", b"complete", "completed"),
     },
@@ -141,13 +141,13 @@ pub const STEPS: &[Step] = &[
     Step {
         command: "delete_old_jobs",
         of: "completed -> gone",
-        before: "completed in done",
+        before: "completed in completed",
         after: "gone",
         end: "gone",
         play: is_forgotten,
     },
     Step {
-        command: "prune_queues",
+        command: "prune_names",
         of: "forgetting the name of an empty queue",
         before: "its name is kept",
         after: "its name is forgotten",
@@ -348,7 +348,7 @@ fn is_promoted(stage: &Stage) {
 
 fn is_forgotten(stage: &Stage) {
     let server = stage.builder().flag("retain-completed", "2s").start();
-    let ended = stage.question("ZCARD T:done");
+    let ended = stage.question("LLEN T:completed");
     let matches = move |call: &Call| {
         if call.answer.is_empty() { call.arg(0) == b"done" && ended() > 0 } else { call.answer != b":0\r\n" }
     };

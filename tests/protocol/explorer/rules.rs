@@ -239,7 +239,7 @@ fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
 pub fn check_state(view: &View, strays: bool, limits: Limits) -> Rule {
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let lists = view.lists.iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)));
-    let sets = view.sorted.iter().filter(|(key, _)| !key.starts_with("index:"));
+    let sets = view.sorted.iter().filter(|(key, _)| !is_index(key));
     for (key, id) in lists.chain(sets.flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)))) {
         rule(view.jobs.contains_key(id), || format!("{key} holds {id}, which is no job"))?;
         places.entry(id).or_default().push(key);
@@ -262,9 +262,14 @@ fn belongs(job: &JobView, place: &str, limits: Limits) -> bool {
         Status::Queued => place.starts_with("in_progress_queue:"),
         Status::Processing => place == in_progress(job.server.as_deref().unwrap_or("?")),
         Status::Scheduled | Status::Retrying => place == "scheduled",
-        Status::Completed | Status::Cancelled => place == "done",
+        Status::Completed => place == "completed",
+        Status::Cancelled => place == "done",
         Status::Failed => place == "dlq_queue",
     }
+}
+
+fn is_index(key: &str) -> bool {
+    key.starts_with("index:") || key.starts_with("type_index:")
 }
 
 fn check_indexes(view: &View) -> Rule {
@@ -274,14 +279,12 @@ fn check_indexes(view: &View) -> Rule {
             Status::Queued | Status::Processing => "ready",
             other => other.as_str(),
         };
-        for key in [format!("index:{word}"), format!("index:{word}:t")] {
-            expected.entry(key).or_default().insert(id.clone());
-        }
+        expected.entry(format!("type_index:{word}:t")).or_default().insert(id.clone());
     }
     let found: BTreeMap<_, _> = view
         .sorted
         .iter()
-        .filter(|(key, _)| key.starts_with("index:"))
+        .filter(|(key, _)| is_index(key))
         .map(|(key, ids)| (key.clone(), ids.clone()))
         .collect();
     rule(found == expected, || format!("the indexes are {found:?}"))

@@ -180,6 +180,8 @@ impl Store {
         let pairs = match words[0].as_str() {
             "hash" | "zset" => 2,
             "set" => 1,
+            // The order of the completed jobs matters only to retention.
+            "list" if key == "completed" => 1,
             _ => 0,
         };
         if pairs == 2 && key.starts_with("job:") {

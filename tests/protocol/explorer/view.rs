@@ -26,7 +26,7 @@ pub struct View {
     pub jobs: BTreeMap<String, JobView>,
     /// Work queues and in-progress lists by key, from the left.
     pub lists: BTreeMap<String, Vec<String>>,
-    /// `scheduled`, `done`, `dlq_queue`, `lost` and the indexes.
+    /// `scheduled`, `completed`, `done`, `dlq_queue`, `lost` and the indexes.
     pub sorted: BTreeMap<String, BTreeSet<String>>,
     /// The registry of servers.
     pub beats: BTreeMap<String, String>,
@@ -54,7 +54,10 @@ impl View {
                 "work_queue" | "in_progress_queue" => {
                     view.lists.insert(key.to_owned(), own().collect());
                 }
-                "scheduled" | "done" | "dlq_queue" | "lost" | "index" => {
+                "completed" => {
+                    view.sorted.insert(key.to_owned(), own().collect());
+                }
+                "scheduled" | "done" | "dlq_queue" | "lost" | "index" | "type_index" => {
                     view.sorted.insert(key.to_owned(), own().step_by(2).collect());
                 }
                 "servers" => {
