@@ -144,7 +144,7 @@ impl Run<'_> {
             self.ask(&mut producer, "lone", limit).map(drop)
         };
         lone(self.plan.lone_warm_up(), &report, limit, &mut send)?;
-        let mut latencies = lone(self.plan.lone, &report, limit, &mut send)?;
+        let mut latencies = lone(self.peer.lone(self.plan.lone), &report, limit, &mut send)?;
         set_lone(figures, &mut latencies);
         // The producer's process must not count in the worker's memory.
         producer.stop();

@@ -40,6 +40,8 @@ pub struct Peer {
     pub bulk: bool,
     /// The largest number of jobs that the peer gets: a slow peer would need too long for all of them.
     most_jobs: usize,
+    /// The largest number of lone jobs that the peer gets.
+    most_lone: usize,
     pub probe: Probe,
     /// Its configuration, for the reader of the table.
     pub note: &'static str,
@@ -56,6 +58,7 @@ pub const PEERS: &[Peer] = &[
         concurrent: true,
         bulk: true,
         most_jobs: usize::MAX,
+        most_lone: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "bull:bench:wait")],
             left: &[("LLEN", "bull:bench:wait"), ("LLEN", "bull:bench:active")],
@@ -73,6 +76,7 @@ pub const PEERS: &[Peer] = &[
         concurrent: true,
         bulk: false,
         most_jobs: usize::MAX,
+        most_lone: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "queue:default")],
             left: &[("LLEN", "queue:default")],
@@ -90,6 +94,8 @@ pub const PEERS: &[Peer] = &[
         concurrent: true,
         bulk: true,
         most_jobs: 6_000,
+        // About 30 s after its start the worker takes no job for more than a minute, in half of the runs.
+        most_lone: 100,
         probe: Probe {
             // A job that is due at once is in the scheduled set until the worker looks.
             waiting: &[("LLEN", "bench:active"), ("ZCARD", "bench:scheduled")],
@@ -100,7 +106,7 @@ pub const PEERS: &[Peer] = &[
             ],
             failed: &[("SCARD", "bench:dead")],
         },
-        note: "one process; default configuration, but polls for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; at most 6,000 jobs, because its worker ends with a Redis error when more than about 8,000 wait",
+        note: "one process; default configuration, but polls for jobs every 100 ms when idle, not every 30 s; keeps completed jobs and results; at most 6,000 jobs, because its worker ends with a Redis error when more than about 8,000 wait; at most 100 lone jobs, because about 30 s after its start its worker may take no job for more than a minute",
     },
     Peer {
         name: "dramatiq",
@@ -112,6 +118,7 @@ pub const PEERS: &[Peer] = &[
         concurrent: false,
         bulk: false,
         most_jobs: 20_000,
+        most_lone: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "dramatiq:default")],
             left: &[("HLEN", "dramatiq:default.msgs")],
@@ -129,6 +136,7 @@ pub const PEERS: &[Peer] = &[
         concurrent: false,
         bulk: false,
         most_jobs: 5_000,
+        most_lone: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "celery")],
             left: &[("LLEN", "celery"), ("HLEN", "unacked")],
@@ -157,6 +165,7 @@ pub const PEERS: &[Peer] = &[
         concurrent: false,
         bulk: true,
         most_jobs: 400,
+        most_lone: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "rq:queue:default")],
             left: &[
@@ -178,6 +187,7 @@ pub const PEERS: &[Peer] = &[
         concurrent: false,
         bulk: true,
         most_jobs: usize::MAX,
+        most_lone: usize::MAX,
         probe: Probe {
             waiting: &[("LLEN", "queue:default")],
             left: &[("LLEN", "queue:default")],
@@ -211,6 +221,11 @@ impl Peer {
     /// The number of jobs that the peer gets when threadq gets `jobs`.
     pub fn jobs(&self, jobs: usize) -> usize {
         jobs.min(self.most_jobs)
+    }
+
+    /// The number of its lone jobs when threadq gets `jobs`.
+    pub fn lone(&self, jobs: usize) -> usize {
+        jobs.min(self.most_lone)
     }
 
     /// The pinned version.
