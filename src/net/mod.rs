@@ -1,8 +1,7 @@
-//! What all outgoing connections share: URLs, trusted certificate authorities, responses that a server sends before it
-//! has read the whole request, and the replies of Redis.
+//! What all outgoing connections share: URLs, trusted certificate authorities, and responses that a server sends before it
+//! has read the whole request.
 
 pub(crate) mod authorities;
 pub(crate) mod early_response;
 pub(crate) mod http_url;
 pub(crate) mod percent;
-pub(crate) mod redis_reply;

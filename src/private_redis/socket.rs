@@ -4,14 +4,12 @@
 //! Redis. The Redis client only parses the reply.
 
 use std::fmt;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use redis::{RedisError, Value};
-
-use crate::net::redis_reply;
 
 /// The time limit for sending a command, and for each read of its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -79,7 +77,8 @@ pub(crate) fn ask(socket: &Path, command: &str) -> Result<Vec<Vec<u8>>, AskError
 
 /// Reads one reply: a text or a list of texts.
 pub(crate) fn read_reply(stream: impl Read) -> Result<Vec<Vec<u8>>, AskError> {
-    match redis_reply::read_reply(&mut BufReader::new(stream.take(MAX_REPLY_BYTES))).map_err(no_reply)? {
+    let reply = redis::Parser::new().parse_value(stream.take(MAX_REPLY_BYTES)).map_err(no_reply)?;
+    match reply.extract_error().map_err(AskError::Server)? {
         Value::Array(items) => items.into_iter().map(text).collect(),
         item => Ok(vec![text(item)?]),
     }
@@ -90,8 +89,6 @@ fn no_reply(error: RedisError) -> AskError {
         AskError::Io(io::ErrorKind::TimedOut.into())
     } else if error.is_io_error() {
         AskError::Io(io::Error::other(error))
-    } else if error.code().is_some() {
-        AskError::Server(error)
     } else {
         AskError::Invalid
     }

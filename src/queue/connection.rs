@@ -1,10 +1,10 @@
 //! One connection to Redis: a socket, TLS if the URL asks for it, the login, and commands with their replies.
 //!
 //! The crate `redis` has a connection too, but hides its socket. Then only a round trip could show that Redis has
-//! closed an idle connection, and the reason why no connection could be made would be lost. So only its
-//! readers of URLs and writers of commands are used.
+//! closed an idle connection, and the reason why no connection could be made would be lost. So only its readers and
+//! writers of URLs, commands and replies are used.
 
-use std::io::{self, BufReader, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -16,15 +16,12 @@ use rustix::net::{RecvFlags, recv, sockopt};
 
 use super::error::ConnectError;
 use super::tls::Tls;
-use crate::net::redis_reply::read_reply;
 
 /// How long a TCP connection is idle before the system probes the other side. Routers forget connections that are
 /// silent for some minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The reason when Redis sends nothing within the time limit.
 const NO_ANSWER: &str = "no reply in time";
-/// The size of the buffer for replies, in bytes: room for what a take starts. Pages that no reply has filled take no memory.
-const BUFFER: usize = 16 << 10;
 /// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 /// The first byte of a TLS record of the handshake.
@@ -51,7 +48,8 @@ pub(super) enum Place {
 
 /// A connection that is logged in.
 pub(super) struct Wire {
-    stream: BufReader<Stream>,
+    stream: Stream,
+    parser: redis::Parser,
     /// Whether the system has accepted the last command completely. If not, Redis cannot have run it.
     was_sent: bool,
 }
@@ -135,7 +133,7 @@ impl Wire {
             }
         };
         step(NO_ANSWER);
-        let mut wire = Wire { stream: BufReader::with_capacity(BUFFER, stream), was_sent: true };
+        let mut wire = Wire { stream, parser: redis::Parser::new(), was_sent: true };
         wire.socket().set_timeouts(limit.left()?).map_err(|error| limit.error("logging in", &error))?;
         let id = wire.log_in(target, &limit, wants_id)?;
         Ok((wire, id))
@@ -166,8 +164,7 @@ impl Wire {
         }
         let mut packed = Vec::new();
         commands.iter().for_each(|(_, command)| command.write_packed_command(&mut packed));
-        let stream = self.stream.get_mut();
-        let sent = stream.write_all(&packed).and_then(|()| stream.flush());
+        let sent = self.stream.write_all(&packed).and_then(|()| self.stream.flush());
         if let Err(error) = sent {
             // Redis may have sent the reason before it closed the connection.
             if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
@@ -177,7 +174,8 @@ impl Wire {
         self.check_first_byte()?;
         let (mut id, mut refusal) = (None, None);
         for (trouble, _) in &commands {
-            match read_reply(&mut self.stream) {
+            let reply = self.parser.parse_value(&mut self.stream);
+            match reply.and_then(Value::extract_error) {
                 Ok(Value::Int(number)) => id = Some(number),
                 Ok(_) => {}
                 Err(error) if is_refusal(&error) => {
@@ -198,7 +196,7 @@ impl Wire {
 
     /// Recognises a server that does not speak Redis's protocol.
     fn check_first_byte(&mut self) -> Result<(), ConnectError> {
-        if self.stream.get_ref().is_encrypted() {
+        if self.stream.is_encrypted() {
             return Ok(());
         }
         let hint = match self.socket() {
@@ -232,7 +230,7 @@ impl Wire {
     }
 
     fn socket(&self) -> &Socket {
-        self.stream.get_ref().socket()
+        self.stream.socket()
     }
 
     /// Sets the time limits for a reply and for sending a command.
@@ -254,10 +252,7 @@ impl Wire {
     /// Whether the idle connection is unchanged: the other side has neither closed the connection nor sent a byte.
     /// Takes one system call and no round trip.
     pub(super) fn is_idle(&mut self) -> bool {
-        if !self.stream.buffer().is_empty() {
-            return false;
-        }
-        match self.stream.get_mut() {
+        match &mut self.stream {
             Stream::Plain(socket) => matches!(pending(socket), Pending::Nothing),
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => loop {
@@ -366,11 +361,10 @@ pub(super) fn describe(error: &RedisError) -> String {
 impl ConnectionLike for Wire {
     fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
         self.was_sent = false;
-        let stream = self.stream.get_mut();
-        stream.write_all(command)?;
-        stream.flush()?;
+        self.stream.write_all(command)?;
+        self.stream.flush()?;
         self.was_sent = true;
-        read_reply(&mut self.stream)
+        self.parser.parse_value(&mut self.stream)
     }
 
     fn req_packed_commands(
@@ -381,7 +375,7 @@ impl ConnectionLike for Wire {
     ) -> RedisResult<Vec<Value>> {
         let mut replies = vec![self.req_packed_command(commands)?];
         for _ in 1..offset + count {
-            replies.push(read_reply(&mut self.stream)?);
+            replies.push(self.parser.parse_value(&mut self.stream)?);
         }
         Ok(replies.split_off(offset.min(replies.len())))
     }

@@ -9,13 +9,12 @@ use super::replies;
 use super::reply_value::as_bytes;
 use super::types::ServerId;
 use crate::job::{JobId, MAX_ERROR_CHARS};
-use crate::net::redis_reply::read_reply;
 
 /// Reads the bytes as a reply of Redis, and this reply as one to every script.
 pub fn check(data: &[u8]) {
     check_error_text(data);
-    // Bytes that are not a reply end the connection.
-    let Ok(value) = read_reply(&mut &*data) else { return };
+    // The Redis client rejects bytes that are not RESP, and the connection ends.
+    let Ok(value) = redis::parse_redis_value(data) else { return };
     let id = JobId::new(1_764_000_000_000_123).expect("it is below 2^53");
     let server = ServerId::for_tests("host-1-00000000");
 

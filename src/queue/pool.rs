@@ -43,6 +43,9 @@ const SILENT: Duration = Duration::from_secs(5);
 const CONNECTING_THREADS: usize = 3;
 /// How often one call loads its script.
 const LOADINGS: usize = 3;
+/// A connection that has read a longer text than this (in bytes) is closed: its buffer has grown to twice the longest
+/// text and never shrinks, and there are as many connections as threads.
+const LARGEST_KEPT: usize = 64 << 10;
 /// A connection of a pool.
 pub(super) struct Connection {
     wire: Wire,
@@ -211,6 +214,8 @@ impl Connections {
                 script.load(&mut connection.wire)?;
                 reply = call.query(&mut connection.wire);
             }
+            // Because of its large buffer. The next call makes a new connection.
+            connection.broken = reply.as_ref().is_ok_and(|reply| longest_text(reply) > LARGEST_KEPT);
             reply
         })
     }
@@ -384,5 +389,14 @@ impl Connections {
                 }
             },
         }
+    }
+}
+
+/// The length in bytes of the longest text in a reply.
+fn longest_text(reply: &Value) -> usize {
+    match reply {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::Array(values) => values.iter().map(longest_text).max().unwrap_or(0),
+        _ => 0,
     }
 }

@@ -80,7 +80,7 @@ fn assert_none(offences: Vec<String>, rule: &str) {
 #[test]
 fn every_dependency_has_its_place() {
     for (name, places) in [
-        ("redis", &["queue/", "private_redis/socket.rs", "net/redis_reply.rs"][..]),
+        ("redis", &["queue/", "private_redis/socket.rs"][..]),
         ("r2d2", &["queue/"]),
         ("rustls", &["queue/tls.rs", "queue/connection.rs", "net/authorities.rs"]),
         ("scheduled_thread_pool", &["queue/"]),
