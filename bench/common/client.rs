@@ -81,29 +81,50 @@ pub struct Load {
 /// Sends `number` requests over `clients` connections at once, each with its own thread, and uses `requests` in turn.
 /// Every response must be a 202.
 pub fn load(addr: SocketAddr, clients: usize, number: usize, requests: &[String]) -> Load {
+    measured_load(addr, clients, number, requests, || {})
+}
+
+/// As [`load`], and calls `sample` when all clients are connected, and again before they disconnect.
+pub fn measured_load(
+    addr: SocketAddr,
+    clients: usize,
+    number: usize,
+    requests: &[String],
+    mut sample: impl FnMut(),
+) -> Load {
     let next = AtomicUsize::new(0);
-    let all_connected = Barrier::new(clients + 1);
+    let step = Barrier::new(clients + 1);
     let run = || {
         let mut client = Client::new(addr);
         let mut ms = Vec::with_capacity(2 * number / clients);
-        all_connected.wait();
+        step.wait();
+        step.wait();
         loop {
             let turn = next.fetch_add(1, Ordering::Relaxed);
             if turn >= number {
-                return ms;
+                break;
             }
             let before = Instant::now();
             let status = client.send(requests[turn % requests.len()].as_bytes());
             assert_eq!(status, 202, "{}", String::from_utf8_lossy(&client.buffer));
             ms.push(before.elapsed().as_secs_f64() * 1000.0);
         }
+        step.wait();
+        step.wait();
+        ms
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..clients).map(|_| scope.spawn(run)).collect();
-        all_connected.wait();
+        step.wait();
+        sample();
         let started = Instant::now();
+        step.wait();
+        step.wait();
+        let time = started.elapsed();
+        sample();
+        step.wait();
         let ms = threads.into_iter().flat_map(|thread| thread.join().expect("a client")).collect();
-        Load { time: started.elapsed(), ms }
+        Load { time, ms }
     })
 }
 

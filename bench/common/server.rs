@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,12 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits until it listens. The limits of queue length and retention are too high to matter.
     pub fn start(redis_url: &str, args: &[&str]) -> Server {
-        let mut command = Command::new(program());
+        Server::start_program(&program(), redis_url, args)
+    }
+
+    /// As [`start`](Server::start), with this program.
+    pub fn start_program(program: &Path, redis_url: &str, args: &[&str]) -> Server {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let own = name.to_str().is_some_and(|name| name.starts_with("THREADQ_"));
             if own || name == "PORT" || name == "REDIS_URL" {
