@@ -4,6 +4,7 @@
 //! closed an idle connection, and the reason why no connection could be made would be lost. So only its readers and
 //! writers of URLs, commands and replies are used.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionLike, RedisError, RedisResult, Value};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, recv, sockopt};
 
 use super::error::ConnectError;
@@ -63,7 +65,8 @@ enum Stream {
 /// A socket. Reads and writes continue after a signal.
 pub(super) enum Socket {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    /// With the time limit of a read.
+    Unix(UnixStream, Cell<Duration>),
 }
 
 /// The time limit for making a connection.
@@ -108,7 +111,7 @@ impl Wire {
             Place::Unix(path) => {
                 step("the socket accepts no connection");
                 let socket = UnixStream::connect(path).map_err(|error| limit.error("connecting", &error))?;
-                Socket::Unix(socket)
+                Socket::Unix(socket, Cell::new(limit.whole))
             }
             Place::Tcp(host, port) => {
                 step(&format!("looking up the address of {host:?} takes too long"));
@@ -201,7 +204,7 @@ impl Wire {
         }
         let hint = match self.socket() {
             Socket::Tcp(_) => "; if Redis requires TLS, write rediss:// in the URL",
-            Socket::Unix(_) => "",
+            Socket::Unix(..) => "",
         };
         let mut first = [0];
         let read = loop {
@@ -448,14 +451,17 @@ impl Socket {
     fn set_read_timeout(&self, limit: Duration) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.set_read_timeout(Some(limit)),
-            Socket::Unix(stream) => stream.set_read_timeout(Some(limit)),
+            Socket::Unix(stream, read_timeout) => {
+                read_timeout.set(limit);
+                stream.set_read_timeout(Some(limit))
+            }
         }
     }
 
     fn set_write_timeout(&self, limit: Duration) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.set_write_timeout(Some(limit)),
-            Socket::Unix(stream) => stream.set_write_timeout(Some(limit)),
+            Socket::Unix(stream, _) => stream.set_write_timeout(Some(limit)),
         }
     }
 }
@@ -464,8 +470,18 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
+            Socket::Unix(stream, _) => stream.as_fd(),
         }
+    }
+}
+
+/// Waits until a read would not block. A read that blocks on a unix socket is woken twice: when the other side reads the
+/// last command, and when its reply arrives.
+fn wait_for_input(stream: &UnixStream, limit: Duration) -> io::Result<()> {
+    let limit = limit.try_into().map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+    match poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&limit))? {
+        0 => Err(ErrorKind::TimedOut.into()),
+        _ => Ok(()),
     }
 }
 
@@ -483,7 +499,10 @@ impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         uninterrupted(|| match self {
             Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
+            Socket::Unix(stream, read_timeout) => {
+                wait_for_input(stream, read_timeout.get())?;
+                stream.read(buffer)
+            }
         })
     }
 }
@@ -492,7 +511,7 @@ impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         uninterrupted(|| match self {
             Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
+            Socket::Unix(stream, _) => stream.write(bytes),
         })
     }
 
