@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::flag;
-use threadq::internals::gate::{Gate, Limits, PROBE_PATH, Permits, Upstreams};
+use threadq::internals::gate::{Gate, Handovers, Limits, PROBE_PATH, Permits, Upstreams};
 
 const HANDLERS: usize = 8;
 
@@ -39,7 +39,7 @@ fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let no_restart = || Err(std::io::ErrorKind::NotConnected.into());
     let upstreams = Upstreams::new(Permits::new(HANDLERS), socket, no_restart);
-    let gate = Gate::start(listener, upstreams, Limits::default()).expect("a gate");
+    let gate = Gate::start(listener, upstreams, Handovers::new(&[]), Limits::default()).expect("a gate");
     let get = "GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned();
     let body = format!(r#"{{"type":"no-op","payload":"{}"}}"#, "x".repeat(100));
     let post = format!(

@@ -14,14 +14,18 @@ use crate::api::private_socket::PrivateSocket;
 use crate::gate::threads;
 use crate::sync;
 
-/// Threads that handle requests. Each waits for Redis once per request, so a few keep Redis busy.
-pub const THREADS: usize = 8;
+/// The most requests that are handled at a time, apart from those that the gate hands over.
+pub const MAX_REQUESTS: usize = 8;
+/// The most threads that handle requests: one for each of these requests, one that sends submissions to Redis, and one
+/// that is free for handed-over requests and the gate's probes.
+const MAX_THREADS: usize = MAX_REQUESTS + 2;
 /// The threads that tiny_http starts with.
 const TINY_HTTP_THREADS: usize = 5;
-/// A thread whose tiny_http was replaced ends after this time without a request.
-const RETIREMENT: Duration = Duration::from_secs(60);
+/// A thread ends after this time without a request, if another one waits for requests or its tiny_http was replaced.
+const RETIREMENT: Duration = Duration::from_secs(10);
 
-type Handle = Box<dyn Fn(tiny_http::Request) + Send + Sync>;
+/// Handles a request. Calls the function before it waits for Redis.
+type Handle = Box<dyn Fn(tiny_http::Request, &dyn Fn()) + Send + Sync>;
 
 /// The tiny_http that is used now, and how to restart it.
 pub struct Backend {
@@ -40,11 +44,22 @@ struct TinyHttp {
     /// Dropped before `socket`, which then wakes the accept thread so that it ends.
     server: tiny_http::Server,
     socket: PrivateSocket,
+    threads: Mutex<Threads>,
+}
+
+/// The threads that take requests from one tiny_http.
+#[derive(Default)]
+struct Threads {
+    all: usize,
+    /// Those that wait for a request.
+    waiting: usize,
+    /// How many were started, for their names.
+    started: usize,
 }
 
 impl Backend {
     /// Every request is passed to `handle`. Nothing is started yet.
-    pub fn new(handle: impl Fn(tiny_http::Request) + Send + Sync + 'static) -> Arc<Backend> {
+    pub fn new(handle: impl Fn(tiny_http::Request, &dyn Fn()) + Send + Sync + 'static) -> Arc<Backend> {
         Arc::new(Backend { handle: Box::new(handle), state: Mutex::default() })
     }
 
@@ -57,15 +72,12 @@ impl Backend {
         if state.is_stopped {
             return Err(io::Error::other("stopped"));
         }
-        threads::check_threads(TINY_HTTP_THREADS + THREADS).map_err(|(_, error)| error)?;
+        threads::check_threads(TINY_HTTP_THREADS + MAX_THREADS).map_err(|(_, error)| error)?;
         let (listener, socket) = PrivateSocket::open()?;
         let server = start_tiny_http(listener)?;
-        let server = Arc::new(TinyHttp { server, socket });
+        let server = Arc::new(TinyHttp { server, socket, threads: Mutex::default() });
+        self.let_another_wait(&server)?;
         state.current = Some(server.clone());
-        for number in 0..THREADS {
-            let (backend, server) = (self.clone(), server.clone());
-            Builder::new().name(format!("api-{number}")).spawn(move || backend.serve(&server))?;
-        }
         Ok(server.socket.path().to_owned())
     }
 
@@ -75,17 +87,47 @@ impl Backend {
         state.is_stopped = true;
         if let Some(current) = state.current.take() {
             // Each call ends one thread's wait.
-            (0..THREADS).for_each(|_| current.server.unblock());
+            (0..MAX_THREADS).for_each(|_| current.server.unblock());
         }
     }
 
-    fn serve(&self, own: &Arc<TinyHttp>) {
+    /// Starts another thread if none waits for requests.
+    fn let_another_wait(self: &Arc<Backend>, server: &Arc<TinyHttp>) -> io::Result<()> {
+        let mut threads = sync::lock(&server.threads);
+        if threads.waiting > 0 || threads.all >= MAX_THREADS {
+            return Ok(());
+        }
+        let (backend, own) = (self.clone(), server.clone());
+        Builder::new().name(format!("api-{}", threads.started)).spawn(move || backend.serve(&own))?;
+        threads.all += 1;
+        threads.started += 1;
+        Ok(())
+    }
+
+    /// The work of a thread.
+    fn serve(self: &Arc<Backend>, own: &Arc<TinyHttp>) {
         loop {
+            sync::lock(&own.threads).waiting += 1;
             // An error is a failed accept(), after which tiny_http accepts no connection.
-            match own.server.recv_timeout(RETIREMENT) {
-                Ok(Some(request)) => (self.handle)(request),
-                Ok(None) | Err(_) if !self.is_current(own) => return,
-                Ok(None) | Err(_) => {}
+            let received = own.server.recv_timeout(RETIREMENT);
+            let request = received.ok().flatten();
+            let is_retired = request.is_none() && !self.is_current(own);
+            let mut threads = sync::lock(&own.threads);
+            threads.waiting -= 1;
+            let is_last = threads.waiting == 0;
+            match request {
+                Some(request) => {
+                    drop(threads);
+                    (self.handle)(request, &|| {
+                        // If the system refuses a thread, requests wait until another thread is free.
+                        let _ = self.let_another_wait(own);
+                    });
+                }
+                None if is_retired || !is_last => {
+                    threads.all -= 1;
+                    return;
+                }
+                None => {}
             }
         }
     }

@@ -3,20 +3,30 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::api::answer::{Answer, client_number};
 use crate::api::long_poll::{LongPoll, LongPolls};
+use crate::api::outcome::Outcome;
 use crate::api::query::Query;
 use crate::api::request::{Headers, Request};
-use crate::api::response::{Outcome, Response};
+use crate::api::response::Response;
 use crate::api::routes::{Endpoint, Path, Route};
 use crate::api::state::Api;
-use crate::gate::{CLIENT_HEADER, PROBE_PATH, Permits};
+use crate::engine::group_commit::NewJobs;
+use crate::gate::{Handovers, PROBE_PATH, Permits};
 
 /// The target of `OPTIONS *`.
 const WHOLE_SERVER: &str = "*";
 
 impl Api {
     /// Responds to a request, or parks it until its job ends.
-    pub fn handle(&self, mut request: tiny_http::Request, long_polls: &LongPolls, permits: &Arc<Permits>) {
+    pub fn handle(
+        self: &Arc<Api>,
+        mut request: tiny_http::Request,
+        long_polls: &LongPolls,
+        permits: &Arc<Permits>,
+        handovers: &Arc<Handovers>,
+        before_waiting: &dyn Fn(),
+    ) {
         if request.url() == PROBE_PATH {
             return Response::empty(204).send(request);
         }
@@ -42,15 +52,22 @@ impl Api {
                     None => Err(method_not_allowed(known_path)),
                     Some(route) => {
                         let request = UncheckedRequest { path, query, headers, body: &body };
+                        if !matches!(route.endpoint, Endpoint::Submit(..)) {
+                            before_waiting();
+                        }
                         self.call(route, known_path, request)
                     }
                 },
             })
         };
         match outcome.unwrap_or_else(Outcome::Now) {
-            Outcome::Now(response) => {
-                self.metrics.answered(request.method().as_str(), pattern, response.status);
-                response.send(request);
+            Outcome::Now(response) => Answer::new(request, self, handovers, pattern).send(response),
+            Outcome::Submit(new_jobs, submitted) => {
+                let (api, answer) = (self.clone(), Answer::new(request, self, handovers, pattern));
+                let done = move |new_jobs: &NewJobs, result| {
+                    answer.send(submitted(&api, new_jobs, result).unwrap_or_else(|error| error));
+                };
+                self.group_commit.submit(new_jobs, Box::new(done), before_waiting);
             }
             Outcome::WaitForJob(id, time) => {
                 self.metrics.wait_begins();
@@ -72,6 +89,9 @@ impl Api {
             Endpoint::Fixed(function) => function(self, &request.check(route)?).map(Outcome::Now),
             Endpoint::Job(function) => {
                 function(self, path.job_id()?, &request.check(route)?).map(Outcome::Now)
+            }
+            Endpoint::Submit(jobs, submitted) => {
+                Ok(Outcome::Submit(jobs(self, &request.check(route)?)?, submitted))
             }
             Endpoint::LongPoll(function) => function(self, path.job_id()?, &request.check(route)?),
             Endpoint::Queue(function) => {
@@ -103,10 +123,4 @@ fn method_not_allowed(path: Path) -> Response {
     let allowed = path.allowed_methods();
     let sentence = format!("method not allowed for {}; allowed: {allowed}", path.pattern);
     Response::error(405, "method_not_allowed", sentence).with("Allow", allowed)
-}
-
-/// The id that the gate gave the client connection of a request.
-fn client_number(request: &tiny_http::Request) -> Option<u64> {
-    let header = request.headers().iter().find(|header| header.field.equiv(CLIENT_HEADER))?;
-    header.value.as_str().parse().ok()
 }

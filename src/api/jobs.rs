@@ -1,12 +1,11 @@
 //! /jobs: submits, shows and changes jobs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::engine::group_commit::NewJobs;
+use crate::engine::group_commit::{NewJobs, SubmitResult};
 use crate::handler::StopReason;
 use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::job::{Job, JobId, NewJob};
@@ -14,8 +13,9 @@ use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, SubmitError
 
 use crate::api::body;
 use crate::api::listing::estimated_bytes;
+use crate::api::outcome::Outcome;
 use crate::api::request::Request;
-use crate::api::response::{Outcome, Response};
+use crate::api::response::Response;
 use crate::api::state::Api;
 
 /// The time until the scheduler checks again after a submission with an unknown result. Longer than the scheduler's own
@@ -23,25 +23,38 @@ use crate::api::state::Api;
 const AFTER_UNKNOWN_RESULT: Duration = Duration::from_secs(1);
 
 impl Api {
-    pub(super) fn submit(&self, request: &Request) -> Result<Response, Response> {
+    pub(super) fn submit(&self, request: &Request) -> Result<NewJobs, Response> {
         let job = body::job(request.body, &self.handlers)?;
-        let unserved = self.unserved(std::slice::from_ref(&job));
-        let submitted = self.store(request, vec![job])?;
+        Ok(NewJobs { jobs: vec![job], idempotency: idempotency(request)? })
+    }
+
+    pub(super) fn submit_batch(&self, request: &Request) -> Result<NewJobs, Response> {
+        let jobs = body::batch(request.body, &self.handlers)?;
+        Ok(NewJobs { jobs, idempotency: idempotency(request)? })
+    }
+
+    /// The response to [`submit`](Api::submit) after the result.
+    pub(super) fn submitted(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Response, Response> {
+        let submitted = self.note_submission(new_jobs, result)?;
         let body = json!({
             "message": "Job submitted successfully",
             "job_id": submitted.first,
             "status": submitted.status,
         });
-        let response = submission_response(&submitted, &body, unserved);
+        let response = submission_response(&submitted, &body, self.unserved(&new_jobs.jobs));
         Ok(response.with("Location", format!("/jobs/{}", submitted.first)))
     }
 
-    pub(super) fn submit_batch(&self, request: &Request) -> Result<Response, Response> {
-        let jobs = body::batch(request.body, &self.handlers)?;
-        let unserved = self.unserved(&jobs);
-        let submitted = self.store(request, jobs)?;
+    /// The response to [`submit_batch`](Api::submit_batch) after the result.
+    pub(super) fn batch_submitted(
+        &self,
+        new_jobs: &NewJobs,
+        result: SubmitResult,
+    ) -> Result<Response, Response> {
+        let submitted = self.note_submission(new_jobs, result)?;
         let ids: Vec<JobId> = submitted.ids().collect();
-        Ok(submission_response(&submitted, &json!({ "job_ids": ids }), unserved))
+        let body = json!({ "job_ids": ids });
+        Ok(submission_response(&submitted, &body, self.unserved(&new_jobs.jobs)))
     }
 
     /// The value of the header `Threadq-Unserved`: `type` if this server has no handler for a job, `queue` if it takes no jobs
@@ -58,12 +71,12 @@ impl Api {
             .join(", ")
     }
 
-    fn store(&self, request: &Request, jobs: Vec<NewJob>) -> Result<Submitted, Response> {
-        let submission = Arc::new(NewJobs { jobs, idempotency: idempotency(request)? });
-        match self.group_commit.submit(submission.clone()) {
+    /// Counts the jobs and wakes the scheduler. Returns the error response if the submission failed.
+    fn note_submission(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Submitted, Response> {
+        match result {
             Ok(submitted) => {
                 if !submitted.replayed {
-                    submission.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
+                    new_jobs.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
                 }
                 if let Some(time) = submitted.due_in {
                     self.promotion_timer.due_in(time);

@@ -7,14 +7,16 @@
 //! To add a route: add a row to the table in `routes`, a function, and an operation in `openapi.json`.
 //!
 //! * `backend`, `private_socket`: tiny_http, and the socket between the gate and it.
-//! * `dispatch`: one request from tiny_http to its response.
+//! * `dispatch`: one request from tiny_http to its response. `answer`: a request that has no response yet.
 //! * `access`: token, host and origin.
 //! * `routes`: the table of routes. `openapi`: its description for clients.
-//! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors.
+//! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
+//!   function decides.
 //! * `jobs`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `ui`: the functions of the routes.
 //! * `long_poll`: requests that wait until a job ends.
 
 mod access;
+mod answer;
 mod backend;
 mod body;
 mod dispatch;
@@ -28,6 +30,7 @@ mod listing_slots;
 mod long_poll;
 mod metrics;
 mod openapi;
+mod outcome;
 mod private_socket;
 mod query;
 mod queues;
@@ -44,11 +47,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::api::access::Access;
-use crate::api::backend::{Backend, THREADS};
+use crate::api::backend::{Backend, MAX_REQUESTS};
 pub use crate::api::listing_slots::ListingSlots;
 use crate::api::long_poll::{LongPolls, MAX_LONG_POLLS};
 pub use crate::api::state::{Api, Settings};
-use crate::gate::{ConnectionLimits, Gate, Limits, Permits, Upstreams};
+use crate::gate::{ConnectionLimits, Gate, Handovers, Limits, Permits, Upstreams};
 
 /// How long a stop waits for requests in progress.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -80,7 +83,7 @@ impl Running {
 /// When the private socket cannot be made or a thread cannot be started.
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
     let wanted = ConnectionLimits { connections: api.settings.max_connections, parked: MAX_LONG_POLLS };
-    let possible = ConnectionLimits::find(wanted, THREADS);
+    let possible = ConnectionLimits::find(wanted, MAX_REQUESTS + Handovers::LIMIT);
     let limits = Limits {
         max_connections: possible.connections,
         max_body: api.settings.max_body,
@@ -91,10 +94,12 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
     };
     let api = Arc::new(api);
     let long_polls = Arc::new(LongPolls::new(possible.parked));
-    let permits = Permits::new(THREADS);
+    let permits = Permits::new(MAX_REQUESTS);
+    let handovers = Handovers::new(&["POST /jobs"]);
     let backend = Backend::new({
         let (api, long_polls, permits) = (api.clone(), long_polls.clone(), permits.clone());
-        move |request| api.handle(request, &long_polls, &permits)
+        let handovers = handovers.clone();
+        move |request, before_waiting| api.handle(request, &long_polls, &permits, &handovers, before_waiting)
     });
     let socket = backend.start()?;
     let upstreams = Upstreams::new(permits, socket, {
@@ -105,5 +110,5 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         let long_polls = long_polls.clone();
         move || long_polls.run(&api)
     })?;
-    Ok(Running { gate: Gate::start(listener, upstreams, limits)?, backend, long_polls })
+    Ok(Running { gate: Gate::start(listener, upstreams, handovers, limits)?, backend, long_polls })
 }

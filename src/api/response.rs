@@ -1,7 +1,6 @@
 //! Responses: a status, a few headers and a body; and the shape of errors.
 
 use std::io;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -16,19 +15,6 @@ pub struct Response {
     pub content_type: &'static str,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
-}
-
-/// What a handler decides.
-pub enum Outcome {
-    Now(Response),
-    /// Park the request, and respond when this job ends or after this time.
-    WaitForJob(JobId, Duration),
-}
-
-impl From<Response> for Outcome {
-    fn from(response: Response) -> Outcome {
-        Outcome::Now(response)
-    }
 }
 
 impl Response {
@@ -97,6 +83,11 @@ impl Response {
 
     /// Sends the response to the gate. The gate handles a client that does not read the response.
     pub fn send(self, request: tiny_http::Request) {
+        let _ = request.respond(self.into_tiny_http());
+    }
+
+    /// The response as tiny_http prints it.
+    pub fn into_tiny_http(self) -> tiny_http::Response<io::Cursor<Vec<u8>>> {
         let Response { status, content_type, headers, body } = self;
         let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).chain([
             ("Content-Type", content_type),
@@ -107,10 +98,8 @@ impl Response {
         let headers =
             headers.filter_map(|(name, value)| tiny_http::Header::from_bytes(name, value).ok()).collect();
         let length = body.len();
-        let response =
-            tiny_http::Response::new(status.into(), headers, io::Cursor::new(body), Some(length), None)
-                .with_chunked_threshold(usize::MAX);
-        let _ = request.respond(response);
+        tiny_http::Response::new(status.into(), headers, io::Cursor::new(body), Some(length), None)
+            .with_chunked_threshold(usize::MAX)
     }
 }
 

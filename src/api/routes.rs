@@ -1,10 +1,12 @@
 //! The table of routes. The router, the errors 404 and 405, the check of query parameters, the labels of the metrics and
 //! the shared parts of the OpenAPI document come from it.
 
+use crate::api::outcome::{Outcome, Submitted};
 use crate::api::request::Request;
-use crate::api::response::{Outcome, Response};
+use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::api::ui;
+use crate::engine::group_commit::NewJobs;
 use crate::job::JobId;
 use crate::job::limits::QUEUE_NAME;
 
@@ -28,19 +30,22 @@ pub enum Endpoint {
     Fixed(fn(&Api, &Request) -> Result<Response, Response>),
     /// The parameter is `{id}`.
     Job(fn(&Api, JobId, &Request) -> Result<Response, Response>),
+    /// The path has no parameter. The first function returns the jobs to store, the second one makes the response from the
+    /// result.
+    Submit(fn(&Api, &Request) -> Result<NewJobs, Response>, Submitted),
     /// The parameter is `{id}`, and the function may park the request until the job ends.
     LongPoll(fn(&Api, JobId, &Request) -> Result<Outcome, Response>),
     /// The parameter is `{name}`.
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
 }
 
-use Endpoint::{Fixed, Job, LongPoll, Queue};
+use Endpoint::{Fixed, Job, LongPoll, Queue, Submit};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
     get("/jobs", Fixed(Api::list_jobs)).query(&["page", "before", "limit", "status", "type"]),
-    post("/jobs", Fixed(Api::submit)).errors(&[409, 422, 429]),
-    post("/jobs/batch", Fixed(Api::submit_batch)).errors(&[409, 422, 429]),
+    post("/jobs", Submit(Api::submit, Api::submitted)).errors(&[409, 422, 429]),
+    post("/jobs/batch", Submit(Api::submit_batch, Api::batch_submitted)).errors(&[409, 422, 429]),
     get("/jobs/{id}", LongPoll(Api::show_or_wait)).query(&["wait"]),
     delete("/jobs/{id}", Job(Api::delete)).errors(&[409]),
     post("/jobs/{id}/cancel", Job(Api::cancel)).errors(&[409]),
@@ -194,7 +199,7 @@ mod tests {
             let found = Path::find(&path).and_then(|path| path.route(route.method)).unwrap();
             assert!(std::ptr::eq(found, route), "{} {}", route.method, route.pattern);
             let parameter = match route.endpoint {
-                Fixed(_) => "",
+                Fixed(_) | Submit(..) => "",
                 Job(_) | LongPoll(_) => "{id}",
                 Queue(_) => "{name}",
             };

@@ -1,13 +1,15 @@
 //! Group commit of submissions: all submissions that arrive during a round trip to Redis are stored together in the next
 //! round trip. A submission that arrives alone is sent at once.
 //!
-//! The threads of the API do this themselves. The first thread leads: it sends all that wait, then makes the first of
-//! the remaining threads the next leader. A thread of its own would cost each submission two thread switches.
+//! The threads of the API do this themselves. A thread that finds no other thread sending becomes the leader: it sends all
+//! submissions that wait, passes the results on, and ends when none waits. The other threads do not wait for results:
+//! each submission has a function for its result, which the leader calls. A thread of its own would cost a lone submission
+//! two thread switches, and waiting threads would cost one switch each.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::job::NewJob;
-use crate::queue::{Error, Idempotency, Queue, SubmitError, Submitted};
+use crate::queue::{Idempotency, Queue, SubmitError, Submitted};
 use crate::sync;
 
 /// Jobs that are stored together, all or none.
@@ -20,6 +22,8 @@ pub struct NewJobs {
 }
 
 pub type SubmitResult = Result<Submitted, SubmitError>;
+/// Takes the result of a submission. The leader calls this function, and the other submissions wait meanwhile.
+pub type Done = Box<dyn FnOnce(&NewJobs, SubmitResult) + Send>;
 
 /// The most jobs in one round trip, and the bytes of their payloads. A larger submission is sent alone.
 const GROUP_JOBS: usize = 256;
@@ -34,31 +38,15 @@ pub struct GroupCommit {
 
 #[derive(Default)]
 struct Pending {
-    /// Whether a thread leads: it sends submissions, or has a notice to lead.
+    /// Whether a thread leads.
     has_leader: bool,
     /// Waiting submissions, in the order of their arrival.
     submissions: Vec<Submission>,
 }
 
 struct Submission {
-    new_jobs: Arc<NewJobs>,
-    notice: Arc<NoticeCell>,
-}
-
-/// What ends the wait of a thread.
-enum Notice {
-    /// The leader has sent the submission, with this result.
-    Done(SubmitResult),
-    /// The thread is the leader now, and its submission is the first one.
-    Lead,
-}
-
-/// Passes a notice to one waiting thread. Not a channel, which would spin before it sleeps and so take processor time
-/// from the leader.
-#[derive(Default)]
-struct NoticeCell {
-    notice: Mutex<Option<Notice>>,
-    notified: Condvar,
+    new_jobs: NewJobs,
+    done: Done,
 }
 
 impl GroupCommit {
@@ -71,47 +59,41 @@ impl GroupCommit {
         self.max_queue_length
     }
 
-    /// Stores new jobs, all or none, as [`Queue::submit`] does.
-    pub fn submit(&self, new_jobs: Arc<NewJobs>) -> SubmitResult {
-        let notice = Arc::new(NoticeCell::default());
+    /// Stores new jobs, all or none, as [`Queue::submit`] does. Calls `done` with the result, on this thread or another
+    /// one. If the thread panics that sends the submission, `done` is dropped without a call. If this thread becomes the
+    /// leader, it calls `before_sending` first.
+    pub fn submit(&self, new_jobs: NewJobs, done: Done, before_sending: impl FnOnce()) {
         let leads = {
             let mut pending = self.pending();
-            pending.submissions.push(Submission { new_jobs, notice: notice.clone() });
+            pending.submissions.push(Submission { new_jobs, done });
             !std::mem::replace(&mut pending.has_leader, true)
         };
-        if !leads && let Notice::Done(result) = notice.wait() {
-            return result;
-        }
-        self.lead();
-        match notice.wait() {
-            Notice::Done(result) => result,
-            Notice::Lead => Err(no_reply()),
+        if leads {
+            let leader = Leader(self);
+            before_sending();
+            while let Some(group) = leader.next_group() {
+                self.send(group);
+            }
         }
     }
 
-    /// Sends the first group, and passes the lead on.
-    fn lead(&self) {
-        let _next = PassLead(self);
-        let mut group = Group(self.pending().next_group());
+    fn send(&self, group: Vec<Submission>) {
         let submissions: Vec<_> = group
-            .0
             .iter()
             .map(|one| (one.new_jobs.jobs.as_slice(), one.new_jobs.idempotency.as_ref()))
             .collect();
-        let reply = self.queue.submit_all(&submissions, self.max_queue_length);
-        drop(submissions);
-        match reply {
+        match self.queue.submit_all(&submissions, self.max_queue_length) {
             Ok(results) => {
-                for (submission, result) in group.0.drain(..).zip(results) {
-                    submission.notice.notify(Notice::Done(result.map_err(SubmitError::from)));
+                for (submission, result) in group.into_iter().zip(results) {
+                    submission.done(result.map_err(SubmitError::from));
                 }
             }
             Err(error) => {
                 // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as
                 // a request may, and would most likely fail in the same way.
                 let others = std::mem::take(&mut self.pending().submissions);
-                for submission in group.0.drain(..).chain(others) {
-                    submission.notice.notify(Notice::Done(Err(error.clone().into())));
+                for submission in group.into_iter().chain(others) {
+                    submission.done(Err(error.clone().into()));
                 }
             }
         }
@@ -122,24 +104,9 @@ impl GroupCommit {
     }
 }
 
-fn no_reply() -> SubmitError {
-    Error::Unavailable("the submission got no reply".to_owned()).into()
-}
-
-impl NoticeCell {
-    fn notify(&self, notice: Notice) {
-        *sync::lock(&self.notice) = Some(notice);
-        self.notified.notify_one();
-    }
-
-    fn wait(&self) -> Notice {
-        let mut notice = sync::lock(&self.notice);
-        loop {
-            match notice.take() {
-                Some(notice) => return notice,
-                None => notice = sync::wait(&self.notified, notice),
-            }
-        }
+impl Submission {
+    fn done(self, result: SubmitResult) {
+        (self.done)(&self.new_jobs, result);
     }
 }
 
@@ -158,34 +125,38 @@ impl Pending {
     }
 }
 
-/// The submissions of one round trip. If the leader panics, the drop fails every submission without a result, so that no
-/// thread waits for ever.
-struct Group(Vec<Submission>);
+/// The role of the leader.
+struct Leader<'a>(&'a GroupCommit);
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        for submission in &self.0 {
-            submission.notice.notify(Notice::Done(Err(no_reply())));
-        }
+impl Leader<'_> {
+    /// The submissions of the next round trip. `None` if none waits: then the next submission has a new leader.
+    fn next_group(&self) -> Option<Vec<Submission>> {
+        let mut pending = self.0.pending();
+        pending.has_leader = !pending.submissions.is_empty();
+        pending.has_leader.then(|| pending.next_group())
     }
 }
 
-/// Makes the first waiting thread the leader when it is dropped, also by a panic of the leader.
-struct PassLead<'a>(&'a GroupCommit);
-
-impl Drop for PassLead<'_> {
+impl Drop for Leader<'_> {
+    /// If the leader panics, no thread sends the submissions that wait: they are dropped.
     fn drop(&mut self) {
-        let mut pending = self.0.pending();
-        match pending.submissions.first() {
-            Some(next) => next.notice.notify(Notice::Lead),
-            None => pending.has_leader = false,
+        if std::thread::panicking() {
+            let abandoned = {
+                let mut pending = self.0.pending();
+                pending.has_leader = false;
+                std::mem::take(&mut pending.submissions)
+            };
+            drop(abandoned);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::queue::Error;
 
     fn submission_of(payloads: &[usize]) -> Submission {
         let job = |bytes: &usize| {
@@ -194,7 +165,7 @@ mod tests {
             job
         };
         let new_jobs = NewJobs { jobs: payloads.iter().map(job).collect(), idempotency: None };
-        Submission { new_jobs: Arc::new(new_jobs), notice: Arc::default() }
+        Submission { new_jobs, done: Box::new(|_, _| {}) }
     }
 
     #[test]
@@ -212,12 +183,14 @@ mod tests {
         assert_eq!(sizes, [3, 1, 1, 1, 2]);
     }
 
-    fn new_jobs(job_type: &str) -> Arc<NewJobs> {
-        Arc::new(NewJobs { jobs: vec![NewJob::new(job_type)], idempotency: None })
+    /// A submission, and where its result arrives.
+    fn submission() -> (NewJobs, Done, mpsc::Receiver<SubmitResult>) {
+        let (sender, receiver) = mpsc::channel();
+        let done: Done = Box::new(move |_, result| sender.send(result).unwrap());
+        (NewJobs { jobs: vec![NewJob::new("t")], idempotency: None }, done, receiver)
     }
 
-    #[test]
-    fn submissions_that_wait_behind_a_failed_one_fail_too_and_later_ones_are_sent() {
+    fn without_redis() -> GroupCommit {
         let settings = crate::queue::Settings {
             url: "redis://127.0.0.1:1".to_owned(),
             ca: None,
@@ -225,23 +198,48 @@ mod tests {
             connections: 1,
             fetchers: 1,
         };
-        let group_commit = GroupCommit::new(Arc::new(Queue::new(&settings).unwrap()), 10);
-        let behind = Arc::new(NoticeCell::default());
+        GroupCommit::new(Arc::new(Queue::new(&settings).unwrap()), 10)
+    }
+
+    #[test]
+    fn submissions_that_wait_behind_a_failed_one_fail_too_and_later_ones_are_sent() {
+        let group_commit = without_redis();
         // Another thread leads, and two submissions wait.
         group_commit.pending().has_leader = true;
         group_commit.pending().submissions.push(submission_of(&[GROUP_BYTES]));
-        group_commit
-            .pending()
-            .submissions
-            .push(Submission { new_jobs: new_jobs("t"), notice: behind.clone() });
-        group_commit.lead();
-        assert!(matches!(behind.wait(), Notice::Done(Err(SubmitError::Queue(Error::Unavailable(_))))));
+        let (new_jobs, done, behind) = submission();
+        group_commit.submit(new_jobs, done, || {});
+        assert!(behind.try_recv().is_err(), "the leader sends it");
+        let leader = Leader(&group_commit);
+        group_commit.send(leader.next_group().unwrap());
+        let is_unavailable = |result| matches!(result, Ok(Err(SubmitError::Queue(Error::Unavailable(_)))));
+        assert!(is_unavailable(behind.try_recv()));
+        assert!(leader.next_group().is_none());
         assert!(!group_commit.pending().has_leader);
         for _ in 0..2 {
-            assert!(matches!(
-                group_commit.submit(new_jobs("t")),
-                Err(SubmitError::Queue(Error::Unavailable(_)))
-            ));
+            let (new_jobs, done, result) = submission();
+            group_commit.submit(new_jobs, done, || {});
+            assert!(is_unavailable(result.try_recv()));
         }
+    }
+
+    #[test]
+    fn a_leader_that_panics_leaves_no_submission_behind() {
+        let group_commit = Arc::new(without_redis());
+        let (new_jobs, done, behind) = submission();
+        let leader = std::thread::spawn({
+            let group_commit = group_commit.clone();
+            let during = group_commit.clone();
+            let panics: Done = Box::new(move |_, _| {
+                during.submit(new_jobs, done, || {});
+                panic!("the function for a result panics");
+            });
+            move || group_commit.submit(submission().0, panics, || {})
+        });
+        assert!(leader.join().is_err());
+        assert_eq!(behind.recv().unwrap_err(), mpsc::RecvError, "its function was dropped");
+        let (new_jobs, done, result) = submission();
+        group_commit.submit(new_jobs, done, || {});
+        assert!(result.try_recv().is_ok());
     }
 }

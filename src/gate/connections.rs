@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -114,7 +114,19 @@ impl Connection {
         evicted
     }
 
-    fn shut_down(&self) {
+    /// Makes the read that the connection's thread waits in return, as if the client had closed its sending half.
+    pub fn wake_reader(&self) {
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
+    /// Whether the client's socket has room for a short response.
+    pub fn is_writable(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::OUT)];
+        let at_once = Timespec::default();
+        poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().contains(PollFlags::OUT)
+    }
+
+    pub fn shut_down(&self) {
         // Fails only if the client has disconnected already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -137,6 +149,8 @@ pub(crate) struct Connections {
     budget: Arc<Budget>,
     table: Mutex<Table>,
     removed: Condvar,
+    /// The gate accepts no further connections, and closes each connection after its response.
+    pub is_stopping: AtomicBool,
 }
 
 #[derive(Default)]
@@ -147,7 +161,14 @@ struct Table {
 
 impl Connections {
     pub fn new(max: usize, budget: Arc<Budget>) -> Connections {
-        Connections { started: Instant::now(), max, budget, table: Mutex::default(), removed: Condvar::new() }
+        Connections {
+            started: Instant::now(),
+            max,
+            budget,
+            table: Mutex::default(),
+            removed: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+        }
     }
 
     /// Adds a connection. When the table is full, the connection that has waited longest for its client is evicted.

@@ -6,7 +6,7 @@
 //! request that is malformed, too large or too slow never reaches tiny_http.
 //!
 //! ```text
-//! clients ──► accept loop (`gate`) ──► a thread each (`conn-N`) ──► Upstreams (8 permits) ──► tiny_http
+//! clients ──► accept loop (`gate`) ──► a thread each (`conn-N`) ──► Upstreams (permits) ──► tiny_http
 //! ```
 //!
 //! * `connections`: the table of open connections. When it is full, the one that waits longest for its client is evicted.
@@ -16,11 +16,12 @@
 //! * `buffer`: memory that grows as bytes arrive, within one budget for all connections.
 //! * `permits`: how many requests tiny_http handles at a time; a long poll parks and gives its permit back.
 //! * `upstream`: the connections to tiny_http.
+//! * `handover`: requests whose responses the API writes straight to their clients.
 //! * `limits`: the limits of all of this.
 //! * `error`: the error responses that the gate writes itself.
 //!
-//! The gate knows nothing about jobs. It treats two kinds of paths specially, [`PROBE_PATH`] and the health checks, and
-//! adds one header, by which the API learns that the client of a parked request has disconnected.
+//! The gate knows nothing about jobs. It treats three kinds of requests specially: [`PROBE_PATH`], the health checks, and
+//! the quick requests that the API names. It adds one header, by which the API names the client connection of a request.
 
 mod buffer;
 mod chunked;
@@ -28,6 +29,7 @@ mod connections;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod handover;
 mod head;
 mod limits;
 mod permits;
@@ -42,7 +44,7 @@ mod upstream;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -50,6 +52,7 @@ use std::time::{Duration, Instant};
 use crate::gate::buffer::Budget;
 use crate::gate::connections::{Connection, Connections};
 use crate::gate::error::GateError;
+pub use crate::gate::handover::Handovers;
 pub use crate::gate::head::{CLIENT_HEADER, PROBE_PATH};
 pub use crate::gate::limits::{ConnectionLimits, Limits};
 pub use crate::gate::permits::{ParkedRequest, Permits};
@@ -82,7 +85,12 @@ impl Gate {
     ///
     /// # Errors
     /// When the socket or the thread cannot be set up.
-    pub fn start(listener: TcpListener, upstreams: Upstreams, limits: Limits) -> io::Result<Gate> {
+    pub fn start(
+        listener: TcpListener,
+        upstreams: Upstreams,
+        handovers: Arc<Handovers>,
+        limits: Limits,
+    ) -> io::Result<Gate> {
         let address = listener.local_addr()?;
         rustix::net::listen(&listener, BACKLOG)?;
         // std only offers shutdown() on streams, but the call is the same for a listening socket.
@@ -102,7 +110,7 @@ impl Gate {
                 }
             }
         });
-        let shared = Arc::new(Shared { connections, limits, upstreams, stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { connections, limits, upstreams: Arc::new(upstreams), handovers });
         let accept_thread = {
             let shared = shared.clone();
             thread::Builder::new().name("gate".into()).spawn(move || accept_loop(&listener, &shared))?
@@ -119,7 +127,7 @@ impl Gate {
     /// their responses say `Connection: close`. Then closes the connections that are left. A second call does nothing.
     pub fn stop(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        self.shared.stopping.store(true, SeqCst);
+        self.shared.connections.is_stopping.store(true, SeqCst);
         self.join_accept_thread();
         self.shared.connections.close_idle();
         if !self.shared.connections.wait_until_empty(deadline) {
@@ -196,6 +204,7 @@ struct TableEntry {
 
 impl Drop for TableEntry {
     fn drop(&mut self) {
+        self.shared.handovers.remove(self.connection.id);
         self.shared.connections.remove(self.connection.id);
     }
 }

@@ -15,7 +15,6 @@ use crate::sync;
 
 /// The permits, and the connections whose requests hold one.
 pub struct Permits {
-    limit: usize,
     state: Mutex<State>,
 }
 
@@ -38,14 +37,9 @@ impl Permits {
     /// Permits for `limit` requests at a time. At least as many threads should take requests from tiny_http, because
     /// each new connection to it is probed, and the probe needs a free thread.
     pub fn new(limit: usize) -> Arc<Permits> {
-        let limit = limit.max(1);
-        let free = limit.try_into().unwrap_or(isize::MAX);
+        let free = limit.max(1).try_into().unwrap_or(isize::MAX);
         let state = State { free, queue: VecDeque::new(), connections: HashMap::new() };
-        Arc::new(Permits { limit, state: Mutex::new(state) })
-    }
-
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
+        Arc::new(Permits { state: Mutex::new(state) })
     }
 
     /// Waits for a permit.
@@ -53,10 +47,10 @@ impl Permits {
     /// # Errors
     /// [`GateError::Overloaded`] at `deadline`.
     pub(crate) fn acquire(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         deadline: Instant,
-    ) -> Result<Permit<'_>, GateError> {
+    ) -> Result<Permit, GateError> {
         let mut state = self.state();
         if state.free > 0 {
             state.free -= 1;
@@ -64,7 +58,7 @@ impl Permits {
             state = self.wait_for_permit(state, deadline)?;
         }
         state.connections.insert(connection.id, connection.clone());
-        Ok(Permit { permits: self, connection: connection.id })
+        Ok(Permit { permits: self.clone(), connection: connection.id })
     }
 
     fn wait_for_permit<'a>(
@@ -128,12 +122,12 @@ impl Permits {
 }
 
 /// The right of one request to be handled by tiny_http. Dropping it releases the permit.
-pub(crate) struct Permit<'a> {
-    permits: &'a Permits,
+pub(crate) struct Permit {
+    permits: Arc<Permits>,
     connection: u64,
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.permits.state();
         state.connections.remove(&self.connection);

@@ -7,12 +7,13 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use crate::gate::buffer::Buffer;
 use crate::gate::connections::{Connection, Connections};
 use crate::gate::error::GateError;
+use crate::gate::handover::{self, Handover, Handovers, State};
 use crate::gate::head::{self, Framing, Head};
 use crate::gate::limits::Limits;
 use crate::gate::request_reader::{self, ByteSource};
@@ -34,14 +35,14 @@ const LINGER_BYTES: usize = 4 << 20;
 /// State that the threads of a gate share.
 pub(crate) struct Shared {
     pub limits: Limits,
-    pub upstreams: Upstreams,
+    pub upstreams: Arc<Upstreams>,
+    pub handovers: Arc<Handovers>,
     pub connections: Arc<Connections>,
-    pub stopping: AtomicBool,
 }
 
 impl Shared {
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(SeqCst)
+        self.connections.is_stopping.load(SeqCst)
     }
 }
 
@@ -61,6 +62,15 @@ impl From<GateError> for End {
     }
 }
 
+/// How a request was served.
+#[derive(PartialEq, Eq)]
+enum Served {
+    /// The client has the response.
+    Answered,
+    /// The API writes the response to the client.
+    HandedOver,
+}
+
 /// Serves a connection until it ends.
 pub(crate) fn serve(connection: &Arc<Connection>, gate: &Shared) {
     let mut session = Session {
@@ -71,6 +81,7 @@ pub(crate) fn serve(connection: &Arc<Connection>, gate: &Shared) {
         forward: Vec::with_capacity(512),
         response: Buffer::new(&connection.account),
         is_head: false,
+        handover: None,
     };
     match session.run() {
         Ok(never) => match never {},
@@ -96,6 +107,8 @@ struct Session<'a> {
     response: Buffer,
     /// The current request is a HEAD request.
     is_head: bool,
+    /// Made for the first request that is handed over.
+    handover: Option<Arc<Handover>>,
 }
 
 /// The client's socket, as the source of its requests.
@@ -150,7 +163,10 @@ impl Session<'_> {
         // A client that connects and sends nothing is too slow, not idle.
         self.wait_for_first_byte(limits.request_time.min(limits.idle_time))?;
         loop {
-            self.serve_request()?;
+            if self.serve_request()? == Served::HandedOver {
+                self.wait_while_handed_over(limits.idle_time)?;
+                continue;
+            }
             self.connection.mark_idle(&self.gate.connections);
             // After mark_idle(): otherwise Gate::stop could close the idle connections before this one is marked idle.
             if self.gate.is_stopping() {
@@ -158,6 +174,24 @@ impl Session<'_> {
             }
             if self.input.is_empty() {
                 self.wait_for_first_byte(limits.idle_time)?;
+            }
+        }
+    }
+
+    /// Waits for the next request while the API responds to the last one. Looks after the last one if the API has not
+    /// responded by then.
+    fn wait_while_handed_over(&mut self, timeout: Duration) -> Result<(), End> {
+        let next = self.wait_for_first_byte(timeout);
+        let Some(handover) = &self.handover else { return next };
+        match handover.take() {
+            State::Nothing if next.is_err() && self.gate.is_stopping() => Err(End::Done),
+            State::Nothing => next,
+            State::Waits(exchange, _permit) => {
+                let head_length = self.gate.upstreams.receive(exchange, &mut self.response)?;
+                let keeps = next.is_ok() && !self.gate.is_stopping();
+                self.respond(head_length, (!keeps).then_some(b"Connection: close\r\n"))?;
+                self.connection.mark_idle(&self.gate.connections);
+                if keeps { Ok(()) } else { Err(End::Done) }
             }
         }
     }
@@ -174,24 +208,69 @@ impl Session<'_> {
         }
     }
 
-    fn serve_request(&mut self) -> Result<(), End> {
+    fn serve_request(&mut self) -> Result<Served, End> {
         self.socket.deadline = Instant::now() + self.gate.limits.request_time;
         let head = self.read_head()?;
         let decoded = self.read_body(&head)?;
         if !self.connection.mark_busy() {
             return Err(End::Gone);
         }
+        if self.may_be_handed_over(&head) {
+            self.hand_over()?;
+            return Ok(Served::HandedOver);
+        }
         let head_length = self.exchange(&head, decoded)?;
         let keeps = head.keep_alive && !self.gate.is_stopping();
-        if !keeps {
-            self.add_header(head_length, b"Connection: close\r\n")?;
-        } else if head.is_http_1_0 {
-            self.add_header(head_length, b"Connection: keep-alive\r\n")?;
+        let header: Option<&[u8]> = match keeps {
+            false => Some(b"Connection: close\r\n"),
+            true if head.is_http_1_0 => Some(b"Connection: keep-alive\r\n"),
+            true => None,
+        };
+        self.respond(head_length, header)?;
+        if keeps { Ok(Served::Answered) } else { Err(End::Done) }
+    }
+
+    /// Writes the response to the client, with a further header line.
+    fn respond(&mut self, head_length: usize, header: Option<&[u8]>) -> Result<(), End> {
+        if let Some(line) = header {
+            self.add_header(head_length, line)?;
         }
         self.write_all(self.response.data())?;
         self.response.clear();
         self.response.shrink();
-        if keeps { Ok(()) } else { Err(End::Done) }
+        Ok(())
+    }
+
+    /// Whether the API may write the response to this request to the client: the request is quick, its client stays
+    /// connected and has not sent a further request.
+    fn may_be_handed_over(&self, head: &Head) -> bool {
+        head.keep_alive
+            && !head.is_http_1_0
+            && matches!(head.framing, Framing::Length(length) if length <= handover::MAX_BODY && length == self.input.data().len())
+            && self.gate.handovers.is_quick(&self.forward)
+            && !self.gate.is_stopping()
+            && self.connection.is_writable()
+    }
+
+    /// Sends the request to tiny_http and does not wait for the response.
+    fn hand_over(&mut self) -> Result<(), End> {
+        let gate = self.gate;
+        let handover = self
+            .handover
+            .get_or_insert_with(|| gate.handovers.add(self.connection, &gate.connections, &gate.upstreams));
+        head::finish(&mut self.forward, self.connection.id, Some(self.input.data().len()));
+        let request = Outgoing {
+            connection: self.connection,
+            head: &self.forward,
+            body: self.input.data(),
+            is_head: false,
+            is_safe: false,
+            is_health_check: false,
+        };
+        handover.hand_over(&request, Instant::now() + gate.limits.request_time)?;
+        self.input.clear();
+        self.input.shrink();
+        Ok(())
     }
 
     /// Reads a head, and writes the head for tiny_http into `forward`.

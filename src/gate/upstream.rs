@@ -31,6 +31,10 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const RESET_PAUSE: Duration = Duration::from_millis(5);
 /// File descriptors that must be free before a connection is opened. It takes three; other threads take some too.
 const SPARE_DESCRIPTORS: usize = 8;
+/// The most connections that are kept. After many requests were parked there are more.
+const MOST_IDLE: usize = 40;
+/// A connection that was not used for this time is closed.
+const LONGEST_IDLE: Duration = Duration::from_secs(10);
 /// Longest head of a response, which the API writes. A longer one is a bug.
 const MAX_RESPONSE_HEAD: usize = 64 << 10;
 
@@ -54,8 +58,8 @@ struct Opening {
 
 #[derive(Default)]
 struct Idle {
-    /// The connection that was used last is used next, so that surplus ones stay unused.
-    connections: Vec<UnixStream>,
+    /// With the time of its last use. The connection that was used last is used next, so that surplus ones stay unused.
+    connections: Vec<(UnixStream, Instant)>,
     /// How often tiny_http was restarted. Connections to an older tiny_http are not kept.
     generation: u64,
 }
@@ -72,6 +76,12 @@ pub(crate) struct Outgoing<'a> {
     pub is_safe: bool,
     /// A health check: it is sent on a new connection, which is not kept.
     pub is_health_check: bool,
+}
+
+/// A request that was sent and has no response yet.
+pub(crate) struct Exchange {
+    connection: UnixStream,
+    generation: u64,
 }
 
 impl Upstreams {
@@ -112,7 +122,7 @@ impl Upstreams {
         if let Some(mut kept) = kept {
             match exchange_on(&mut kept, request, response) {
                 Ok(head_length) => {
-                    self.keep(kept, generation);
+                    self.keep(Exchange { connection: kept, generation });
                     return Ok(head_length);
                 }
                 Err(Fault::OverBudget) => return Err(GateError::Overloaded),
@@ -125,7 +135,34 @@ impl Upstreams {
         response.clear();
         match exchange_on(&mut fresh, request, response) {
             Ok(head_length) => {
-                self.keep(fresh, generation);
+                self.keep(Exchange { connection: fresh, generation });
+                Ok(head_length)
+            }
+            Err(Fault::OverBudget) => Err(GateError::Overloaded),
+            Err(_) => Err(GateError::BadGateway),
+        }
+    }
+
+    /// Sends a request that must not be sent twice, and does not wait for the response.
+    pub(crate) fn send(&self, request: &Outgoing, deadline: Instant) -> Result<Exchange, GateError> {
+        let (kept, generation) = self.take_idle();
+        if let Some(kept) = kept {
+            match send(&kept, request.head, request.body) {
+                Ok(()) => return Ok(Exchange { connection: kept, generation }),
+                Err(Fault::NothingSent) => {}
+                Err(_) => return Err(GateError::BadGateway),
+            }
+        }
+        let fresh = self.open(deadline)?;
+        send(&fresh, request.head, request.body).map_err(|_| GateError::BadGateway)?;
+        Ok(Exchange { connection: fresh, generation })
+    }
+
+    /// Reads the whole response to a request that was sent into the (empty) `response`. Returns the length of its head.
+    pub(crate) fn receive(&self, exchange: Exchange, response: &mut Buffer) -> Result<usize, GateError> {
+        match receive(&exchange.connection, false, response) {
+            Ok(head_length) => {
+                self.keep(exchange);
                 Ok(head_length)
             }
             Err(Fault::OverBudget) => Err(GateError::Overloaded),
@@ -135,15 +172,19 @@ impl Upstreams {
 
     fn take_idle(&self) -> (Option<UnixStream>, u64) {
         let mut idle = self.idle();
-        (idle.connections.pop(), idle.generation)
+        (idle.connections.pop().map(|(connection, _)| connection), idle.generation)
     }
 
-    /// Keeps a connection for the next request, unless tiny_http was restarted since `generation`.
-    fn keep(&self, connection: UnixStream, generation: u64) {
+    /// Keeps the connection of an answered request for the next one, unless tiny_http was restarted since.
+    pub(crate) fn keep(&self, Exchange { connection, generation }: Exchange) {
+        let now = Instant::now();
         let mut idle = self.idle();
-        // After many requests were parked there are more connections than permits.
-        if idle.connections.len() < self.permits.limit() && idle.generation == generation {
-            idle.connections.push(connection);
+        if idle.connections.len() < MOST_IDLE && idle.generation == generation {
+            idle.connections.push((connection, now));
+        }
+        // The first one is the one that was not used for the longest time.
+        if idle.connections.first().is_some_and(|(_, used)| now.duration_since(*used) > LONGEST_IDLE) {
+            idle.connections.remove(0);
         }
     }
 

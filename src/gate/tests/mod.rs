@@ -1,5 +1,6 @@
 //! Tests of the gate with a real tiny_http behind it and raw sockets as clients.
 
+mod handover;
 mod permits;
 mod protocol;
 mod slow_clients;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::{TempDir, tempdir};
 
-use crate::gate::{CLIENT_HEADER, Gate, Limits, PROBE_PATH, Permits, Upstreams};
+use crate::gate::{CLIENT_HEADER, Gate, Handovers, Limits, PROBE_PATH, Permits, Upstreams};
 
 const HANDLERS: usize = 8;
 /// Nothing in these tests takes this long unless a thread hangs.
@@ -34,7 +35,7 @@ fn eventually(what: &str, condition: impl FnMut() -> bool) {
 /// A small API behind a gate.
 ///
 /// `/nothing` responds 204, `/echo` with the body, `/headers` with the headers that it got, `/big?N` with N bytes, any
-/// other path with method and URL. `/wait` (parked) and `/hold` (not parked) respond after [`Api::release`]; `/wait` also
+/// other path with method and URL. `/drop` drops the request. `/wait` (parked) and `/hold` (not parked) respond after [`Api::release`]; `/wait` also
 /// when its client hangs up.
 struct Server {
     gate: Gate,
@@ -46,7 +47,10 @@ struct Server {
 
 struct Api {
     permits: Arc<Permits>,
+    handovers: Arc<Handovers>,
     seen: AtomicUsize,
+    /// Responses that were written to a client without the gate's thread.
+    delivered: AtomicUsize,
     waiting: AtomicUsize,
     /// Whether held requests may be answered.
     released: (Mutex<bool>, Condvar),
@@ -63,9 +67,12 @@ impl Server {
         let tiny = Arc::new(tiny_http::Server::http_unix(&socket).unwrap());
         let permits = Permits::new(permits);
         let upstreams = Upstreams::new(permits.clone(), socket, no_restart);
+        let handovers = Handovers::new(&["POST /echo", "POST /hold", "POST /drop"]);
         let api = Arc::new(Api {
             permits,
+            handovers: handovers.clone(),
             seen: AtomicUsize::new(0),
+            delivered: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             released: Default::default(),
         });
@@ -80,7 +87,7 @@ impl Server {
             })
             .collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = Gate::start(listener, upstreams, limits).unwrap();
+        let gate = Gate::start(listener, upstreams, handovers, limits).unwrap();
         Server { gate, api, tiny, handlers, directory }
     }
 
@@ -125,9 +132,7 @@ impl Api {
             }
             "/big" => vec![b'x'; url[5..].parse().unwrap()],
             "/wait" => {
-                let mut headers = request.headers().iter();
-                let number = headers.find(|header| header.field.equiv(CLIENT_HEADER)).unwrap();
-                let parked = self.permits.park(number.value.as_str().parse().ok());
+                let parked = self.permits.park(Some(client_number(&request)));
                 self.waiting.fetch_add(1, SeqCst);
                 while !*self.released.0.lock().unwrap() && !parked.client_has_hung_up() {
                     thread::sleep(Duration::from_millis(5));
@@ -135,6 +140,7 @@ impl Api {
                 self.waiting.fetch_sub(1, SeqCst);
                 b"waited".to_vec()
             }
+            "/drop" => return drop(request),
             "/nothing" => return request.respond(tiny_http::Response::empty(204)).unwrap(),
             "/hold" => {
                 self.hold();
@@ -142,7 +148,19 @@ impl Api {
             }
             _ => format!("{} {url}", request.method()).into_bytes(),
         };
-        let _ = request.respond(tiny_http::Response::from_data(body));
+        let number = client_number(&request);
+        let mut unsent = Some((request, tiny_http::Response::from_data(body)));
+        let is_delivered = self.handovers.deliver(number, || {
+            let (request, response) = unsent.take().unwrap();
+            let mut bytes = Vec::new();
+            response.raw_print(&mut bytes, (1, 1).into(), &[], false, None).unwrap();
+            drop(request.into_writer());
+            bytes
+        });
+        self.delivered.fetch_add(usize::from(is_delivered), SeqCst);
+        if let Some((request, response)) = unsent {
+            let _ = request.respond(response);
+        }
     }
 
     fn hold(&self) {
@@ -156,6 +174,12 @@ impl Api {
         *self.released.0.lock().unwrap() = true;
         self.released.1.notify_all();
     }
+}
+
+fn client_number(request: &tiny_http::Request) -> u64 {
+    let mut headers = request.headers().iter();
+    let header = headers.find(|header| header.field.equiv(CLIENT_HEADER)).unwrap();
+    header.value.as_str().parse().unwrap()
 }
 
 struct Client(BufReader<TcpStream>);

@@ -8,7 +8,7 @@ use super::*;
 fn without_tiny_http_the_response_is_502() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstreams = Upstreams::new(Permits::new(2), "/nonexistent/api.sock".into(), no_restart);
-    let gate = Gate::start(listener, upstreams, Limits::default()).unwrap();
+    let gate = Gate::start(listener, upstreams, Handovers::new(&[]), Limits::default()).unwrap();
     let response = Client::connect(gate.local_addr()).get("/");
     assert_eq!(response.status, 502);
     check_error(&response, "no upstream");
@@ -91,7 +91,7 @@ fn unreliable(answers: usize) -> (Gate, Arc<AtomicUsize>, TempDir) {
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstreams = Upstreams::new(Permits::new(1), socket, no_restart);
-    (Gate::start(listener, upstreams, Limits::default()).unwrap(), seen, directory)
+    (Gate::start(listener, upstreams, Handovers::new(&[]), Limits::default()).unwrap(), seen, directory)
 }
 
 fn read_until_empty_line(stream: &mut impl BufRead) -> io::Result<()> {
