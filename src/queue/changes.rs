@@ -154,9 +154,8 @@ impl Queue {
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
         call.arg("retry_inline").arg(record::error_text(error)).arg(delay.as_millis() as u64);
         // Never repeated: the first call gives the lease a new token, so that a second one would be refused as stale.
-        let Script { lua, access, .. } = &self.scripts.settle;
-        let reply = self.connections.run_script(*access, Repeat::Never, lua, &call);
-        let settled = replies::settled(self.explained(reply, *access)?)?;
+        let reply = self.run_repeated(&self.scripts.settle, Repeat::Never, &call)?;
+        let settled = replies::settled(reply)?;
         let settled = settled.first().copied().unwrap_or(Settled::Stale);
         if settled == Settled::Now(Status::Processing) {
             lease.token += 1;

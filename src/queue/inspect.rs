@@ -11,7 +11,7 @@ use super::replies;
 use super::reply_value::{as_array, as_bytes, as_texts};
 use super::rights::Right;
 use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerInfo, Stats};
-use super::{Queue, keys};
+use super::{Queue, keys, scripts};
 use crate::job::{Job, JobId, Status};
 
 /// How long servers report the activity of their workers after a client has read it.
@@ -127,7 +127,7 @@ impl Queue {
     /// The rights to read jobs and to change them on request that the user of Redis lacks, as one sentence; `None` if no
     /// right is missing.
     pub fn check_operator_rights(&self) -> Result<Option<String>, Error> {
-        let rights: BTreeSet<Right> = self.scripts.operator_rights().into_iter().collect();
+        let rights: BTreeSet<Right> = scripts::operator_rights(&self.namespace).into_iter().collect();
         let missing = self.missing_rights(&rights.into_iter().collect::<Vec<_>>())?;
         Ok((!missing.is_empty()).then(|| self.explain(&missing)))
     }

@@ -47,7 +47,7 @@ pub use types::{
     Share, StartedJobs, Stats, Submitted, Verdict,
 };
 
-use pool::{Access, Connections};
+use pool::{Access, Connections, Repeat};
 use rights::Right;
 use scripts::{Script, Scripts};
 
@@ -68,8 +68,7 @@ impl Queue {
     pub fn new(settings: &Settings) -> Result<Queue, SettingsError> {
         let target = connect::target(&settings.url, settings.ca.as_ref())?;
         let prefix = keys::prefix(&settings.namespace);
-        let scripts = Scripts::new(&settings.namespace);
-        let mut needed: BTreeSet<Right> = scripts.needed_rights().into_iter().collect();
+        let mut needed: BTreeSet<Right> = scripts::needed_rights(&settings.namespace).into_iter().collect();
         needed.extend([
             ("SCRIPT|LOAD".to_owned(), prefix.clone()),
             ("BRPOPLPUSH".to_owned(), format!("{prefix}{}", keys::WORK)),
@@ -79,7 +78,7 @@ impl Queue {
         Ok(Queue {
             user: target.user.clone(),
             connections: Connections::new(target, settings.connections, settings.fetchers),
-            scripts,
+            scripts: Scripts::new(&settings.namespace),
             prefix,
             namespace: settings.namespace.clone(),
             needed_rights: needed.into_iter().collect(),
@@ -96,8 +95,12 @@ impl Queue {
     }
 
     fn run(&self, script: &Script, call: &Cmd) -> Result<Value, Error> {
-        let reply = self.connections.run_script(script.access, script.repeat, &script.lua, call);
-        self.explained(reply, script.access)
+        self.run_repeated(script, script.repeat(), call)
+    }
+
+    fn run_repeated(&self, script: &Script, repeat: Repeat, call: &Cmd) -> Result<Value, Error> {
+        let reply = self.connections.run_script(script.access(), repeat, || script.text(), call);
+        self.explained(reply, script.access())
     }
 
     /// Adds to [`Error::Denied`] which right is missing and how to grant it.

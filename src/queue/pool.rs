@@ -200,7 +200,7 @@ impl Connections {
         &self,
         access: Access,
         repeat: Repeat,
-        script: &redis::Script,
+        text: impl Fn() -> String,
         call: &Cmd,
     ) -> Result<Value, Error> {
         let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
@@ -211,7 +211,7 @@ impl Connections {
                 if !reply.as_ref().is_err_and(is_unknown) {
                     break;
                 }
-                script.load(&mut connection.wire)?;
+                redis::cmd("SCRIPT").arg("LOAD").arg(text()).query::<Value>(&mut connection.wire)?;
                 reply = call.query(&mut connection.wire);
             }
             // Because of its large buffer. The next call makes a new connection.

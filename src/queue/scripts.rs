@@ -1,5 +1,7 @@
 //! The Lua scripts. Every change of a job that touches more than one key is a script.
 
+use std::sync::{Arc, OnceLock};
+
 use redis::Cmd;
 
 use super::keys;
@@ -7,26 +9,38 @@ use super::linker;
 use super::pool::{Access, Repeat};
 use super::rights::{self, Right};
 
-/// A script, ready to be called.
+/// A script, ready to be called. Its text is made when Redis does not know the script, and not kept: most scripts are
+/// loaded seldom or never.
 pub(super) struct Script {
-    pub(super) lua: redis::Script,
-    pub(super) access: Access,
-    /// Whether a call may be repeated after its reply was lost.
-    pub(super) repeat: Repeat,
-    /// The rights that the user of Redis needs for this script.
-    rights: Vec<Right>,
-    user: User,
+    row: &'static Row,
+    namespace: Arc<str>,
     /// The one key that each call names, from which a Redis Cluster computes the slot. The scripts build all other keys
     /// themselves.
-    slot: String,
+    slot: Arc<str>,
+    /// The name by which Redis knows the script, made at the first call.
+    hash: OnceLock<String>,
 }
 
 impl Script {
     /// The beginning of a call; the arguments follow.
     pub(super) fn call(&self) -> Cmd {
+        let hash = self.hash.get_or_init(|| redis::Script::new(&self.text()).get_hash().to_owned());
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.lua.get_hash()).arg(1).arg(&self.slot);
+        command.arg(hash).arg(1).arg(&*self.slot);
         command
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.row.build(&self.namespace, built_in).1
+    }
+
+    pub(super) fn access(&self) -> Access {
+        self.row.access
+    }
+
+    /// Whether a call may be repeated after its reply was lost.
+    pub(super) fn repeat(&self) -> Repeat {
+        self.row.repeat
     }
 }
 
@@ -68,11 +82,15 @@ macro_rules! scripts {
 
         impl Scripts {
             pub(super) fn new(namespace: &str) -> Scripts {
-                Scripts { $($name: script(row(stringify!($name)), namespace),)* }
-            }
-
-            fn all(&self) -> impl Iterator<Item = &Script> {
-                [$(&self.$name),*].into_iter()
+                let slot: Arc<str> = (keys::prefix(namespace) + keys::SERVERS).into();
+                let namespace: Arc<str> = namespace.into();
+                let script = |name| Script {
+                    row: row(name),
+                    namespace: namespace.clone(),
+                    slot: slot.clone(),
+                    hash: OnceLock::new(),
+                };
+                Scripts { $($name: script(stringify!($name)),)* }
             }
         }
 
@@ -188,33 +206,21 @@ impl Row {
     }
 }
 
-fn script(row: &Row, namespace: &str) -> Script {
-    let (rights, text) = row.build(namespace, |_, text| text.to_owned());
-    Script {
-        lua: redis::Script::new(&text),
-        access: row.access,
-        repeat: row.repeat,
-        rights,
-        user: row.user,
-        slot: keys::prefix(namespace) + keys::SERVERS,
-    }
+fn built_in(_: &'static str, text: &'static str) -> String {
+    text.to_owned()
 }
 
-impl Scripts {
-    /// The rights without which no job can be run.
-    pub(super) fn needed_rights(&self) -> Vec<Right> {
-        self.rights_of(User::Jobs)
-    }
+/// The rights without which no job can be run.
+pub(super) fn needed_rights(namespace: &str) -> Vec<Right> {
+    rights_of(User::Jobs, namespace)
+}
 
-    /// The rights for reading jobs, and for changing them on request.
-    pub(super) fn operator_rights(&self) -> Vec<Right> {
-        self.rights_of(User::Operators)
-    }
+/// The rights for reading jobs, and for changing them on request.
+pub(super) fn operator_rights(namespace: &str) -> Vec<Right> {
+    rights_of(User::Operators, namespace)
+}
 
-    fn rights_of(&self, user: User) -> Vec<Right> {
-        self.all()
-            .filter(|script| script.user == user)
-            .flat_map(|script| script.rights.iter().cloned())
-            .collect()
-    }
+fn rights_of(user: User, namespace: &str) -> Vec<Right> {
+    let rows = TABLE.iter().filter(|row| row.user == user);
+    rows.flat_map(|row| row.build(namespace, built_in).0).collect()
 }
