@@ -37,7 +37,7 @@ const HELP: &str = "\
 usage: cargo bench --bench peers -- [flags]
 
 Measures threadq, threadq 0.4.0 and other job queues in turn, and prints tables in Markdown: rates, CPU time per job, other
-figures, and threadq's divided by each peer's. On two cores 3 rounds of all take about 18 minutes.
+figures, and threadq's divided by each peer's. On two cores 3 rounds of all take about 15 minutes.
 
   --rounds N        runs of each program [3]
   --jobs N          jobs per run; slow peers get fewer [30000]

@@ -210,10 +210,24 @@ fn sum_of_field(pids: &[u32], file: &str, field: &str) -> f64 {
 
 /// CPU time that these processes and their ended children have used, in seconds.
 pub fn cpu(pids: &[u32]) -> f64 {
-    let ticks = |pid: &u32| -> Option<f64> {
-        stat(*pid)?.get(11..15)?.iter().map(|field| field.parse::<f64>().ok()).sum()
+    let seconds = |pid: &u32| -> Option<f64> {
+        let ticks: Vec<f64> =
+            stat(*pid)?.get(11..15)?.iter().filter_map(|field| field.parse().ok()).collect();
+        let (own, children) = ticks.split_at_checked(2)?;
+        let [own, children] = [own, children].map(|ticks| ticks.iter().sum::<f64>() / TICKS);
+        // The sum over the threads is exact; the process's own time is rounded down, and includes ended threads.
+        Some(own.max(cpu_of_threads(*pid)) + children)
     };
-    pids.iter().filter_map(ticks).sum::<f64>() / TICKS
+    pids.iter().filter_map(seconds).sum()
+}
+
+/// CPU time that the present threads of a process have used, in seconds.
+fn cpu_of_threads(pid: u32) -> f64 {
+    let nanoseconds = |task: fs::DirEntry| -> Option<f64> {
+        fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(nanoseconds).sum::<f64>() / 1e9
 }
 
 /// CPU time of the parts of a load at one moment, in seconds.

@@ -263,7 +263,7 @@ fn definitions(plan: &Plan) -> String {
          from Redis before the job runs is done when it has taken the last job.\n\
          - Submit: from one process, after a warm-up, while no worker runs. threadq: POST /jobs by keep-alive clients, \
          POST /jobs/batch by one; peers: their own client.\n\
-         - CPU time: user and system, of all threads and processes, in units of 10 ms per process. Worker: all processes that \
+         - CPU time: user and system, of all threads and processes. Worker: all processes that \
          run jobs, during the second half of the drain. Server: threadq's, which the peers do not need. Caller: the process \
          that submits.\n\
          - Lone job: from just before it is submitted to the start of its handler, {} jobs, one at a time. Both times are \
