@@ -13,6 +13,9 @@ pub struct Usage {
     /// How often a thread blocked and was woken (voluntary context switches).
     pub wakeups: u64,
     pub cpu_ns: u64,
+    /// The parts of the processor time in user mode and in the system, in steps of 10 ms.
+    pub user_ms: u64,
+    pub system_ms: u64,
 }
 
 /// Reads the figures of a process.
@@ -20,6 +23,10 @@ pub fn usage(pid: u32) -> Usage {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let tasks: Vec<PathBuf> = tasks.flatten().map(|task| task.path()).collect();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    // After the name, which ends with the last parenthesis. Linux counts in 1/100 s here on every machine.
+    let ticks = |n: usize| stat.rsplit(')').next()?.split_whitespace().nth(n)?.parse::<u64>().ok();
+    let ms = |n: usize| ticks(n).unwrap_or(0) * 10;
     let sum = |read: &dyn Fn(&PathBuf) -> Option<u64>| tasks.iter().filter_map(read).sum();
     Usage {
         rss_kb: number(&status, "VmRSS:").unwrap_or(0),
@@ -30,6 +37,8 @@ pub fn usage(pid: u32) -> Usage {
         }),
         // `schedstat` counts in ns, `stat` only in units of 10 ms.
         cpu_ns: sum(&|task| fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse().ok()),
+        user_ms: ms(11),
+        system_ms: ms(12),
     }
 }
 
