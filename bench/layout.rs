@@ -7,8 +7,8 @@ use common::{BenchRedis, flag, flags, payload, print_setup};
 const HELP: &str = "\
 usage: cargo bench --bench layout -- [flags]
 
-Prints the bytes that a queued job takes in Redis: its record under several layouts, its entries in lists and indexes
-under several layouts, and the whole job as threadq stores it. Measures with `hash-max-listpack-value` 64 (Redis's
+Prints the bytes that a job takes in Redis: its record under several layouts, its entries in lists and indexes under
+several layouts, and the whole job, queued and completed, as threadq stores it. Measures with `hash-max-listpack-value` 64 (Redis's
 default) and 1024 (the private Redis).
 
   --jobs N         jobs to store [20000]
@@ -54,7 +54,7 @@ const LAYOUTS: [(&str, Layout); 8] = [
     }),
     ("in the queue: a list of ids (chosen)", |id, _| words(&["LPUSH", "work_queue", id])),
     ("in the queue: a stream", |id, _| words(&["XADD", "stream", "*", "id", id])),
-    ("in an index: a sorted set, by id (chosen, twice)", |id, _| words(&["ZADD", "index", id, id])),
+    ("in an index: a sorted set, by id (chosen)", |id, _| words(&["ZADD", "index", id, id])),
     ("in an index: a set", |id, _| words(&["SADD", "set", id])),
 ];
 
@@ -77,7 +77,15 @@ fn main() {
         let bare = common::Bare::new(&redis.url());
         measure(&mut redis, limit, 1, |_, _| bare.fill(jobs, bytes, &["default".to_owned()])) / jobs as f64
     });
-    println!("{:<52}{own:>8.0}{large:>8.0}", "the whole job, as threadq stores it");
+    println!("{:<52}{own:>8.0}{large:>8.0}", "the whole queued job, as threadq stores it");
+    let [own, large] = ["64", "1024"].map(|limit| {
+        let bare = common::Bare::new(&redis.url());
+        measure(&mut redis, limit, 1, |_, _| {
+            bare.fill(jobs, bytes, &["default".to_owned()]);
+            bare.drain(1, 30);
+        }) / jobs as f64
+    });
+    println!("{:<52}{own:>8.0}{large:>8.0}", "the whole completed job, with the payload as its result");
 }
 
 /// The growth of Redis's memory per step, over `steps` steps, in bytes.

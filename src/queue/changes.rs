@@ -8,7 +8,7 @@ use super::error::{Error, Refused, SubmitError};
 use super::pool::{Access, BLOCK, Repeat};
 use super::record;
 use super::replies;
-use super::reply_value::{as_bytes, as_count, as_int, as_text};
+use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_text};
 use super::scripts::Script;
 use super::types::{
     Cancelled, Changed, Claimed, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed, ServerId,
@@ -41,6 +41,10 @@ impl Queue {
         submissions: &[(&[NewJob], Option<&Idempotency>)],
         max_queue_length: u64,
     ) -> Result<Vec<Result<Submitted, Refused>>, Error> {
+        let sizes = submissions.iter().map(|(jobs, _)| jobs.len());
+        if let Some(first) = self.submit_plain(submissions, max_queue_length)? {
+            return replies::submitted_plain(first, sizes);
+        }
         let mut call = self.scripts.enqueue.call();
         call.arg(max_queue_length).arg(IDEMPOTENCY_LIFE.as_millis() as u64);
         for (jobs, idempotency) in submissions {
@@ -51,8 +55,34 @@ impl Queue {
             };
             jobs.iter().for_each(|job| add_job(&mut call, job));
         }
-        let sizes = submissions.iter().map(|(jobs, _)| jobs.len());
         replies::submitted(self.run(&self.scripts.enqueue, &call)?, sizes)
+    }
+
+    /// Stores submissions if all of their jobs start now in the same queue, and have the same type and no keys. Returns
+    /// the first id. `None` if a job is different, or if the queue has no room for all jobs: nothing is stored.
+    fn submit_plain(
+        &self,
+        submissions: &[(&[NewJob], Option<&Idempotency>)],
+        max_queue_length: u64,
+    ) -> Result<Option<JobId>, Error> {
+        let jobs = || submissions.iter().flat_map(|(jobs, _)| jobs.iter());
+        let Some(first) = jobs().next() else { return Ok(None) };
+        let is_plain = |job: &NewJob| {
+            job.start == Start::Now
+                && job.unique_key.is_none()
+                && job.queue == first.queue
+                && job.job_type == first.job_type
+        };
+        if submissions.iter().any(|(_, idempotency)| idempotency.is_some()) || !jobs().all(is_plain) {
+            return Ok(None);
+        }
+        let mut call = self.scripts.enqueue_plain.call();
+        call.arg(max_queue_length).arg(&first.queue).arg(&first.job_type).arg(jobs().count());
+        jobs().for_each(|job| add_fields(&mut call, record::new_job(job)));
+        match self.run(&self.scripts.enqueue_plain, &call)? {
+            Value::Nil => Ok(None),
+            id => as_job_id(&id).map(Some),
+        }
     }
 
     /// Stores one submission, all of its jobs or none.
@@ -113,7 +143,13 @@ impl Queue {
         for share in shares {
             call.arg(&share.queue).arg(share.jobs);
         }
-        replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)
+        let (mut taken, unsplit) = replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)?;
+        for id in unsplit {
+            let mut call = self.scripts.get.call();
+            call.arg(id.get());
+            replies::add_started(&mut taken, id, as_array(self.run(&self.scripts.get, &call)?)?);
+        }
+        Ok(taken)
     }
 
     /// Settles attempts, one after the other and each by itself. To repeat a call whose reply was lost is safe.
@@ -126,13 +162,14 @@ impl Queue {
         for Settlement { lease, verdict } in settlements {
             call.arg(lease.id.get()).arg(lease.token);
             match verdict {
-                Verdict::Complete(result) => call.arg("complete").arg(result.get()).arg(0),
-                Verdict::Retry(error, delay) => {
-                    call.arg("retry").arg(record::error_text(error)).arg(delay.as_millis() as u64)
+                Verdict::Complete(result) => {
+                    call.arg("complete").arg(0);
+                    add_fields(&mut call, record::result(result));
                 }
-                Verdict::Fail(error) => call.arg("fail").arg(record::error_text(error)).arg(0),
-                Verdict::Release => call.arg("release").arg("").arg(0),
-            };
+                Verdict::Retry(error, delay) => add_failure(&mut call, "retry", *delay, error),
+                Verdict::Fail(error) => add_failure(&mut call, "fail", Duration::ZERO, error),
+                Verdict::Release => _ = call.arg("release").arg(0).arg(0),
+            }
         }
         replies::settled(self.run(&self.scripts.settle, &call)?)
     }
@@ -152,7 +189,7 @@ impl Queue {
     ) -> Result<Settled, Error> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
-        call.arg("retry_inline").arg(record::error_text(error)).arg(delay.as_millis() as u64);
+        add_failure(&mut call, "retry_inline", delay, error);
         // Never repeated: the first call gives the lease a new token, so that a second one would be refused as stale.
         let reply = self.run_repeated(&self.scripts.settle, Repeat::Never, &call)?;
         let settled = replies::settled(reply)?;
@@ -330,13 +367,20 @@ impl Queue {
 fn add_job(call: &mut Cmd, job: &NewJob) {
     call.arg(&job.queue);
     match job.start {
-        Start::Now => call.arg("").arg(""),
-        Start::AfterMs(ms) => call.arg(ms).arg(""),
-        Start::AtMs(ms) => call.arg("").arg(ms),
+        Start::Now => call.arg(""),
+        Start::AfterMs(ms) => call.arg(format!("+{ms}")),
+        Start::AtMs(ms) => call.arg(ms),
     };
-    call.arg(&job.job_type)
-        .arg(job.payload.get())
-        .arg(job.max_attempts)
-        .arg(job.timeout.as_millis() as u64)
-        .arg(job.unique_key.as_deref().unwrap_or(""));
+    call.arg(job.unique_key.as_deref().unwrap_or("")).arg(&job.job_type);
+    add_fields(call, record::new_job(job));
+}
+
+/// Adds the number of texts that follow, and the fields and their values.
+fn add_fields<'a>(call: &mut Cmd, fields: impl Iterator<Item = record::Field<'a>> + Clone) {
+    call.arg(2 * fields.clone().count());
+    fields.for_each(|(name, value)| _ = call.arg(&*name).arg(&*value));
+}
+
+fn add_failure(call: &mut Cmd, what: &str, delay: Duration, error: &str) {
+    call.arg(what).arg(delay.as_millis() as u64).arg(1).arg(record::error_text(error));
 }

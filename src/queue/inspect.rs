@@ -141,7 +141,7 @@ impl Queue {
     }
 
     /// Returns the rights of this list that the user of Redis lacks.
-    fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, Error> {
+    pub(super) fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, Error> {
         let mut call = self.scripts.missing_rights.call();
         for (command, key) in rights {
             call.arg(command).arg(key);

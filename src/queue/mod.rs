@@ -100,7 +100,18 @@ impl Queue {
 
     fn run_repeated(&self, script: &Script, repeat: Repeat, call: &Cmd) -> Result<Value, Error> {
         let reply = self.connections.run_script(script.access(), repeat, || script.text(), call);
-        self.explained(reply, script.access())
+        match reply {
+            // A script that reads first stops at a denied read, and then the error of Redis does not name the command.
+            Err(Error::Denied(text)) if rights::of_error(&text).is_none() => {
+                let missing = self.missing_rights(&script.rights())?;
+                let reason = if missing.is_empty() { text } else { self.explain(&missing) };
+                if script.access() != Access::Read {
+                    self.connections.note_missing_rights(&reason);
+                }
+                Err(Error::Denied(reason))
+            }
+            reply => self.explained(reply, script.access()),
+        }
     }
 
     /// Adds to [`Error::Denied`] which right is missing and how to grant it.

@@ -1,17 +1,64 @@
-//! Reads a job's hash in Redis into a [`Job`]. No other file of Rust knows the names of the fields.
+//! The fields of a job's hash in Redis, written for a new job and read as a [`Job`]. No other file of Rust knows the names
+//! of the fields.
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; if they apply: attempts, crashes, starts, server,
 //! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The id is the time of
 //! submission. Only a job that became ready again without a delay has ready_at.
 //!
-//! A short payload or result is split into chunks: `payload`, `payload:1`, `payload:2` and so on (see `common.lua`).
+//! A record leaves out what is as by default: queue, max_attempts and timeout_ms (if all three are), the result `null`, and
+//! the attempts of a job that completed at its first attempt.
+//!
+//! Redis stores a hash compactly only while each value has at most 64 bytes. So a short payload or result is split into
+//! chunks: `payload`, `payload:1`, `payload:2` and so on.
+
+use std::borrow::Cow;
 
 use redis::Value;
 use serde_json::value::RawValue;
 
 use crate::job::{
-    AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Job, JobId, Status,
+    AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Job, JobId, NewJob, Status,
 };
+
+/// The most bytes of a chunk, and of a text that is split into chunks.
+const CHUNK: usize = 64;
+const MAX_CHUNKED: usize = 1024;
+
+/// The name and the value of a field.
+pub(super) type Field<'a> = (Cow<'static, str>, Cow<'a, str>);
+
+/// The fields of a new job, besides those that `enqueue.lua` needs.
+pub(super) fn new_job(job: &NewJob) -> impl Iterator<Item = Field<'_>> + Clone {
+    let is_default = job.queue == DEFAULT_QUEUE
+        && job.max_attempts == DEFAULT_MAX_ATTEMPTS
+        && job.timeout == DEFAULT_TIMEOUT;
+    let others = (!is_default).then(|| {
+        [
+            ("queue".into(), job.queue.as_str().into()),
+            ("max_attempts".into(), job.max_attempts.to_string().into()),
+            ("timeout_ms".into(), job.timeout.as_millis().to_string().into()),
+        ]
+    });
+    text("payload", job.payload.get()).chain(others.into_iter().flatten())
+}
+
+/// The fields of a result.
+pub(super) fn result(result: &RawValue) -> impl Iterator<Item = Field<'_>> + Clone {
+    text("result", if result.get() == "null" { "" } else { result.get() })
+}
+
+/// The fields of a text; none if the text is empty.
+fn text<'t>(name: &'static str, text: &'t str) -> impl Iterator<Item = Field<'t>> + Clone {
+    let size = if text.len() <= MAX_CHUNKED { CHUNK } else { text.len() };
+    let (mut rest, mut number) = (text, 0);
+    std::iter::from_fn(move || {
+        let (chunk, others) = rest.split_at(rest.floor_char_boundary(size));
+        rest = others;
+        number += 1;
+        let field = if number == 1 { name.into() } else { format!("{name}:{}", number - 1).into() };
+        (!chunk.is_empty()).then(|| (field, chunk.into()))
+    })
+}
 
 /// A record with a field that is missing or cannot be read. The job is shown, but never run.
 #[derive(Debug)]
@@ -49,6 +96,7 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
         omitted: Vec::new(),
     };
     let mut broken = None;
+    let mut has_attempts = false;
     let (mut payload, mut result) = (Chunks::default(), Chunks::default());
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -94,7 +142,10 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
                 job.errors = value.lines().filter_map(to_error).collect();
                 true
             }
-            b"attempts" => read_into(&mut job.attempts, &value, "attempts", &mut job.unreadable),
+            b"attempts" => {
+                has_attempts = true;
+                read_into(&mut job.attempts, &value, "attempts", &mut job.unreadable)
+            }
             b"max_attempts" => read_into(&mut job.max_attempts, &value, "max_attempts", &mut job.unreadable),
             b"crashes" => read_into(&mut job.crashes, &value, "crashes", &mut job.unreadable),
             b"timeout_ms" => read_into(&mut job.timeout_ms, &value, "timeout_ms", &mut job.unreadable),
@@ -108,6 +159,9 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
         if !read {
             broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(&name)));
         }
+    }
+    if job.status == Status::Completed && !has_attempts {
+        job.attempts = 1;
     }
     match payload.into_json() {
         Ok(text) => job.payload = text.unwrap_or(job.payload),

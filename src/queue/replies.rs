@@ -13,7 +13,7 @@ use crate::logging::job_fields::{JobFields, log_job};
 use super::error::{Error, Refused};
 use super::record::to_job;
 use super::reply_value::{
-    as_array, as_count, as_int, as_job_id, as_packed_texts, as_text, as_texts, first, unexpected,
+    as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, unexpected,
 };
 use super::types::{
     Broken, Cancelled, Changed, CrashedJob, HeartbeatReply, Lease, Minute, Page, QueueInfo, Reclaimed,
@@ -30,6 +30,21 @@ pub(super) fn submitted(
         return Err(unexpected(&Value::Array(replies)));
     }
     replies.into_iter().zip(sizes).map(|(reply, jobs)| one_submitted(reply, jobs)).collect()
+}
+
+/// The results of submissions whose jobs have the ids from `first` on, in this order.
+pub(super) fn submitted_plain(
+    first: JobId,
+    sizes: impl Iterator<Item = usize>,
+) -> Result<Vec<Result<Submitted, Refused>>, Error> {
+    let mut next = first.get();
+    let one = |jobs: usize| {
+        let first = JobId::new(next).ok_or_else(|| Error::Protocol(format!("the id {next}")))?;
+        next += jobs as u64;
+        let count = jobs as u64;
+        Ok(Ok(Submitted { first, count, status: Status::Queued, due_in: None, replayed: false }))
+    };
+    sizes.map(one).collect()
 }
 
 fn one_submitted(reply: Value, jobs: usize) -> Result<Result<Submitted, Refused>, Error> {
@@ -60,8 +75,9 @@ fn one_submitted(reply: Value, jobs: usize) -> Result<Result<Submitted, Refused>
     }
 }
 
-/// The jobs that `start_jobs` has started on this server.
-pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<StartedJobs, Error> {
+/// The jobs that `start_jobs` has started on this server, and the ids of jobs whose texts the reply does not tell apart:
+/// a text has a zero byte.
+pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJobs, Vec<JobId>), Error> {
     let mut reply = as_array(reply)?.into_iter();
     let mut next =
         || reply.next().ok_or_else(|| Error::Protocol("a reply of start_jobs that ends early".to_owned()));
@@ -75,29 +91,51 @@ pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<StartedJob
         has_more: as_int(&next()?)? == 1,
         ..StartedJobs::default()
     };
+    let mut unsplit = Vec::new();
     for record in reply {
-        let mut fields = as_packed_texts(record)?;
-        let id = as_job_id(&fields.pop().unwrap_or(Value::Nil))?;
-        let (mut job, broken) = match to_job(id, fields) {
-            Ok(job) => (job, None),
-            Err(broken) => (*broken.job, Some(broken.reason)),
-        };
+        let (mut texts, is_split) = as_joined_texts(&record)?;
+        let id = as_job_id(&texts.pop().unwrap_or(Value::Nil))?;
+        if !is_split {
+            unsplit.push(id);
+            continue;
+        }
+        let (mut job, reason) = with_reason(id, texts);
         job.status = Status::Processing;
         job.starts += 1;
         job.started_at_ms = Some(taken.now_ms);
         job.server = Some(server.to_string());
-        let lease = Lease { id, token: job.starts };
-        match broken {
-            None => taken.jobs.push((lease, job)),
-            Some(reason) => {
-                if job.unreadable.contains(&"type") {
-                    "unknown".clone_into(&mut job.job_type);
-                }
-                taken.broken.push(Broken { lease, job, reason });
+        add(&mut taken, job, reason);
+    }
+    Ok((taken, unsplit))
+}
+
+/// Adds a started job whose record was read after the start. A job that was deleted meanwhile is left out.
+pub(super) fn add_started(taken: &mut StartedJobs, id: JobId, fields: Vec<Value>) {
+    if !fields.is_empty() {
+        let (job, reason) = with_reason(id, fields);
+        add(taken, job, reason);
+    }
+}
+
+/// The job, and the reason why it cannot be run.
+fn with_reason(id: JobId, fields: Vec<Value>) -> (Job, Option<String>) {
+    match to_job(id, fields) {
+        Ok(job) => (job, None),
+        Err(broken) => (*broken.job, Some(broken.reason)),
+    }
+}
+
+fn add(taken: &mut StartedJobs, mut job: Job, reason: Option<String>) {
+    let lease = Lease { id: job.id, token: job.starts };
+    match reason {
+        None => taken.jobs.push((lease, job)),
+        Some(reason) => {
+            if job.unreadable.contains(&"type") {
+                "unknown".clone_into(&mut job.job_type);
             }
+            taken.broken.push(Broken { lease, job, reason });
         }
     }
-    Ok(taken)
 }
 
 /// The result of each settlement.

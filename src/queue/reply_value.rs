@@ -63,44 +63,15 @@ pub(super) fn as_job_id(value: &Value) -> Result<JobId, Error> {
     as_text(value)?.parse().map_err(|_| unexpected(value))
 }
 
-/// The texts of an array that Lua packed with `cmsgpack` (MessagePack).
-pub(super) fn as_packed_texts(value: Value) -> Result<Vec<Value>, Error> {
-    let Value::BulkString(bytes) = &value else { return Err(unexpected(&value)) };
-    unpack(bytes).ok_or_else(|| unexpected(&value))
-}
-
-fn unpack(mut rest: &[u8]) -> Option<Vec<Value>> {
-    let rest = &mut rest;
-    let size = match split(rest, 1)? {
-        [head @ 0x90..=0x9f] => usize::from(head & 0xf),
-        [0xdc] => length(rest, 2)?,
-        [0xdd] => length(rest, 4)?,
-        _ => return None,
-    };
-    let mut texts = Vec::with_capacity(size.min(64));
-    for _ in 0..size {
-        let size = match split(rest, 1)? {
-            [head @ 0xa0..=0xbf] => usize::from(head & 0x1f),
-            [0xd9] => length(rest, 1)?,
-            [0xda] => length(rest, 2)?,
-            [0xdb] => length(rest, 4)?,
-            _ => return None,
-        };
-        texts.push(Value::BulkString(split(rest, size)?.to_vec()));
-    }
-    rest.is_empty().then_some(texts)
-}
-
-/// Splits off the next `size` bytes.
-fn split<'a>(rest: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
-    let (part, left) = rest.split_at_checked(size)?;
-    *rest = left;
-    Some(part)
-}
-
-/// A big-endian length of `size` bytes.
-fn length(rest: &mut &[u8], size: usize) -> Option<usize> {
-    Some(split(rest, size)?.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+/// Texts that are joined by zero bytes, followed by a byte with their number modulo 256; and whether this number is
+/// right. If it is wrong, a text has a zero byte.
+pub(super) fn as_joined_texts(value: &Value) -> Result<(Vec<Value>, bool), Error> {
+    let Value::BulkString(bytes) = value else { return Err(unexpected(value)) };
+    let (number, texts) = bytes.split_last().ok_or_else(|| unexpected(value))?;
+    let texts: Vec<Value> =
+        texts.split(|byte| *byte == 0).map(|text| Value::BulkString(text.to_vec())).collect();
+    let is_right = texts.len() % 256 == usize::from(*number);
+    Ok((texts, is_right))
 }
 
 pub(super) fn unexpected(value: &Value) -> Error {

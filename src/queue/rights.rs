@@ -11,33 +11,52 @@ pub(super) type Right = (String, String);
 /// Commands without a key.
 const WITHOUT_KEY: &[&str] = &["TIME"];
 
+/// Commands that change nothing.
+const READS: &[&str] = &["GET", "HGET", "HGETALL", "HMGET", "LLEN", "TIME", "ZCARD", "ZREVRANK"];
+
 /// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `text` is the
 /// script with the functions that it calls, and with the names of keys as constants.
 pub(super) fn of_script(text: &str, namespace: &str) -> Vec<Right> {
-    let commands = commands(text);
-    let words: HashSet<&str> = words(text).collect();
-    let prefix = keys::prefix(namespace);
-    let keys: Vec<String> = keys::names()
-        .filter(|(name, _)| words.contains(name))
-        .map(|(_, key)| format!("{prefix}{key}"))
-        .collect();
-    let keys = if keys.is_empty() { vec![prefix + keys::SERVERS] } else { keys };
+    let keys = keys_of(text, namespace);
     let (bare, keyed): (Vec<&str>, Vec<&str>) =
-        commands.iter().partition(|command| WITHOUT_KEY.contains(command));
+        commands(text).iter().partition(|command| WITHOUT_KEY.contains(command));
     let bare = bare.into_iter().map(|command| (command.to_owned(), keys[0].clone()));
     let number = if keyed.is_empty() { 0 } else { keyed.len().max(keys.len()) };
     let keyed = (0..number).map(|i| (keyed[i % keyed.len()].to_owned(), keys[i % keys.len()].clone()));
     bare.chain(keyed).collect()
 }
 
-/// The lines of Lua that end a script at its beginning if one of these rights is missing.
-pub(super) fn check_in_lua(rights: &[Right]) -> String {
-    let line = |(command, key): &Right| {
-        format!(
-            "if not may('{command}', '{key}', '{key}', '{key}') then return refusal('{command}', '{key}') end\n"
-        )
-    };
-    rights.iter().map(line).collect()
+/// The lines of Lua that end a script at its beginning if a right is missing. Each check costs as much as a short command,
+/// so one check covers all keys that no other check covers. A script that `reads_first`, before it writes, may stop at
+/// any read.
+pub(super) fn check_in_lua(text: &str, namespace: &str, reads_first: bool) -> String {
+    let mut keys = keys_of(text, namespace);
+    let first = keys[0].clone();
+    let mut lua = String::new();
+    for command in commands(text).iter().filter(|command| !(reads_first && READS.contains(command))) {
+        let has_key = !WITHOUT_KEY.contains(command) && !keys.is_empty();
+        let key = if has_key { keys.remove(0) } else { first.clone() };
+        lua.push_str(&format!(
+            "if not may('{command}', '{key}') then return refusal('{command}', '{key}') end\n"
+        ));
+    }
+    if let Some(key) = keys.first() {
+        let list = keys.join("', '");
+        lua.push_str(&format!(
+            "if not may('EVALSHA', '', '{}', '{list}') then return refusal('EVALSHA', '{key}') end\n",
+            keys.len()
+        ));
+    }
+    lua
+}
+
+/// The kinds of keys that a text names, at least one.
+fn keys_of(text: &str, namespace: &str) -> Vec<String> {
+    let words: HashSet<&str> = words(text).collect();
+    let prefix = keys::prefix(namespace);
+    let named = keys::names().filter(|(name, _)| words.contains(name));
+    let keys: Vec<String> = named.map(|(_, key)| format!("{prefix}{key}")).collect();
+    if keys.is_empty() { vec![prefix + keys::SERVERS] } else { keys }
 }
 
 /// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`,

@@ -34,6 +34,11 @@ impl Script {
         self.row.build(&self.namespace, built_in).1
     }
 
+    /// The rights that the user of Redis needs for this script.
+    pub(super) fn rights(&self) -> Vec<Right> {
+        self.row.build(&self.namespace, built_in).0
+    }
+
     pub(super) fn access(&self) -> Access {
         self.row.access
     }
@@ -110,6 +115,7 @@ macro_rules! scripts {
 // Name; file; what it does to Redis; whether a second call has the same effect as one; what it is needed for.
 scripts! {
     enqueue: "enqueue", Add, Never, Jobs;
+    enqueue_plain: "enqueue_plain", Add, Never, Jobs;
     start_jobs: "start_jobs", Write, Safe, Jobs;
     settle: "settle", Write, Safe, Jobs;
     recover: "recover", Write, Never, Jobs;
@@ -196,7 +202,8 @@ impl Row {
         let require_rights = match self.access {
             Access::Read => String::new(),
             _ => {
-                let check = rights::check_in_lua(&rights);
+                // The scripts with the access `Add` read first.
+                let check = rights::check_in_lua(&linked, namespace, self.access == Access::Add);
                 linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
             }
         };

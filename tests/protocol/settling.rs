@@ -1,7 +1,9 @@
 //! Settling: only the holder of the attempt's fencing token settles a job, and only once.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use threadq::internals::queue::{Quarantine, Settled, Settlement, Share, Verdict};
 use threadq::job::Status;
 
@@ -394,4 +396,27 @@ fn a_retry_on_the_same_worker_has_its_own_start_time() {
     place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap();
     let started_at: String = place.redis("HGET", &format!("job:{id}"), &["started_at"]);
     assert!(started_at.len() > 10, "{started_at}");
+}
+
+#[test]
+fn a_record_leaves_out_the_first_attempt_of_a_completed_job_and_the_result_null() {
+    let place = Place::new();
+    let server = place.server();
+    let id = place.submit();
+    let settlement = |lease, result: &str| Settlement {
+        lease,
+        verdict: Verdict::Complete(RawValue::from_string(result.to_owned()).unwrap()),
+    };
+    place.settle(&server, &settlement(place.take_one(&server), "null"));
+    let record: HashMap<String, String> = place.redis("HGETALL", &format!("job:{id}"), &[]);
+    assert!(!record.contains_key("attempts") && !record.contains_key("result"), "{record:?}");
+    assert_eq!((place.job(id).attempts, place.job(id).result.is_none()), (1, true));
+    // A job that failed first has both of its attempts.
+    let id = place.submit();
+    place.settle(&server, &retried(place.take_one(&server)));
+    place.make_due(id);
+    place.queue.promote().unwrap();
+    place.settle(&server, &settlement(place.take_one(&server), "[]"));
+    assert_eq!((place.job(id).attempts, place.job(id).result.unwrap().get()), (2, "[]"));
+    assert_sound(&place);
 }

@@ -449,3 +449,23 @@ fn what_is_not_started_uses_up_no_worker() {
     assert_eq!(ids(&place.take(&a, 2)), submitted);
     assert_sound(&place);
 }
+
+#[test]
+fn a_job_whose_key_has_a_zero_byte_starts_as_any_other() {
+    let place = Place::new();
+    let server = place.server();
+    let keys = ["a\0b", "\0", "\0\0"];
+    for key in keys {
+        place.submit_with(|job| job.unique_key = Some(key.to_owned()));
+    }
+    place.submit();
+    let taken = place.take(&server, 4);
+    let found: Vec<Option<&str>> = taken.iter().map(|(_, job)| job.unique_key.as_deref()).collect();
+    // The texts of such a job are read after the others.
+    assert_eq!(found, [None, Some(keys[0]), Some(keys[1]), Some(keys[2])]);
+    for (lease, job) in taken {
+        assert_eq!((job.status, job.starts), (Status::Processing, 1));
+        assert_eq!(place.settle(&server, &completed(lease)), Settled::Now(Status::Completed));
+    }
+    assert_sound(&place);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Idempotency, Refused};
+use threadq::internals::queue::{Idempotency, Refused, SubmitError};
 use threadq::job::{JobId, NewJob, Start, Status};
 
 use serde_json::value::RawValue;
@@ -248,4 +248,31 @@ fn the_earliest_time_of_a_batch_is_told() {
     let job = |ms| NewJob { start: Start::AfterMs(ms), ..NewJob::new("t") };
     let submitted = place.try_submit(&[job(60_000), job(1_000), job(90_000)]).unwrap();
     assert_eq!(submitted.due_in, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn jobs_without_keys_are_stored_whatever_else_they_have() {
+    let place = Place::new();
+    let first = place.submit_many(3);
+    // These differ in what the short script knows, and in what it does not know.
+    let change = |change: &dyn Fn(&mut NewJob)| place.submit_with(change);
+    let tries = change(&|job| job.max_attempts = 9);
+    let elsewhere = change(&|job| job.queue = "b".to_owned());
+    let typed = change(&|job| job.job_type = "other".to_owned());
+    let job = place.job(tries);
+    assert_eq!((job.max_attempts, &*job.queue), (9, "default"));
+    assert_eq!((place.job(elsewhere).queue.as_str(), place.job(typed).job_type.as_str()), ("b", "other"));
+    let mut ids = first.clone();
+    ids.extend([tries, elsewhere, typed]);
+    assert!(ids.is_sorted() && place.list("work_queue:b") == [elsewhere.to_string()]);
+    assert_sound(&place);
+    // The last job that has room, and the first one that has none.
+    let limit = place.list("work_queue:default").len() as u64 + 2;
+    let two = vec![NewJob::new("t"); 2];
+    let three = vec![NewJob::new("t"); 3];
+    let queue = &place.queue;
+    assert!(matches!(queue.submit(&three, None, limit), Err(SubmitError::Refused(Refused::QueueFull(_)))));
+    queue.submit(&two, None, limit).unwrap();
+    assert!(matches!(queue.submit(&two, None, limit), Err(SubmitError::Refused(Refused::QueueFull(_)))));
+    assert_sound(&place);
 }

@@ -26,19 +26,6 @@ local function read(id, ...)
   return fields
 end
 
--- Returns a text as fields and values. Redis stores a hash compactly only while each value has at most 64 bytes, so a
--- text of up to 1,024 bytes is split into chunks: name, name:1, name:2, ..; each chunk is valid UTF-8.
-local PIECE, SHORT_TEXT = 64, 1024
-local function in_pieces(name, text, piece)
-  local field = piece and name .. ':' .. digits(piece) or name
-  if #text <= PIECE or (not piece and #text > SHORT_TEXT) then return field, text end
-  local size, next = PIECE, string.byte(text, PIECE + 1)
-  while next >= 128 and next < 192 and size > 1 do
-    next, size = string.byte(text, size), size - 1
-  end
-  return field, string.sub(text, 1, size), in_pieces(name, string.sub(text, size + 1), (piece or 0) + 1)
-end
-
 local function is_final(status)
   return status == 'completed' or status == 'failed' or status == 'cancelled'
 end
@@ -49,26 +36,28 @@ local function indexed(status)
   return status
 end
 
--- Whether jobs of this type are in the type index. A new type gets one, unless there are too many types already, or a
--- server of version 0.6 or older is alive, which does not know this index.
+-- The index of jobs of this type: 'type', 'all', or 'new' if this type has to be added to the types with an index of
+-- their own. A type gets one, unless there are too many types already, or a server of version 0.6 or older is alive, which
+-- does not know this index.
 local MOST_TYPES = 128
-local function has_type_index(job_type)
-  if call('ZREVRANK', TYPES, job_type) then return true end
-  if call('ZCARD', TYPES) >= MOST_TYPES then return false end
+local function index_of(job_type)
+  if not job_type then return 'all' end
+  if call('ZREVRANK', TYPES, job_type) then return 'type' end
+  if call('ZCARD', TYPES) >= MOST_TYPES then return 'all' end
   local servers = call('HGETALL', SERVERS)
   for i = 1, #servers, 2 do
-    if string.sub(servers[i + 1], 1, 1) ~= 'D' and not call('HGET', SERVER .. servers[i], 'version') then return false end
+    if string.sub(servers[i + 1], 1, 1) ~= 'D' and not call('HGET', SERVER .. servers[i], 'version') then return 'all' end
   end
-  call('ZADD', TYPES, 0, job_type)
-  return true
+  return 'new'
 end
 
 -- Adds jobs of one type and status to their index, all in one command: most of its cost is the call from Lua.
-local function index_add(ids, job_type, status, in_type_index)
+local function index_add(ids, job_type, status, index)
   local word, scored = indexed(status), {}
   for i = 1, #ids do scored[2 * i - 1], scored[2 * i] = ids[i], ids[i] end
-  if in_type_index == nil then in_type_index = job_type and has_type_index(job_type) end
-  if in_type_index then
+  index = index or index_of(job_type)
+  if index == 'new' then call('ZADD', TYPES, 0, job_type) end
+  if index ~= 'all' then
     call('ZADD', TYPE_INDEX .. word .. ':' .. job_type, unpack(scored))
   else
     call('ZADD', INDEX .. word, unpack(scored))
@@ -76,11 +65,11 @@ local function index_add(ids, job_type, status, in_type_index)
   end
 end
 
--- Removes jobs of one type and status from their index. Returns whether all were in the type index; nil if none was.
+-- Removes jobs of one type and status from their index. Returns 'type' if all were in the type index, otherwise nil.
 local function index_remove(ids, job_type, status)
   local word, found = indexed(status), 0
   if job_type then found = call('ZREM', TYPE_INDEX .. word .. ':' .. job_type, unpack(ids)) end
-  if found == #ids then return true end
+  if found == #ids then return 'type' end
   call('ZREM', INDEX .. word, unpack(ids))
   if job_type then call('ZREM', INDEX .. word .. ':' .. job_type, unpack(ids)) end
 end

@@ -143,6 +143,8 @@ end
 local LARGE = 16 * 1024
 -- The most bytes of a page as JSON: a little less than 4 MiB.
 local MOST = 4 * 1024 * 1024 - 4096
+-- A shorter text always stays.
+local SHORT_TEXT = 1024
 -- The most bytes of a job besides its large texts, and of its last error, which the page shows twice.
 local REST, LAST_ERROR = 5 * 1024, 6 * 1024
 
@@ -172,7 +174,7 @@ for i, id in ipairs(ids) do
   lengths[i] = lengths_of(id)
   sum = sum + bytes(lengths[i])
 end
--- If the page is too large, each job gets an equal share of it. A text in chunks is short enough to stay.
+-- If the page is too large, each job gets an equal share of it.
 if sum > MOST then
   for i = 1, #ids do
     for _, name in ipairs({'result', 'payload', 'errors'}) do

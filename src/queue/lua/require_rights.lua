@@ -5,7 +5,7 @@ local may = redis.acl_check_cmd
 
 -- The error in the words of Redis. The user may use SERVERS, the key of the call, or this script would not run.
 local function refusal(command, key)
-  if may(command, SERVERS, SERVERS, SERVERS) then
+  if may(command, command == 'EVALSHA' and '' or SERVERS, '1', SERVERS) then
     return redis.error_reply('NOPERM this user has no permissions to access keys such as ' .. key)
   end
   return redis.error_reply("NOPERM this user has no permissions to run the '" .. string.lower(command) .. "' command")

@@ -1,7 +1,7 @@
 -- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | processing.
--- ARGV: server, then per attempt: id, fencing token (starts), what, text, delay ms
---       what: complete (text: result) | retry, retry_inline, fail (text: error) | release (back to the queue; the
---       attempt does not count)
+-- ARGV: server, then per attempt: id, fencing token (starts), what, delay ms, number of the texts that follow, [texts]
+--       what: complete (texts: field, value, .. of the result) | retry, retry_inline, fail (text: error) | release (back
+--       to the queue; the attempt does not count)
 --       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue it
 --       is the same as retry
 -- Returns: per attempt: the new status | 'stale': the token is out of date | 'repeated': an earlier call has settled it
@@ -16,7 +16,8 @@ local function is_paused(id)
   return call('SISMEMBER', PAUSED, read(id, 'queue')[1] or DEFAULT_QUEUE) == 1
 end
 
-local function settle(id, token, what, text, delay)
+-- `first` and `last` are the places of the attempt's texts in ARGV.
+local function settle(id, token, what, delay, first, last)
   local job = read(id, 'status', 'server', 'starts', 'type', 'attempts', 'unique_key')
   local status, job_type, attempts, unique_key = job[1], job[4], tonumber(job[5]) or 0, job[6]
   if job[2] ~= server or job[3] ~= token then return 'stale' end
@@ -24,7 +25,7 @@ local function settle(id, token, what, text, delay)
   -- cancel.lua writes both the set and the field.
   local cancelled = has_cancels and read(id, 'cancel')[1]
   if what ~= 'release' then attempts = attempts + 1 end
-  if what == 'retry' or what == 'retry_inline' or what == 'fail' then add_error(id, attempts, at, token, text) end
+  if what == 'retry' or what == 'retry_inline' or what == 'fail' then add_error(id, attempts, at, token, ARGV[first]) end
   local to
   if what == 'complete' then
     to = 'completed'
@@ -42,19 +43,20 @@ local function settle(id, token, what, text, delay)
 
   -- From the right: jobs are pushed from the left, and mostly settled in that order.
   if to ~= 'processing' then call('LREM', list, -1, id) end
-  local tried = digits(attempts)
   if to == 'completed' then
-    call('HSET', JOB .. id, 'status', to, 'finished_at', at, 'attempts', tried, in_pieces('result', text))
+    -- A record leaves out a first attempt that has completed.
+    if job[5] or attempts > 1 then call('HSET', JOB .. id, 'attempts', digits(attempts)) end
+    call('HSET', JOB .. id, 'status', to, 'finished_at', at, unpack(ARGV, first, last))
     release_unique(id, unique_key)
     put(completed, job_type, id)
     done[#done + 1] = id
   elseif is_final(to) then
-    finish(id, job_type, status, to, at, unique_key, 'attempts', tried)
+    finish(id, job_type, status, to, at, unique_key, 'attempts', digits(attempts))
   elseif to == 'processing' then
-    call('HSET', JOB .. id, 'attempts', tried, 'starts', digits(token + 1), 'started_at', at)
+    call('HSET', JOB .. id, 'attempts', digits(attempts), 'starts', digits(token + 1), 'started_at', at)
   elseif to == 'retrying' then
     local due = digits(now + delay)
-    call('HSET', JOB .. id, 'status', to, 'attempts', tried, 'scheduled_at', due)
+    call('HSET', JOB .. id, 'status', to, 'attempts', digits(attempts), 'scheduled_at', due)
     index_move({id}, job_type, status, to)
     call('ZADD', SCHEDULED, due, id)
   else
@@ -69,8 +71,12 @@ local function settle(id, token, what, text, delay)
   return to
 end
 
-for i = 2, #ARGV, 5 do
-  answers[#answers + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+local place = 2
+while place <= #ARGV do
+  local first = place + 5
+  local last = first - 1 + ARGV[place + 4]
+  answers[#answers + 1] = settle(ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3], first, last)
+  place = last + 1
 end
 for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end
 if done[1] then call('LPUSH', COMPLETED, unpack(done)) end

@@ -6,8 +6,8 @@
 --       job and then has to drain | start: start one if one waits, since nothing runs here
 -- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
 --          1 if the step ended early and more jobs may be ready, job, ..}
---          A job is [field, value, .., id] as before the start, packed by MessagePack into one text: an array takes
---          Redis and its client far longer.
+--          A job is [field, value, .., id] as before the start, joined by zero bytes, and a byte with the number of these
+--          texts modulo 256: an array takes Redis and its client far longer. The number is wrong if a text has a zero byte.
 -- Protects from: a start on a server that was declared dead, for an entry of another server, of a job that is not
 -- queued (cancelled, taken over, twice in a list), or in a paused queue; an id without a job that blocks a fetcher; a
 -- call that arrives so late that its claimed job was put back and started again (the job must keep its entry); a job
@@ -27,7 +27,8 @@ local HEAD = #taken
 
 -- Whether a text is a valid id or fencing token: 1 to 2^53 - 1 in plain digits.
 local function is_id(entry)
-  return #entry <= 16 and string.find(entry, '^[1-9]%d*$') and tonumber(entry) < 9007199254740992
+  local is_small = #entry < 16 or (#entry == 16 and entry < '9007199254740992')
+  return is_small and string.find(entry, '^[1-9]%d*$')
 end
 
 -- A step ends after this many bytes of jobs: a reply that takes longer than the server's time limit is lost.
@@ -75,7 +76,7 @@ local function start(id, queue, is_suspect)
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
   fields[#fields + 1] = id
-  local job = cmsgpack.pack(fields)
+  local job = table.concat(fields, '\0') .. string.char(#fields % 256)
   bytes = bytes + #job
   taken[#taken + 1] = job
   return true
@@ -92,7 +93,7 @@ if claimed ~= '' and call('LPOS', list, claimed) then
     local job = read(claimed, 'status', 'server')
     if job[1] == 'queued' then
       call('LREM', list, 1, claimed)
-      call('RPUSH', WORK .. claimed_from, claimed)
+      call('RPUSH', fill_list(claimed_from), claimed)
     else
       drop(claimed, job[1], job[2], claimed_from)
     end
@@ -146,7 +147,7 @@ local function take(queue, number)
       if bytes >= MAX_BYTES then
         for back = #ids, i, -1 do
           call('LREM', list, 1, ids[back])
-          call('RPUSH', WORK .. queue, ids[back])
+          call('RPUSH', fill_list(queue), ids[back])
         end
         left, taken[5] = 0, 1
         return

@@ -111,7 +111,11 @@ impl JobView {
             // After the end of an attempt this field is only for operators.
             server: field("server").filter(|_| status == Status::Processing).map(str::to_owned),
             starts: number("starts"),
-            attempts: number("attempts") as u32,
+            // A record leaves out a first attempt that has completed.
+            attempts: match field("attempts") {
+                None if status == Status::Completed => 1,
+                _ => number("attempts") as u32,
+            },
             crashes: number("crashes") as u32,
             cancel: field("cancel").is_some(),
         }

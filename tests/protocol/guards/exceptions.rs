@@ -24,11 +24,7 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "a submission without a key is asked for and kept under the empty key; either condition prevents it";
     "enqueue": "if unique ~= '' then", "unique ~= '' => true"
         => "the first of the two looks for a holder of the empty key, and the second one prevents that there is one";
-    "enqueue": "if queue ~= DEFAULT_QUEUE or", ""
-        => "saves bytes: a field that is missing is read as its default";
     // Taking.
-    "start_jobs": "return #entry <= 16 and", "without #entry <= 16"
-        => "saves time: a number of more digits is above 2^53 too";
     "start_jobs": "if not fields.err and is_id(id) then", "without not fields.err" => "an error has no fields either";
     "start_jobs": "for i = 2, fields.err and 0 or #fields, 2", "without fields.err and 0"
         => "an error has no fields either";
