@@ -6,7 +6,7 @@ use redis::Value;
 use super::error::Error;
 use super::record::{self, Broken};
 use super::replies;
-use super::reply_value::as_bytes;
+use super::reply_value::{as_bytes, text_pairs};
 use super::types::ServerId;
 use crate::job::{JobId, MAX_ERROR_CHARS};
 
@@ -71,7 +71,7 @@ fn read<T>(result: Result<T, Error>) -> Option<T> {
 }
 
 fn check_record(id: JobId, fields: Vec<Value>) {
-    match record::to_job(id, fields) {
+    match record::to_job(id, &text_pairs(&fields)) {
         Ok(job) => {
             let shown = serde_json::to_string(&job).expect("a job that was read can be shown");
             assert!(shown.contains(&format!("\"status\":\"{}\"", job.status)));

@@ -13,7 +13,6 @@
 
 use std::borrow::Cow;
 
-use redis::Value;
 use serde_json::value::RawValue;
 
 use crate::job::{
@@ -72,13 +71,15 @@ pub(super) struct Broken {
 ///
 /// # Errors
 /// The fields that could be read, and the reason why the job cannot be run.
-pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
+pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
+    let (payload, result) = (json_of(b"payload", fields), json_of(b"result", fields));
+    let (is_payload_broken, is_result_broken) = (payload.is_err(), result.is_err());
     let mut job = Job {
         id,
         job_type: String::new(),
-        queue: DEFAULT_QUEUE.to_owned(),
+        queue: String::new(),
         status: Status::Queued,
-        payload: crate::job::empty_payload(),
+        payload: payload.ok().flatten().unwrap_or_else(crate::job::empty_payload),
         attempts: 0,
         max_attempts: DEFAULT_MAX_ATTEMPTS,
         crashes: 0,
@@ -88,54 +89,51 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
         started_at_ms: None,
         finished_at_ms: None,
         errors: Vec::new(),
-        result: None,
+        result: result.ok().flatten(),
         unique_key: None,
         server: None,
         starts: 0,
-        unreadable: vec!["type", "status"],
+        unreadable: Vec::new(),
         omitted: Vec::new(),
     };
     let mut broken = None;
-    let mut has_attempts = false;
-    let (mut payload, mut result) = (Chunks::default(), Chunks::default());
-    let mut fields = fields.into_iter();
-    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { continue };
-        let value = match payload
-            .add(b"payload", &name, value)
-            .or_else(|value| result.add(b"result", &name, value))
-        {
-            Ok(()) => continue,
-            Err(value) => value,
-        };
-        let value = String::from_utf8(value).unwrap_or_else(|error| {
-            broken = Some(format!("field {} is not UTF-8", String::from_utf8_lossy(&name)));
-            String::from_utf8_lossy(error.as_bytes()).into_owned()
-        });
-        let read = match name.as_slice() {
+    let (mut has_type, mut has_status, mut has_queue, mut has_attempts) = (false, false, false, false);
+    for (name, value) in pairs(fields) {
+        if chunk(b"payload", name).or_else(|| chunk(b"result", name)).is_some() {
+            continue;
+        }
+        let value = std::str::from_utf8(value).map_or_else(
+            |_| {
+                broken = Some(format!("field {} is not UTF-8", String::from_utf8_lossy(name)));
+                String::from_utf8_lossy(value)
+            },
+            Cow::Borrowed,
+        );
+        let read = match name {
             b"type" => {
-                job.unreadable.retain(|field| *field != "type");
-                job.job_type = value;
+                has_type = true;
+                job.job_type = value.into_owned();
                 true
             }
             b"status" => match value.parse() {
                 Ok(status) => {
-                    job.unreadable.retain(|field| *field != "status");
+                    has_status = true;
                     job.status = status;
                     true
                 }
                 Err(_) => false,
             },
             b"queue" => {
-                job.queue = value;
+                has_queue = true;
+                job.queue = value.into_owned();
                 true
             }
             b"server" => {
-                job.server = Some(value);
+                job.server = Some(value.into_owned());
                 true
             }
             b"unique_key" => {
-                job.unique_key = Some(value);
+                job.unique_key = Some(value.into_owned());
                 true
             }
             b"errors" => {
@@ -157,22 +155,21 @@ pub(super) fn to_job(id: JobId, fields: Vec<Value>) -> Result<Job, Broken> {
             _ => true,
         };
         if !read {
-            broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(&name)));
+            broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(name)));
         }
     }
     if job.status == Status::Completed && !has_attempts {
         job.attempts = 1;
     }
-    match payload.into_json() {
-        Ok(text) => job.payload = text.unwrap_or(job.payload),
-        Err(()) => {
-            job.unreadable.push("payload");
-            broken = Some("field payload cannot be read".to_owned());
-        }
+    if !has_queue {
+        DEFAULT_QUEUE.clone_into(&mut job.queue);
     }
-    match result.into_json() {
-        Ok(text) => job.result = text,
-        Err(()) => broken = Some("field result cannot be read".to_owned()),
+    let missing = [(has_type, "type"), (has_status, "status"), (!is_payload_broken, "payload")];
+    job.unreadable.extend(missing.into_iter().filter(|(is_read, _)| !is_read).map(|(_, field)| field));
+    for (is_broken, field) in [(is_payload_broken, "payload"), (is_result_broken, "result")] {
+        if is_broken {
+            broken = Some(format!("field {field} cannot be read"));
+        }
     }
     let is_missing = broken.is_none() && !job.unreadable.is_empty();
     match broken.or_else(|| is_missing.then(|| "a field is missing".to_owned())) {
@@ -209,39 +206,31 @@ fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
     text.parse().ok().or_else(short).and_then(|number| T::try_from(number).ok())
 }
 
-/// A text that is split into fields, which may come in any order.
-#[derive(Default)]
-struct Chunks(Vec<(usize, Vec<u8>)>);
+fn pairs<'a>(fields: &[&'a [u8]]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    fields.chunks_exact(2).map(|pair| (pair[0], pair[1]))
+}
 
-impl Chunks {
-    /// Keeps the value if the field is a chunk of the text named `of`; otherwise returns the value.
-    fn add(&mut self, of: &[u8], field: &[u8], value: Vec<u8>) -> Result<(), Vec<u8>> {
-        let place = match field.strip_prefix(of) {
-            Some([]) => Some(0),
-            Some([b':', digits @ ..]) => {
-                std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok())
-            }
-            _ => None,
-        };
-        match place {
-            Some(place) => self.0.push((place, value)),
-            None => return Err(value),
-        }
-        Ok(())
+/// The place of the chunk that this field holds of the text named `of`; `None` if the field is no chunk of this text.
+fn chunk(of: &[u8], field: &[u8]) -> Option<usize> {
+    match field.strip_prefix(of)? {
+        [] => Some(0),
+        [b':', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok(),
+        _ => None,
     }
+}
 
-    /// The whole text as JSON; `None` if there is no chunk.
-    fn into_json(mut self) -> Result<Option<Box<RawValue>>, ()> {
-        self.0.sort_unstable_by_key(|(place, _)| *place);
-        let Some(text) = self.0.into_iter().map(|(_, chunk)| chunk).reduce(|mut text, chunk| {
-            text.extend(chunk);
-            text
-        }) else {
-            return Ok(None);
-        };
-        let text = String::from_utf8(text).map_err(drop)?;
-        RawValue::from_string(text).map(Some).map_err(drop)
+/// The whole text named `of` as JSON; `None` if there is no chunk. The chunks may come in any order.
+fn json_of(of: &[u8], fields: &[&[u8]]) -> Result<Option<Box<RawValue>>, ()> {
+    let places = pairs(fields).filter_map(|(name, value)| Some((chunk(of, name)?, value)));
+    let mut chunks: Vec<(usize, &[u8])> = places.collect();
+    if chunks.is_empty() {
+        return Ok(None);
     }
+    chunks.sort_unstable_by_key(|(place, _)| *place);
+    let mut text = Vec::with_capacity(chunks.iter().map(|(_, chunk)| chunk.len()).sum());
+    chunks.iter().for_each(|(_, chunk)| text.extend_from_slice(chunk));
+    let text = String::from_utf8(text).map_err(drop)?;
+    RawValue::from_string(text).map(Some).map_err(drop)
 }
 
 /// A fencing token: a number up to 2^53 - 1 in plain digits. start_jobs.lua has the same rule.

@@ -13,7 +13,7 @@ use crate::logging::job_fields::{JobFields, log_job};
 use super::error::{Error, Refused};
 use super::record::to_job;
 use super::reply_value::{
-    as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, unexpected,
+    as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, text_pairs, unexpected,
 };
 use super::types::{
     Broken, Cancelled, Changed, CrashedJob, HeartbeatReply, Lease, Minute, Page, QueueInfo, Reclaimed,
@@ -94,12 +94,13 @@ pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJo
     let mut unsplit = Vec::new();
     for record in reply {
         let (mut texts, is_split) = as_joined_texts(&record)?;
-        let id = as_job_id(&texts.pop().unwrap_or(Value::Nil))?;
+        let id = texts.pop().and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+        let id = id.ok_or_else(|| unexpected(&record))?;
         if !is_split {
             unsplit.push(id);
             continue;
         }
-        let (mut job, reason) = with_reason(id, texts);
+        let (mut job, reason) = with_reason(id, &texts);
         job.status = Status::Processing;
         job.starts += 1;
         job.started_at_ms = Some(taken.now_ms);
@@ -112,13 +113,13 @@ pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJo
 /// Adds a started job whose record was read after the start. A job that was deleted meanwhile is left out.
 pub(super) fn add_started(taken: &mut StartedJobs, id: JobId, fields: Vec<Value>) {
     if !fields.is_empty() {
-        let (job, reason) = with_reason(id, fields);
+        let (job, reason) = with_reason(id, &text_pairs(&fields));
         add(taken, job, reason);
     }
 }
 
 /// The job, and the reason why it cannot be run.
-fn with_reason(id: JobId, fields: Vec<Value>) -> (Job, Option<String>) {
+fn with_reason(id: JobId, fields: &[&[u8]]) -> (Job, Option<String>) {
     match to_job(id, fields) {
         Ok(job) => (job, None),
         Err(broken) => (*broken.job, Some(broken.reason)),
@@ -235,7 +236,7 @@ pub(super) fn changed(reply: Value) -> Result<Vec<Changed>, Error> {
 /// One job; `None` if there is no such job.
 pub(super) fn job(id: JobId, reply: Value) -> Result<Option<Job>, Error> {
     let fields = as_array(reply)?;
-    Ok((!fields.is_empty()).then(|| readable(id, fields)))
+    Ok((!fields.is_empty()).then(|| readable(id, &fields)))
 }
 
 /// The status and type of each job; `None` for a job that was deleted.
@@ -261,7 +262,7 @@ pub(super) fn page(reply: Value) -> Result<Page, Error> {
             .split_whitespace()
             .filter_map(|word| LargeField::ALL.into_iter().find(|text| text.as_str() == word))
             .collect();
-        jobs.push(without(readable(as_job_id(&id)?, record.collect()), omitted));
+        jobs.push(without(readable(as_job_id(&id)?, record.as_slice()), omitted));
     }
     let next = if as_int(&next)? == 0 { None } else { Some(as_job_id(&next)?) };
     Ok(Page { total: as_count(&total)?, jobs, next })
@@ -363,8 +364,8 @@ fn without(mut job: Job, omitted: Vec<LargeField>) -> Job {
 }
 
 /// The job as far as its record can be read: a damaged job is shown too.
-fn readable(id: JobId, fields: Vec<Value>) -> Job {
-    to_job(id, fields).unwrap_or_else(|broken| {
+fn readable(id: JobId, fields: &[Value]) -> Job {
+    to_job(id, &text_pairs(fields)).unwrap_or_else(|broken| {
         log_job!(warn, JobFields::job(id), "the job's record is broken: {}", broken.reason);
         *broken.job
     })

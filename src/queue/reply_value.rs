@@ -65,13 +65,21 @@ pub(super) fn as_job_id(value: &Value) -> Result<JobId, Error> {
 
 /// Texts that are joined by zero bytes, followed by a byte with their number modulo 256; and whether this number is
 /// right. If it is wrong, a text has a zero byte.
-pub(super) fn as_joined_texts(value: &Value) -> Result<(Vec<Value>, bool), Error> {
+pub(super) fn as_joined_texts(value: &Value) -> Result<(Vec<&[u8]>, bool), Error> {
     let Value::BulkString(bytes) = value else { return Err(unexpected(value)) };
     let (number, texts) = bytes.split_last().ok_or_else(|| unexpected(value))?;
-    let texts: Vec<Value> =
-        texts.split(|byte| *byte == 0).map(|text| Value::BulkString(text.to_vec())).collect();
+    let texts: Vec<&[u8]> = texts.split(|byte| *byte == 0).collect();
     let is_right = texts.len() % 256 == usize::from(*number);
     Ok((texts, is_right))
+}
+
+/// The bytes of `name, value, ..`, without the pairs of which one is not a text.
+pub(super) fn text_pairs(values: &[Value]) -> Vec<&[u8]> {
+    let pairs = values.chunks_exact(2).filter_map(|pair| match pair {
+        [Value::BulkString(name), Value::BulkString(value)] => Some([name.as_slice(), value.as_slice()]),
+        _ => None,
+    });
+    pairs.flatten().collect()
 }
 
 pub(super) fn unexpected(value: &Value) -> Error {

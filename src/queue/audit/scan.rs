@@ -9,7 +9,7 @@ use crate::job::JobId;
 use super::findings::{Audit, EXAMPLES, FindingKind, Findings, RememberedServer, RepairPolicy};
 use crate::queue::error::Error;
 use crate::queue::record::to_job;
-use crate::queue::reply_value::{as_array, as_bytes, as_int, as_text, first, unexpected};
+use crate::queue::reply_value::{as_array, as_bytes, as_int, as_text, first, text_pairs, unexpected};
 use crate::queue::{Queue, keys};
 
 /// The number of keys of one SCAN.
@@ -233,7 +233,7 @@ impl Scan<'_> {
                 continue;
             }
             self.audit.jobs += 1;
-            if (is_large || !is_readable(id, fields))
+            if (is_large || !is_readable(id, &fields))
                 && let Some(print) = self.unreadable(id)?
             {
                 candidates.push(job_candidate(FindingKind::Unreadable, id, &print));
@@ -261,7 +261,7 @@ impl Scan<'_> {
         let mut reply = as_array(self.queue.run(script, &call)?)?.into_iter();
         let print = as_text(&reply.next().unwrap_or(Value::Nil))?;
         let fields = as_array(reply.next().unwrap_or(Value::Nil))?;
-        Ok((!fields.is_empty() && !is_readable(id, fields)).then_some(print))
+        Ok((!fields.is_empty() && !is_readable(id, &fields)).then_some(print))
     }
 
     fn walk_set(&mut self, key: &str) -> Result<(), Error> {
@@ -576,8 +576,8 @@ fn key_candidate(kind: FindingKind, key: &str, hint: &str) -> Candidate {
     Candidate { kind, key: key.to_owned(), id: Vec::new(), hint: hint.to_owned() }
 }
 
-fn is_readable(id: &str, fields: Vec<Value>) -> bool {
-    id.parse().is_ok_and(|id| to_job(id, fields).is_ok())
+fn is_readable(id: &str, fields: &[Value]) -> bool {
+    id.parse().is_ok_and(|id| to_job(id, &text_pairs(fields)).is_ok())
 }
 
 fn texts(value: Option<&Value>) -> Result<Vec<String>, Error> {
