@@ -115,8 +115,10 @@ type Pick<T> = fn(&OfType) -> &T;
 
 /// The metrics of one server.
 pub struct Metrics {
-    types: RwLock<HashMap<String, Arc<OfType>>>,
-    most_types: usize,
+    /// The job types that have a handler. Fixed, so that no lock is needed to count a job that runs.
+    handled: HashMap<String, Arc<OfType>>,
+    /// All other job types that were submitted, or were taken without a handler.
+    others: RwLock<HashMap<String, Arc<OfType>>>,
     recovered: AtomicU64,
     waiting: AtomicU64,
     requests: Mutex<HashMap<(String, &'static str, u16), u64>>,
@@ -125,61 +127,82 @@ pub struct Metrics {
 impl Metrics {
     /// Job types that have a handler always get a label of their own.
     pub fn new<'a>(handled: impl Iterator<Item = &'a str>) -> Metrics {
-        let types: HashMap<_, _> = handled.map(|job_type| (job_type.to_owned(), Arc::default())).collect();
-        let most_types = types.len() + UNKNOWN_TYPES;
         Metrics {
-            types: RwLock::new(types),
-            most_types,
+            handled: handled.map(|job_type| (job_type.to_owned(), Arc::default())).collect(),
+            others: RwLock::default(),
             recovered: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             requests: Mutex::default(),
         }
     }
 
-    fn of(&self, job_type: &str) -> Arc<OfType> {
-        if let Some(found) = sync::read(&self.types).get(job_type) {
+    /// Passes the metrics of a job type to `count`.
+    fn of(&self, job_type: &str, count: impl FnOnce(&OfType)) {
+        match self.handled.get(job_type) {
+            Some(of) => count(of),
+            None => count(&self.of_other(job_type)),
+        }
+    }
+
+    fn count(&self, job_type: &str, counter: Pick<AtomicU64>) {
+        self.of(job_type, |of| {
+            counter(of).fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    fn of_other(&self, job_type: &str) -> Arc<OfType> {
+        if let Some(found) = sync::read(&self.others).get(job_type) {
             return found.clone();
         }
-        let mut types = sync::write(&self.types);
+        let mut others = sync::write(&self.others);
         // Another thread may have added it meanwhile.
-        let has_own = types.len() < self.most_types || types.contains_key(job_type);
+        let has_own = others.len() < UNKNOWN_TYPES || others.contains_key(job_type);
         let label = if has_own { job_type } else { OTHER };
-        types.entry(label.to_owned()).or_default().clone()
+        if let Some(of) = self.handled.get(label) {
+            return of.clone();
+        }
+        others.entry(label.to_owned()).or_default().clone()
+    }
+
+    /// The metrics of all job types.
+    fn types(&self) -> Vec<(String, Arc<OfType>)> {
+        let others = sync::read(&self.others);
+        self.handled.iter().chain(others.iter()).map(|(name, of)| (name.clone(), of.clone())).collect()
     }
 
     /// Counts a job that was stored.
     pub fn submitted(&self, job_type: &str) {
-        self.of(job_type).submitted.fetch_add(1, Ordering::Relaxed);
+        self.count(job_type, |of| &of.submitted);
     }
 
     /// Records how long a job was ready before it was started.
     pub fn waited(&self, job_type: &str, time: Duration) {
-        self.of(job_type).wait.observe(time);
+        self.of(job_type, |of| of.wait.observe(time));
     }
 
     /// Records how long an attempt took.
     pub fn ran(&self, job_type: &str, time: Duration) {
-        self.of(job_type).processing.observe(time);
+        self.of(job_type, |of| of.processing.observe(time));
     }
 
     /// Counts a panic of a handler.
     pub fn panicked(&self, job_type: &str) {
-        self.of(job_type).panics.fetch_add(1, Ordering::Relaxed);
+        self.count(job_type, |of| &of.panics);
     }
 
     /// Counts a completed job.
     pub fn completed(&self, job_type: &str) {
-        self.of(job_type).completed.fetch_add(1, Ordering::Relaxed);
+        self.count(job_type, |of| &of.completed);
     }
 
     /// Counts a failed attempt whose job is retried.
     pub fn retried(&self, job_type: &str) {
-        self.of(job_type).retries.fetch_add(1, Ordering::Relaxed);
+        self.count(job_type, |of| &of.retries);
     }
 
     /// Counts a job that became a dead letter.
     pub fn failed(&self, job_type: &str) {
-        self.of(job_type).failed.fetch_add(1, Ordering::Relaxed);
+        self.count(job_type, |of| &of.failed);
     }
 
     /// Counts jobs that were reclaimed from a dead server, or recovered after a lost hand-over.
@@ -208,7 +231,7 @@ impl Metrics {
     /// The sums over all job types.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for of in sync::read(&self.types).values() {
+        for (_, of) in self.types() {
             let counters = [&of.submitted, &of.completed, &of.failed, &of.retries];
             let figures = counters.into_iter().chain(of.wait.figures()).chain(of.processing.figures());
             for (total, figure) in totals.0.iter_mut().zip(figures) {
@@ -220,9 +243,8 @@ impl Metrics {
 
     /// The metrics in Prometheus's text format.
     pub fn render(&self) -> String {
-        let types = sync::read(&self.types);
-        let mut types: Vec<(String, &Arc<OfType>)> =
-            types.iter().map(|(job_type, counts)| (escape_label(job_type), counts)).collect();
+        let mut types = self.types();
+        types.iter_mut().for_each(|(job_type, _)| *job_type = escape_label(job_type));
         types.sort_by(|a, b| a.0.cmp(&b.0));
         let mut out = String::new();
         let counters: [(&str, &str, Pick<AtomicU64>); 5] = [
@@ -298,7 +320,7 @@ mod tests {
             metrics.submitted(&format!("made up {i}"));
         }
         metrics.submitted("known");
-        assert!(metrics.types.read().unwrap().len() <= UNKNOWN_TYPES + 2);
+        assert!(metrics.others.read().unwrap().len() <= UNKNOWN_TYPES + 1);
         let text = metrics.render();
         assert!(text.contains("threadq_jobs_submitted_total{type=\"known\"} 1\n"));
         assert!(text.contains("threadq_jobs_submitted_total{type=\"other\"} 9900\n"));
