@@ -86,7 +86,7 @@ pub const STEPS: &[Step] = &[
         play: |stage| is_submitted_with_a_key(stage, &json!({"type": "note", "delay_ms": 300})),
     },
     Step {
-        command: "enqueue",
+        command: "enqueue_plain",
         of: "none -> queued, a batch without a key",
         before: "nothing",
         after: "queued",
@@ -99,8 +99,8 @@ pub const STEPS: &[Step] = &[
         before: "nothing",
         after: "nothing",
         end: ONCE,
-        // The second argument is the retention of an idempotency key in ms: this call is a submission.
-        play: |stage| is_submitted_first(stage, |call| call.arg(1) == b"86400000"),
+        // The third argument is the type of the jobs: this call is a submission.
+        play: |stage| is_submitted_first(stage, |call| call.arg(2) == b"note"),
     },
     Step {
         command: "script load",
@@ -110,7 +110,7 @@ pub const STEPS: &[Step] = &[
         end: ONCE,
         play: |stage| {
             is_submitted_first(stage, |call| {
-                String::from_utf8_lossy(&call.words[2]).lines().nth(1) == Some("-- enqueue")
+                String::from_utf8_lossy(&call.words[2]).lines().nth(1) == Some("-- enqueue_plain")
             });
         },
     },
