@@ -54,7 +54,8 @@ keys! {
     INDEX = "index:": zset;
     /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone.
     SERVERS = "servers": hash;
-    /// `server:<server>`: started_at, workers, busy, beat_at, and queues, separated by commas.
+    /// `server:<server>`: started_at, workers, busy, beat_at, queues, separated by commas, and version, which servers of
+    /// versions up to 0.6 do not have.
     SERVER = "server:": hash;
     /// `cancels:<server>`, ids: running jobs that this server was asked to stop.
     CANCELS = "cancels:": set;

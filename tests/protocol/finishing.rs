@@ -249,6 +249,41 @@ fn retention_forgets_what_is_too_many_oldest_first() {
 }
 
 #[test]
+fn retention_of_more_jobs_than_one_step_reads_keeps_the_order_of_the_ends() {
+    let place = Place::new();
+    let server = place.server();
+    // One step of retention reads 200 entries.
+    let done = place.submit_many(205);
+    let leases: Vec<_> = place.take(&server, 205).into_iter().map(|(lease, _)| completed(lease)).collect();
+    place.queue.settle(&server, &leases).unwrap();
+    let cancelled = place.submit_many(10);
+    cancelled.iter().for_each(|id| _ = place.cancel(*id));
+    for (i, id) in cancelled.iter().enumerate() {
+        // Redis may have cancelled them in the millisecond of the completions.
+        let later = (place.job(*id).finished_at_ms.unwrap() + 1 + i as u64).to_string();
+        let _: i64 = place.redis("HSET", &format!("job:{id}"), &["finished_at", &later]);
+        let _: i64 = place.redis("ZADD", "done", &[&later, &id.to_string()]);
+    }
+    let hour = Duration::from_secs(3600);
+    while place.queue.delete_old_jobs(false, hour, 12).unwrap() {}
+    let kept = |ids: &[JobId]| ids.iter().filter(|id| place.queue.get(**id).unwrap().is_some()).count();
+    assert_eq!((kept(&done), kept(&done[203..]), kept(&cancelled)), (2, 2, 10));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_completed_job_without_the_time_of_its_end_does_not_stop_retention() {
+    let place = Place::new();
+    let jobs: Vec<JobId> = (0..3).map(|_| completed_job(&place)).collect();
+    let _: i64 = place.redis("HSET", &format!("job:{}", jobs[0]), &["finished_at", "x"]);
+    let _: i64 = place.redis("HDEL", &format!("job:{}", jobs[1]), &["finished_at"]);
+    assert!(place.queue.delete_old_jobs(false, Duration::from_secs(3600), 100).unwrap());
+    let kept: Vec<bool> = jobs.iter().map(|id| place.queue.get(*id).unwrap().is_some()).collect();
+    assert_eq!(kept, [false, false, true]);
+    assert_sound(&place);
+}
+
+#[test]
 fn retention_never_forgets_a_job_that_lives() {
     let place = Place::new();
     let live = place.submit();

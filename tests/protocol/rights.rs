@@ -17,6 +17,7 @@ fn commands() -> Vec<&'static str> {
 const KEYS: &[&str] = &[
     "job:*",
     "work_queue:*",
+    "tombstones:*",
     "in_progress_queue:*",
     "scheduled",
     "dlq_queue",
@@ -83,17 +84,20 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
         change(&mut job);
         job
     };
-    let jobs = [
+    let jobs = vec![
         job(&|job| job.unique_key = Some("k".to_owned())),
         job(&|job| job.start = threadq::job::Start::AfterMs(9_000_000)),
     ];
-    step("submit", &mut || match queue.submit(&jobs, None, NO_LIMIT) {
-        Err(SubmitError::Queue(error)) => Err(error),
-        submitted => {
-            submitted.unwrap();
-            Ok(())
-        }
-    });
+    // enqueue_plain.lua stores two jobs without keys and delays, enqueue.lua all others.
+    for (name, jobs) in [("submit plain jobs", vec![NewJob::new("t"); 2]), ("submit", jobs)] {
+        step(name, &mut || match queue.submit(&jobs, None, NO_LIMIT) {
+            Err(SubmitError::Queue(error)) => Err(error),
+            submitted => {
+                submitted.unwrap();
+                Ok(())
+            }
+        });
+    }
     let server = threadq::internals::queue::ServerId::generate();
     step("register", &mut || queue.register(&server, 8, &["default".to_owned()]));
 

@@ -420,3 +420,17 @@ fn a_record_leaves_out_the_first_attempt_of_a_completed_job_and_the_result_null(
     assert_eq!((place.job(id).attempts, place.job(id).result.unwrap().get()), (2, "[]"));
     assert_sound(&place);
 }
+
+#[test]
+fn a_job_that_was_sent_back_completes_with_its_number_of_attempts() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    place.settle(&a, &buried(lease));
+    place.queue.retry(&[id], None).unwrap();
+    let lease = place.take_one(&a);
+    place.settle(&a, &completed(lease));
+    assert_eq!(place.job(id).attempts, 1);
+    assert_sound(&place);
+}

@@ -19,15 +19,55 @@ fn request(key: &str, fingerprint: &str) -> Idempotency {
     Idempotency { key: key.to_owned(), fingerprint: fingerprint.to_owned() }
 }
 
+/// A job that enqueue_plain.lua stores, and a job that enqueue.lua stores.
+fn of_both_scripts() -> [NewJob; 2] {
+    [NewJob::new("t"), NewJob { start: Start::AfterMs(3_600_000), ..NewJob::new("t") }]
+}
+
 #[test]
 fn ids_grow_even_where_the_clock_goes_back() {
+    for job in of_both_scripts() {
+        let place = Place::new();
+        let first = place.submit();
+        let ahead = JobId::new(first.get() + 3_600_000_000).unwrap();
+        let _: () = place.redis("SET", "last_id", &[&ahead.to_string()]);
+        let batch = place.try_submit(&[job.clone(), job.clone()]).unwrap();
+        assert_eq!(batch.ids().map(JobId::get).collect::<Vec<_>>(), [ahead.get() + 1, ahead.get() + 2]);
+        assert_eq!(place.try_submit(&[job]).unwrap().first.get(), ahead.get() + 3);
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn an_id_is_the_time_of_the_submission_in_microseconds() {
+    for job in of_both_scripts() {
+        let place = Place::new();
+        let now = || {
+            let (seconds, micros): (u64, u64) = place.run(&redis::cmd("TIME"));
+            seconds * 1_000_000 + micros
+        };
+        // The second submission meets the id of the first one.
+        for _ in 0..2 {
+            let before = now();
+            let id = place.try_submit(std::slice::from_ref(&job)).unwrap().first.get();
+            assert!((before..=now()).contains(&id), "{id} is not between {before} and {}", now());
+        }
+    }
+}
+
+#[test]
+fn each_job_of_a_batch_has_its_own_fields() {
     let place = Place::new();
-    let first = place.submit();
-    let ahead = JobId::new(first.get() + 3_600_000_000).unwrap();
-    let _: () = place.redis("SET", "last_id", &[&ahead.to_string()]);
-    let batch = place.try_submit(&[NewJob::new("t"), NewJob::new("t")]).unwrap();
-    assert_eq!(batch.ids().map(JobId::get).collect::<Vec<_>>(), [ahead.get() + 1, ahead.get() + 2]);
-    assert_eq!(place.submit().get(), ahead.get() + 3);
+    let payloads = ["1".to_owned(), format!("\"{}\"", "x".repeat(200)), "3".to_owned()];
+    for job in of_both_scripts() {
+        let with = |payload: &String| NewJob {
+            payload: RawValue::from_string(payload.clone()).unwrap(),
+            ..job.clone()
+        };
+        let batch = place.try_submit(&payloads.iter().map(with).collect::<Vec<_>>()).unwrap();
+        let stored: Vec<String> = batch.ids().map(|id| place.job(id).payload.get().to_owned()).collect();
+        assert_eq!(stored, payloads);
+    }
     assert_sound(&place);
 }
 
@@ -162,6 +202,7 @@ fn a_refused_request_does_not_use_up_its_key() {
     let key = request("k", "f");
     let full = Refused::QueueFull("default".to_owned());
     assert_eq!(place.queue.submit(&jobs, Some(&key), 0), Err(full.into()));
+    assert_eq!(place.keys(), [""; 0], "a refused submission stores nothing");
     assert!(!place.queue.submit(&jobs, Some(&key), 1).unwrap().replayed);
 }
 

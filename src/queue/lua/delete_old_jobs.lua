@@ -19,22 +19,23 @@ end
 local handled = 0
 while handled < limit do
   local id, scored_id = listed[#listed - popped], scored[2 * #removed + 1]
+  if not id and not scored_id then break end
   local job = id and read(id, 'status', 'type', 'finished_at')
   if id and job[1] ~= 'completed' then
     -- An operator has deleted the job.
     popped = popped + 1
   else
-    local ended = id and (tonumber(job[3]) or math.floor((tonumber(id) or 0) / 1000)) or math.huge
-    local scored_ended = scored_id and tonumber(scored[2 * #removed + 2]) or math.huge
-    local oldest = math.min(ended, scored_ended)
-    if oldest == math.huge or (over <= 0 and oldest > oldest_kept) then break end
+    -- A job without the time of its end counts as old.
+    local ended = id and (tonumber(job[3]) or 0) or math.huge
+    local scored_ended = tonumber(scored[2 * #removed + 2]) or math.huge
+    if over <= 0 and math.min(ended, scored_ended) > oldest_kept then break end
     if ended <= scored_ended then
       popped = popped + 1
-      if job[2] then put(completed, job[2], id) else delete({id}, nil, 'completed') end
+      put(completed, job[2], id)
     else
       removed[#removed + 1] = scored_id
       local other = read(scored_id, 'status', 'type')
-      if other[1] and is_final(other[1]) then delete({scored_id}, other[2], other[1]) end
+      if is_final(other[1]) then delete({scored_id}, other[2], other[1]) end
     end
     over = over - 1
   end

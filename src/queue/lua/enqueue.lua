@@ -35,8 +35,8 @@ local function decide(places, key, fingerprint)
   local due, ready, earliest = {}, {}, -1
   for i = 1, #places do
     local queue, start, unique = ARGV[places[i]], ARGV[places[i] + 1], ARGV[places[i] + 2]
-    local at = start ~= '' and tonumber(start)
-    if at and string.byte(start) == 43 then at = now + at end
+    local at = tonumber(start)
+    if string.sub(start, 1, 1) == '+' then at = now + at end
     if at and at > now then
       due[i] = at
       if earliest < 0 or at - now < earliest then earliest = at - now end
@@ -62,7 +62,7 @@ local function decide(places, key, fingerprint)
 
   local first = digits(next_id)
   for i = 1, #places do
-    local id, unique, job_type = i == 1 and first or digits(next_id + i - 1), ARGV[places[i] + 2], ARGV[places[i] + 3]
+    local id, unique, job_type = digits(next_id + i - 1), ARGV[places[i] + 2], ARGV[places[i] + 3]
     if unique ~= '' then holders[unique] = id end
     indexes[job_type] = indexes[job_type] or index_of(job_type)
     accepted[#accepted + 1] = {id, places[i], due[i]}

@@ -44,8 +44,8 @@ local function settle(id, token, what, delay, first, last)
   -- From the right: jobs are pushed from the left, and mostly settled in that order.
   if to ~= 'processing' then call('LREM', list, -1, id) end
   if to == 'completed' then
-    -- A record leaves out a first attempt that has completed.
-    if job[5] or attempts > 1 then call('HSET', JOB .. id, 'attempts', digits(attempts)) end
+    -- A record leaves out the number of attempts if the job completes at its first attempt.
+    if job[5] then call('HSET', JOB .. id, 'attempts', digits(attempts)) end
     call('HSET', JOB .. id, 'status', to, 'finished_at', at, unpack(ARGV, first, last))
     release_unique(id, unique_key)
     put(completed, job_type, id)
