@@ -96,10 +96,16 @@ fn more_types_than_fit_are_in_the_indexes_of_all_jobs() {
 }
 
 #[test]
-fn pages_are_exact_over_many_types() {
+fn pages_are_exact_over_one_type_and_over_many_types() {
+    for types in [1, 7] {
+        pages_are_exact(types);
+    }
+}
+
+fn pages_are_exact(types: u64) {
     let place = Place::new();
     let server = place.server();
-    let mut ids: Vec<JobId> = (0..60).map(|i| of_type(&place, &format!("type {}", i * i % 7))).collect();
+    let mut ids: Vec<JobId> = (0..60).map(|i| of_type(&place, &format!("type {}", i * i % types))).collect();
     // The running jobs are the oldest ones, and some in between.
     place.take(&server, 5);
     for id in [ids[20], ids[21], ids[40]] {
@@ -108,9 +114,11 @@ fn pages_are_exact_over_many_types() {
     }
     place.take(&server, 3);
     ids.reverse();
-    let queued: Vec<JobId> = ids.iter().copied().filter(|id| place.status(*id) == Status::Queued).collect();
-    assert_eq!(queued.len(), 52);
-    for (status, all) in [(None, &ids), (Some(Status::Queued), &queued)] {
+    let (running, queued): (Vec<_>, Vec<_>) =
+        ids.iter().copied().partition(|id| place.status(*id) == Status::Processing);
+    assert_eq!((running.len(), queued.len()), (8, 52));
+    for (status, all) in [(None, &ids), (Some(Status::Queued), &queued), (Some(Status::Processing), &running)]
+    {
         let filter = Filter { status, job_type: None };
         for limit in [1, 7, 100] {
             for skipped in 0..all.len() + 2 {
@@ -161,4 +169,33 @@ fn retention_deletes_in_the_order_of_the_ends_from_both_lists() {
     assert!(!place.queue.delete_old_jobs(false, HOUR, 9).unwrap());
     assert_eq!((left(), place.list("completed").len()), (0, 0));
     assert_sound(&place);
+}
+
+#[test]
+fn a_type_keeps_its_type_index_while_a_job_of_any_status_is_in_the_index() {
+    for status in Status::ALL {
+        let place = Place::new();
+        let server = place.server();
+        let id = match status {
+            Status::Scheduled => place.submit_delayed(),
+            _ => place.submit(),
+        };
+        match status {
+            Status::Scheduled | Status::Queued => {}
+            Status::Cancelled => drop(place.cancel(id)),
+            _ => {
+                let lease = place.take_one(&server);
+                let settlement = match status {
+                    Status::Retrying => Some(retried(lease)),
+                    Status::Completed => Some(completed(lease)),
+                    Status::Failed => Some(buried(lease)),
+                    _ => None,
+                };
+                settlement.iter().for_each(|settlement| _ = place.settle(&server, settlement));
+            }
+        }
+        assert_eq!(place.status(id), status);
+        place.queue.prune_names(None).unwrap();
+        assert_eq!(ids_in(&place, "types"), ["t"], "{status}");
+    }
 }

@@ -109,6 +109,16 @@ fn a_second_entry_of_a_running_job_is_not_counted() {
 }
 
 #[test]
+fn a_claimed_job_that_has_not_started_is_listed_and_counted_as_queued() {
+    let place = Place::new();
+    let server = place.server();
+    let id = place.submit();
+    place.fetch(&server);
+    assert_eq!((place.status(id), place.handles(id)), (Status::Queued, vec![in_progress(&server)]));
+    assert_sound(&place);
+}
+
+#[test]
 fn dead_letters_are_given_by_id_and_type() {
     let place = Place::new();
     let a = place.server();

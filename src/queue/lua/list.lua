@@ -61,14 +61,14 @@ local function id_at(sets, rank)
   return digits(low)
 end
 
--- The first `number` ids of these sets behind `skipped` ids, or of the ids below `before`; newest first.
+-- The first `number` ids of these sets, newest first: behind `skipped` ids, or below the id `before` if `skipped` is nil.
 local function page_of(sets, skipped, number)
   if #sets == 1 then
-    local from = offset and skipped or call('ZCOUNT', sets[1], before, '+inf')
+    local from = skipped or call('ZCOUNT', sets[1], before, '+inf')
     return call('ZREVRANGE', sets[1], digits(from), digits(from + number - 1))
   end
   local first, ids = '+inf', {}
-  if not offset then first = '(' .. before elseif skipped > 0 then first = id_at(sets, skipped) end
+  if not skipped then first = '(' .. before elseif skipped > 0 then first = id_at(sets, skipped) end
   for _, set in ipairs(sets) do
     for _, id in ipairs(call('ZREVRANGEBYSCORE', set, first, '-inf', 'LIMIT', 0, digits(number))) do ids[#ids + 1] = id end
   end
@@ -95,7 +95,7 @@ end
 local function list_running()
   local ids, skip, page = running(), offset or 0, {}
   while not offset and skip < #ids and tonumber(ids[skip + 1]) >= tonumber(before) do skip = skip + 1 end
-  for i = skip + 1, math.min(#ids, skip + wanted) do page[#page + 1] = ids[i] end
+  for i = skip + 1, skip + wanted do page[#page + 1] = ids[i] end
   return #ids, page
 end
 
@@ -165,7 +165,7 @@ local function lengths_of(id)
 end
 
 local function bytes(lengths)
-  local errors = lengths.errors or LAST_ERROR
+  local errors = lengths.errors
   return REST + (lengths.payload or 0) + (lengths.result or 0) + errors + math.min(errors, LAST_ERROR)
 end
 

@@ -24,6 +24,10 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "a submission without a key is asked for and kept under the empty key; either condition prevents it";
     "enqueue": "if unique ~= '' then", "unique ~= '' => true"
         => "the first of the two looks for a holder of the empty key, and the second one prevents that there is one";
+    "enqueue": "indexes[job_type] or index_of(job_type)", "without indexes[job_type]"
+        => "saves commands: the index of a type is looked up again for each job";
+    "enqueue_plain": "if length + number > tonumber(ARGV[1]) then", "length + number > tonumber(ARGV[1]) => true"
+        => "saves time: enqueue.lua stores the same jobs";
     // Taking.
     "start_jobs": "if not fields.err and is_id(id) then", "without not fields.err" => "an error has no fields either";
     "start_jobs": "for i = 2, fields.err and 0 or #fields, 2", "without fields.err and 0"
@@ -37,6 +41,17 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     "settle": "local cancelled = has_cancels and", "without has_cancels"
         => "saves a command per attempt: the field decides";
     "settle": "if cancelled then", "cancelled => true" => "saves two commands: there is nothing to remove";
+    // Reading.
+    "list": "if is_above then it.from = it.middle else it.above = it.middle end", "without it.from = it.middle"
+        => "saves commands: the set is counted again, although it has no id between the bounds";
+    "list": "if is_above then it.from = it.middle else it.above = it.middle end", "without it.above = it.middle"
+        => "saves commands: the set is counted again, although it has no id between the bounds";
+    "list": "if it.from == it.above then", "it.from == it.above => false"
+        => "saves commands: the set is counted again, although it has no id between the bounds";
+    "list": "if #sets == 1 then", "#sets == 1 => false"
+        => "saves commands: one set needs no bisection";
+    "list": "elseif skipped > 0 then", "skipped > 0 => true"
+        => "saves commands: the first page begins at the newest id";
     // Reclaiming.
     "reclaim": "elseif running and job[6] then", "without running" => "only a running job has the field cancel";
     // The doctor.
