@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadq::internals::queue::{Cancelled, Changed, Quarantine, Settled};
-use threadq::job::{JobId, Status};
+use threadq::job::{JobId, NewJob, Start, Status};
 
 use crate::fixture::*;
 use crate::invariants::{assert_sound, find_strays};
@@ -322,6 +322,16 @@ fn a_parked_job_is_promoted_when_it_is_due_and_once() {
     assert_eq!((place.status(due), place.status(later)), (Status::Queued, Status::Scheduled));
     assert_eq!(place.queue.promote().unwrap().0, 0);
     assert_sound(&place);
+}
+
+#[test]
+fn when_more_jobs_are_due_than_one_step_moves_the_next_one_is_due_at_once() {
+    let place = Place::new();
+    // One step moves 200 jobs.
+    let jobs = vec![NewJob { start: Start::AfterMs(3_600_000), ..NewJob::new("t") }; 201];
+    place.try_submit(&jobs).unwrap().ids().for_each(|id| place.make_due(id));
+    assert_eq!(place.queue.promote().unwrap(), (200, Some(Duration::ZERO)));
+    assert_eq!(place.queue.promote().unwrap(), (1, None));
 }
 
 #[test]

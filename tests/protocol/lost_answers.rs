@@ -112,6 +112,19 @@ fn only_what_stands_in_the_servers_own_list_is_recovered() {
 }
 
 #[test]
+fn a_second_entry_of_a_job_that_has_ended_on_this_server_is_not_recovered() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let lease = place.take_one(&a);
+    place.settle(&a, &completed(lease));
+    let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 0);
+    assert_eq!((place.status(id), place.handles(id)), (Status::Completed, vec!["completed".to_owned()]));
+    assert_sound(&place);
+}
+
+#[test]
 fn a_dead_server_recovers_nothing() {
     let place = Place::new();
     let a = place.server();

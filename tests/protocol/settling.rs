@@ -434,3 +434,22 @@ fn a_job_that_was_sent_back_completes_with_its_number_of_attempts() {
     assert_eq!(place.job(id).attempts, 1);
     assert_sound(&place);
 }
+
+#[test]
+fn a_settlement_of_a_job_that_another_call_has_cancelled_is_late() {
+    let place = Place::new();
+    let a = place.server();
+    for declare_dead in [false, true] {
+        let id = place.submit();
+        let lease = place.take_one(&a);
+        place.cancel(id);
+        if declare_dead {
+            place.dies(&a);
+        } else {
+            place.queue.recover(&a, &[id.to_string().into()]).unwrap();
+        }
+        assert_eq!(place.settle(&a, &completed(lease)), Settled::Stale);
+        assert_eq!(place.status(id), Status::Cancelled);
+        assert_sound(&place);
+    }
+}

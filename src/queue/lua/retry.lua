@@ -7,7 +7,7 @@ for i = 2, #ARGV do
   local job = read(id, 'status', 'type', 'queue', 'unique_key')
   local status, job_type, queue, unique_key = job[1], job[2], job[3], job[4]
   local holder = unique_key and call('GET', UNIQUE .. unique_key)
-  local held = holder and holder ~= id and read(holder, 'status')[1]
+  local held = holder and read(holder, 'status')[1]
   if not status then
     answers[#answers + 1] = {'missing'}
   elseif (status ~= 'failed' and status ~= 'cancelled') or (wanted ~= '' and status ~= wanted) then
