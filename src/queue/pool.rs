@@ -39,8 +39,8 @@ const DEATHS: usize = 3;
 const LEAST: Duration = Duration::from_millis(200);
 /// After this idle time a connection is tested before a call that cannot be repeated.
 const SILENT: Duration = Duration::from_secs(5);
-/// The number of threads that make connections.
-const CONNECTING_THREADS: usize = 3;
+/// The number of threads that make connections. One is enough: while Redis is unavailable, all attempts fail alike.
+const CONNECTING_THREADS: usize = 1;
 /// How often one call loads its script.
 const LOADINGS: usize = 3;
 /// A connection that has read a longer text than this (in bytes) is closed: its buffer has grown to twice the longest
