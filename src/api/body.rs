@@ -93,14 +93,14 @@ impl<'a> Fields<'a> {
         }
         let Members(members) =
             serde_json::from_str(json.get()).map_err(|error| Response::invalid_json(error.to_string()))?;
-        let mut seen = HashSet::new();
-        for (name, _) in &members {
+        for (at, (name, _)) in members.iter().enumerate() {
             let shown: String = name.chars().take(50).collect();
             if !allowed.contains(&name.as_str()) {
                 let (name, allowed) = (format!("{place}{shown}"), allowed.join(", "));
                 return Err(Response::invalid_job(format!("unknown field {name:?}; allowed: {allowed}")));
             }
-            if !seen.insert(name) {
+            // At most as many names as are allowed come before.
+            if members[..at].iter().any(|(other, _)| other == name) {
                 return Err(Response::invalid_job(format!("{place}{shown} is given twice")));
             }
         }
