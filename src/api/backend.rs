@@ -7,11 +7,11 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::Builder;
+use std::thread::{self, Builder};
 use std::time::Duration;
 
 use crate::api::private_socket::PrivateSocket;
-use crate::gate::threads;
+use crate::gate::threads::check_threads;
 use crate::sync;
 
 /// The most requests that are handled at a time, apart from those that the gate hands over.
@@ -24,8 +24,9 @@ const TINY_HTTP_THREADS: usize = 5;
 /// A thread ends after this time without a request, if another one waits for requests or its tiny_http was replaced.
 const RETIREMENT: Duration = Duration::from_secs(10);
 
-/// Handles a request. Calls the function before it waits for Redis.
-type Handle = Box<dyn Fn(tiny_http::Request, &dyn Fn()) + Send + Sync>;
+/// Handles a request. Calls the function before it waits for Redis. Returns whether further requests are likely to come at
+/// once.
+type Handle = Box<dyn Fn(tiny_http::Request, &dyn Fn()) -> bool + Send + Sync>;
 
 /// The tiny_http that is used now, and how to restart it.
 pub struct Backend {
@@ -59,7 +60,9 @@ struct Threads {
 
 impl Backend {
     /// Every request is passed to `handle`. Nothing is started yet.
-    pub fn new(handle: impl Fn(tiny_http::Request, &dyn Fn()) + Send + Sync + 'static) -> Arc<Backend> {
+    pub fn new(
+        handle: impl Fn(tiny_http::Request, &dyn Fn()) -> bool + Send + Sync + 'static,
+    ) -> Arc<Backend> {
         Arc::new(Backend { handle: Box::new(handle), state: Mutex::default() })
     }
 
@@ -72,7 +75,7 @@ impl Backend {
         if state.is_stopped {
             return Err(io::Error::other("stopped"));
         }
-        threads::check_threads(TINY_HTTP_THREADS + MAX_THREADS).map_err(|(_, error)| error)?;
+        check_threads(TINY_HTTP_THREADS + MAX_THREADS).map_err(|(_, error)| error)?;
         let (listener, socket) = PrivateSocket::open()?;
         let server = start_tiny_http(listener)?;
         let server = Arc::new(TinyHttp { server, socket, threads: Mutex::default() });
@@ -106,11 +109,16 @@ impl Backend {
 
     /// The work of a thread.
     fn serve(self: &Arc<Backend>, own: &Arc<TinyHttp>) {
+        let mut is_busy = false;
         loop {
+            let next = if is_busy { next_at_once(&own.server) } else { None };
+            if let Some(request) = next {
+                is_busy = self.handle(request, own);
+                continue;
+            }
             sync::lock(&own.threads).waiting += 1;
             // An error is a failed accept(), after which tiny_http accepts no connection.
-            let received = own.server.recv_timeout(RETIREMENT);
-            let request = received.ok().flatten();
+            let request = own.server.recv_timeout(RETIREMENT).ok().flatten();
             let is_retired = request.is_none() && !self.is_current(own);
             let mut threads = sync::lock(&own.threads);
             threads.waiting -= 1;
@@ -118,10 +126,7 @@ impl Backend {
             match request {
                 Some(request) => {
                     drop(threads);
-                    (self.handle)(request, &|| {
-                        // If the system refuses a thread, requests wait until another thread is free.
-                        let _ = self.let_another_wait(own);
-                    });
+                    is_busy = self.handle(request, own);
                 }
                 None if is_retired || !is_last => {
                     threads.all -= 1;
@@ -132,6 +137,14 @@ impl Backend {
         }
     }
 
+    fn handle(self: &Arc<Backend>, request: tiny_http::Request, own: &Arc<TinyHttp>) -> bool {
+        let _panicked = ReplaceIfPanicked(self, own);
+        (self.handle)(request, &|| {
+            // If the system refuses a thread, requests wait until another thread is free.
+            let _ = self.let_another_wait(own);
+        })
+    }
+
     fn is_current(&self, own: &Arc<TinyHttp>) -> bool {
         self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, own))
     }
@@ -139,6 +152,28 @@ impl Backend {
     fn state(&self) -> MutexGuard<'_, State> {
         sync::lock(&self.state)
     }
+}
+
+/// Lets another thread wait in place of a thread that panics while it handles a request.
+struct ReplaceIfPanicked<'a>(&'a Arc<Backend>, &'a Arc<TinyHttp>);
+
+impl Drop for ReplaceIfPanicked<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            sync::lock(&self.1.threads).all -= 1;
+            let _ = self.0.let_another_wait(self.1);
+        }
+    }
+}
+
+/// The next request, if there is one after other threads had a chance to run. Taking it without a sleep spares two
+/// thread switches.
+fn next_at_once(server: &tiny_http::Server) -> Option<tiny_http::Request> {
+    let next = || server.try_recv().ok().flatten();
+    next().or_else(|| {
+        thread::yield_now();
+        next()
+    })
 }
 
 /// Starts tiny_http on a listener. tiny_http does not name its threads, so they get the name of the thread that starts it.

@@ -18,7 +18,8 @@ use crate::gate::{Handovers, PROBE_PATH, Permits};
 const WHOLE_SERVER: &str = "*";
 
 impl Api {
-    /// Responds to a request, or parks it until its job ends.
+    /// Responds to a request, or parks it until its job ends. Calls `before_waiting` before the thread waits for Redis.
+    /// Returns whether further requests are likely to come at once.
     pub fn handle(
         self: &Arc<Api>,
         mut request: tiny_http::Request,
@@ -26,14 +27,16 @@ impl Api {
         permits: &Arc<Permits>,
         handovers: &Arc<Handovers>,
         before_waiting: &dyn Fn(),
-    ) {
+    ) -> bool {
         if request.url() == PROBE_PATH {
-            return Response::empty(204).send(request);
+            Response::empty(204).send(request);
+            return false;
         }
         let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
         // Fails only if the gate closes the connection: it has read the whole body and checked its length.
         if request.as_reader().read_to_end(&mut body).is_err() {
-            return Response::invalid_json("the body could not be read").send(request);
+            Response::invalid_json("the body could not be read").send(request);
+            return false;
         }
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
@@ -67,7 +70,7 @@ impl Api {
                 let done = move |new_jobs: &NewJobs, result| {
                     answer.send(submitted(&api, new_jobs, result).unwrap_or_else(|error| error));
                 };
-                self.group_commit.submit(new_jobs, Box::new(done), before_waiting);
+                return self.group_commit.submit(new_jobs, Box::new(done), before_waiting);
             }
             Outcome::WaitForJob(id, time) => {
                 self.metrics.wait_begins();
@@ -80,6 +83,7 @@ impl Api {
                 }
             }
         }
+        false
     }
 
     /// Checks the request against its route and calls the function of its endpoint. The path parameter is checked first, then the query,

@@ -61,20 +61,24 @@ impl GroupCommit {
 
     /// Stores new jobs, all or none, as [`Queue::submit`] does. Calls `done` with the result, on this thread or another
     /// one. If the thread panics that sends the submission, `done` is dropped without a call. If this thread becomes the
-    /// leader, it calls `before_sending` first.
-    pub fn submit(&self, new_jobs: NewJobs, done: Done, before_sending: impl FnOnce()) {
+    /// leader, it calls `before_sending` first. Returns whether other submissions were under way.
+    pub fn submit(&self, new_jobs: NewJobs, done: Done, before_sending: impl FnOnce()) -> bool {
         let leads = {
             let mut pending = self.pending();
             pending.submissions.push(Submission { new_jobs, done });
             !std::mem::replace(&mut pending.has_leader, true)
         };
-        if leads {
-            let leader = Leader(self);
-            before_sending();
-            while let Some(group) = leader.next_group() {
-                self.send(group);
-            }
+        if !leads {
+            return true;
         }
+        let leader = Leader(self);
+        before_sending();
+        let mut sent = 0;
+        while let Some(group) = leader.next_group() {
+            sent += group.len();
+            self.send(group);
+        }
+        sent > 1
     }
 
     fn send(&self, group: Vec<Submission>) {
