@@ -63,11 +63,11 @@ pub(super) fn as_job_id(value: &Value) -> Result<JobId, Error> {
     as_text(value)?.parse().map_err(|_| unexpected(value))
 }
 
-/// Texts that are joined by zero bytes, followed by a byte with their number modulo 256; and whether this number is
-/// right. If it is wrong, a text has a zero byte.
+/// Texts and a byte with their number modulo 256, all joined by zero bytes; and whether this number is right. If it is wrong,
+/// a text has a zero byte.
 pub(super) fn as_joined_texts(value: &Value) -> Result<(Vec<&[u8]>, bool), Error> {
     let Value::BulkString(bytes) = value else { return Err(unexpected(value)) };
-    let (number, texts) = bytes.split_last().ok_or_else(|| unexpected(value))?;
+    let [texts @ .., 0, number] = bytes.as_slice() else { return Err(unexpected(value)) };
     let texts: Vec<&[u8]> = texts.split(|byte| *byte == 0).collect();
     let is_right = texts.len() % 256 == usize::from(*number);
     Ok((texts, is_right))

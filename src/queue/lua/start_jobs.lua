@@ -6,8 +6,8 @@
 --       job and then has to drain | start: start one if one waits, since nothing runs here
 -- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
 --          1 if the step ended early and more jobs may be ready, job, ..}
---          A job is [field, value, .., id] as before the start, joined by zero bytes, and a byte with the number of these
---          texts modulo 256: an array takes Redis and its client far longer. The number is wrong if a text has a zero byte.
+--          A job is [field, value, .., id] as before the start, and a byte with the number of these texts modulo 256, all
+--          joined by zero bytes: an array takes the client far longer. The number is wrong if a text has a zero byte.
 -- Protects from: a start on a server that was declared dead, for an entry of another server, of a job that is not
 -- queued (cancelled, taken over, twice in a list), or in a paused queue; an id without a job that blocks a fetcher; a
 -- call that arrives so late that its claimed job was put back and started again (the job must keep its entry); a job
@@ -75,8 +75,9 @@ local function start(id, queue, is_suspect)
   end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
-  fields[#fields + 1] = id
-  local job = table.concat(fields, '\0') .. string.char(#fields % 256)
+  local number = #fields + 1
+  fields[number], fields[number + 1] = id, string.char(number % 256)
+  local job = table.concat(fields, '\0')
   bytes = bytes + #job
   taken[#taken + 1] = job
   return true
