@@ -5,11 +5,13 @@
 //! with few wake-ups, and a long job never keeps another job from an idle worker. The worker that became idle last is
 //! called first: its memory is still in the processor's cache, and the stacks of the others stay untouched.
 //!
-//! Pure, but for the condition variable of each seat: changed by [`InFlight`](super::in_flight::InFlight) under its lock.
+//! The jobs wait in a bounded channel. No worker blocks in its `recv`, which would wake a thread for each job: idle workers
+//! wait in their seats. Changed by [`InFlight`](super::in_flight::InFlight) under its lock.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, MutexGuard};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::handler::StopSignal;
 use crate::job::Job;
@@ -47,23 +49,30 @@ impl Calls {
     }
 }
 
-#[derive(Default)]
 pub struct Assignments {
-    waiting: VecDeque<Assignment>,
+    sender: Sender<Assignment>,
+    waiting: Receiver<Assignment>,
     idle: Vec<Arc<Seat>>,
     /// The number of workers that were called and have not returned from [`Seat::wait`] yet.
     called: usize,
 }
 
 impl Assignments {
-    /// Adds a job that waits for a worker.
-    pub fn push(&mut self, assignment: Assignment) {
-        self.waiting.push_back(assignment);
+    /// Has room for twice as many jobs as there are workers: as many as may be in flight.
+    pub fn new(workers: usize) -> Assignments {
+        let (sender, waiting) = bounded(2 * workers);
+        Assignments { sender, waiting, idle: Vec::new(), called: 0 }
+    }
+
+    /// Adds a job that waits for a worker. There is room, since the job is in flight.
+    pub fn push(&self, assignment: Assignment) {
+        let sent = self.sender.try_send(assignment);
+        assert!(sent.is_ok(), "more jobs in flight than the capacity allows");
     }
 
     /// The job that waits longest.
-    pub fn pop(&mut self) -> Option<Assignment> {
-        self.waiting.pop_front()
+    pub fn pop(&self) -> Option<Assignment> {
+        self.waiting.try_recv().ok()
     }
 
     /// Whether no job waits for a worker.
@@ -105,14 +114,14 @@ mod tests {
     use super::*;
     use crate::handler::testing::job;
 
-    fn push(assignments: &mut Assignments, jobs: usize) {
+    fn push(assignments: &Assignments, jobs: usize) {
         for _ in 0..jobs {
             assignments.push((Arc::new(job("{}")), StopSignal::default()));
         }
     }
 
     fn with_idle(workers: usize) -> (Assignments, Vec<Arc<Seat>>) {
-        let mut assignments = Assignments::default();
+        let mut assignments = Assignments::new(workers.max(5));
         let seats: Vec<Arc<Seat>> = (0..workers).map(|_| Arc::default()).collect();
         seats.iter().for_each(|seat| assignments.add_idle(seat));
         (assignments, seats)
@@ -121,7 +130,7 @@ mod tests {
     #[test]
     fn the_worker_that_became_idle_last_is_called_first() {
         let (mut assignments, seats) = with_idle(3);
-        push(&mut assignments, 1);
+        push(&assignments, 1);
         assert!(Arc::ptr_eq(&assignments.call().0[0], &seats[2]));
     }
 
@@ -129,7 +138,7 @@ mod tests {
     fn each_called_worker_calls_another_one_while_jobs_wait_and_workers_are_idle() {
         let (mut assignments, _) = with_idle(3);
         assert!(assignments.call().0.is_empty(), "no job waits");
-        push(&mut assignments, 5);
+        push(&assignments, 5);
         for _ in 0..3 {
             assert_eq!(assignments.call().0.len(), 1);
             assert!(assignments.call().0.is_empty(), "one is on its way");
@@ -143,7 +152,7 @@ mod tests {
     #[test]
     fn many_jobs_call_many_workers_at_once() {
         let (mut assignments, _) = with_idle(100);
-        push(&mut assignments, 3 * JOBS_PER_CALL);
+        push(&assignments, 3 * JOBS_PER_CALL);
         assert_eq!(assignments.call().0.len(), 3);
         assert_eq!(assignments.call_all().0.len(), 97);
     }

@@ -116,7 +116,6 @@ impl Entry {
     }
 }
 
-#[derive(Default)]
 struct State {
     entries: HashMap<AttemptId, Entry>,
     admission: Admission,
@@ -158,7 +157,6 @@ impl State {
 }
 
 /// The in-flight jobs of this server. Shared by all threads.
-#[derive(Default)]
 pub struct InFlight {
     state: Mutex<State>,
     /// Notified when there is capacity, or when taking has ended.
@@ -198,8 +196,19 @@ impl Drop for Reservation<'_> {
 impl InFlight {
     /// The empty registry of a server with this number of worker threads.
     pub fn new(workers: usize) -> InFlight {
-        let state = State { admission: Admission::new(workers), ..State::default() };
-        InFlight { state: Mutex::new(state), ..InFlight::default() }
+        let state = State {
+            entries: HashMap::new(),
+            admission: Admission::new(workers),
+            assignments: Assignments::new(workers),
+            waiting: 0,
+            next_check: None,
+        };
+        InFlight {
+            state: Mutex::new(state),
+            capacity_freed: Condvar::new(),
+            take_ended: Condvar::new(),
+            deadline_set: Condvar::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,9 +13,8 @@
 //! | `scheduler` | [`scheduler`] | promotes delayed jobs and retries | |
 //! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
 //!
-//! Jobs reach the workers through the registry of jobs in flight ([`assignments`]), everything else goes through channels. No
-//! thread waits to send: the channel of outcomes has room for all that the capacity allows, and the heartbeat drops what
-//! its receivers have no room for.
+//! Jobs reach the workers through the channel of [`assignments`]. No thread waits to send: the channels of jobs and outcomes
+//! have room for all that the capacity allows, and the heartbeat drops what its receivers have no room for.
 //!
 //! The threads meet in [`shared`]: the jobs [`in_flight`], the [`membership`] of this server, the
 //! [metrics], and the [timer of the scheduler](promotion_timer). Fetchers also share the [permits to
