@@ -349,6 +349,65 @@ fn a_page_is_below_4_mib_whatever_its_jobs_hold() {
     assert!(page_of(&place, 10).iter().all(|job| job.omitted.is_empty()));
 }
 
+/// Errors of this many bytes in all, in ten lines of a record.
+fn errors_of(bytes: usize) -> String {
+    let line = |n| {
+        let head = format!("{n} 1764000000000 1 ");
+        format!("{head}{}", json_of(bytes / 10 - head.len() - 1))
+    };
+    (0..10).map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_page_that_is_too_large_leaves_out_texts_until_each_job_has_its_share() {
+    use LargeField::{Payload, Result};
+    const LARGE: usize = 16 * 1024;
+    // The bytes of payload, result and errors of each of 100 jobs, and the texts that are left out.
+    let cases: [(usize, usize, usize, &[LargeField]); 4] = [
+        (LARGE, LARGE, 0, &[]),
+        (10_000, 10_000, 10_000, &[]),
+        (LARGE, LARGE, 10_000, &[Result]),
+        (LARGE + 1, LARGE, 30_000, &[Payload, Result]),
+    ];
+    for (payload, result, errors, omitted) in cases {
+        let place = Place::new();
+        let job = NewJob { payload: RawValue::from_string(json_of(payload)).unwrap(), ..NewJob::new("t") };
+        for id in place.try_submit(&vec![job; 100]).unwrap().ids() {
+            let _: i64 = place.redis("HSET", &format!("job:{id}"), &["result", &json_of(result)]);
+            if errors > 0 {
+                let _: i64 = place.redis("HSET", &format!("job:{id}"), &["errors", &errors_of(errors)]);
+            }
+        }
+        let page = page_of(&place, 100);
+        assert!(page.iter().all(|job| job.omitted == omitted), "{errors}: {:?}", page[0].omitted);
+        let lines = if errors > 0 { 10 } else { 0 };
+        assert!(page.iter().all(|job| job.errors.len() == lines), "{errors}: {}", page[0].errors.len());
+        assert!(serde_json::to_vec(&page).unwrap().len() < (4 << 20) - 1_000);
+    }
+}
+
+#[test]
+fn an_only_error_stays_and_other_fields_are_whole_where_texts_are_left_out() {
+    let place = Place::new();
+    let error = format!("1 1764000000000 1 {}", json_of(50_000));
+    for _ in 0..100 {
+        let id = place.submit_with(|job| job.unique_key = Some(format!("{}\n2", fastrand::u64(..))));
+        let _: i64 = place.redis("HSET", &format!("job:{id}"), &["errors", &error]);
+    }
+    for job in page_of(&place, 100) {
+        assert_eq!((&*job.omitted, job.errors.len()), (&[LargeField::Errors][..], 1));
+        assert!(job.unique_key.unwrap().ends_with("\n2"));
+    }
+}
+
+#[test]
+fn a_page_that_is_not_too_large_shows_all_of_a_job_that_is_larger_than_the_others() {
+    let place = Place::new();
+    let id = place.submit_many(100)[50];
+    let _: i64 = place.redis("HSET", &format!("job:{id}"), &["errors", &errors_of(60_000)]);
+    assert!(page_of(&place, 100).iter().all(|job| job.omitted.is_empty()));
+}
+
 /// Walks through a listing by ids; calls `meanwhile` between two pages.
 fn walk(place: &Place, filter: &Filter, mut meanwhile: impl FnMut(&[JobId])) -> Vec<JobId> {
     let (mut seen, mut from) = (Vec::new(), Position::Offset(0));

@@ -194,11 +194,11 @@ local function record(id, shown)
   local fields = {id, table.concat(omitted, ' ')}
   if #omitted == 0 then
     local all = try_call('HGETALL', JOB .. id)
-    for i = 1, all.err and 0 or #all do fields[i + 2] = all[i] end
+    -- An error has no fields.
+    for i = 1, #all do fields[i + 2] = all[i] end
   else
     for _, name in ipairs(call('HKEYS', JOB .. id)) do
-      local is_text = name == 'payload' or name == 'result' or name == 'errors'
-      if not is_text or shown[name] or name == 'errors' then
+      if (name ~= 'payload' and name ~= 'result') or shown[name] then
         local value = call('HGET', JOB .. id, name)
         if name == 'errors' and not shown[name] then value = string.match(value, '^.*\n(.*)$') or value end
         fields[#fields + 1], fields[#fields + 2] = name, value

@@ -52,8 +52,9 @@ local found = {}
 -- Starts a job. A job that needs quarantine and does not come from the list of quarantined jobs is moved there instead.
 local function start(id, queue, is_suspect)
   local status, starts, owner, crashes
+  -- An error has no fields.
   local fields = try_call('HGETALL', JOB .. id)
-  if not fields.err and is_id(id) then
+  if is_id(id) then
     for i = 1, #fields, 2 do
       if fields[i] == 'status' then status = fields[i + 1]
       elseif fields[i] == 'starts' then starts = fields[i + 1]
@@ -63,7 +64,7 @@ local function start(id, queue, is_suspect)
     end
   end
   if status ~= 'queued' then
-    for i = 2, fields.err and 0 or #fields, 2 do bytes = bytes + #fields[i] end
+    for i = 2, #fields, 2 do bytes = bytes + #fields[i] end
     drop(id, status, owner, queue)
     return false
   end

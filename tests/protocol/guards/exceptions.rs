@@ -29,9 +29,6 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     "enqueue_plain": "if length + number > tonumber(ARGV[1]) then", "length + number > tonumber(ARGV[1]) => true"
         => "saves time: enqueue.lua stores the same jobs";
     // Taking.
-    "start_jobs": "if not fields.err and is_id(id) then", "without not fields.err" => "an error has no fields either";
-    "start_jobs": "for i = 2, fields.err and 0 or #fields, 2", "without fields.err and 0"
-        => "an error has no fields either";
     "start_jobs": "found[queue] = true", "true => false" => "only the name of the queue is read";
     "start_jobs": "if claimed ~= '' and", "without claimed ~= ''"
         => "saves a command: no list has an empty entry";
