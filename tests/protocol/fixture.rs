@@ -148,6 +148,11 @@ impl Place {
         server
     }
 
+    /// Makes a registered server look like a server of version 0.6, which does not know the type index.
+    pub fn make_old(&self, server: &ServerId) {
+        let _: i64 = self.redis("HDEL", &format!("server:{server}"), &["version"]);
+    }
+
     pub fn try_submit(&self, jobs: &[NewJob]) -> Result<Submitted, Refused> {
         self.queue.submit(jobs, None, NO_LIMIT).map_err(|error| match error {
             SubmitError::Refused(refused) => refused,

@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Changed, Filter, Position, ServerId};
+use threadq::internals::queue::{Changed, Filter, Position};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Makes a registered server look like one of version 0.6.
-fn make_old(place: &Place, server: &ServerId) {
-    let _: i64 = place.redis("HDEL", &format!("server:{server}"), &["version"]);
-}
 
 fn of_type(place: &Place, job_type: &str) -> JobId {
     place.submit_with(|job| job.job_type = job_type.to_owned())
@@ -27,7 +22,7 @@ fn ids_in(place: &Place, key: &str) -> Vec<String> {
 fn types_get_no_type_index_while_an_old_server_is_alive() {
     let place = Place::new();
     let (old, new) = (place.server(), place.server());
-    make_old(&place, &old);
+    place.make_old(&old);
     let first = of_type(&place, "x");
     assert_eq!(ids_in(&place, "index:ready"), [first.to_string()]);
     assert!(ids_in(&place, "types").is_empty());
@@ -50,7 +45,7 @@ fn types_get_no_type_index_while_an_old_server_is_alive() {
 fn jobs_of_an_older_version_change_their_index_when_they_change_their_status() {
     let place = Place::new();
     let (old, new) = (place.server(), place.server());
-    make_old(&place, &old);
+    place.make_old(&old);
     let ids: Vec<JobId> = (0..4).map(|_| of_type(&place, "x")).collect();
     let parked = place.submit_with(|job| {
         job.job_type = "x".to_owned();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use threadq::internals::queue::{FindingKind, Findings, Quarantine, RepairPolicy, ServerId, Share};
-use threadq::job::{JobId, NewJob, Status};
+use threadq::job::{JobId, NewJob, Start, Status};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
@@ -87,6 +87,9 @@ fn nothing_is_wrong_where_all_is_well() {
     let a = place.resting_server();
     let unique = |key: &'static str| move |job: &mut NewJob| job.unique_key = Some(key.to_owned());
     // One job in each status, with its keys.
+    let deleted = place.submit();
+    place.settle(&a, &completed(place.take_one(&a)));
+    place.queue.delete(&[deleted], None).unwrap();
     let completed_one = place.submit_with(unique("ended"));
     place.settle(&a, &completed(place.take_one(&a)));
     place.dead_letter(&a);
@@ -107,6 +110,10 @@ fn nothing_is_wrong_where_all_is_well() {
     place.submit_with(|job| job.queue = "mail".to_owned());
     place.submit_suspect_in("mail", MAX_CRASHES - 1);
     place.submit_with(unique("ended"));
+    // Jobs in the indexes of all types.
+    place.make_old(&a);
+    place.submit_with(|job| job.job_type = "old".to_owned());
+    place.submit_with(|job| (job.job_type, job.start) = ("old".to_owned(), Start::AfterMs(3_600_000)));
     assert_sound(&place);
     assert_eq!(place.found(), BTreeMap::new());
     assert_eq!((place.repair(), place.status(running)), (BTreeMap::new(), Status::Processing));
@@ -245,6 +252,35 @@ fn index_entries_that_say_something_else_are_taken_out() {
 }
 
 #[test]
+fn entries_of_a_type_index_are_for_jobs_of_its_type_if_the_type_is_known() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let id = place.submit();
+    place.raw(&[&format!("ZADD T:type_index:ready:other {id} {id}")]);
+    place.assert_mends(FindingKind::IndexStale, "taken out");
+    place.make_old(&a);
+    let old = place.submit_with(|job| job.job_type = "old".to_owned());
+    place.raw(&[&format!("ZADD T:type_index:ready:old {old} {old}")]);
+    place.assert_mends(FindingKind::IndexStale, "taken out");
+}
+
+#[test]
+fn a_job_in_only_one_of_the_indexes_of_all_types_is_put_into_both() {
+    let place = Place::new();
+    let a = place.resting_server();
+    place.make_old(&a);
+    let id = place.submit();
+    for index in ["index:ready", "index:ready:t"] {
+        place.raw(&[&format!("ZREM T:{index} {id}")]);
+        place.assert_mends(FindingKind::IndexMissing, "is listed again");
+    }
+    // A job that lost its type does not stop the doctor.
+    place.raw(&[&format!("HDEL T:job:{id} type")]);
+    assert!(place.repair().contains_key(&FindingKind::Unreadable));
+    assert_sound(&place);
+}
+
+#[test]
 fn wishes_to_cancel_are_for_what_runs_there_and_is_asked() {
     let place = Place::new();
     let (a, b) = (place.resting_server(), place.resting_server());
@@ -293,12 +329,13 @@ fn entries_that_do_not_belong_are_taken_out_of_every_list_and_set() {
         (failed, "done".to_owned()),
         (queued, "done".to_owned()),
         (cancelled, "work_queue:default".to_owned()),
+        (cancelled, "completed".to_owned()),
         (cancelled, in_progress(&a)),
         (failed, in_progress(&a)),
         (running, in_progress(&b)),
     ];
     for (id, key) in &misplaced {
-        let command = if key.contains("queue:") {
+        let command = if key.contains("queue:") || key == "completed" {
             format!("LPUSH T:{key} {id}")
         } else {
             format!("ZADD T:{key} 99999999999999 {id}")

@@ -97,7 +97,8 @@ local function entry_fault(key, id)
     return nil
   elseif not status then
     -- A deleted job keeps its entry in the list of completed jobs.
-    return key ~= COMPLETED and 'dangling' or nil
+    if key == COMPLETED then return nil end
+    return 'dangling'
   end
   local fits
   if key == SCHEDULED then
