@@ -194,3 +194,23 @@ fn a_type_keeps_its_type_index_while_a_job_of_any_status_is_in_the_index() {
         assert_eq!(ids_in(&place, "types"), ["t"], "{status}");
     }
 }
+
+#[test]
+fn names_of_many_empty_queues_are_deleted_step_by_step() {
+    let place = Place::new();
+    place.submit();
+    let names: Vec<String> = (0..1_000).map(|i| format!("queue {i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _: i64 = place.redis("SADD", "queues", &names);
+    let (mut cursor, mut steps) = (None, 0);
+    loop {
+        cursor = place.queue.prune_names(cursor).unwrap();
+        steps += 1;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(steps > 1);
+    assert_eq!(place.redis::<Vec<String>>("SMEMBERS", "queues", &[]), ["default"]);
+    assert_eq!(ids_in(&place, "types"), ["t"]);
+}

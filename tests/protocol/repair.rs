@@ -186,6 +186,16 @@ fn indexes_sorted_sets_and_unique_keys_are_completed() {
     place.raw(&[&format!("ZREM T:dlq_queue {failed}")]);
     place.assert_mends(FindingKind::Unlisted, "is in the retention set again");
     assert_eq!(place.handles(failed), ["dlq_queue"]);
+    // Without the time of its end, a job is put back with the time of the repair.
+    place.raw(&[&format!("ZREM T:dlq_queue {failed}"), &format!("HDEL T:job:{failed} finished_at")]);
+    assert_eq!(place.repair().into_keys().collect::<Vec<_>>(), [FindingKind::Unlisted]);
+    assert!(place.redis::<u64>("ZSCORE", "dlq_queue", &[&failed.to_string()]) > failed.created_at_ms());
+    // An entry in the list of completed jobs is none for another job.
+    let cancelled = place.submit();
+    place.cancel(cancelled);
+    place.raw(&[&format!("ZREM T:done {cancelled}"), &format!("LPUSH T:completed {cancelled}")]);
+    let found: Vec<_> = place.found().into_keys().collect();
+    assert_eq!(found, [FindingKind::Misplaced, FindingKind::Unlisted]);
 }
 
 #[test]
@@ -494,6 +504,14 @@ fn records_that_cannot_be_read_are_set_aside() {
         assert!(place.handles(id) == ["lost"], "{:?}", place.handles(id));
         assert_sound(&place);
     }
+    // All that belongs to the job goes in the same step.
+    let id = place.submit_with(|job| {
+        (job.unique_key, job.start) = (Some("u".to_owned()), Start::AfterMs(3_600_000));
+    });
+    place.raw(&[&format!("HSET T:job:{id} payload {{")]);
+    assert_eq!(place.repair().into_keys().collect::<Vec<_>>(), [FindingKind::Unreadable]);
+    assert_eq!(place.handles(id), ["lost"]);
+    assert_sound(&place);
     // A server runs the job; that server will fail it.
     let id = place.submit();
     let lease = place.take_one(&a);
@@ -567,8 +585,11 @@ fn what_was_put_right_between_two_looks_is_no_finding() {
     let _lease = place.take_one(&a);
     let (queued, suspect, parked) = (place.submit(), place.submit_suspect(), place.submit_delayed());
     let unique = place.submit_with(|job| job.unique_key = Some("u".to_owned()));
-    let ended = place.submit();
+    let (ended, done) = (place.submit(), place.submit_with(|job| job.queue = "mail".to_owned()));
     place.cancel(ended);
+    let shares = [Share { queue: "mail".to_owned(), jobs: 1 }];
+    let taken = place.queue.start_jobs(&a, &shares, Quarantine::Skip, MAX_CRASHES, None).unwrap().jobs;
+    taken.into_iter().for_each(|(lease, _)| _ = place.settle(&a, &completed(lease)));
     let (work, suspects) = ("T:work_queue:default", "T:work_queue:default:suspects");
     place.raw(&["LPUSH T:in_progress_queue:ghost 0"]);
     for (damage, kind, meanwhile) in [
@@ -587,6 +608,7 @@ fn what_was_put_right_between_two_looks_is_no_finding() {
             format!("ZADD T:scheduled 99999999999999 {parked}"),
         ),
         (format!("ZREM T:done {ended}"), "unlisted", format!("ZADD T:done 5 {ended}")),
+        ("DEL T:completed".to_owned(), "unlisted", format!("RPUSH T:completed {done}")),
         (
             format!("ZREM T:type_index:ready:t {queued}"),
             "index_missing",

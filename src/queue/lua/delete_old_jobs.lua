@@ -42,6 +42,6 @@ while handled < limit do
   handled = handled + 1
 end
 for job_type, ids in pairs(completed) do delete(ids, job_type, 'completed') end
-if popped > 0 then call('LTRIM', COMPLETED, 0, digits(-1 - popped)) end
+call('LTRIM', COMPLETED, 0, digits(-1 - popped))
 if #removed > 0 then call('ZREM', set, unpack(removed)) end
 return handled

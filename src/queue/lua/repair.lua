@@ -181,7 +181,7 @@ function check.unreadable(_, id, print)
     local job = read(id, 'status', 'type', 'unique_key')
     if job[1] == 'processing' then return nil, 'a server runs the job; that server will fail the job' end
     for _, set in ipairs({SCHEDULED, DLQ, DONE}) do call('ZREM', set, id) end
-    if job[1] and job[2] then index_remove({id}, job[2], job[1]) end
+    if job[1] then index_remove({id}, job[2], job[1]) end
     release_unique(id, job[3])
     note_lost(id, at_now)
     return 'renamed to ' .. set_aside(JOB .. id)

@@ -14,6 +14,8 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "an error has none of the fields either; that an error must not end the script is shown";
     "common": "if indexed(from) ~= indexed(to) then", "indexed(from) ~= indexed(to) => true"
         => "an entry is taken out and put in again";
+    "common": "if found == #ids then return 'type' end", "found == #ids => false"
+        => "saves commands: these jobs have no entry in another index, and their type has a type index";
     "common": "tonumber(call('HGET', key, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
     "common": "tonumber(call('HGET', TOMBSTONES .. queue, 'all') or 0) or 0", "without 0"
@@ -49,8 +51,9 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "saves commands: one set needs no bisection";
     "list": "elseif skipped > 0 then", "skipped > 0 => true"
         => "saves commands: the first page begins at the newest id";
-    // Reclaiming.
-    "reclaim": "elseif running and job[6] then", "without running" => "only a running job has the field cancel";
+    // Retention.
+    "prune_names": "ipairs(ARGV[1] == '0' and", "without ARGV[1] == '0'"
+        => "saves time: the types are read at each step";
     // The doctor.
     "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
