@@ -103,7 +103,8 @@ fn only_what_stands_in_the_servers_own_list_is_recovered() {
     let lease = place.take_one(&b);
     let known = [running.to_string().into(), waiting.to_string().into()];
     assert_eq!(place.queue.recover(&a, &known).unwrap(), 0);
-    // The same with a second entry in the server's list.
+    // The same with a second entry in the server's list, although the job was asked to stop.
+    place.cancel(running);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&running.to_string()]);
     assert_eq!(place.queue.recover(&a, &known).unwrap(), 0);
     assert_eq!(place.handles(running), [in_progress(&b)]);

@@ -177,6 +177,7 @@ fn only_what_the_dead_server_ran_itself_is_taken_over() {
     let id = place.submit();
     let lease = place.take_one(&b);
     let _: i64 = place.redis("LPUSH", &in_progress(&a), &[&id.to_string()]);
+    place.cancel(id);
     let reclaimed = place.dies(&a);
     assert_eq!((reclaimed.moved, reclaimed.crashed.len()), (0, 0));
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&b)]));
