@@ -325,6 +325,18 @@ fn a_parked_job_is_promoted_when_it_is_due_and_once() {
 }
 
 #[test]
+fn due_jobs_start_after_the_jobs_that_wait_and_in_the_order_of_their_times() {
+    let place = Place::new();
+    let a = place.server();
+    let (waiting, first, second) = (place.submit(), place.submit_delayed(), place.submit_delayed());
+    for (id, due) in [(first, "1"), (second, "2")] {
+        let _: i64 = place.redis("ZADD", "scheduled", &[due, &id.to_string()]);
+    }
+    place.queue.promote().unwrap();
+    assert_eq!(ids(&place.take(&a, 3)), [waiting, first, second]);
+}
+
+#[test]
 fn when_more_jobs_are_due_than_one_step_moves_the_next_one_is_due_at_once() {
     let place = Place::new();
     // One step moves 200 jobs.

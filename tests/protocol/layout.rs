@@ -196,6 +196,14 @@ fn a_type_keeps_its_type_index_while_a_job_of_any_status_is_in_the_index() {
 }
 
 #[test]
+fn a_queue_with_only_a_quarantined_job_keeps_its_name() {
+    let place = Place::new();
+    place.submit_suspect_in("mail", MAX_CRASHES - 1);
+    place.queue.prune_names(None).unwrap();
+    assert_eq!(place.redis::<Vec<String>>("SMEMBERS", "queues", &[]), ["mail"]);
+}
+
+#[test]
 fn names_of_many_empty_queues_are_deleted_step_by_step() {
     let place = Place::new();
     place.submit();

@@ -317,3 +317,13 @@ fn jobs_without_keys_are_stored_whatever_else_they_have() {
     assert!(matches!(queue.submit(&two, None, limit), Err(SubmitError::Refused(Refused::QueueFull(_)))));
     assert_sound(&place);
 }
+
+#[test]
+fn the_name_of_a_queue_is_known_from_its_first_job_on() {
+    let place = Place::new();
+    let [plain, delayed] = of_both_scripts();
+    for (queue, job) in [("a", plain), ("b", delayed), ("c", keyed("u"))] {
+        place.try_submit(&[NewJob { queue: queue.to_owned(), ..job }]).unwrap();
+        assert_eq!(place.redis::<i64>("SISMEMBER", "queues", &[queue]), 1, "{queue}");
+    }
+}
