@@ -163,6 +163,18 @@ fn each_queue_is_shown_once_and_is_as_old_as_its_oldest_job() {
 }
 
 #[test]
+fn a_new_server_is_shown_with_its_start_its_workers_and_none_of_them_busy() {
+    let place = Place::new();
+    let before = place.submit().created_at_ms();
+    let server = place.server();
+    let after = place.submit().created_at_ms();
+    let servers = place.queue.stats().unwrap().servers;
+    let [info] = &servers[..] else { panic!("{servers:?}") };
+    assert_eq!((info.id.as_str(), info.workers, info.busy), (server.as_str(), 8, 0));
+    assert!((before..=after).contains(&info.started_at_ms), "{info:?}");
+}
+
+#[test]
 fn a_queue_tells_how_many_living_servers_take_from_it() {
     let place = Place::new();
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();

@@ -3,6 +3,6 @@
 -- Returns: 1
 local now = digits(now_ms())
 call('HSET', SERVERS, ARGV[1], 1)
-call('HSET', SERVER .. ARGV[1], 'started_at', now, 'workers', ARGV[2], 'busy', 0, 'beat_at', now,
+call('HSET', SERVER .. ARGV[1], 'started_at', now, 'workers', ARGV[2], 'beat_at', now,
   'version', 2, 'queues', table.concat(ARGV, ',', 3))
 return 1

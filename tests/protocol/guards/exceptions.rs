@@ -54,6 +54,9 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     // Retention.
     "prune_names": "ipairs(ARGV[1] == '0' and", "without ARGV[1] == '0'"
         => "saves time: the types are read at each step";
+    // The heartbeat.
+    "heartbeat": "if string.sub(all[i + 1], 1, 1) == 'D' then keys", "string.sub(all[i + 1], 1, 1) == 'D' => true"
+        => "saves commands: the list of a living server makes no difference to the reply";
     // The doctor.
     "audit_common": "tonumber(try('HGET', TOMBSTONES .. queue, id) or 0) or 0", "without 0"
         => "either of the two is enough: tonumber(false) is nil";
