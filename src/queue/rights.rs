@@ -17,7 +17,8 @@ const READS: &[&str] = &["GET", "HGET", "HGETALL", "HMGET", "LLEN", "TIME", "ZCA
 /// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `text` is the
 /// script with the functions that it calls, and with the names of keys as constants.
 pub(super) fn of_script(text: &str, namespace: &str) -> Vec<Right> {
-    let keys = keys_of(text, namespace);
+    let prefix = keys::prefix(namespace);
+    let keys: Vec<String> = keys_of(text).iter().map(|(_, key)| format!("{prefix}{key}")).collect();
     let (bare, keyed): (Vec<&str>, Vec<&str>) =
         commands(text).iter().partition(|command| WITHOUT_KEY.contains(command));
     let bare = bare.into_iter().map(|command| (command.to_owned(), keys[0].clone()));
@@ -28,35 +29,33 @@ pub(super) fn of_script(text: &str, namespace: &str) -> Vec<Right> {
 
 /// The lines of Lua that end a script at its beginning if a right is missing. Each check costs as much as a short command,
 /// so one check covers all keys that no other check covers. A script that `reads_first`, before it writes, may stop at
-/// any read.
-pub(super) fn check_in_lua(text: &str, namespace: &str, reads_first: bool) -> String {
-    let mut keys = keys_of(text, namespace);
-    let first = keys[0].clone();
+/// any read. The lines have the constants of the keys: a namespace may have the name of a constant.
+pub(super) fn check_in_lua(text: &str, reads_first: bool) -> String {
+    let mut keys: Vec<&str> = keys_of(text).iter().map(|(name, _)| *name).collect();
+    let first = keys[0];
     let mut lua = String::new();
     for command in commands(text).iter().filter(|command| !(reads_first && READS.contains(command))) {
         let has_key = !WITHOUT_KEY.contains(command) && !keys.is_empty();
-        let key = if has_key { keys.remove(0) } else { first.clone() };
+        let key = if has_key { keys.remove(0) } else { first };
         lua.push_str(&format!(
-            "if not may('{command}', '{key}') then return refusal('{command}', '{key}') end\n"
+            "if not may('{command}', {key}) then return refusal('{command}', {key}) end\n"
         ));
     }
     if let Some(key) = keys.first() {
-        let list = keys.join("', '");
+        let list = keys.join(", ");
         lua.push_str(&format!(
-            "if not may('EVALSHA', '', '{}', '{list}') then return refusal('EVALSHA', '{key}') end\n",
+            "if not may('EVALSHA', '', '{}', {list}) then return refusal('EVALSHA', {key}) end\n",
             keys.len()
         ));
     }
     lua
 }
 
-/// The kinds of keys that a text names, at least one.
-fn keys_of(text: &str, namespace: &str) -> Vec<String> {
+/// The kinds of keys that a text names, at least one: the constant and the key.
+fn keys_of(text: &str) -> Vec<(&'static str, &'static str)> {
     let words: HashSet<&str> = words(text).collect();
-    let prefix = keys::prefix(namespace);
-    let named = keys::names().filter(|(name, _)| words.contains(name));
-    let keys: Vec<String> = named.map(|(_, key)| format!("{prefix}{key}")).collect();
-    if keys.is_empty() { vec![prefix + keys::SERVERS] } else { keys }
+    let keys: Vec<_> = keys::names().filter(|(name, _)| words.contains(name)).collect();
+    if keys.is_empty() { keys::names().filter(|(_, key)| *key == keys::SERVERS).collect() } else { keys }
 }
 
 /// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`,

@@ -203,7 +203,7 @@ impl Row {
             Access::Read => String::new(),
             _ => {
                 // The scripts with the access `Add` read first.
-                let check = rights::check_in_lua(&linked, namespace, self.access == Access::Add);
+                let check = rights::check_in_lua(&linked, self.access == Access::Add);
                 linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
             }
         };

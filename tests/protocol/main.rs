@@ -21,6 +21,7 @@ mod listing;
 mod long_lists;
 mod lost_answers;
 mod lua_proxy;
+mod many_types;
 mod random;
 mod repair;
 mod rights;
