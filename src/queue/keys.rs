@@ -43,7 +43,7 @@ keys! {
     COMPLETED = "completed": list;
     /// Time of the end in ms → id, for retention: cancelled jobs, and the completed jobs of versions up to 0.6.
     DONE = "done": zset;
-    /// 0 → job type: the types that have a type index, at most 128. A sorted set needs no Redis right that servers did
+    /// 0 → job type: the types that have a type index, at most 16. A sorted set needs no Redis right that servers did
     /// not need before.
     TYPES = "types": zset;
     /// `type_index:<status>:<type>`, id → id: the only index of a job whose type is in [`TYPES`]. Queued and processing

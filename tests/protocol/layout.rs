@@ -10,11 +10,11 @@ use crate::invariants::assert_sound;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn of_type(place: &Place, job_type: &str) -> JobId {
+pub fn of_type(place: &Place, job_type: &str) -> JobId {
     place.submit_with(|job| job.job_type = job_type.to_owned())
 }
 
-fn ids_in(place: &Place, key: &str) -> Vec<String> {
+pub fn ids_in(place: &Place, key: &str) -> Vec<String> {
     place.redis("ZRANGE", key, &["0", "-1"])
 }
 
@@ -68,7 +68,7 @@ fn jobs_of_an_older_version_change_their_index_when_they_change_their_status() {
 fn more_types_than_fit_are_in_the_indexes_of_all_jobs() {
     let place = Place::new();
     let server = place.server();
-    for i in 0..128 {
+    for i in 0..16 {
         let _: i64 = place.redis("ZADD", "types", &["0", &format!("type {i}")]);
     }
     let (further, known) = (of_type(&place, "further"), of_type(&place, "type 7"));

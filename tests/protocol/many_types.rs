@@ -1,9 +1,11 @@
 //! Many types, names with special signs, and the list of completed jobs behind a job that is kept for long.
 
 use threadq::internals::queue::{SCRIPT_NAMES, script_text};
-use threadq::job::{NewJob, Status};
+use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
+use crate::invariants::assert_sound;
+use crate::layout::{ids_in, of_type};
 
 #[test]
 fn a_namespace_may_have_the_names_of_constants() {
@@ -18,4 +20,34 @@ fn a_namespace_may_have_the_names_of_constants() {
         let id = queue.submit(&[NewJob::new("t")], None, NO_LIMIT).unwrap().first;
         assert_eq!(queue.get(id).unwrap().unwrap().status, Status::Queued);
     }
+}
+
+#[test]
+fn one_submission_adds_no_more_types_than_fit() {
+    let place = Place::new();
+    of_type(&place, "type 5");
+    let jobs: Vec<NewJob> = (0..300).map(|i| NewJob::new(format!("type {}", i % 150))).collect();
+    place.try_submit(&jobs).unwrap();
+    assert_eq!(ids_in(&place, "types").len(), 16);
+    assert_sound(&place);
+}
+
+#[test]
+fn types_with_colons_and_other_signs_are_kept_apart() {
+    let place = Place::new();
+    let (old, new) = (place.server(), place.server());
+    place.make_old(&old);
+    let long = "\u{1f980}".repeat(100);
+    let types = [":", "ready", "ready:", "x:y", "x", "{x}", "'\"\\", "%d*?[a]", "completed:x", &long];
+    let submit = || types.iter().map(|name| of_type(&place, name)).collect::<Vec<_>>();
+    submit();
+    assert_sound(&place);
+    place.dies(&old);
+    submit();
+    assert_sound(&place);
+    let leases: Vec<_> = place.take(&new, 13).into_iter().map(|(lease, _)| completed(lease)).collect();
+    place.queue.settle(&new, &leases).unwrap();
+    assert_sound(&place);
+    let audit = place.queue.audit(crate::repair::POLICY).unwrap();
+    assert!(audit.findings.is_empty(), "{:?}", audit.findings);
 }

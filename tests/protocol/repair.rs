@@ -11,7 +11,7 @@ use crate::fixture::*;
 use crate::invariants::assert_sound;
 
 /// A lease so long that no server counts as silent.
-const POLICY: RepairPolicy =
+pub const POLICY: RepairPolicy =
     RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: MAX_CRASHES };
 /// More entries than a script reads at each end of a long list.
 const LONG: usize = 2_100;

@@ -38,12 +38,13 @@ end
 
 -- The index of jobs of this type: 'type', 'all', or 'new' if this type has to be added to the types with an index of
 -- their own. A type gets one, unless there are too many types already, or a server of version 0.6 or older is alive, which
--- does not know this index.
-local MOST_TYPES = 128
-local function index_of(job_type)
+-- does not know this index. A listing reads up to six sets per type, so that many types would block Redis for long.
+-- `added` is the number of types that the script will add.
+local MOST_TYPES = 16
+local function index_of(job_type, added)
   if not job_type then return 'all' end
   if call('ZREVRANK', TYPES, job_type) then return 'type' end
-  if call('ZCARD', TYPES) >= MOST_TYPES then return 'all' end
+  if call('ZCARD', TYPES) + (added or 0) >= MOST_TYPES then return 'all' end
   local servers = call('HGETALL', SERVERS)
   for i = 1, #servers, 2 do
     if string.sub(servers[i + 1], 1, 1) ~= 'D' and not call('HGET', SERVER .. servers[i], 'version') then return 'all' end

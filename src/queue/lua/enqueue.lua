@@ -18,8 +18,8 @@ local accepted = {}
 -- What earlier submissions of this call change: the number of ready jobs in each queue, the replies by idempotency key,
 -- and the holders of unique keys.
 local lengths, kept, holders = {}, {}, {}
--- The index of each type.
-local indexes = {}
+-- The index of each type, and the number of types that this call adds.
+local indexes, added = {}, 0
 
 -- Decides about a submission whose jobs begin at these places in ARGV. Returns its reply.
 local function decide(places, key, fingerprint)
@@ -64,7 +64,10 @@ local function decide(places, key, fingerprint)
   for i = 1, #places do
     local id, unique, job_type = digits(next_id + i - 1), ARGV[places[i] + 2], ARGV[places[i] + 3]
     if unique ~= '' then holders[unique] = id end
-    indexes[job_type] = indexes[job_type] or index_of(job_type)
+    if not indexes[job_type] then
+      indexes[job_type] = index_of(job_type, added)
+      if indexes[job_type] == 'new' then added = added + 1 end
+    end
     accepted[#accepted + 1] = {id, places[i], due[i]}
   end
   next_id = next_id + #places
