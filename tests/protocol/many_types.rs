@@ -51,3 +51,23 @@ fn types_with_colons_and_other_signs_are_kept_apart() {
     let audit = place.queue.audit(crate::repair::POLICY).unwrap();
     assert!(audit.findings.is_empty(), "{:?}", audit.findings);
 }
+
+#[test]
+fn dead_letters_of_many_types_come_in_the_order_of_their_ids() {
+    let place = Place::new();
+    let server = place.server();
+    let ids: Vec<JobId> = (0..50).map(|i| of_type(&place, &format!("type {}", i * i % 7))).collect();
+    let leases: Vec<_> = place.take(&server, 50).into_iter().map(|(lease, _)| buried(lease)).collect();
+    place.queue.settle(&server, &leases).unwrap();
+    for limit in [1, 3, 8, 49, 50, 99] {
+        let (mut last, mut all) = (None, Vec::new());
+        loop {
+            let step = place.queue.dead_ids(None, last, limit).unwrap();
+            assert!(step.len() <= limit as usize);
+            let Some(newest) = step.last() else { break };
+            last = Some(*newest);
+            all.extend(step);
+        }
+        assert_eq!(all, ids, "in steps of {limit}");
+    }
+}

@@ -95,6 +95,41 @@ local function index_count(word)
   return number
 end
 
+-- The ids of these sets together from the score `first` on, in order of the ids and at most `number`. It reads a few ids
+-- of each set at a time: to sort the first `number` ids of 100 sets would block Redis for 50 ms.
+local function merged(sets, is_newest_first, first, number)
+  local step, fronts, heads, ids = math.ceil(number / math.max(1, #sets)), {}, {}, {}
+  -- Reads the next ids of a set from Redis. Returns the next id as a number, or nil at the end of the set.
+  local function read_on(front)
+    front.ids = call(is_newest_first and 'ZREVRANGEBYSCORE' or 'ZRANGEBYSCORE', front.set, first,
+      is_newest_first and '-inf' or '+inf', 'LIMIT', digits(front.skipped), digits(step))
+    front.skipped, front.place = front.skipped + step, 1
+    return tonumber(front.ids[1])
+  end
+  for _, set in ipairs(sets) do
+    local front = {set = set, skipped = 0}
+    local head = read_on(front)
+    if head then fronts[#fronts + 1], heads[#heads + 1] = front, head end
+  end
+  while #ids < number and heads[1] do
+    local best, head = 1, heads[1]
+    for i = 2, #heads do
+      if (heads[i] > head) == is_newest_first then best, head = i, heads[i] end
+    end
+    local front = fronts[best]
+    ids[#ids + 1] = front.ids[front.place]
+    front.place = front.place + 1
+    head = tonumber(front.ids[front.place]) or read_on(front)
+    if head then
+      heads[best] = head
+    else
+      table.remove(fronts, best)
+      table.remove(heads, best)
+    end
+  end
+  return ids
+end
+
 -- Returns the list for a job that becomes ready; start_jobs.lua decides later whether the job needs quarantine. Adds
 -- the name of the queue, which prune_names.lua may have deleted while the queue was empty.
 local function fill_list(queue)

@@ -4,7 +4,7 @@
 -- Returns: {total, id before which the next page begins or 0, job, ..}; a job is {id, names, field, value, ..}
 --          The names (payload, result, errors) are the names of the texts that are left out; the last error stays.
 -- The result is exact, and a late page takes no longer: the scores of the index are the ids, so that the start of a
--- page is found by rank in one set, and by bisection over counts in several sets.
+-- page is found by rank in one set, and by cuts and counts in several sets.
 local status, job_type, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 -- One job more than the page shows, to find out whether there is another page.
 local wanted = limit + 1
@@ -33,32 +33,39 @@ local function count(sets, lowest)
   return number
 end
 
--- The id that has `rank` newer ids in these sets: the largest id for which more than `rank` ids are not smaller.
-local function id_at(sets, rank)
-  local low, high, active, settled = nil, nil, {}, 0
+-- Where the id stands that has `rank` newer ids in these sets. Returns an id, and the number of ids from that one on
+-- that are newer than the wanted id: less than `near`.
+local function place_of(sets, rank, near)
+  -- The wanted id is from `low` to `high`; `above` ids are larger than `high`, and `from` ids are not smaller than `low`.
+  local low, high, above, from, active, settled, turn = nil, nil, 0, 0, {}, 0, 0
   for _, set in ipairs(sets) do
     local first, last = tonumber(call('ZRANGE', set, 0, 0)[1]), tonumber(call('ZREVRANGE', set, 0, 0)[1])
     low, high = math.min(low or first, first), math.max(high or last, last)
-    -- The number of ids of the set above `high`, and from `low` on.
     active[#active + 1] = {set = set, above = 0, from = call('ZCARD', set)}
+    from = from + active[#active].from
   end
-  while low < high do
-    local middle, number = math.ceil((low + high) / 2), settled
+  while low < high and from - above > near do
+    -- Every other cut is where the ids behind the wanted one, or before it, begin if the ids are spread evenly.
+    local left, wanted, part = from - above, rank - above, 0.5
+    turn = turn + 1
+    if turn % 2 == 1 then part = wanted < left / 2 and (wanted + 1) / left + 0.02 or wanted / left - 0.02 end
+    local middle = math.max(low + 1, math.min(high, high - math.floor((high - low) * part)))
+    local number = settled
     for _, it in ipairs(active) do
       it.middle = call('ZCOUNT', it.set, digits(middle), '+inf')
       number = number + it.middle
     end
     local is_above = number > rank
-    if is_above then low = middle else high = middle - 1 end
+    if is_above then low, from = middle, number else high, above = middle - 1, number end
     -- A set without an id between `low` and `high` is not counted again.
-    local left = {}
+    local others = {}
     for _, it in ipairs(active) do
       if is_above then it.from = it.middle else it.above = it.middle end
-      if it.from == it.above then settled = settled + it.from else left[#left + 1] = it end
+      if it.from == it.above then settled = settled + it.from else others[#others + 1] = it end
     end
-    active = left
+    active = others
   end
-  return digits(low)
+  return digits(high), rank - above
 end
 
 -- The first `number` ids of these sets, newest first: behind `skipped` ids, or below the id `before` if `skipped` is nil.
@@ -67,13 +74,9 @@ local function page_of(sets, skipped, number)
     local from = skipped or call('ZCOUNT', sets[1], before, '+inf')
     return call('ZREVRANGE', sets[1], digits(from), digits(from + number - 1))
   end
-  local first, ids = '+inf', {}
-  if not skipped then first = '(' .. before elseif skipped > 0 then first = id_at(sets, skipped) end
-  for _, set in ipairs(sets) do
-    for _, id in ipairs(call('ZREVRANGEBYSCORE', set, first, '-inf', 'LIMIT', 0, digits(number))) do ids[#ids + 1] = id end
-  end
-  table.sort(ids, newest_first)
-  for i = #ids, number + 1, -1 do ids[i] = nil end
+  local first, newer, ids = '+inf', 0, {}
+  if not skipped then first = '(' .. before elseif skipped > 0 then first, newer = place_of(sets, skipped, number) end
+  for i, id in ipairs(merged(sets, true, first, newer + number)) do ids[i - newer] = i > newer and id or nil end
   return ids
 end
 
@@ -105,9 +108,14 @@ local function list_queued()
   local sets, total = matching({READY})
   local ids, is_running, skipped, page = running(), {}, offset, {}
   for _, id in ipairs(ids) do is_running[id] = true end
-  for _, id in ipairs(offset and ids or {}) do
-    if count(sets, '(' .. id) > skipped then break end
-    skipped = skipped + 1
+  if offset then
+    -- The number of running jobs that have at most `offset` newer queued jobs, found by bisection.
+    local low, high = 0, #ids
+    while low < high do
+      local middle = math.ceil((low + high) / 2)
+      if count(sets, '(' .. ids[middle]) - (middle - 1) <= offset then low = middle else high = middle - 1 end
+    end
+    skipped = offset + low
   end
   if total > (skipped or 0) then
     for _, id in ipairs(page_of(sets, skipped, wanted + #ids)) do
