@@ -39,9 +39,10 @@ keys! {
     /// Time of the failure in ms → id: dead letters.
     DLQ = "dlq_queue": zset;
     /// Ids of completed jobs in the order of their ends, newest first, for retention. A job that was deleted keeps its
-    /// entry until the entry is the oldest one.
+    /// entry until the entry is the oldest one, or until there are too many of these entries.
     COMPLETED = "completed": list;
-    /// Time of the end in ms → id, for retention: cancelled jobs, and the completed jobs of versions up to 0.6.
+    /// Time of the end in ms → id, for retention: cancelled jobs, the completed jobs of versions up to 0.6, and
+    /// jobs that had too many entries of deleted jobs before them in [`COMPLETED`].
     DONE = "done": zset;
     /// 0 → job type: the types that have a type index, at most 16. A sorted set needs no Redis right that servers did
     /// not need before.

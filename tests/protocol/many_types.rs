@@ -1,11 +1,15 @@
 //! Many types, names with special signs, and the list of completed jobs behind a job that is kept for long.
 
+use std::time::Duration;
+
 use threadq::internals::queue::{SCRIPT_NAMES, script_text};
 use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
 use crate::layout::{ids_in, of_type};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn a_namespace_may_have_the_names_of_constants() {
@@ -70,4 +74,32 @@ fn dead_letters_of_many_types_come_in_the_order_of_their_ids() {
         }
         assert_eq!(all, ids, "in steps of {limit}");
     }
+}
+
+#[test]
+fn entries_of_deleted_jobs_do_not_collect_behind_a_job_that_is_kept() {
+    let place = Place::new();
+    let server = place.server();
+    let ids = place.submit_many(3);
+    let of_first = place.take(&server, 3).into_iter().map(|(lease, _)| completed(lease)).collect::<Vec<_>>();
+    place.queue.settle(&server, &of_first).unwrap();
+    let delete_old = || while place.queue.delete_old_jobs(false, HOUR, 100).unwrap() {};
+    let add_deleted = |number: u64| {
+        let deleted: Vec<String> = (1..=number).map(|id| id.to_string()).collect();
+        let deleted: Vec<&str> = deleted.iter().map(String::as_str).collect();
+        let _: i64 = place.redis("LPUSH", "completed", &deleted);
+    };
+    add_deleted(1_003);
+    delete_old();
+    assert_eq!(place.list("completed").len(), 1_006);
+    add_deleted(1);
+    delete_old();
+    assert!(place.list("completed").len() < 1_006);
+    assert_eq!(ids_in(&place, "done"), ids.iter().map(JobId::to_string).collect::<Vec<_>>());
+    assert_sound(&place);
+    let forever = Duration::from_secs(1 << 32);
+    assert!(place.queue.delete_old_jobs(false, forever, 1).unwrap());
+    assert!(place.queue.get(ids[0]).unwrap().is_none());
+    assert_eq!(place.status(ids[2]), Status::Completed);
+    assert_sound(&place);
 }

@@ -4,7 +4,8 @@
 -- Completed jobs are in a list and all other ended jobs in a sorted set; both are in the order of the ends.
 local is_done, limit = ARGV[1] == 'done', tonumber(ARGV[4])
 local set, oldest_kept = is_done and DONE or DLQ, now_ms() - tonumber(ARGV[2])
-local over = (is_done and index_count('completed') + index_count('cancelled') or call('ZCARD', DLQ)) - tonumber(ARGV[3])
+local number = is_done and index_count('completed') + index_count('cancelled') or call('ZCARD', DLQ)
+local over = number - tonumber(ARGV[3])
 local scored = call('ZRANGE', set, 0, digits(limit - 1), 'WITHSCORES')
 local listed = is_done and call('LRANGE', COMPLETED, digits(-limit), -1) or {}
 -- The number of entries of the list that go, the entries of the sorted set that go, and completed jobs to delete, by type.
@@ -44,4 +45,14 @@ end
 for job_type, ids in pairs(completed) do delete(ids, job_type, 'completed') end
 call('LTRIM', COMPLETED, 0, digits(-1 - popped))
 if #removed > 0 then call('ZREM', set, unpack(removed)) end
+-- Entries of deleted jobs stay in the list behind an older job that is kept. If they are too many, the list loses its
+-- oldest entries, and their jobs, which are kept, go to the sorted set.
+if is_done and handled == 0 and call('LLEN', COMPLETED) + call('ZCARD', DONE) - number > number + 1000 then
+  for _, id in ipairs(listed) do
+    local job = read(id, 'status', 'finished_at')
+    if job[1] == 'completed' then call('ZADD', DONE, digits(tonumber(job[2]) or 0), id) end
+  end
+  call('LTRIM', COMPLETED, 0, digits(-1 - #listed))
+  return #listed
+end
 return handled
