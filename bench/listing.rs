@@ -1,36 +1,36 @@
 //! The latency of listings with many jobs in Redis: every filter, first and deep pages.
 //!
-//!     cargo bench --bench listing -- --jobs 1000000
+//!     cargo bench --bench listing -- --jobs 1000000 --types 128
 //!
-//! A server runs jobs of ten types until there are jobs in all statuses. Then the bench requests pages up to the
-//! 1,000th of each combination of filters, and the page after each by its id. Prints p50, p99 and the slowest
-//! responses.
+//! A server runs jobs of some types (ten by default) until there are jobs in all statuses. Then the bench requests pages
+//! up to the 1,000th of each combination of filters, and the page after each by its id. Prints p50, p99 and the slowest
+//! responses, and how long the slowest script has blocked Redis (by SLOWLOG).
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, flag, percentile};
-use threadq::config::Config;
+use common::{BenchRedis, Client, flag, percentile};
+use threadq::config::{Config, Secret};
 use threadq::job::Failure;
 use threadq::server::Server;
 
-const TYPES: usize = 10;
 const BATCH: usize = 1_000;
 
 fn main() {
     let jobs: usize = flag("jobs", 1_000_000);
-    let folder = common::folder("listing");
+    let types: usize = flag("types", 10);
+    let mut redis = BenchRedis::start("listing");
     let config = Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        data_dir: folder.path().to_owned(),
+        redis_url: Some(Secret::new(redis.url())),
         max_queue_length: 10_000_000,
         retain_completed_max: 10_000_000,
         retain_failed_max: 10_000_000,
         ..Config::default()
     };
     let mut server = Server::builder().config(config);
-    for i in 0..TYPES {
+    for i in 0..types {
         server = server.handler(format!("type {i}"), |job| match job.job().id.get() % 4 {
             0 => Err(Failure::permanent("on purpose")),
             _ => Ok(()),
@@ -40,19 +40,22 @@ fn main() {
     let mut client = Client::new(server.addr());
 
     let started = Instant::now();
-    submit(&mut client, jobs * 8 / 10, "");
+    submit(&mut client, jobs * 8 / 10, types, "");
     while client.json("GET", "/stats", "")["counts"]["queued"].as_u64() > Some(0) {
         std::thread::sleep(Duration::from_millis(100));
     }
     // Jobs of a queue without a server stay queued; jobs that are due in a year stay scheduled, and some are cancelled.
-    submit(&mut client, jobs / 10, r#","queue":"unserved""#);
-    submit(&mut client, jobs / 10, r#","delay_ms":31536000000"#);
+    submit(&mut client, jobs / 10, types, r#","queue":"unserved""#);
+    submit(&mut client, jobs / 10, types, r#","delay_ms":31536000000"#);
     let scheduled = client.json("GET", "/jobs?status=scheduled&limit=100", "");
     for job in scheduled["jobs"].as_array().expect("jobs") {
         client.json("POST", &format!("/jobs/{}/cancel", job["id"]), "");
     }
     println!("{jobs} jobs in {:.0} s", started.elapsed().as_secs_f64());
 
+    redis.ask::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"]);
+    redis.ask::<()>(&["CONFIG", "SET", "slowlog-max-len", "10000"]);
+    redis.ask::<()>(&["SLOWLOG", "RESET"]);
     let statuses = ["", "scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
     let mut slowest: Vec<(f64, String)> = Vec::new();
     let mut times = Vec::new();
@@ -89,15 +92,28 @@ fn main() {
     for (ms, path) in slowest.iter().take(5) {
         println!("{ms:8.2} ms  {path}");
     }
+    let slow: Vec<Vec<redis::Value>> = redis.ask(&["SLOWLOG", "GET", "-1"]);
+    let slow = slow.iter().filter_map(|entry| match entry.get(2) {
+        Some(redis::Value::Int(us)) => Some(*us),
+        _ => None,
+    });
+    let mut slow: Vec<i64> = slow.collect();
+    slow.sort_unstable_by(|a, b| b.cmp(a));
+    let over = slow.iter().filter(|us| **us > 10_000).count();
+    println!(
+        "commands of Redis over 1 ms: {}, over 10 ms: {over}; slowest in µs: {:?}",
+        slow.len(),
+        &slow[..slow.len().min(5)]
+    );
     let (_, hurry) = crossbeam_channel::bounded(0);
     server.shut_down(&hurry);
 }
 
-fn submit(client: &mut Client, jobs: usize, more: &str) {
+fn submit(client: &mut Client, jobs: usize, types: usize, more: &str) {
     for batch in 0..jobs.div_ceil(BATCH) {
         let number = BATCH.min(jobs - batch * BATCH);
         let jobs: Vec<String> = (0..number)
-            .map(|i| format!(r#"{{"type":"type {}","payload":{{"n":{i}}}{more}}}"#, i % TYPES))
+            .map(|i| format!(r#"{{"type":"type {}","payload":{{"n":{i}}}{more}}}"#, i % types))
             .collect();
         client.json("POST", "/jobs/batch", &format!(r#"{{"jobs":[{}]}}"#, jobs.join(",")));
     }
