@@ -19,7 +19,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it listens. The limits of queue length and retention are too high to matter.
+    /// Starts a server and waits until it listens. The limits of queue length and retention are too high to matter,
+    /// unless `args` has the latter.
     pub fn start(redis_url: &str, args: &[&str]) -> Server {
         Server::start_program(&program(), redis_url, args)
     }
@@ -35,7 +36,10 @@ impl Server {
         }
         command.args(["serve", "--demo", "--listen", "127.0.0.1:0", "--redis-url", redis_url]);
         command.args(["--log-level", "error", "--max-queue-length", "100000000"]);
-        command.args(["--retain-completed-max", "100000000"]).args(args);
+        if !args.contains(&"--retain-completed-max") {
+            command.args(["--retain-completed-max", "100000000"]);
+        }
+        command.args(args);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("threadq");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();

@@ -1,5 +1,7 @@
 //! An HTTP client for any of the servers.
 
+#![allow(dead_code)] // the bench of upgrades uses only a part
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
