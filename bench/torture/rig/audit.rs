@@ -252,7 +252,7 @@ fn wrong_end(
     cancel: Option<u16>,
     report: &mut Report,
 ) -> Option<String> {
-    let (status, attempts, crashes) = (text(job, "status"), number(job, "attempts"), number(job, "crashes"));
+    let (status, attempts, crashes) = (text(job, "status"), attempts(job), number(job, "crashes"));
     for field in ["cancel"] {
         if job.contains_key(field) {
             return Some(format!("it still has the field {field}"));
@@ -289,7 +289,11 @@ fn wrong_end(
             wanted.0, wanted.1
         ));
     }
-    let result = || serde_json::from_str::<Value>(text(job, "result")).ok();
+    // A record leaves out a result of null.
+    let result = || match text(job, "result") {
+        "" => Some(Value::Null),
+        result => serde_json::from_str(result).ok(),
+    };
     match &intent.result {
         Some(wanted) if status == "completed" && result().as_ref() != Some(wanted) => {
             Some(format!("its result is {}, not {wanted}", text(job, "result")))
@@ -349,7 +353,7 @@ fn judge_executions(
     for (id, intent) in accepted.iter().filter(|(_, intent)| intent.is_exec()) {
         let Some(job) = jobs.get(id) else { continue };
         let starts = executions.starts.get(id).map_or(&[][..], Vec::as_slice);
-        let attempts = number(job, "attempts") as usize;
+        let attempts = attempts(job) as usize;
         let is_completed = text(job, "status") == "completed";
         if is_completed && !executions.ends.contains_key(id) {
             report.wrong(format!("job {id} ({}) is completed, but its program never ended", intent.job_type));
@@ -557,6 +561,14 @@ fn read_jobs(eye: &mut Eye) -> Result<HashMap<u64, Fields>, String> {
 
 fn text<'a>(job: &'a Fields, field: &str) -> &'a str {
     job.get(field).map_or("", String::as_str)
+}
+
+/// The number of attempts. A record leaves the number out if the job completed at its first attempt.
+fn attempts(job: &Fields) -> u64 {
+    match text(job, "status") {
+        "completed" if !job.contains_key("attempts") => 1,
+        _ => number(job, "attempts"),
+    }
 }
 
 fn number(job: &Fields, field: &str) -> u64 {
