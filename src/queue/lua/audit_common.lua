@@ -89,7 +89,7 @@ local function entry_fault(key, id)
     if not status or word ~= indexed(status) or (job_type ~= '' and job_type ~= job[2])
       or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id) then return 'index_stale' end
     -- A job in the type index is in no other index.
-    local in_type_index = job[2] and is_in_type_index(id, word, job[2])
+    local in_type_index = is_in_type_index(id, word, job[2])
     if (index and in_type_index) or (type_index and not in_type_index) then return 'index_stale' end
     return nil
   elseif cancels then
