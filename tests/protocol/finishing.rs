@@ -284,6 +284,15 @@ fn a_completed_job_without_the_time_of_its_end_does_not_stop_retention() {
 }
 
 #[test]
+fn retention_ends_although_completed_jobs_are_in_no_list() {
+    let place = Place::new();
+    let id = completed_job(&place);
+    let _: i64 = place.redis("DEL", "completed", &[]);
+    assert!(!place.queue.delete_old_jobs(false, Duration::from_secs(3600), 0).unwrap());
+    assert_eq!(place.status(id), Status::Completed);
+}
+
+#[test]
 fn retention_never_forgets_a_job_that_lives() {
     let place = Place::new();
     let live = place.submit();
@@ -291,6 +300,7 @@ fn retention_never_forgets_a_job_that_lives() {
     for (key, id) in [("done", live), ("dlq_queue", live)] {
         let _: i64 = place.redis("ZADD", key, &["1000", &id.to_string()]);
     }
+    let _: i64 = place.redis("RPUSH", "completed", &[&live.to_string()]);
     assert!(place.queue.delete_old_jobs(false, Duration::from_secs(1), 0).unwrap());
     assert!(place.queue.delete_old_jobs(true, Duration::from_secs(1), 1).unwrap());
     assert_eq!(place.status(live), Status::Queued);

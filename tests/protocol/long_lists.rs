@@ -407,3 +407,15 @@ fn no_step_holds_redis_for_long_in_a_queue_of_1000000() {
     }
     tell("takes of 30, and settling one by one");
 }
+
+#[test]
+fn a_tombstone_at_the_end_of_a_long_list_of_any_queue_is_dropped_at_once() {
+    let place = Place::of_long_lists();
+    for queue in ["default", "mail"] {
+        let submit = || place.submit_with(|job| job.queue = queue.to_owned());
+        let (next, other) = (submit(), submit());
+        place.cancel(next);
+        assert_eq!(place.list(&format!("work_queue:{queue}")), [other.to_string()]);
+    }
+    assert_sound(&place);
+}

@@ -23,7 +23,7 @@ while handled < limit do
   if not id and not scored_id then break end
   local job = id and read(id, 'status', 'type', 'finished_at')
   if id and job[1] ~= 'completed' then
-    -- An operator has deleted the job.
+    -- An operator has deleted the job. A job that has not completed is not deleted here.
     popped = popped + 1
   else
     -- A job without the time of its end counts as old.

@@ -14,6 +14,8 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "an error has none of the fields either; that an error must not end the script is shown";
     "common": "if indexed(from) ~= indexed(to) then", "indexed(from) ~= indexed(to) => true"
         => "an entry is taken out and put in again";
+    "common": "index = index or index_of(job_type)", "without index"
+        => "saves commands: the index of the type is looked up again";
     "common": "if found == #ids then return 'type' end", "found == #ids => false"
         => "saves commands: these jobs have no entry in another index, and their type has a type index";
     "common": "tonumber(call('HGET', key, id) or 0) or 0", "without 0"
@@ -54,6 +56,11 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     // Retention.
     "prune_names": "ipairs(ARGV[1] == '0' and", "without ARGV[1] == '0'"
         => "saves time: the types are read at each step";
+    // Cancelling.
+    "cancel": "if not (job[5] and remove_entry(list .. SUSPECTS))", "without job[5]"
+        => "saves commands: only a job with a crash is in the list of quarantined jobs";
+    "cancel": "for _ = 1, is_long and 8 or 0 do", "without is_long"
+        => "saves commands: a short list has tombstones seldom, and start_jobs.lua drops them";
     // The heartbeat.
     "heartbeat": "if string.sub(all[i + 1], 1, 1) == 'D' then keys", "string.sub(all[i + 1], 1, 1) == 'D' => true"
         => "saves commands: the list of a living server makes no difference to the reply";
