@@ -28,8 +28,6 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "a submission without a key is asked for and kept under the empty key; either condition prevents it";
     "enqueue": "if unique ~= '' then", "unique ~= '' => true"
         => "the first of the two looks for a holder of the empty key, and the second one prevents that there is one";
-    "enqueue": "indexes[job_type] or index_of(job_type)", "without indexes[job_type]"
-        => "saves commands: the index of a type is looked up again for each job";
     "enqueue_plain": "if length + number > tonumber(ARGV[1]) then", "length + number > tonumber(ARGV[1]) => true"
         => "saves time: enqueue.lua stores the same jobs";
     // Taking.

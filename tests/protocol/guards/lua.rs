@@ -86,6 +86,10 @@ fn tokens(source: &str) -> Vec<Token> {
             }
             b'0'..=b'9' => {
                 at = run(at, |byte| byte.is_ascii_alphanumeric());
+                // Two dots are an operator.
+                if bytes[at..].starts_with(b".") && bytes.get(at + 1).is_some_and(u8::is_ascii_digit) {
+                    at = run(at + 1, |byte| byte.is_ascii_alphanumeric());
+                }
                 Kind::Number
             }
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => {
