@@ -164,12 +164,6 @@ impl Metrics {
         others.entry(label.to_owned()).or_default().clone()
     }
 
-    /// The metrics of all job types.
-    fn types(&self) -> Vec<(String, Arc<OfType>)> {
-        let others = sync::read(&self.others);
-        self.handled.iter().chain(others.iter()).map(|(name, of)| (name.clone(), of.clone())).collect()
-    }
-
     /// Counts a job that was stored.
     pub fn submitted(&self, job_type: &str) {
         self.count(job_type, |of| &of.submitted);
@@ -231,7 +225,7 @@ impl Metrics {
     /// The sums over all job types.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for (_, of) in self.types() {
+        for of in self.handled.values().chain(sync::read(&self.others).values()) {
             let counters = [&of.submitted, &of.completed, &of.failed, &of.retries];
             let figures = counters.into_iter().chain(of.wait.figures()).chain(of.processing.figures());
             for (total, figure) in totals.0.iter_mut().zip(figures) {
@@ -243,8 +237,13 @@ impl Metrics {
 
     /// The metrics in Prometheus's text format.
     pub fn render(&self) -> String {
-        let mut types = self.types();
-        types.iter_mut().for_each(|(job_type, _)| *job_type = escape_label(job_type));
+        let others = sync::read(&self.others);
+        let mut types: Vec<(String, &Arc<OfType>)> = self
+            .handled
+            .iter()
+            .chain(others.iter())
+            .map(|(job_type, of)| (escape_label(job_type), of))
+            .collect();
         types.sort_by(|a, b| a.0.cmp(&b.0));
         let mut out = String::new();
         let counters: [(&str, &str, Pick<AtomicU64>); 5] = [
