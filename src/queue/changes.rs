@@ -145,9 +145,7 @@ impl Queue {
         }
         let (mut taken, unsplit) = replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)?;
         for id in unsplit {
-            let mut call = self.scripts.get.call();
-            call.arg(id.get());
-            replies::add_started(&mut taken, id, as_array(self.run(&self.scripts.get, &call)?)?);
+            replies::add_started(&mut taken, id, as_array(self.record(id)?)?);
         }
         Ok(taken)
     }

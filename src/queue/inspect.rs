@@ -20,9 +20,14 @@ const WATCHED_LIFE: Duration = Duration::from_secs(10);
 impl Queue {
     /// One job; `None` if there is no job with this id.
     pub fn get(&self, id: JobId) -> Result<Option<Job>, Error> {
+        replies::job(id, self.record(id)?)
+    }
+
+    /// The fields and values of a job's record, in one array; it is empty if there is no such job.
+    pub(super) fn record(&self, id: JobId) -> Result<Value, Error> {
         let mut call = self.scripts.get.call();
         call.arg(id.get());
-        replies::job(id, self.run(&self.scripts.get, &call)?)
+        self.run(&self.scripts.get, &call)
     }
 
     /// The status and type of each job, in the order of the ids; `None` for a job that was deleted.
