@@ -2,7 +2,7 @@
 //!
 //! Each key begins with the namespace in braces, so that all keys are in one slot of a Redis Cluster.
 
-use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT};
+use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE};
 
 /// A row of the table of keys.
 struct Key {
@@ -113,7 +113,6 @@ pub(super) fn lua_constants(namespace: &str) -> Vec<(String, String)> {
         ("READY", READY.to_owned()),
         ("DEFAULT_QUEUE", DEFAULT_QUEUE.to_owned()),
         ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS.to_string()),
-        ("DEFAULT_TIMEOUT_MS", DEFAULT_TIMEOUT.as_millis().to_string()),
     ];
     keys.chain(others).map(|(name, value)| (name.to_owned(), format!("'{value}'"))).collect()
 }

@@ -31,12 +31,12 @@ impl Script {
     }
 
     pub(super) fn text(&self) -> String {
-        self.row.build(&self.namespace, built_in).1
+        self.row.text(&self.namespace, built_in)
     }
 
     /// The rights that the user of Redis needs for this script.
     pub(super) fn rights(&self) -> Vec<Right> {
-        self.row.build(&self.namespace, built_in).0
+        self.row.rights(&self.namespace)
     }
 
     pub(super) fn access(&self) -> Access {
@@ -67,7 +67,8 @@ struct Row {
     name: &'static str,
     /// The name of its file without `.lua`.
     file: &'static str,
-    text: &'static str,
+    /// The text of the file.
+    source: &'static str,
     access: Access,
     repeat: Repeat,
     user: User,
@@ -104,7 +105,7 @@ macro_rules! scripts {
         const TABLE: &[Row] = &[$(Row {
             name: stringify!($name),
             file: $file,
-            text: include_str!(concat!("lua/", $file, ".lua")),
+            source: include_str!(concat!("lua/", $file, ".lua")),
             access: Access::$access,
             repeat: Repeat::$repeat,
             user: User::$user,
@@ -150,14 +151,15 @@ scripts! {
     repair: "repair", Write, Never, Doctor;
 }
 
+/// Panics unless a script has this name.
 fn row(name: &str) -> &'static Row {
-    TABLE.iter().find(|row| row.name == name).unwrap_or(&TABLE[0])
+    TABLE.iter().find(|row| row.name == name).expect("the name is in the table of scripts")
 }
 
 /// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
 pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
     let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
-    let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].text));
+    let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].source));
     [COMMON, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
 }
 
@@ -174,7 +176,7 @@ pub fn script_text(
     namespace: &str,
     source: impl Fn(&'static str, &'static str) -> String,
 ) -> String {
-    row(name).build(namespace, source).1
+    row(name).text(namespace, source)
 }
 
 impl Row {
@@ -182,22 +184,25 @@ impl Row {
         if self.user == User::Doctor { vec![COMMON, AUDIT_COMMON] } else { vec![COMMON] }
     }
 
-    /// The rights that the script needs, and its text.
-    fn build(
-        &self,
-        namespace: &str,
-        source: impl Fn(&'static str, &'static str) -> String,
-    ) -> (Vec<Right>, String) {
+    /// The script with the functions that it calls, and with the names of keys as constants.
+    fn linked(&self, source: impl Fn(&'static str, &'static str) -> String) -> String {
+        let common: Vec<String> = self.common().into_iter().map(|(file, text)| source(file, text)).collect();
+        let common: Vec<&str> = common.iter().map(String::as_str).collect();
+        linker::link(&common, &source(self.file, self.source))
+    }
+
+    fn rights(&self, namespace: &str) -> Vec<Right> {
+        rights::of_script(&self.linked(built_in), namespace)
+    }
+
+    fn text(&self, namespace: &str, source: impl Fn(&'static str, &'static str) -> String) -> String {
         let flags = match self.access {
             Access::Read => "#!lua flags=no-writes",
             // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
             Access::Write => "#!lua flags=allow-oom",
             Access::Add => "#!lua",
         };
-        let common: Vec<String> = self.common().into_iter().map(|(file, text)| source(file, text)).collect();
-        let common: Vec<&str> = common.iter().map(String::as_str).collect();
-        let linked = linker::link(&common, &source(self.file, self.text));
-        let rights = rights::of_script(&linked, namespace);
+        let linked = self.linked(&source);
         // A script that only reads may stop anywhere.
         let require_rights = match self.access {
             Access::Read => String::new(),
@@ -207,9 +212,8 @@ impl Row {
                 linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
             }
         };
-        let constants = keys::lua_constants(namespace);
-        let body = linker::with_constants(&(require_rights + &linked), &constants);
-        (rights, format!("{flags}\n-- {}\n{body}", self.name))
+        let body = linker::with_constants(&(require_rights + &linked), &keys::lua_constants(namespace));
+        format!("{flags}\n-- {}\n{body}", self.name)
     }
 }
 
@@ -229,5 +233,5 @@ pub(super) fn operator_rights(namespace: &str) -> Vec<Right> {
 
 fn rights_of(user: User, namespace: &str) -> Vec<Right> {
     let rows = TABLE.iter().filter(|row| row.user == user);
-    rows.flat_map(|row| row.build(namespace, built_in).0).collect()
+    rows.flat_map(|row| row.rights(namespace)).collect()
 }

@@ -1,4 +1,4 @@
--- The rules of the doctor's scripts: what is right, and what is wrong. scripts.rs puts them behind common.lua.
+-- The rules of the doctor's scripts: what is right, and what is wrong. linker.rs puts those that a script calls behind common.lua.
 -- Keys are full names. A key of a wrong type counts as empty: data that was modified outside threadq must not stop a
 -- check. A list up to the length SHORT is read as a whole; of a longer list only that many entries at its ends or
 -- around an index.

@@ -1,4 +1,4 @@
--- Functions that all scripts share; scripts.rs puts them in front of each script, after the names of the keys.
+-- Functions that scripts share; linker.rs puts those that a script calls in front of the script.
 -- Each call names one key, the registry of servers, which tells a Redis Cluster the slot.
 -- A number goes to Redis as text, made by digits(): versions of Redis write numbers in different ways (1.8e+12), and
 -- Lua's '..' rounds a number of more than 14 digits, such as an id. Only 0, 1, 2 and -1 need no digits().
