@@ -80,11 +80,13 @@ local function index_move(ids, job_type, from, to)
 end
 
 -- The sorted sets that together have all jobs of an index word, each job once: of one type, or of all types if
--- job_type is ''.
+-- job_type is ''. A script reads the names of the types once.
+local type_names
 local function index_sets(word, job_type)
   if job_type ~= '' then return {TYPE_INDEX .. word .. ':' .. job_type, INDEX .. word .. ':' .. job_type} end
   local sets = {INDEX .. word}
-  for _, name in ipairs(call('ZRANGE', TYPES, 0, -1)) do sets[#sets + 1] = TYPE_INDEX .. word .. ':' .. name end
+  type_names = type_names or call('ZRANGE', TYPES, 0, -1)
+  for _, name in ipairs(type_names) do sets[#sets + 1] = TYPE_INDEX .. word .. ':' .. name end
   return sets
 end
 
@@ -136,6 +138,20 @@ local function fill_list(queue)
   queue = queue or DEFAULT_QUEUE
   call('SADD', QUEUES, queue)
   return WORK .. queue
+end
+
+-- Pushes ids of new jobs to the list of a queue, and adds the name of the queue if the list was empty: a list
+-- with jobs has its name among the queues already.
+local function push_new(queue, ids)
+  if call('LPUSH', WORK .. queue, unpack(ids)) == #ids then call('SADD', QUEUES, queue) end
+end
+
+-- The number of entries in the lists of a queue.
+local function count_entries(queue) return call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS) end
+
+-- The smallest id for a new job, from a reply to TIME: the time in µs, or more if a job has this id or a larger one.
+local function first_id(time)
+  return math.max(time[1] * 1000000 + time[2], tonumber(call('GET', LAST_ID) or 0) + 1)
 end
 
 -- A longer list is not searched: removing one entry from 1,000,000 blocks Redis for 80 ms.

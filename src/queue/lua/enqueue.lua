@@ -11,7 +11,7 @@ local max_length, life = tonumber(ARGV[1]), ARGV[2]
 local JOB_HEAD = 5
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local next_id = math.max(time[1] * 1000000 + time[2], (tonumber(call('GET', LAST_ID) or 0)) + 1)
+local next_id = first_id(time)
 
 -- The accepted jobs: {id, place in ARGV, due time or nil}.
 local accepted = {}
@@ -53,7 +53,7 @@ local function decide(places, key, fingerprint)
     end
   end
   for queue, number in pairs(ready) do
-    lengths[queue] = lengths[queue] or call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS)
+    lengths[queue] = lengths[queue] or count_entries(queue)
     local over = lengths[queue] + number - max_length
     -- Tombstones do not count, up to as many as the queue may have jobs.
     if over > 0 and over > math.min(count_tombstones(queue), max_length) then return {'full', queue} end
@@ -110,10 +110,7 @@ for i = 1, #accepted do
 end
 for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes[job_type]) end
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
-for queue, ids in pairs(queues) do
-  -- A list with jobs has its name among the queues already.
-  if call('LPUSH', WORK .. queue, unpack(ids)) == #ids then call('SADD', QUEUES, queue) end
-end
+for queue, ids in pairs(queues) do push_new(queue, ids) end
 if accepted[1] then call('SET', LAST_ID, digits(next_id - 1)) end
 for key, answer in pairs(kept) do call('SET', IDEMPOTENCY .. key, answer, 'PX', life) end
 return answers

@@ -6,10 +6,8 @@
 -- Protects from: two jobs with one id.
 -- A full Redis refuses this script, since it has no allow-oom. All reads come before the first write: see rights.rs.
 local queue, job_type, number = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local length = call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS)
-if length + number > tonumber(ARGV[1]) then return false end
-local time = call('TIME')
-local first = math.max(time[1] * 1000000 + time[2], tonumber(call('GET', LAST_ID) or 0) + 1)
+if count_entries(queue) + number > tonumber(ARGV[1]) then return false end
+local first = first_id(call('TIME'))
 local index = index_of(job_type)
 
 local ids, place = {}, 5
@@ -20,7 +18,6 @@ for i = 1, number do
   place = last + 1
 end
 index_add(ids, job_type, 'queued', index)
--- A list with jobs has its name among the queues already.
-if call('LPUSH', WORK .. queue, unpack(ids)) == number then call('SADD', QUEUES, queue) end
+push_new(queue, ids)
 call('SET', LAST_ID, ids[number])
 return ids[1]

@@ -42,7 +42,7 @@ local function add(queue)
   seen[queue] = true
   local list = WORK .. queue
   -- Servers may have claimed some of the tombstones, so that there are fewer in the lists.
-  local queued = math.max(0, call('LLEN', list) + call('LLEN', list .. SUSPECTS) - count_tombstones(queue))
+  local queued = math.max(0, count_entries(queue) - count_tombstones(queue))
   answers[#answers + 1] = {queue, queued, call('SISMEMBER', PAUSED, queue),
     math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0}
 end

@@ -14,6 +14,7 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "an error has none of the fields either; that an error must not end the script is shown";
     "common": "if indexed(from) ~= indexed(to) then", "indexed(from) ~= indexed(to) => true"
         => "an entry is taken out and put in again";
+    "common": "type_names = type_names or call(", "without type_names" => "saves commands";
     "common": "index = index or index_of(job_type)", "without index"
         => "saves commands: the index of the type is looked up again";
     "common": "if found == #ids then return 'type' end", "found == #ids => false"
@@ -28,7 +29,7 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "a submission without a key is asked for and kept under the empty key; either condition prevents it";
     "enqueue": "if unique ~= '' then", "unique ~= '' => true"
         => "the first of the two looks for a holder of the empty key, and the second one prevents that there is one";
-    "enqueue_plain": "if length + number > tonumber(ARGV[1]) then", "length + number > tonumber(ARGV[1]) => true"
+    "enqueue_plain": "if count_entries(queue) + number > tonumber(ARGV[1]) then", "count_entries(queue) + number > tonumber(ARGV[1]) => true"
         => "saves time: enqueue.lua stores the same jobs";
     // Taking.
     "start_jobs": "found[queue] = true", "true => false" => "only the name of the queue is read";
