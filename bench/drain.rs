@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::client::{load, submissions};
 use common::drain;
 use common::process::usage;
-use common::{BenchRedis, Rounds, Server, flag, flags, payload, print_setup, server};
+use common::{BenchRedis, Comparison, Cost, Rounds, Server, flag, flags, payload, print_setup};
 
 const HELP: &str = "\
 usage: cargo bench --bench drain -- [flags]
@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The figures of one program, one per round.
 #[derive(Default)]
-struct Cost {
+struct DrainCost {
     rate: Rounds,
     server: Rounds,
     user: Rounds,
@@ -43,10 +43,9 @@ struct Cost {
     switches: Rounds,
 }
 
-impl Cost {
-    /// The names of the figures and the figures.
-    fn rows(&self) -> [(&'static str, &Rounds); 6] {
-        [
+impl Cost for DrainCost {
+    fn rows(&self) -> Vec<(&'static str, &Rounds)> {
+        vec![
             ("jobs per second", &self.rate),
             ("server, µs of CPU per job", &self.server),
             ("  of these in user mode", &self.user),
@@ -61,29 +60,15 @@ fn main() {
     flags::check(HELP);
     let mut redis = BenchRedis::start("drain");
     print_setup();
-    let against: PathBuf = flag("against", PathBuf::new());
-    let mut programs = vec![server::program()];
-    programs.extend((!against.as_os_str().is_empty()).then_some(against));
-    let mut costs: Vec<Cost> = programs.iter().map(|_| Cost::default()).collect();
+    let mut programs = Comparison::of_flags();
     for _ in 0..flag("rounds", 5) {
-        for (program, cost) in programs.iter().zip(&mut costs) {
-            measure(&mut redis, program, cost);
-        }
+        programs.round(|program, cost| measure(&mut redis, program, cost));
     }
-    for (program, cost) in programs.iter().zip(&costs) {
-        println!("\n{}", program.display());
-        cost.rows().iter().for_each(|(what, rounds)| println!("  {what:<34} {rounds}"));
-    }
-    if let [this, other] = &costs[..] {
-        println!("\nthe first program divided by the second");
-        for ((what, this), (_, other)) in this.rows().iter().zip(other.rows()) {
-            println!("  {what:<34} {}", this.ratio(other));
-        }
-    }
+    programs.print("");
 }
 
-/// One round of a program, which submits the jobs too: programs of other versions store jobs in another form.
-fn measure(redis: &mut BenchRedis, program: &Path, cost: &mut Cost) {
+/// Measures one program once. The program submits the jobs too: programs of other versions store jobs in another form.
+fn measure(redis: &mut BenchRedis, program: &Path, cost: &mut DrainCost) {
     redis.empty();
     let queues = ["default".to_owned()];
     let jobs = flag("jobs", 60_000_usize).next_multiple_of(BATCH);

@@ -2,11 +2,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::client::{measured_load, submissions};
 use common::process::usage;
-use common::{BenchRedis, Rounds, Server, flag, flags, list, payload, percentile, print_setup, server};
+use common::{
+    BenchRedis, Comparison, Cost, Rounds, Server, flag, flags, list, payload, percentile, print_setup,
+};
 
 const HELP: &str = "\
 usage: cargo bench --bench post -- [flags]
@@ -28,7 +30,7 @@ every round measures another program too, and the last lines have the ratios.
 
 /// The figures of one program with one number of clients, one per round.
 #[derive(Default)]
-struct Cost {
+struct PostCost {
     rate: Rounds,
     p50: Rounds,
     p99: Rounds,
@@ -38,10 +40,9 @@ struct Cost {
     switches: Rounds,
 }
 
-impl Cost {
-    /// The names of the figures and the figures.
-    fn rows(&self) -> [(&'static str, &Rounds); 7] {
-        [
+impl Cost for PostCost {
+    fn rows(&self) -> Vec<(&'static str, &Rounds)> {
+        vec![
             ("POSTs per second", &self.rate),
             ("p50, ms", &self.p50),
             ("p99, ms", &self.p99),
@@ -57,35 +58,20 @@ fn main() {
     flags::check(HELP);
     let mut redis = BenchRedis::start("post");
     print_setup();
-    let against: PathBuf = flag("against", PathBuf::new());
-    let mut programs = vec![server::program()];
-    programs.extend((!against.as_os_str().is_empty()).then_some(against));
     let clients = list("clients", &[1, 32]);
-    let mut costs: Vec<Vec<Cost>> =
-        programs.iter().map(|_| clients.iter().map(|_| Cost::default()).collect()).collect();
+    let mut comparisons: Vec<_> = clients.iter().map(|clients| (clients, Comparison::of_flags())).collect();
     for _ in 0..flag("rounds", 5) {
-        for (turn, clients) in clients.iter().enumerate() {
-            for (program, costs) in programs.iter().zip(&mut costs) {
-                measure(&mut redis, program, *clients, &mut costs[turn]);
-            }
+        for (clients, programs) in &mut comparisons {
+            programs.round(|program, cost| measure(&mut redis, program, **clients, cost));
         }
     }
-    for (turn, clients) in clients.iter().enumerate() {
-        for (program, costs) in programs.iter().zip(&costs) {
-            println!("\n{clients} clients, {}", program.display());
-            costs[turn].rows().iter().for_each(|(what, rounds)| println!("  {what:<34} {rounds}"));
-        }
-        if let [this, other] = &costs[..] {
-            println!("\n{clients} clients, the first program divided by the second");
-            for ((what, this), (_, other)) in this[turn].rows().iter().zip(other[turn].rows()) {
-                println!("  {what:<34} {}", this.ratio(other));
-            }
-        }
+    for (clients, programs) in &comparisons {
+        programs.print(&format!("{clients} clients, "));
     }
 }
 
-/// One round of a program.
-fn measure(redis: &mut BenchRedis, program: &Path, clients: usize, cost: &mut Cost) {
+/// Measures one program once.
+fn measure(redis: &mut BenchRedis, program: &Path, clients: usize, cost: &mut PostCost) {
     redis.empty();
     let workers = flag("workers", 30).to_string();
     let server = Server::start_program(program, &redis.url(), &["--workers", &workers, "--queues", "other"]);

@@ -4,6 +4,7 @@
 
 pub mod bare;
 pub mod client;
+pub mod comparison;
 pub mod distant;
 pub mod drain;
 pub mod figures;
@@ -15,6 +16,7 @@ pub mod server;
 
 pub use bare::Bare;
 pub use client::Client;
+pub use comparison::{Comparison, Cost};
 pub use figures::{Rounds, percentile};
 pub use flags::{flag, is_set, list};
 pub use redis::Redis;

@@ -17,57 +17,44 @@ pub struct Row {
 /// A column of the table of ratios: threadq's figure `of` divided by the peer's figure `by`.
 struct Ratio {
     title: String,
-    of: fn(&Figures) -> Option<f64>,
-    by: fn(&Figures) -> Option<f64>,
+    of: ReadFigure,
+    by: ReadFigure,
 }
 
-/// Columns in which more is better.
-fn rate_ratios() -> Vec<Ratio> {
-    let ratio = |title: &str, of, by| Ratio { title: title.to_owned(), of, by };
-    vec![
-        ratio("drain", |ours| ours.rate(Load::Drain), |peer| peer.rate(Load::Drain)),
-        ratio("submit, one caller each", |ours| ours.rate(Load::One), |peer| peer.rate(Load::One)),
-        ratio(
-            &format!("submit, our {CALLERS} callers / its faster way, one job per call"),
-            |ours| ours.rate(Load::Concurrent),
-            |peer| peer.rate(peer.faster(Load::One, Load::Concurrent)),
-        ),
-        ratio(
-            &format!("submit, {BATCH} jobs per call"),
-            |ours| ours.rate(Load::Bulk),
-            |peer| peer.rate(Load::Bulk),
-        ),
-    ]
-}
+type ReadFigure = Box<dyn Fn(&Figures) -> Option<f64>>;
 
-/// Columns in which less is better: CPU time per job.
-fn cpu_ratios() -> Vec<Ratio> {
-    let ratio = |title: &str, of, by| Ratio { title: title.to_owned(), of, by };
+/// One column per load: of rates, where more is better, or of CPU time per job, where less is better.
+fn load_ratios(figure: fn(&Figures, Load) -> Option<f64>) -> Vec<Ratio> {
+    let ratio = |title: &str, load, by: fn(&Figures) -> Load| Ratio {
+        title: title.to_owned(),
+        of: Box::new(move |ours| figure(ours, load)),
+        by: Box::new(move |peer| figure(peer, by(peer))),
+    };
     vec![
-        ratio("drain", |ours| ours.cpu(Load::Drain), |peer| peer.cpu(Load::Drain)),
-        ratio("submit, one caller each", |ours| ours.cpu(Load::One), |peer| peer.cpu(Load::One)),
+        ratio("drain", Load::Drain, |_| Load::Drain),
+        ratio("submit, one caller each", Load::One, |_| Load::One),
         ratio(
             &format!("submit, our {CALLERS} callers / its faster way, one job per call"),
-            |ours| ours.cpu(Load::Concurrent),
-            |peer| peer.cpu(peer.faster(Load::One, Load::Concurrent)),
+            Load::Concurrent,
+            |peer| peer.faster(Load::One, Load::Concurrent),
         ),
-        ratio(
-            &format!("submit, {BATCH} jobs per call"),
-            |ours| ours.cpu(Load::Bulk),
-            |peer| peer.cpu(Load::Bulk),
-        ),
+        ratio(&format!("submit, {BATCH} jobs per call"), Load::Bulk, |_| Load::Bulk),
     ]
 }
 
 /// Columns in which less is better: latency and memory.
 fn other_ratios() -> Vec<Ratio> {
-    let ratio = |title: &str, of, by| Ratio { title: title.to_owned(), of, by };
+    let ratio = |title: &str, figure| Ratio {
+        title: title.to_owned(),
+        of: Box::new(move |ours| ours.get(figure)),
+        by: Box::new(move |peer| peer.get(figure)),
+    };
     vec![
-        ratio("lone job p50", |ours| ours.get(Figure::LoneP50), |peer| peer.get(Figure::LoneP50)),
-        ratio("lone job p99", |ours| ours.get(Figure::LoneP99), |peer| peer.get(Figure::LoneP99)),
-        ratio("RSS idle", |ours| ours.get(Figure::RssIdle), |peer| peer.get(Figure::RssIdle)),
-        ratio("RSS busy", |ours| ours.get(Figure::RssBusy), |peer| peer.get(Figure::RssBusy)),
-        ratio("Redis bytes per job", |ours| ours.get(Figure::Bytes), |peer| peer.get(Figure::Bytes)),
+        ratio("lone job p50", Figure::LoneP50),
+        ratio("lone job p99", Figure::LoneP99),
+        ratio("RSS idle", Figure::RssIdle),
+        ratio("RSS busy", Figure::RssBusy),
+        ratio("Redis bytes per job", Figure::Bytes),
     ]
 }
 
@@ -108,9 +95,9 @@ fn write(
     writeln!(text, "\nLatency, memory and idle load:\n")?;
     others(text, rows)?;
     writeln!(text, "\nthreadq's rate divided by the peer's; more is better:\n")?;
-    ratio_table(text, rows, &rate_ratios())?;
+    ratio_table(text, rows, &load_ratios(Figures::rate))?;
     writeln!(text, "\nthreadq's CPU time per job divided by the peer's; less is better:\n")?;
-    ratio_table(text, rows, &cpu_ratios())?;
+    ratio_table(text, rows, &load_ratios(Figures::cpu))?;
     writeln!(text, "\nThe same of latency and memory; less is better:\n")?;
     ratio_table(text, rows, &other_ratios())?;
     writeln!(text, "\n{}", definitions(plan))?;
