@@ -54,7 +54,7 @@ fn main() {
     std::process::exit(i32::from(!is_good));
 }
 
-/// One upgrade.
+/// Upgrades in this way, and checks the result.
 fn run(way: &str) -> Report {
     let mut report = Report::default();
     let mut redis = BenchRedis::start("upgrade");

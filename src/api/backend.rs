@@ -52,9 +52,9 @@ struct TinyHttp {
 #[derive(Default)]
 struct Threads {
     all: usize,
-    /// Those that wait for a request.
+    /// The number of threads that wait for a request.
     waiting: usize,
-    /// How many were started, for their names.
+    /// The number of threads that were started, for their names.
     started: usize,
 }
 

@@ -6,7 +6,7 @@
 //! thread of the API that makes the response writes it to the client's socket, and returns the connection to tiny_http
 //! and the permit.
 //!
-//! Who waits for whom, and why no two threads wait for each other:
+//! Why no two threads wait for each other:
 //!
 //! * The API never waits for a client: a request is handed over only if the client's socket has room for the response.
 //! * The API never waits for tiny_http, because the response does not go through the socket of tiny_http.

@@ -499,7 +499,7 @@ fn nothing_is_wrong_under_load() {
     world.assert_clean();
 }
 
-/// One of few numbers, so that jobs compete for the same keys.
+/// A number from 0 to 12, so that jobs compete for the same keys.
 fn few_different(n: usize) -> usize {
     n * 7_919 % 13
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 const CROWD: Sizes = Sizes { idle: 2_000, slow_heads: 200, slow_bodies: 200, never_reading: 50 };
 /// Slow clients get 10 s, and must be disconnected after 15 s; twice that on a busy machine.
 const LONGEST_STAY: Duration = Duration::from_secs(30);
-/// The resources that a server keeps after its peak: eight connections to tiny_http, and some to Redis.
+/// The resources that a server keeps after its peak: connections to tiny_http, each with a thread, and connections to Redis.
 const KEPT_THREADS: usize = 12;
 const KEPT_DESCRIPTORS: usize = 40;
 

@@ -236,8 +236,8 @@ end
 
 -- Whether a server is registered and not declared dead. A server that is not in the registry is added as dead: Redis
 -- has lost its data, or has forgotten the dead server. Its BRPOPLPUSH may still move a job into its list, and only
--- lists of servers in the registry are checked. `beat` is the server's entry if the caller has read it, false if there
--- is no entry.
+-- lists of servers in the registry are checked. `beat` is the server's entry if the caller has read the entry, and
+-- false if the server has no entry.
 local function is_registered(server, beat)
   if beat == nil then beat = call('HGET', SERVERS, server) end
   if not beat then call('HSET', SERVERS, server, 'D' .. digits(now_ms())) end
