@@ -10,7 +10,7 @@ struct Key {
     name: &'static str,
     /// The key; with a colon at the end it is the prefix of many keys.
     key: &'static str,
-    /// The type that Redis's TYPE returns; `any` if the doctor does not check the type.
+    /// The type that Redis's TYPE returns; `any` if the doctor does not check the type, `none` if the key must not exist.
     redis_type: &'static str,
 }
 
@@ -55,6 +55,11 @@ keys! {
     INDEX = "index:": zset;
     /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone.
     SERVERS = "servers": hash;
+    /// Never exists. Each call of a script names this key beside [`SERVERS`]. While a slot moves to another node of a Redis
+    /// Cluster, Redis answers TRYAGAIN to a call that names an existing and a missing key, before the script begins. A
+    /// call that names existing keys alone would begin, and end at the first key that has moved, after half of its
+    /// changes.
+    ABSENT = "absent": none;
     /// `server:<server>`: started_at, workers, busy, beat_at, queues, separated by commas, and version, which servers of
     /// versions up to 0.6 do not have.
     SERVER = "server:": hash;

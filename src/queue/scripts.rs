@@ -14,9 +14,10 @@ use super::rights::{self, Right};
 pub(super) struct Script {
     row: &'static Row,
     namespace: Arc<str>,
-    /// The one key that each call names, from which a Redis Cluster computes the slot. The scripts build all other keys
+    /// The keys that each call names: the registry of servers, from which a Redis Cluster computes the slot, and
+    /// [`keys::ABSENT`], which keeps the script from beginning while the slot moves. The scripts build all other keys
     /// themselves.
-    slot: Arc<str>,
+    named_keys: Arc<[String; 2]>,
     /// The name by which Redis knows the script, made at the first call.
     hash: OnceLock<String>,
 }
@@ -26,7 +27,7 @@ impl Script {
     pub(super) fn call(&self) -> Cmd {
         let hash = self.hash.get_or_init(|| redis::Script::new(&self.text()).get_hash().to_owned());
         let mut command = redis::cmd("EVALSHA");
-        command.arg(hash).arg(1).arg(&*self.slot);
+        command.arg(hash).arg(self.named_keys.len()).arg(&*self.named_keys);
         command
     }
 
@@ -88,12 +89,13 @@ macro_rules! scripts {
 
         impl Scripts {
             pub(super) fn new(namespace: &str) -> Scripts {
-                let slot: Arc<str> = (keys::prefix(namespace) + keys::SERVERS).into();
+                let named_keys = [keys::SERVERS, keys::ABSENT].map(|name| keys::prefix(namespace) + name);
+                let named_keys = Arc::new(named_keys);
                 let namespace: Arc<str> = namespace.into();
                 let script = |name| Script {
                     row: row(name),
                     namespace: namespace.clone(),
-                    slot: slot.clone(),
+                    named_keys: named_keys.clone(),
                     hash: OnceLock::new(),
                 };
                 Scripts { $($name: script(stringify!($name)),)* }

@@ -470,6 +470,19 @@ fn keys_of_a_wrong_type_are_set_aside() {
 }
 
 #[test]
+fn the_key_that_must_not_exist_is_set_aside() {
+    let place = Place::new();
+    for create in ["SET T:absent hello", "RPUSH T:absent hello", "HSET T:absent field value"] {
+        place.raw(&[create]);
+        assert_eq!(place.found()[&FindingKind::WrongType].len(), 1, "{create}");
+        assert_eq!(place.repair()[&FindingKind::WrongType].repaired, 1, "{create}");
+        assert_eq!(place.redis::<u64>("EXISTS", "absent", &[]), 0);
+        assert_sound(&place);
+    }
+    assert_eq!(place.redis::<String>("GET", "set_aside:absent", &[]), "hello");
+}
+
+#[test]
 fn a_key_in_the_way_is_no_repair() {
     // On its own Redis one step of the walk reads all keys, before the wrong key exists.
     let place = Place::alone();

@@ -27,6 +27,7 @@ const KEYS: &[&str] = &[
     "type_index:*",
     "index:*",
     "servers",
+    "absent",
     "server:*",
     "cancels:*",
     "queues",

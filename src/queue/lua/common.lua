@@ -1,5 +1,6 @@
 -- Functions that scripts share; linker.rs puts those that a script calls in front of the script.
--- Each call names one key, the registry of servers, which tells a Redis Cluster the slot.
+-- Each call names two keys: the registry of servers, which tells a Redis Cluster the slot, and a key that never exists,
+-- for which Redis refuses the call while the slot moves to another node.
 -- A number goes to Redis as text, made by digits(): versions of Redis write numbers in different ways (1.8e+12), and
 -- Lua's '..' rounds a number of more than 14 digits, such as an id. Only 0, 1, 2 and -1 need no digits().
 

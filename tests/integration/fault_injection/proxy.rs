@@ -38,7 +38,8 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// The n-th argument of a script, from 0; empty if the script has fewer arguments.
     pub fn arg(&self, n: usize) -> &[u8] {
-        self.words.get(4 + n).map_or(b"", Vec::as_slice)
+        // Behind EVALSHA, the hash, the number of keys, and two keys.
+        self.words.get(5 + n).map_or(b"", Vec::as_slice)
     }
 }
 
