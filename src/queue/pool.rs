@@ -348,8 +348,12 @@ impl Connections {
                 // Other clients flush the scripts again and again.
                 Some("NOSCRIPT") => Error::Unavailable(text),
                 Some("NOPERM") => Error::Denied(text),
-                // The error of a command inside a script in place of NOPERM.
-                _ if text.contains("The user executing the script") => Error::Denied(text),
+                // The errors of a command inside a script in place of NOPERM: of Redis 7.0, and of 7.2 and later.
+                _ if text.contains("The user executing the script")
+                    || text.contains("ACL failure in script") =>
+                {
+                    Error::Denied(text)
+                }
                 // The command was renamed, or the server is a Sentinel.
                 _ if text.contains("unknown command") || text.contains("Invalid command passed") => {
                     Error::Denied(text)
