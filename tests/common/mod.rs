@@ -2,18 +2,21 @@
 //! with a limit.
 //!
 //! This code uses nothing of the library. It uses HTTP, signals, exit codes, and the few Redis keys that the contract
-//! names. Every test starts its own redis-server on a unix socket, so that tests do not affect each other.
+//! names. Every test starts its own redis-servers, on unix sockets or free ports, so that tests do not affect each other.
 #![allow(dead_code, unused_imports)]
 
 pub mod api;
 pub mod audit;
+pub mod cluster;
 pub mod dir;
 pub mod fleet;
 pub mod http;
+pub mod node;
 pub mod private;
 pub mod process;
 pub mod redis;
 pub mod resp;
+pub mod sentinels;
 pub mod server;
 pub mod signal;
 pub mod slow_clients;
