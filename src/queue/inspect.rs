@@ -10,8 +10,9 @@ use super::pool::Access;
 use super::replies;
 use super::reply_value::{as_array, as_bytes, as_texts};
 use super::rights::Right;
+use super::scripts::{self, Script};
 use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerInfo, Stats};
-use super::{Queue, keys, scripts};
+use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
 
 /// How long servers report the activity of their workers after a client has read it.
@@ -119,7 +120,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Denied`] with all rights that jobs need and the user of Redis lacks.
     pub fn check_ready(&self) -> Result<(), Error> {
-        let missing = self.missing_rights(&self.needed_rights)?;
+        let missing = self.lacking(&self.scripts.readiness, &self.needed_rights)?;
         if missing.is_empty() {
             self.connections.note_all_rights();
             return Ok(());
@@ -147,11 +148,15 @@ impl Queue {
 
     /// Returns the rights of this list that the user of Redis lacks.
     pub(super) fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, Error> {
-        let mut call = self.scripts.missing_rights.call();
+        self.lacking(&self.scripts.missing_rights, rights)
+    }
+
+    fn lacking(&self, script: &Script, rights: &[Right]) -> Result<Vec<Right>, Error> {
+        let mut call = script.call();
         for (command, key) in rights {
             call.arg(command).arg(key);
         }
-        let texts = as_texts(self.run(&self.scripts.missing_rights, &call)?)?;
+        let texts = as_texts(self.run(script, &call)?)?;
         Ok(texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
     }
 

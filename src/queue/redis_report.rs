@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Queue;
 use super::error::Error;
+use super::pool::Access;
 use super::redis_info::{InfoFields, RedisInfo};
 
 /// The number of timed round trips.
@@ -122,7 +123,7 @@ impl Queue {
         for _ in 0..TRIPS {
             let begin = Instant::now();
             // Not PING: the user of Redis would need a right to PING only for this.
-            self.connections.query::<(i64, i64)>(&redis::cmd("TIME"))?;
+            self.redis_time()?;
             trips.push(begin.elapsed());
         }
         trips.sort();
@@ -212,10 +213,15 @@ impl Queue {
             i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
         };
         let before = micros();
-        let (seconds, rest): (i64, i64) = self.connections.query(&redis::cmd("TIME"))?;
+        let (seconds, rest) = self.redis_time()?;
         // Redis read its clock at some moment between the two.
         let here = before + (micros() - before) / 2;
         Ok((here - (seconds * 1_000_000 + rest)) / 1_000)
+    }
+
+    /// The seconds and the rest in microseconds of Redis's clock.
+    fn redis_time(&self) -> Result<(i64, i64), Error> {
+        self.explained(self.connections.query(&redis::cmd("TIME")), Access::Read)
     }
 }
 

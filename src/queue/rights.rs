@@ -12,7 +12,35 @@ pub(super) type Right = (String, String);
 const WITHOUT_KEY: &[&str] = &["TIME"];
 
 /// Commands that change nothing.
-const READS: &[&str] = &["GET", "HGET", "HGETALL", "HMGET", "LLEN", "TIME", "ZCARD", "ZREVRANK"];
+const READS: &[&str] = &[
+    "EXISTS",
+    "GET",
+    "HGET",
+    "HGETALL",
+    "HLEN",
+    "HMGET",
+    "HSTRLEN",
+    "LINDEX",
+    "LLEN",
+    "LPOS",
+    "LRANGE",
+    "SCAN",
+    "SISMEMBER",
+    "SMEMBERS",
+    "TIME",
+    "TYPE",
+    "ZCARD",
+    "ZRANGE",
+    "ZREVRANGE",
+    "ZREVRANK",
+    "ZSCAN",
+    "ZSCORE",
+];
+
+/// Whether the command of a right changes nothing.
+pub(super) fn is_read((command, _): &Right) -> bool {
+    READS.contains(&command.as_str())
+}
 
 /// The rights that a script needs: each of its commands, and each of its kinds of keys, at least once. `text` is the
 /// script with the functions that it calls, and with the names of keys as constants.

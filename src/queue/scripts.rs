@@ -132,7 +132,9 @@ scripts! {
     delete_old_jobs: "delete_old_jobs", Write, Safe, Operators;
     prune_names: "prune_names", Write, Safe, Operators;
     pause: "pause", Write, Safe, Operators;
-    missing_rights: "missing_rights", Add, Safe, RightsCheck;
+    // One file, so that a server is ready exactly if Redis accepts submissions, and the doctor works on a full Redis too.
+    readiness: "missing_rights", Add, Safe, RightsCheck;
+    missing_rights: "missing_rights", Read, Safe, RightsCheck;
     get: "get", Read, Safe, Operators;
     statuses: "statuses", Read, Safe, Operators;
     list: "list", Read, Safe, Operators;
@@ -231,6 +233,17 @@ pub(super) fn needed_rights(namespace: &str) -> Vec<Right> {
 /// The rights for reading jobs, and for changing them on request.
 pub(super) fn operator_rights(namespace: &str) -> Vec<Right> {
     rights_of(User::Operators, namespace)
+}
+
+/// The rights of the scripts that check all data, and with `repairs` also of those that repair the data.
+pub(super) fn doctor_rights(namespace: &str, repairs: bool) -> Vec<Right> {
+    let mut rights = rights_of(User::Doctor, namespace);
+    if repairs {
+        rights.extend(row("reclaim").rights(namespace));
+    } else {
+        rights.retain(rights::is_read);
+    }
+    rights
 }
 
 fn rights_of(user: User, namespace: &str) -> Vec<Right> {

@@ -157,6 +157,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         // The scripts may not work on this version, so their results would be worthless.
         return Ok(Report::new(&health, &BTreeMap::new(), Audit::default()));
     }
+    queue.check_doctor_rights(repair).map_err(failed)?;
     let policy = RepairPolicy { lease_timeout: config.lease_timeout, max_crashes: config.max_crashes };
     let (repaired, audit) = match repair {
         true => queue.repair(policy).map_err(failed)?,

@@ -1,5 +1,6 @@
--- Finds the rights that the user of Redis lacks. Redis refuses this script exactly when it refuses a submission, since
--- the script may write and has no allow-oom: on a replica, or if memory or disk is full.
+-- Finds the rights that the user of Redis lacks. As `readiness` Redis refuses this script exactly when it refuses a
+-- submission, since the script may write and has no allow-oom: on a replica, or if memory or disk is full. As
+-- `missing_rights` it has no-writes, and Redis refuses it nowhere.
 -- ARGV: the rights that the user of Redis needs: command or COMMAND|SUBCOMMAND, key, ..
 -- Returns: the rights that the user lacks: {command or '' if only the key is refused, key, ..}
 local lacking = {}

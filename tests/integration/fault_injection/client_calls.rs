@@ -144,7 +144,7 @@ pub const STEPS: &[Step] = &[
         end: ONCE,
         play: tells_what_workers_do,
     },
-    reads("missing_rights", "GET /readyz", |stage| looks(stage, "/readyz")),
+    reads("readiness", "GET /readyz", |stage| looks(stage, "/readyz")),
 ];
 
 fn tells_what_workers_do(stage: &Stage) {

@@ -43,6 +43,7 @@ pub const STEPS: &[Step] = &[
     },
     looks("config get", STRANDED),
     looks("time", STRANDED),
+    looks("missing_rights", STRANDED),
     looks("audit_servers", STRANDED),
     looks("scan", STRANDED),
     looks("audit_jobs", STRANDED),
