@@ -138,8 +138,11 @@ const ROWS: &[Row] = &[
     ("pause", |scene| {
         let _ = scene.queue.set_paused("default", true);
     }),
-    ("missing_rights", |scene| {
+    ("readiness", |scene| {
         let _ = scene.queue.check_ready();
+    }),
+    ("missing_rights", |scene| {
+        let _ = scene.queue.check_operator_rights();
     }),
     ("get", |scene| {
         let id = scene.submit();
