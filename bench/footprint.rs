@@ -17,15 +17,16 @@ use common::{Bare, BenchRedis, Client, Rounds, Server, client, flag, flags, payl
 const HELP: &str = "\
 usage: cargo bench --bench footprint -- [flags]
 
-Prints a table: the program's size; its memory, threads, wake-ups and CPU while idle; its memory while busy; Redis's
-memory, CPU and commands per job; the time to start; and the program's memory under the worst load that clients can
-cause: the peak of each phase, and the memory 15 s later. The program is built like the other benches, not like a
-release. To measure a release, run `cargo build --release` and pass --program target/release/threadq.
+Prints a table: the program's size; its memory, threads, wake-ups and CPU while idle; Redis's commands while one
+server and three servers are idle; its memory while busy; Redis's memory, CPU and commands per job; the time to start;
+and the program's memory under the worst load that clients can cause: the peak of each phase, and the memory 15 s later.
+The program is built like the other benches, not like a release. To measure a release, run `cargo build --release` and
+pass --program target/release/threadq.
 
   --jobs N         `echo` jobs to submit and drain [100000]
   --payload BYTES  payload of each job [100]
   --workers N      worker threads [30]
-  --seconds N      how long the idle program is measured [20]
+  --seconds N      how long one idle server is measured, and then three of them [20]
   --starts N       starts to measure [10]
   --clients N      clients that send large bodies, or request large pages, at once [512]
   --hour SECONDS   how long one job per second is submitted [60]
@@ -141,10 +142,7 @@ fn start(redis: &BenchRedis) {
 
 fn idle(redis: &mut BenchRedis) {
     redis.empty();
-    let server = server(redis);
-    // Run one job first: a server without any job yet has not started all its threads and connections.
-    load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
-    std::thread::sleep(Duration::from_secs(3));
+    let server = idle_server(redis);
     let seconds = flag("seconds", 20.0);
     let (before, commands) = (usage(server.pid()), Snapshot::take(redis));
     std::thread::sleep(Duration::from_secs_f64(seconds));
@@ -154,7 +152,24 @@ fn idle(redis: &mut BenchRedis) {
     row("wake-ups idle", format!("{:.2} /s", (after.wakeups - before.wakeups) as f64 / seconds));
     let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9 / seconds * 100.0;
     row("CPU idle", format!("{cpu:.3} % of a core"));
-    commands.print(redis, seconds, "idle, per second (limit 3 round trips)");
+    commands.print(redis, seconds, "idle, per second (limit 3 commands)");
+
+    let _others = [idle_server(redis), idle_server(redis)];
+    let commands = Snapshot::take(redis);
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    commands.print(redis, seconds, "three servers idle, per second (limit 12 commands)");
+}
+
+/// The time after the last job at which the server is idle: the last deletion of old jobs has run.
+const IDLE_AFTER: Duration = Duration::from_secs(12);
+
+/// A server that has run one job and has no job any more. A server without any job yet has not started all its threads
+/// and connections.
+fn idle_server(redis: &BenchRedis) -> Server {
+    let server = server(redis);
+    load(server.addr(), 1, 1, &submissions(&payload(100), &["default".to_owned()], None));
+    std::thread::sleep(IDLE_AFTER);
+    server
 }
 
 fn mb(kb: u64) -> String {

@@ -21,8 +21,8 @@ use crate::queue::{Error, HeartbeatReply, ServerId};
 /// The longest time between two beats of a busy server. The reply to a beat has the cancelled jobs, and a beat tells other
 /// servers how many workers are busy here.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest time between two beats while this server has no job and no other server is alive. If another server
-/// comes and dies at once, its jobs are reclaimed within this interval, the lease and one beat.
+/// The longest time between two beats while this server has no job. An idle server observes the beats of other servers up
+/// to this interval late, so the jobs of a dead server are reclaimed within the lease and this interval.
 const IDLE_INTERVAL: Duration = Duration::from_secs(3);
 /// The time between attempts after a failed beat.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -58,10 +58,11 @@ impl Heartbeat {
                 Ok(beat) => {
                     log_once.recovered();
                     membership.was_accepted();
-                    let interval =
-                        (self.lease_timeout / BEATS_PER_LEASE).min(self.longest_interval(&server, &beat));
+                    let interval = self.interval(&beat);
                     self.pass_on(server, beat, &mut failure_detector);
-                    if self.early_beat.sleep(interval, &self.shutdown) {
+                    let lease_end = failure_detector.next_lease_end(self.lease_timeout, Instant::now());
+                    let sleep = lease_end.map_or(interval, |time| time.min(interval));
+                    if self.early_beat.sleep(sleep, &self.shutdown) {
                         return;
                     }
                     continue;
@@ -88,10 +89,12 @@ impl Heartbeat {
         }
     }
 
-    fn longest_interval(&self, server: &ServerId, beat: &HeartbeatReply) -> Duration {
-        let is_quiet = self.shared.in_flight.is_empty() && beat.in_progress == 0 && is_alone(server, beat);
+    /// The time until the next regular beat.
+    fn interval(&self, beat: &HeartbeatReply) -> Duration {
+        let has_job = !self.shared.in_flight.is_empty() || beat.in_progress > 0 || beat.quarantine_waits;
         // may_idle() is asked last: it changes state, which must not happen while jobs run.
-        if is_quiet && self.early_beat.may_idle() { IDLE_INTERVAL } else { BUSY_INTERVAL }
+        let longest = if !has_job && self.early_beat.may_idle() { IDLE_INTERVAL } else { BUSY_INTERVAL };
+        longest.min(self.lease_timeout / BEATS_PER_LEASE)
     }
 
     /// Gives each thread its part of the reply to a beat. Never waits.
@@ -109,9 +112,4 @@ impl Heartbeat {
         let _ = self.reaper.try_send(findings);
         let _ = self.reporter.try_send(beat.is_watched);
     }
-}
-
-/// Whether no other server is alive, as far as this beat tells.
-fn is_alone(server: &ServerId, beat: &HeartbeatReply) -> bool {
-    beat.servers.iter().all(|(other, beat)| other == server.as_str() || beat.starts_with('D'))
 }

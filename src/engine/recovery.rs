@@ -64,6 +64,12 @@ impl FailureDetector {
         }
         dead
     }
+
+    /// The time until the next lease ends, if no beat advances until then. `None` if no lease runs.
+    pub fn next_lease_end(&self, lease_timeout: Duration, now: Instant) -> Option<Duration> {
+        let left = |since: &Instant| lease_timeout.checked_sub(now.duration_since(*since));
+        self.observed.values().filter_map(|(_, since)| left(since)).filter(|left| !left.is_zero()).min()
+    }
 }
 
 /// Finds lost hand-overs: entries that Redis has moved to this server's list by a command whose reply was lost.
@@ -137,6 +143,22 @@ mod tests {
                 assert!(checks.after(1, &[("a", &beat.to_string()), ("own", "1")]).is_empty());
             }
         }
+    }
+
+    #[test]
+    fn the_next_lease_end_is_that_of_the_server_that_is_silent_longest() {
+        let mut checks = Checks::new();
+        let left = |checks: &Checks| checks.failure_detector.next_lease_end(LEASE, checks.now);
+        assert_eq!(left(&checks), None, "no server was observed");
+        checks.after(1, &[("a", "7"), ("own", "1")]);
+        checks.after(4, &[("a", "7"), ("b", "1"), ("own", "2")]);
+        assert_eq!(left(&checks), Some(LEASE - Duration::from_secs(4)));
+        checks.after(4, &[("a", "8"), ("b", "1"), ("own", "3")]);
+        assert_eq!(left(&checks), Some(LEASE - Duration::from_secs(4)), "now b is silent longest");
+        for _ in 0..3 {
+            checks.after(5, &[("a", "8"), ("own", "4")]);
+        }
+        assert_eq!(left(&checks), None, "the lease of a dead server has ended");
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod fifo;
 mod hostile_clients;
 mod hostile_requests;
 mod http_front;
+mod idle_servers;
 mod metrics;
 mod openapi;
 mod poison;

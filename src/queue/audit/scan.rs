@@ -32,7 +32,7 @@ const SHORT: u64 = 2_048;
 const SELF_REPAIR_TIME: Duration = Duration::from_secs(8);
 /// The time between two checks of the candidates that concern live servers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// A server with a younger heartbeat (in ms) is alive; servers send one every second or so.
+/// A server with a younger heartbeat (in ms) is alive; servers send one at least every three seconds.
 const ALIVE: u64 = 10_000;
 
 /// Something that seems wrong.
