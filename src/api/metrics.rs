@@ -16,6 +16,14 @@ impl Api {
         let redis = self.queue.stats().and_then(|stats| Ok((stats, self.all_queues()?)));
         header(&mut out, "threadq_redis_up", "Whether Redis answers.", "gauge");
         let _ = writeln!(out, "threadq_redis_up {}", u8::from(redis.is_ok()));
+        let name = "threadq_redis_failovers_total";
+        header(
+            &mut out,
+            name,
+            "How often another Redis took over since the start of this server.",
+            "counter",
+        );
+        let _ = writeln!(out, "{name} {}", self.queue.failovers());
         header(&mut out, "threadq_workers", "Worker threads of this server.", "gauge");
         let _ = writeln!(out, "threadq_workers {}", self.in_flight.workers());
         header(&mut out, "threadq_workers_busy", "Worker threads of this server that have a job.", "gauge");

@@ -71,7 +71,7 @@ impl Config {
 
     fn redis_has_tls(&self) -> bool {
         let is_tls =
-            |url: &Secret| url.expose().get(..9).is_some_and(|start| start.eq_ignore_ascii_case("rediss://"));
+            |url: &Secret| url.expose().get(..6).is_some_and(|start| start.eq_ignore_ascii_case("rediss"));
         self.redis_url.as_ref().is_some_and(is_tls)
     }
 
@@ -98,7 +98,7 @@ impl Config {
         if self.redis_ca.is_some() && !self.redis_has_tls() {
             let why = Invalid::new(
                 "has a value, but redis-url does not use TLS",
-                "redis-ca-file only beside a redis-url with rediss://",
+                "redis-ca-file only beside a redis-url with TLS, such as rediss://",
             );
             return Err(ConfigError::new("redis-ca-file", "with the other settings", "the setting", why));
         }

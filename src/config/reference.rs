@@ -90,14 +90,18 @@ fn details(name: &str) -> &'static str {
              stdout names the address and port that were taken."
         }
         "redis-url" => {
-            "`rediss://` uses TLS and always checks the certificate. The private Redis is a `redis-server` or \
+            "`rediss` uses TLS and always checks the certificate. With `redis+sentinel` the hosts are Sentinels, port \
+             26379 by default, and `NAME` is the name of the master that they monitor; user and password are those of \
+             Redis, and `?sentinel_username=USER&sentinel_password=PASSWORD` at the end is the login of the Sentinels. \
+             With `redis+cluster` the hosts are some nodes of the Cluster, port 6379 by default. `/`, `?`, `#` and `%` in a \
+             password are written as `%2F`, `%3F`, `%23` and `%25`. The private Redis is a `redis-server` or \
              `valkey-server` on `PATH` that this server starts, watches and stops; its data is in `data-dir`."
         }
         "ca-file" => {
             "The file is used for `https://` handlers, for the `--server https://` of the command line, and for \
              `rediss://`. If it is not set, the file that `SSL_CERT_FILE` names is used."
         }
-        "redis-ca-file" => "The setting needs a `redis-url` with `rediss://`.",
+        "redis-ca-file" => "The setting needs a `redis-url` with TLS.",
         "data-dir" => "The path is relative to the working directory. It is not used with `redis-url`.",
         "fsync" => {
             "With `everysec` a power failure can lose the last second of changes. With `always` it loses nothing, and \

@@ -84,6 +84,12 @@ mod tests {
             ("redis://hunter2@db", "redis://***@db"),
             ("redis://ann:hun@ter2@db", "redis://ann:***@db"),
             ("redis://ann:hunt/er2?x@db/0", "redis://ann:***@db/0"),
+            ("redis+sentinel://ann:hun@ter2@h1,h2:1/m/1", "redis+sentinel://ann:***@h1,h2:1/m/1"),
+            ("redis+cluster://:hunter2@h1,[::1]:7", "redis+cluster://:***@h1,[::1]:7"),
+            (
+                "redis+sentinel://h1,h2/m?sentinel_username=ann&sentinel_password=hunter2",
+                "redis+sentinel://h1,h2/m?***&***",
+            ),
             ("unix:///run/redis.sock?db=1&pass=hunter2&user=ann", "unix:///run/redis.sock?db=1&***&user=ann"),
             ("redis+unix:///run/redis.sock?p%61ss=hunter2", "redis+unix:///run/redis.sock?***"),
             ("hunter2", "***"),

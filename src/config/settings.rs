@@ -134,7 +134,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "redis-url",
         "URL",
-        "URL of Redis, redis(s):// or unix://; without it a private Redis is started (also: REDIS_URL)",
+        "URL of Redis, of Sentinels or of a Cluster; without it a private Redis is started (also: REDIS_URL)",
         set_redis_url,
     )
     .or_env("REDIS_URL", set_redis_url)
@@ -148,7 +148,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "redis-ca-file",
         "FILE",
-        "authorities (PEM) for a rediss:// URL, in place of ca-file",
+        "authorities (PEM) for a redis-url with TLS, in place of ca-file",
         |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
     ),
     Setting::new("data-dir", "DIR", "folder for the data of the private Redis", |config, text| {

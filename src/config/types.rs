@@ -27,7 +27,7 @@ pub struct Config {
     /// The certificate authorities for all TLS connections: of `http` handlers and to Redis. Defaults to none: the public
     /// authorities that browsers trust.
     pub ca: Option<Authorities>,
-    /// The certificate authorities for a `rediss://` URL, in place of `ca`. Defaults to none.
+    /// The certificate authorities for a `redis_url` with TLS, in place of `ca`. Defaults to none.
     pub redis_ca: Option<Authorities>,
     /// The folder for the data of the private Redis, relative to the working directory. Defaults to `./threadq-data`.
     pub data_dir: PathBuf,

@@ -17,7 +17,8 @@ use super::types::QueueShare;
 use crate::job::duration::{self, InvalidDuration, in_largest_unit, split_unit};
 use crate::job::limits::{QUEUE_NAME, whole_number_in};
 use crate::net::authorities::Authorities;
-use crate::net::http_url::{self, HttpUrl};
+use crate::net::http_url::HttpUrl;
+use crate::net::redis_url;
 
 /// The largest count that numbers of Redis's Lua hold exactly.
 pub(super) const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -180,33 +181,12 @@ fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
 
 /// A Redis URL with a scheme that this build supports.
 pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
-    let tls = cfg!(feature = "tls");
-    let problem = match text.split_once("://") {
-        Some(("rediss", _)) if !tls => "asks for TLS, and this program was built without the feature tls",
-        // For the client, #insecure means that it checks no certificate.
-        Some(("rediss", rest)) if rest.contains('#') => {
-            "has a # in it; certificates are always checked, see redis-ca-file"
-        }
-        Some(("unix" | "redis+unix", _)) if has_gap(text) => "has a space or a control character in it",
-        Some(("unix" | "redis+unix", rest)) if !rest.starts_with('/') => {
-            "does not name the absolute path of a socket"
-        }
-        Some(("unix" | "redis+unix", rest)) => {
-            let query = rest.split_once('?').map_or("", |(_, query)| query);
-            match http_url::check_redis_query(query, &["db", "user", "pass", "protocol"]) {
-                Ok(()) => return Ok(Secret::new(text)),
-                Err(problem) => problem,
-            }
-        }
-        _ => match http_url::check_redis(text) {
-            Ok(()) => return Ok(Secret::new(text)),
-            Err(problem) => problem,
-        },
-    };
-    let scheme = if tls { "redis:// or rediss://" } else { "redis://" };
-    let allowed =
-        format!("{scheme}[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+unix:///PATH or unix:///PATH[?db=DB]");
-    Err(Invalid::new(problem, allowed))
+    let tls = if cfg!(feature = "tls") { "; with TLS: rediss, rediss+sentinel, rediss+cluster" } else { "" };
+    let allowed = format!(
+        "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],../NAME[/DB], \
+         redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],.., redis+unix:///PATH or unix:///PATH[?db=DB]{tls}"
+    );
+    redis_url::parse(text).map(|_| Secret::new(text)).map_err(|problem| Invalid::new(problem, allowed))
 }
 
 /// Reads the certificates of authorities in a file.
@@ -220,10 +200,6 @@ pub(super) fn http_url(text: &str) -> Result<String, Invalid> {
     let scheme = if cfg!(feature = "tls") { "http:// or https://" } else { "http://" };
     let allowed = format!("a URL with {scheme}, such as http://HOST:PORT/PATH");
     HttpUrl::parse(text).map(|_| text.to_owned()).map_err(|problem| Invalid::new(problem, allowed))
-}
-
-fn has_gap(text: &str) -> bool {
-    text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 /// A token that a client can send in a header.

@@ -1,4 +1,4 @@
-//! Reads all URLs that the program is given: of http handlers, of `--server`, and of Redis.
+//! Reads the URLs of HTTP services: of http handlers and of `--server`. [`read`] reads the URLs of Redis too.
 //!
 //! The crate `url` follows the rules of browsers, which repair what people type. Here a repair could send a payload or a
 //! token to the wrong host, so a URL that would be repaired is an error. An error names the part that is wrong, but never
@@ -79,37 +79,6 @@ impl HttpUrl {
     }
 }
 
-/// Checks the URL of a Redis that is reached over TCP. The error is a clause as for [`HttpUrl::parse`].
-///
-/// An `@` or a `%` in the password is allowed unescaped: many configurations have one, and the Redis client accepts it.
-pub(crate) fn check_redis(text: &str) -> Result<(), &'static str> {
-    let url = read(text, &["redis", "rediss"])?;
-    let database = url.path().trim_matches('/');
-    if !database.is_empty() && !database.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("has a path that is not a database number");
-    }
-    check_redis_query(url.query().unwrap_or_default(), &["protocol"])
-}
-
-/// Checks the query of a Redis URL. The client ignores parameters that it does not know, so `?db=3` after a host would mean
-/// database 0. The error is a clause as for [`HttpUrl::parse`].
-pub(crate) fn check_redis_query(query: &str, known: &[&str]) -> Result<(), &'static str> {
-    let mut seen = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if !known.contains(&&*name) {
-            return Err("has an unknown parameter in its query");
-        }
-        if name == "db" && (value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit())) {
-            return Err("has a db in its query that is not a database number");
-        }
-        if seen.contains(&name) {
-            return Err("has a parameter twice in its query");
-        }
-        seen.push(name);
-    }
-    Ok(())
-}
-
 /// A URL that is not valid, for an error: with `***` for the part that may be user and password.
 pub(crate) fn redacted(text: &str) -> String {
     match text.rsplit_once('@') {
@@ -121,8 +90,8 @@ pub(crate) fn redacted(text: &str) -> String {
     }
 }
 
-/// Reads an absolute URL of one of these schemes with a host.
-fn read(text: &str, schemes: &[&str]) -> Result<Url, &'static str> {
+/// Reads an absolute URL of one of these schemes with a host. The error is a clause as for [`HttpUrl::parse`].
+pub(super) fn read(text: &str, schemes: &[&str]) -> Result<Url, &'static str> {
     let (scheme, _) = text.split_once("://").ok_or("is not a valid URL")?;
     if !schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Err("has an unknown scheme");
@@ -168,11 +137,11 @@ fn has_bare_percent(text: &str) -> bool {
     parts.any(|part| part.len() < 2 || !part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
-const BAD_PORT: &str = "has a port that is not a number from 1 to 65535";
-const BAD_HOST: &str = "has a host that is neither a host name nor an IP address";
+pub(super) const BAD_PORT: &str = "has a port that is not a number from 1 to 65535";
+pub(super) const BAD_HOST: &str = "has a host that is neither a host name nor an IP address";
 
 /// Splits into the host, with the brackets of an IPv6 address, and the text after the colon.
-fn split_port(place: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(place: &str) -> (&str, Option<&str>) {
     let end_of_address = place.rfind(']').map_or(0, |end| end + 1);
     match place[end_of_address..].find(':') {
         Some(colon) => {
@@ -384,33 +353,6 @@ mod tests {
             ("user:hunter2@h", r#""***@h""#),
         ] {
             assert_eq!(redacted(text), wanted);
-        }
-    }
-
-    #[test]
-    fn the_urls_of_a_redis_are_read_in_the_same_way() {
-        for text in [
-            "redis://h",
-            "rediss://u:p%40w@h:1/2",
-            "redis://[::1]:6379/",
-            "redis://:p@w%@127.0.0.1/0?protocol=resp3",
-        ] {
-            assert_eq!(check_redis(text), Ok(()), "{text}");
-        }
-        for (text, wanted) in [
-            ("redis://h:99999", BAD_PORT),
-            ("redis://h:0/1", BAD_PORT),
-            ("redis://h:6379abc", BAD_PORT),
-            ("redis://u:p@h:", BAD_PORT),
-            ("redis://u:p/w@h:6379", BAD_PORT),
-            ("redis://h:6379/one", "has a path that is not a database number"),
-            ("redis://h:6379/1/2", "has a path that is not a database number"),
-            ("redis://:6379", "names no host"),
-            ("redis://a%20b:6379", BAD_HOST),
-            ("redis://u:p#w@h", "has a # in it, which must be written as %23"),
-            ("http://h", "has an unknown scheme"),
-        ] {
-            assert_eq!(check_redis(text), Err(wanted), "{text}");
         }
     }
 }

@@ -5,3 +5,4 @@ pub(crate) mod authorities;
 pub(crate) mod early_response;
 pub(crate) mod http_url;
 pub(crate) mod percent;
+pub(crate) mod redis_url;

@@ -7,13 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::connection::NO_ANSWER;
 use super::error::Error;
+use super::master::Change;
 use crate::sync;
 
 /// While Redis is unavailable one call in this time tries it, and all others fail at once.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// The time between two log lines about the same missing right.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// How many reasons of one outage the log has per [`REPEAT_INTERVAL`], and in all.
+const MAX_REASONS_PER_INTERVAL: usize = 3;
+const MAX_REASONS: usize = 20;
+/// Redis tells the time since its start in whole seconds.
+const UPTIME_UNIT: Duration = Duration::from_secs(1);
 /// A refusal is over when Redis has refused no call for this long. Near `maxmemory`, or for a user who lacks one right,
 /// Redis accepts and refuses calls by turns.
 const CALM: Duration = Duration::from_secs(1);
@@ -32,6 +39,8 @@ pub(super) enum Access {
 #[derive(Default)]
 pub(super) struct Availability {
     generation: AtomicU64,
+    /// How often another Redis took over.
+    failovers: AtomicU64,
     state: Mutex<State>,
     connecting: Mutex<Connecting>,
 }
@@ -47,8 +56,8 @@ struct Connecting {
 
 #[derive(Default)]
 struct State {
-    /// The begin of the outage, and the reason at the last attempt. `None` while Redis is available.
-    unavailable: Option<(Instant, String)>,
+    /// `None` while Redis is available.
+    unavailable: Option<Outage>,
     /// The period in which Redis refuses writes.
     refusing: Option<Refusal>,
     /// The rights that the user of Redis lacks.
@@ -59,6 +68,37 @@ struct State {
     probed: Option<Instant>,
     /// The time of the last reply to any call.
     replied: Option<Instant>,
+}
+
+/// A period in which Redis does not answer.
+struct Outage {
+    since: Instant,
+    /// The reason at the last attempt.
+    reason: String,
+    /// The reasons that the log has, with the times of their log lines.
+    logged: Vec<(String, Instant)>,
+}
+
+impl Outage {
+    fn new(reason: &str) -> Outage {
+        let now = Instant::now();
+        Outage { since: now, reason: reason.to_owned(), logged: vec![(reason.to_owned(), now)] }
+    }
+
+    /// Records the reason of another attempt. Returns whether the log should have this reason too.
+    fn record(&mut self, reason: &str) -> bool {
+        reason.clone_into(&mut self.reason);
+        let recent = self.logged.iter().filter(|(_, at)| at.elapsed() < REPEAT_INTERVAL).count();
+        if reason == NO_ANSWER
+            || recent >= MAX_REASONS_PER_INTERVAL
+            || self.logged.len() >= MAX_REASONS
+            || self.logged.iter().any(|(known, _)| known == reason)
+        {
+            return false;
+        }
+        self.logged.push((reason.to_owned(), Instant::now()));
+        true
+    }
 }
 
 struct MissingRights {
@@ -94,8 +134,8 @@ impl State {
     /// Records a reply of any kind.
     fn note_reply(&mut self) {
         self.replied = Some(Instant::now());
-        if let Some((since, _)) = self.unavailable.take() {
-            log::info!("Redis is available again after {:.1} s", since.elapsed().as_secs_f64());
+        if let Some(outage) = self.unavailable.take() {
+            log::info!("Redis is available again after {:.1} s", outage.since.elapsed().as_secs_f64());
         }
     }
 }
@@ -123,9 +163,9 @@ impl Availability {
     /// Why Redis is unavailable.
     pub(super) fn may_attempt(&self) -> Result<(), Error> {
         let mut state = self.state();
-        let Some((_, reason)) = &state.unavailable else { return Ok(()) };
+        let Some(outage) = &state.unavailable else { return Ok(()) };
         if state.probed.is_some_and(|at| at.elapsed() < PROBE_INTERVAL) {
-            return Err(Error::Unavailable(reason.clone()));
+            return Err(Error::Unavailable(outage.reason.clone()));
         }
         state.probed = Some(Instant::now());
         Ok(())
@@ -140,11 +180,13 @@ impl Availability {
         }
         // Counted from the end of the attempt, which may have taken a second: the next caller need not try too.
         state.probed = Some(Instant::now());
-        if let Some((_, last)) = &mut state.unavailable {
-            // The reason may change, for example from a refused connection to loading.
-            reason.clone_into(last);
+        if let Some(outage) = &mut state.unavailable {
+            // The reason may change, for example from a refused connection to a wrong password.
+            if outage.record(reason) {
+                log::error!("Redis is still unavailable, for another reason: {reason}");
+            }
         } else {
-            state.unavailable = Some((Instant::now(), reason.to_owned()));
+            state.unavailable = Some(Outage::new(reason));
             self.end_generation();
             log::error!("Redis is unavailable: {reason}");
         }
@@ -235,6 +277,50 @@ impl Availability {
     pub(super) fn note_lost_connection(&self, generation: u64) {
         let _ =
             self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Records what a new connection shows of Redis, which `description` names. After a change the connections before
+    /// it are closed, and the number of the generation of the new connection is returned.
+    pub(super) fn note_change(
+        &self,
+        change: &Change,
+        description: impl Fn() -> String,
+        is_fixed: bool,
+    ) -> Option<u64> {
+        match change {
+            Change::None => return None,
+            // The URL says it.
+            Change::First if is_fixed => return None,
+            Change::First => {
+                log::info!("Redis is at {}", description());
+                return None;
+            }
+            Change::Other { is_elsewhere, uptime } => {
+                let silence = self.state().replied.map(|at| at.elapsed());
+                // A Redis that ran already when the last one still replied is another one.
+                let ran_beside = matches!((uptime, silence), (Some(uptime), Some(silence)) if *uptime > silence + UPTIME_UNIT);
+                if *is_elsewhere || ran_beside {
+                    self.failovers.fetch_add(1, Ordering::Relaxed);
+                    log::info!("Redis has moved to {}", description());
+                } else {
+                    // The log has the begin and the end of the outage.
+                    log::debug!("Redis was restarted at {}", description());
+                }
+            }
+        }
+        self.end_generation();
+        Some(self.generation())
+    }
+
+    /// Records that the Sentinels name another master than the one that the connections lead to.
+    pub(super) fn note_master_named(&self) {
+        log::info!("the Sentinels name another master");
+        self.end_generation();
+    }
+
+    /// How often another Redis took over.
+    pub(super) fn failovers(&self) -> u64 {
+        self.failovers.load(Ordering::Relaxed)
     }
 
     /// Records what an attempt to connect waits for now.

@@ -5,6 +5,7 @@
 //! writers of URLs, commands and replies are used.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,23 +18,23 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, recv, sockopt};
 
 use super::error::ConnectError;
-use super::tls::Tls;
+use super::tls::TlsConfig;
 
 /// How long a TCP connection is idle before the system probes the other side. Routers forget connections that are
 /// silent for some minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The reason when Redis sends nothing within the time limit.
-const NO_ANSWER: &str = "no reply in time";
+pub(super) const NO_ANSWER: &str = "no reply in time";
 /// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 /// The first byte of a TLS record of the handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Address and login of a Redis.
-pub(super) struct Target {
-    pub place: Place,
-    /// `None`: no TLS.
-    pub tls: Option<Tls>,
+/// How to talk to a server: the same for all nodes of a Cluster, or for all Sentinels.
+#[derive(Clone, Default)]
+pub(super) struct Login {
+    /// `None`: no TLS. Not used for a unix socket.
+    pub tls: Option<TlsConfig>,
     /// `None`: Redis's user `default`.
     pub user: Option<String>,
     pub password: Option<String>,
@@ -41,11 +42,23 @@ pub(super) struct Target {
 }
 
 /// An address of Redis.
-pub(super) enum Place {
-    /// Host and port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Address {
+    /// Host and port. An IPv6 address has no brackets.
     Tcp(String, u16),
     /// The path of a socket.
     Unix(PathBuf),
+}
+
+/// As in a URL: `HOST:PORT`, with brackets around an IPv6 address, or the path of the socket.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Address::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Address::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// A connection that is logged in.
@@ -94,26 +107,46 @@ impl Limit {
     }
 }
 
+/// What a new connection asks its server besides the login.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// Nothing.
+    Login,
+    /// What the server is.
+    Server,
+    /// What the server is, and the id of the connection for CLIENT UNBLOCK.
+    ServerAndId,
+}
+
+/// The replies to a [`Greeting`]. A reply is missing if the user of Redis lacks the right to ask for it.
+#[derive(Default)]
+pub(super) struct Welcome {
+    /// The reply to INFO.
+    pub info: Option<String>,
+    /// The reply to CLIENT ID.
+    pub client_id: Option<i64>,
+}
+
 impl Wire {
-    /// Connects and logs in. With `wants_id` the second value is the reply to CLIENT ID; `None` if the user of Redis may
-    /// not run this command.
+    /// Connects and logs in.
     ///
     /// Before each step `step` gets the reason that applies if the step never ends: looking up a host name has no
     /// time limit.
     pub(super) fn connect(
-        target: &Target,
+        address: &Address,
+        login: &Login,
         limit: Duration,
-        wants_id: bool,
+        greeting: Greeting,
         step: impl Fn(&str),
-    ) -> Result<(Wire, Option<i64>), ConnectError> {
+    ) -> Result<(Wire, Welcome), ConnectError> {
         let limit = Limit { end: Instant::now() + limit, whole: limit };
-        let socket = match &target.place {
-            Place::Unix(path) => {
+        let (socket, tls) = match address {
+            Address::Unix(path) => {
                 step("the socket accepts no connection");
                 let socket = UnixStream::connect(path).map_err(|error| limit.error("connecting", &error))?;
-                Socket::Unix(socket, Cell::new(limit.whole))
+                (Socket::Unix(socket, Cell::new(limit.whole)), None)
             }
-            Place::Tcp(host, port) => {
+            Address::Tcp(host, port) => {
                 step(&format!("looking up the address of {host:?} takes too long"));
                 let addresses = (host.as_str(), *port).to_socket_addrs();
                 let addresses: Vec<_> = addresses
@@ -122,47 +155,45 @@ impl Wire {
                     })?
                     .collect();
                 step("connecting takes too long");
-                Socket::Tcp(connect_tcp(&addresses, &limit)?)
+                (Socket::Tcp(connect_tcp(&addresses, &limit)?), login.tls.as_ref().map(|tls| (tls, host)))
             }
         };
         socket.set_timeouts(limit.left()?).map_err(|error| limit.error("connecting", &error))?;
-        let stream = match &target.tls {
+        let stream = match tls {
             None => Stream::Plain(socket),
-            Some(tls) => {
+            Some((tls, host)) => {
                 step(
                     "the TLS handshake takes too long; if Redis does not use TLS, write redis:// in the URL",
                 );
-                secure(tls, socket, &limit)?
+                secure(tls, host, socket, &limit)?
             }
         };
         step(NO_ANSWER);
         let mut wire = Wire { stream, parser: redis::Parser::new(), was_sent: true };
         wire.socket().set_timeouts(limit.left()?).map_err(|error| limit.error("logging in", &error))?;
-        let id = wire.log_in(target, &limit, wants_id)?;
-        Ok((wire, id))
+        let welcome = wire.log_in(login, &limit, greeting)?;
+        Ok((wire, welcome))
     }
 
     /// Sends the commands that come first, and waits for their replies. After that the connection is known to work.
-    fn log_in(
-        &mut self,
-        target: &Target,
-        limit: &Limit,
-        wants_id: bool,
-    ) -> Result<Option<i64>, ConnectError> {
+    fn log_in(&mut self, login: &Login, limit: &Limit, greeting: Greeting) -> Result<Welcome, ConnectError> {
         let mut commands = Vec::new();
-        if let Some(password) = &target.password {
+        if let Some(password) = &login.password {
             let mut auth = redis::cmd("AUTH");
-            auth.arg(target.user.as_deref()).arg(password);
+            auth.arg(login.user.as_deref()).arg(password);
             commands.push(("refuses the login", auth));
         }
-        if target.database != 0 {
-            commands.push(("refuses the database", redis::cmd("SELECT").arg(target.database).take()));
+        if login.database != 0 {
+            commands.push(("refuses the database", redis::cmd("SELECT").arg(login.database).take()));
         }
         // For CLIENT LIST. An error does no harm: Redis before 7.2 does not know the command, or the user lacks the right.
         for (name, value) in [("LIB-NAME", "threadq"), ("LIB-VER", env!("CARGO_PKG_VERSION"))] {
             commands.push(("", redis::cmd("CLIENT").arg("SETINFO").arg(name).arg(value).take()));
         }
-        if wants_id {
+        if greeting != Greeting::Login {
+            commands.push(("", redis::cmd("INFO").arg("server").arg("replication").take()));
+        }
+        if greeting == Greeting::ServerAndId {
             commands.push(("", redis::cmd("CLIENT").arg("ID").take()));
         }
         let mut packed = Vec::new();
@@ -175,11 +206,14 @@ impl Wire {
             }
         }
         self.check_first_byte()?;
-        let (mut id, mut refusal) = (None, None);
+        let (mut welcome, mut refusal) = (Welcome::default(), None);
         for (trouble, _) in &commands {
             let reply = self.parser.parse_value(&mut self.stream);
             match reply.and_then(Value::extract_error) {
-                Ok(Value::Int(number)) => id = Some(number),
+                Ok(Value::Int(number)) => welcome.client_id = Some(number),
+                Ok(Value::BulkString(text)) => {
+                    welcome.info = Some(String::from_utf8_lossy(&text).into_owned());
+                }
                 Ok(_) => {}
                 Err(error) if is_refusal(&error) => {
                     let text = describe(&error);
@@ -194,7 +228,7 @@ impl Wire {
                 }
             }
         }
-        Ok(id)
+        Ok(welcome)
     }
 
     /// Recognises a server that does not speak Redis's protocol.
@@ -236,10 +270,23 @@ impl Wire {
         self.stream.socket()
     }
 
+    /// A second handle of the socket, by which another thread can close the connection. `None` for a unix socket.
+    pub(super) fn handle(&self) -> Option<TcpStream> {
+        match self.socket() {
+            Socket::Tcp(stream) => stream.try_clone().ok(),
+            Socket::Unix(..) => None,
+        }
+    }
+
     /// Sets the time limits for a reply and for sending a command.
     pub(super) fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.socket().set_read_timeout(read)?;
         self.socket().set_write_timeout(write)
+    }
+
+    /// Waits for a reply to an earlier command, or for a message of a channel.
+    pub(super) fn read_reply(&mut self) -> RedisResult<Value> {
+        self.parser.parse_value(&mut self.stream)
     }
 
     /// Sets the time limit for a reply.
@@ -316,8 +363,8 @@ fn connect_tcp(addresses: &[std::net::SocketAddr], limit: &Limit) -> Result<TcpS
 }
 
 #[cfg(feature = "tls")]
-fn secure(tls: &Tls, mut socket: Socket, limit: &Limit) -> Result<Stream, ConnectError> {
-    let mut connection = tls.begin()?;
+fn secure(tls: &TlsConfig, host: &str, mut socket: Socket, limit: &Limit) -> Result<Stream, ConnectError> {
+    let mut connection = tls.begin(host)?;
     while connection.is_handshaking() {
         if let Err(error) = connection.complete_io(&mut socket) {
             let is_tls =
@@ -342,7 +389,7 @@ fn secure(tls: &Tls, mut socket: Socket, limit: &Limit) -> Result<Stream, Connec
 }
 
 #[cfg(not(feature = "tls"))]
-fn secure(tls: &Tls, _: Socket, _: &Limit) -> Result<Stream, ConnectError> {
+fn secure(tls: &TlsConfig, _: &str, _: Socket, _: &Limit) -> Result<Stream, ConnectError> {
     match *tls {}
 }
 

@@ -20,6 +20,8 @@ pub(crate) mod fuzzing;
 mod inspect;
 mod keys;
 mod linker;
+mod master;
+mod place;
 mod pool;
 mod record;
 mod redis_info;
@@ -66,7 +68,7 @@ pub struct Queue {
 impl Queue {
     /// Prepares the connections; each is made when it is first needed.
     pub fn new(settings: &Settings) -> Result<Queue, SettingsError> {
-        let target = connect::target(&settings.url, settings.ca.as_ref())?;
+        let (place, user) = connect::place(&settings.url, settings.ca.as_ref(), &settings.namespace)?;
         let prefix = keys::prefix(&settings.namespace);
         let mut needed: BTreeSet<Right> = scripts::needed_rights(&settings.namespace).into_iter().collect();
         needed.extend([
@@ -76,8 +78,8 @@ impl Queue {
             ("HGET".to_owned(), format!("{prefix}{}", keys::SERVERS)),
         ]);
         Ok(Queue {
-            user: target.user.clone(),
-            connections: Connections::new(target, settings.connections, settings.fetchers),
+            user,
+            connections: Connections::new(place, settings.connections, settings.fetchers),
             scripts: Scripts::new(&settings.namespace),
             prefix,
             namespace: settings.namespace.clone(),
@@ -88,6 +90,30 @@ impl Queue {
     /// Whether Redis was unavailable at the last call.
     pub fn is_unavailable(&self) -> bool {
         self.connections.is_unavailable()
+    }
+
+    /// Why `redis-url` cannot lead to the server that answered last: a Sentinel or a node of a Cluster behind `redis://`.
+    pub fn wrong_url(&self) -> Option<&'static str> {
+        self.connections.place().wrong_url()
+    }
+
+    /// Whether Sentinels name the master, so that [`Queue::watch`] has something to do.
+    pub fn has_sentinels(&self) -> bool {
+        self.connections.place().has_sentinels()
+    }
+
+    /// Listens to the Sentinels until [`Queue::end_watch`], so that no command goes to a master that was replaced.
+    pub fn watch(&self) {
+        self.connections.watch();
+    }
+
+    pub fn end_watch(&self) {
+        self.connections.place().end_watch();
+    }
+
+    /// How often another Redis took over since the start.
+    pub fn failovers(&self) -> u64 {
+        self.connections.failovers()
     }
 
     fn in_progress_key(&self, server: &ServerId) -> String {

@@ -15,8 +15,9 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
 pub(super) use super::availability::Access;
 use super::availability::Availability;
-use super::connection::{Target, Wire, describe};
+use super::connection::{Wire, describe};
 use super::error::{ConnectError, Error};
+use super::place::Place;
 use crate::sync;
 
 /// How long BRPOPLPUSH waits for a job: short, so that a fetcher notices a lost connection soon, and long enough to
@@ -73,7 +74,7 @@ impl Connection {
 
 /// Makes connections for a pool.
 struct Manager {
-    target: Arc<Target>,
+    place: Arc<Place>,
     blocks: bool,
     read_timeout: Duration,
     availability: Arc<Availability>,
@@ -87,13 +88,17 @@ impl r2d2::ManageConnection for Manager {
         let generation = self.availability.generation();
         let note_step = |step: &str| self.availability.note_connecting(step);
         // Without the right to run CLIENT ID a fetcher cannot be unblocked: then stopping takes up to BLOCK longer.
-        let made = Wire::connect(&self.target, CONNECT, self.blocks, note_step);
+        let made = self.place.connect(CONNECT, self.blocks, note_step);
         self.availability.note_connected(made.as_ref().err().map(ToString::to_string));
-        let (wire, client_id) = made?;
-        wire.set_timeouts(self.read_timeout, REPLY).map_err(|error| ConnectError(error.to_string()))?;
+        let made = made?;
+        let generation = self
+            .availability
+            .note_change(&made.change, || self.place.description(), self.place.is_fixed())
+            .unwrap_or(generation);
+        made.wire.set_timeouts(self.read_timeout, REPLY).map_err(|error| ConnectError(error.to_string()))?;
         Ok(Connection {
-            wire,
-            client_id,
+            wire: made.wire,
+            client_id: made.client_id,
             read_timeout: self.read_timeout,
             generation,
             since: Instant::now(),
@@ -124,6 +129,7 @@ pub(super) struct Connections {
     /// The ids of the connections that run a blocking command now.
     blocked: Mutex<HashSet<i64>>,
     availability: Arc<Availability>,
+    place: Arc<Place>,
 }
 
 /// Whether a call may be sent again after its connection died before the reply came. Redis may have run it.
@@ -138,9 +144,9 @@ pub(super) enum Repeat {
 impl Connections {
     /// Prepares the pools. A connection is made when it is first needed, so that a server starts while Redis is
     /// unavailable.
-    pub(super) fn new(target: Target, connections: u32, blocking_connections: u32) -> Connections {
+    pub(super) fn new(place: Place, connections: u32, blocking_connections: u32) -> Connections {
         let availability = Arc::new(Availability::default());
-        let target = Arc::new(target);
+        let place = Arc::new(place);
         // Both pools share its threads, so that there are fewer and each has its own name.
         let connecting = scheduled_thread_pool::ScheduledThreadPool::builder()
             .num_threads(CONNECTING_THREADS)
@@ -149,7 +155,7 @@ impl Connections {
         let connecting = Arc::new(connecting);
         let pool = |size: u32, blocks: bool, read_timeout: Duration| {
             let availability = availability.clone();
-            let manager = Manager { target: target.clone(), blocks, read_timeout, availability };
+            let manager = Manager { place: place.clone(), blocks, read_timeout, availability };
             r2d2::Pool::builder()
                 .max_size(size)
                 .min_idle(Some(0))
@@ -159,7 +165,7 @@ impl Connections {
         };
         let commands = pool(connections, false, REPLY);
         let blocking = pool(blocking_connections, true, BLOCK + BLOCK_MARGIN);
-        Connections { commands, blocking, blocked: Mutex::default(), availability }
+        Connections { commands, blocking, blocked: Mutex::default(), availability, place }
     }
 
     /// Runs a command that only reads.
@@ -240,6 +246,21 @@ impl Connections {
         self.availability.is_unavailable()
     }
 
+    /// Where the connections lead to.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Listens to the Sentinels until [`Place::end_watch`]. Returns at once if there are none.
+    pub(super) fn watch(&self) {
+        self.place.watch(|| self.availability.note_master_named());
+    }
+
+    /// How often another Redis took over.
+    pub(super) fn failovers(&self) -> u64 {
+        self.availability.failovers()
+    }
+
     fn run<T>(
         &self,
         pool: &r2d2::Pool<Manager>,
@@ -250,7 +271,7 @@ impl Connections {
         self.availability.may_attempt()?;
         let call = Instant::now();
         let left = || (GET + REPLY).saturating_sub(call.elapsed()).max(LEAST);
-        let mut deaths = 0;
+        let (mut deaths, mut has_moved) = (0, false);
         loop {
             let begun = Instant::now();
             let mut connection = self.get(pool, begun, left().min(GET))?;
@@ -259,7 +280,7 @@ impl Connections {
                 connection = self.get(pool, begun, left().min(GET))?;
             }
             let may_have_died = std::mem::replace(&mut connection.since, begun) < begun && deaths < DEATHS;
-            let is_repeated = deaths > 0;
+            let is_repeated = deaths > 0 || has_moved;
             // All attempts together take no longer than the limit of one call.
             let limits = |connection: &Connection, read| {
                 if is_repeated {
@@ -278,6 +299,16 @@ impl Connections {
                 }
                 Err(error) => error,
             };
+            // The node has run nothing, and the error names the owner of the slot.
+            if error.kind() == ErrorKind::Server(ServerErrorKind::Moved)
+                && !self.place.is_fixed()
+                && !has_moved
+            {
+                has_moved = true;
+                self.place.note_moved(&error);
+                self.discard(connection, &describe(&error));
+                continue;
+            }
             if !may_have_died || error.kind() != ErrorKind::Io {
                 return Err(self.classify(&mut connection, begun, &error));
             }
@@ -336,9 +367,10 @@ impl Connections {
                 Error::Unavailable(text)
             }
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+                let reason = format!("this is a replica, refuses writes: {text}");
                 connection.broken = true;
-                self.availability.note_refused(&text);
-                Error::Unavailable(text)
+                self.availability.note_refused(&reason);
+                Error::Unavailable(reason)
             }
             _ => match error.code() {
                 Some("OOM") => {
@@ -359,7 +391,12 @@ impl Connections {
                     Error::Denied(text)
                 }
                 Some("MOVED" | "ASK") => {
-                    let reason = format!("this node of a Redis Cluster holds other keys ({text})");
+                    let reason = match self.place.is_fixed() {
+                        true => {
+                            format!("this is a node of a Redis Cluster: use redis+cluster:// ({text})")
+                        }
+                        false => text,
+                    };
                     self.availability.note_refused(&reason);
                     Error::Unavailable(reason)
                 }
@@ -378,6 +415,11 @@ impl Connections {
                     connection.broken = true;
                     self.availability.note_refused(&reason);
                     Error::Unavailable(reason)
+                }
+                // A slot moved while a script ran.
+                _ if text.contains("non local key") => {
+                    self.availability.note_refused(&text);
+                    Error::Unavailable(text)
                 }
                 // An old Redis has replaced a newer one. At its start this server would have refused it.
                 _ if text.contains("Error compiling script") => {

@@ -34,6 +34,10 @@ impl RedisInfo {
 pub(super) struct InfoFields(String);
 
 impl InfoFields {
+    pub(super) fn new(reply: impl Into<String>) -> InfoFields {
+        InfoFields(reply.into())
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     }

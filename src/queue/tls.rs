@@ -1,20 +1,24 @@
-//! The TLS configuration of connections to Redis: host name and trusted certificate authorities.
+//! The TLS configuration of connections to Redis.
 
 #[cfg(feature = "tls")]
-pub(super) use with::Tls;
+pub(super) use with::TlsConfig;
 
 /// No value: this program was built without TLS.
 #[cfg(not(feature = "tls"))]
-pub(super) enum Tls {}
+#[derive(Clone)]
+pub(super) enum TlsConfig {}
 
 #[cfg(not(feature = "tls"))]
-impl Tls {
+impl TlsConfig {
+    pub(super) fn check_host(&self, _: &str) -> Result<(), crate::queue::error::SettingsError> {
+        match *self {}
+    }
+
     /// # Errors
     /// Always.
     pub(super) fn new(
-        _: &str,
         _: Option<&crate::net::authorities::Authorities>,
-    ) -> Result<Tls, crate::queue::error::SettingsError> {
+    ) -> Result<TlsConfig, crate::queue::error::SettingsError> {
         let cause = "the value asks for TLS, and this program was built without the feature tls";
         Err(crate::queue::error::SettingsError::Tls(cause.into()))
     }
@@ -30,18 +34,16 @@ mod with {
     use crate::net::authorities::Authorities;
     use crate::queue::error::{ConnectError, SettingsError};
 
-    /// The TLS configuration for one host.
-    pub(in crate::queue) struct Tls {
-        config: Arc<ClientConfig>,
-        host: ServerName<'static>,
-    }
+    const NO_NAME: &str = "cannot be the name in a certificate";
 
-    impl Tls {
-        /// One of the authorities of `ca` must have signed the host's certificate; without `ca` one of the authorities
+    /// The TLS configuration of all connections to Redis.
+    #[derive(Clone)]
+    pub(in crate::queue) struct TlsConfig(Arc<ClientConfig>);
+
+    impl TlsConfig {
+        /// One of the authorities of `ca` must have signed the certificate of a host; without `ca` one of the authorities
         /// that browsers trust.
-        pub(in crate::queue) fn new(host: &str, ca: Option<&Authorities>) -> Result<Tls, SettingsError> {
-            let host = ServerName::try_from(host.to_owned())
-                .map_err(|_| SettingsError::Tls("its host cannot be the name in a certificate".into()))?;
+        pub(in crate::queue) fn new(ca: Option<&Authorities>) -> Result<TlsConfig, SettingsError> {
             let roots = match ca {
                 None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
                 Some(ca) => ca.roots().map_err(|cause| SettingsError::Authorities(cause.into()))?,
@@ -53,12 +55,20 @@ mod with {
                 .map_err(|error| SettingsError::Tls(error.into()))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-            Ok(Tls { config: Arc::new(config), host })
+            Ok(TlsConfig(Arc::new(config)))
         }
 
-        /// A connection that has sent nothing yet.
-        pub(in crate::queue) fn begin(&self) -> Result<ClientConnection, ConnectError> {
-            ClientConnection::new(self.config.clone(), self.host.clone())
+        /// Whether a certificate can have the name of this host.
+        pub(in crate::queue) fn check_host(&self, host: &str) -> Result<(), SettingsError> {
+            let problem = || SettingsError::Tls(format!("the host {host:?} {NO_NAME}").into());
+            ServerName::try_from(host).map(drop).map_err(|_| problem())
+        }
+
+        /// A connection to this host that has sent nothing yet. The certificate must be for this host.
+        pub(in crate::queue) fn begin(&self, host: &str) -> Result<ClientConnection, ConnectError> {
+            let name = ServerName::try_from(host.to_owned());
+            let name = name.map_err(|_| ConnectError(format!("the host {host:?} {NO_NAME}")))?;
+            ClientConnection::new(self.0.clone(), name)
                 .map_err(|error| ConnectError(format!("the TLS handshake failed: {error}")))
         }
     }

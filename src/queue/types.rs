@@ -12,7 +12,7 @@ use crate::net::authorities::Authorities;
 /// How to connect to Redis. No `Debug`: the URL may hold a password.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://`, `redis+unix://`, or with the feature `tls` `rediss://`.
+    /// Any form of `redis-url`.
     pub url: String,
     /// One of these certificate authorities must have signed the certificate of a `rediss://` server. `None`: one of the
     /// authorities that browsers trust.

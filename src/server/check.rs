@@ -28,7 +28,10 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
         return Ok(lines);
     };
     let queue = store::queue(config, url.expose())?;
-    let info = queue.redis_info().map_err(|error| StartError::failed("redis-url", error))?;
+    let info = queue.redis_info().or_else(|error| {
+        store::check_url(&queue)?;
+        Err(StartError::failed("redis-url", error))
+    })?;
     lines.push(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
     lines.extend(store::warnings(&info)?.into_iter().map(|warning| format!("warning: {warning}")));
     if info.is_replica {

@@ -6,13 +6,15 @@ use std::time::Duration;
 use crate::api;
 use crate::engine::liveness::Liveness;
 use crate::server::engine::Engine;
-use crate::server::store::WatchedRedis;
+use crate::server::store::{SentinelWatch, WatchedRedis};
 
 /// A running server.
 pub struct Server {
     pub(super) api: api::Running,
     pub(super) engine: Engine,
     pub(super) drain_timeout: Duration,
+    /// Dropped after the engine, which uses Redis until its end.
+    pub(super) _sentinel_watch: Option<SentinelWatch>,
     // The last field, so that it is dropped last.
     pub(super) private_redis: Option<WatchedRedis>,
 }

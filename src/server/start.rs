@@ -18,7 +18,7 @@ use crate::server::engine::Engine;
 use crate::server::error::StartError;
 use crate::server::handlers::NO_HANDLERS;
 use crate::server::running::Server;
-use crate::server::store::{self, WatchedRedis, fetcher_count};
+use crate::server::store::{self, SentinelWatch, WatchedRedis, fetcher_count};
 
 /// How long a start waits until Redis has accepted or refused the first heartbeat, so that a client that asks for
 /// `/readyz` at once gets the true answer.
@@ -49,6 +49,7 @@ pub(super) fn start(
 
     let handlers = Arc::new(handlers);
     let (mut engine, fetchers) = Engine::start(&config, &handlers, queue)?;
+    let sentinel_watch = SentinelWatch::start(&engine.shared.queue)?;
     let (server, workers) = (engine.shared.server(), config.workers);
     log::info!(server = server.as_str(); "server={server}: starting with {workers} workers");
     let api = start_api(&config, handlers, &engine, listener)?;
@@ -58,7 +59,13 @@ pub(super) fn start(
         api.stop();
         return Err(error.into());
     }
-    Ok(Server { api, engine, drain_timeout: config.drain_timeout, private_redis })
+    Ok(Server {
+        api,
+        engine,
+        drain_timeout: config.drain_timeout,
+        _sentinel_watch: sentinel_watch,
+        private_redis,
+    })
 }
 
 fn check_signals(signals: &Receiver<()>) -> Result<(), StartError> {
@@ -99,7 +106,10 @@ fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queu
             // Logs missing rights. They are not an error, because an administrator can grant them later.
             let _ = queue.check_ready();
         }
-        Err(error) => log::warn!("started without Redis, jobs run as soon as it is reachable: {error}"),
+        Err(error) => {
+            store::check_url(&queue)?;
+            log::warn!("started without Redis, jobs run as soon as it is reachable: {error}");
+        }
     }
     Ok(queue)
 }

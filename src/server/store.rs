@@ -1,5 +1,7 @@
-//! The server's Redis: the connections, the check for an unsuitable Redis, and the private Redis with its watching thread.
+//! The server's Redis: the connections, the check for an unsuitable Redis, and the private Redis or the Sentinels with their
+//! watching thread.
 
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -41,12 +43,40 @@ pub(super) fn warnings(info: &queue::RedisInfo) -> Result<Vec<String>, StartErro
             info.product, info.version
         )));
     }
-    if info.mode == "sentinel" {
-        let reason =
-            "redis-url: this is a Sentinel, which stores no jobs; allowed: the Redis that it monitors";
-        return Err(StartError::Configuration(reason.to_owned()));
-    }
     Ok(info.problems().into_iter().map(|problem| format!("{}; {}", problem.what, problem.todo)).collect())
+}
+
+/// The error of a start whose `redis-url` leads to a Sentinel or to a node of a Cluster, and does not say so.
+pub(super) fn check_url(queue: &Queue) -> Result<(), StartError> {
+    match queue.wrong_url() {
+        Some(reason) => Err(StartError::Configuration(format!("redis-url: {reason}"))),
+        None => Ok(()),
+    }
+}
+
+/// The thread `redis-watch`, which listens to the Sentinels. Ends when this is dropped.
+pub(super) struct SentinelWatch {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SentinelWatch {
+    /// `None` without Sentinels.
+    pub(super) fn start(queue: &Arc<Queue>) -> io::Result<Option<SentinelWatch>> {
+        if !queue.has_sentinels() {
+            return Ok(None);
+        }
+        let watched = queue.clone();
+        let thread = spawn("redis-watch", move || watched.watch())?;
+        Ok(Some(SentinelWatch { queue: queue.clone(), thread: Some(thread) }))
+    }
+}
+
+impl Drop for SentinelWatch {
+    fn drop(&mut self) {
+        self.queue.end_watch();
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 /// The private Redis and the thread `redis-watch`, which restarts it. Both end when this is dropped.

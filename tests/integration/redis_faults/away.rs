@@ -75,7 +75,11 @@ fn loading_its_data() {
     fixture.redis.launch(&["--key-load-delay", "500"]);
     assert_away(&fixture.server, "loading");
     fixture.all_is_well_again(false);
-    fixture.assert_said(&["ERROR Redis is unavailable: ", "INFO  Redis is available again after "]);
+    fixture.assert_said(&[
+        "ERROR Redis is unavailable: ",
+        "ERROR Redis is still unavailable, for another reason: LOADING",
+        "INFO  Redis is available again after ",
+    ]);
 }
 
 #[test]
