@@ -21,9 +21,9 @@ const GROUP_OUTCOMES: usize = 128;
 const GROUP_BYTES: usize = 1 << 20;
 /// The time between attempts during an outage of Redis.
 const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a stopping server keeps trying to store outcomes during an outage. A job whose outcome is not stored is
-/// reclaimed by another server, as after a crash.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a stopping server keeps trying to store outcomes during an outage, after its drain has ended. A job whose
+/// outcome is not stored is reclaimed by another server, as after a crash.
+const LAST_TRIES: Duration = Duration::from_secs(3);
 
 pub struct Committer {
     pub shared: Shared,
@@ -31,8 +31,8 @@ pub struct Committer {
     pub settlements: Receiver<Settlement>,
     /// The number of jobs that returned to their queues without an outcome.
     pub released: Arc<AtomicUsize>,
-    /// The signal that the server stops. It limits the time of further attempts.
-    pub shutdown: Shutdown,
+    /// The signal that the drain of a stopping server has ended. It limits the time of further attempts.
+    pub drained: Shutdown,
     /// The signal that the heartbeat ends: then nothing can be stored under this server's id any more.
     pub end: Shutdown,
 }
@@ -40,6 +40,7 @@ pub struct Committer {
 impl Committer {
     /// Runs until all threads that send settlements have ended.
     pub fn run(&self) {
+        let mut give_up_at = None;
         while let Ok(first) = self.settlements.recv() {
             let mut bytes = size(&first);
             let mut group = vec![first];
@@ -48,7 +49,7 @@ impl Committer {
                 bytes += size(&next);
                 group.push(next);
             }
-            let answers = self.store(&group);
+            let answers = self.store(&group, &mut give_up_at);
             // Before the jobs are removed: a stopping server reads the count as soon as nothing is in flight.
             self.count_released(&group, &answers);
             let ids = group.iter().map(|settlement| settlement.lease.attempt_id());
@@ -71,8 +72,7 @@ impl Committer {
     }
 
     /// Stores a group, and repeats the call during an outage. `None` for each outcome that could not be stored.
-    fn store(&self, group: &[Settlement]) -> Vec<Option<Settled>> {
-        let mut give_up_at = None;
+    fn store(&self, group: &[Settlement], give_up_at: &mut Option<Instant>) -> Vec<Option<Settled>> {
         loop {
             match self.shared.queue.settle(&self.shared.server(), group) {
                 Ok(answers) => return answers.into_iter().map(Some).collect(),
@@ -83,16 +83,36 @@ impl Committer {
                     return vec![None];
                 }
                 // An outcome that Redis cannot store must not block the others of its group.
-                Err(Error::Protocol(_)) => return group.chunks(1).flat_map(|one| self.store(one)).collect(),
+                Err(Error::Protocol(_)) => {
+                    return group.chunks(1).flat_map(|one| self.store(one, give_up_at)).collect();
+                }
+                Err(_) if self.waits_for_redis(give_up_at) => {}
                 Err(_) => {
-                    if self.shutdown.wait(OUTAGE_RETRY_INTERVAL) {
-                        let until = *give_up_at.get_or_insert(Instant::now() + SHUTDOWN_TIMEOUT);
-                        if Instant::now() > until || self.end.wait(OUTAGE_RETRY_INTERVAL) {
-                            return group.iter().map(|_| None).collect();
-                        }
-                    }
+                    group.iter().for_each(|settlement| self.log_not_written(settlement));
+                    return group.iter().map(|_| None).collect();
                 }
             }
+        }
+    }
+
+    /// Waits before the next attempt during an outage. `false` if the server ends and makes no further attempt.
+    fn waits_for_redis(&self, give_up_at: &mut Option<Instant>) -> bool {
+        if !self.drained.wait(OUTAGE_RETRY_INTERVAL) {
+            return true;
+        }
+        let until = *give_up_at.get_or_insert_with(|| Instant::now() + LAST_TRIES);
+        Instant::now() < until && !self.end.wait(OUTAGE_RETRY_INTERVAL)
+    }
+
+    /// Logs an outcome that this server could not store before its end: no other server can know the outcome.
+    fn log_not_written(&self, settlement: &Settlement) {
+        let Some(job) = self.shared.in_flight.job(settlement.lease.attempt_id()) else { return };
+        let fields = JobFields::attempt(&job);
+        match &settlement.verdict {
+            Verdict::Complete(_) => log_job!(warn, fields, "completed, not written"),
+            Verdict::Retry(error, _) => log_job!(warn, fields, "failed, not written: {error}"),
+            Verdict::Fail(error) => log_job!(error, fields, "failed for good, not written: {error}"),
+            Verdict::Release => log_job!(warn, fields, "stopped before its end, not written"),
         }
     }
 

@@ -413,6 +413,17 @@ impl InFlight {
         self.len() == 0
     }
 
+    /// The number of attempts whose outcome waits for the committer.
+    pub fn outcomes(&self) -> usize {
+        let state = self.state();
+        state.admission.in_flight - state.admission.busy
+    }
+
+    /// The job of an attempt that is in flight.
+    pub fn job(&self, id: AttemptId) -> Option<Arc<Job>> {
+        self.state().entries.get(&id).map(|entry| entry.job.clone())
+    }
+
     /// Whether an attempt at this job is in flight.
     pub fn contains(&self, id: JobId) -> bool {
         self.state().entries.keys().any(|attempt| attempt.job == id)

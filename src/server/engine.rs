@@ -40,8 +40,10 @@ pub(super) struct Engine {
     take_permits: Arc<TakePermits>,
     /// `None` once the stop has begun.
     taking: Option<Taking>,
-    /// Ends fetchers, scheduler and janitor, and the waits of workers and committer. `None` once the stop has begun.
+    /// Ends fetchers, scheduler and janitor, and the waits of workers. `None` once the stop has begun.
     stop: Option<Trigger>,
+    /// Limits the time in which the committer waits for Redis. `None` once the drain has ended.
+    drain: Option<Trigger>,
     pub(super) registration: Registration,
 }
 
@@ -64,6 +66,7 @@ impl Engine {
         };
         let taking = Taking(shared.in_flight.clone());
         let (stop, stopping) = shutdown::channel();
+        let (drain, drained) = shutdown::channel();
         let (end, ending) = shutdown::channel();
         // Each settlement belongs to one in-flight job, and the capacity allows twice as many in-flight jobs as workers.
         let (to_committer, settlements) = bounded(2 * config.workers);
@@ -93,7 +96,7 @@ impl Engine {
             shared: shared.clone(),
             settlements,
             released: released.clone(),
-            shutdown: stopping.clone(),
+            drained,
             end: ending.clone(),
         };
         spawn("committer", move || committer.run())?;
@@ -146,6 +149,7 @@ impl Engine {
             take_permits,
             taking: Some(taking),
             stop: Some(stop),
+            drain: Some(drain),
             registration,
         };
         Ok((engine, fetchers))
@@ -172,6 +176,11 @@ impl Engine {
         self.taking = None;
         self.take_permits.close();
         self.stop = None;
+    }
+
+    /// Ends the drain: outcomes that cannot be stored soon are given up.
+    pub(super) fn end_drain(&mut self) {
+        self.drain = None;
     }
 }
 

@@ -14,6 +14,8 @@ use crate::server::threads::spawn;
 
 /// How long attempts may take to stop without a grace period. An exec handler needs half a second to kill its program.
 const HURRY_GRACE: Duration = Duration::from_secs(1);
+/// The longest time of a call to Redis, and a little more.
+const LONGEST_CALL: Duration = Duration::from_secs(4);
 /// The time between two checks of the attempts that still run.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -45,6 +47,7 @@ impl Server {
             }
         }
         drain(&shared.in_flight, self.drain_timeout, &mut hurry);
+        self.engine.end_drain();
         stop_attempts(&shared.in_flight, &mut hurry);
         match self.engine.registration.leave() {
             Ok(left) => {
@@ -52,9 +55,12 @@ impl Server {
                 let moved = released + left.map_or(0, |left| left.moved);
                 log::info!("stopped; {moved} jobs went back to their queues");
             }
-            Err(error) => log::warn!(
-                "stopped without Redis; other servers reclaim the remaining jobs of this server: {error}"
-            ),
+            Err(error) => {
+                wait_until_given_up(&shared.in_flight);
+                log::warn!(
+                    "stopped without Redis; other servers reclaim the remaining jobs of this server: {error}"
+                );
+            }
         }
         if let Ok(api) = api
             && !hurry.is_requested
@@ -80,7 +86,10 @@ fn stop_attempts(in_flight: &InFlight, hurry: &mut Hurry) {
     if in_flight.is_empty() {
         return;
     }
-    log::warn!("{} jobs are still in flight: they are stopped and go back to their queues", in_flight.len());
+    let running = in_flight.busy();
+    if running > 0 {
+        log::warn!("{running} jobs are still in flight: they are stopped and go back to their queues");
+    }
     in_flight.stop_all(StopReason::Shutdown);
     drain(in_flight, STOP_GRACE, hurry);
     if hurry.is_requested {
@@ -89,6 +98,15 @@ fn stop_attempts(in_flight: &InFlight, hurry: &mut Hurry) {
         while !in_flight.is_empty() && Instant::now() < deadline {
             thread::sleep(POLL_INTERVAL);
         }
+    }
+}
+
+/// Waits until the committer has logged the outcomes that it could not store. The end of the registration makes it give up
+/// after its call to Redis.
+fn wait_until_given_up(in_flight: &InFlight) {
+    let deadline = Instant::now() + LONGEST_CALL;
+    while in_flight.outcomes() > 0 && Instant::now() < deadline {
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

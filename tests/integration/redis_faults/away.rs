@@ -179,3 +179,80 @@ fn a_stop_while_it_is_away_ends_in_time() {
         scope.spawn(|| stops_in_time(TestRedis::pause, TestRedis::resume));
     });
 }
+
+/// A server with jobs that end in different ways after Redis is gone; with the ids of the jobs by type.
+fn with_outcomes_that_wait(redis: &TestRedis, drain: &str) -> (TestServer, Vec<(&'static str, u64)>) {
+    let config = "[handlers.well]\nexec = [\"/bin/sleep\", \"1\"]\n\
+                  [handlers.ill]\nexec = [\"/bin/sh\", \"-c\", \"sleep 1; exit 1\"]\n\
+                  [handlers.bad]\nexec = [\"/bin/sh\", \"-c\", \"sleep 1; exit 65\"]\n";
+    let server = TestServer::builder()
+        .redis(redis)
+        .config(config)
+        .flag("drain-timeout", drain)
+        .flag("max-crashes", "2");
+    let server = server.start();
+    let jobs: Vec<(&str, u64)> = ["well", "well", "ill", "bad"]
+        .map(|job_type| (job_type, server.submit_job(json!({"type": job_type}))))
+        .into();
+    for (_, id) in &jobs {
+        server.wait_for_status(*id, "processing");
+    }
+    redis.kill9();
+    eventually(LIMIT, "all end", || server.metric("threadq_workers_busy") == 0.0);
+    (server, jobs)
+}
+
+#[test]
+fn outcomes_that_a_stopping_server_cannot_write_are_in_its_log() {
+    let redis = durable_redis();
+    let (mut server, jobs) = with_outcomes_that_wait(&redis, "1s");
+    assert_eq!(server.stop(LIMIT), Some(0), "{}", server.log_tail());
+    let log = server.log_text();
+    for (job_type, id) in jobs {
+        let what = match job_type {
+            "well" => "completed, not written",
+            "ill" => "failed, not written: exit code 1",
+            _ => "failed for good, not written: exit code 65",
+        };
+        let line = format!("job={id} type=\"{job_type}\" attempt=1: {what}");
+        assert_eq!(log.matches(&line).count(), 1, "{line}\n{log}");
+    }
+    assert!(log.contains("stopped without Redis"), "{log}");
+    assert!(!log.contains("still in flight"), "no attempt ran any more:\n{log}");
+}
+
+#[test]
+fn a_job_that_a_stopping_server_cannot_give_back_is_in_its_log() {
+    let redis = durable_redis();
+    let mut server = TestServer::builder().redis(&redis).start();
+    let id = server.submit("sleep", json!({"ms": 600_000}));
+    server.wait_for_status(id, "processing");
+    redis.kill9();
+    server.sigterm();
+    eventually(LIMIT, "it drains", || server.log_text().contains("draining"));
+    assert_eq!(server.stop(LIMIT), Some(0), "{}", server.log_tail());
+    let line = format!("job={id} type=\"sleep\" attempt=1: stopped before its end, not written");
+    assert_eq!(server.log_text().matches(&line).count(), 1, "{}", server.log_tail());
+}
+
+#[test]
+fn a_stopping_server_writes_its_outcomes_if_redis_returns_before_the_drain_ends() {
+    let redis = durable_redis();
+    let (mut server, jobs) = with_outcomes_that_wait(&redis, "60s");
+    server.sigterm();
+    // Longer than the time for the last attempts after a drain.
+    std::thread::sleep(secs(5));
+    redis.restart();
+    assert_eq!(server.wait_exit(LIMIT), Some(0), "{}", server.log_tail());
+    assert!(!server.log_text().contains("not written"), "{}", server.log_tail());
+    let observer = TestServer::observer(&redis);
+    for (job_type, id) in jobs {
+        let job = observer.job(id);
+        let status = match job_type {
+            "well" => "completed",
+            "ill" => "retrying",
+            _ => "failed",
+        };
+        assert_eq!((&job["status"], &job["crashes"]), (&json!(status), &json!(0)), "{job:#}");
+    }
+}
