@@ -24,6 +24,7 @@ impl Bare {
             namespace: "threadq".to_owned(),
             connections: 8,
             fetchers: 1,
+            replicas: 0,
         };
         Bare { queue: Queue::new(&settings).expect("a URL") }
     }

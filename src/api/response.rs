@@ -113,6 +113,9 @@ impl From<queue::Error> for Response {
             | queue::Error::Full => {
                 Response::error(503, "store_unavailable", error.to_string()).with("Retry-After", "1")
             }
+            queue::Error::NotReplicated { .. } => {
+                Response::error(503, "not_replicated", error.to_string()).with("Retry-After", "1")
+            }
             queue::Error::Protocol(_) => {
                 log::error!("{error}");
                 Response::error(500, "internal_error", "unexpected reply from Redis; see the server's log")

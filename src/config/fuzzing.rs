@@ -38,6 +38,7 @@ fn check_limits(config: &Config) {
     let day = Duration::from_secs(24 * 3600);
     assert!((1..=1000).contains(&config.workers));
     assert!((1..=16).contains(&config.fetchers));
+    assert!(config.redis_replicas <= 5);
     assert!((1..=65_536).contains(&config.max_connections));
     assert!((1 << 10..=64 << 20).contains(&config.max_body));
     assert!((1..=100).contains(&config.max_crashes));

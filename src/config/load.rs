@@ -93,7 +93,7 @@ impl Config {
     ///
     /// # Errors
     /// Other machines can reach `listen`, but there is neither an `api_token` nor `insecure_no_token`; or `redis_ca` is set,
-    /// but `redis_url` does not use TLS.
+    /// but `redis_url` does not use TLS; or `redis_replicas` is set without `redis_url`.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.redis_ca.is_some() && !self.redis_has_tls() {
             let why = Invalid::new(
@@ -101,6 +101,14 @@ impl Config {
                 "redis-ca-file only beside a redis-url with TLS, such as rediss://",
             );
             return Err(ConfigError::new("redis-ca-file", "with the other settings", "the setting", why));
+        }
+        if self.redis_replicas > 0 && self.redis_url.is_none() {
+            let why = Invalid::new(
+                "is set, but the private Redis has no replicas",
+                "redis-replicas only beside a redis-url",
+            );
+            let value = self.redis_replicas.to_string();
+            return Err(ConfigError::new("redis-replicas", "with the other settings", &value, why));
         }
         let is_local = self.listen.ip().to_canonical().is_loopback();
         if is_local || self.api_token.is_some() || self.insecure_no_token {

@@ -102,6 +102,11 @@ fn details(name: &str) -> &'static str {
              `rediss://`. If it is not set, the file that `SSL_CERT_FILE` names is used."
         }
         "redis-ca-file" => "The setting needs a `redis-url` with TLS.",
+        "redis-replicas" => {
+            "A submission that fewer replicas have within 1 s is answered 503 `not_replicated`. The setting needs a \
+             `redis-url`. [Guarantees](guarantees.md#acknowledged-jobs-and-a-failover-of-redis) says which number covers \
+             what."
+        }
         "data-dir" => "The path is relative to the working directory. It is not used with `redis-url`.",
         "fsync" => {
             "With `everysec` a power failure can lose the last second of changes. With `always` it loses nothing, and \

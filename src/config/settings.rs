@@ -151,6 +151,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "authorities (PEM) for a redis-url with TLS, in place of ca-file",
         |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
     ),
+    Setting::new(
+        "redis-replicas",
+        "N",
+        "replicas of Redis that must have a job before it is acknowledged, 0 to 5",
+        |config, text| put(&mut config.redis_replicas, values::number(text, 0..=5)),
+    )
+    .default(|config| config.redis_replicas.to_string()),
     Setting::new("data-dir", "DIR", "folder for the data of the private Redis", |config, text| {
         put(&mut config.data_dir, values::path(text))
     })
@@ -326,6 +333,7 @@ mod tests {
         let mut config = Config {
             listen: ([1, 2, 3, 4], 5).into(),
             data_dir: "elsewhere".into(),
+            redis_replicas: 9,
             fsync: Fsync::Always,
             namespace: String::new(),
             queues: Vec::new(),

@@ -29,6 +29,8 @@ pub struct Config {
     pub ca: Option<Authorities>,
     /// The certificate authorities for a `redis_url` with TLS, in place of `ca`. Defaults to none.
     pub redis_ca: Option<Authorities>,
+    /// How many replicas of Redis must have a job before it is acknowledged: 0 to 5. Defaults to 0.
+    pub redis_replicas: u32,
     /// The folder for the data of the private Redis, relative to the working directory. Defaults to `./threadq-data`.
     pub data_dir: PathBuf,
     /// How often the private Redis flushes its writes to the disk. Defaults to every second.
@@ -159,6 +161,7 @@ impl Default for Config {
             redis_url: None,
             ca: None,
             redis_ca: None,
+            redis_replicas: 0,
             data_dir: PathBuf::from("./threadq-data"),
             fsync: Fsync::EverySec,
             namespace: "threadq".to_owned(),

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::job::NewJob;
-use crate::queue::{Idempotency, Queue, SubmitError, Submitted};
+use crate::queue::{Error, Idempotency, Queue, SubmitError, Submitted};
 use crate::sync;
 
 /// Jobs that are stored together, all or none.
@@ -63,6 +63,10 @@ impl GroupCommit {
     /// one. If the thread panics that sends the submission, `done` is dropped without a call. If this thread becomes the
     /// leader, it calls `before_sending` first. Returns whether other submissions were under way.
     pub fn submit(&self, new_jobs: NewJobs, done: Done, before_sending: impl FnOnce()) -> bool {
+        if let Some(error) = self.queue.too_few_replicas() {
+            done(&new_jobs, Err(error.into()));
+            return false;
+        }
         let leads = {
             let mut pending = self.pending();
             pending.submissions.push(Submission { new_jobs, done });
@@ -86,19 +90,22 @@ impl GroupCommit {
             .iter()
             .map(|one| (one.new_jobs.jobs.as_slice(), one.new_jobs.idempotency.as_ref()))
             .collect();
-        match self.queue.submit_all(&submissions, self.max_queue_length) {
+        let (results, fault) = match self.queue.submit_all(&submissions, self.max_queue_length) {
             Ok(results) => {
-                for (submission, result) in group.into_iter().zip(results) {
-                    submission.done(result.map_err(SubmitError::from));
-                }
+                let fault = results.iter().find_map(not_replicated);
+                (results, fault)
             }
-            Err(error) => {
-                // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as
-                // a request may, and would most likely fail in the same way.
-                let others = std::mem::take(&mut self.pending().submissions);
-                for submission in group.into_iter().chain(others) {
-                    submission.done(Err(error.clone().into()));
-                }
+            Err(error) => (vec![Err(error.clone().into()); group.len()], Some(error)),
+        };
+        // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as a request
+        // may, and would most likely fail in the same way.
+        let others = fault.as_ref().map(|_| std::mem::take(&mut self.pending().submissions));
+        for (submission, result) in group.into_iter().zip(results) {
+            submission.done(result);
+        }
+        if let (Some(others), Some(fault)) = (others, fault) {
+            for submission in others {
+                submission.done(Err(fault.clone().into()));
             }
         }
     }
@@ -111,6 +118,16 @@ impl GroupCommit {
 impl Submission {
     fn done(self, result: SubmitResult) {
         (self.done)(&self.new_jobs, result);
+    }
+}
+
+/// The error for submissions that were not sent, if too few replicas have a submission with this result.
+fn not_replicated(result: &SubmitResult) -> Option<Error> {
+    match result {
+        Err(SubmitError::Queue(Error::NotReplicated { have, wanted, .. })) => {
+            Some(Error::NotReplicated { have: *have, wanted: *wanted, is_stored: false })
+        }
+        _ => None,
     }
 }
 
@@ -160,7 +177,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::queue::Error;
 
     fn submission_of(payloads: &[usize]) -> Submission {
         let job = |bytes: &usize| {
@@ -201,6 +217,7 @@ mod tests {
             namespace: "t".to_owned(),
             connections: 1,
             fetchers: 1,
+            replicas: 0,
         };
         GroupCommit::new(Arc::new(Queue::new(&settings).unwrap()), 10)
     }

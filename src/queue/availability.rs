@@ -14,6 +14,8 @@ use crate::sync;
 
 /// While Redis is unavailable one call in this time tries it, and all others fail at once.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// After this time the submission that was let through has failed without a word about replicas.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
 /// The time between two log lines about the same missing right.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 /// How many reasons of one outage the log has per [`REPEAT_INTERVAL`], and in all.
@@ -64,6 +66,7 @@ struct State {
     missing_rights: Option<MissingRights>,
     /// The period in which Redis has reached its `maxmemory`.
     full: Option<Refusal>,
+    replicas: Replicas,
     /// The time of the last attempt while Redis is unavailable.
     probed: Option<Instant>,
     /// The time of the last reply to any call.
@@ -106,6 +109,17 @@ struct MissingRights {
     since: Instant,
     /// The time of the last log line about these rights.
     logged: Instant,
+}
+
+/// Whether enough replicas have new jobs in time.
+#[derive(Default)]
+struct Replicas {
+    /// The period in which fewer replicas have new jobs than wanted.
+    too_few: Option<Refusal>,
+    /// How many replicas had the last submission, if these were too few.
+    have: Option<u32>,
+    /// When a submission was let through that finds out whether enough replicas are back; `None` if none is under way.
+    probed: Option<Instant>,
 }
 
 /// A period in which Redis refuses calls.
@@ -243,6 +257,35 @@ impl Availability {
         if Refusal::record(&mut state.full) {
             log::error!("Redis is full: new jobs are refused until it has room again");
         }
+    }
+
+    /// Records how many replicas had new jobs in time, and how many must have them.
+    pub(super) fn note_replicas(&self, have: u32, wanted: u32) {
+        let replicas = &mut self.state().replicas;
+        replicas.probed = None;
+        replicas.have = (have < wanted).then_some(have);
+        if have < wanted {
+            if Refusal::record(&mut replicas.too_few) {
+                log::error!(
+                    "new jobs are stored, but only {have} of {wanted} replicas have them: requests with jobs are answered \
+                     with 503"
+                );
+            }
+        } else if let Some(seconds) = Refusal::end(&mut replicas.too_few) {
+            log::info!("{wanted} replicas have new jobs again after {seconds:.1} s");
+        }
+    }
+
+    /// How many replicas had the last submission, if these were too few. Then one submission at a time waits for replicas,
+    /// for which the result is `None`, and all others need not wait.
+    pub(super) fn too_few_replicas(&self) -> Option<u32> {
+        let replicas = &mut self.state().replicas;
+        let have = replicas.have?;
+        if replicas.probed.is_some_and(|at| at.elapsed() < PROBE_LIMIT) {
+            return Some(have);
+        }
+        replicas.probed = Some(Instant::now());
+        None
     }
 
     /// Records that a call succeeded on a connection of this generation.

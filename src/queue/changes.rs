@@ -35,18 +35,19 @@ impl Queue {
     /// Stores submissions, one after the other; of each submission either all jobs are stored, or none.
     ///
     /// # Errors
-    /// [`Error::Full`] if Redis is full. After [`Error::Unavailable`] any of the submissions may have been stored.
+    /// The error of a submission is [`Error::NotReplicated`] if it is stored, but too few replicas have it. The error of
+    /// the call is [`Error::Full`] if Redis is full. After [`Error::Unavailable`] any of the submissions may have been stored.
     pub fn submit_all(
         &self,
         submissions: &[(&[NewJob], Option<&Idempotency>)],
         max_queue_length: u64,
-    ) -> Result<Vec<Result<Submitted, Refused>>, Error> {
+    ) -> Result<Vec<Result<Submitted, SubmitError>>, Error> {
         let sizes = submissions.iter().map(|(jobs, _)| jobs.len());
-        if let Some(first) = self.submit_plain(submissions, max_queue_length)? {
-            return replies::submitted_plain(first, sizes);
+        if let Some((first, too_few)) = self.submit_plain(submissions, max_queue_length)? {
+            return Ok(acknowledged(replies::submitted_plain(first, sizes)?, too_few.as_ref()));
         }
         let mut call = self.scripts.enqueue.call();
-        call.arg(max_queue_length).arg(IDEMPOTENCY_LIFE.as_millis() as u64);
+        call.arg(max_queue_length).arg(IDEMPOTENCY_LIFE.as_millis() as u64).arg(self.replicas);
         for (jobs, idempotency) in submissions {
             call.arg(jobs.len());
             match idempotency {
@@ -55,16 +56,19 @@ impl Queue {
             };
             jobs.iter().for_each(|job| add_job(&mut call, job));
         }
-        replies::submitted(self.run(&self.scripts.enqueue, &call)?, sizes)
+        let (reply, too_few) =
+            self.run_replicated(&self.scripts.enqueue, &call, replies::has_acknowledgement)?;
+        Ok(acknowledged(replies::submitted(reply, sizes)?, too_few.as_ref()))
     }
 
     /// Stores submissions if all of their jobs start now in the same queue, and have the same type and no keys. Returns
-    /// the first id. `None` if a job is different, or if the queue has no room for all jobs: nothing is stored.
+    /// the first id, and the error if too few replicas have the jobs. `None` if a job is different, or if the queue has no
+    /// room for all jobs: nothing is stored.
     fn submit_plain(
         &self,
         submissions: &[(&[NewJob], Option<&Idempotency>)],
         max_queue_length: u64,
-    ) -> Result<Option<JobId>, Error> {
+    ) -> Result<Option<(JobId, Option<Error>)>, Error> {
         let jobs = || submissions.iter().flat_map(|(jobs, _)| jobs.iter());
         let Some(first) = jobs().next() else { return Ok(None) };
         let is_plain = |job: &NewJob| {
@@ -79,9 +83,10 @@ impl Queue {
         let mut call = self.scripts.enqueue_plain.call();
         call.arg(max_queue_length).arg(&first.queue).arg(&first.job_type).arg(jobs().count());
         jobs().for_each(|job| add_fields(&mut call, record::new_job(job)));
-        match self.run(&self.scripts.enqueue_plain, &call)? {
-            Value::Nil => Ok(None),
-            id => as_job_id(&id).map(Some),
+        let is_stored = |reply: &Value| *reply != Value::Nil;
+        match self.run_replicated(&self.scripts.enqueue_plain, &call, is_stored)? {
+            (Value::Nil, _) => Ok(None),
+            (id, too_few) => Ok(Some((as_job_id(&id)?, too_few))),
         }
     }
 
@@ -96,8 +101,7 @@ impl Queue {
         max_queue_length: u64,
     ) -> Result<Submitted, SubmitError> {
         let mut outcomes = self.submit_all(&[(jobs, idempotency)], max_queue_length)?;
-        let outcome = outcomes.pop();
-        Ok(outcome.ok_or_else(|| Error::Protocol("no reply to a submission".to_owned()))??)
+        outcomes.pop().ok_or_else(|| Error::Protocol("no reply to a submission".to_owned()))?
     }
 
     /// Waits up to [`BLOCK`] for a job in an empty queue and moves its id into this server's in-progress list. The
@@ -360,6 +364,15 @@ impl Queue {
         call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);
         self.run(&self.scripts.report_activity, &call).map(|_| ())
     }
+}
+
+/// The results of submissions. Those that Redis has stored are errors if too few replicas have them.
+fn acknowledged(
+    outcomes: Vec<Result<Submitted, Refused>>,
+    too_few: Option<&Error>,
+) -> Vec<Result<Submitted, SubmitError>> {
+    let one = |submitted| too_few.map_or(Ok(submitted), |error| Err(error.clone().into()));
+    outcomes.into_iter().map(|outcome| outcome.map_err(SubmitError::from).and_then(one)).collect()
 }
 
 fn add_job(call: &mut Cmd, job: &NewJob) {

@@ -9,12 +9,22 @@ use crate::job::JobId;
 pub enum Error {
     /// Redis is unreachable, loading, read-only or too slow. Redis may have executed the call or not; try again later.
     Unavailable(String),
-    /// The user of Redis lacks the right to run a command, or this Redis does not know the command. Nothing was changed.
+    /// The user of Redis lacks the right to run a command, or this Redis does not know the command. Nothing was changed,
+    /// unless the command is WAIT.
     Denied(String),
     /// All connections of this process to Redis are in use; the value is their number. Nothing was sent; try again later.
     Busy(u32),
     /// Redis has reached its `maxmemory` and stores nothing new. Nothing was changed.
     Full,
+    /// Fewer replicas of Redis have new jobs than wanted.
+    NotReplicated {
+        /// How many replicas have them.
+        have: u32,
+        /// How many replicas must have them.
+        wanted: u32,
+        /// Whether the jobs of this submission are stored. If not, nothing was sent.
+        is_stored: bool,
+    },
     /// This server is not registered: another server declared it dead, or Redis lost its data. Nothing was changed.
     Fenced,
     /// The queue does not understand a reply of Redis: a bug, or data that was modified outside threadq.
@@ -28,6 +38,12 @@ impl fmt::Display for Error {
             Error::Denied(reason) => write!(f, "Redis denied a command: {reason}"),
             Error::Busy(number) => write!(f, "this server uses all its {number} connections to Redis"),
             Error::Full => f.write_str("Redis is full: it has reached its maxmemory"),
+            Error::NotReplicated { have, wanted, is_stored: true } => {
+                write!(f, "stored, but only {have} of {wanted} replicas have it")
+            }
+            Error::NotReplicated { have, wanted, is_stored: false } => {
+                write!(f, "not sent to Redis, since only {have} of {wanted} replicas have earlier jobs")
+            }
             Error::Fenced => f.write_str("this server is not registered in Redis"),
             Error::Protocol(reason) => write!(f, "unexpected reply of Redis: {reason}"),
         }
@@ -64,7 +80,7 @@ impl std::error::Error for Refused {}
 pub enum SubmitError {
     /// Redis was reached, and the submission was refused. None of its jobs was stored.
     Refused(Refused),
-    /// The call of the queue failed; after [`Error::Unavailable`] the jobs may have been stored.
+    /// The call of the queue failed. After [`Error::Unavailable`] the jobs may have been stored.
     Queue(Error),
 }
 

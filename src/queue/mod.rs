@@ -61,6 +61,8 @@ pub struct Queue {
     namespace: String,
     /// The user of Redis, if the URL names one.
     user: Option<String>,
+    /// How many replicas must have a submission before it is acknowledged.
+    replicas: u32,
     /// The rights without which no job can be run.
     needed_rights: Vec<Right>,
 }
@@ -77,12 +79,16 @@ impl Queue {
             ("LRANGE".to_owned(), format!("{prefix}{}", keys::IN_PROGRESS)),
             ("HGET".to_owned(), format!("{prefix}{}", keys::SERVERS)),
         ]);
+        if settings.replicas > 0 {
+            needed.insert(("WAIT".to_owned(), prefix.clone()));
+        }
         Ok(Queue {
             user,
             connections: Connections::new(place, settings.connections, settings.fetchers),
             scripts: Scripts::new(&settings.namespace),
             prefix,
             namespace: settings.namespace.clone(),
+            replicas: settings.replicas,
             needed_rights: needed.into_iter().collect(),
         })
     }
@@ -116,6 +122,14 @@ impl Queue {
         self.connections.failovers()
     }
 
+    /// The error of a submission that need not be sent, since too few replicas have earlier ones. One submission at a time is
+    /// to be sent all the same, and finds out whether enough replicas are back.
+    pub fn too_few_replicas(&self) -> Option<Error> {
+        let wanted = Some(self.replicas).filter(|wanted| *wanted > 0)?;
+        let have = self.connections.too_few_replicas()?;
+        Some(Error::NotReplicated { have, wanted, is_stored: false })
+    }
+
     fn in_progress_key(&self, server: &ServerId) -> String {
         format!("{}{}{server}", self.prefix, keys::IN_PROGRESS)
     }
@@ -126,6 +140,29 @@ impl Queue {
 
     fn run_repeated(&self, script: &Script, repeat: Repeat, call: &Cmd) -> Result<Value, Error> {
         let reply = self.connections.run_script(script.access(), repeat, || script.text(), call);
+        self.explained_script(script, reply)
+    }
+
+    /// Runs a script that stores jobs, and waits for replicas if the settings ask for replicas and the reply needs them.
+    /// Returns the reply, and the error if too few replicas have what the script wrote.
+    fn run_replicated(
+        &self,
+        script: &Script,
+        call: &Cmd,
+        need: impl Fn(&Value) -> bool,
+    ) -> Result<(Value, Option<Error>), Error> {
+        if self.replicas == 0 {
+            return self.run(script, call).map(|reply| (reply, None));
+        }
+        let kind = (script.access(), script.repeat());
+        let reply = self.connections.run_replicated(kind, || script.text(), call, self.replicas, need);
+        let (reply, have) = self.explained_script(script, reply)?;
+        let too_few = Error::NotReplicated { have, wanted: self.replicas, is_stored: true };
+        Ok((reply, (have < self.replicas).then_some(too_few)))
+    }
+
+    /// As [`Queue::explained`], also for a script that was stopped without the name of the denied command.
+    fn explained_script<T>(&self, script: &Script, reply: Result<T, Error>) -> Result<T, Error> {
         match reply {
             // A script that reads first stops at a denied read, and then the error of Redis does not name the command.
             Err(Error::Denied(text)) if rights::of_error(&text).is_none() => {

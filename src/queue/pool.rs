@@ -42,6 +42,8 @@ const LEAST: Duration = Duration::from_millis(200);
 const SILENT: Duration = Duration::from_secs(5);
 /// The number of threads that make connections. One is enough: while Redis is unavailable, all attempts fail alike.
 const CONNECTING_THREADS: usize = 1;
+/// How long a submission waits for replicas, if the call has so much time left.
+const REPLICATION: Duration = Duration::from_secs(1);
 /// How often one call loads its script.
 const LOADINGS: usize = 3;
 /// A connection that has read a longer text than this (in bytes) is closed: its buffer has grown to twice the longest
@@ -69,6 +71,38 @@ impl Connection {
             let reply = redis::cmd("TIME").query::<Value>(&mut self.wire);
             reply.is_err_and(|error| error.kind() == ErrorKind::Io)
         }
+    }
+
+    /// Runs a script. Its text is sent only if Redis does not know the script.
+    fn run_script(&mut self, text: impl Fn() -> String, call: &Cmd) -> Result<Value, RedisError> {
+        let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+        let mut reply = call.query(&mut self.wire);
+        // SCRIPT FLUSH of another client may come between the loading of the script and its call.
+        for _ in 0..LOADINGS {
+            if !reply.as_ref().is_err_and(is_unknown) {
+                break;
+            }
+            redis::cmd("SCRIPT").arg("LOAD").arg(text()).query::<Value>(&mut self.wire)?;
+            reply = call.query(&mut self.wire);
+        }
+        // Because of its large buffer. The next call makes a new connection.
+        self.broken = reply.as_ref().is_ok_and(|reply| longest_text(reply) > LARGEST_KEPT);
+        reply
+    }
+
+    /// Runs a command whose reply must come within this time, if that is less than the time limit of a reply.
+    fn within<T>(
+        &mut self,
+        limit: Duration,
+        command: impl Fn(&mut Wire) -> Result<T, RedisError>,
+    ) -> Result<T, RedisError> {
+        if limit >= self.read_timeout {
+            return command(&mut self.wire);
+        }
+        self.wire.set_read_timeout(limit)?;
+        let reply = command(&mut self.wire)?;
+        self.wire.set_read_timeout(self.read_timeout)?;
+        Ok(reply)
     }
 }
 
@@ -209,21 +243,47 @@ impl Connections {
         text: impl Fn() -> String,
         call: &Cmd,
     ) -> Result<Value, Error> {
-        let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-        self.run(&self.commands, access, repeat, |connection| {
-            let mut reply = call.query(&mut connection.wire);
-            // SCRIPT FLUSH of another client may come between the loading of the script and its call.
-            for _ in 0..LOADINGS {
-                if !reply.as_ref().is_err_and(is_unknown) {
-                    break;
-                }
-                redis::cmd("SCRIPT").arg("LOAD").arg(text()).query::<Value>(&mut connection.wire)?;
-                reply = call.query(&mut connection.wire);
-            }
-            // Because of its large buffer. The next call makes a new connection.
-            connection.broken = reply.as_ref().is_ok_and(|reply| longest_text(reply) > LARGEST_KEPT);
-            reply
-        })
+        self.run(&self.commands, access, repeat, |connection| connection.run_script(&text, call))
+    }
+
+    /// Runs a script, and then waits until this number of replicas has what the script wrote. Returns the reply, and how
+    /// many replicas have it. With a reply that does not `need` them, no replica is waited for.
+    pub(super) fn run_replicated(
+        &self,
+        (access, repeat): (Access, Repeat),
+        text: impl Fn() -> String,
+        call: &Cmd,
+        replicas: u32,
+        need: impl Fn(&Value) -> bool,
+    ) -> Result<(Value, u32), Error> {
+        let begun = Instant::now();
+        let (reply, have) = self.run(&self.commands, access, repeat, |connection| {
+            let reply = connection.run_script(&text, call)?;
+            // The script has run: a fault of WAIT must not repeat the script, and so is no error of this closure.
+            let have = if need(&reply) { self.wait(connection, replicas, begun) } else { Ok(replicas) };
+            Ok((reply, have))
+        })?;
+        Ok((reply, have?))
+    }
+
+    /// Waits until this number of replicas has the last write of this connection, within the time limit of a call that
+    /// began at this time. Returns how many replicas have it.
+    fn wait(&self, connection: &mut Connection, replicas: u32, call: Instant) -> Result<u32, Error> {
+        let begun = Instant::now();
+        let left = (GET + REPLY).saturating_sub(call.elapsed()).max(LEAST);
+        // Never 0, which means no limit.
+        let time = REPLICATION.min(left / 2);
+        let mut command = redis::cmd("WAIT");
+        command.arg(replicas).arg(time.as_millis() as u64);
+        let reply = connection.within(left, |wire| command.query(wire));
+        let have = reply.map_err(|error| self.classify(connection, begun, &error))?;
+        self.availability.note_replicas(have, replicas);
+        Ok(have)
+    }
+
+    /// As [`Availability::too_few_replicas`].
+    pub(super) fn too_few_replicas(&self) -> Option<u32> {
+        self.availability.too_few_replicas()
     }
 
     /// As [`Availability::note_missing_rights`].
@@ -371,6 +431,12 @@ impl Connections {
                 connection.broken = true;
                 self.availability.note_refused(&reason);
                 Error::Unavailable(reason)
+            }
+            // The master was demoted between a script and its WAIT.
+            _ if text.contains("WAIT cannot be used with replica") => {
+                connection.broken = true;
+                self.availability.note_refused(&text);
+                Error::Unavailable(text)
             }
             _ => match error.code() {
                 Some("OOM") => {

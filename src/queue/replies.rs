@@ -32,6 +32,17 @@ pub(super) fn submitted(
     replies.into_iter().zip(sizes).map(|(reply, jobs)| one_submitted(reply, jobs)).collect()
 }
 
+/// Whether a submission in the reply of `enqueue` is stored, now or before.
+pub(super) fn has_acknowledgement(reply: &Value) -> bool {
+    let is_stored = |reply: &Value| match reply {
+        Value::Array(parts) => {
+            matches!(parts.first().map(as_text), Some(Ok(word)) if word == "stored" || word == "replayed")
+        }
+        _ => false,
+    };
+    matches!(reply, Value::Array(replies) if replies.iter().any(is_stored))
+}
+
 /// The results of submissions whose jobs have the ids from `first` on, in this order.
 pub(super) fn submitted_plain(
     first: JobId,

@@ -23,6 +23,8 @@ pub struct Settings {
     pub connections: u32,
     /// The most blocking commands of fetchers that run at a time.
     pub fetchers: u32,
+    /// How many replicas must have a submission before it is acknowledged.
+    pub replicas: u32,
 }
 
 /// The name of a running server, new at every start: `host-pid-random`.

@@ -31,6 +31,7 @@ pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
         connections: FURTHER_CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
         // Only the first fetcher of each queue blocks.
         fetchers: config.queues.len() as u32,
+        replicas: config.redis_replicas,
     };
     Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))
 }

@@ -37,6 +37,7 @@ impl World {
             namespace: "threadq".to_owned(),
             connections: 4,
             fetchers: 1,
+            replicas: 0,
         };
         World { queue: Queue::new(&settings).unwrap(), server }
     }

@@ -78,6 +78,11 @@ impl Place {
         open_queue(self.wire.url(), &self.namespace)
     }
 
+    /// A queue of the same jobs that waits for one replica. This Redis has none.
+    pub fn queue_with_replica(&self) -> Queue {
+        open_replicated_queue(self.wire.url(), &self.namespace, 1)
+    }
+
     pub fn key(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.namespace)
     }
@@ -292,7 +297,13 @@ pub fn long_lists() -> Change {
 }
 
 pub fn open_queue(url: String, namespace: &str) -> Queue {
-    let settings = Settings { url, ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1 };
+    open_replicated_queue(url, namespace, 0)
+}
+
+/// A queue that acknowledges a submission when this number of replicas has it.
+fn open_replicated_queue(url: String, namespace: &str, replicas: u32) -> Queue {
+    let settings =
+        Settings { url, ca: None, namespace: namespace.to_owned(), connections: 2, fetchers: 1, replicas };
     Queue::new(&settings).unwrap()
 }
 

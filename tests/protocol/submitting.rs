@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Idempotency, Refused, SubmitError};
+use threadq::internals::queue::{Error, Idempotency, Refused, SubmitError};
 use threadq::job::{JobId, NewJob, Start, Status};
 
 use serde_json::value::RawValue;
@@ -10,6 +10,7 @@ use threadq::internals::queue::{Settlement, Verdict};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
+use crate::lua_proxy::Loses;
 
 fn keyed(key: &str) -> NewJob {
     NewJob { unique_key: Some(key.to_owned()), ..NewJob::new("t") }
@@ -171,7 +172,7 @@ fn submissions_that_go_together_are_as_one_after_the_other() {
     let first = outcomes[0].as_ref().unwrap().first.get();
     let id = |n: u64| JobId::new(first + n).unwrap();
     let stored =
-        |n: u64, count: u64, status, replayed| Ok((id(n), count, status, replayed)) as Result<_, Refused>;
+        |n: u64, count: u64, status, replayed| Ok((id(n), count, status, replayed)) as Result<_, SubmitError>;
     let seen: Vec<_> = outcomes
         .iter()
         .map(|outcome| outcome.clone().map(|it| (it.first, it.count, it.status, it.replayed)))
@@ -182,11 +183,11 @@ fn submissions_that_go_together_are_as_one_after_the_other() {
             stored(0, 2, Status::Queued, false),
             stored(2, 1, Status::Queued, false),
             stored(0, 2, Status::Queued, true),
-            Err(Refused::Mismatch),
-            Err(Refused::Duplicate(id(2))),
+            Err(Refused::Mismatch.into()),
+            Err(Refused::Duplicate(id(2)).into()),
             stored(3, 1, Status::Scheduled, false),
             stored(4, 1, Status::Queued, false),
-            Err(Refused::QueueFull("default".to_owned())),
+            Err(Refused::QueueFull("default".to_owned()).into()),
         ]
     );
     let due: Vec<bool> = outcomes.iter().flatten().map(|submitted| submitted.due_in.is_some()).collect();
@@ -326,4 +327,63 @@ fn the_name_of_a_queue_is_known_from_its_first_job_on() {
         place.try_submit(&[NewJob { queue: queue.to_owned(), ..job }]).unwrap();
         assert_eq!(place.redis::<i64>("SISMEMBER", "queues", &[queue]), 1, "{queue}");
     }
+}
+
+const NOT_REPLICATED: SubmitError =
+    SubmitError::Queue(Error::NotReplicated { have: 0, wanted: 1, is_stored: true });
+
+#[test]
+fn a_submission_without_its_replicas_is_stored_and_no_refusal_waits_for_them() {
+    for job in of_both_scripts() {
+        let place = Place::new();
+        let queue = place.queue_with_replica();
+        assert_eq!(queue.submit(std::slice::from_ref(&job), None, 1), Err(NOT_REPLICATED));
+        assert_eq!(place.keys().iter().filter(|key| key.starts_with("job:")).count(), 1);
+        let ready = NewJob::new("t");
+        let outcomes = queue.submit_all(&[(&[keyed("u")], None), (&[keyed("u"), ready.clone()], None)], 9);
+        let outcomes = outcomes.unwrap();
+        assert_eq!(outcomes[0], Err(NOT_REPLICATED));
+        assert!(matches!(outcomes[1], Err(SubmitError::Refused(Refused::Duplicate(_)))), "{outcomes:?}");
+        assert_sound(&place);
+        // A call that stores nothing sends no WAIT.
+        place.wire.lose("wait", Loses::Request);
+        let full = Err(Refused::QueueFull("default".to_owned()).into());
+        assert_eq!(queue.submit(&[ready], None, 1), full);
+        assert!(!place.wire.has_lost());
+    }
+}
+
+#[test]
+fn a_submission_whose_wait_is_lost_is_stored_once() {
+    for job in of_both_scripts() {
+        for loses in [Loses::Request, Loses::Answer] {
+            let place = Place::new();
+            let queue = place.queue_with_replica();
+            // The next call has a connection that may have died, so that a call may be repeated.
+            queue.stats().unwrap();
+            place.wire.lose("wait", loses);
+            let lost = queue.submit(std::slice::from_ref(&job), None, 1);
+            assert!(matches!(lost, Err(SubmitError::Queue(Error::Unavailable(_)))), "{lost:?}");
+            assert!(place.wire.has_lost());
+            assert_eq!(place.keys().iter().filter(|key| key.starts_with("job:")).count(), 1);
+            assert_sound(&place);
+        }
+    }
+}
+
+#[test]
+fn a_repeated_request_writes_only_if_replicas_are_waited_for() {
+    let place = Place::new();
+    let (jobs, key, other) = ([NewJob::new("t")], request("k", "f"), request("k", "g"));
+    place.queue.submit(&jobs, Some(&key), NO_LIMIT).unwrap();
+    let last_id = || place.redis::<String>("GET", "last_id", &[]);
+    let first = last_id();
+    assert!(place.queue.submit(&jobs, Some(&key), NO_LIMIT).unwrap().replayed);
+    let replicated = place.queue_with_replica();
+    assert_eq!(replicated.submit(&jobs, Some(&other), NO_LIMIT), Err(Refused::Mismatch.into()));
+    assert_eq!(last_id(), first);
+    // WAIT proves something only behind a write of the same connection.
+    assert_eq!(replicated.submit(&jobs, Some(&key), NO_LIMIT), Err(NOT_REPLICATED));
+    assert!(last_id() > first);
+    assert_sound(&place);
 }

@@ -230,6 +230,7 @@ impl World {
             namespace: namespace.clone(),
             connections: 2,
             fetchers: 1,
+            replicas: 0,
         };
         let connection = RefCell::new(owner.connection(secs(5)).unwrap());
         let server = ServerId::generate();

@@ -149,7 +149,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         (None, None) => (String::new(), "redis-url"),
     };
     let (namespace, ca) = (config.namespace.clone(), config.redis_ca.clone().or_else(|| config.ca.clone()));
-    let queue = Queue::new(&Settings { url, ca, namespace, connections: 1, fetchers: 1 })
+    let queue = Queue::new(&Settings { url, ca, namespace, connections: 1, fetchers: 1, replicas: 0 })
         .map_err(|error| Stopped::Usage(error.to_string()))?;
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));
     let health = queue.redis_report().map_err(failed)?;

@@ -1,18 +1,21 @@
 -- Stores submissions, of each all jobs or none: new -> queued | scheduled.
--- ARGV: max queue length, life of an idempotency key in ms,
+-- ARGV: max queue length, life of an idempotency key in ms, number of replicas that WAIT will ask for,
 --       then per submission: number of jobs, idempotency key or '', fingerprint of the request, and its jobs, each
 --       queue, start, unique key or '', type, number of the texts that follow, [field, value, ..]
 --       start: '' for now, + and a delay in ms, or a time in ms
 -- Returns: per submission {'stored', first id, ms until the earliest job is due or -1} |
 --          {'replayed', first id, count, scheduled 0|1} | {'mismatch'} | {'duplicate', holder's id} | {'full', queue}
--- Protects from: a request that is repeated after a lost reply (with a key); two jobs with one id; half a batch.
+-- Protects from: a request that is repeated after a lost reply (with a key); two jobs with one id; half a batch;
+-- a repeated request that is acknowledged although no replica has its jobs.
 -- A full Redis refuses this script, since it has no allow-oom. All reads come before the first write: see rights.rs.
-local max_length, life = tonumber(ARGV[1]), ARGV[2]
+local max_length, life, replicas = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local JOB_HEAD = 5
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local next_id = first_id(time)
 
+-- Whether a submission of this call was stored by an earlier call.
+local is_replayed = false
 -- The accepted jobs: {id, place in ARGV, due time or nil}.
 local accepted = {}
 -- What earlier submissions of this call change: the number of ready jobs in each queue, the replies by idempotency key,
@@ -28,6 +31,7 @@ local function decide(places, key, fingerprint)
     if answer then
       local print, id, number, parked = string.match(answer, '^(%S+) (%d+) (%d+) (%d)$')
       if print ~= fingerprint then return {'mismatch'} end
+      is_replayed = true
       return {'replayed', id, number, parked}
     end
   end
@@ -75,7 +79,7 @@ local function decide(places, key, fingerprint)
   return {'stored', first, earliest}
 end
 
-local answers, at = {}, 3
+local answers, at = {}, 4
 while at <= #ARGV do
   local key, fingerprint, places = ARGV[at + 1], ARGV[at + 2], {}
   local number = tonumber(ARGV[at])
@@ -111,6 +115,8 @@ end
 for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes[job_type]) end
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
 for queue, ids in pairs(queues) do push_new(queue, ids) end
-if accepted[1] then call('SET', LAST_ID, digits(next_id - 1)) end
+-- WAIT looks at the last write of its connection. So a call that stores nothing writes too if WAIT follows: a replica
+-- that has this write has all earlier ones.
+if accepted[1] or (is_replayed and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end
 for key, answer in pairs(kept) do call('SET', IDEMPOTENCY .. key, answer, 'PX', life) end
 return answers

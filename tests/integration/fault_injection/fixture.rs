@@ -65,6 +65,7 @@ impl Stage {
             namespace: "threadq".to_owned(),
             connections: 4,
             fetchers: 1,
+            replicas: 0,
         };
         let queue = Queue::new(&settings).unwrap();
         Stage { proxy, queue, redis, cut, step, dir: TempDir::new(), beside }

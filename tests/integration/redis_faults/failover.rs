@@ -7,7 +7,7 @@ use super::proxy::Proxy;
 use crate::common::*;
 
 /// A Redis with a TCP port, and the arguments of REPLICAOF for it.
-fn reachable() -> (TestRedis, [String; 2]) {
+pub fn reachable() -> (TestRedis, [String; 2]) {
     let port =
         TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port().to_string();
     let redis =
@@ -17,7 +17,7 @@ fn reachable() -> (TestRedis, [String; 2]) {
 
 /// Makes a Redis a replica, and waits until it has all data of its master.
 #[track_caller]
-fn follow(replica: &TestRedis, [host, port]: &[String; 2]) {
+pub fn follow(replica: &TestRedis, [host, port]: &[String; 2]) {
     replica.query::<()>(&["REPLICAOF", host, port]);
     eventually(LIMIT, "the replica is in sync", || {
         let info = replica.try_query::<String>(&["INFO", "replication"]).unwrap_or_default();

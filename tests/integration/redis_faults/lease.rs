@@ -11,8 +11,14 @@ const STEP: usize = 200;
 
 /// A server that died with many jobs in progress, of a queue from which no other server takes.
 fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
-    let settings =
-        Settings { url: redis.url(), ca: None, namespace: "threadq".to_owned(), connections: 1, fetchers: 1 };
+    let settings = Settings {
+        url: redis.url(),
+        ca: None,
+        namespace: "threadq".to_owned(),
+        connections: 1,
+        fetchers: 1,
+        replicas: 0,
+    };
     let queue = Queue::new(&settings).expect("a URL");
     let server = ServerId::generate();
     queue.register(&server, steps * STEP, &[]).expect("registered");
