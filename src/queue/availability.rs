@@ -357,7 +357,6 @@ impl Availability {
 
     /// Records that the Sentinels name another master than the one that the connections lead to.
     pub(super) fn note_master_named(&self) {
-        log::info!("the Sentinels name another master");
         self.end_generation();
     }
 

@@ -270,14 +270,6 @@ impl Wire {
         self.stream.socket()
     }
 
-    /// A second handle of the socket, by which another thread can close the connection. `None` for a unix socket.
-    pub(super) fn handle(&self) -> Option<TcpStream> {
-        match self.socket() {
-            Socket::Tcp(stream) => stream.try_clone().ok(),
-            Socket::Unix(..) => None,
-        }
-    }
-
     /// Sets the time limits for a reply and for sending a command.
     pub(super) fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.socket().set_read_timeout(read)?;
@@ -405,6 +397,13 @@ pub(super) fn describe(error: &RedisError) -> String {
         _ if error.is_timeout() => NO_ANSWER.to_owned(),
         _ if error.is_connection_dropped() => format!("the connection was closed ({error})"),
         _ => error.to_string(),
+    }
+}
+
+/// To wait until the server sends something.
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket().as_fd()
     }
 }
 

@@ -82,11 +82,6 @@ impl Master {
         self.run_id.as_ref().map_or("unknown", |run_id| run_id.get(..8).unwrap_or(run_id))
     }
 
-    /// Sets the address of the node that has become the owner of the slot.
-    pub(super) fn set_address(&mut self, address: Address) {
-        self.address = Some(address);
-    }
-
     /// Whether this node is the same process, and a master.
     pub(super) fn is(&self, node: &Node) -> bool {
         !node.is_replica && node.run_id == self.run_id
@@ -109,8 +104,9 @@ impl Master {
         let is_other_run = node.run_id.is_some() && self.run_id.is_some() && !is_same_run;
         // Without run ids only the address can tell.
         let is_other = is_other_run || is_elsewhere && !is_same_run;
+        let is_former = is_other_run && !is_elsewhere && node.run_id == self.former;
         let is_second_master = !self.is_replica && !node.is_replica;
-        if is_other_run && node.run_id == self.former && !self.may_change_back(address, is_second_master) {
+        if is_former && !self.may_change_back(address, is_second_master) {
             return Ok(Change::None);
         }
         self.address = Some(address.clone());
@@ -208,6 +204,16 @@ mod tests {
         let refused = master.meet(&at(2), replica("b"), false).unwrap_err();
         assert_eq!(refused.to_string(), "this is a replica, refuses writes");
         assert_eq!(master.address(), Some(at(1)));
+    }
+
+    #[test]
+    fn a_former_master_at_its_own_address_may_take_over_again_at_once() {
+        let mut master = Master::default();
+        let mut meet = |port, node| master.meet(&at(port), node, false).unwrap();
+        meet(1, node("a"));
+        assert_eq!(meet(2, node("b")), other(true));
+        assert_eq!(meet(1, node("a")), other(true));
+        assert_eq!(master.alternation_logged, None);
     }
 
     #[test]

@@ -30,10 +30,13 @@ mod replies;
 mod reply_value;
 mod rights;
 mod scripts;
+mod sentinel;
+mod sentinel_watch;
 mod tls;
 mod types;
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
 
 use redis::{Cmd, Value};
 
@@ -105,16 +108,13 @@ impl Queue {
 
     /// Whether Sentinels name the master, so that [`Queue::watch`] has something to do.
     pub fn has_sentinels(&self) -> bool {
-        self.connections.place().has_sentinels()
+        self.connections.place().sentinels().is_some()
     }
 
-    /// Listens to the Sentinels until [`Queue::end_watch`], so that no command goes to a master that was replaced.
-    pub fn watch(&self) {
-        self.connections.watch();
-    }
-
-    pub fn end_watch(&self) {
-        self.connections.place().end_watch();
+    /// Listens to the Sentinels until the other side of `end` is closed, so that no command goes to a master that was
+    /// replaced.
+    pub fn watch(&self, end: &UnixStream) {
+        self.connections.watch(end);
     }
 
     /// How often another Redis took over since the start.

@@ -6,7 +6,6 @@
 //! Redis may have run the command.
 
 use std::collections::VecDeque;
-use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -16,16 +15,13 @@ use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use super::connection::{Address, Greeting, Login, Welcome, Wire, describe};
 use super::error::ConnectError;
 use super::master::{Change, Master, Node};
+use super::sentinel;
 use crate::sync;
 
-/// How long one Sentinel, or one node of a Cluster, may take to answer, connecting included.
+/// How long one node of a Cluster may take to answer, connecting included.
 const ASK: Duration = Duration::from_millis(300);
 /// How often one attempt to connect follows a node of a Cluster to another node.
 const REDIRECTS: usize = 5;
-/// How often the watch asks a Sentinel for the master. The Sentinel also tells a new master by itself.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the watch waits after a Sentinel failed.
-const WATCH_RETRY: Duration = Duration::from_millis(300);
 
 /// How the address of Redis is found.
 pub(super) enum Kind {
@@ -51,19 +47,12 @@ pub(super) struct Place {
     login: Login,
     /// The Redis that the last connection led to.
     master: Mutex<Master>,
+    /// The node of the Cluster that the last MOVED named.
+    moved_to: Mutex<Option<Address>>,
     /// Why `redis-url` does not fit to the server that answered last.
     wrong_url: Mutex<Option<&'static str>>,
     /// Whether no Sentinel answered to the last connection.
     is_silent: AtomicBool,
-    watch: Mutex<Watch>,
-}
-
-/// The state of [`Place::watch`].
-#[derive(Default)]
-struct Watch {
-    is_ended: bool,
-    /// Closes the connection to the Sentinel that is read.
-    close: Option<TcpStream>,
 }
 
 /// A new connection to Redis.
@@ -83,15 +72,10 @@ impl Place {
             hosts: Mutex::new(hosts.into()),
             login,
             master: Mutex::default(),
+            moved_to: Mutex::default(),
             wrong_url: Mutex::default(),
             is_silent: AtomicBool::new(false),
-            watch: Mutex::default(),
         }
-    }
-
-    /// Whether Sentinels name the master.
-    pub(super) fn has_sentinels(&self) -> bool {
-        matches!(self.kind, Kind::Sentinels { .. })
     }
 
     /// Whether the URL names the only address.
@@ -160,7 +144,7 @@ impl Place {
         let mut silence = ConnectError(String::new());
         for sentinel in self.hosts() {
             step(&format!("the Sentinel {sentinel} does not answer"));
-            match ask_sentinel(&sentinel, login).and_then(|mut wire| master_of(&mut wire, name)) {
+            match sentinel::connect(&sentinel, login).and_then(|mut wire| sentinel::master(&mut wire, name)) {
                 Ok(Some(master)) => {
                     if self.is_silent.swap(false, Ordering::Relaxed) {
                         log::info!("the Sentinels answer again");
@@ -187,7 +171,7 @@ impl Place {
             }
         }
         let silence = format!("no Sentinel answers, the last one: {silence}");
-        let Some(master) = self.master().address() else { return Err(ConnectError(silence)) };
+        let Some(master) = self.known_address() else { return Err(ConnectError(silence)) };
         let opened = open(&master, limit).and_then(|(wire, welcome)| {
             if !self.master().is(&Node::read(welcome.info.as_deref())) {
                 return Err(ConnectError(
@@ -214,9 +198,9 @@ impl Place {
         open: impl Fn(&Address, Duration) -> Result<(Wire, Welcome), ConnectError>,
     ) -> Result<Opened, ConnectError> {
         let begin = Instant::now();
-        let known = self.master().address();
+        let known = [sync::lock(&self.moved_to).take(), self.known_address()];
         let mut last = ConnectError("no node of the Cluster answers".to_owned());
-        for first in known.iter().cloned().chain(self.hosts()) {
+        for first in known.into_iter().flatten().chain(self.hosts()) {
             let mut node = first.clone();
             for _ in 0..=REDIRECTS {
                 if begin.elapsed() >= limit {
@@ -239,91 +223,39 @@ impl Place {
         Err(last)
     }
 
-    /// Remembers where the slot is now. `error` is the reply MOVED of the last known owner.
+    /// Remembers where the slot is now, for the next connection. `error` is the reply MOVED of the last known owner.
     pub(super) fn note_moved(&self, error: &RedisError) {
-        let mut master = self.master();
-        if let Some(owner) = master.address().and_then(|asked| moved_to(error, &asked)) {
-            master.set_address(owner);
+        *sync::lock(&self.moved_to) = self.known_address().and_then(|asked| moved_to(error, &asked));
+    }
+
+    /// The Sentinels, the name of their master, and their login; `None` without Sentinels. The first Sentinel is the one
+    /// that the next connection asks.
+    pub(super) fn sentinels(&self) -> Option<(Vec<Address>, &str, &Login)> {
+        match &self.kind {
+            Kind::Sentinels { name, login } => Some((self.hosts(), name, login)),
+            _ => None,
         }
     }
 
-    /// Listens to the Sentinels until [`Place::end_watch`], and calls `master_changed` when they name another master
-    /// than the one that the connections lead to. The old master itself takes commands for up to 10 s more, and what it
-    /// takes is lost.
-    pub(super) fn watch(&self, master_changed: impl Fn()) {
-        let Kind::Sentinels { name, login } = &self.kind else { return };
-        let mut reported = None;
-        while !self.watch_state().is_ended {
-            for sentinel in self.hosts() {
-                if let Err(error) = self.listen(&sentinel, name, login, &mut reported, &master_changed) {
-                    log::debug!("the Sentinel {sentinel} cannot be listened to: {error}");
-                }
-                if self.watch_state().is_ended {
-                    return;
-                }
-            }
-            std::thread::sleep(WATCH_RETRY);
-        }
-    }
-
-    /// Listens to one Sentinel until it fails.
-    fn listen(
-        &self,
-        sentinel: &Address,
-        name: &str,
-        login: &Login,
-        reported: &mut Option<Address>,
-        master_changed: &impl Fn(),
-    ) -> Result<(), ConnectError> {
-        let failed = |error: &RedisError| ConnectError(describe(error));
-        let (mut events, mut wire) = (ask_sentinel(sentinel, login)?, ask_sentinel(sentinel, login)?);
-        {
-            let mut watch = self.watch_state();
-            if watch.is_ended {
-                return Ok(());
-            }
-            watch.close = events.handle();
-        }
-        let subscribe = redis::cmd("SUBSCRIBE").arg("+switch-master").take();
-        subscribe.query::<Value>(&mut events).map_err(|error| failed(&error))?;
-        events.set_read_timeout(WATCH_INTERVAL).map_err(|error| ConnectError(error.to_string()))?;
-        loop {
-            // By asking, the watch learns what was told before it listened, and that a Sentinel is silent.
-            let named = master_of(&mut wire, name)?;
-            let known = self.master().address();
-            if known.is_none() || named.is_none() || named == known {
-                *reported = None;
-            } else if *reported != named {
-                master_changed();
-                *reported = named;
-            }
-            match events.read_reply() {
-                Err(error) if !error.is_timeout() => return Err(failed(&error)),
-                _ if self.watch_state().is_ended => return Ok(()),
-                _ => {}
-            }
-        }
-    }
-
-    /// Ends [`Place::watch`].
-    pub(super) fn end_watch(&self) {
-        let mut watch = self.watch_state();
-        watch.is_ended = true;
-        if let Some(socket) = watch.close.take() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+    /// The address of the last known master.
+    pub(super) fn known_address(&self) -> Option<Address> {
+        self.master().address()
     }
 
     fn master(&self) -> MutexGuard<'_, Master> {
         sync::lock(&self.master)
     }
 
-    fn watch_state(&self) -> MutexGuard<'_, Watch> {
-        sync::lock(&self.watch)
-    }
-
     fn hosts(&self) -> Vec<Address> {
         sync::lock(&self.hosts).iter().cloned().collect()
+    }
+
+    /// Asks this host before all others next time.
+    pub(super) fn put_first(&self, host: &Address) {
+        let mut hosts = sync::lock(&self.hosts);
+        if let Some(at) = hosts.iter().position(|other| other == host) {
+            hosts.make_contiguous()[..=at].rotate_right(1);
+        }
     }
 
     /// Asks all other hosts before this one next time.
@@ -333,23 +265,6 @@ impl Place {
             let host = hosts.remove(at);
             hosts.extend(host);
         }
-    }
-}
-
-fn ask_sentinel(sentinel: &Address, login: &Login) -> Result<Wire, ConnectError> {
-    Wire::connect(sentinel, login, ASK, Greeting::Login, |_| {}).map(|(wire, _)| wire)
-}
-
-/// Asks a Sentinel for the address of a master; `None` if the Sentinel does not know this name.
-fn master_of(sentinel: &mut Wire, name: &str) -> Result<Option<Address>, ConnectError> {
-    let mut ask = redis::cmd("SENTINEL");
-    ask.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-    match ask.query::<Option<(String, u16)>>(sentinel) {
-        Ok(master) => Ok(master.map(|(host, port)| Address::Tcp(host, port))),
-        Err(error) if error.to_string().contains("unknown command") => {
-            Err(ConnectError("this is a Redis and no Sentinel".to_owned()))
-        }
-        Err(error) => Err(ConnectError(describe(&error))),
     }
 }
 

@@ -8,6 +8,7 @@
 //! command, and a master that was demoted still answers PING. Older connections are closed too.
 
 use std::collections::HashSet;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::availability::Availability;
 use super::connection::{Wire, describe};
 use super::error::{ConnectError, Error};
 use super::place::Place;
+use super::sentinel_watch;
 use crate::sync;
 
 /// How long BRPOPLPUSH waits for a job: short, so that a fetcher notices a lost connection soon, and long enough to
@@ -311,9 +313,9 @@ impl Connections {
         &self.place
     }
 
-    /// Listens to the Sentinels until [`Place::end_watch`]. Returns at once if there are none.
-    pub(super) fn watch(&self) {
-        self.place.watch(|| self.availability.note_master_named());
+    /// Listens to the Sentinels until the other side of `end` is closed. Returns at once if there are none.
+    pub(super) fn watch(&self, end: &UnixStream) {
+        sentinel_watch::watch(&self.place, end, || self.availability.note_master_named());
     }
 
     /// How often another Redis took over.

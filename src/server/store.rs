@@ -2,6 +2,7 @@
 //! watching thread.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -57,7 +58,8 @@ pub(super) fn check_url(queue: &Queue) -> Result<(), StartError> {
 
 /// The thread `redis-watch`, which listens to the Sentinels. Ends when this is dropped.
 pub(super) struct SentinelWatch {
-    queue: Arc<Queue>,
+    /// Closed to end the thread.
+    end: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,15 +69,16 @@ impl SentinelWatch {
         if !queue.has_sentinels() {
             return Ok(None);
         }
-        let watched = queue.clone();
-        let thread = spawn("redis-watch", move || watched.watch())?;
-        Ok(Some(SentinelWatch { queue: queue.clone(), thread: Some(thread) }))
+        let (end, ending) = UnixStream::pair()?;
+        let queue = queue.clone();
+        let thread = spawn("redis-watch", move || queue.watch(&ending))?;
+        Ok(Some(SentinelWatch { end: Some(end), thread: Some(thread) }))
     }
 }
 
 impl Drop for SentinelWatch {
     fn drop(&mut self) {
-        self.queue.end_watch();
+        self.end = None;
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

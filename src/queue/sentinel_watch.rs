@@ -1,0 +1,125 @@
+//! Listens to the Sentinels, which tell at once that another Redis is the master. The old master itself takes commands until
+//! a Sentinel demotes it, up to 10 s later, and what it takes is lost.
+//!
+//! The Sentinel that leads a failover tells the new master a second later than the others. So the watch listens to all.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::connection::{Address, Login, Wire, describe};
+use super::error::ConnectError;
+use super::place::Place;
+use super::sentinel;
+
+/// How often the watch asks a Sentinel for the master, and connects to Sentinels that failed.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// A Sentinel that the watch listens to.
+struct Listening {
+    sentinel: Address,
+    /// Receives the messages.
+    events: Wire,
+    /// Asks for the master.
+    wire: Wire,
+}
+
+impl Listening {
+    fn start(sentinel: &Address, login: &Login) -> Result<Listening, ConnectError> {
+        let mut events = sentinel::connect(sentinel, login)?;
+        let subscribe = redis::cmd("SUBSCRIBE").arg("+switch-master").take();
+        subscribe.query::<Value>(&mut events).map_err(|error| ConnectError(describe(&error)))?;
+        Ok(Listening { sentinel: sentinel.clone(), events, wire: sentinel::connect(sentinel, login)? })
+    }
+
+    fn read_message(&mut self) -> Result<(), ConnectError> {
+        match self.events.read_reply() {
+            // A message of TLS itself.
+            Err(error) if error.is_timeout() => Ok(()),
+            reply => reply.map(drop).map_err(|error| ConnectError(describe(&error))),
+        }
+    }
+}
+
+/// Listens until the other side of `end` is closed. Calls `master_changed` when a Sentinel names another master than the
+/// one that the connections lead to; new connections ask this Sentinel first. Returns at once without Sentinels.
+pub(super) fn watch(place: &Place, end: &UnixStream, master_changed: impl Fn()) {
+    let mut listening: Vec<Listening> = Vec::new();
+    // The master that the log named last, while no connection leads to this master.
+    let mut logged = None;
+    while let Some((sentinels, name, login)) = place.sentinels() {
+        for sentinel in &sentinels {
+            if !listening.iter().any(|known| known.sentinel == *sentinel) {
+                match Listening::start(sentinel, login) {
+                    Ok(new) => listening.push(new),
+                    Err(error) => log::debug!("cannot listen to the Sentinel {sentinel}: {error}"),
+                }
+            }
+        }
+        // What a Sentinel told before the watch listened is learned by asking. Only the Sentinel that connections ask
+        // counts: another one may be late.
+        let mut to_ask = sentinels.first().cloned();
+        let round = Instant::now();
+        loop {
+            if let Some(asked) = to_ask.take().and_then(|to_ask| position(&listening, &to_ask)) {
+                match sentinel::master(&mut listening[asked].wire, name) {
+                    Ok(named) => {
+                        let known = place.known_address();
+                        if known.is_some() && named.is_some() && named != known {
+                            place.put_first(&listening[asked].sentinel);
+                            if let Some(master) = named.as_ref().filter(|_| named != logged) {
+                                log::info!("the Sentinels name another master, {master}");
+                            }
+                            master_changed();
+                            logged = named;
+                        } else {
+                            logged = None;
+                        }
+                    }
+                    Err(_) => drop(listening.swap_remove(asked)),
+                }
+            }
+            let left = INTERVAL.saturating_sub(round.elapsed());
+            match next_event(end, &listening, left) {
+                Event::End => return,
+                Event::None => break,
+                Event::Message(from) => match listening[from].read_message() {
+                    Ok(()) => to_ask = Some(listening[from].sentinel.clone()),
+                    Err(_) => drop(listening.swap_remove(from)),
+                },
+            }
+        }
+    }
+}
+
+fn position(listening: &[Listening], sentinel: &Address) -> Option<usize> {
+    listening.iter().position(|known| known.sentinel == *sentinel)
+}
+
+/// What the watch waits for.
+enum Event {
+    /// The watch ends.
+    End,
+    /// A Sentinel sends a message, or has closed the connection. The value is its index.
+    Message(usize),
+    /// Nothing within the time limit.
+    None,
+}
+
+fn next_event(end: &UnixStream, listening: &[Listening], limit: Duration) -> Event {
+    let mut sources = vec![PollFd::new(end, PollFlags::IN)];
+    sources.extend(listening.iter().map(|listening| PollFd::new(&listening.events, PollFlags::IN)));
+    let Ok(limit) = limit.try_into() else { return Event::None };
+    match poll(&mut sources, Some(&limit)).map_err(io::Error::from) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Event::None,
+        Err(_) => Event::None,
+        Ok(_) => match sources.iter().position(|source| !source.revents().is_empty()) {
+            Some(0) => Event::End,
+            Some(index) => Event::Message(index - 1),
+            None => Event::None,
+        },
+    }
+}
