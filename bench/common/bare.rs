@@ -20,7 +20,7 @@ impl Bare {
     pub fn new(redis_url: &str) -> Bare {
         let settings = Settings {
             url: redis_url.to_owned(),
-            ca: None,
+            certificates: Default::default(),
             namespace: "threadq".to_owned(),
             connections: 8,
             fetchers: 1,

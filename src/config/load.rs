@@ -92,16 +92,11 @@ impl Config {
     /// Checks settings that depend on each other.
     ///
     /// # Errors
-    /// Other machines can reach `listen`, but there is neither an `api_token` nor `insecure_no_token`; or `redis_ca` is set,
-    /// but `redis_url` does not use TLS; or `redis_replicas` is set without `redis_url`.
+    /// Other machines can reach `listen`, but there is neither an `api_token` nor `insecure_no_token`; `redis_ca`,
+    /// `redis_cert` or `redis_key` is set, but `redis_url` does not use TLS; `redis_cert` and `redis_key` are not a pair; or
+    /// `redis_replicas` is set without `redis_url`.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.redis_ca.is_some() && !self.redis_has_tls() {
-            let why = Invalid::new(
-                "has a value, but redis-url does not use TLS",
-                "redis-ca-file only beside a redis-url with TLS, such as rediss://",
-            );
-            return Err(ConfigError::new("redis-ca-file", "with the other settings", "the setting", why));
-        }
+        self.check_redis_tls()?;
         if self.redis_replicas > 0 && self.redis_url.is_none() {
             let why = Invalid::new(
                 "is set, but the private Redis has no replicas",
@@ -119,6 +114,42 @@ impl Config {
             "a loopback address such as 127.0.0.1:8080, or an api-token, or --insecure-no-token",
         );
         Err(ConfigError::new("listen", "with the other settings", &self.listen.to_string(), why))
+    }
+
+    fn check_redis_tls(&self) -> Result<(), ConfigError> {
+        let refused = |name, problem: String, allowed: &str| {
+            let why = Invalid::new(problem, allowed);
+            Err(ConfigError::new(name, "with the other settings", "the setting", why))
+        };
+        for (name, is_set) in [
+            ("redis-ca-file", self.redis_ca.is_some()),
+            ("redis-cert-file", self.redis_cert.is_some()),
+            ("redis-key-file", self.redis_key.is_some()),
+        ] {
+            if is_set && !self.redis_has_tls() {
+                let problem = "has a value, but redis-url does not use TLS".to_owned();
+                return refused(
+                    name,
+                    problem,
+                    &format!("{name} only beside a redis-url with TLS, such as rediss://"),
+                );
+            }
+        }
+        let alone = |name, other| {
+            let problem = format!("has a value, but {other} has none");
+            refused(name, problem, "both redis-cert-file and redis-key-file, or neither")
+        };
+        match (&self.redis_cert, &self.redis_key) {
+            (None, None) => Ok(()),
+            (Some(_), None) => alone("redis-cert-file", "redis-key-file"),
+            (None, Some(_)) => alone("redis-key-file", "redis-cert-file"),
+            (Some(certificate), Some(key)) => match certificate.check_key(key) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    refused("redis-key-file", format!("names a file that {error}"), values::KEY_FILE)
+                }
+            },
+        }
     }
 }
 

@@ -29,4 +29,6 @@ pub(crate) use self::load::token_in_file;
 pub use self::secret::Secret;
 pub(crate) use self::settings::{help_settings, setting_flags};
 pub use self::types::{Config, Fsync, HandlerEntry, QueueShare, Run};
-pub use crate::net::authorities::{Authorities, InvalidAuthorities};
+pub use crate::net::authorities::Authorities;
+pub use crate::net::certificates::{ClientCertificate, ClientKey};
+pub use crate::net::pem::InvalidPem;

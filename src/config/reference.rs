@@ -102,6 +102,13 @@ fn details(name: &str) -> &'static str {
              `rediss://`. If it is not set, the file that `SSL_CERT_FILE` names is used."
         }
         "redis-ca-file" => "The setting needs a `redis-url` with TLS.",
+        "redis-cert-file" => {
+            "The certificates that lead to its authority may follow it in the file. The setting needs `redis-key-file`, and \
+             a `redis-url` with TLS."
+        }
+        "redis-key-file" => {
+            "The key must not be encrypted. Only the user of the server should be able to read the file."
+        }
         "redis-replicas" => {
             "A submission that fewer replicas have within 1 s is answered 503 `not_replicated`. The setting needs a \
              `redis-url`. [Guarantees](guarantees.md#acknowledged-jobs-and-a-failover-of-redis) says which number covers \

@@ -152,6 +152,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.redis_ca, values::ca_file(text).map(Some)),
     ),
     Setting::new(
+        "redis-cert-file",
+        "FILE",
+        "certificate (PEM) of this program, for a Redis that asks its clients for one",
+        |config, text| put(&mut config.redis_cert, values::cert_file(text).map(Some)),
+    ),
+    Setting::new("redis-key-file", "FILE", "private key (PEM) of redis-cert-file", |config, text| {
+        put(&mut config.redis_key, values::key_file(text).map(Some))
+    })
+    .secrecy(Secrecy::NamesSecretFile),
+    Setting::new(
         "redis-replicas",
         "N",
         "replicas of Redis that must have a job before it is acknowledged, 0 to 5",

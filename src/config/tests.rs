@@ -151,6 +151,8 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
         ),
         ("ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "authorities in PEM"),
         ("redis-ca-file", vec!["/nonexistent/ca", "/dev/zero", "/dev/null"], "authorities in PEM"),
+        ("redis-cert-file", vec!["/nonexistent/cert", "/dev/zero", "/dev/null"], "a certificate in PEM"),
+        ("redis-key-file", vec!["/nonexistent/key", "/dev/zero", "/dev/null"], "private key in PEM"),
         ("redis-replicas", vec!["6", "-1", "all"], "a whole number from 0 to 5"),
         ("data-dir", vec![""], "the path of a folder"),
         ("fsync", vec!["never", "ALWAYS"], "everysec, always"),

@@ -13,6 +13,7 @@ use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
 use crate::logging::LogFormat;
 use crate::net::authorities::Authorities;
+use crate::net::certificates::{Certificates, ClientCertificate, ClientKey};
 
 /// All settings of a server.
 ///
@@ -29,6 +30,10 @@ pub struct Config {
     pub ca: Option<Authorities>,
     /// The certificate authorities for a `redis_url` with TLS, in place of `ca`. Defaults to none.
     pub redis_ca: Option<Authorities>,
+    /// The certificate that a `rediss://` server gets from this program. Defaults to none.
+    pub redis_cert: Option<ClientCertificate>,
+    /// The private key of `redis_cert`. Defaults to none.
+    pub redis_key: Option<ClientKey>,
     /// How many replicas of Redis must have a job before it is acknowledged: 0 to 5. Defaults to 0.
     pub redis_replicas: u32,
     /// The folder for the data of the private Redis, relative to the working directory. Defaults to `./threadq-data`.
@@ -148,6 +153,14 @@ impl fmt::Debug for Run {
 }
 
 impl Config {
+    /// The certificates for TLS connections to Redis.
+    pub(crate) fn redis_certificates(&self) -> Certificates {
+        Certificates {
+            ca: self.redis_ca.clone().or_else(|| self.ca.clone()),
+            client: self.redis_cert.clone().zip(self.redis_key.clone()),
+        }
+    }
+
     /// The names of the queues that the server takes jobs from.
     pub(crate) fn queue_names(&self) -> Vec<String> {
         self.queues.iter().map(|queue| queue.name.clone()).collect()
@@ -161,6 +174,8 @@ impl Default for Config {
             redis_url: None,
             ca: None,
             redis_ca: None,
+            redis_cert: None,
+            redis_key: None,
             redis_replicas: 0,
             data_dir: PathBuf::from("./threadq-data"),
             fsync: Fsync::EverySec,

@@ -17,6 +17,7 @@ use super::types::QueueShare;
 use crate::job::duration::{self, InvalidDuration, in_largest_unit, split_unit};
 use crate::job::limits::{QUEUE_NAME, whole_number_in};
 use crate::net::authorities::Authorities;
+use crate::net::certificates::{ClientCertificate, ClientKey};
 use crate::net::http_url::HttpUrl;
 use crate::net::redis_url;
 
@@ -179,6 +180,10 @@ fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
     }
 }
 
+/// What `redis-key-file` may name.
+pub(super) const KEY_FILE: &str =
+    "a file with an unencrypted private key in PEM, of the certificate in redis-cert-file";
+
 /// A Redis URL with a scheme that this build supports.
 pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
     let tls = if cfg!(feature = "tls") { "; with TLS: rediss, rediss+sentinel, rediss+cluster" } else { "" };
@@ -193,6 +198,17 @@ pub(super) fn redis_url(text: &str) -> Result<Secret, Invalid> {
 pub(super) fn ca_file(path: &str) -> Result<Authorities, Invalid> {
     let allowed = "a file with certificates of authorities in PEM";
     Authorities::from_file(Path::new(path)).map_err(|error| Invalid::new(error.to_string(), allowed))
+}
+
+/// Reads the certificate of a client in a file.
+pub(super) fn cert_file(path: &str) -> Result<ClientCertificate, Invalid> {
+    let allowed = "a file with a certificate in PEM";
+    ClientCertificate::from_file(Path::new(path)).map_err(|error| Invalid::new(error.to_string(), allowed))
+}
+
+/// Reads the private key of a client's certificate in a file.
+pub(super) fn key_file(path: &str) -> Result<ClientKey, Invalid> {
+    ClientKey::from_file(Path::new(path)).map_err(|error| Invalid::new(error.to_string(), KEY_FILE))
 }
 
 /// The URL of an HTTP endpoint.

@@ -213,7 +213,7 @@ mod tests {
     fn without_redis() -> GroupCommit {
         let settings = crate::queue::Settings {
             url: "redis://127.0.0.1:1".to_owned(),
-            ca: None,
+            certificates: Default::default(),
             namespace: "t".to_owned(),
             connections: 1,
             fetchers: 1,

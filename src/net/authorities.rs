@@ -1,14 +1,12 @@
 //! The certificate authorities that TLS connections trust: those of a file, or the public ones that browsers trust.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
+
+use super::pem::{self, InvalidPem};
 
 /// The environment variable that names a file of authorities, as for OpenSSL.
 pub const ENVIRONMENT: &str = "SSL_CERT_FILE";
-/// The largest file that is read: larger than any collection of authorities.
-const MAX_BYTES: u64 = 8 << 20;
 
 /// Certificates of authorities. The certificate of a server must be issued by one of them.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,28 +27,16 @@ impl Authorities {
     ///
     /// # Errors
     /// The file cannot be read or is longer, or as for [`Authorities::from_pem`].
-    pub fn from_file(path: &Path) -> Result<Authorities, InvalidAuthorities> {
-        let mut pem = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut pem));
-        read.map_err(InvalidAuthorities::Unreadable)?;
-        if pem.len() as u64 > MAX_BYTES {
-            return Err(InvalidAuthorities::TooLong);
-        }
-        // Text between the certificates may be in any encoding.
-        Authorities::from_pem(String::from_utf8_lossy(&pem))
+    pub fn from_file(path: &Path) -> Result<Authorities, InvalidPem> {
+        Authorities::from_pem(pem::read_file(path)?)
     }
 
     /// Reads certificates in PEM. A byte order mark, and text between the certificates, are skipped.
     ///
     /// # Errors
     /// The text has no certificate, or one that is not a certificate of an authority.
-    pub fn from_pem(pem: impl Into<String>) -> Result<Authorities, InvalidAuthorities> {
-        let pem = pem.into();
-        let pem = pem.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(pem);
-        if !pem.contains("-----BEGIN CERTIFICATE-----") {
-            return Err(InvalidAuthorities::NoCertificate);
-        }
-        let authorities = Authorities { pem };
+    pub fn from_pem(pem: impl Into<String>) -> Result<Authorities, InvalidPem> {
+        let authorities = Authorities { pem: pem::with_certificate(pem.into())? };
         #[cfg(feature = "tls")]
         authorities.roots()?;
         Ok(authorities)
@@ -58,17 +44,10 @@ impl Authorities {
 
     /// The certificates for rustls.
     #[cfg(feature = "tls")]
-    pub(crate) fn roots(&self) -> Result<rustls::RootCertStore, InvalidAuthorities> {
-        use rustls::pki_types::CertificateDer;
-        use rustls::pki_types::pem::PemObject;
-
+    pub(crate) fn roots(&self) -> Result<rustls::RootCertStore, InvalidPem> {
         let mut roots = rustls::RootCertStore::empty();
-        for (index, certificate) in CertificateDer::pem_slice_iter(self.pem.as_bytes()).enumerate() {
-            let wrong = |error: &dyn fmt::Display| InvalidAuthorities::Certificate {
-                number: index + 1,
-                problem: error.to_string(),
-            };
-            roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+        for (index, certificate) in pem::certificates(&self.pem)?.into_iter().enumerate() {
+            roots.add(certificate).map_err(|error| InvalidPem::certificate(index, &error))?;
         }
         Ok(roots)
     }
@@ -86,48 +65,6 @@ impl Authorities {
         });
         let roots = certificates.map_or(RootCerts::WebPki, RootCerts::from);
         TlsConfig::builder().root_certs(roots).build()
-    }
-}
-
-/// Why a file or a text does not hold certificates of authorities. As text it completes a sentence that begins with the
-/// file.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum InvalidAuthorities {
-    /// The file cannot be read.
-    Unreadable(io::Error),
-    /// The file has more than 8 MiB.
-    TooLong,
-    /// There is no certificate in PEM.
-    NoCertificate,
-    /// A certificate is damaged, or cannot be one of an authority.
-    Certificate {
-        /// The position of the certificate, from 1.
-        number: usize,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
-impl fmt::Display for InvalidAuthorities {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            InvalidAuthorities::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            InvalidAuthorities::TooLong => write!(f, "is longer than {MAX_BYTES} bytes"),
-            InvalidAuthorities::NoCertificate => f.write_str("holds no certificate"),
-            InvalidAuthorities::Certificate { number, problem } => {
-                write!(f, "holds a certificate that cannot be read, number {number}: {problem}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for InvalidAuthorities {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            InvalidAuthorities::Unreadable(error) => Some(error),
-            _ => None,
-        }
     }
 }
 

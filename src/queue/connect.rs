@@ -7,14 +7,13 @@ use super::error::SettingsError;
 use super::keys;
 use super::place::{Kind, Place};
 use super::tls::TlsConfig;
-use crate::net::authorities::Authorities;
+use crate::net::certificates::Certificates;
 use crate::net::redis_url::{self, RedisUrl};
 
-/// Reads the URL. One of the authorities of `ca` must have signed the certificates of all servers with TLS; without `ca`
-/// one of the authorities that browsers trust. Certificates are always checked.
+/// Reads the URL. The certificates of all servers with TLS are always checked.
 pub(super) fn place(
     url: &str,
-    ca: Option<&Authorities>,
+    certificates: &Certificates,
     namespace: &str,
 ) -> Result<(Place, Option<String>), SettingsError> {
     let url = redis_url::parse(url).map_err(|problem| SettingsError::Url(problem.into()))?;
@@ -24,7 +23,7 @@ pub(super) fn place(
     };
     let (mut addresses, mut login) = (Vec::new(), Login::default());
     for url in urls {
-        let (address, same_login) = server(url, ca, login.tls.take())?;
+        let (address, same_login) = server(url, certificates, login.tls.take())?;
         addresses.push(address);
         login = same_login;
     }
@@ -43,7 +42,7 @@ pub(super) fn place(
 /// Reads the URL of one host or socket. `tls` is the configuration of the hosts before it.
 fn server(
     url: &str,
-    ca: Option<&Authorities>,
+    certificates: &Certificates,
     tls: Option<TlsConfig>,
 ) -> Result<(Address, Login), SettingsError> {
     let wrong_url = |why: &str| SettingsError::Url(why.into());
@@ -55,7 +54,7 @@ fn server(
             return Err(wrong_url("#insecure is not allowed, certificates are always checked"));
         }
         ConnectionAddr::TcpTls { host, port, .. } => {
-            let tls = tls.map_or_else(|| TlsConfig::new(ca), Ok)?;
+            let tls = tls.map_or_else(|| TlsConfig::new(certificates), Ok)?;
             tls.check_host(host)?;
             (Address::Tcp(host.clone(), *port), Some(tls))
         }

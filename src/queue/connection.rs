@@ -25,6 +25,9 @@ use super::tls::TlsConfig;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The reason when Redis sends nothing within the time limit.
 pub(super) const NO_ANSWER: &str = "no reply in time";
+/// What may help if Redis ends the TLS handshake.
+const CERTIFICATE_HINT: &str =
+    "; if Redis asks its clients for a certificate, check redis-cert-file and redis-key-file";
 /// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 /// The first byte of a TLS record of the handshake.
@@ -224,7 +227,10 @@ impl Wire {
                 }
                 // With too many clients, or for another machine, Redis sends an error and closes the connection.
                 Err(error) => {
-                    return Err(ConnectError(refusal.unwrap_or_else(|| describe(&error))));
+                    // With TLS 1.3 Redis refuses a client's certificate after the handshake.
+                    let may_want_certificate = self.stream.is_encrypted() && !error.is_timeout();
+                    let hint = if may_want_certificate { CERTIFICATE_HINT } else { "" };
+                    return Err(ConnectError(refusal.unwrap_or_else(|| describe(&error) + hint)));
                 }
             }
         }
@@ -369,10 +375,16 @@ fn secure(tls: &TlsConfig, host: &str, mut socket: Socket, limit: &Limit) -> Res
                 _ if !is_tls => {
                     ConnectError("this server does not use TLS: write redis:// in the URL".to_owned())
                 }
-                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => ConnectError(
-                    "Redis closed the connection in the TLS handshake; if Redis does not use TLS, write redis:// in the URL"
-                        .to_owned(),
-                ),
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                    ConnectError(format!(
+                        "Redis closed the connection in the TLS handshake; if Redis does not use TLS, write redis:// in the \
+                         URL{CERTIFICATE_HINT}"
+                    ))
+                }
+                // An error of the other side, not of this one.
+                _ if error.to_string().contains("received fatal alert") => {
+                    ConnectError(format!("the TLS handshake failed: {error}{CERTIFICATE_HINT}"))
+                }
                 _ => ConnectError(format!("the TLS handshake failed: {error}")),
             });
         }

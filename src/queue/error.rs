@@ -131,6 +131,8 @@ pub enum SettingsError {
     Tls(Cause),
     /// The file of the certificate authorities for Redis cannot be used.
     Authorities(Cause),
+    /// The certificate for Redis and its key cannot be used.
+    ClientCertificate(Cause),
 }
 
 impl fmt::Display for SettingsError {
@@ -141,14 +143,19 @@ impl fmt::Display for SettingsError {
             }
             SettingsError::Tls(cause) => write!(f, "redis-url: {cause}"),
             SettingsError::Authorities(cause) => write!(f, "the authorities for Redis: the file {cause}"),
+            SettingsError::ClientCertificate(cause) => {
+                write!(f, "the certificate for Redis: a file {cause}")
+            }
         }
     }
 }
 
 impl std::error::Error for SettingsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let (SettingsError::Url(cause) | SettingsError::Tls(cause) | SettingsError::Authorities(cause)) =
-            self;
+        let (SettingsError::Url(cause)
+        | SettingsError::Tls(cause)
+        | SettingsError::Authorities(cause)
+        | SettingsError::ClientCertificate(cause)) = self;
         Some(&**cause)
     }
 }

@@ -73,7 +73,7 @@ pub struct Queue {
 impl Queue {
     /// Prepares the connections; each is made when it is first needed.
     pub fn new(settings: &Settings) -> Result<Queue, SettingsError> {
-        let (place, user) = connect::place(&settings.url, settings.ca.as_ref(), &settings.namespace)?;
+        let (place, user) = connect::place(&settings.url, &settings.certificates, &settings.namespace)?;
         let prefix = keys::prefix(&settings.namespace);
         let mut needed: BTreeSet<Right> = scripts::needed_rights(&settings.namespace).into_iter().collect();
         needed.extend([

@@ -17,7 +17,7 @@ impl TlsConfig {
     /// # Errors
     /// Always.
     pub(super) fn new(
-        _: Option<&crate::net::authorities::Authorities>,
+        _: &crate::net::certificates::Certificates,
     ) -> Result<TlsConfig, crate::queue::error::SettingsError> {
         let cause = "the value asks for TLS, and this program was built without the feature tls";
         Err(crate::queue::error::SettingsError::Tls(cause.into()))
@@ -29,9 +29,10 @@ mod with {
     use std::sync::Arc;
 
     use rustls::pki_types::ServerName;
+    use rustls::sign::SingleCertAndKey;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-    use crate::net::authorities::Authorities;
+    use crate::net::certificates::Certificates;
     use crate::queue::error::{ConnectError, SettingsError};
 
     const NO_NAME: &str = "cannot be the name in a certificate";
@@ -41,10 +42,8 @@ mod with {
     pub(in crate::queue) struct TlsConfig(Arc<ClientConfig>);
 
     impl TlsConfig {
-        /// One of the authorities of `ca` must have signed the certificate of a host; without `ca` one of the authorities
-        /// that browsers trust.
-        pub(in crate::queue) fn new(ca: Option<&Authorities>) -> Result<TlsConfig, SettingsError> {
-            let roots = match ca {
+        pub(in crate::queue) fn new(certificates: &Certificates) -> Result<TlsConfig, SettingsError> {
+            let roots = match &certificates.ca {
                 None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
                 Some(ca) => ca.roots().map_err(|cause| SettingsError::Authorities(cause.into()))?,
             };
@@ -53,8 +52,16 @@ mod with {
             let config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .map_err(|error| SettingsError::Tls(error.into()))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+                .with_root_certificates(roots);
+            let config = match &certificates.client {
+                None => config.with_no_client_auth(),
+                Some((certificate, key)) => {
+                    let certified = certificate.certified(key);
+                    let certified =
+                        certified.map_err(|cause| SettingsError::ClientCertificate(cause.into()))?;
+                    config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+                }
+            };
             Ok(TlsConfig(Arc::new(config)))
         }
 

@@ -7,16 +7,15 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::job::{AttemptId, Job, JobId, Status};
-use crate::net::authorities::Authorities;
+use crate::net::certificates::Certificates;
 
 /// How to connect to Redis. No `Debug`: the URL may hold a password.
 #[derive(Clone)]
 pub struct Settings {
     /// Any form of `redis-url`.
     pub url: String,
-    /// One of these certificate authorities must have signed the certificate of a `rediss://` server. `None`: one of the
-    /// authorities that browsers trust.
-    pub ca: Option<Authorities>,
+    /// For a `rediss://` server.
+    pub certificates: Certificates,
     /// The prefix of every key.
     pub namespace: String,
     /// The most other commands that run at a time.

@@ -27,7 +27,7 @@ pub(super) fn fetcher_count(config: &Config) -> usize {
 pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
     let settings = queue::Settings {
         url: url.to_owned(),
-        ca: config.redis_ca.clone().or_else(|| config.ca.clone()),
+        certificates: config.redis_certificates(),
         namespace: config.namespace.clone(),
         connections: FURTHER_CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
         // Only the first fetcher of each queue blocks.

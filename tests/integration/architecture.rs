@@ -82,7 +82,16 @@ fn every_dependency_has_its_place() {
     for (name, places) in [
         ("redis", &["queue/", "private_redis/socket.rs"][..]),
         ("r2d2", &["queue/"]),
-        ("rustls", &["queue/tls.rs", "queue/connection.rs", "net/authorities.rs"]),
+        (
+            "rustls",
+            &[
+                "queue/tls.rs",
+                "queue/connection.rs",
+                "net/authorities.rs",
+                "net/certificates.rs",
+                "net/pem.rs",
+            ],
+        ),
         ("scheduled_thread_pool", &["queue/"]),
         ("tiny_http", &["api/"]),
         ("httparse", &["gate/"]),

@@ -33,7 +33,7 @@ impl World {
         let server = TestRedis::start_with(extra);
         let settings = Settings {
             url: server.url(),
-            ca: None,
+            certificates: Default::default(),
             namespace: "threadq".to_owned(),
             connections: 4,
             fetchers: 1,

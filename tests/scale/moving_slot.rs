@@ -226,7 +226,7 @@ impl World {
         let proxy = &self.proxies[at];
         let settings = Settings {
             url: format!("redis://{}", proxy.address()),
-            ca: None,
+            certificates: Default::default(),
             namespace: namespace.clone(),
             connections: 2,
             fetchers: 1,

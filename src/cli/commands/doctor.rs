@@ -148,9 +148,15 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         (None, Some(redis)) => (redis.url(), "data-dir"),
         (None, None) => (String::new(), "redis-url"),
     };
-    let (namespace, ca) = (config.namespace.clone(), config.redis_ca.clone().or_else(|| config.ca.clone()));
-    let queue = Queue::new(&Settings { url, ca, namespace, connections: 1, fetchers: 1, replicas: 0 })
-        .map_err(|error| Stopped::Usage(error.to_string()))?;
+    let settings = Settings {
+        url,
+        certificates: config.redis_certificates(),
+        namespace: config.namespace.clone(),
+        connections: 1,
+        fetchers: 1,
+        replicas: 0,
+    };
+    let queue = Queue::new(&settings).map_err(|error| Stopped::Usage(error.to_string()))?;
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));
     let health = queue.redis_report().map_err(failed)?;
     if !health.info.is_supported() {

@@ -61,7 +61,7 @@ impl Stage {
         let beside = proxy.beside(redis.socket());
         let settings = Settings {
             url: redis_url(&beside),
-            ca: None,
+            certificates: Default::default(),
             namespace: "threadq".to_owned(),
             connections: 4,
             fetchers: 1,

@@ -9,7 +9,7 @@ fn waiting_for_ones_own_connections_is_no_absence_of_redis() {
     let redis = TestRedis::start();
     let settings = Settings {
         url: redis.url(),
-        ca: None,
+        certificates: Default::default(),
         namespace: "threadq".to_owned(),
         connections: 1,
         fetchers: 1,

@@ -13,7 +13,7 @@ const STEP: usize = 200;
 fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
     let settings = Settings {
         url: redis.url(),
-        ca: None,
+        certificates: Default::default(),
         namespace: "threadq".to_owned(),
         connections: 1,
         fetchers: 1,

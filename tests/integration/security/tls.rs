@@ -5,16 +5,19 @@ use std::process::Command;
 use super::program::{Redis, Server, threadq};
 use crate::common::{LIMIT, TempDir, eventually};
 
+/// Runs openssl in a folder.
+fn openssl(folder: &TempDir, line: &str) {
+    let output = Command::new("openssl")
+        .args(line.split_whitespace())
+        .current_dir(folder.path())
+        .output()
+        .expect("openssl is on PATH");
+    assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A certificate authority, and a certificate from it for this host.
 fn make_certificates(folder: &TempDir, host: &str) {
-    let openssl = |line: &str| {
-        let output = Command::new("openssl")
-            .args(line.split_whitespace())
-            .current_dir(folder.path())
-            .output()
-            .expect("openssl is on PATH");
-        assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
-    };
+    let openssl = |line: &str| openssl(folder, line);
     folder.secret("san", &format!("subjectAltName={host}\nbasicConstraints=CA:FALSE\n"));
     openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
     openssl("req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=redis");
@@ -23,13 +26,18 @@ fn make_certificates(folder: &TempDir, host: &str) {
     );
 }
 
+/// A Redis with these certificates that asks its clients for none.
 fn redis_with_tls(folder: &TempDir) -> Redis {
+    tls_redis(folder, &["--tls-auth-clients", "no"])
+}
+
+/// A Redis with these certificates and flags. By default it asks its clients for a certificate of the same authority.
+fn tls_redis(folder: &TempDir, flags: &[&str]) -> Redis {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (cert, key, ca) = (path("redis.pem"), path("redis.key"), path("ca.pem"));
     let certificates = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
-    let others =
-        ["--tls-port", "{port}", "--port", "0", "--tls-auth-clients", "no", "--requirepass", "s3cret"];
-    Redis::start(&[&certificates[..], &others[..]].concat())
+    let others = ["--tls-port", "{port}", "--port", "0", "--requirepass", "s3cret"];
+    Redis::start(&[&certificates[..], &others[..], flags].concat())
 }
 
 #[test]
@@ -294,5 +302,135 @@ fn an_authority_that_is_none_is_refused_at_start() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{error}");
         assert!(error.contains("redis-ca-file") && error.contains(part), "{error}");
+    }
+}
+
+/// A client's certificate from the authority of a folder, `NAME.pem` and `NAME.key` in this folder. `key` has the arguments
+/// of openssl that make the key.
+fn make_client(folder: &TempDir, name: &str, key: &str) {
+    openssl(folder, &format!("{key} -out {name}.key"));
+    openssl(folder, &format!("req -new -key {name}.key -out {name}.csr -subj /CN={name}"));
+    openssl(
+        folder,
+        &format!("x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out {name}.pem"),
+    );
+}
+
+#[test]
+fn a_redis_that_asks_for_a_certificate_gets_it() {
+    let folder = TempDir::new();
+    make_certificates(&folder, "IP:127.0.0.1");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for flags in [&[][..], &["--tls-protocols", "TLSv1.2"]] {
+        let redis = tls_redis(&folder, flags);
+        let url = format!("rediss://:s3cret@127.0.0.1:{}", redis.port);
+        let ca = path("ca.pem");
+        let trusted = [("THREADQ_REDIS_CA_FILE", ca.as_str())];
+        // RSA, ECDSA, Ed25519; in PKCS#8, in SEC1, and with key and certificate in one file.
+        for (name, key) in [
+            ("rsa", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
+            ("ec", "ecparam -name prime256v1 -genkey"),
+            ("ed", "genpkey -algorithm ED25519"),
+        ] {
+            make_client(&folder, name, key);
+            let (cert, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+            let both = std::fs::read_to_string(&cert).unwrap() + &std::fs::read_to_string(&key).unwrap();
+            let both = folder.secret("both.pem", &both);
+            for (cert, key) in [(&cert, &key), (&both, &both)] {
+                let env = [("THREADQ_REDIS_CERT_FILE", cert.as_str()), ("THREADQ_REDIS_KEY_FILE", key)];
+                let output = threadq(&["check", "--redis-url", &url]);
+                let output = { output }.envs(trusted).envs(env).output().unwrap();
+                assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+            }
+        }
+        let (cert, key) = (path("ec.pem"), path("ec.key"));
+        let flags = ["--demo", "--redis-cert-file", &cert, "--redis-key-file", &key];
+        let server = Server::start(&flags, &[trusted[0], ("THREADQ_REDIS_URL", &url)]);
+        assert_eq!(server.run(r#"{"type": "echo", "payload": 1}"#)["result"], 1);
+        let output = threadq(&[&["doctor"][..], &flags[1..]].concat());
+        let output = { output }.envs(trusted).env("REDIS_URL", &url).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+        for reason in reasons(&url, &trusted) {
+            assert!(reason.contains("redis-cert-file"), "{reason}");
+        }
+        let stranger = TempDir::new();
+        make_certificates(&stranger, "IP:127.0.0.1");
+        make_client(&stranger, "ec", "ecparam -name prime256v1 -genkey");
+        let theirs = |name: &str| stranger.path().join(name).to_str().unwrap().to_owned();
+        let (cert, key) = (theirs("ec.pem"), theirs("ec.key"));
+        let env = [trusted[0], ("THREADQ_REDIS_CERT_FILE", &cert), ("THREADQ_REDIS_KEY_FILE", &key)];
+        for reason in reasons(&url, &env) {
+            assert!(reason.contains("redis-cert-file"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_client_certificate_that_cannot_be_used_is_refused_at_start() {
+    let folder = TempDir::new();
+    make_certificates(&folder, "IP:127.0.0.1");
+    make_client(&folder, "one", "ecparam -name prime256v1 -genkey");
+    make_client(&folder, "two", "ecparam -name prime256v1 -genkey");
+    openssl(&folder, "pkcs8 -topk8 -in one.key -out pkcs8.key -passout pass:s3cret");
+    openssl(&folder, "ec -aes128 -in one.key -out sec1.key -passout pass:s3cret");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let cert = path("one.pem");
+    let key = path("one.key");
+    let damaged = |kind: &str| {
+        let text = format!("-----BEGIN {kind}-----\nA*A\n-----END {kind}-----\n");
+        folder.secret(&format!("{kind}.pem"), &text)
+    };
+    let (bad_cert, bad_key) = (damaged("CERTIFICATE"), damaged("PRIVATE KEY"));
+    let (no_tls, tls) = ("redis://h", "rediss://h");
+    for (url, cert, key, setting, part) in [
+        (tls, Some(path("none")), Some(key.clone()), "redis-cert-file", "cannot be read"),
+        (tls, Some(cert.clone()), Some(path("none")), "redis-key-file", "cannot be read"),
+        (tls, Some(key.clone()), Some(key.clone()), "redis-cert-file", "holds no certificate"),
+        (tls, Some(cert.clone()), Some(cert.clone()), "redis-key-file", "holds no private key"),
+        (
+            tls,
+            Some(bad_cert),
+            Some(key.clone()),
+            "redis-cert-file",
+            "holds a certificate that cannot be read",
+        ),
+        (tls, Some(cert.clone()), Some(bad_key), "redis-key-file", "private key that cannot be read"),
+        (tls, Some(cert.clone()), Some(path("pkcs8.key")), "redis-key-file", "encrypted private key"),
+        (tls, Some(cert.clone()), Some(path("sec1.key")), "redis-key-file", "encrypted private key"),
+        (tls, Some(cert.clone()), Some(path("two.key")), "redis-key-file", "does not belong"),
+        (tls, Some(cert.clone()), None, "redis-cert-file", "redis-key-file has none"),
+        (tls, None, Some(key.clone()), "redis-key-file", "redis-cert-file has none"),
+        (no_tls, Some(cert.clone()), Some(key.clone()), "redis-cert-file", "does not use TLS"),
+        (no_tls, None, Some(key.clone()), "redis-key-file", "does not use TLS"),
+    ] {
+        let mut command = threadq(&["check", "--redis-url", url]);
+        command.envs(cert.map(|file| ("THREADQ_REDIS_CERT_FILE", file)));
+        command.envs(key.map(|file| ("THREADQ_REDIS_KEY_FILE", file)));
+        let output = command.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(setting) && error.contains(part), "{part}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn a_key_file_that_other_users_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = TempDir::new();
+    make_certificates(&folder, "IP:127.0.0.1");
+    make_client(&folder, "one", "ecparam -name prime256v1 -genkey");
+    let redis = tls_redis(&folder, &[]);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (ca, cert, key) = (path("ca.pem"), path("one.pem"), path("one.key"));
+    for (mode, is_warned) in [(0o644, true), (0o600, false)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let url = format!("rediss://:s3cret@127.0.0.1:{}", redis.port);
+        let flags = ["--redis-ca-file", &ca, "--redis-cert-file", &cert, "--redis-key-file", &key];
+        let (status, log) = Server::start(&flags, &[("THREADQ_REDIS_URL", &url)]).stop();
+        assert!(status.success(), "{log}");
+        assert_eq!(log.contains("redis-key-file: other users can read the file"), is_warned, "{log}");
     }
 }
