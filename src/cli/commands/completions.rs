@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(completed(&["threadq", "dlq", "retry", "--dr"]), ["--dry-run"]);
         assert_eq!(completed(&["threadq", "jobs", "--status", "c"]), ["completed", "cancelled"]);
         assert_eq!(completed(&["threadq", "serve", "--fsync", "al"]), ["always"]);
-        assert_eq!(completed(&["threadq", "serve", "--redis-c"]), ["--redis-ca-file"]);
+        assert_eq!(completed(&["threadq", "serve", "--redis-ca"]), ["--redis-ca-file"]);
         assert_eq!(completed(&["threadq", "help", "enq"]), ["enqueue"]);
         assert_eq!(completed(&["threadq", "serve", "--config", "Cargo.t"]), ["Cargo.toml"]);
         assert_eq!(completed(&["threadq", "jobs", "--type", ""]), [""]);
