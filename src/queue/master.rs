@@ -82,9 +82,9 @@ impl Master {
         self.run_id.as_ref().map_or("unknown", |run_id| run_id.get(..8).unwrap_or(run_id))
     }
 
-    /// Whether this node is the same process, and a master.
+    /// Whether this node is certainly the same process, and a master.
     pub(super) fn is(&self, node: &Node) -> bool {
-        !node.is_replica && node.run_id == self.run_id
+        !node.is_replica && node.run_id.is_some() && node.run_id == self.run_id
     }
 
     /// Remembers the server that a new connection leads to. A replica is accepted only if the address is fixed: reads are

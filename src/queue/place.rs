@@ -20,8 +20,6 @@ use crate::sync;
 
 /// How long one node of a Cluster may take to answer, connecting included.
 const ASK: Duration = Duration::from_millis(300);
-/// How often one attempt to connect follows a node of a Cluster to another node.
-const REDIRECTS: usize = 5;
 
 /// How the address of Redis is found.
 pub(super) enum Kind {
@@ -199,24 +197,25 @@ impl Place {
     ) -> Result<Opened, ConnectError> {
         let begin = Instant::now();
         let known = [sync::lock(&self.moved_to).take(), self.known_address()];
+        // A node is asked once, also if nodes name each other, or a node that does not answer.
+        let mut asked = Vec::new();
         let mut last = ConnectError("no node of the Cluster answers".to_owned());
         for first in known.into_iter().flatten().chain(self.hosts()) {
-            let mut node = first.clone();
-            for _ in 0..=REDIRECTS {
-                if begin.elapsed() >= limit {
-                    break;
-                }
+            let mut next = Some(first.clone());
+            while let Some(node) = next.take().filter(|node| !asked.contains(node) && begin.elapsed() < limit)
+            {
                 match owns_slot(&node, key, &open) {
                     Ok(Owner::This(wire, welcome)) => return self.accept(&node, wire, welcome),
                     Ok(Owner::Other(other)) => {
-                        last = ConnectError(format!("{node} names {other}, and no node owns the slot"));
-                        node = other;
+                        let reason = format!(
+                            "{node} names {other} as the owner of the slot, and {other} does not own it"
+                        );
+                        last = ConnectError(reason);
+                        next = Some(other);
                     }
-                    Err(error) => {
-                        last = ConnectError(format!("the node {node} of the Cluster: {error}"));
-                        break;
-                    }
+                    Err(error) => last = ConnectError(format!("the node {node} of the Cluster: {error}")),
                 }
+                asked.push(node);
             }
             self.put_last(&first);
         }

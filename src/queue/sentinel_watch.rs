@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use redis::Value;
+use redis::{ErrorKind, Value};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::connection::{Address, Login, Wire, describe};
@@ -28,10 +28,22 @@ struct Listening {
 }
 
 impl Listening {
-    fn start(sentinel: &Address, login: &Login) -> Result<Listening, ConnectError> {
+    /// `was_refused` is set if a Sentinel refuses to send messages, for example for a missing right. Then the watch only asks.
+    fn start(sentinel: &Address, login: &Login, was_refused: &mut bool) -> Result<Listening, ConnectError> {
         let mut events = sentinel::connect(sentinel, login)?;
         let subscribe = redis::cmd("SUBSCRIBE").arg("+switch-master").take();
-        subscribe.query::<Value>(&mut events).map_err(|error| ConnectError(describe(&error)))?;
+        match subscribe.query::<Value>(&mut events) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Io => return Err(ConnectError(describe(&error))),
+            Err(error) => {
+                if !std::mem::replace(was_refused, true) {
+                    let reason = describe(&error);
+                    log::warn!(
+                        "the Sentinel {sentinel} refuses to tell failovers at once, it is asked every 2 s instead: {reason}"
+                    );
+                }
+            }
+        }
         Ok(Listening { sentinel: sentinel.clone(), events, wire: sentinel::connect(sentinel, login)? })
     }
 
@@ -50,10 +62,11 @@ pub(super) fn watch(place: &Place, end: &UnixStream, master_changed: impl Fn()) 
     let mut listening: Vec<Listening> = Vec::new();
     // The master that the log named last, while no connection leads to this master.
     let mut logged = None;
+    let mut was_refused = false;
     while let Some((sentinels, name, login)) = place.sentinels() {
         for sentinel in &sentinels {
             if !listening.iter().any(|known| known.sentinel == *sentinel) {
-                match Listening::start(sentinel, login) {
+                match Listening::start(sentinel, login, &mut was_refused) {
                     Ok(new) => listening.push(new),
                     Err(error) => log::debug!("cannot listen to the Sentinel {sentinel}: {error}"),
                 }
