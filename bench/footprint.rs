@@ -6,7 +6,6 @@ mod common;
 mod slow_clients;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::client::{load, submissions};
@@ -41,7 +40,7 @@ fn main() {
     let mut redis = BenchRedis::start("footprint");
     print_setup();
     println!("program: {}", server::program().display());
-    row("binary, stripped (limit 4.7 MB)", format!("{:.2} MB", stripped_size() as f64 / 1e6));
+    row("binary, stripped (limit 4.7 MB)", format!("{:.2} MB", server::stripped_size() as f64 / 1e6));
     if !flags::is_set("only-worst") {
         start(&redis);
         idle(&mut redis);
@@ -112,15 +111,6 @@ fn worst(redis: &mut BenchRedis) {
 
 fn row(what: &str, figure: impl std::fmt::Display) {
     println!("{what:<44} {figure}");
-}
-
-/// The size of the program without symbols, in bytes.
-fn stripped_size() -> u64 {
-    let folder = common::folder("footprint-strip");
-    let copy = folder.path().join("threadq");
-    let done = Command::new("strip").arg("-o").arg(&copy).arg(server::program()).status();
-    assert!(done.is_ok_and(|status| status.success()), "strip is on PATH");
-    std::fs::metadata(copy).expect("strip wrote it").len()
 }
 
 fn server(redis: &BenchRedis) -> Server {

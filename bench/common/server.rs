@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Client, flag};
+use super::{Client, flag, folder};
 
 /// A process `threadq serve --demo`; killed when it is dropped.
 pub struct Server {
@@ -82,4 +82,13 @@ impl Drop for Server {
 /// The value of `--program`; by default the program built with this bench.
 pub fn program() -> PathBuf {
     flag("program", PathBuf::from(env!("CARGO_BIN_EXE_threadq")))
+}
+
+/// The size of the program without symbols, in bytes.
+pub fn stripped_size() -> u64 {
+    let folder = folder("strip");
+    let copy = folder.path().join("threadq");
+    let done = Command::new("strip").arg("-o").arg(&copy).arg(program()).status();
+    assert!(done.is_ok_and(|status| status.success()), "strip is on PATH");
+    std::fs::metadata(copy).expect("strip wrote it").len()
 }
