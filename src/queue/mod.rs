@@ -42,6 +42,7 @@ use redis::{Cmd, Value};
 
 pub use audit::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
 pub use error::{Error, Refused, SettingsError, SubmitError};
+pub use place::report::PlaceReport;
 pub use pool::BLOCK;
 pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};

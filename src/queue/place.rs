@@ -5,6 +5,8 @@
 //! `redis` has clients for Sentinel and Cluster; they send a command again after any failure of a connection, although
 //! Redis may have run the command.
 
+pub(super) mod report;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};

@@ -80,9 +80,14 @@ impl Problems {
 }
 
 impl RedisInfo {
-    /// The problems that INFO shows: Redis stores nothing on disk, or may evict jobs.
+    /// The problems that INFO and settings show: Redis stores nothing on disk, may evict jobs, or may lose jobs in a
+    /// failover.
     pub fn problems(&self) -> Vec<Advice> {
         let mut problems = Problems::default();
+        if !self.is_tested() {
+            let what = format!("threadq is not tested with {}", self.product);
+            problems.add(Severity::Warning, "product", what, "use Redis from 7.0 or Valkey from 7.2");
+        }
         if self.persistent == Some(false) {
             let what = "Redis stores nothing on disk (neither appendonly nor save is set)".to_owned();
             let todo =
@@ -95,7 +100,32 @@ impl RedisInfo {
             let todo = "run CONFIG SET maxmemory-policy noeviction, and set it in redis.conf";
             problems.add(Severity::Warning, "eviction", what, todo);
         }
+        self.check_replicas(&mut problems);
+        if !self.not_allowed.is_empty() {
+            let what = format!("not allowed to ask Redis for {}", self.not_allowed.join(", "));
+            let todo = "their values are unknown here: check them where Redis is managed";
+            problems.add(Severity::Note, "not_allowed", what, todo);
+        }
         problems.0
+    }
+
+    /// What a failover may lose, or why Redis cannot fail over.
+    fn check_replicas(&self, problems: &mut Problems) {
+        let Some(replicas) = self.replicas.filter(|_| !self.is_replica) else { return };
+        let wanted = u64::from(self.wanted_replicas);
+        if replicas < wanted {
+            let what = format!("Redis has {replicas} of the {wanted} replicas that redis-replicas asks for");
+            let todo = "requests with jobs are answered with 503: attach replicas, or lower redis-replicas";
+            problems.add(Severity::Wrong, "no_replica", what, todo);
+        } else if replicas == 0 && self.fails_over {
+            let what = "this master has no replica: nothing takes over when it dies".to_owned();
+            problems.add(Severity::Warning, "no_replica", what, "attach a replica");
+        } else if self.min_replicas == Some(0) {
+            let what =
+                "min-replicas-to-write is 0: a failover may lose jobs that were acknowledged".to_owned();
+            let todo = "run CONFIG SET min-replicas-to-write 1, and set it in redis.conf of all servers, or set redis-replicas";
+            problems.add(Severity::Warning, "min_replicas", what, todo);
+        }
     }
 }
 

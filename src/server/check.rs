@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::handler::Handlers;
 use crate::private_redis::PrivateRedis;
-use crate::queue;
+use crate::queue::{self, Severity};
 use crate::server::error::StartError;
 use crate::server::handlers::{NO_HANDLERS, configured_handlers};
 use crate::server::store;
@@ -28,15 +28,26 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
         return Ok(lines);
     };
     let queue = store::queue(config, url.expose())?;
+    let place = queue.place_report();
+    let fault = |reason: &str| StartError::failed("redis-url", reason.to_owned());
     let info = queue.redis_info().or_else(|error| {
         store::check_url(&queue)?;
-        Err(StartError::failed("redis-url", error))
+        Err(place.fault.as_deref().map_or_else(|| StartError::failed("redis-url", error), fault))
     })?;
+    store::check_version(&info)?;
     lines.push(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
-    lines.extend(store::warnings(&info)?.into_iter().map(|warning| format!("warning: {warning}")));
+    lines.extend(place.line);
+    if let Some(reason) = place.fault {
+        return Err(fault(&reason));
+    }
     if info.is_replica {
-        let reason = "redis-url: this is a replica, which accepts no writes; allowed: its master";
-        return Err(StartError::Configuration(reason.to_owned()));
+        return Err(fault("this is a replica, which refuses writes; allowed: its master"));
+    }
+    for advice in place.advice.iter().chain(&info.problems()) {
+        match advice.severity {
+            Severity::Wrong => return Err(fault(&format!("{}; {}", advice.what, advice.todo))),
+            severity => lines.push(format!("{}: {}; {}", severity.as_str(), advice.what, advice.todo)),
+        }
     }
     let tried = queue.check_ready().and_then(|()| queue.check_wait_for_job());
     tried.map_err(|error| match error {

@@ -102,7 +102,8 @@ fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queu
     let queue = store::queue(config, &url)?;
     match queue.redis_info() {
         Ok(info) => {
-            store::warnings(&info)?.iter().for_each(|warning| log::warn!("{warning}"));
+            store::check_version(&info)?;
+            store::warnings(&info).for_each(|warning| log::warn!("{warning}"));
             // Logs missing rights. They are not an error, because an administrator can grant them later.
             let _ = queue.check_ready();
         }

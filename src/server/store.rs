@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use crate::config::Config;
 use crate::private_redis::{self, PrivateRedis};
-use crate::queue::{self, Queue};
+use crate::queue::{self, Queue, Severity};
 use crate::server::error::StartError;
 use crate::server::threads::spawn;
 
@@ -37,15 +37,21 @@ pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
     Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))
 }
 
-/// Warns about a Redis that endangers jobs. Returns an error for a Redis on which the queue cannot work.
-pub(super) fn warnings(info: &queue::RedisInfo) -> Result<Vec<String>, StartError> {
-    if !info.is_supported() {
-        return Err(StartError::Configuration(format!(
-            "redis-url: this is {} {}; allowed: Redis from 7.0 or Valkey from 7.2",
-            info.product, info.version
-        )));
+/// Returns an error for a Redis on which the queue cannot work.
+pub(super) fn check_version(info: &queue::RedisInfo) -> Result<(), StartError> {
+    if info.is_supported() {
+        return Ok(());
     }
-    Ok(info.problems().into_iter().map(|problem| format!("{}; {}", problem.what, problem.todo)).collect())
+    Err(StartError::Configuration(format!(
+        "redis-url: this is {} {}; allowed: Redis from 7.0 or Valkey from 7.2",
+        info.product, info.version
+    )))
+}
+
+/// Warns about a Redis that endangers jobs.
+pub(super) fn warnings(info: &queue::RedisInfo) -> impl Iterator<Item = String> {
+    let warnings = info.problems().into_iter().filter(|problem| problem.severity != Severity::Note);
+    warnings.map(|problem| format!("{}; {}", problem.what, problem.todo))
 }
 
 /// The error of a start whose `redis-url` leads to a Sentinel or to a node of a Cluster, and does not say so.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod call_proxy;
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod moving_slot;

@@ -80,6 +80,9 @@ struct Finding {
 struct RedisView {
     product: &'static str,
     version: String,
+    /// The Sentinels and the master that they name, or the Cluster and the owner of the slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
     used_memory: u64,
     maxmemory: u64,
     round_trip_us: u64,
@@ -154,14 +157,21 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         namespace: config.namespace.clone(),
         connections: 1,
         fetchers: 1,
-        replicas: 0,
+        replicas: config.redis_replicas,
     };
     let queue = Queue::new(&settings).map_err(|error| Stopped::Usage(error.to_string()))?;
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));
-    let health = queue.redis_report().map_err(failed)?;
-    if !health.info.is_supported() {
-        // The scripts may not work on this version, so their results would be worthless.
-        return Ok(Report::new(&health, &BTreeMap::new(), Audit::default()));
+    let mut place = queue.place_report();
+    let mut health = queue.redis_report().map_err(|error| match (queue.wrong_url(), &place.fault) {
+        (Some(reason), _) => Stopped::Usage(format!("{name}: {reason}")),
+        (None, Some(reason)) => Stopped::Failed(format!("{name}: {reason}")),
+        (None, None) => failed(error),
+    })?;
+    health.advice.append(&mut place.advice);
+    health.advice.sort_by_key(|advice| advice.severity);
+    if !health.info.is_supported() || place.fault.is_some() {
+        // The scripts may not work on this version, or are refused, so their results would be worthless.
+        return Ok(Report::new(&health, place.line, &BTreeMap::new(), Audit::default()));
     }
     queue.check_doctor_rights(repair).map_err(failed)?;
     let policy = RepairPolicy { lease_timeout: config.lease_timeout, max_crashes: config.max_crashes };
@@ -169,7 +179,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         true => queue.repair(policy).map_err(failed)?,
         false => (BTreeMap::new(), queue.audit(policy).map_err(failed)?),
     };
-    Ok(Report::new(&health, &repaired, audit))
+    Ok(Report::new(&health, place.line, &repaired, audit))
 }
 
 fn private_redis(config: &Config) -> Result<RunningRedis, Stopped> {
@@ -184,7 +194,12 @@ fn private_redis(config: &Config) -> Result<RunningRedis, Stopped> {
 }
 
 impl Report {
-    fn new(health: &RedisReport, repaired: &BTreeMap<FindingKind, Findings>, audit: Audit) -> Report {
+    fn new(
+        health: &RedisReport,
+        place: Option<String>,
+        repaired: &BTreeMap<FindingKind, Findings>,
+        audit: Audit,
+    ) -> Report {
         let mut findings = Vec::new();
         for kind in FindingKind::ALL {
             // What could not be repaired is found again by the last check of the repair.
@@ -236,6 +251,7 @@ impl Report {
             redis: RedisView {
                 product: health.info.product,
                 version: health.info.version.clone(),
+                place,
                 used_memory: health.used_memory,
                 maxmemory: health.maxmemory,
                 round_trip_us: micros(health.round_trip),
@@ -270,6 +286,9 @@ impl Report {
             redis.round_trip_us as f64 / 1e3,
             redis.longest_round_trip_us as f64 / 1e3,
         )?;
+        if let Some(place) = &redis.place {
+            writeln!(out, "  {}", escape(place))?;
+        }
         self.write_section("redis", out)?;
         writeln!(out, "servers: {} known", self.servers.len())?;
         for server in &self.servers {

@@ -34,8 +34,13 @@ pub(crate) static SERVE: Command = Command {
 pub(crate) static CHECK: Command = Command {
     name: "check",
     operands: "",
-    about: "Checks the configuration, the handlers, and the rights of the Redis user.\n\
-            Starts no server and changes nothing.",
+    about: "\
+Checks the configuration, the handlers, Redis, and the rights of the Redis user.
+Connects to Redis as a server would, and says which Redis it is, which Sentinels answer, and what endangers jobs. Starts no
+server and changes nothing.
+
+Exit codes: 0 a server would work (warnings do not count); 1 Redis is unreachable or takes no jobs now; 2 wrong usage or
+configuration, or a right is missing.",
     flags: &[],
     examples: &["check --config threadq.toml"],
     run: Run::Configured(check),
