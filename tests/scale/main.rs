@@ -7,3 +7,4 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod moving_slot;
+mod replicas;
