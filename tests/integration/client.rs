@@ -182,7 +182,7 @@ fn where_too_many_wait_already_the_client_asks_again_and_again() {
 
 #[test]
 fn a_failed_job_tells_why_and_can_be_sent_back_and_forgotten() {
-    let (_redis, _server, client) = all();
+    let (_redis, server, client) = all();
     let fail = json!({"permanent": true, "message": "no such film"});
     let id = client.submit(&Submission::new("fail").payload(&fail).unwrap()).unwrap();
     let job = client.wait(id, LIMIT).unwrap();
@@ -195,7 +195,10 @@ fn a_failed_job_tells_why_and_can_be_sent_back_and_forgotten() {
         }
         other => panic!("{other:?}"),
     }
+    // Paused, so that the next attempt does not begin before the response is made.
+    server.act("/queues/default/pause").expect(200);
     assert_eq!(client.retry(id).unwrap().attempts, 0);
+    server.act("/queues/default/resume").expect(200);
     assert_eq!(client.wait(id, LIMIT).unwrap().status, Status::Failed);
     client.delete(id).unwrap();
     let gone = refusal(client.get(id).unwrap_err());
