@@ -14,6 +14,7 @@ mod api_wait;
 mod architecture;
 mod cancel;
 mod client;
+mod deployment;
 mod descendants;
 mod docs;
 mod doctor;
