@@ -1,6 +1,6 @@
 //! A Redis Cluster.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::node::{Node, free_port};
 use super::wait::{LIMIT, eventually, until_some};
@@ -92,7 +92,9 @@ impl Cluster {
         eventually(LIMIT, "every node is a master or a replica in sync", || {
             let (masters, replicas): (Vec<&Node>, Vec<&Node>) =
                 self.nodes.iter().partition(|node| node.is_master());
-            masters.len() == self.masters && replicas.iter().all(|node| node.is_replica_in_sync())
+            masters.len() == self.masters
+                && replicas.iter().all(|node| node.is_replica_in_sync())
+                && masters.iter().map(|node| node.fed_replicas()).sum::<usize>() == replicas.len()
         });
         self.wait_until_agreed();
     }
@@ -145,9 +147,17 @@ impl Cluster {
     /// Makes a replica of the owner of this slot its master, without any loss: a planned failover. Returns the new owner.
     pub fn fail_over(&self, slot: u16) -> &Node {
         let old = self.owner(slot);
-        let replica = self.replica_of(old);
-        replica.query::<()>(&["CLUSTER", "FAILOVER"]);
-        self.wait_until_moved(slot, old)
+        loop {
+            self.replica_of(old).query::<()>(&["CLUSTER", "FAILOVER"]);
+            // On a busy machine Redis may give up after 5 s.
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_secs(6) {
+                if self.owner(slot).port() != old.port() {
+                    return self.owner(slot);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 
     /// Waits until the nodes agree on another owner of this slot than `before`.

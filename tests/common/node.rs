@@ -159,9 +159,17 @@ impl Node {
         self.info("role") == "master"
     }
 
-    /// Whether it is a replica that has received all data of its master and is connected to it.
+    /// Whether it is a replica that has received the data of its master and is connected to it.
     pub fn is_replica_in_sync(&self) -> bool {
         self.info("master_link_status") == "up"
+    }
+
+    /// The number of replicas to which this master sends its changes. A replica counts as in sync some time before its
+    /// master begins to send.
+    pub fn fed_replicas(&self) -> usize {
+        let info: String = self.try_query(&["INFO", "replication"]).unwrap_or_default();
+        let is_fed = |line: &&str| line.contains("state=online") && !line.contains("offset=0,");
+        info.lines().filter(|line| line.starts_with("slave")).filter(is_fed).count()
     }
 
     /// Closes the links of its replicas and accepts no new ones. The replicas keep their master, so that no Sentinel

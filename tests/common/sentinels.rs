@@ -24,6 +24,8 @@ pub struct Setup {
     pub host: String,
     /// The password of the Sentinels.
     pub sentinel_password: Option<String>,
+    /// The password of the master and the replicas.
+    pub redis_password: Option<String>,
     /// Further lines of the files of the master and the replicas.
     pub redis_settings: String,
     /// Further lines of the files of the Sentinels.
@@ -35,11 +37,12 @@ impl Default for Setup {
         Setup {
             replicas: 2,
             sentinels: 3,
-            down_after: Duration::from_millis(700),
+            down_after: Duration::from_secs(1),
             failover_timeout: Duration::from_secs(3),
             info_period: Duration::from_secs(1),
             host: "127.0.0.1".to_owned(),
             sentinel_password: None,
+            redis_password: None,
             redis_settings: String::new(),
             sentinel_settings: String::new(),
         }
@@ -127,6 +130,7 @@ impl Sentinels {
                 agree && usable && has("flags", "master") && has("num-other-sentinels", &others)
             };
             master.is_master()
+                && master.fed_replicas() == self.setup.replicas
                 && self.others(master).all(Node::is_replica_in_sync)
                 && self.sentinels.iter().all(|sentinel| {
                     knows_all(sentinel) && self.good_replicas(sentinel) == self.setup.replicas
@@ -146,6 +150,12 @@ impl Sentinels {
         replicas.iter().filter(good).count()
     }
 
+    /// Starts all Sentinels again after they were killed.
+    pub fn start_sentinels(&self) {
+        self.sentinels.iter().for_each(Node::start);
+        self.sentinels.iter().for_each(|sentinel| hurry(sentinel, &self.setup));
+    }
+
     /// Makes a Sentinel replace the master, which lives: a planned failover. Repeats the command while the Sentinel refuses
     /// it, as it does right after another failover. Returns when the Sentinel has begun.
     pub fn fail_over(&self) {
@@ -157,11 +167,25 @@ impl Sentinels {
     }
 }
 
+impl Drop for Sentinels {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (at, sentinel) in self.sentinels.iter().enumerate() {
+                eprintln!("--- log of Sentinel {at}\n{}---", sentinel.log_text());
+            }
+        }
+    }
+}
+
 fn start_nodes(setup: &Setup) -> Vec<Node> {
     let named = setup.host != "127.0.0.1";
+    let mut settings = setup.redis_settings.clone();
+    if let Some(password) = &setup.redis_password {
+        settings.push_str(&format!("\nrequirepass {password}\nmasterauth {password}\n"));
+    }
     let nodes: Vec<Node> = (0..=setup.replicas)
         .map(|_| {
-            let node = Node::new(&setup.redis_settings);
+            let node = Node::new(&settings);
             if named {
                 node.configure(&format!("replica-announce-ip {}", setup.host));
             }
@@ -188,7 +212,7 @@ fn start_sentinels(setup: &Setup, nodes: &[Node]) -> Vec<Node> {
     }
     common.push_str(&setup.sentinel_settings);
     let quorum = setup.sentinels / 2 + 1;
-    let of_master = format!(
+    let mut of_master = format!(
         "\nsentinel monitor {NAME} {host} {master} {quorum}\n\
          sentinel down-after-milliseconds {NAME} {}\nsentinel failover-timeout {NAME} {}\n\
          sentinel parallel-syncs {NAME} {}\n",
@@ -196,6 +220,9 @@ fn start_sentinels(setup: &Setup, nodes: &[Node]) -> Vec<Node> {
         setup.failover_timeout.as_millis(),
         setup.replicas.max(1)
     );
+    if let Some(password) = &setup.redis_password {
+        of_master.push_str(&format!("sentinel auth-pass {NAME} {password}\n"));
+    }
     let sentinels: Vec<Node> = (0..setup.sentinels).map(|_| Node::new_sentinel(&common)).collect();
     let id = |at: usize| format!("{:040x}", at + 1);
     for (at, sentinel) in sentinels.iter().enumerate() {
@@ -210,13 +237,21 @@ fn start_sentinels(setup: &Setup, nodes: &[Node]) -> Vec<Node> {
         sentinel.configure(&lines);
     }
     sentinels.iter().for_each(Node::start);
-    let period = setup.info_period.as_millis();
-    for sentinel in &sentinels {
-        sentinel.query::<()>(&["SENTINEL", "DEBUG", "info-period", &period.to_string()]);
-        // A Sentinel waits for four times the period of its own messages too.
-        sentinel.query::<()>(&["SENTINEL", "DEBUG", "publish-period", &(period / 5).to_string()]);
-    }
+    sentinels.iter().for_each(|sentinel| hurry(sentinel, setup));
     sentinels
+}
+
+/// Shortens the periods of a Sentinel.
+fn hurry(sentinel: &Node, setup: &Setup) {
+    let info = setup.info_period.as_millis();
+    // A Sentinel pings a Redis first one period after it has come to know the Redis. If the answer came later than
+    // `down_after`, it would count each new master as down, and replace it. And a Sentinel promotes no replica that it
+    // asked for its role longer ago than five of these periods.
+    let ping = (setup.down_after.as_millis() * 2 / 5).min(1_000);
+    // Before a Sentinel makes a former master a replica, it waits for four times the period of its own messages too.
+    for (name, period) in [("info-period", info), ("publish-period", info / 5), ("ping-period", ping)] {
+        sentinel.query::<()>(&["SENTINEL", "DEBUG", name, &period.to_string()]);
+    }
 }
 
 /// An address on which nothing listens.

@@ -4,7 +4,12 @@
 
 mod call_proxy;
 mod check;
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod forwarder;
+mod load;
 mod moving_slot;
+mod one_master;
 mod replicas;
+mod sentinel;

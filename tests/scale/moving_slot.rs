@@ -17,7 +17,7 @@ use threadq::job::{JobId, NewJob, Start};
 
 use crate::call_proxy::{CallProxy, Data, Record, Watch};
 use crate::common::cluster::Cluster;
-use crate::common::{ms, secs};
+use crate::common::{LIMIT, eventually, ms, secs};
 
 const POLICY: RepairPolicy = RepairPolicy { lease_timeout: Duration::from_secs(600), max_crashes: 3 };
 const NO_LIMIT: u64 = 1_000_000;
@@ -225,7 +225,7 @@ impl World {
         let at = self.cluster.nodes.iter().position(|node| node.port() == owner.port()).unwrap();
         let proxy = &self.proxies[at];
         let settings = Settings {
-            url: format!("redis://{}", proxy.address()),
+            url: self.cluster.url_with(&[proxy.address()]),
             certificates: Default::default(),
             namespace: namespace.clone(),
             connections: 2,
@@ -235,7 +235,7 @@ impl World {
         let connection = RefCell::new(owner.connection(secs(5)).unwrap());
         let server = ServerId::generate();
         let scene = Scene { queue: Queue::new(&settings).unwrap(), server, connection, namespace };
-        scene.register().unwrap();
+        eventually(LIMIT, "the server registers", || scene.register().is_ok());
         let prefix = format!("{{{}}}:", scene.namespace);
         let (cluster, keys) = (self.cluster.clone(), keys_that_moved.to_vec());
         let begin_move = {
