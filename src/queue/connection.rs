@@ -223,7 +223,10 @@ impl Wire {
                     if !trouble.is_empty() {
                         return Err(ConnectError(format!("Redis {trouble}: {text}")));
                     }
-                    refusal = Some(text);
+                    // Redis before 7.2 does not know CLIENT SETINFO, which is no reason to close the connection.
+                    if !text.to_ascii_lowercase().contains("setinfo") {
+                        refusal = Some(text);
+                    }
                 }
                 // With too many clients, or for another machine, Redis sends an error and closes the connection.
                 Err(error) => {

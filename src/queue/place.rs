@@ -20,8 +20,10 @@ use super::master::{Change, Master, Node};
 use super::sentinel;
 use crate::sync;
 
-/// How long one node of a Cluster may take to answer, connecting included.
-const ASK: Duration = Duration::from_millis(300);
+/// How long the last known owner of the slot, or another node of a Cluster, may take to answer, connecting included. Together
+/// less than the time limit for making a connection.
+const ASK_OWNER: Duration = Duration::from_millis(500);
+const ASK_NODE: Duration = Duration::from_millis(300);
 
 /// How the address of Redis is found.
 pub(super) enum Kind {
@@ -202,11 +204,12 @@ impl Place {
         // A node is asked once, also if nodes name each other, or a node that does not answer.
         let mut asked = Vec::new();
         let mut last = ConnectError("no node of the Cluster answers".to_owned());
-        for first in known.into_iter().flatten().chain(self.hosts()) {
+        for first in known.iter().flatten().cloned().chain(self.hosts()) {
             let mut next = Some(first.clone());
             while let Some(node) = next.take().filter(|node| !asked.contains(node) && begin.elapsed() < limit)
             {
-                match owns_slot(&node, key, &open) {
+                let time = if known.contains(&Some(node.clone())) { ASK_OWNER } else { ASK_NODE };
+                match owns_slot(&node, key, time, &open) {
                     Ok(Owner::This(wire, welcome)) => return self.accept(&node, wire, welcome),
                     Ok(Owner::Other(other)) => {
                         let reason = format!(
@@ -278,9 +281,10 @@ enum Owner {
 fn owns_slot(
     node: &Address,
     key: &str,
+    time: Duration,
     open: impl Fn(&Address, Duration) -> Result<(Wire, Welcome), ConnectError>,
 ) -> Result<Owner, ConnectError> {
-    let (mut wire, welcome) = open(node, ASK)?;
+    let (mut wire, welcome) = open(node, time)?;
     // A command that jobs need too, so that it takes no right of its own.
     let reply = redis::cmd("HGET").arg(key).arg("").query::<Value>(&mut wire);
     let Err(error) = reply else { return Ok(Owner::This(wire, welcome)) };

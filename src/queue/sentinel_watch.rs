@@ -63,19 +63,24 @@ pub(super) fn watch(place: &Place, end: &UnixStream, master_changed: impl Fn()) 
     // The master that the log named last, while no connection leads to this master.
     let mut logged = None;
     let mut was_refused = false;
+    let mut round: usize = 0;
     while let Some((sentinels, name, login)) = place.sentinels() {
-        for sentinel in &sentinels {
-            if !listening.iter().any(|known| known.sentinel == *sentinel) {
-                match Listening::start(sentinel, login, &mut was_refused) {
-                    Ok(new) => listening.push(new),
-                    Err(error) => log::debug!("cannot listen to the Sentinel {sentinel}: {error}"),
-                }
+        let missing: Vec<&Address> =
+            sentinels.iter().filter(|sentinel| position(&listening, sentinel).is_none()).collect();
+        // A silent Sentinel takes time in which the watch reads no message: after the first round one per round.
+        let (skipped, taken) =
+            if round == 0 { (0, missing.len()) } else { (round % missing.len().max(1), 1) };
+        for sentinel in missing.into_iter().skip(skipped).take(taken) {
+            match Listening::start(sentinel, login, &mut was_refused) {
+                Ok(new) => listening.push(new),
+                Err(error) => log::debug!("cannot listen to the Sentinel {sentinel}: {error}"),
             }
         }
+        round += 1;
         // What a Sentinel told before the watch listened is learned by asking. Only the Sentinel that connections ask
         // counts: another one may be late.
         let mut to_ask = sentinels.first().cloned();
-        let round = Instant::now();
+        let begin = Instant::now();
         loop {
             if let Some(asked) = to_ask.take().and_then(|to_ask| position(&listening, &to_ask)) {
                 match sentinel::master(&mut listening[asked].wire, name) {
@@ -95,7 +100,7 @@ pub(super) fn watch(place: &Place, end: &UnixStream, master_changed: impl Fn()) 
                     Err(_) => drop(listening.swap_remove(asked)),
                 }
             }
-            let left = INTERVAL.saturating_sub(round.elapsed());
+            let left = INTERVAL.saturating_sub(begin.elapsed());
             match next_event(end, &listening, left) {
                 Event::End => return,
                 Event::None => break,
