@@ -11,7 +11,7 @@
 //! | the user lost all rights | 503 | 503 | 503 | the same | refuses, allows again | `access.rs` |
 //! | the user lacks one right | 503 or 202, whole or not at all | served | 503 | as far as they may | the same | `rights.rs` |
 //! | read-only after a failover | 503 | served | 503 | the same | refuses, writes again | `failover.rs` |
-//! | its replicas are gone, with `redis-replicas` | 503, stored | served | 200 | as usual | too few, enough again | `replicas.rs` |
+//! | its replicas are gone, with `redis-replicas` | 503, some stored | served | 200 | as usual | too few, enough again | `replicas.rs` |
 //! | its disk is full (AOF, everysec) | 503 | served | 503 | the same | refuses, writes again | `full.rs` |
 //! | its disk is full (AOF, always) | as killed: Redis ends itself | | | | | `full.rs` |
 //! | its memory is full | 503 | served | 503 | end and are written; the queue drains | full, has room | `full.rs` |
