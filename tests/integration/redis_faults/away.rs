@@ -184,6 +184,7 @@ fn a_stop_while_it_is_away_ends_in_time() {
 fn with_outcomes_that_wait(redis: &TestRedis, drain: &str) -> (TestServer, Vec<(&'static str, u64)>) {
     let config = "[handlers.well]\nexec = [\"/bin/sleep\", \"1\"]\n\
                   [handlers.ill]\nexec = [\"/bin/sh\", \"-c\", \"sleep 1; exit 1\"]\n\
+                  backoff = { base = \"24h\", cap = \"24h\" }\n\
                   [handlers.bad]\nexec = [\"/bin/sh\", \"-c\", \"sleep 1; exit 65\"]\n";
     let server = TestServer::builder()
         .redis(redis)
