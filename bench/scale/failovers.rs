@@ -6,12 +6,14 @@ use super::account::{self, Account};
 use super::stage::{Stage, Verdict};
 use crate::common::flag;
 use crate::fixture::node::Node;
-use crate::fixture::sentinels::Sentinels;
+use crate::fixture::sentinels::{Sentinels, Setup};
 
 /// The kinds of failovers, by turns.
 const KINDS: [&str; 3] = ["kill", "stop", "planned"];
 const SERVERS: usize = 2;
 const WORKERS: usize = 30;
+/// Long enough that a busy machine delays no answer of a master that lives for this time: then Sentinel would replace it.
+const DOWN_AFTER: Duration = Duration::from_secs(2);
 /// How long a former master stays away after the promotion.
 const BACK_AFTER: Duration = Duration::from_secs(1);
 /// Accepted jobs that a planned failover without WAIT may lose: those of this time from its begin.
@@ -27,10 +29,11 @@ struct Failover {
 
 /// Runs this number of failovers under load, until at least this number of jobs is accepted.
 pub fn run(number: usize, jobs: usize) -> bool {
-    let sentinels = Sentinels::start();
+    let sentinels = Sentinels::start_with(Setup { down_after: DOWN_AFTER, ..Setup::default() });
+    let _logs = LogsOfFailure(&sentinels);
     let workers = WORKERS.to_string();
     let stage = Stage::start(&sentinels.url(), SERVERS, &[("workers", &workers)]);
-    let load = stage.warm_up(flag("failover-rate", 60.0));
+    let load = stage.warm_up(flag("failover-rate", 70.0));
     let mut failovers = Vec::new();
     for turn in 0..number {
         failovers.push(fail_over(&sentinels, turn % KINDS.len()));
@@ -45,6 +48,7 @@ pub fn run(number: usize, jobs: usize) -> bool {
         std::thread::sleep(Duration::from_millis(100));
     }
     let answers = load.stop();
+    let switches = sentinels.sentinels[0].log_text().matches("+switch-master").count();
     let account = Account::of(&answers, stage.servers[0].addr(), &stage.runs);
     let doctor = stage.doctor();
 
@@ -63,7 +67,11 @@ pub fn run(number: usize, jobs: usize) -> bool {
             .filter(|(_, during)| during.kind == kind)
             .map(|(answer, during)| answer.at - during.at)
             .collect();
-        let latest = lost.iter().max().copied().unwrap_or_default();
+        let (first_lost, last_lost) = (lost.iter().min(), lost.iter().max());
+        let latest = last_lost.copied().unwrap_or_default();
+        let when = first_lost.zip(last_lost).map_or_else(String::new, |(first, last)| {
+            format!(" (accepted {:.2} to {:.2} s after the begin)", first.as_secs_f64(), last.as_secs_f64())
+        });
         let twice = |failover: &Failover| {
             let in_it = |second: Instant| during(second).is_some_and(|other| other.at == failover.at);
             account.twice.iter().filter(|(_, second)| in_it(*second)).count()
@@ -74,13 +82,12 @@ pub fn run(number: usize, jobs: usize) -> bool {
         let first = firsts.iter().flatten().max().copied().unwrap_or_default();
         let promoted = of_kind().map(|failover| failover.promoted - failover.at).max().unwrap_or_default();
         println!(
-            "- {name}: {} times; promoted after {:.2} s at most, every server's first 202 {:.2} s after that at most; {} lost \
-             (the last one accepted {:.2} s after the begin), at most {most_twice} run twice",
+            "- {name}: {} times; promoted after {:.2} s at most, every server's first 202 {:.2} s after that at most; {} lost{when}, \
+             at most {most_twice} run twice",
             of_kind().count(),
             promoted.as_secs_f64(),
             first.as_secs_f64(),
             lost.len(),
-            latest.as_secs_f64(),
         );
         if *name == "planned" {
             verdict.expect("planned ones lose only their window", latest <= PLANNED_WINDOW);
@@ -95,6 +102,9 @@ pub fn run(number: usize, jobs: usize) -> bool {
     verdict.expect("nothing stuck", account.nothing_is_stuck());
     verdict.expect("doctor clean", doctor.is_none());
     verdict.expect("only 202 and 503", refusals.keys().all(|status| *status == 503));
+    if switches > number {
+        println!("- Sentinel replaced {} living masters by itself, as on a busy machine", switches - number);
+    }
     println!(
         "- {} lost, {} run twice, {} charged with a crash in all; answers by status without 202: {refusals:?}, the slowest \
          {:.2} s; doctor: {}",
@@ -105,6 +115,11 @@ pub fn run(number: usize, jobs: usize) -> bool {
         doctor.as_deref().unwrap_or("clean"),
     );
     println!("- bar: 0 lost beyond the window of planned ones, 0 stuck, doctor clean: {}", verdict.text());
+    if !verdict.is_good() {
+        for server in &stage.servers {
+            eprintln!("--- log of the server on {}\n{}", server.addr(), server.log_text());
+        }
+    }
     verdict.is_good()
 }
 
@@ -126,4 +141,17 @@ fn fail_over(sentinels: &Sentinels, kind: usize) -> Failover {
     }
     sentinels.wait_until_ready();
     Failover { kind, at, promoted, over: Instant::now() }
+}
+
+/// Prints the logs of the Sentinels when the bench fails.
+struct LogsOfFailure<'a>(&'a Sentinels);
+
+impl Drop for LogsOfFailure<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in self.0.sentinels.iter().chain(&self.0.nodes) {
+                eprintln!("--- log of {}\n{}", node.address(), node.log_text());
+            }
+        }
+    }
 }

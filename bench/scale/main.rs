@@ -32,9 +32,9 @@ lines with the bars; exits 1 if a bar is missed. Takes about 8 minutes.
   --rounds N         rounds of the row `servers` [3]
   --drained N        jobs of each drain of the row `servers` [30000]
   --failovers N      in place of the rows: this number of failovers in a row by kill, stop and SENTINEL FAILOVER; 50 take
-                     about 8 minutes
+                     about 5 minutes
   --jobs N           jobs that are at least accepted with --failovers [20000]
-  --failover-rate N  POSTs a second with --failovers [60]
+  --failover-rate N  POSTs a second with --failovers [70]
   --program FILE     the threadq to measure [the one built with this bench]
 ";
 
