@@ -95,7 +95,7 @@ fn an_owner_is_replaced_and_then_killed() {
 
 #[test]
 fn the_node_that_the_url_names_leaves() {
-    let cluster = Cluster::start(2, 0, secs(5));
+    let cluster = Cluster::start(3, 0, secs(5));
     let slot = cluster.slot("threadq");
     let leaves = cluster.owner(slot);
     let stays = cluster.another_master(slot);
@@ -106,10 +106,14 @@ fn the_node_that_the_url_names_leaves() {
     for server in &servers {
         eventually(LIMIT, "it has followed the slot", || server.get("/jobs").status == 200);
     }
-    // The node knows no other node any more, and owns no slot.
+    // The node knows no other node any more, owns no slot, and the others have forgotten the node.
+    let id = cluster.id(leaves);
     leaves.query::<()>(&["FLUSHALL"]);
     leaves.query::<()>(&["CLUSTER", "RESET", "HARD"]);
-    stays.query::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+    for node in cluster.nodes.iter().filter(|node| node.port() != leaves.port()) {
+        node.query::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+        node.query::<()>(&["CLUSTER", "FORGET", &id]);
+    }
     stays.query::<u64>(&["CLIENT", "KILL", "TYPE", "normal"]);
     for server in &servers {
         eventually(LIMIT, "it connects to the owner again", || {

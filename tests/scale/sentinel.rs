@@ -86,6 +86,9 @@ fn a_master_that_hangs_is_left_and_the_first_sentinels_are_dead_and_silent() {
     eventually(LIMIT, "the former master is a replica", || !old.is_master());
     load.wait_for(SOME, "after the former master goes on");
     assert_all_there_but_the_last(&servers[0], &url, &load.stop(), fault);
+    for mut server in servers {
+        assert_eq!(server.stop(LIMIT), Some(0), "{}", server.log_text());
+    }
 }
 
 #[test]
@@ -179,18 +182,49 @@ fn sentinels_that_name_the_master_by_its_host_name() {
     survives_a_kill(&all, &all.url());
 }
 
-/// A Redis user of the Sentinels who may not listen: the servers ask every 2 s, and the former master, which lives, is
-/// demoted later.
+/// A user of the Sentinels who may not listen.
 #[test]
 fn servers_that_may_not_listen_to_the_sentinels_ask_them() {
     let all = Sentinels::start_with(Setup {
-        sentinel_settings: "user default on nopass ~* &* +@all\n\
-                            user deaf on >secret -@all +hello +auth +client +info \
-                            +sentinel|get-master-addr-by-name\n"
-            .to_owned(),
+        // The Sentinels make the former master a replica late.
+        info_period: secs(10),
+        sentinel_settings: "user deaf on >secret -@all +sentinel|get-master-addr-by-name\n".to_owned(),
         ..Setup::default()
     });
     let addresses: Vec<String> = all.sentinels.iter().map(Node::address).collect();
     let url = all.url_with("?sentinel_username=deaf&sentinel_password=secret", &addresses);
-    survives_a_kill(&all, &url);
+    let servers = two_servers(&url);
+    let load = Load::start(&servers.each_ref());
+    load.wait_for(SOME, "before the failover");
+    let old = all.master();
+    all.fail_over();
+    all.wait_until_promoted(old);
+    for server in &servers {
+        eventually(LIMIT, "it asks", || server.log_text().contains("the Sentinels name another master"));
+        assert!(server.log_text().contains("refuses to tell failovers at once"), "{}", server.log_text());
+    }
+    assert!(old.is_master(), "the servers may have learned of the failover by the end of the former master");
+    let asked = Instant::now();
+    load.wait_for(SOME, "after the failover");
+    let accepted = load.stop();
+    assert_sound(&servers[0], &url);
+    let lost = lost(&servers[0], &accepted);
+    assert!(lost.iter().all(|(_, at)| *at < asked + secs(1)), "asked at {asked:?}: {lost:?}");
+}
+
+#[test]
+fn a_server_starts_and_ends_while_no_sentinel_answers() {
+    let all = Sentinels::start();
+    all.sentinels.iter().for_each(Node::kill9);
+    let start = || TestServer::builder().flag("redis-url", &all.url()).start();
+    let (server, mut other) = (start(), start());
+    for reply in [server.post("/jobs", &json!({"type": "echo"})), server.get("/jobs"), server.get("/readyz")]
+    {
+        let reason = reply.expect_error(503, "store_unavailable", "no Sentinel");
+        assert!(reason.contains("Sentinel"), "{reason}");
+    }
+    assert_eq!(other.stop(LIMIT), Some(0), "{}", other.log_text());
+    all.start_sentinels();
+    server.wait_until_ready();
+    server.complete("echo", json!(1));
 }
