@@ -33,7 +33,7 @@ pub fn run(number: usize, jobs: usize) -> bool {
     let _logs = LogsOfFailure(&sentinels);
     let workers = WORKERS.to_string();
     let stage = Stage::start(&sentinels.url(), SERVERS, &[("workers", &workers)]);
-    let load = stage.warm_up(flag("failover-rate", 70.0));
+    let load = stage.warm_up(flag("failover-rate", 140.0));
     let mut failovers = Vec::new();
     for turn in 0..number {
         failovers.push(fail_over(&sentinels, turn % KINDS.len()));

@@ -34,7 +34,7 @@ lines with the bars; exits 1 if a bar is missed. Takes about 8 minutes.
   --failovers N      in place of the rows: this number of failovers in a row by kill, stop and SENTINEL FAILOVER; 50 take
                      about 5 minutes
   --jobs N           jobs that are at least accepted with --failovers [20000]
-  --failover-rate N  POSTs a second with --failovers [70]
+  --failover-rate N  POSTs a second with --failovers [140]
   --program FILE     the threadq to measure [the one built with this bench]
 ";
 

@@ -91,7 +91,9 @@ impl Stage {
 
 /// The program that is measured, with no setting yet.
 pub fn with_program() -> ServerBuilder {
-    TestServer::builder().program(vec![program().display().to_string()])
+    // Absolute, since every server works in a folder of its own.
+    let program = std::path::absolute(program()).expect("a path");
+    TestServer::builder().program(vec![program.display().to_string()])
 }
 
 fn builder(url: &str, runs: &Runs, settings: &[(&str, &str)]) -> ServerBuilder {
