@@ -1,5 +1,6 @@
 //! A proxy in front of one node of a Cluster that knows every script by its name. Right before the next call of a chosen
-//! script it begins to move the slot, and it records what the call changes.
+//! script it begins to move the slot, and it records what the call changes. It can take the key that never exists out of
+//! all calls.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Write};

@@ -281,6 +281,6 @@ fn another_product_is_named() {
         assert_works(&check(&url), &lines.each_ref().map(String::as_str));
         assert!(kinds(&doctor(&url).1).contains(&"product"));
     }
-    let old = with_info_line(&node, "kvrocks_version:2.0.0\r\nredis_version:4.0.0");
+    let old = with_info_line(&node, "kvrocks_version:2.0.0\r\nredis_version:4.0.0\r\nvalkey_version:4.0.0");
     assert_fails(&check(&old), 2, &["this is Kvrocks 2.0.0"]);
 }

@@ -4,6 +4,7 @@ use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use crate::call_proxy::CallProxy;
 use crate::common::cluster::Cluster;
 use crate::common::node::Node;
 use crate::common::sentinels::dead_address;
@@ -50,20 +51,39 @@ fn a_slot_moves_in_steps_and_back_while_jobs_are_due() {
     assert_all_there(&servers[0], &url, &accepted);
 }
 
-/// Without further jobs: the lists and sets that a job comes to do not exist while the slot moves.
-#[test]
-fn a_slot_moves_while_the_queue_is_idle() {
-    let cluster = Cluster::start(2, 0, secs(5));
+/// Moves the slot while jobs become due, without further jobs: the lists and sets that a job comes to do not exist. Returns
+/// the ids of the jobs.
+fn move_while_idle(cluster: &Cluster, server: &TestServer) -> Vec<(u64, Instant)> {
     let slot = cluster.slot("threadq");
-    let url = cluster.url();
-    let servers = two_servers(&url);
-    let accepted = submit_delayed(&servers[0], 3_000);
+    let accepted = submit_delayed(server, 3_000);
     let moving = cluster.begin_move(slot, cluster.another_master(slot));
     std::thread::sleep(ms(1_500));
     moving.migrate(60);
     std::thread::sleep(ms(1_000));
     moving.finish();
+    accepted
+}
+
+#[test]
+fn a_slot_moves_while_the_queue_is_idle() {
+    let cluster = Cluster::start(2, 0, secs(5));
+    let url = cluster.url();
+    let servers = two_servers(&url);
+    let accepted = move_while_idle(&cluster, &servers[0]);
     assert_all_there(&servers[1], &url, &accepted);
+}
+
+/// The mutant: the same without the key that never exists.
+#[test]
+fn a_slot_that_moves_under_scripts_that_name_existing_keys_alone_strands_jobs() {
+    let cluster = Cluster::start(2, 0, secs(5));
+    let owner = cluster.owner(cluster.slot("threadq"));
+    let proxy = CallProxy::new(owner.port(), false);
+    let server = TestServer::builder().flag("redis-url", &cluster.url_with(&[proxy.address()])).start();
+    server.wait_until_ready();
+    move_while_idle(&cluster, &server);
+    let checked = TestServer::builder().flag("redis-url", &cluster.url()).run("doctor");
+    assert!(checked.code == Some(1) && checked.stdout.contains("in no list"), "{checked:?}");
 }
 
 #[test]
