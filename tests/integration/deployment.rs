@@ -64,14 +64,18 @@ fn assert_keys(node: &Yaml, allowed: &[&str], what: &str) {
 /// Asserts that `threadq check` accepts these variables as settings, each by its name and its value.
 fn assert_settings(env: &BTreeMap<String, String>, what: &str) {
     let reference = std::fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
-    let redis = TestRedis::start();
+    let master = node::Node::new("");
+    master.start();
+    let replica = node::Node::new(&format!("replicaof 127.0.0.1 {}", master.port()));
+    replica.start();
+    eventually(LIMIT, "the replica is in sync", || replica.is_replica_in_sync());
     let mut builder = TestServer::builder().without_demo().without_listen();
     for (name, value) in env {
         assert!(
             reference.contains(&format!("- variable: `{name}`")),
             "{what}: no setting has the variable {name}"
         );
-        let value = if name == "THREADQ_REDIS_URL" { redis.url() } else { value.clone() };
+        let value = if name == "THREADQ_REDIS_URL" { master.url() } else { value.clone() };
         builder = builder.env(name, &value);
     }
     let checked = builder.run("check");
