@@ -597,6 +597,8 @@ fn dangers_of_the_redis_are_told() {
     for kind in ["no_persistence", "eviction"] {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
+    let report = world.doctor(&[]).stdout;
+    assert!(report.ends_with("\nno problem found, only warnings\n"), "{report}");
     let _: String = world.redis("CONFIG SET maxmemory 1mb");
     assert!(world.queue.redis_report().unwrap().advice.iter().any(|advice| advice.kind == "memory"));
     let _: String = world.redis("REPLICAOF 127.0.0.1 1");

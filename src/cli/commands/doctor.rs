@@ -305,16 +305,16 @@ impl Report {
             )?;
         }
         self.write_section("servers", out)?;
-        if self.findings.iter().all(|finding| finding.severity == Severity::Note.as_str()) {
-            writeln!(out, "no problem found")?;
-        } else if !self.ok && self.findings.iter().all(|finding| finding.mended == 0) {
-            writeln!(out, "problems found; threadq doctor --repair repairs those of jobs")?;
-        } else if !self.ok {
-            writeln!(out, "problems are left")?;
-        } else {
-            writeln!(out, "all problems repaired")?;
-        }
-        Ok(())
+        let has_warning = self.findings.iter().any(|finding| finding.severity == Severity::Warning.as_str());
+        let has_repaired = self.findings.iter().any(|finding| finding.mended > 0);
+        let sum = match (self.ok, has_repaired) {
+            (true, true) => "all problems repaired",
+            (true, false) if has_warning => "no problem found, only warnings",
+            (true, false) => "no problem found",
+            (false, true) => "problems are left",
+            (false, false) => "problems found; threadq doctor --repair repairs those of jobs",
+        };
+        writeln!(out, "{sum}")
     }
 
     fn write_section(&self, section: &str, out: &mut dyn Write) -> io::Result<()> {
