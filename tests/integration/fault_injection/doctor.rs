@@ -27,11 +27,22 @@ const fn looks(command: &'static str, place: &'static str) -> Step {
 pub const STEPS: &[Step] = &[
     Step {
         command: "info",
+        of: "a connection of the doctor looks which Redis this is",
+        before: STRANDED,
+        after: STRANDED,
+        end: ONCE,
+        play: |stage| {
+            let id = damage(stage);
+            heals_at_once(stage, id, |call| !is_question(call), || stage.place(id));
+        },
+    },
+    Step {
+        command: "info",
         of: "the doctor asks for the first time",
         before: STRANDED,
         after: STRANDED,
         end: ONCE,
-        play: |stage| is_cut_off(stage, |_| true),
+        play: |stage| is_cut_off(stage, is_question),
     },
     Step {
         command: "info",
@@ -141,6 +152,11 @@ fn damage(stage: &Stage) -> u64 {
     id
 }
 
+/// Whether this INFO is the doctor's own: that of a new connection names sections.
+fn is_question(call: &Call) -> bool {
+    call.words.len() == 1
+}
+
 fn is_cut_off(stage: &Stage, matches: impl Fn(&Call) -> bool + Send + 'static) {
     let id = damage(stage);
     heals(stage, id, matches, || stage.place(id));
@@ -150,7 +166,7 @@ fn looks_at_redis(stage: &Stage) {
     let id = damage(stage);
     // The first read is on a connection that has carried no command yet.
     let looks = AtomicUsize::new(0);
-    let is_later = move |_: &Call| looks.fetch_add(1, Ordering::SeqCst) > 0;
+    let is_later = move |call: &Call| is_question(call) && looks.fetch_add(1, Ordering::SeqCst) > 0;
     heals_at_once(stage, id, is_later, || stage.place(id));
 }
 

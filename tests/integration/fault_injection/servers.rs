@@ -29,7 +29,7 @@ pub const STEPS: &[Step] = &[
     starts("select", "a connection turns to its database"),
     starts("client setinfo", "a connection is made"),
     starts("client id", "a connection for a fetcher is made"),
-    starts("info", "a server looks which Redis this is"),
+    starts("info", "a connection looks which Redis this is"),
     starts("config get", "a server looks whether Redis keeps anything"),
     Step {
         command: "register",
