@@ -86,9 +86,10 @@ impl Queue {
     /// Product, version and role of this Redis.
     pub fn redis_info(&self) -> Result<RedisInfo, Error> {
         let fields = self.info_fields()?;
-        let claimed = fields.text("valkey_version").or(fields.text("redis_version")).unwrap_or("unknown");
-        let mut numbers = claimed.split('.').map(|part| part.parse().unwrap_or(0));
         let (product, version) = fields.product();
+        let claimed = if product == "Valkey" { "valkey_version" } else { "redis_version" };
+        let claimed = fields.text(claimed).unwrap_or("unknown");
+        let mut numbers = claimed.split('.').map(|part| part.parse().unwrap_or(0));
         let appends = fields.text("aof_enabled") == Some("1");
         let replicas = fields.text("connected_slaves").and_then(|number| number.parse().ok());
         let mut not_allowed = Vec::new();
