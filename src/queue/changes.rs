@@ -115,7 +115,8 @@ impl Queue {
             .arg(format!("{}{}{queue}", self.prefix, keys::WORK))
             .arg(self.in_progress_key(server))
             .arg(BLOCK.as_secs());
-        match self.explained(self.connections.query_blocking(&command), Access::Add)? {
+        let reply = self.connections.query_blocking(&command);
+        match reply.map_err(|error| self.explained(error, Access::Add))? {
             Value::Nil => Ok(None),
             entry => Ok(Some(Claimed { entry: as_bytes(entry)?, queue: queue.to_owned() })),
         }

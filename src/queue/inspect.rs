@@ -143,7 +143,8 @@ impl Queue {
         let mut command = redis::cmd("BRPOPLPUSH");
         command.arg(format!("{}{}", self.prefix, keys::WORK));
         command.arg(format!("{}{}", self.prefix, keys::IN_PROGRESS)).arg("0.01");
-        self.explained(self.connections.query_blocking::<Value>(&command), Access::Add).map(|_| ())
+        let reply = self.connections.query_blocking::<Value>(&command);
+        reply.map(drop).map_err(|error| self.explained(error, Access::Add))
     }
 
     /// Returns the rights of this list that the user of Redis lacks.

@@ -140,8 +140,8 @@ impl Queue {
     }
 
     fn run_repeated(&self, script: &Script, repeat: Repeat, call: &Cmd) -> Result<Value, Error> {
-        let reply = self.connections.run_script(script.access(), repeat, || script.text(), call);
-        self.explained_script(script, reply)
+        let reply = self.connections.run_script(script.access(), repeat, &|| script.text(), call);
+        reply.map_err(|error| self.script_error(script, error))
     }
 
     /// Runs a script that stores jobs, and waits for replicas if the settings ask for replicas and the reply needs them.
@@ -150,37 +150,40 @@ impl Queue {
         &self,
         script: &Script,
         call: &Cmd,
-        need: impl Fn(&Value) -> bool,
+        need: fn(&Value) -> bool,
     ) -> Result<(Value, Option<Error>), Error> {
         if self.replicas == 0 {
             return self.run(script, call).map(|reply| (reply, None));
         }
         let kind = (script.access(), script.repeat());
-        let reply = self.connections.run_replicated(kind, || script.text(), call, self.replicas, need);
-        let (reply, have) = self.explained_script(script, reply)?;
+        let reply = self.connections.run_replicated(kind, &|| script.text(), call, self.replicas, need);
+        let (reply, have) = reply.map_err(|error| self.script_error(script, error))?;
         let too_few = Error::NotReplicated { have, wanted: self.replicas, is_stored: true };
         Ok((reply, (have < self.replicas).then_some(too_few)))
     }
 
     /// As [`Queue::explained`], also for a script that was stopped without the name of the denied command.
-    fn explained_script<T>(&self, script: &Script, reply: Result<T, Error>) -> Result<T, Error> {
-        match reply {
+    fn script_error(&self, script: &Script, error: Error) -> Error {
+        match error {
             // A script that reads first stops at a denied read, and then the error of Redis does not name the command.
-            Err(Error::Denied(text)) if rights::of_error(&text).is_none() => {
-                let missing = self.missing_rights(&script.rights())?;
+            Error::Denied(text) if rights::of_error(&text).is_none() => {
+                let missing = match self.missing_rights(&script.rights()) {
+                    Ok(missing) => missing,
+                    Err(error) => return error,
+                };
                 let reason = if missing.is_empty() { text } else { self.explain(&missing) };
                 if script.access() != Access::Read {
                     self.connections.note_missing_rights(&reason);
                 }
-                Err(Error::Denied(reason))
+                Error::Denied(reason)
             }
-            reply => self.explained(reply, script.access()),
+            error => self.explained(error, script.access()),
         }
     }
 
     /// Adds to [`Error::Denied`] which right is missing and how to grant it.
-    fn explained<T>(&self, reply: Result<T, Error>, access: Access) -> Result<T, Error> {
-        reply.map_err(|error| match error {
+    fn explained(&self, error: Error, access: Access) -> Error {
+        match error {
             Error::Denied(text) => {
                 let missing = rights::of_error(&text);
                 // A missing right that no job needs, such as one for the figures of charts, does not make the server
@@ -197,7 +200,7 @@ impl Queue {
                 Error::Denied(reason)
             }
             error => error,
-        })
+        }
     }
 
     /// Says which rights are missing and how to grant them.

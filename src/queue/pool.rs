@@ -76,7 +76,7 @@ impl Connection {
     }
 
     /// Runs a script. Its text is sent only if Redis does not know the script.
-    fn run_script(&mut self, text: impl Fn() -> String, call: &Cmd) -> Result<Value, RedisError> {
+    fn run_script(&mut self, text: &dyn Fn() -> String, call: &Cmd) -> Result<Value, RedisError> {
         let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
         let mut reply = call.query(&mut self.wire);
         // SCRIPT FLUSH of another client may come between the loading of the script and its call.
@@ -206,17 +206,18 @@ impl Connections {
 
     /// Runs a command that only reads.
     pub(super) fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        self.run(&self.commands, Access::Read, Repeat::Safe, |connection| command.query(&mut connection.wire))
+        let ask = &mut |connection: &mut Connection| command.query(&mut connection.wire);
+        read(self.run(&self.commands, Access::Read, Repeat::Safe, ask)?)
     }
 
     /// Runs a command that may block for [`BLOCK`].
     pub(super) fn query_blocking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        self.run(&self.blocking, Access::Add, Repeat::Never, |connection| {
+        read(self.run(&self.blocking, Access::Add, Repeat::Never, &mut |connection| {
             self.set_blocked(connection.client_id, true);
             let reply = command.query(&mut connection.wire);
             self.set_blocked(connection.client_id, false);
             reply
-        })
+        })?)
     }
 
     /// Ends all blocking commands, as if their time were over.
@@ -242,10 +243,10 @@ impl Connections {
         &self,
         access: Access,
         repeat: Repeat,
-        text: impl Fn() -> String,
+        text: &dyn Fn() -> String,
         call: &Cmd,
     ) -> Result<Value, Error> {
-        self.run(&self.commands, access, repeat, |connection| connection.run_script(&text, call))
+        self.run(&self.commands, access, repeat, &mut |connection| connection.run_script(text, call))
     }
 
     /// Runs a script, and then waits until this number of replicas has what the script wrote. Returns the reply, and how
@@ -253,17 +254,20 @@ impl Connections {
     pub(super) fn run_replicated(
         &self,
         (access, repeat): (Access, Repeat),
-        text: impl Fn() -> String,
+        text: &dyn Fn() -> String,
         call: &Cmd,
         replicas: u32,
-        need: impl Fn(&Value) -> bool,
+        need: fn(&Value) -> bool,
     ) -> Result<(Value, u32), Error> {
         let begun = Instant::now();
-        let (reply, have) = self.run(&self.commands, access, repeat, |connection| {
-            let reply = connection.run_script(&text, call)?;
+        let mut have = Ok(replicas);
+        let reply = self.run(&self.commands, access, repeat, &mut |connection| {
+            let reply = connection.run_script(text, call)?;
             // The script has run: a fault of WAIT must not repeat the script, and so is no error of this closure.
-            let have = if need(&reply) { self.wait(connection, replicas, begun) } else { Ok(replicas) };
-            Ok((reply, have))
+            if need(&reply) {
+                have = self.wait(connection, replicas, begun);
+            }
+            Ok(reply)
         })?;
         Ok((reply, have?))
     }
@@ -323,13 +327,15 @@ impl Connections {
         self.availability.failovers()
     }
 
-    fn run<T>(
+    /// Runs a command or a script on a connection of a pool.
+    // Not generic: every copy of this function for another type has 15 kB.
+    fn run(
         &self,
         pool: &r2d2::Pool<Manager>,
         access: Access,
         repeat: Repeat,
-        mut work: impl FnMut(&mut Connection) -> Result<T, RedisError>,
-    ) -> Result<T, Error> {
+        work: &mut dyn FnMut(&mut Connection) -> Result<Value, RedisError>,
+    ) -> Result<Value, Error> {
         self.availability.may_attempt()?;
         let call = Instant::now();
         let left = || (GET + REPLY).saturating_sub(call.elapsed()).max(LEAST);
@@ -504,6 +510,11 @@ impl Connections {
             },
         }
     }
+}
+
+/// Reads a reply to a command.
+fn read<T: FromRedisValue>(reply: Value) -> Result<T, Error> {
+    T::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))
 }
 
 /// The length in bytes of the longest text in a reply.

@@ -251,7 +251,8 @@ impl Queue {
 
     /// The seconds and the rest in microseconds of Redis's clock.
     fn redis_time(&self) -> Result<(i64, i64), Error> {
-        self.explained(self.connections.query(&redis::cmd("TIME")), Access::Read)
+        let reply = self.connections.query(&redis::cmd("TIME"));
+        reply.map_err(|error| self.explained(error, Access::Read))
     }
 }
 
