@@ -140,7 +140,7 @@ impl Wire {
         login: &Login,
         limit: Duration,
         greeting: Greeting,
-        step: impl Fn(&str),
+        step: &dyn Fn(&str),
     ) -> Result<(Wire, Welcome), ConnectError> {
         let limit = Limit { end: Instant::now() + limit, whole: limit };
         let (socket, tls) = match address {

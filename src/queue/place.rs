@@ -104,17 +104,17 @@ impl Place {
         &self,
         limit: Duration,
         wants_id: bool,
-        step: impl Fn(&str),
+        step: &dyn Fn(&str),
     ) -> Result<Opened, ConnectError> {
         let greeting = if wants_id { Greeting::ServerAndId } else { Greeting::Server };
         let open =
-            |address: &Address, limit: Duration| Wire::connect(address, &self.login, limit, greeting, &step);
+            |address: &Address, limit: Duration| Wire::connect(address, &self.login, limit, greeting, step);
         match &self.kind {
             Kind::Fixed(address) => {
                 let (wire, welcome) = open(address, limit)?;
                 self.accept(address, wire, welcome)
             }
-            Kind::Sentinels { name, login } => self.connect_to_master(name, login, limit, &step, open),
+            Kind::Sentinels { name, login } => self.connect_to_master(name, login, limit, step, open),
             Kind::Cluster { key } => self.connect_to_owner(key, limit, open),
         }
     }

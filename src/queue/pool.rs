@@ -124,7 +124,7 @@ impl r2d2::ManageConnection for Manager {
         let generation = self.availability.generation();
         let note_step = |step: &str| self.availability.note_connecting(step);
         // Without the right to run CLIENT ID a fetcher cannot be unblocked: then stopping takes up to BLOCK longer.
-        let made = self.place.connect(CONNECT, self.blocks, note_step);
+        let made = self.place.connect(CONNECT, self.blocks, &note_step);
         self.availability.note_connected(made.as_ref().err().map(ToString::to_string));
         let made = made?;
         let generation = self

@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_millis(300);
 
 /// Connects to a Sentinel.
 pub(super) fn connect(sentinel: &Address, login: &Login) -> Result<Wire, ConnectError> {
-    Wire::connect(sentinel, login, LIMIT, Greeting::Login, |_| {}).map(|(wire, _)| wire)
+    Wire::connect(sentinel, login, LIMIT, Greeting::Login, &|_| {}).map(|(wire, _)| wire)
 }
 
 /// Asks a Sentinel for the address of a master; `None` if the Sentinel does not know this name.

@@ -74,7 +74,7 @@ impl Place {
             text(master.as_ref())
         );
         if let Some(master) = &master {
-            match Wire::connect(master, &self.login, CONNECT, Greeting::Server, |_| {}) {
+            match Wire::connect(master, &self.login, CONNECT, Greeting::Server, &|_| {}) {
                 Ok((_, welcome)) => line.push_str(&format!(" ({})", replicas(welcome.info.as_deref()))),
                 Err(error) => report.fault = Some(unreachable(master, &error)),
             }
@@ -86,7 +86,7 @@ impl Place {
     fn report_of_cluster(&self, key: &str) -> PlaceReport {
         let mut report = PlaceReport::default();
         // The first call of the queue meets the same error, and explains it.
-        let Ok(mut owner) = self.connect(CONNECT, false, |_| {}) else { return report };
+        let Ok(mut owner) = self.connect(CONNECT, false, &|_| {}) else { return report };
         let address = self.master().address();
         let ask = |wire: &mut Wire, words: &[&str]| command(words).query::<Value>(wire).ok();
         let slot = match ask(&mut owner.wire, &["CLUSTER", "KEYSLOT", key]) {
