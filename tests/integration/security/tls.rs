@@ -367,6 +367,26 @@ fn a_redis_that_asks_for_a_certificate_gets_it() {
 }
 
 #[test]
+fn the_nodes_of_a_cluster_get_the_certificate_too() {
+    let folder = TempDir::new();
+    make_certificates(&folder, "IP:127.0.0.1");
+    make_client(&folder, "one", "ecparam -name prime256v1 -genkey");
+    let node = tls_redis(&folder, &["--cluster-enabled", "yes", "--tls-cluster", "yes"]);
+    let reply = node.cli(&["-a", "s3cret", "--no-auth-warning", "CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    assert_eq!(reply.trim(), "OK");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (ca, cert, key) = (path("ca.pem"), path("one.pem"), path("one.key"));
+    let flags = ["--redis-ca-file", &ca, "--redis-cert-file", &cert, "--redis-key-file", &key];
+    let url = format!("rediss+cluster://:s3cret@127.0.0.1:1,127.0.0.1:{}", node.port);
+    let server = Server::start(&[&flags[..], &["--demo"]].concat(), &[("THREADQ_REDIS_URL", &url)]);
+    eventually(LIMIT, "the Cluster is up", || server.request("GET", "/readyz", "", "").0 == 200);
+    assert_eq!(server.run(r#"{"type": "echo", "payload": 1}"#)["result"], 1);
+    for reason in reasons(&url, &[("THREADQ_REDIS_CA_FILE", &ca)]) {
+        assert!(reason.contains("redis-cert-file"), "{reason}");
+    }
+}
+
+#[test]
 fn a_client_certificate_that_cannot_be_used_is_refused_at_start() {
     let folder = TempDir::new();
     make_certificates(&folder, "IP:127.0.0.1");
