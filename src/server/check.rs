@@ -5,49 +5,50 @@ use std::path::Path;
 use crate::config::Config;
 use crate::handler::Handlers;
 use crate::private_redis::PrivateRedis;
-use crate::queue::{self, Severity};
+use crate::queue::{self, Advice, Severity};
 use crate::server::error::StartError;
 use crate::server::handlers::{NO_HANDLERS, configured_handlers};
 use crate::server::store;
 
-/// Checks the handlers and the Redis of a configuration, without starting anything. Returns a report, line by line.
+/// Checks the handlers and the Redis of a configuration, without starting anything. `say` gets a report, line by line.
 ///
 /// # Errors
 /// The first reason why a server with this configuration cannot work.
-pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
+pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartError> {
     let handlers = configured_handlers(Handlers::default(), config)?;
     let job_types = handlers.job_types().collect::<Vec<_>>().join(", ");
-    let mut lines = match job_types.is_empty() {
-        true => vec!["handlers: none".to_owned(), format!("warning: {NO_HANDLERS}")],
-        false => vec![format!("handlers: {job_types}")],
-    };
+    if job_types.is_empty() {
+        say("handlers: none".to_owned());
+        say(format!("warning: {NO_HANDLERS}"));
+    } else {
+        say(format!("handlers: {job_types}"));
+    }
     let Some(url) = &config.redis_url else {
-        lines.push("redis: a private one".to_owned());
+        say("redis: a private one".to_owned());
         PrivateRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
-        check_data_dir(&config.data_dir)?;
-        return Ok(lines);
+        return check_data_dir(&config.data_dir);
     };
     let queue = store::queue(config, url.expose())?;
     let place = queue.place_report();
+    place.line.into_iter().for_each(&mut *say);
+    say_advice(&place.advice, say);
     let fault = |reason: &str| StartError::failed("redis-url", reason.to_owned());
     let info = queue.redis_info().or_else(|error| {
         store::check_url(&queue)?;
         Err(place.fault.as_deref().map_or_else(|| StartError::failed("redis-url", error), fault))
     })?;
     store::check_version(&info)?;
-    lines.push(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
-    lines.extend(place.line);
+    say(format!("redis: {} {} at {}", info.product, info.version, url.redacted()));
     if let Some(reason) = place.fault {
         return Err(fault(&reason));
     }
     if info.is_replica {
         return Err(fault("this is a replica, which refuses writes; allowed: its master"));
     }
-    for advice in place.advice.iter().chain(&info.problems()) {
-        match advice.severity {
-            Severity::Wrong => return Err(fault(&format!("{}; {}", advice.what, advice.todo))),
-            severity => lines.push(format!("{}: {}; {}", severity.as_str(), advice.what, advice.todo)),
-        }
+    let problems = info.problems();
+    say_advice(&problems, say);
+    if let Some(wrong) = problems.iter().find(|advice| advice.severity == Severity::Wrong) {
+        return Err(fault(&format!("{}; {}", wrong.what, wrong.todo)));
     }
     let tried = queue.check_ready().and_then(|()| queue.check_wait_for_job());
     tried.map_err(|error| match error {
@@ -55,9 +56,18 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
         error => StartError::failed("redis-url", error),
     })?;
     if let Ok(Some(missing)) = queue.check_operator_rights() {
-        lines.push(format!("warning: requests and commands that show or change jobs will fail: {missing}"));
+        say(format!("warning: requests and commands that show or change jobs will fail: {missing}"));
     }
-    Ok(lines)
+    Ok(())
+}
+
+/// Says the warnings and notes. What is wrong is the error of the check.
+fn say_advice(advice: &[Advice], say: &mut dyn FnMut(String)) {
+    for Advice { severity, what, todo, .. } in advice {
+        if *severity != Severity::Wrong {
+            say(format!("{}: {what}; {todo}", severity.as_str()));
+        }
+    }
 }
 
 /// Whether the private Redis can write its data to this folder. Leaves no file behind.

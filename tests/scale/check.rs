@@ -171,6 +171,12 @@ fn sentinels_and_the_master_that_they_name() {
     assert!(kinds(&report).contains(&"sentinel_differs"), "{report}");
     all.sentinels[1].resume();
 
+    // What was found is said also if nothing works.
+    all.nodes.iter().for_each(Node::pause);
+    let checked = check(&url);
+    assert_fails(&checked, 1, &["cannot be reached from here"]);
+    assert!(checked.stdout.contains(&lines[1]), "{checked:?}");
+    all.nodes.iter().for_each(Node::resume);
     assert_fails(&check(&all.url().replace(NAME, "another")), 1, &["knows no master \"another\""]);
     assert_fails(&check(&all.url_with("", &[dead_address(), dead_address()])), 1, &["no Sentinel answers"]);
 }

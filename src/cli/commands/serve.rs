@@ -125,10 +125,8 @@ fn ignored_signals(status: &str) -> u64 {
 
 fn check(args: lexopt::Parser) -> ExitCode {
     run(args, |config| {
-        let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}"));
-        for line in warnings.chain(check_server(&config)?) {
-            println!("{line}");
-        }
+        config.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+        check_server(&config, &mut |line| println!("{line}"))?;
         println!("ok");
         Ok(())
     })
