@@ -124,7 +124,11 @@ fn note(met: &Mutex<Met>, request: &str, begin: Instant, reply: &std::io::Result
             let is_right = match reply.status {
                 200 | 202 => true,
                 503 if request == "/readyz" => true,
-                503 => reply.header("Retry-After").is_some() && reply.json()["code"] == "store_unavailable",
+                503 => {
+                    let code = &reply.json()["code"];
+                    let is_redis = code == "store_unavailable" || code == "not_replicated";
+                    is_redis && reply.header("Retry-After").is_some()
+                }
                 _ => false,
             };
             if !is_right {
