@@ -347,7 +347,7 @@ impl Connections {
                 self.discard(connection, "nothing came back");
                 connection = self.get(pool, begun, left().min(GET))?;
             }
-            let may_have_died = std::mem::replace(&mut connection.since, begun) < begun && deaths < DEATHS;
+            let is_fresh = std::mem::replace(&mut connection.since, begun) >= begun;
             let is_repeated = deaths > 0 || has_moved;
             // All attempts together take no longer than the limit of one call.
             let limits = |connection: &Connection, read| {
@@ -377,6 +377,9 @@ impl Connections {
                 self.discard(connection, &describe(&error));
                 continue;
             }
+            // A fresh connection that gets no reply shows that Redis is unavailable. If it is closed, the next attempt to
+            // connect shows that.
+            let may_have_died = deaths < DEATHS && !(is_fresh && error.is_timeout());
             if !may_have_died || error.kind() != ErrorKind::Io {
                 return Err(self.classify(&mut connection, begun, &error));
             }

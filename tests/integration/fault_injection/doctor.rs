@@ -42,7 +42,10 @@ pub const STEPS: &[Step] = &[
         before: STRANDED,
         after: STRANDED,
         end: ONCE,
-        play: |stage| is_cut_off(stage, is_question),
+        play: |stage| {
+            let id = damage(stage);
+            heals_at_once(stage, id, is_question, || stage.place(id));
+        },
     },
     Step {
         command: "info",
@@ -164,7 +167,7 @@ fn is_cut_off(stage: &Stage, matches: impl Fn(&Call) -> bool + Send + 'static) {
 
 fn looks_at_redis(stage: &Stage) {
     let id = damage(stage);
-    // The first read is on a connection that has carried no command yet.
+    // The first question has a row of its own.
     let looks = AtomicUsize::new(0);
     let is_later = move |call: &Call| is_question(call) && looks.fetch_add(1, Ordering::SeqCst) > 0;
     heals_at_once(stage, id, is_later, || stage.place(id));
