@@ -377,14 +377,15 @@ impl Connections {
                 self.discard(connection, &describe(&error));
                 continue;
             }
-            // A fresh connection that gets no reply shows that Redis is unavailable. If it is closed, the next attempt to
-            // connect shows that.
+            // A fresh connection that gets no reply shows that Redis is unavailable. If it was closed, the next attempt to
+            // connect shows that, and the call is not repeated.
             let may_have_died = deaths < DEATHS && !(is_fresh && error.is_timeout());
             if !may_have_died || error.kind() != ErrorKind::Io {
                 return Err(self.classify(&mut connection, begun, &error));
             }
             deaths += 1;
-            let may_repeat = !error.is_timeout() && (repeat == Repeat::Safe || !connection.wire.was_sent());
+            let may_repeat =
+                !is_fresh && !error.is_timeout() && (repeat == Repeat::Safe || !connection.wire.was_sent());
             let reason = describe(&error);
             self.discard(connection, &reason);
             if !may_repeat {

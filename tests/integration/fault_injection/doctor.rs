@@ -42,10 +42,7 @@ pub const STEPS: &[Step] = &[
         before: STRANDED,
         after: STRANDED,
         end: ONCE,
-        play: |stage| {
-            let id = damage(stage);
-            heals_at_once(stage, id, is_question, || stage.place(id));
-        },
+        play: |stage| is_cut_off(stage, is_question),
     },
     Step {
         command: "info",
@@ -167,7 +164,7 @@ fn is_cut_off(stage: &Stage, matches: impl Fn(&Call) -> bool + Send + 'static) {
 
 fn looks_at_redis(stage: &Stage) {
     let id = damage(stage);
-    // The first question has a row of its own.
+    // The first read is on a connection that has carried no command yet.
     let looks = AtomicUsize::new(0);
     let is_later = move |call: &Call| is_question(call) && looks.fetch_add(1, Ordering::SeqCst) > 0;
     heals_at_once(stage, id, is_later, || stage.place(id));
