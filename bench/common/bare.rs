@@ -18,14 +18,7 @@ pub struct Bare {
 
 impl Bare {
     pub fn new(redis_url: &str) -> Bare {
-        let settings = Settings {
-            url: redis_url.to_owned(),
-            certificates: Default::default(),
-            namespace: "threadq".to_owned(),
-            connections: 8,
-            fetchers: 1,
-            replicas: 0,
-        };
+        let settings = Settings { connections: 8, ..Settings::new(redis_url, "threadq") };
         Bare { queue: Queue::new(&settings).expect("a URL") }
     }
 

@@ -99,11 +99,11 @@ impl GroupCommit {
         };
         // Submissions that arrived meanwhile fail too, although they were not sent. They have waited as long as a request
         // may, and would most likely fail in the same way.
-        let others = fault.as_ref().map(|_| std::mem::take(&mut self.pending().submissions));
+        let others = fault.map(|fault| (std::mem::take(&mut self.pending().submissions), fault));
         for (submission, result) in group.into_iter().zip(results) {
             submission.done(result);
         }
-        if let (Some(others), Some(fault)) = (others, fault) {
+        if let Some((others, fault)) = others {
             for submission in others {
                 submission.done(Err(fault.clone().into()));
             }
@@ -211,14 +211,7 @@ mod tests {
     }
 
     fn without_redis() -> GroupCommit {
-        let settings = crate::queue::Settings {
-            url: "redis://127.0.0.1:1".to_owned(),
-            certificates: Default::default(),
-            namespace: "t".to_owned(),
-            connections: 1,
-            fetchers: 1,
-            replicas: 0,
-        };
+        let settings = crate::queue::Settings::new("redis://127.0.0.1:1", "t");
         GroupCommit::new(Arc::new(Queue::new(&settings).unwrap()), 10)
     }
 

@@ -26,6 +26,21 @@ pub struct Settings {
     pub replicas: u32,
 }
 
+impl Settings {
+    /// Two connections, one of them for a fetcher, to the Redis at this URL, without TLS settings and without replicas that
+    /// must have a submission.
+    pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Settings {
+        Settings {
+            url: url.into(),
+            certificates: Certificates::default(),
+            namespace: namespace.into(),
+            connections: 1,
+            fetchers: 1,
+            replicas: 0,
+        }
+    }
+}
+
 /// The name of a running server, new at every start: `host-pid-random`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ServerId(String);

@@ -31,14 +31,7 @@ impl World {
 
     fn with(extra: &[&str]) -> World {
         let server = TestRedis::start_with(extra);
-        let settings = Settings {
-            url: server.url(),
-            certificates: Default::default(),
-            namespace: "threadq".to_owned(),
-            connections: 4,
-            fetchers: 1,
-            replicas: 0,
-        };
+        let settings = Settings { connections: 4, ..Settings::new(server.url(), "threadq") };
         World { queue: Queue::new(&settings).unwrap(), server }
     }
 

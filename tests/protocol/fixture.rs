@@ -302,14 +302,7 @@ pub fn open_queue(url: String, namespace: &str) -> Queue {
 
 /// A queue that acknowledges a submission when this number of replicas has it.
 fn open_replicated_queue(url: String, namespace: &str, replicas: u32) -> Queue {
-    let settings = Settings {
-        url,
-        certificates: Default::default(),
-        namespace: namespace.to_owned(),
-        connections: 2,
-        fetchers: 1,
-        replicas,
-    };
+    let settings = Settings { connections: 2, replicas, ..Settings::new(url, namespace) };
     Queue::new(&settings).unwrap()
 }
 

@@ -224,14 +224,8 @@ impl World {
         let owner = self.cluster.owner(slot);
         let at = self.cluster.nodes.iter().position(|node| node.port() == owner.port()).unwrap();
         let proxy = &self.proxies[at];
-        let settings = Settings {
-            url: self.cluster.url_with(&[proxy.address()]),
-            certificates: Default::default(),
-            namespace: namespace.clone(),
-            connections: 2,
-            fetchers: 1,
-            replicas: 0,
-        };
+        let url = self.cluster.url_with(&[proxy.address()]);
+        let settings = Settings { connections: 2, ..Settings::new(url, &namespace) };
         let connection = RefCell::new(owner.connection(secs(5)).unwrap());
         let server = ServerId::generate();
         let scene = Scene { queue: Queue::new(&settings).unwrap(), server, connection, namespace };

@@ -152,12 +152,9 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         (None, None) => (String::new(), "redis-url"),
     };
     let settings = Settings {
-        url,
         certificates: config.redis_certificates(),
-        namespace: config.namespace.clone(),
-        connections: 1,
-        fetchers: 1,
         replicas: config.redis_replicas,
+        ..Settings::new(url, &config.namespace)
     };
     let queue = Queue::new(&settings).map_err(|error| Stopped::Usage(error.to_string()))?;
     let failed = |error: Error| Stopped::Failed(format!("{name}: {error}"));

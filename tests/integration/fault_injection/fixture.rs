@@ -59,14 +59,7 @@ impl Stage {
         redis.query::<()>(&["ACL", "SETUSER", "threadq", "on", ">secret", "~*", "+@all"]);
         let proxy = Proxy::new(redis.socket());
         let beside = proxy.beside(redis.socket());
-        let settings = Settings {
-            url: redis_url(&beside),
-            certificates: Default::default(),
-            namespace: "threadq".to_owned(),
-            connections: 4,
-            fetchers: 1,
-            replicas: 0,
-        };
+        let settings = Settings { connections: 4, ..Settings::new(redis_url(&beside), "threadq") };
         let queue = Queue::new(&settings).unwrap();
         Stage { proxy, queue, redis, cut, step, dir: TempDir::new(), beside }
     }

@@ -7,14 +7,7 @@ use crate::common::*;
 #[test]
 fn waiting_for_ones_own_connections_is_no_absence_of_redis() {
     let redis = TestRedis::start();
-    let settings = Settings {
-        url: redis.url(),
-        certificates: Default::default(),
-        namespace: "threadq".to_owned(),
-        connections: 1,
-        fetchers: 1,
-        replicas: 0,
-    };
+    let settings = Settings::new(redis.url(), "threadq");
     let queue = Queue::new(&settings).expect("a queue");
     queue.check_ready().expect("it is ready");
     // Longer than a call waits for a connection, and shorter than it waits for a reply.

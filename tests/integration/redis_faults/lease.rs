@@ -11,14 +11,7 @@ const STEP: usize = 200;
 
 /// A server that died with many jobs in progress, of a queue from which no other server takes.
 fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
-    let settings = Settings {
-        url: redis.url(),
-        certificates: Default::default(),
-        namespace: "threadq".to_owned(),
-        connections: 1,
-        fetchers: 1,
-        replicas: 0,
-    };
+    let settings = Settings::new(redis.url(), "threadq");
     let queue = Queue::new(&settings).expect("a URL");
     let server = ServerId::generate();
     queue.register(&server, steps * STEP, &[]).expect("registered");
