@@ -31,8 +31,8 @@ impl Node {
         let text = |name| fields.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         Node {
             run_id: text("run_id"),
-            mode: text("redis_mode").or(text("server_mode")),
-            is_replica: fields.text("role") == Some("slave"),
+            mode: fields.mode().map(str::to_owned),
+            is_replica: fields.is_replica(),
             uptime: text("uptime_in_seconds").and_then(|text| text.parse().ok()).map(Duration::from_secs),
         }
     }
@@ -46,11 +46,11 @@ impl Node {
 /// What a new connection shows of Redis.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Change {
-    /// It leads to the same Redis as the connection before it, or Redis does not say.
+    /// The connection leads to the same Redis as the connection before it, or Redis does not say.
     None,
-    /// It is the first connection.
+    /// The connection is the first one.
     First,
-    /// It leads to another Redis, or Redis was restarted.
+    /// The connection leads to another Redis, or Redis was restarted.
     Other {
         /// Whether the address is another one.
         is_elsewhere: bool,

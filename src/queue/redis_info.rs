@@ -17,8 +17,6 @@ pub struct RedisInfo {
     /// The first two numbers of the version, for other products of the version of Redis that they claim to be; zeros if it
     /// is unknown.
     pub major_minor: (u32, u32),
-    /// `standalone`, `cluster`, `sentinel` or `unknown`.
-    pub mode: String,
     /// Whether this Redis is a replica; `false` if that is unknown.
     pub is_replica: bool,
     /// What Redis does when it reaches `maxmemory`.
@@ -67,6 +65,15 @@ impl InfoFields {
         self.text(name).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
+    /// `standalone`, `cluster` or `sentinel`.
+    pub(super) fn mode(&self) -> Option<&str> {
+        self.text("redis_mode").or(self.text("server_mode"))
+    }
+
+    pub(super) fn is_replica(&self) -> bool {
+        self.text("role") == Some("slave")
+    }
+
     /// Name and version of the product.
     fn product(&self) -> (&'static str, String) {
         let version_of = |field| self.text(field).map(str::to_owned);
@@ -108,13 +115,11 @@ impl Queue {
             Some(1..) if self.replicas == 0 => setting("min-replicas-to-write"),
             _ => None,
         };
-        let mode = fields.text("redis_mode").or(fields.text("server_mode")).unwrap_or("unknown");
         Ok(RedisInfo {
             product,
             version,
             major_minor: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
-            mode: mode.to_owned(),
-            is_replica: fields.text("role") == Some("slave"),
+            is_replica: fields.is_replica(),
             maxmemory_policy: fields.text("maxmemory_policy").unwrap_or("unknown").to_owned(),
             persistent,
             replicas,

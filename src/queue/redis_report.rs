@@ -141,7 +141,7 @@ impl Queue {
             let todo = "use Redis from 7.0 or Valkey from 7.2";
             problems.add(Severity::Wrong, "version", what, todo);
         }
-        if fields.text("role") == Some("slave") {
+        if info.is_replica {
             let what = "this Redis is a replica, which refuses writes".to_owned();
             problems.add(Severity::Wrong, "replica", what, "set redis-url to the master");
         }
