@@ -311,7 +311,7 @@ impl Availability {
     }
 
     /// Ends the generation: no connection that exists now is used again.
-    fn end_generation(&self) {
+    pub(super) fn end_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -353,11 +353,6 @@ impl Availability {
         }
         self.end_generation();
         Some(self.generation())
-    }
-
-    /// Records that the Sentinels name another master than the one that the connections lead to.
-    pub(super) fn note_master_named(&self) {
-        self.end_generation();
     }
 
     /// How often another Redis took over.

@@ -319,7 +319,7 @@ impl Connections {
 
     /// Listens to the Sentinels until the other side of `end` is closed. Returns at once if there are none.
     pub(super) fn watch(&self, end: &UnixStream) {
-        sentinel_watch::watch(&self.place, end, || self.availability.note_master_named());
+        sentinel_watch::watch(&self.place, end, || self.availability.end_generation());
     }
 
     /// How often another Redis took over.

@@ -1,9 +1,8 @@
 //! Listens to the Sentinels, which tell at once that another Redis is the master. The old master itself takes commands until
 //! a Sentinel demotes it, up to 10 s later, and what it takes is lost.
 //!
-//! The Sentinel that leads a failover tells the new master a second later than the others. So the watch listens to all.
+//! The Sentinel that leads a failover tells the new master a second later than the others. So the watch listens to all Sentinels.
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -47,6 +46,27 @@ impl Listening {
         Ok(Listening { sentinel: sentinel.clone(), events, wire: sentinel::connect(sentinel, login)? })
     }
 
+    /// Whether this Sentinel names another master than the last known one. Then new connections ask this Sentinel first, and
+    /// the log has the new master, unless `logged` is this master already.
+    fn names_other_master(
+        &mut self,
+        place: &Place,
+        name: &str,
+        logged: &mut Option<Address>,
+    ) -> Result<bool, ConnectError> {
+        let (named, known) = (sentinel::master(&mut self.wire, name)?, place.known_address());
+        if known.is_none() || named.is_none() || named == known {
+            *logged = None;
+            return Ok(false);
+        }
+        place.put_first(&self.sentinel);
+        if let Some(master) = named.as_ref().filter(|_| named != *logged) {
+            log::info!("the Sentinels name another master, {master}");
+        }
+        *logged = named;
+        Ok(true)
+    }
+
     fn read_message(&mut self) -> Result<(), ConnectError> {
         match self.events.read_reply() {
             // A message of TLS itself.
@@ -83,20 +103,9 @@ pub(super) fn watch(place: &Place, end: &UnixStream, master_changed: impl Fn()) 
         let begin = Instant::now();
         loop {
             if let Some(asked) = to_ask.take().and_then(|to_ask| position(&listening, &to_ask)) {
-                match sentinel::master(&mut listening[asked].wire, name) {
-                    Ok(named) => {
-                        let known = place.known_address();
-                        if known.is_some() && named.is_some() && named != known {
-                            place.put_first(&listening[asked].sentinel);
-                            if let Some(master) = named.as_ref().filter(|_| named != logged) {
-                                log::info!("the Sentinels name another master, {master}");
-                            }
-                            master_changed();
-                            logged = named;
-                        } else {
-                            logged = None;
-                        }
-                    }
+                match listening[asked].names_other_master(place, name, &mut logged) {
+                    Ok(true) => master_changed(),
+                    Ok(false) => {}
                     Err(_) => drop(listening.swap_remove(asked)),
                 }
             }
@@ -131,13 +140,12 @@ fn next_event(end: &UnixStream, listening: &[Listening], limit: Duration) -> Eve
     let mut sources = vec![PollFd::new(end, PollFlags::IN)];
     sources.extend(listening.iter().map(|listening| PollFd::new(&listening.events, PollFlags::IN)));
     let Ok(limit) = limit.try_into() else { return Event::None };
-    match poll(&mut sources, Some(&limit)).map_err(io::Error::from) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Event::None,
-        Err(_) => Event::None,
-        Ok(_) => match sources.iter().position(|source| !source.revents().is_empty()) {
-            Some(0) => Event::End,
-            Some(index) => Event::Message(index - 1),
-            None => Event::None,
-        },
+    if poll(&mut sources, Some(&limit)).is_err() {
+        return Event::None;
+    }
+    match sources.iter().position(|source| !source.revents().is_empty()) {
+        Some(0) => Event::End,
+        Some(index) => Event::Message(index - 1),
+        None => Event::None,
     }
 }
