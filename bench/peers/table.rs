@@ -23,7 +23,7 @@ struct Ratio {
 
 type ReadFigure = Box<dyn Fn(&Figures) -> Option<f64>>;
 
-/// One column per load: of rates, where more is better, or of CPU time per job, where less is better.
+/// A ratio for each load: of rates, of which more is better, or of CPU times per job, of which less is better.
 fn load_ratios(figure: fn(&Figures, Load) -> Option<f64>) -> Vec<Ratio> {
     let ratio = |title: &str, load, by: fn(&Figures) -> Load| Ratio {
         title: title.to_owned(),

@@ -26,7 +26,7 @@ pub fn rolling(rate: f64) -> bool {
     let mut figures = stage.figures(answers, Fault { at, over: None }, lines);
     // A connection that a server closes at its stop was in use, or is refused: the client goes to another server.
     figures.answers.retain(|answer| answer.status != 0);
-    // One of the servers always works.
+    // The answers of all servers count as those of one: while one server restarts, the other two work.
     figures.answers.iter_mut().for_each(|answer| answer.server = 0);
     figures.gap = account::longest_gap(&figures.answers, 1);
     let mut verdict = Verdict::default();

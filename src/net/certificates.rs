@@ -10,8 +10,8 @@ use super::pem::{self, InvalidPem};
 /// What a TLS connection to Redis needs.
 #[derive(Clone, Default)]
 pub struct Certificates {
-    /// One of these authorities must have signed the certificate of Redis. `None`: one of the authorities that browsers
-    /// trust.
+    /// One of these authorities must have signed the certificate of Redis. `None`: one of the authorities that
+    /// browsers trust has signed it.
     pub ca: Option<Authorities>,
     /// The certificate that a Redis gets if it asks for one, and its key.
     pub client: Option<(ClientCertificate, ClientKey)>,
