@@ -79,7 +79,7 @@ impl Api {
                     new_jobs.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
                 }
                 if let Some(time) = submitted.due_in {
-                    self.promotion_timer.due_in(time);
+                    self.due_timer.due_in(time);
                 }
                 Ok(submitted)
             }
@@ -93,9 +93,15 @@ impl Api {
                 let sentence = format!("the queue {queue} is full: max-queue-length is {most}");
                 Err(Response::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }
+            Err(SubmitError::Refused(Refused::Expired(place))) => {
+                let job = if new_jobs.jobs.len() > 1 { format!("jobs[{place}].") } else { String::new() };
+                Err(Response::invalid_job(format!(
+                    "{job}expires_at must be after now, and after the start of the job"
+                )))
+            }
             Err(SubmitError::Queue(error)) => {
                 // The jobs may have been stored, and scheduled ones among them may be due soon.
-                self.promotion_timer.due_in(AFTER_UNKNOWN_RESULT);
+                self.due_timer.due_in(AFTER_UNKNOWN_RESULT);
                 Err(error.into())
             }
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::api::access::Access;
 use crate::api::listing_slots::ListingSlots;
+use crate::engine::due_timer::DueTimer;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::in_flight::InFlight;
 use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
-use crate::engine::promotion_timer::PromotionTimer;
 use crate::handler::Handlers;
 use crate::queue::Queue;
 
@@ -39,7 +39,7 @@ pub struct Api {
     /// Has the defaults of a job type.
     pub handlers: Arc<Handlers>,
     /// Is notified of new delayed jobs.
-    pub promotion_timer: PromotionTimer,
+    pub due_timer: DueTimer,
     pub metrics: Arc<Metrics>,
     /// Limits the listings that are made at a time.
     pub listings: ListingSlots,

@@ -119,7 +119,7 @@ impl Committer {
     /// Records a stored outcome in the log, the metrics and the timer of the scheduler. [`Settled::Repeated`] means
     /// that an earlier request with this verdict was executed and its reply was lost, so nothing was recorded yet.
     fn record_outcome(&self, job: &Job, verdict: &Verdict, settled: Settled) {
-        let Shared { metrics, promotion_timer, .. } = &self.shared;
+        let Shared { metrics, due_timer, .. } = &self.shared;
         let job_type = &job.job_type;
         let fields = JobFields::attempt(job);
         match (settled, verdict) {
@@ -129,7 +129,7 @@ impl Committer {
             (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry(error, delay)) => {
                 log_job!(warn, fields, "failed; retry in {:.1} s: {error}", delay.as_secs_f64());
                 metrics.retried(job_type);
-                promotion_timer.due_in(*delay);
+                due_timer.due_in(*delay);
             }
             (Settled::Now(Status::Failed), Verdict::Retry(error, _))
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {

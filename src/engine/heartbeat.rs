@@ -100,7 +100,7 @@ impl Heartbeat {
     /// Gives each thread its part of the reply to a beat. Never waits.
     fn pass_on(&self, server: ServerId, beat: HeartbeatReply, failure_detector: &mut FailureDetector) {
         if let Some(time) = beat.due_in {
-            self.shared.promotion_timer.due_in(time);
+            self.shared.due_timer.due_in(time);
         }
         for id in &beat.cancels {
             self.shared.in_flight.stop(*id, StopReason::Cancelled);

@@ -10,14 +10,14 @@
 //! | `heartbeat` | [`heartbeat`] | keeps the lease and the registration | |
 //! | `reaper` | [`reaper`] | reclaims jobs of dead servers, recovers lost hand-overs | heartbeat: one |
 //! | `reporter` | [`reporter`] | writes the figures for dashboards | heartbeat: one |
-//! | `scheduler` | [`scheduler`] | promotes delayed jobs and retries | |
+//! | `scheduler` | [`scheduler`] | works off what is due: delayed jobs, retries, expiries | |
 //! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
 //!
 //! Jobs reach the workers through the channel of [`assignments`]. No thread waits to send: the channels of jobs and outcomes
 //! have room for all that the capacity allows, and the heartbeat drops what its receivers have no room for.
 //!
 //! The threads meet in [`shared`]: the jobs [`in_flight`], the [`membership`] of this server, the
-//! [metrics], and the [timer of the scheduler](promotion_timer). Fetchers also share the [permits to
+//! [metrics], and the [timer of the scheduler](due_timer). Fetchers also share the [permits to
 //! take](take_permits), and ask for an [early beat](early_beat). No lock is held during a Redis call, or while another
 //! lock is waited for. Every wait ends with the [shutdown] signal, or is a Redis call of at most 3 s; the stopping
 //! server unblocks fetchers, whose call is longer.
@@ -41,6 +41,7 @@
 pub mod admission;
 pub mod assignments;
 pub mod committer;
+pub mod due_timer;
 pub mod early_beat;
 pub mod fetcher;
 pub mod group_commit;
@@ -51,7 +52,6 @@ pub mod liveness;
 pub mod membership;
 pub mod metrics;
 pub mod panics;
-pub mod promotion_timer;
 pub mod reaper;
 pub mod recovery;
 pub mod reporter;

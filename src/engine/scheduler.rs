@@ -1,4 +1,4 @@
-//! The scheduler: moves due jobs into their queues, and sleeps until the next job is due.
+//! The scheduler: works off what is due (delayed jobs, retries, expiries), and sleeps until something is due next.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ pub struct Scheduler {
 impl Scheduler {
     /// Runs until the server stops.
     pub fn run(&self) {
-        let timer = &self.shared.promotion_timer;
+        let timer = &self.shared.due_timer;
         loop {
             // Until Redis has answered, the next due time is unknown: each job that is parked meanwhile must wake this
             // thread.
             timer.set(LONGEST_SLEEP * 1000);
-            let sleep = match self.shared.queue.promote() {
+            let sleep = match self.shared.queue.work_off_due() {
                 // One more millisecond, so that the job is due by Redis's clock too.
-                Ok((_, Some(due))) => (due + Duration::from_millis(1)).min(LONGEST_SLEEP),
-                Ok((_, None)) => LONGEST_SLEEP,
+                Ok(step) => step.next.map_or(LONGEST_SLEEP, |due| due + Duration::from_millis(1)),
                 Err(_) => OUTAGE_RETRY_INTERVAL,
             };
+            let sleep = sleep.min(LONGEST_SLEEP);
             timer.set(sleep);
             if timer.sleep(sleep, &self.shutdown) {
                 return;

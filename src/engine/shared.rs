@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::engine::due_timer::DueTimer;
 use crate::engine::in_flight::InFlight;
 use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
-use crate::engine::promotion_timer::PromotionTimer;
 use crate::queue::{Queue, ServerId};
 
 /// One server's state, as every thread of its engine sees it. Clones share it.
@@ -16,7 +16,7 @@ pub struct Shared {
     pub in_flight: Arc<InFlight>,
     pub metrics: Arc<Metrics>,
     /// Wakes the scheduler for a job that becomes due earlier than the scheduler expects.
-    pub promotion_timer: PromotionTimer,
+    pub due_timer: DueTimer,
     /// The crash after which a job fails: the setting `max-crashes`.
     pub max_crashes: u32,
 }

@@ -11,8 +11,8 @@ use super::replies;
 use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_text};
 use super::scripts::Script;
 use super::types::{
-    Cancelled, Changed, Claimed, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed, ServerId,
-    Settled, Settlement, Share, StartedJobs, Submitted, Verdict,
+    Cancelled, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed,
+    ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Verdict,
 };
 use super::{Queue, keys};
 use crate::job::{JobId, NewJob, Start, Status};
@@ -24,6 +24,8 @@ const DEAD_REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many entries one step of the reaper, the scheduler or the janitor handles, so that no step blocks Redis for
 /// long.
 const STEP: u32 = 200;
+/// How many words of the agenda one step works off; a word costs about as much as two jobs.
+const WORDS: u32 = 100;
 /// How many scheduled and retrying jobs [`Queue::set_paused`] reads to find one of the queue: 1 to 2 ms.
 const MAX_SCHEDULED_READ: u32 = 2_000;
 /// How long the figures of a minute are kept.
@@ -211,12 +213,12 @@ impl Queue {
         as_count(&self.run(&self.scripts.recover, &call)?)
     }
 
-    /// Moves scheduled and retrying jobs that are due into their queues, in one step. Returns how many were moved,
-    /// and the time until the next job is due.
-    pub fn promote(&self) -> Result<(usize, Option<Duration>), Error> {
-        let mut call = self.scripts.promote.call();
-        call.arg(STEP);
-        replies::promoted(self.run(&self.scripts.promote, &call)?)
+    /// Does one step of what is due: moves scheduled and retrying jobs into their queues, ends jobs that have expired,
+    /// deletes jobs whose own retention is over, and returns the schedules that have a tick.
+    pub fn work_off_due(&self) -> Result<DueStep, Error> {
+        let mut call = self.scripts.due.call();
+        call.arg(STEP).arg(WORDS);
+        replies::due_step(self.run(&self.scripts.due, &call)?)
     }
 
     /// Registers a new server with the number of its workers and the queues from which it takes.
@@ -383,7 +385,7 @@ fn add_job(call: &mut Cmd, job: &NewJob) {
         Start::AfterMs(ms) => call.arg(format!("+{ms}")),
         Start::AtMs(ms) => call.arg(ms),
     };
-    call.arg(job.unique_key.as_deref().unwrap_or("")).arg(&job.job_type);
+    call.arg(job.unique_key.as_deref().unwrap_or("")).arg(&job.job_type).arg("");
     add_fields(call, record::new_job(job));
 }
 

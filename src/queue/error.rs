@@ -61,6 +61,8 @@ pub enum Refused {
     Duplicate(JobId),
     /// The queue with this name has as many jobs as allowed.
     QueueFull(String),
+    /// The expiry of the job at this place of the submission, from 0, has passed, or is not after the start of the job.
+    Expired(u64),
 }
 
 impl fmt::Display for Refused {
@@ -69,6 +71,7 @@ impl fmt::Display for Refused {
             Refused::Mismatch => f.write_str("the Idempotency-Key belongs to another request"),
             Refused::Duplicate(holder) => write!(f, "job {holder} holds the unique key"),
             Refused::QueueFull(queue) => write!(f, "the queue {queue} is full"),
+            Refused::Expired(place) => write!(f, "job {place} of the submission expires before its start"),
         }
     }
 }

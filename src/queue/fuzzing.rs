@@ -43,7 +43,7 @@ pub fn check(data: &[u8]) {
         }
     }
     read(replies::settled(value.clone()));
-    read(replies::promoted(value.clone()));
+    read(replies::due_step(value.clone()));
     read(replies::heartbeat(value.clone()));
     read(replies::reclaimed(value.clone()));
     read(replies::cancelled(value.clone()));

@@ -53,6 +53,17 @@ keys! {
     /// `index:<status>` and `index:<status>:<type>`, id → id: the indexes of every other job. These are jobs of
     /// further types, jobs of versions up to 0.6, and jobs that were submitted while such a server was alive.
     INDEX = "index:": zset;
+    /// `tag_index:<status>:<tag>`, id → id: the index of the jobs with this tag, beside the index of their type.
+    TAG_INDEX = "tag_index:": zset;
+    /// Time in ms → word: everything that becomes due besides jobs. `expire:<id>`: a job that has not started is over.
+    /// `forget:<id>`: the own retention of an ended job is over. `tick:<schedule>`: the schedule's next tick.
+    AGENDA = "agenda": zset;
+    /// The names of all schedules.
+    SCHEDULES = "schedules": set;
+    /// `schedule:<name>`: the schedule itself.
+    SCHEDULE = "schedule:": hash;
+    /// `ticks:<name>`: the last ticks of a schedule and what became of them, newest first.
+    TICKS = "ticks:": list;
     /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone.
     SERVERS = "servers": hash;
     /// Never exists. Each call of a script names this key beside [`SERVERS`]. While a slot moves to another node of a Redis

@@ -48,9 +48,9 @@ pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
-    Broken, Cancelled, Changed, Claimed, CrashedJob, Filter, HeartbeatReply, Idempotency, Lease, Minute,
-    Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId, ServerInfo, Settings, Settled, Settlement,
-    Share, StartedJobs, Stats, Submitted, Verdict,
+    Broken, Cancelled, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter, HeartbeatReply,
+    Idempotency, Lease, Minute, Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId, ServerInfo,
+    Settings, Settled, Settlement, Share, StartedJobs, Stats, Submitted, Verdict,
 };
 
 use pool::{Access, Connections, Repeat};

@@ -16,8 +16,8 @@ use super::reply_value::{
     as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, text_pairs, unexpected,
 };
 use super::types::{
-    Broken, Cancelled, Changed, CrashedJob, HeartbeatReply, Lease, Minute, Page, QueueInfo, Reclaimed,
-    ServerId, ServerInfo, Settled, StartedJobs, Stats, Submitted,
+    Broken, Cancelled, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease, Minute, Page,
+    QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, StartedJobs, Stats, Submitted,
 };
 
 /// The results of submissions; `sizes` are the numbers of their jobs.
@@ -53,35 +53,44 @@ pub(super) fn submitted_plain(
         let first = JobId::new(next).ok_or_else(|| Error::Protocol(format!("the id {next}")))?;
         next += jobs as u64;
         let count = jobs as u64;
-        Ok(Ok(Submitted { first, count, status: Status::Queued, due_in: None, replayed: false }))
+        let status = Some(Status::Queued);
+        Ok(Ok(Submitted { first, count, status, due_in: None, replayed: false, conflict: None }))
     };
     sizes.map(one).collect()
 }
 
 fn one_submitted(reply: Value, jobs: usize) -> Result<Result<Submitted, Refused>, Error> {
     let reply = as_array(reply)?;
-    let status = |scheduled| if scheduled { Status::Scheduled } else { Status::Queued };
+    let submitted = |first: &Value, count: u64, status: &Value, due_in, conflict| {
+        let status = match as_text(status)?.as_str() {
+            // Version 0.8 and older ones stored 1 for a scheduled job, with the Idempotency-Key.
+            "0" => Some(Status::Queued),
+            "1" => Some(Status::Scheduled),
+            word => word.parse().ok(),
+        };
+        Ok(Submitted { first: as_job_id(first)?, count, status, due_in, replayed: false, conflict })
+    };
     match (as_text(first(&reply)?)?.as_str(), &reply[1..]) {
-        ("stored", [first, due]) => {
-            let due_in = time_left(due)?;
-            Ok(Ok(Submitted {
-                first: as_job_id(first)?,
-                count: jobs as u64,
-                status: status(due_in.is_some() && jobs == 1),
-                due_in,
-                replayed: false,
-            }))
+        ("stored", [first, due, status]) => {
+            submitted(first, jobs as u64, status, time_left(due)?, None).map(Ok)
         }
-        ("replayed", [first, number, scheduled]) => Ok(Ok(Submitted {
-            first: as_job_id(first)?,
-            count: as_count(number)?,
-            status: status(as_int(scheduled)? == 1),
-            due_in: None,
-            replayed: true,
-        })),
+        ("existing", [id, status]) => submitted(id, 1, status, None, Some(Conflict::Existing)).map(Ok),
+        ("replaced", [id, status, due]) => {
+            submitted(id, 1, status, time_left(due)?, Some(Conflict::Replaced)).map(Ok)
+        }
+        ("replayed", [first, number, status, conflict]) => {
+            let conflict = match as_text(conflict)?.as_str() {
+                "existing" => Some(Conflict::Existing),
+                "replaced" => Some(Conflict::Replaced),
+                _ => None,
+            };
+            let submitted = submitted(first, as_count(number)?, status, None, conflict)?;
+            Ok(Ok(Submitted { replayed: true, ..submitted }))
+        }
         ("mismatch", []) => Ok(Err(Refused::Mismatch)),
         ("duplicate", [holder]) => Ok(Err(Refused::Duplicate(as_job_id(holder)?))),
         ("full", [queue]) => Ok(Err(Refused::QueueFull(as_text(queue)?))),
+        ("expired", [place]) => Ok(Err(Refused::Expired(as_count(place)?))),
         _ => Err(unexpected(&Value::Array(reply))),
     }
 }
@@ -100,6 +109,7 @@ pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJo
         must_drain: as_int(&next()?)? == 1,
         paused: as_texts(next()?)?,
         has_more: as_int(&next()?)? == 1,
+        expired: expired(next()?)?,
         ..StartedJobs::default()
     };
     let mut unsplit = Vec::new();
@@ -160,11 +170,26 @@ pub(super) fn settled(reply: Value) -> Result<Vec<Settled>, Error> {
     as_array(reply)?.into_iter().map(read).collect()
 }
 
-/// How many jobs became ready, and the time until the next job is due.
-pub(super) fn promoted(reply: Value) -> Result<(usize, Option<Duration>), Error> {
-    let reply = as_array(reply)?;
-    let [moved, next] = reply.as_slice() else { return Err(unexpected(&Value::Array(reply))) };
-    Ok((as_count(moved)?, time_left(next)?))
+/// The result of a step of `due`.
+pub(super) fn due_step(reply: Value) -> Result<DueStep, Error> {
+    let [moved, next, ended, ticks] =
+        <[Value; 4]>::try_from(as_array(reply)?).map_err(|reply| unexpected(&Value::Array(reply)))?;
+    Ok(DueStep {
+        moved: as_count(&moved)?,
+        next: time_left(&next)?,
+        expired: expired(ended)?,
+        ticks: as_texts(ticks)?,
+    })
+}
+
+/// The type and status of each job that has expired.
+fn expired(reply: Value) -> Result<Vec<Expired>, Error> {
+    let words = as_texts(reply)?;
+    let read = |pair: &[String]| {
+        let status = pair[1].parse().map_err(|_| Error::Protocol(pair[1].clone()))?;
+        Ok((pair[0].clone(), status))
+    };
+    words.chunks_exact(2).map(read).collect()
 }
 
 /// The reply to a heartbeat.

@@ -76,6 +76,7 @@ struct Row {
 }
 
 const COMMON: (&str, &str) = ("common", include_str!("lua/common.lua"));
+const TIES: (&str, &str) = ("ties", include_str!("lua/ties.lua"));
 const AUDIT_COMMON: (&str, &str) = ("audit_common", include_str!("lua/audit_common.lua"));
 const REQUIRE_RIGHTS: (&str, &str) = ("require_rights", include_str!("lua/require_rights.lua"));
 
@@ -122,7 +123,7 @@ scripts! {
     start_jobs: "start_jobs", Write, Safe, Jobs;
     settle: "settle", Write, Safe, Jobs;
     recover: "recover", Write, Never, Jobs;
-    promote: "promote", Write, Safe, Jobs;
+    due: "due", Write, Safe, Jobs;
     register: "register", Write, Never, Jobs;
     heartbeat: "heartbeat", Write, Safe, Jobs;
     reclaim: "reclaim", Write, Never, Jobs;
@@ -164,7 +165,7 @@ fn row(name: &str) -> &'static Row {
 pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
     let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
     let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].source));
-    [COMMON, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
+    [COMMON, TIES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
 }
 
 /// The files of which a script is made.
@@ -185,7 +186,7 @@ pub fn script_text(
 
 impl Row {
     fn common(&self) -> Vec<(&'static str, &'static str)> {
-        if self.user == User::Doctor { vec![COMMON, AUDIT_COMMON] } else { vec![COMMON] }
+        if self.user == User::Doctor { vec![COMMON, TIES, AUDIT_COMMON] } else { vec![COMMON, TIES] }
     }
 
     /// The script with the functions that it calls, and with the names of keys as constants.

@@ -85,12 +85,24 @@ pub struct Submitted {
     pub first: JobId,
     /// The number of jobs.
     pub count: u64,
-    /// The status of the first job: scheduled or queued.
-    pub status: Status,
-    /// The time until the earliest scheduled job is due; `None` if no job is scheduled.
+    /// The status of the first job: scheduled or queued, or that of an existing job, which has any status. `None` if the
+    /// existing job is deleted and still holds its unique key for a fixed time.
+    pub status: Option<Status>,
+    /// The time until the earliest job is due or expires; `None` if there is no such time.
     pub due_in: Option<Duration>,
     /// Whether this repeats the reply to an earlier request with the same Idempotency-Key.
     pub replayed: bool,
+    /// What became of the job that already held the unique key; `None` if the jobs of the submission were stored.
+    pub conflict: Option<Conflict>,
+}
+
+/// What became of a job that held the unique key of a submission. The submission has stored no job of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conflict {
+    /// The job stays as it is.
+    Existing,
+    /// The job got the fields of the submission.
+    Replaced,
 }
 
 impl Submitted {
@@ -159,6 +171,21 @@ pub enum Settled {
     Stale,
 }
 
+/// A job whose expiry has passed before a start: its type, and its status now (cancelled or failed).
+pub type Expired = (String, Status);
+
+/// The result of one step of [`work_off_due`](super::Queue::work_off_due).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DueStep {
+    /// The number of jobs that became ready.
+    pub moved: usize,
+    /// The time until the next job is due or expires, or the next schedule has a tick; `None` if there is no such time.
+    pub next: Option<Duration>,
+    pub expired: Vec<Expired>,
+    /// The schedules that the caller has to fire. Redis returns a schedule again after 2 s if no server has fired it.
+    pub ticks: Vec<String>,
+}
+
 /// The share of one queue in a call of `start_jobs`.
 #[derive(Clone, Debug)]
 pub struct Share {
@@ -222,6 +249,8 @@ pub struct StartedJobs {
     pub paused: Vec<String>,
     /// Whether more jobs may be ready, because the script ended early at large jobs or at many entries without a job.
     pub has_more: bool,
+    /// Jobs that were not started because they have expired.
+    pub expired: Vec<Expired>,
     /// Redis's time of the start, in ms since 1970.
     pub now_ms: u64,
     /// Whether this server is reserved for a waiting quarantined job. The server must start no other job until it runs
@@ -243,7 +272,7 @@ pub struct HeartbeatReply {
     pub is_watched: bool,
     /// Whether quarantined jobs wait in this server's queues. BRPOPLPUSH does not see these jobs, so they wake no fetcher.
     pub quarantine_waits: bool,
-    /// The time until the next scheduled or retrying job is due; `None` without such a job.
+    /// The time until the next job is due or expires, or the next schedule has a tick; `None` if there is no such time.
     pub due_in: Option<Duration>,
 }
 

@@ -9,6 +9,7 @@ use crossbeam_channel::bounded;
 
 use crate::config::Config;
 use crate::engine::committer::Committer;
+use crate::engine::due_timer::DueTimer;
 use crate::engine::early_beat::EarlyBeat;
 use crate::engine::fetcher::{Fetchers, thread_names};
 use crate::engine::heartbeat::Heartbeat;
@@ -17,7 +18,6 @@ use crate::engine::janitor::{Janitor, Retention};
 use crate::engine::liveness::LastBeat;
 use crate::engine::membership::Registrar;
 use crate::engine::metrics::Metrics;
-use crate::engine::promotion_timer::PromotionTimer;
 use crate::engine::reaper::Reaper;
 use crate::engine::reporter::Reporter;
 use crate::engine::scheduler::Scheduler;
@@ -61,7 +61,7 @@ impl Engine {
             membership: registrar.membership(),
             in_flight: Arc::new(InFlight::new(config.workers)),
             metrics: Arc::new(Metrics::new(handlers.job_types())),
-            promotion_timer: PromotionTimer::default(),
+            due_timer: DueTimer::default(),
             max_crashes: config.max_crashes,
         };
         let taking = Taking(shared.in_flight.clone());

@@ -148,7 +148,7 @@ fn start_api(
         membership: shared.membership.clone(),
         in_flight: shared.in_flight.clone(),
         handlers,
-        promotion_timer: shared.promotion_timer.clone(),
+        due_timer: shared.due_timer.clone(),
         metrics: shared.metrics.clone(),
         listings: api::ListingSlots::default(),
         settings,

@@ -550,7 +550,7 @@ fn the_end_of_a_backoff_is_later_than_what_was_before() {
     // An ordinary job with a delay that has passed.
     let delayed = place.submit_delayed();
     place.make_due(delayed);
-    place.queue.promote().unwrap();
+    place.queue.work_off_due().unwrap();
     let later = place.job(delayed).id.created_at_ms() + 3_000;
     let _: i64 = place.redis("HSET", &format!("job:{delayed}"), &["scheduled_at", &later.to_string()]);
     assert_eq!((oldest(&place), place.job(delayed).ready_at_ms()), (0, later));

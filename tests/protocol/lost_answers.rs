@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Registrar;
 use threadq::internals::queue::{
-    Cancelled, Changed, Error, Idempotency, Quarantine, Queue, Settled, SubmitError,
+    Cancelled, Changed, DueStep, Error, Idempotency, Quarantine, Queue, Settled, SubmitError,
 };
 use threadq::job::Status;
 
@@ -252,8 +252,8 @@ fn everything_else_is_safe_to_repeat() {
     place.queue.register(&a, 8, &[]).unwrap();
     let delayed = place.submit_delayed();
     place.make_due(delayed);
-    broken(&place, "promote", Loses::Answer, Queue::promote);
-    assert_eq!(place.queue.promote().unwrap(), (0, None));
+    broken(&place, "due", Loses::Answer, Queue::work_off_due);
+    assert_eq!(place.queue.work_off_due().unwrap(), DueStep { moved: 0, next: None, ..DueStep::default() });
     assert_eq!(place.handles(delayed), ["work_queue:default"]);
     broken(&place, "reclaim", Loses::Answer, |queue| queue.leave(&a));
     assert_eq!(place.queue.leave(&a).unwrap().unwrap().moved, 0);

@@ -302,7 +302,7 @@ impl World {
                 self.place.make_due(id.parse().unwrap());
             }
         }
-        self.place.queue.promote().unwrap();
+        self.place.queue.work_off_due().unwrap();
     }
 
     /// All servers die, and a new server runs the remaining jobs.
@@ -320,7 +320,7 @@ impl World {
         for _ in 0..10_000 {
             let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
             parked.iter().for_each(|id| self.place.make_due(id.parse().unwrap()));
-            self.place.queue.promote().unwrap();
+            self.place.queue.work_off_due().unwrap();
             let shares = ["default", "other"]
                 .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });
             let taken =

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Quarantine, Settled, Settlement, Share, Verdict};
+use threadq::internals::queue::{DueStep, Quarantine, Settled, Settlement, Share, Verdict};
 use threadq::job::Status;
 
 use crate::fixture::*;
@@ -74,7 +74,7 @@ fn a_servers_own_earlier_attempt_is_late_too() {
     let lease = place.take_one(&a);
     place.settle(&a, &Settlement { lease, verdict: Verdict::Retry("no".into(), Duration::ZERO) });
     place.make_due(id);
-    place.queue.promote().unwrap();
+    place.queue.work_off_due().unwrap();
     let first = place.take_one(&a);
     assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 1);
     let second = place.take_one(&a);
@@ -109,7 +109,7 @@ fn a_failure_sent_twice_counts_once_even_after_its_backoff() {
     assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["scheduled".to_owned()]));
     assert_sound(&place);
     place.make_due(id);
-    assert_eq!(place.queue.promote().unwrap(), (1, None));
+    assert_eq!(place.queue.work_off_due().unwrap(), DueStep { moved: 1, next: None, ..DueStep::default() });
     assert_eq!(place.settle(&a, &failure), Settled::Repeated);
     assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["work_queue:default".to_owned()]));
     assert_sound(&place);
@@ -171,7 +171,7 @@ fn the_last_attempt_ends_in_the_dead_letter_queue() {
     let lease = place.take_one(&a);
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Retrying));
     place.make_due(id);
-    place.queue.promote().unwrap();
+    place.queue.work_off_due().unwrap();
     let lease = place.take_one(&a);
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Failed));
     let attempts: Vec<u32> = place.job(id).errors.iter().map(|error| error.attempt).collect();
@@ -340,9 +340,9 @@ fn a_paused_queue_holds_what_would_start_again() {
         assert_eq!(again(&mut lease), Settled::Now(Status::Retrying));
         assert_eq!((place.job(id).attempts, place.handles(id)), (2, vec!["scheduled".to_owned()]));
         assert_eq!(again(&mut lease), Settled::Repeated, "its lease has ended");
-        assert_eq!(place.queue.promote().unwrap().0, 0, "after its backoff");
+        assert_eq!(place.queue.work_off_due().unwrap().moved, 0, "after its backoff");
         place.make_due(id);
-        assert_eq!(place.queue.promote().unwrap().0, 1);
+        assert_eq!(place.queue.work_off_due().unwrap().moved, 1);
         assert!(place.take(&a, 1).is_empty());
         assert_eq!(
             (place.status(id), place.handles(id)),
@@ -415,7 +415,7 @@ fn a_record_leaves_out_the_first_attempt_of_a_completed_job_and_the_result_null(
     let id = place.submit();
     place.settle(&server, &retried(place.take_one(&server)));
     place.make_due(id);
-    place.queue.promote().unwrap();
+    place.queue.work_off_due().unwrap();
     place.settle(&server, &settlement(place.take_one(&server), "[]"));
     assert_eq!((place.job(id).attempts, place.job(id).result.unwrap().get()), (2, "[]"));
     assert_sound(&place);

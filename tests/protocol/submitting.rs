@@ -138,8 +138,11 @@ fn the_same_request_is_answered_as_at_first() {
         let first = place.queue.submit(&jobs, Some(&request(key, "f")), NO_LIMIT).unwrap();
         // A repeated submission succeeds even when a new one would be refused.
         let again = place.queue.submit(&jobs, Some(&request(key, "f")), 0).unwrap();
-        assert_eq!((first.status, first.replayed), (status, false));
-        assert_eq!((again.first, again.count, again.status, again.replayed), (first.first, 1, status, true));
+        assert_eq!((first.status, first.replayed), (Some(status), false));
+        assert_eq!(
+            (again.first, again.count, again.status, again.replayed),
+            (first.first, 1, Some(status), true)
+        );
         let other = place.queue.submit(&jobs, Some(&request(key, "g")), NO_LIMIT);
         assert_eq!(other, Err(Refused::Mismatch.into()));
     }
@@ -171,8 +174,9 @@ fn submissions_that_go_together_are_as_one_after_the_other() {
     let outcomes = place.queue.submit_all(&group, 4).unwrap();
     let first = outcomes[0].as_ref().unwrap().first.get();
     let id = |n: u64| JobId::new(first + n).unwrap();
-    let stored =
-        |n: u64, count: u64, status, replayed| Ok((id(n), count, status, replayed)) as Result<_, SubmitError>;
+    let stored = |n: u64, count: u64, status, replayed| {
+        Ok((id(n), count, Some(status), replayed)) as Result<_, SubmitError>
+    };
     let seen: Vec<_> = outcomes
         .iter()
         .map(|outcome| outcome.clone().map(|it| (it.first, it.count, it.status, it.replayed)))

@@ -100,10 +100,10 @@ const ROWS: &[Row] = &[
         let lease = scene.start_one();
         let _ = scene.queue.recover(&scene.server, &[lease.id().to_string().into_bytes()]);
     }),
-    ("promote", |scene| {
+    ("due", |scene| {
         scene.submit_with(|job| job.start = Start::AfterMs(1));
         std::thread::sleep(ms(5));
-        let _ = scene.queue.promote();
+        let _ = scene.queue.work_off_due();
     }),
     ("register", |scene| {
         let _ = scene.register();
@@ -296,7 +296,7 @@ fn scripts_that_name_existing_keys_alone_change_half() {
         record.is_error() && record.has_changed()
     };
     let half: Vec<&str> = ROWS.iter().filter(is_half).map(|(script, _)| *script).collect();
-    for script in ["start_jobs", "settle", "recover", "promote", "heartbeat", "reclaim", "cancel", "retry"] {
+    for script in ["start_jobs", "settle", "recover", "due", "heartbeat", "reclaim", "cancel", "retry"] {
         assert!(half.contains(&script), "{script} has done all or nothing; half done: {half:?}");
     }
 }

@@ -200,15 +200,6 @@ local function release_unique(id, key)
   if key and call('GET', UNIQUE .. key) == id then call('DEL', UNIQUE .. key) end
 end
 
--- Ends a job (completed, failed or cancelled) and updates its index, retention set and unique key. `from` is its
--- status until now; further arguments are fields to set.
-local function finish(id, job_type, from, to, at, unique_key, ...)
-  call('HSET', JOB .. id, 'status', to, 'finished_at', at, ...)
-  index_move({id}, job_type, from, to)
-  call('ZADD', to == 'failed' and DLQ or DONE, at, id)
-  release_unique(id, unique_key)
-end
-
 -- The live servers of all entries of the registry: {server, started_at, workers, busy, ms since its last heartbeat}.
 local function living(all, now)
   local servers = {}
@@ -220,6 +211,17 @@ local function living(all, now)
     end
   end
   return servers
+end
+
+-- The time in ms until the next scheduled or retrying job, or the next word of the agenda, is due; -1 if there is none.
+local function due_in(now)
+  local wait = -1
+  for _, set in ipairs({SCHEDULED, AGENDA}) do
+    local first = call('ZRANGE', set, 0, 0, 'WITHSCORES')
+    local left = first[2] and math.max(0, tonumber(first[2]) - now)
+    if left and (wait < 0 or left < wait) then wait = left end
+  end
+  return wait
 end
 
 -- Adds an id to the list of a word.

@@ -4,7 +4,7 @@
 local wanted, answers = ARGV[1], {}
 for i = 2, #ARGV do
   local id = ARGV[i]
-  local job = read(id, 'status', 'type')
+  local job = read(id, 'status', 'type', 'ties')
   local status = job[1]
   if not status then
     answers[#answers + 1] = {'missing'}
@@ -12,8 +12,7 @@ for i = 2, #ARGV do
     answers[#answers + 1] = {'wrong_status', status}
   else
     call('ZREM', status == 'failed' and DLQ or DONE, id)
-    index_remove({id}, job[2], status)
-    call('UNLINK', JOB .. id)
+    forget_job(id, job[2], job[3], status)
     answers[#answers + 1] = {'deleted'}
   end
 end

@@ -8,20 +8,23 @@ local number = is_done and index_count('completed') + index_count('cancelled') o
 local over = number - tonumber(ARGV[3])
 local scored = call('ZRANGE', set, 0, digits(limit - 1), 'WITHSCORES')
 local listed = is_done and call('LRANGE', COMPLETED, digits(-limit), -1) or {}
--- The number of entries of the list that go, the entries of the sorted set that go, and completed jobs to delete, by type.
-local popped, removed, completed = 0, {}, {}
+-- The number of entries of the list that go, the entries of the sorted set that go, completed jobs without ties to delete,
+-- by type, and score, id, .. of jobs that stay longer.
+local popped, removed, completed, later = 0, {}, {}, {}
 
--- Deletes jobs of one type and status.
-local function delete(ids, job_type, status)
-  index_remove(ids, job_type, status)
-  for i = 1, #ids do call('UNLINK', JOB .. ids[i]) end
+-- The score with which a job with a retention of its own stays in the set until that retention is over, or nil if the
+-- job is deleted now.
+local function later_score(job)
+  if over > 0 or not is_tied(job[4], 'R') then return nil end
+  local score = (tonumber(job[3]) or 0) + own_retention(job[5]) - tonumber(ARGV[2])
+  return score > oldest_kept and digits(math.max(0, score)) or nil
 end
 
 local handled = 0
 while handled < limit do
   local id, scored_id = listed[#listed - popped], scored[2 * #removed + 1]
   if not id and not scored_id then break end
-  local job = id and read(id, 'status', 'type', 'finished_at')
+  local job = id and read(id, 'status', 'type', 'finished_at', 'ties', 'retain_ms')
   if id and job[1] ~= 'completed' then
     -- An operator has deleted the job. A job that has not completed is not deleted here.
     popped = popped + 1
@@ -32,19 +35,35 @@ while handled < limit do
     if over <= 0 and math.min(ended, scored_ended) > oldest_kept then break end
     if ended <= scored_ended then
       popped = popped + 1
-      put(completed, job[2], id)
+      local score = later_score(job)
+      if score then
+        later[#later + 1], later[#later + 2] = score, id
+      elseif job[4] then
+        forget_job(id, job[2], job[4], 'completed')
+      else
+        put(completed, job[2], id)
+      end
     else
       removed[#removed + 1] = scored_id
-      local other = read(scored_id, 'status', 'type')
-      if is_final(other[1]) then delete({scored_id}, other[2], other[1]) end
+      local other = read(scored_id, 'status', 'type', 'finished_at', 'ties', 'retain_ms')
+      local score = later_score(other)
+      if score then
+        later[#later + 1], later[#later + 2] = score, scored_id
+      elseif is_final(other[1]) then
+        forget_job(scored_id, other[2], other[4], other[1])
+      end
     end
     over = over - 1
   end
   handled = handled + 1
 end
-for job_type, ids in pairs(completed) do delete(ids, job_type, 'completed') end
+for job_type, ids in pairs(completed) do
+  index_remove(ids, job_type, 'completed')
+  for i = 1, #ids do call('UNLINK', JOB .. ids[i]) end
+end
 call('LTRIM', COMPLETED, 0, digits(-1 - popped))
 if #removed > 0 then call('ZREM', set, unpack(removed)) end
+if #later > 0 then call('ZADD', set, unpack(later)) end
 -- Entries of deleted jobs stay in the list behind an older job that is kept. If they are too many, the list loses its
 -- oldest entries, and their jobs, which are kept, go to the sorted set.
 if is_done and handled == 0 and call('LLEN', COMPLETED) + call('ZCARD', DONE) - number > number + 1000 then

@@ -1,59 +1,97 @@
 -- Stores submissions, of each all jobs or none: new -> queued | scheduled.
 -- ARGV: max queue length, life of an idempotency key in ms, number of replicas that WAIT will ask for,
 --       then per submission: number of jobs, idempotency key or '', fingerprint of the request, and its jobs, each
---       queue, start, unique key or '', type, number of the texts that follow, [field, value, ..]
+--       queue, start, unique key or '', type, options or '', number of the texts that follow, [field, value, ..]
 --       start: '' for now, + and a delay in ms, or a time in ms
--- Returns: per submission {'stored', first id, ms until the earliest job is due or -1} |
---          {'replayed', first id, count, scheduled 0|1} | {'mismatch'} | {'duplicate', holder's id} | {'full', queue}
+--       options: a JSON object of
+--       ties | expires_at or expires_in in ms | held_for: how long the unique key is held, in ms | on_conflict: what becomes
+--       of this job if its unique key is held: existing, or replace with `set` (see change_job) and max_wait: the time in ms
+--       after the submission of the holder when the holder must be due
+-- Returns: per submission {'stored', first id, ms until the earliest job or word of the agenda is due or -1, status} |
+--          {'replayed', first id, count, status, '' | existing | replaced} | {'mismatch'} | {'duplicate', holder's id} |
+--          {'existing', holder's id, its status or ''} | {'replaced', holder's id, its status, ms until it is due or -1} |
+--          {'full', queue} | {'expired', place of the job in the submission, from 0}
 -- Protects from: a request that is repeated after a lost reply (with a key); two jobs with one id; half a batch;
 -- a repeated request that is acknowledged although no replica has its jobs.
 -- A full Redis refuses this script, since it has no allow-oom. All reads come before the first write: see rights.rs.
 local max_length, life, replicas = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local JOB_HEAD = 5
+local JOB_HEAD = 6
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local next_id = first_id(time)
 
--- Whether a submission of this call was stored by an earlier call.
-local is_replayed = false
--- The accepted jobs: {id, place in ARGV, due time or nil}.
+-- Whether a reply of this call acknowledges a job that an earlier call has stored.
+local is_known = false
+-- The accepted jobs: {id, place in ARGV, due time or nil, options or nil}.
 local accepted = {}
+-- The changes of jobs that hold a unique key, in place of new jobs: {id, what to set, answer}.
+local replacements = {}
 -- What earlier submissions of this call change: the number of ready jobs in each queue, the replies by idempotency key,
--- and the holders of unique keys.
+-- and the holders of unique keys: {id, status, whether the key is free from the start on, type}.
 local lengths, kept, holders = {}, {}, {}
 -- The index of each type, and the number of types that this call adds.
 local indexes, added = {}, 0
+
+-- The live holder of a unique key, as in `holders`, or nil.
+local function find_holder(unique)
+  if holders[unique] then return holders[unique] end
+  local id, status = holder_of(unique)
+  if not id then return nil end
+  local job = read(id, 'ties', 'type')
+  return {id, status or '', is_tied(job[1], 'S'), job[2]}
+end
+
+-- Decides about a job whose unique key is held. Returns the reply of its submission.
+local function decide_conflict(holder, job_type, options)
+  local how = options and options.on_conflict
+  if how == 'existing' then
+    is_known = true
+    return {'existing', holder[1], holder[2]}
+  end
+  local can_change = holder[2] == 'queued' or holder[2] == 'scheduled'
+  if how ~= 'replace' or not can_change or not holder[3] or holder[4] ~= job_type then return {'duplicate', holder[1]} end
+  if options.max_wait then options.set.latest = math.floor(holder[1] / 1000) + options.max_wait end
+  local reply = {'replaced', holder[1]}
+  replacements[#replacements + 1] = {holder[1], options.set, reply}
+  return reply
+end
 
 -- Decides about a submission whose jobs begin at these places in ARGV. Returns its reply.
 local function decide(places, key, fingerprint)
   if key ~= '' then
     local answer = kept[key] or call('GET', IDEMPOTENCY .. key)
     if answer then
-      local print, id, number, parked = string.match(answer, '^(%S+) (%d+) (%d+) (%d)$')
+      local print, id, number, status, how = string.match(answer, '^(%S+) (%d+) (%d+) (%w*) ?(%l*)$')
       if print ~= fingerprint then return {'mismatch'} end
-      is_replayed = true
-      return {'replayed', id, number, parked}
+      is_known = true
+      return {'replayed', id, number, status, how}
     end
   end
 
-  local due, ready, earliest = {}, {}, -1
+  local due, ready, options, earliest = {}, {}, {}, -1
+  local function note_due(ms) if earliest < 0 or ms < earliest then earliest = ms end end
   for i = 1, #places do
     local queue, start, unique = ARGV[places[i]], ARGV[places[i] + 1], ARGV[places[i] + 2]
-    local at = tonumber(start)
-    if string.sub(start, 1, 1) == '+' then at = now + at end
-    if at and at > now then
+    options[i] = options_of(ARGV[places[i] + 4])
+    local at, expires_at = due_time(start, now), options[i] and expiry_of(options[i], now)
+    local is_due_later = at and at > now
+    if expires_at then
+      if expires_at <= (is_due_later and at or now) then return {'expired', i - 1} end
+      note_due(expires_at - now)
+    end
+    if is_due_later then
       due[i] = at
-      if earliest < 0 or at - now < earliest then earliest = at - now end
+      note_due(at - now)
     else
       ready[queue] = (ready[queue] or 0) + 1
     end
-    if unique ~= '' then
-      if holders[unique] then return {'duplicate', holders[unique]} end
-      local holder = call('GET', UNIQUE .. unique)
-      if holder then
-        local status = read(holder, 'status')[1]
-        if status and not is_final(status) then return {'duplicate', holder} end
+    local holder = unique ~= '' and find_holder(unique)
+    if holder then
+      local reply = decide_conflict(holder, ARGV[places[i] + 3], options[i])
+      if key ~= '' and reply[1] ~= 'duplicate' then
+        kept[key] = fingerprint .. ' ' .. reply[2] .. ' 1 ' .. holder[2] .. ' ' .. reply[1]
       end
+      return reply
     end
   end
   for queue, number in pairs(ready) do
@@ -67,16 +105,19 @@ local function decide(places, key, fingerprint)
   local first = digits(next_id)
   for i = 1, #places do
     local id, unique, job_type = digits(next_id + i - 1), ARGV[places[i] + 2], ARGV[places[i] + 3]
-    if unique ~= '' then holders[unique] = id end
+    if unique ~= '' then
+      holders[unique] = {id, due[i] and 'scheduled' or 'queued', options[i] and is_tied(options[i].ties, 'S'), job_type}
+    end
     if not indexes[job_type] then
       indexes[job_type] = index_of(job_type, added)
       if indexes[job_type] == 'new' then added = added + 1 end
     end
-    accepted[#accepted + 1] = {id, places[i], due[i]}
+    accepted[#accepted + 1] = {id, places[i], due[i], options[i]}
   end
   next_id = next_id + #places
-  if key ~= '' then kept[key] = fingerprint .. ' ' .. first .. ' ' .. digits(#places) .. ' ' .. (due[1] and 1 or 0) end
-  return {'stored', first, earliest}
+  local status = due[1] and 'scheduled' or 'queued'
+  if key ~= '' then kept[key] = fingerprint .. ' ' .. first .. ' ' .. digits(#places) .. ' ' .. status end
+  return {'stored', first, earliest, status}
 end
 
 local answers, at = {}, 4
@@ -86,7 +127,7 @@ while at <= #ARGV do
   at = at + 3
   for i = 1, number do
     places[i] = at
-    at = at + JOB_HEAD + ARGV[at + 4]
+    at = at + JOB_HEAD + ARGV[at + 5]
   end
   answers[#answers + 1] = decide(places, key, fingerprint)
 end
@@ -94,16 +135,11 @@ end
 -- What the jobs write together: ids by queue, ids of queued and scheduled jobs by type.
 local queues, queued, scheduled = {}, {}, {}
 for i = 1, #accepted do
-  local id, place, due = accepted[i][1], accepted[i][2], accepted[i][3]
+  local id, place, due, options = accepted[i][1], accepted[i][2], accepted[i][3], accepted[i][4]
   local queue, unique, job_type = ARGV[place], ARGV[place + 2], ARGV[place + 3]
-  call('HSET', JOB .. id, 'status', due and 'scheduled' or 'queued', 'type', job_type,
-    unpack(ARGV, place + JOB_HEAD, place + JOB_HEAD - 1 + ARGV[place + 4]))
-  if unique ~= '' then
-    call('HSET', JOB .. id, 'unique_key', unique)
-    call('SET', UNIQUE .. unique, id)
-  end
+  write_job(id, due and 'scheduled' or 'queued', job_type, unique, options, due, now,
+    unpack(ARGV, place + JOB_HEAD, place + JOB_HEAD - 1 + ARGV[place + 5]))
   if due then
-    call('HSET', JOB .. id, 'scheduled_at', digits(due))
     call('ZADD', SCHEDULED, digits(due), id)
     call('SADD', QUEUES, queue)
     put(scheduled, job_type, id)
@@ -115,8 +151,14 @@ end
 for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes[job_type]) end
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
 for queue, ids in pairs(queues) do push_new(queue, ids) end
+for _, replacement in ipairs(replacements) do
+  local id, set, reply = replacement[1], replacement[2], replacement[3]
+  reply[3] = change_job(id, set, now)
+  local due = reply[3] == 'scheduled' and tonumber(read(id, 'scheduled_at')[1])
+  reply[4] = due and math.max(0, due - now) or -1
+end
 -- WAIT looks at the last write of its connection. So a call that stores nothing writes too if WAIT follows: a replica
 -- that has this write has all earlier ones.
-if accepted[1] or (is_replayed and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end
+if accepted[1] or (is_known and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end
 for key, answer in pairs(kept) do call('SET', IDEMPOTENCY .. key, answer, 'PX', life) end
 return answers

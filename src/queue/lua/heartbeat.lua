@@ -2,14 +2,14 @@
 -- ARGV: server, busy workers, workers, how long a dead server stays in the registry in ms, its queues
 -- Returns: {'fenced'} | {'beating', length of its own list, [ids to cancel], [server, heartbeat counter or D.., ..],
 --          1 if a client watches the activity of workers, number of its queues with quarantined jobs,
---          ms until the next scheduled or retrying job is due or -1}
+--          ms until the next job or word of the agenda is due or -1}
 --          A dead server is returned only if its list is not empty.
 -- Protects from: a job in the list of a dead server that no server checks. The registry keeps a dead server for a
 -- while, since its blocked BRPOPLPUSH may still move a job into its list.
 local server, now = ARGV[1], now_ms()
 local own, others, all, suspects = false, {}, call('HGETALL', SERVERS), {}
 -- The keys that hold news. One EXISTS asks for all these keys, since mostly none exists.
-local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED}
+local keys = {IN_PROGRESS .. server, CANCELS .. server, WATCHED, SCHEDULED, AGENDA}
 for i = 1, #all, 2 do
   if all[i] == server then own = all[i + 1] end
   if string.sub(all[i + 1], 1, 1) == 'D' then keys[#keys + 1] = IN_PROGRESS .. all[i] end
@@ -35,7 +35,6 @@ for i = 1, #all, 2 do
   end
 end
 if is_quiet then return {'beating', 0, {}, others, 0, 0, -1} end
-local next = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
 return {'beating', call('LLEN', IN_PROGRESS .. server), call('SMEMBERS', CANCELS .. server), others,
   call('EXISTS', WATCHED), #suspects > 0 and call('EXISTS', unpack(suspects)) or 0,
-  next[2] and math.max(0, tonumber(next[2]) - now) or -1}
+  due_in(now)}

@@ -36,12 +36,12 @@ local suspect = string.match(beat, ':(%d+)$')
 local ids, handled, told, moved = call('LRANGE', list, 0, digits(limit - 1)), {}, {}, 0
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts',
-    'starts')
+    'starts', 'ties')
   local running, job_type, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   if handled[id] then
     drop_tombstone(job[4], id)
   elseif running and job[6] then
-    finish(id, job_type, 'processing', 'cancelled', at, job[7])
+    finish(id, job_type, job[10], 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
   elseif running or job[1] == 'queued' then
@@ -54,7 +54,7 @@ for _, id in ipairs(ids) do
       local times = fails and ' ' .. digits(crashes) .. ' times' or ''
       add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c', '"its server died' .. times .. ' while this job was running"')
       if fails then
-        finish(id, job_type, 'processing', 'failed', at, job[7])
+        finish(id, job_type, job[10], 'processing', 'failed', at, job[7])
       end
     end
     call('HDEL', JOB .. id, 'server')
@@ -62,6 +62,7 @@ for _, id in ipairs(ids) do
       call('HSET', JOB .. id, 'status', 'queued')
       if running then call('HSET', JOB .. id, 'ready_at', at) end
       call('RPUSH', fill_list(job[4]), id)
+      if job[10] then watch_expiry(id, job[10]) end
     end
     moved = moved + 1
   elseif not drop_tombstone(job[4], id) and not job[1] then

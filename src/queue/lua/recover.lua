@@ -9,16 +9,17 @@ if not is_registered(server) then return 0 end
 for i = 2, #ARGV do
   local id = ARGV[i]
   if call('LREM', list, 1, id) == 1 then
-    local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key')
+    local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key', 'ties')
     local running = job[1] == 'processing' and job[2] == server
     if running and job[4] then
-      finish(id, job[5], 'processing', 'cancelled', at, job[6])
+      finish(id, job[5], job[7], 'processing', 'cancelled', at, job[6])
       call('HDEL', JOB .. id, 'cancel', 'server')
       call('SREM', CANCELS .. server, id)
     elseif running or job[1] == 'queued' then
       call('HSET', JOB .. id, 'status', 'queued')
       call('HDEL', JOB .. id, 'server')
       call('RPUSH', fill_list(job[3]), id)
+      if job[7] then watch_expiry(id, job[7]) end
       moved = moved + 1
     elseif not drop_tombstone(job[3], id) and not job[1] then
       note_lost(id, at)

@@ -1,26 +1,27 @@
 -- Puts jobs back into their queues, each by itself: failed | cancelled -> queued, with attempts and crashes at 0.
 -- ARGV: the status that the jobs must have, or '' for both; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'duplicate', holder of its unique key} | {'queued'}
-local wanted, at, answers = ARGV[1], digits(now_ms()), {}
+local wanted, now, answers = ARGV[1], now_ms(), {}
+local at = digits(now)
 for i = 2, #ARGV do
   local id = ARGV[i]
-  local job = read(id, 'status', 'type', 'queue', 'unique_key')
-  local status, job_type, queue, unique_key = job[1], job[2], job[3], job[4]
-  local holder = unique_key and call('GET', UNIQUE .. unique_key)
-  local held = holder and read(holder, 'status')[1]
+  local job = read(id, 'status', 'type', 'queue', 'unique_key', 'ties')
+  local status, job_type, queue, unique_key, ties = job[1], job[2], job[3], job[4], job[5]
+  -- A key that is held until the start, or for a fixed time, is held once.
+  if is_tied(ties, 'S') or is_tied(ties, 'W') then unique_key = false end
+  local holder = unique_key and holder_of(unique_key)
   if not status then
     answers[#answers + 1] = {'missing'}
   elseif (status ~= 'failed' and status ~= 'cancelled') or (wanted ~= '' and status ~= wanted) then
     answers[#answers + 1] = {'wrong_status', status}
-  elseif held and not is_final(held) then
+  elseif holder then
     answers[#answers + 1] = {'duplicate', holder}
   else
     call('ZREM', status == 'failed' and DLQ or DONE, id)
-    call('HSET', JOB .. id, 'status', 'queued', 'attempts', 0, 'crashes', 0, 'ready_at', at)
     call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
-    index_move({id}, job_type, status, 'queued')
-    call('LPUSH', fill_list(queue), id)
+    if ties then ties = revive_ties(id, ties, now) end
+    admit(id, job_type, ties, status, queue, nil, now, 'attempts', 0, 'crashes', 0, 'ready_at', at)
     answers[#answers + 1] = {'queued'}
   end
 end

@@ -1,7 +1,8 @@
--- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | processing.
+-- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | scheduled
+-- | processing.
 -- ARGV: server, then per attempt: id, fencing token (starts), what, delay ms, number of the texts that follow, [texts]
 --       what: complete (texts: field, value, .. of the result) | retry, retry_inline, fail (text: error) | release (back
---       to the queue; the attempt does not count)
+--       to the queue, or scheduled after the delay if that is not 0; the attempt does not count)
 --       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue it
 --       is the same as retry
 -- Returns: per attempt: the new status | 'stale': the token is out of date | 'repeated': an earlier call has settled it
@@ -18,8 +19,8 @@ end
 
 -- `first` and `last` are the places of the attempt's texts in ARGV.
 local function settle(id, token, what, delay, first, last)
-  local job = read(id, 'status', 'server', 'starts', 'type', 'attempts', 'unique_key')
-  local status, job_type, attempts, unique_key = job[1], job[4], tonumber(job[5]) or 0, job[6]
+  local job = read(id, 'status', 'server', 'starts', 'type', 'attempts', 'unique_key', 'ties')
+  local status, job_type, attempts, unique_key, ties = job[1], job[4], tonumber(job[5]) or 0, job[6], job[7]
   if job[2] ~= server or job[3] ~= token then return 'stale' end
   if status ~= 'processing' then return 'repeated' end
   -- cancel.lua writes both the set and the field.
@@ -32,7 +33,7 @@ local function settle(id, token, what, delay, first, last)
   elseif cancelled then
     to = 'cancelled'
   elseif what == 'release' then
-    to = 'queued'
+    to = tonumber(delay) > 0 and 'scheduled' or 'queued'
   elseif what == 'fail' or attempts >= (tonumber(read(id, 'max_attempts')[1] or DEFAULT_MAX_ATTEMPTS) or 0) then
     to = 'failed'
   elseif what == 'retry' or is_paused(id) then
@@ -40,6 +41,9 @@ local function settle(id, token, what, delay, first, last)
   else
     to = 'processing'
   end
+  -- A job waits for no start after its expiry.
+  local has_expired = ties and delay ~= '0' and not is_final(to) and is_expired(id, ties, now + delay)
+  if has_expired then to = attempts > 0 and 'failed' or 'cancelled' end
 
   -- From the right: jobs are pushed from the left, and mostly settled in that order.
   if to ~= 'processing' then call('LREM', list, -1, id) end
@@ -48,21 +52,26 @@ local function settle(id, token, what, delay, first, last)
     if job[5] then call('HSET', JOB .. id, 'attempts', digits(attempts)) end
     call('HSET', JOB .. id, 'status', to, 'finished_at', at, unpack(ARGV, first, last))
     release_unique(id, unique_key)
+    if ties then end_ties(id, ties, status, to, at) end
     put(completed, job_type, id)
     done[#done + 1] = id
   elseif is_final(to) then
-    finish(id, job_type, status, to, at, unique_key, 'attempts', digits(attempts))
+    finish(id, job_type, ties, status, to, at, unique_key, 'attempts', digits(attempts))
+    if has_expired and to == 'cancelled' then call('HSET', JOB .. id, 'cancel_reason', 'expired') end
   elseif to == 'processing' then
     call('HSET', JOB .. id, 'attempts', digits(attempts), 'starts', digits(token + 1), 'started_at', at)
-  elseif to == 'retrying' then
+  elseif to == 'retrying' or to == 'scheduled' then
     local due = digits(now + delay)
     call('HSET', JOB .. id, 'status', to, 'attempts', digits(attempts), 'scheduled_at', due)
+    if to == 'scheduled' then call('HINCRBY', JOB .. id, 'snoozes', 1) end
     index_move({id}, job_type, status, to)
+    if ties then move_tags(id, ties, status, to) end
     call('ZADD', SCHEDULED, due, id)
   else
     call('HSET', JOB .. id, 'status', to, 'ready_at', at)
     call('HDEL', JOB .. id, 'server')
     call('RPUSH', fill_list(read(id, 'queue')[1]), id)
+    if ties then watch_expiry(id, ties) end
   end
   if cancelled then
     call('HDEL', JOB .. id, 'cancel')

@@ -5,7 +5,7 @@
 --       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
 --       job and then has to drain | start: start one if one waits, since nothing runs here
 -- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
---          1 if the step ended early and more jobs may be ready, job, ..}
+--          1 if the step ended early and more jobs may be ready, [type, status, .. of jobs that have expired], job, ..}
 --          A job is [field, value, .., id] as before the start, and a byte with the number of these texts modulo 256, all
 --          joined by zero bytes: an array takes the client far longer. The number is wrong if a text has a zero byte.
 -- Protects from: a start on a server that was declared dead, for an entry of another server, of a job that is not
@@ -22,7 +22,8 @@ for i = 6, #ARGV, 2 do
     is_paused[ARGV[i]] = true
   end
 end
-local taken = {'taken', now, 0, paused, 0}
+local expired = {}
+local taken = {'taken', now, 0, paused, 0, expired}
 local HEAD = #taken
 
 -- Whether a text is a valid id or fencing token: 1 to 2^53 - 1 in plain digits.
@@ -51,7 +52,7 @@ local found = {}
 
 -- Starts a job. A job that needs quarantine and does not come from the list of quarantined jobs is moved there instead.
 local function start(id, queue, is_suspect)
-  local status, starts, owner, crashes
+  local status, starts, owner, crashes, ties, own_queue
   -- An error has no fields.
   local fields = try_call('HGETALL', JOB .. id)
   if is_id(id) then
@@ -60,6 +61,8 @@ local function start(id, queue, is_suspect)
       elseif fields[i] == 'starts' then starts = fields[i + 1]
       elseif fields[i] == 'server' then owner = fields[i + 1]
       elseif fields[i] == 'crashes' then crashes = fields[i + 1]
+      elseif fields[i] == 'ties' then ties = fields[i + 1]
+      elseif fields[i] == 'queue' then own_queue = fields[i + 1]
       end
     end
   end
@@ -68,12 +71,26 @@ local function start(id, queue, is_suspect)
     drop(id, status, owner, queue)
     return false
   end
+  -- The job has moved to another queue, and its old entry has stayed in a long list.
+  if own_queue and own_queue ~= queue and drop_tombstone(queue, id) then
+    call('LREM', list, 1, id)
+    drops = drops + 1
+    return false
+  end
+  if ties and is_expired(id, ties, now) then
+    call('LREM', list, 1, id)
+    drops = drops + 1
+    local to, job_type = finish_expired(id, at)
+    expired[#expired + 1], expired[#expired + 2] = job_type, to
+    return false
+  end
   if not is_suspect and needs_quarantine(crashes, max_crashes) then
     call('LREM', list, 1, id)
     call('LPUSH', fill_list(queue) .. SUSPECTS, id)
     found[queue] = true
     return false
   end
+  if is_tied(ties, 'S') and not starts then release_unique(id, read(id, 'unique_key')[1]) end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
   local number = #fields + 1

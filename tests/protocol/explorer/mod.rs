@@ -274,7 +274,13 @@ fn what_is_broken_is_found() {
         ("reclaim", "(mode == 'crash' and beat ~= ARGV[2])", "false", PLAIN, "beats and looks at the others"),
         ("reclaim", "  call('HSET', SERVERS, server, beat)", "", PLAIN, "takes over"),
         ("reclaim", "call('HSET', JOB .. id, 'crashes', digits(crashes))", "", POISON, "kills"),
-        ("promote", "call('ZREM', SCHEDULED, id)", "", FAILING, "the time of job 1 comes"),
+        (
+            "due",
+            "  call('ZREM', SCHEDULED, id)\n  local job",
+            "  local job",
+            FAILING,
+            "the time of job 1 comes",
+        ),
     ] {
         let text = violation_with(Change::new(script, guard, without), scenario)
             .unwrap_or_else(|| panic!("{script}: nothing found without {guard:?}"));

@@ -349,7 +349,7 @@ impl Real {
         self.once(format!("promote {job}"), |real| {
             let _: i64 = real.store.run("HSET", &format!("job:{}", id(job)), &["scheduled_at", "1"]);
             let _: i64 = real.store.run("ZADD", "scheduled", &["1", &id(job)]);
-            real.queue.promote().map(drop).map_err(|e| e.to_string())
+            real.queue.work_off_due().map(drop).map_err(|e| e.to_string())
         })
     }
 

@@ -55,11 +55,6 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
     // Retention.
     "prune_names": "ipairs(ARGV[1] == '0' and", "without ARGV[1] == '0'"
         => "saves time: the types are read at each step";
-    // Cancelling.
-    "cancel": "if not (job[5] and remove_entry(list .. SUSPECTS))", "without job[5]"
-        => "saves commands: only a job with a crash is in the list of quarantined jobs";
-    "cancel": "for _ = 1, is_long and 8 or 0 do", "without is_long"
-        => "saves commands: a short list has tombstones seldom, and start_jobs.lua drops them";
     // The heartbeat.
     "heartbeat": "if string.sub(all[i + 1], 1, 1) == 'D' then keys", "string.sub(all[i + 1], 1, 1) == 'D' => true"
         => "saves commands: the list of a living server makes no difference to the reply";

@@ -10,21 +10,21 @@ use crate::sync;
 
 /// Clones are the same timer.
 #[derive(Clone)]
-pub struct PromotionTimer {
+pub struct DueTimer {
     wake: Sender<()>,
     woken: Receiver<()>,
-    /// When the scheduler promotes jobs next.
+    /// When the scheduler next looks for what is due.
     next: Arc<Mutex<Instant>>,
 }
 
-impl Default for PromotionTimer {
-    fn default() -> PromotionTimer {
+impl Default for DueTimer {
+    fn default() -> DueTimer {
         let (wake, woken) = bounded(1);
-        PromotionTimer { wake, woken, next: Arc::new(Mutex::new(Instant::now())) }
+        DueTimer { wake, woken, next: Arc::new(Mutex::new(Instant::now())) }
     }
 }
 
-impl PromotionTimer {
+impl DueTimer {
     /// Announces a job that becomes due in `time`. If the scheduler would sleep longer, wakes it at once, so that it sets
     /// its timer again.
     pub fn due_in(&self, time: Duration) {
@@ -37,7 +37,7 @@ impl PromotionTimer {
         }
     }
 
-    /// Sets the time until the scheduler next runs `promote.lua`.
+    /// Sets the time until the scheduler next runs `due.lua`.
     pub(super) fn set(&self, time: Duration) {
         *sync::lock(&self.next) = Instant::now() + time;
     }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_an_earlier_job_wakes_the_scheduler() {
-        let timer = PromotionTimer::default();
+        let timer = DueTimer::default();
         timer.set(Duration::from_secs(60));
         timer.due_in(Duration::from_secs(90));
         assert!(timer.woken.is_empty());
