@@ -3,7 +3,7 @@
 //!     cargo bench --bench listing -- --jobs 1000000 --types 128
 //!
 //! A server runs jobs of some types (ten by default) until there are jobs in all statuses. Then the bench requests pages
-//! up to the 1,000th of each combination of filters, and the page after each by its id. Prints p50, p99 and the slowest
+//! up to the 1,000th of each combination of filters, also between two times, and the page after each by its id. Prints p50, p99 and the slowest
 //! responses, and how long the slowest script has blocked Redis (by SLOWLOG).
 
 mod common;
@@ -56,11 +56,14 @@ fn main() {
     redis.ask::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"]);
     redis.ask::<()>(&["CONFIG", "SET", "slowlog-max-len", "10000"]);
     redis.ask::<()>(&["SLOWLOG", "RESET"]);
+    let [after, before] = [9, 3].map(|tenth| time_of_job(&mut client, jobs * tenth / 10));
+    let between = format!("created_after={after}&created_before={before}");
     let statuses = ["", "scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
     let mut slowest: Vec<(f64, String)> = Vec::new();
     let mut times = Vec::new();
     for status in statuses {
-        for kind in ["", "type%203"] {
+        let kinds = ["", "type=type%203", &between, &format!("type=type%203&{between}")];
+        for kind in kinds {
             for page in [1, 10, 100, 500, 1000] {
                 for limit in [10, 100] {
                     let mut path = format!("/jobs?page={page}&limit={limit}");
@@ -68,7 +71,7 @@ fn main() {
                         path += &format!("&status={status}");
                     }
                     if !kind.is_empty() {
-                        path += &format!("&type={kind}");
+                        path += &format!("&{kind}");
                     }
                     let mut timed = |path: String| {
                         let before = Instant::now();
@@ -107,6 +110,12 @@ fn main() {
     );
     let (_, hurry) = crossbeam_channel::bounded(0);
     server.shut_down(&hurry);
+}
+
+/// The time of creation of the job that has this number of newer jobs.
+fn time_of_job(client: &mut Client, newer: usize) -> String {
+    let page = client.json("GET", &format!("/jobs?limit=1&page={}", newer + 1), "");
+    page["jobs"][0]["created_at"].as_str().expect("a job").to_owned()
 }
 
 fn submit(client: &mut Client, jobs: usize, types: usize, more: &str) {

@@ -15,8 +15,7 @@ const BATCH: u32 = 200;
 
 impl Api {
     pub(super) fn list_dead_letters(&self, request: &Request) -> Result<Response, Response> {
-        let query = &request.query;
-        self.list(query, Filter { status: Some(Status::Failed), job_type: query.job_type()? })
+        self.list(&request.query, Filter { status: Some(Status::Failed), ..request.query.filter()? })
     }
 
     pub(super) fn retry_dead_letters(&self, request: &Request) -> Result<Response, Response> {
@@ -40,7 +39,7 @@ impl Api {
     }
 
     pub(super) fn delete_dead_letters(&self, request: &Request) -> Result<Response, Response> {
-        let job_type = request.query.job_type()?;
+        let Filter { job_type, .. } = request.query.filter()?;
         let mut deleted = 0;
         self.for_all_dead_letters(job_type.as_deref(), |ids| {
             let changed = self.queue.delete(ids, Some(Status::Failed))?;

@@ -112,13 +112,15 @@ fn check_path(path: &str) {
 }
 
 fn check_query(text: &str) {
-    const NAMES: [&str; 5] = ["page", "limit", "status", "type", "wait"];
+    const NAMES: [&str; 8] =
+        ["page", "limit", "status", "type", "tag", "created_after", "created_before", "wait"];
     let read = || -> Result<(), Response> {
         let query = Query::parse(text, &NAMES)?;
         assert!(query.number("page", 1, 1, u64::MAX)? >= 1);
         assert!((1..=100).contains(&query.number("limit", 10, 1, 100)?));
-        query.status()?;
-        assert!(query.job_type()?.is_none_or(|job_type| is_job_type(&job_type)));
+        let filter = query.filter()?;
+        assert!(filter.job_type.is_none_or(|job_type| is_job_type(&job_type)));
+        assert!(filter.tag.is_none_or(|tag| (1..=64).contains(&tag.chars().count())));
         assert!(query.wait()?.is_none_or(|wait| wait.as_secs() <= 60));
         Ok(())
     };

@@ -9,7 +9,7 @@ use crate::engine::group_commit::{NewJobs, SubmitResult};
 use crate::handler::StopReason;
 use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::job::{Job, JobId, NewJob};
-use crate::queue::{Cancelled, Changed, Filter, Idempotency, Refused, SubmitError, Submitted};
+use crate::queue::{Cancelled, Changed, Idempotency, Refused, SubmitError, Submitted};
 
 use crate::api::body;
 use crate::api::listing::estimated_bytes;
@@ -108,8 +108,7 @@ impl Api {
     }
 
     pub(super) fn list_jobs(&self, request: &Request) -> Result<Response, Response> {
-        let query = &request.query;
-        self.list(query, Filter { status: query.status()?, job_type: query.job_type()? })
+        self.list(&request.query, request.query.filter()?)
     }
 
     /// The job; with `wait`, when it has ended or the time is over.

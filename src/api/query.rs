@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::api::response::Response;
-use crate::job::limits::{JOB_TYPE, whole_number_in};
+use crate::job::limits::{JOB_TYPE, TAG, TextRule, whole_number_in};
+use crate::job::time::parse_rfc3339_micros;
 use crate::job::{JobId, Status, duration};
+use crate::queue::Filter;
 
 /// The longest time that a request may wait for its job.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -64,7 +66,7 @@ impl<'a> Query<'a> {
     }
 
     /// The parameter `status`.
-    pub fn status(&self) -> Result<Option<Status>, Response> {
+    fn status(&self) -> Result<Option<Status>, Response> {
         let parse = |text: &str| {
             text.parse()
                 .map_err(|error: crate::job::UnknownStatus| Response::invalid_query(error.to_string()))
@@ -72,14 +74,35 @@ impl<'a> Query<'a> {
         self.get("status").map(parse).transpose()
     }
 
-    /// The parameter `type`.
-    pub fn job_type(&self) -> Result<Option<String>, Response> {
-        match self.get("type") {
-            Some(job_type) if !JOB_TYPE.accepts(job_type) => {
-                Err(Response::invalid_query(format!("type must be {}", JOB_TYPE.allowed)))
+    /// A text that the rule accepts.
+    fn text(&self, name: &str, rule: &TextRule) -> Result<Option<String>, Response> {
+        match self.get(name) {
+            Some(text) if !rule.accepts(text) => {
+                Err(Response::invalid_query(format!("{name} must be {}", rule.allowed)))
             }
-            job_type => Ok(job_type.map(str::to_owned)),
+            text => Ok(text.map(str::to_owned)),
         }
+    }
+
+    /// A time in RFC 3339, in µs since 1970.
+    fn time(&self, name: &str) -> Result<Option<u64>, Response> {
+        let parse = |text: &str| {
+            let sentence = || format!("{name} must be a time as in RFC 3339, like 2026-11-24T08:00:00Z");
+            parse_rfc3339_micros(text).ok_or_else(|| Response::invalid_query(sentence()))
+        };
+        self.get(name).map(parse).transpose()
+    }
+
+    /// The parameters that choose the jobs of a listing. A listing has an index by type and an index by tag, but none by both.
+    pub fn filter(&self) -> Result<Filter, Response> {
+        self.not_both("type", "tag")?;
+        Ok(Filter {
+            status: self.status()?,
+            job_type: self.text("type", &JOB_TYPE)?,
+            tag: self.text("tag", &TAG)?,
+            created_after: self.time("created_after")?,
+            created_before: self.time("created_before")?,
+        })
     }
 
     /// The parameter `wait`: how long the request may wait for its job to end, up to [`MAX_WAIT`].

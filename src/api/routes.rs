@@ -43,14 +43,31 @@ use Endpoint::{Fixed, Job, LongPoll, Queue, Submit};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
-    get("/jobs", Fixed(Api::list_jobs)).query(&["page", "before", "limit", "status", "type"]),
+    get("/jobs", Fixed(Api::list_jobs)).query(&[
+        "page",
+        "before",
+        "limit",
+        "status",
+        "type",
+        "tag",
+        "created_after",
+        "created_before",
+    ]),
     post("/jobs", Submit(Api::submit, Api::submitted)).errors(&[409, 422, 429]),
     post("/jobs/batch", Submit(Api::submit_batch, Api::batch_submitted)).errors(&[409, 422, 429]),
     get("/jobs/{id}", LongPoll(Api::show_or_wait)).query(&["wait"]),
     delete("/jobs/{id}", Job(Api::delete)).errors(&[409]),
     post("/jobs/{id}/cancel", Job(Api::cancel)).errors(&[409]),
     post("/jobs/{id}/retry", Job(Api::retry)).errors(&[409]),
-    get("/dlq", Fixed(Api::list_dead_letters)).query(&["page", "before", "limit", "type"]),
+    get("/dlq", Fixed(Api::list_dead_letters)).query(&[
+        "page",
+        "before",
+        "limit",
+        "type",
+        "tag",
+        "created_after",
+        "created_before",
+    ]),
     delete("/dlq", Fixed(Api::delete_dead_letters)).query(&["type"]),
     post("/dlq/retry", Fixed(Api::retry_dead_letters)),
     get("/queues", Fixed(Api::queues)),

@@ -14,6 +14,7 @@ use super::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::config::{help_settings, setting_flags};
 use crate::job::limits::{self, TextRule};
+use crate::job::time::parse_rfc3339_micros;
 
 /// One command of the program.
 pub(super) struct Command {
@@ -280,6 +281,14 @@ pub(super) fn job_type(text: &str) -> Result<String, String> {
 /// A reader for [`Args::read`]: the name of a queue.
 pub(super) fn queue_name(text: &str) -> Result<String, String> {
     valid_text(text, &limits::QUEUE_NAME)
+}
+
+/// A reader for [`Args::read`]: a time in RFC 3339, which the API gets as it was given.
+pub(super) fn time(text: &str) -> Result<String, String> {
+    match parse_rfc3339_micros(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("must be a time as in RFC 3339, like 2026-11-24T08:00:00Z".to_owned()),
+    }
 }
 
 /// A reader for [`Args::read`]: an Idempotency-Key.

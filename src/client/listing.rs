@@ -1,8 +1,11 @@
 //! Lists jobs page by page.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::Deserialize;
 
 use super::job::Job;
+use crate::job::time::rfc3339_micros;
 use crate::job::{JobId, Status};
 
 /// The filter and the page of [`Client::list`](super::Client::list). The default lists all jobs, newest first.
@@ -32,6 +35,12 @@ pub struct Listing {
     pub status: Option<Status>,
     /// Only jobs of this type. Default: jobs of every type.
     pub job_type: Option<String>,
+    /// Only jobs with this tag; not together with a type. Default: jobs with and without tags.
+    pub tag: Option<String>,
+    /// Only jobs that were created at this time or later, by the clock of Redis. Default: however old.
+    pub created_after: Option<SystemTime>,
+    /// Only jobs that were created before this time. Default: however new.
+    pub created_before: Option<SystemTime>,
     /// Only jobs with a smaller id. Default: start with the newest job.
     pub before: Option<JobId>,
     /// The largest number of jobs in a page, 1 to 100. Default: 10.
@@ -40,7 +49,15 @@ pub struct Listing {
 
 impl Default for Listing {
     fn default() -> Listing {
-        Listing { status: None, job_type: None, before: None, limit: 10 }
+        Listing {
+            status: None,
+            job_type: None,
+            tag: None,
+            created_after: None,
+            created_before: None,
+            before: None,
+            limit: 10,
+        }
     }
 }
 
@@ -55,11 +72,25 @@ impl Listing {
         if let Some(job_type) = &self.job_type {
             query.append_pair("type", job_type);
         }
+        if let Some(tag) = &self.tag {
+            query.append_pair("tag", tag);
+        }
+        for (name, time) in [("created_after", self.created_after), ("created_before", self.created_before)] {
+            if let Some(time) = time {
+                query.append_pair(name, &rfc3339_micros(micros(time)));
+            }
+        }
         if let Some(before) = self.before {
             query.append_pair("before", &before.to_string());
         }
         query.finish()
     }
+}
+
+/// A time in microseconds since 1970, rounded up, so that the bound stays exact for job ids.
+fn micros(time: SystemTime) -> u64 {
+    let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// One page of a listing.
@@ -72,4 +103,32 @@ pub struct Page {
     pub total: u64,
     /// The [`before`](Listing::before) of the next page; `None` if this page is the last.
     pub next: Option<JobId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_field_is_a_parameter_of_its_name() {
+        assert_eq!(Listing::default().path(), "/jobs?limit=10");
+        let at = |nanos| Some(UNIX_EPOCH + Duration::from_secs(1_764_000_000) + Duration::from_nanos(nanos));
+        let listing = Listing {
+            status: Some(Status::Queued),
+            tag: Some("customer 42".to_owned()),
+            created_after: at(123_056_001),
+            created_before: at(500_000_000),
+            before: JobId::new(7),
+            limit: 100,
+            ..Listing::default()
+        };
+        let expected = "/jobs?limit=100&status=queued&tag=customer+42\
+                        &created_after=2025-11-24T16%3A00%3A00.123057Z\
+                        &created_before=2025-11-24T16%3A00%3A00.500000Z&before=7";
+        assert_eq!(listing.path(), expected);
+        let listing = Listing { job_type: Some("a&b".to_owned()), ..Listing::default() };
+        assert_eq!(listing.path(), "/jobs?limit=10&type=a%26b");
+    }
 }

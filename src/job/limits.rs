@@ -33,6 +33,9 @@ pub(crate) const JOB_TYPE: TextRule =
 /// The name of a queue. A namespace follows the same rule.
 pub(crate) const QUEUE_NAME: TextRule =
     TextRule { allowed: "1 to 64 of A-Z a-z 0-9 _ . -", accepts: is_queue_name };
+/// One tag of a job.
+pub(crate) const TAG: TextRule =
+    TextRule { allowed: "1 to 64 characters, none of them a control character", accepts: is_tag };
 /// A unique key. At most one live job can hold the same unique key.
 pub(crate) const UNIQUE_KEY: TextRule =
     TextRule { allowed: "1 to 200 characters", accepts: |key| (1..=200).contains(&key.chars().count()) };
@@ -72,6 +75,10 @@ pub fn is_job_type(name: &str) -> bool {
     (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
+fn is_tag(tag: &str) -> bool {
+    (1..=64).contains(&tag.chars().count()) && !tag.chars().any(char::is_control)
+}
+
 /// A range of durations in milliseconds, as the API's fields have it.
 pub(crate) fn in_ms(range: &RangeInclusive<Duration>) -> RangeInclusive<u64> {
     let ms = |duration: &Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -87,6 +94,7 @@ mod tests {
         for (rule, valid, invalid) in [
             (&JOB_TYPE, vec!["a", "Encode Video", "Größe ☃"], vec!["", "a\nb", "a\u{7f}"]),
             (&QUEUE_NAME, vec!["a", "A-z_0.9"], vec!["", "a b", "ü", "a/b"]),
+            (&TAG, vec!["a", "customer 42", "é/☃"], vec!["", "a\nb"]),
             (&UNIQUE_KEY, vec!["a", "é b"], vec![""]),
             (&IDEMPOTENCY_KEY, vec!["a", "~!"], vec!["", "a b", "é"]),
         ] {
@@ -94,7 +102,7 @@ mod tests {
             assert!(!invalid.iter().any(|text| rule.accepts(text)), "{}", rule.allowed);
         }
         for (rule, longest) in
-            [(&JOB_TYPE, 100), (&QUEUE_NAME, 64), (&UNIQUE_KEY, 200), (&IDEMPOTENCY_KEY, 200)]
+            [(&JOB_TYPE, 100), (&QUEUE_NAME, 64), (&TAG, 64), (&UNIQUE_KEY, 200), (&IDEMPOTENCY_KEY, 200)]
         {
             assert!(rule.accepts(&"x".repeat(longest)), "{}", rule.allowed);
             assert!(!rule.accepts(&"x".repeat(longest + 1)), "{}", rule.allowed);

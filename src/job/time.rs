@@ -37,6 +37,19 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
     Some(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
 }
 
+/// Reads a time in RFC 3339 as microseconds since 1970, rounded up; `None` for another text. Such a bound of job ids is
+/// exact: an id is a time in whole microseconds. A time before 1970 is 0.
+pub(crate) fn parse_rfc3339_micros(text: &str) -> Option<u64> {
+    let nanos = u128::try_from(OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos());
+    Some(u64::try_from(nanos.unwrap_or(0).div_ceil(1000)).unwrap_or(u64::MAX))
+}
+
+/// A time in microseconds since 1970 as RFC 3339 in UTC, with all its digits: `2026-11-24T08:00:00.000000Z`.
+pub(crate) fn rfc3339_micros(micros: u64) -> String {
+    let time = rfc3339(micros / 1000);
+    format!("{}{:03}Z", time.trim_end_matches('Z'), micros % 1000)
+}
+
 /// The time of this machine's clock in milliseconds since 1970. Only for texts that operators read: Redis's clock decides.
 pub(crate) fn now_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -67,5 +80,21 @@ mod tests {
             assert_eq!(parse_rfc3339(text), ms, "{text}");
         }
         assert_eq!(parse_rfc3339(&rfc3339(1_764_000_000_123)), Some(1_764_000_000_123));
+    }
+
+    #[test]
+    fn a_time_is_read_and_written_in_microseconds() {
+        for (text, micros) in [
+            ("2025-11-24T16:00:00.123Z", Some(1_764_000_000_123_000)),
+            ("2025-11-24T17:00:00.123456+01:00", Some(1_764_000_000_123_456)),
+            ("2025-11-24T16:00:00.1234560001Z", Some(1_764_000_000_123_456)),
+            ("2025-11-24T16:00:00.123456001Z", Some(1_764_000_000_123_457)),
+            ("1969-12-31T23:59:59Z", Some(0)),
+            ("9999-12-31T23:59:59Z", Some(253_402_300_799_000_000)),
+            ("2025-11-24", None),
+        ] {
+            assert_eq!(parse_rfc3339_micros(text), micros, "{text}");
+        }
+        assert_eq!(rfc3339_micros(1_764_000_000_123_056), "2025-11-24T16:00:00.123056Z");
     }
 }

@@ -45,6 +45,11 @@ impl Queue {
     pub fn list(&self, filter: &Filter, from: Position, limit: u64) -> Result<Page, Error> {
         let mut call = self.scripts.list.call();
         call.arg(filter.status.map_or("", Status::as_str)).arg(filter.job_type.as_deref().unwrap_or(""));
+        call.arg(filter.tag.as_deref().unwrap_or(""));
+        for bound in [filter.created_after, filter.created_before] {
+            // An id is the time of the submission in µs.
+            call.arg(bound.map_or(String::new(), |micros| micros.to_string()));
+        }
         call.arg(limit);
         match from {
             Position::Offset(number) => call.arg(number),

@@ -53,7 +53,8 @@ keys! {
     /// `index:<status>` and `index:<status>:<type>`, id → id: the indexes of every other job. These are jobs of
     /// further types, jobs of versions up to 0.6, and jobs that were submitted while such a server was alive.
     INDEX = "index:": zset;
-    /// `tag_index:<status>:<tag>`, id → id: the index of the jobs with this tag, beside the index of their type.
+    /// `tag_index:<status>:<tag>`, id → id: the jobs with this tag, beside the index of their type. The words are those of
+    /// [`TYPE_INDEX`].
     TAG_INDEX = "tag_index:": zset;
     /// Time in ms → word: everything that becomes due besides jobs. `expire:<id>`: a job that has not started is over.
     /// `forget:<id>`: the own retention of an ended job is over. `tick:<schedule>`: the schedule's next tick.
@@ -105,7 +106,7 @@ keys! {
 /// The end of the key of a list of quarantined jobs. A quarantined job waits for a server that runs no other job, so it
 /// must not stand in front of other jobs.
 pub(super) const SUSPECTS: &str = ":suspects";
-/// The word in [`TYPE_INDEX`] and [`INDEX`] for queued and processing jobs.
+/// The word in [`TYPE_INDEX`], [`INDEX`] and [`TAG_INDEX`] for queued and processing jobs.
 const READY: &str = "ready";
 
 /// The prefix of every key.

@@ -330,6 +330,12 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only jobs of this type.
     pub job_type: Option<String>,
+    /// Only jobs with this tag. Not together with a type.
+    pub tag: Option<String>,
+    /// Only jobs that were created at this time or later, in µs since 1970.
+    pub created_after: Option<u64>,
+    /// Only jobs that were created before this time, in µs since 1970.
+    pub created_before: Option<u64>,
 }
 
 /// Where a page of a listing begins.

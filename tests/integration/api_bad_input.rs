@@ -274,6 +274,15 @@ fn a_query_that_is_not_allowed_is_refused() {
             "page=1&colour=red",
             "Page=1",
             "wait=1s",
+            "type=a&tag=b",
+            "tag=",
+            "tag=a%0Ab",
+            "queue=default",
+            "created_after=",
+            "created_after=yesterday",
+            "created_after=1764000000",
+            "created_before=2026-11-24",
+            "created_before=2026-11-24T08:00:00",
         ] {
             target.refused("GET", &format!("{path}?{query}"), None, 400, "invalid_query");
         }

@@ -78,6 +78,33 @@ fn pages_are_exact_for_every_filter_and_every_page_size() {
 }
 
 #[test]
+fn jobs_are_listed_by_the_time_of_their_creation() {
+    let redis = TestRedis::start();
+    let server = TestServer::observer(&redis);
+    let ids: Vec<u64> = (0..9).map(|_| server.submit_job(json!({"type": "echo"}))).collect();
+    let time = |id: u64| {
+        let time = threadq::job::rfc3339(id / 1000);
+        format!("{}{:03}Z", time.trim_end_matches('Z'), id % 1000)
+    };
+    let listed = |query: &str| -> Vec<u64> {
+        let page = server.get(&format!("/jobs?limit=100&{query}")).expect(200).json();
+        let ids: Vec<u64> =
+            page["jobs"].as_array().unwrap().iter().rev().map(|job| job["id"].as_u64().unwrap()).collect();
+        assert_eq!(page["total"], ids.len() as u64);
+        ids
+    };
+    // The time of a job is that of its id: the job is in the range that begins there, and not in one that ends there.
+    assert_eq!(listed(&format!("created_after={}", time(ids[3]))), ids[3..]);
+    assert_eq!(listed(&format!("created_before={}&type=echo", time(ids[3]))), ids[..3]);
+    let both = format!("created_after={}&created_before={}&status=queued", time(ids[2]), time(ids[7]));
+    assert_eq!(listed(&both), ids[2..7]);
+    assert!(listed("created_before=1969-01-01T00:00:00Z").is_empty());
+    assert!(listed("created_after=9999-12-31T23:59:59Z").is_empty());
+    let dead = server.get(&format!("/dlq?created_after={}", time(ids[0]))).expect(200).json();
+    assert_eq!(dead["total"], 0);
+}
+
+#[test]
 fn a_listing_begins_with_the_first_page_of_ten_newest() {
     let redis = TestRedis::start();
     let server = TestServer::observer(&redis);

@@ -184,7 +184,7 @@ fn check_listings(place: &Place, jobs: &BTreeMap<JobId, Record>, strays: &[(Stri
                 |job: &Record| status.is_none_or(|s| s == job.status) && kind.is_none_or(|k| k == job.kind());
             let expected: Vec<JobId> =
                 jobs.iter().rev().filter(|(_, job)| matches(job)).map(|(id, _)| *id).collect();
-            let filter = Filter { status, job_type: kind.map(str::to_owned) };
+            let filter = Filter { status, job_type: kind.map(str::to_owned), ..Filter::default() };
             // Two pages, cut in the middle, show each job once.
             let half = expected.len() as u64 / 2 + 1;
             let pages = |second: &dyn Fn(Option<JobId>) -> Option<Position>| {

@@ -112,25 +112,64 @@ fn pages_are_exact(types: u64) {
     let (running, queued): (Vec<_>, Vec<_>) =
         ids.iter().copied().partition(|id| place.status(*id) == Status::Processing);
     assert_eq!((running.len(), queued.len()), (8, 52));
+    // Every third job has the tag.
+    for id in ids.iter().step_by(3) {
+        let id = id.to_string();
+        let _: i64 = place.redis("HSET", &format!("job:{id}"), &["tags", "a b\nx/y"]);
+        let _: i64 = place.redis("ZADD", "tag_index:ready:x/y", &[&id, &id]);
+    }
     for (status, all) in [(None, &ids), (Some(Status::Queued), &queued), (Some(Status::Processing), &running)]
     {
-        let filter = Filter { status, job_type: None };
-        for limit in [1, 7, 100] {
-            for skipped in 0..all.len() + 2 {
-                let page = place.queue.list(&filter, Position::Offset(skipped as u64), limit).unwrap();
-                let listed: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
-                let rest = all.get(skipped..).unwrap_or_default();
-                assert_eq!(listed, rest[..rest.len().min(limit as usize)], "{status:?} from {skipped}");
-                assert_eq!(page.total, all.len() as u64);
+        assert_pages(&place, &Filter { status, ..Filter::default() }, all, &[1, 7, 100]);
+        for tag in [None, Some("x/y"), Some("x")] {
+            let tagged: Vec<JobId> = ids.iter().copied().step_by(3).collect();
+            let matching = |id: &&JobId| tag.is_none_or(|tag| tag == "x/y" && tagged.contains(id));
+            let all: Vec<JobId> = all.iter().filter(matching).copied().collect();
+            // The bounds lie on jobs, behind the last one and before the first one.
+            for (after, before) in [(0, 70), (13, 70), (0, 45), (21, 40), (30, 30), (40, 21)] {
+                let bound = |n: usize| ids.iter().rev().nth(n).map(|id| id.get());
+                let (after, before) = (bound(after), bound(before));
+                let is_in_range = |id: &&JobId| {
+                    after.is_none_or(|after| id.get() >= after)
+                        && before.is_none_or(|before| id.get() < before)
+                };
+                let all: Vec<JobId> = all.iter().filter(is_in_range).copied().collect();
+                let filter = Filter {
+                    status,
+                    tag: tag.map(str::to_owned),
+                    created_after: after,
+                    created_before: before,
+                    ..Filter::default()
+                };
+                assert_pages(&place, &filter, &all, &[7]);
             }
         }
-        for (skipped, before) in all.iter().enumerate() {
-            let page = place.queue.list(&filter, Position::Before(*before), 7).unwrap();
+    }
+}
+
+/// Asserts that the listing with this filter has exactly these jobs, wherever a page begins.
+fn assert_pages(place: &Place, filter: &Filter, all: &[JobId], limits: &[u64]) {
+    for limit in limits {
+        for skipped in 0..all.len() + 2 {
+            let page = place.queue.list(filter, Position::Offset(skipped as u64), *limit).unwrap();
             let listed: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
-            let rest = &all[skipped + 1..];
-            assert_eq!(listed, rest[..rest.len().min(7)], "{status:?} before {before}");
+            let rest = all.get(skipped..).unwrap_or_default();
+            let shown = &rest[..rest.len().min(*limit as usize)];
+            assert_eq!(listed, shown, "{filter:?} from {skipped}");
+            assert_eq!(page.total, all.len() as u64, "{filter:?}");
+            let next = shown.last().copied().filter(|_| rest.len() > shown.len());
+            assert_eq!(page.next, next, "{filter:?} from {skipped}");
         }
     }
+    for (skipped, before) in all.iter().enumerate() {
+        let page = place.queue.list(filter, Position::Before(*before), 7).unwrap();
+        let listed: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+        let rest = &all[skipped + 1..];
+        assert_eq!(listed, rest[..rest.len().min(7)], "{filter:?} before {before}");
+    }
+    // The end of a walk that begins above all jobs.
+    let last = place.queue.list(filter, Position::Before(JobId::new((1 << 53) - 1).unwrap()), 100).unwrap();
+    assert_eq!(last.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), all, "{filter:?}");
 }
 
 #[test]

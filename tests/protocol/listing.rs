@@ -52,7 +52,7 @@ fn pages_neither_overlap_nor_skip() {
     }
     submitted.reverse();
     let all = |status: Option<Status>| {
-        let filter = Filter { status, job_type: None };
+        let filter = Filter { status, ..Filter::default() };
         let mut listed: Vec<JobId> = Vec::new();
         // A bound, so that an endless listing fails.
         for page in 0..20 {
@@ -79,7 +79,8 @@ fn a_key_that_is_no_job_does_not_stop_a_listing() {
     let _: i64 = place.redis("DEL", &format!("job:{bad}"), &[]);
     let _: () = place.redis("SET", &format!("job:{bad}"), &["junk"]);
     for status in [None, Some(Status::Queued)] {
-        let page = place.queue.list(&Filter { status, job_type: None }, Position::Offset(0), 10).unwrap();
+        let page =
+            place.queue.list(&Filter { status, ..Filter::default() }, Position::Offset(0), 10).unwrap();
         assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good]);
     }
     assert!(place.queue.get(bad).unwrap().is_none());
@@ -100,7 +101,7 @@ fn a_second_entry_of_a_running_job_is_not_counted() {
     for (status, total) in [(Status::Processing, 1), (Status::Queued, 1)] {
         let page = place
             .queue
-            .list(&Filter { status: Some(status), job_type: None }, Position::Offset(0), 10)
+            .list(&Filter { status: Some(status), ..Filter::default() }, Position::Offset(0), 10)
             .unwrap();
         assert_eq!((page.total, page.jobs.len()), (total, 1), "{status}");
         let counts = place.queue.stats().unwrap().counts;
@@ -454,7 +455,7 @@ fn a_walk_by_id_meets_once_what_is_there_all_the_time() {
         [None, Some(Status::Queued), Some(Status::Processing), Some(Status::Completed), Some(Status::Failed)]
     {
         for kind in [None, Some("type 1")] {
-            let filter = Filter { status, job_type: kind.map(str::to_owned) };
+            let filter = Filter { status, job_type: kind.map(str::to_owned), ..Filter::default() };
             // The newest jobs run, and older ones are queued.
             all.extend((0..3).map(|_| {
                 place.submit_with(|job| (job.job_type, job.queue) = ("type 1".to_owned(), "other".to_owned()))
@@ -495,7 +496,7 @@ fn a_walk_through_dead_letters_that_deletes_what_it_sees_skips_none() {
     for (lease, _) in place.take(&a, 20) {
         place.settle(&a, &buried(lease));
     }
-    let filter = Filter { status: Some(Status::Failed), job_type: None };
+    let filter = Filter { status: Some(Status::Failed), ..Filter::default() };
     let seen = walk(&place, &filter, |ids| drop(place.queue.delete(ids, None).unwrap()));
     assert_eq!(seen.into_iter().rev().collect::<Vec<_>>(), dead);
     assert_eq!(place.queue.list(&filter, Position::Offset(0), 10).unwrap().total, 0);

@@ -154,7 +154,7 @@ const ROWS: &[Row] = &[
     }),
     ("list", |scene| {
         scene.submit();
-        let _ = scene.queue.list(&Filter { status: None, job_type: None }, Position::Offset(0), 10);
+        let _ = scene.queue.list(&Filter::default(), Position::Offset(0), 10);
     }),
     ("dead_ids", |scene| {
         let _ = scene.queue.dead_ids(None, None, 10);

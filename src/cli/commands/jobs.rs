@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type, whole_number};
+use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type, time, valid_text, whole_number};
 use crate::cli::client::{Client, with_query};
 use crate::cli::error::Error;
 use crate::cli::responses::{Page, begun, short_span, short_time, tries};
@@ -11,8 +11,18 @@ use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::of_status;
 use crate::cli::terminal::table::{Column, full, truncated};
 use crate::client::{AttemptError, Job};
+use crate::job::limits::TAG;
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
+
+pub(crate) const CREATED_AFTER: Flag = Flag {
+    name: "created-after",
+    value: "TIME",
+    help: "only jobs created at this time or later, in RFC 3339: 2026-11-24T08:00:00Z",
+};
+
+pub(crate) const CREATED_BEFORE: Flag =
+    Flag { name: "created-before", value: "TIME", help: "only jobs created before this time, in RFC 3339" };
 
 pub(crate) static JOBS: Command = Command {
     name: "jobs",
@@ -25,12 +35,19 @@ pub(crate) static JOBS: Command = Command {
             help: "only jobs that are scheduled, queued, processing, retrying, completed, failed or cancelled",
         },
         Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        Flag { name: "tag", value: "TAG", help: "only jobs with this tag; not with --type" },
+        CREATED_AFTER,
+        CREATED_BEFORE,
         Flag { name: "page", value: "N", help: "page number, from 1 [default: 1]" },
         Flag { name: "before", value: "ID", help: "only jobs with a smaller id; not with --page" },
         Flag { name: "limit", value: "N", help: "jobs per page, 1 to 100 [default: 10]" },
         JSON,
     ],
-    examples: &["jobs --status processing", "jobs --type \"Encode Video\" --limit 100 --page 2"],
+    examples: &[
+        "jobs --status processing",
+        "jobs --type \"Encode Video\" --limit 100 --page 2",
+        "jobs --tag customer-42 --created-after 2026-11-24T08:00:00Z",
+    ],
     run: Run::Client(jobs),
 };
 
@@ -75,6 +92,9 @@ fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
     let query = [
         ("status", args.read("status", str::parse::<Status>)?.map(|status| status.to_string())),
         ("type", args.read("type", job_type)?),
+        ("tag", tag(args)?),
+        ("created_after", args.read("created-after", time)?),
+        ("created_before", args.read("created-before", time)?),
         ("page", page(args)?),
         ("before", before(args)?),
         ("limit", limit(args)?),
@@ -87,6 +107,15 @@ fn jobs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
         write_jobs(&page, console)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The query parameter `tag`.
+pub(crate) fn tag(args: &Args) -> Result<Option<String>, Error> {
+    let tag = args.read("tag", |text| valid_text(text, &TAG))?;
+    if tag.is_some() {
+        args.refuse(&["type"], "--tag")?;
+    }
+    Ok(tag)
 }
 
 /// The query parameter `page`.
@@ -268,6 +297,14 @@ ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
         let done = server.run(&args);
         assert_eq!((done.code, done.out.as_str()), (0, "no jobs\n"));
         let expected = "GET /jobs?status=failed&type=Encode%20Video&page=2&limit=100";
+        assert_eq!(server.request().line, expected);
+
+        let time = "2026-11-24T09:00:00+01:00";
+        let server = FakeServer::start(&[(200, &page_of(&[], 0))]);
+        let args = ["jobs", "--tag", "customer 42", "--created-after", time, "--created-before", time];
+        assert_eq!(server.run(&args).code, 0);
+        let time = "2026-11-24T09%3A00%3A00%2B01%3A00";
+        let expected = format!("GET /jobs?tag=customer%2042&created_after={time}&created_before={time}");
         assert_eq!(server.request().line, expected);
     }
 

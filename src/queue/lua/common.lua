@@ -80,15 +80,21 @@ local function index_move(ids, job_type, from, to)
   if indexed(from) ~= indexed(to) then index_add(ids, job_type, to, index_remove(ids, job_type, from)) end
 end
 
--- The sorted sets that together have all jobs of an index word, each job once: of one type, or of all types if
--- job_type is ''. A script reads the names of the types once.
+-- The sorted sets that together have all jobs of an index word, each job once: with a tag, or of one type, or of all
+-- types if both are ''. A script reads the names of the types once.
 local type_names
-local function index_sets(word, job_type)
+local function index_sets(word, job_type, tag)
+  if tag and tag ~= '' then return {TAG_INDEX .. word .. ':' .. tag} end
   if job_type ~= '' then return {TYPE_INDEX .. word .. ':' .. job_type, INDEX .. word .. ':' .. job_type} end
   local sets = {INDEX .. word}
   type_names = type_names or call('ZRANGE', TYPES, 0, -1)
   for _, name in ipairs(type_names) do sets[#sets + 1] = TYPE_INDEX .. word .. ':' .. name end
   return sets
+end
+
+-- Whether a job has a tag. `tags` is the field of the job: the tags, joined by newlines.
+local function has_tag(tags, tag)
+  return tags and string.find('\n' .. tags .. '\n', '\n' .. tag .. '\n', 1, true) ~= nil
 end
 
 -- The number of jobs of an index word.

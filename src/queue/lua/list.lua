@@ -1,29 +1,45 @@
 -- Reads one page of jobs, newest first, and counts all matching jobs.
--- ARGV: status or '', type or '', most jobs of the page, then where the page begins: the number of jobs to skip, or
---       '' and an id above all ids of the page
+-- ARGV: status or '', type or '', tag or '', lowest id or '', an id above the highest one or '', most jobs of the page,
+--       then where the page begins: the number of jobs to skip, or '' and an id above all ids of the page
 -- Returns: {total, id before which the next page begins or 0, job, ..}; a job is {id, names, field, value, ..}
 --          The names (payload, result, errors) are the names of the texts that are left out; the last error stays.
 -- The result is exact, and a late page takes no longer: the scores of the index are the ids, so that the start of a
--- page is found by rank in one set, and by cuts and counts in several sets.
-local status, job_type, limit, offset, before = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+-- page is found by rank in one set, and by cuts and counts in several sets. Jobs outside of the range of ids count as
+-- skipped.
+local status, job_type, tag, low_end, high_end = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, offset, before = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+if before and high_end and high_end < tonumber(before) then before = ARGV[5] end
 -- One job more than the page shows, to find out whether there is another page.
 local wanted = limit + 1
 
 local function newest_first(a, b) return tonumber(a) > tonumber(b) end
 
--- The sorted sets with the matching jobs of these index words, without empty sets, and the number of these jobs.
+local function is_in_range(id)
+  id = tonumber(id)
+  return (not low_end or id >= low_end) and (not high_end or id < high_end)
+end
+
+-- The number of ids of a set in the range.
+local function size_of(set)
+  if not low_end and not high_end then return call('ZCARD', set) end
+  return call('ZCOUNT', set, low_end and ARGV[4] or '-inf', high_end and '(' .. ARGV[5] or '+inf')
+end
+
+-- The sorted sets with the matching jobs of these index words, without sets that have none; the number of these jobs;
+-- the number of jobs in these sets that are too new.
 local function matching(words)
-  local sets, total = {}, 0
+  local sets, total, too_new = {}, 0, 0
   for _, word in ipairs(words) do
-    for _, set in ipairs(index_sets(word, job_type)) do
-      local size = call('ZCARD', set)
+    for _, set in ipairs(index_sets(word, job_type, tag)) do
+      local size = size_of(set)
       if size > 0 then
         sets[#sets + 1] = set
         total = total + size
+        if high_end then too_new = too_new + call('ZCOUNT', set, ARGV[5], '+inf') end
       end
     end
   end
-  return sets, total
+  return sets, total, too_new
 end
 
 -- The number of ids from `lowest` on.
@@ -86,8 +102,9 @@ local function running()
   local ids, seen = {}, {}
   for _, server in ipairs(call('HKEYS', SERVERS)) do
     for _, id in ipairs(call('LRANGE', IN_PROGRESS .. server, 0, -1)) do
-      local job = read(id, 'status', 'type')
-      if not seen[id] and job[1] == 'processing' and (job_type == '' or job[2] == job_type) then ids[#ids + 1] = id end
+      local job = read(id, 'status', 'type', 'tags')
+      local is_wanted = (job_type == '' or job[2] == job_type) and (tag == '' or has_tag(job[3], tag))
+      if not seen[id] and job[1] == 'processing' and is_wanted and is_in_range(id) then ids[#ids + 1] = id end
       seen[id] = true
     end
   end
@@ -105,19 +122,19 @@ end
 -- Queued jobs are the ready jobs without the running jobs. To skip a number of queued jobs, the page skips the
 -- running jobs among them too.
 local function list_queued()
-  local sets, total = matching({READY})
-  local ids, is_running, skipped, page = running(), {}, offset, {}
+  local sets, total, too_new = matching({READY})
+  local ids, is_running, skipped, page = running(), {}, nil, {}
   for _, id in ipairs(ids) do is_running[id] = true end
   if offset then
     -- The number of running jobs that have at most `offset` newer queued jobs, found by bisection.
     local low, high = 0, #ids
     while low < high do
       local middle = math.ceil((low + high) / 2)
-      if count(sets, '(' .. ids[middle]) - (middle - 1) <= offset then low = middle else high = middle - 1 end
+      if count(sets, '(' .. ids[middle]) - too_new - (middle - 1) <= offset then low = middle else high = middle - 1 end
     end
-    skipped = offset + low
+    skipped = too_new + offset + low
   end
-  if total > (skipped or 0) then
+  if total > (skipped or too_new) - too_new then
     for _, id in ipairs(page_of(sets, skipped, wanted + #ids)) do
       if not is_running[id] and #page < wanted then page[#page + 1] = id end
     end
@@ -126,9 +143,9 @@ local function list_queued()
 end
 
 local function list_indexed(words)
-  local sets, total = matching(words)
+  local sets, total, too_new = matching(words)
   if total <= (offset or 0) then return total, {} end
-  return total, page_of(sets, offset, wanted)
+  return total, page_of(sets, offset and offset + too_new, wanted)
 end
 
 local total, ids
@@ -141,6 +158,7 @@ elseif status ~= '' then
 else
   total, ids = list_indexed({READY, 'scheduled', 'retrying', 'completed', 'failed', 'cancelled'})
 end
+while ids[1] and not is_in_range(ids[#ids]) do ids[#ids] = nil end
 local next_before = 0
 if #ids > limit then
   ids[#ids] = nil
