@@ -11,6 +11,7 @@ use crate::api::request::{Headers, Request};
 use crate::api::response::Response;
 use crate::api::routes::{Endpoint, Path, Route};
 use crate::api::state::Api;
+use crate::api::ui;
 use crate::engine::group_commit::NewJobs;
 use crate::gate::{Handovers, PROBE_PATH, Permits};
 
@@ -100,6 +101,10 @@ impl Api {
             Endpoint::LongPoll(function) => function(self, path.job_id()?, &request.check(route)?),
             Endpoint::Queue(function) => {
                 function(self, path.queue_name()?, &request.check(route)?).map(Outcome::Now)
+            }
+            Endpoint::File => {
+                request.check(route)?;
+                ui::file(path.parameter).map(Outcome::Now)
             }
         }
     }

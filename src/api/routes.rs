@@ -37,9 +37,11 @@ pub enum Endpoint {
     LongPoll(fn(&Api, JobId, &Request) -> Result<Outcome, Response>),
     /// The parameter is `{name}`.
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
+    /// The parameter is `{file}`: a file of the dashboard.
+    File,
 }
 
-use Endpoint::{Fixed, Job, LongPoll, Queue, Submit};
+use Endpoint::{File, Fixed, Job, LongPoll, Queue, Submit};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
@@ -80,10 +82,8 @@ pub static ROUTES: &[Route] = &[
     get("/healthz", Fixed(Api::health)).open(),
     get("/readyz", Fixed(Api::readiness)).open(),
     get("/openapi.json", Fixed(Api::openapi)),
-    get("/", Fixed(|_, _| Ok(ui::PAGE.response()))).open(),
-    get("/ui/app.js", Fixed(|_, _| Ok(ui::SCRIPT.response()))).open(),
-    get("/ui/style.css", Fixed(|_, _| Ok(ui::STYLE.response()))).open(),
-    get("/ui/icon.svg", Fixed(|_, _| Ok(ui::ICON.response()))).open(),
+    get("/", Fixed(|_, _| Ok(ui::page()))).open(),
+    get("/ui/{file}", File).open(),
 ];
 
 const fn get(pattern: &'static str, endpoint: Endpoint) -> Route {
@@ -212,13 +212,14 @@ mod tests {
     #[test]
     fn every_route_is_found_by_its_own_path_and_gets_the_parameter_of_its_pattern() {
         for route in ROUTES {
-            let path = route.pattern.replace("{id}", "7").replace("{name}", "7");
+            let path = route.pattern.replace("{id}", "7").replace("{name}", "7").replace("{file}", "7");
             let found = Path::find(&path).and_then(|path| path.route(route.method)).unwrap();
             assert!(std::ptr::eq(found, route), "{} {}", route.method, route.pattern);
             let parameter = match route.endpoint {
                 Fixed(_) | Submit(..) => "",
                 Job(_) | LongPoll(_) => "{id}",
                 Queue(_) => "{name}",
+                File => "{file}",
             };
             let in_pattern: String =
                 route.pattern.split('/').filter(|segment| segment.starts_with('{')).collect();
@@ -239,7 +240,7 @@ mod tests {
     fn only_health_checks_and_the_dashboard_need_no_token() {
         let open: Vec<&str> =
             ROUTES.iter().filter(|route| route.is_open).map(|route| route.pattern).collect();
-        assert_eq!(open, ["/healthz", "/readyz", "/", "/ui/app.js", "/ui/style.css", "/ui/icon.svg"]);
+        assert_eq!(open, ["/healthz", "/readyz", "/", "/ui/{file}"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The files of the dashboard, which are part of the program: a page, a script, a style sheet and an icon.
+//! The files of the dashboard, which are part of the program: a page, its script in modules, a style sheet and an
+//! icon.
 //!
 //! They contain no data: the script requests it from the API as any client does, with the token if one is set. So the
 //! files are served without a token. Their Content-Security-Policy lets the browser load and run nothing but these files,
@@ -12,19 +13,49 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       trusted-types 'none'";
 
 /// One of the files.
-pub struct File {
+struct File {
+    name: &'static str,
     content_type: &'static str,
     text: &'static str,
 }
 
-pub const PAGE: File = File { content_type: "text/html; charset=utf-8", text: include_str!("index.html") };
-pub const SCRIPT: File =
-    File { content_type: "text/javascript; charset=utf-8", text: include_str!("app.js") };
-pub const STYLE: File = File { content_type: "text/css; charset=utf-8", text: include_str!("style.css") };
-pub const ICON: File = File { content_type: "image/svg+xml", text: include_str!("icon.svg") };
+const PAGE: File =
+    File { name: "index.html", content_type: "text/html; charset=utf-8", text: include_str!("index.html") };
+
+/// The files below `/ui/`. The page names `app.js`, which imports the other modules.
+static FILES: &[File] = &[
+    script("app.js", include_str!("app.js")),
+    script("api.js", include_str!("api.js")),
+    script("charts.js", include_str!("charts.js")),
+    script("elements.js", include_str!("elements.js")),
+    script("job.js", include_str!("job.js")),
+    script("jobs.js", include_str!("jobs.js")),
+    script("overview.js", include_str!("overview.js")),
+    script("parts.js", include_str!("parts.js")),
+    script("queues.js", include_str!("queues.js")),
+    script("text.js", include_str!("text.js")),
+    File { name: "style.css", content_type: "text/css; charset=utf-8", text: include_str!("style.css") },
+    File { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("icon.svg") },
+];
+
+const fn script(name: &'static str, text: &'static str) -> File {
+    File { name, content_type: "text/javascript; charset=utf-8", text }
+}
+
+/// The page itself.
+pub fn page() -> Response {
+    PAGE.response()
+}
+
+/// The file of this name.
+pub fn file(name: &str) -> Result<Response, Response> {
+    let file = FILES.iter().find(|file| file.name == name);
+    let file = file.ok_or_else(|| Response::error(404, "not_found", "the dashboard has no such file"))?;
+    Ok(file.response())
+}
 
 impl File {
-    pub fn response(&self) -> Response {
+    fn response(&self) -> Response {
         Response::document(self.content_type, self.text)
             .with("Content-Security-Policy", POLICY)
             .with("Referrer-Policy", "no-referrer")

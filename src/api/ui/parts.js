@@ -1,0 +1,125 @@
+// Parts that several pages have: buttons, tables, lists of jobs and their filters.
+
+import { api, query } from "./api.js";
+import { byId, el } from "./elements.js";
+import { clock, number, plural } from "./text.js";
+
+export const STATUSES = ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
+const PAGE_SIZE = 25;
+
+export const status = (name) => el("span", { class: `status ${name}` }, name ?? "unreadable");
+/** The running attempt, or the number of ended attempts, of the maximum. */
+export const attempts = (job) => job.attempts == null ? "–" : `${job.attempts + (job.status === "processing" ? 1 : 0)} of ${job.max_attempts ?? "–"}`;
+export const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
+export const button = (name, action, data = {}, attributes = {}) => {
+  const all = { type: "button", "data-do": action, ...attributes };
+  for (const [key, value] of Object.entries(data)) all[`data-${key}`] = value;
+  return markBusy(el("button", all, name));
+};
+
+/** The actions in progress. */
+export const inProgress = new Set();
+export const actionOf = ({ dataset: { do: action, id, queue, type } }) => JSON.stringify([action, id, queue, type]);
+
+/** Marks a button while its action is in progress, also after the page is drawn again. */
+export function markBusy(button) {
+  inProgress.has(actionOf(button)) ? button.setAttribute("aria-busy", "true") : button.removeAttribute("aria-busy");
+  return button;
+}
+
+/** A table. Columns are `[title, class]`, a row is a list of cells, and `keys` identify the rows. `empty` is shown when
+ *  there are no rows. */
+export function table(name, columns, rows, empty, keys = []) {
+  if (!rows.length) return el("p", { class: "nothing" }, empty);
+  return el("div", { class: "scroll" },
+    el("table", { "aria-label": name },
+      el("thead", {}, el("tr", {}, columns.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)))),
+      el("tbody", {}, rows.map((row, at) =>
+        el("tr", { "data-key": keys[at] }, row.map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
+}
+
+export const lastPage = (total) => Math.max(1, Math.ceil(total / PAGE_SIZE));
+
+/** Is shown in place of a page after the last one. */
+export function noSuchPage(path, filter, { page, total, before }) {
+  const last = lastPage(total);
+  const to = (target, name) => el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name);
+  const what = before ? "There is no older job." : `There is no page ${number(page)}: the list has ${plural(last, "page")}.`;
+  return el("p", { class: "nothing" }, what, " Go to the ", to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
+}
+
+/** The parameter `before` of each page that was reached by "Older", by its number. */
+const pageStarts = [];
+
+export function pager(path, filter, { page, total, jobs, next }) {
+  if (total === 0) return null;
+  const last = Math.max(page, lastPage(total));
+  pageStarts[page + 1] = next;
+  const to = (target, name, isOn) => isOn
+    ? el("a", { href: `#${path}${query({ ...filter, page: target > 1 && target, before: target > 1 && pageStarts[target] })}` }, name)
+    : el("span", { class: "off" });
+  return el("nav", { class: "pager", "aria-label": "Pages of this list" },
+    to(page - 1, "← Newer", page > 1),
+    el("span", {}, `page ${number(page)} of ${number(last)}, ${plural(total, "job")}`),
+    to(page + 1, "Older →", next !== null));
+}
+
+/** A job without its large texts, as in listings; null if it is deleted. */
+export async function brief(id) {
+  const { jobs } = await api("GET", "/jobs" + query({ before: id + 1, limit: 1 }));
+  return jobs[0]?.id === id ? jobs[0] : null;
+}
+
+export const hasEnded = ({ status }) => ["completed", "failed", "cancelled"].includes(status);
+/** A page is read again after this time in ms, even if nothing seems to have changed. */
+const REREAD_INTERVAL = 30e3;
+/** Number of jobs that are read one by one at each refresh, of those that have left the list. */
+const SINGLE_READS = 5;
+
+/** Reads a page of a list. A page that is shown already keeps its jobs in their places, whatever is added or removed
+ *  meanwhile: only the jobs themselves, and the number of newer jobs, are read again. */
+export async function readList(path, filter, { page, before }, old) {
+  const ask = (more) => api("GET", path + query({ ...filter, limit: PAGE_SIZE, ...more }));
+  if (!old?.jobs.length) {
+    const { jobs, total, next } = await ask(before ? { before } : { page: page ?? 1 });
+    return { jobs, total, next, before, page: Number(page) || 1, listed: new Date(), listedTotal: total, newer: 0, read: Date.now() };
+  }
+  const first = old.jobs[0].id;
+  const { total, jobs: newest } = await ask({ limit: 1 });
+  const newer = Math.max(total - old.listedTotal, newest[0]?.id > first ? 1 : 0);
+  if (total === old.total && old.jobs.every(hasEnded) && Date.now() - old.read < REREAD_INTERVAL) return { ...old, newer };
+  const found = new Map((await ask({ before: first + 1 })).jobs.map((job) => [job.id, job]));
+  const left = old.jobs.filter((job) => !found.has(job.id) && !(job.hasLeft && hasEnded(job)));
+  left.sort((a, b) => (a.readAt ?? 0) - (b.readAt ?? 0));
+  for (const job of left.slice(0, SINGLE_READS)) {
+    const there = await brief(job.id);
+    found.set(job.id, { ...(there ?? { ...job, status: "deleted" }), hasLeft: true, readAt: Date.now() });
+  }
+  return { ...old, jobs: old.jobs.map((job) => found.get(job.id) ?? job), total, newer, read: Date.now() };
+}
+
+/** The line above a list: when it was read, and a button for newer jobs. The line always has room for the button. */
+export function listInfo({ jobs, listed, newer, page }, isCounted) {
+  if (!jobs.length) return null;
+  return el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
+    page === 1 && newer > 0 && button(isCounted ? `↑ ${number(newer)} newer` : "↑ newer jobs", "newest"));
+}
+
+const types = new Set();
+const typeOption = (type) => el("option", { value: type });
+
+/** Adds the types of these jobs to the suggestions of the filter. */
+export function learnTypes(jobs) {
+  for (const { type } of jobs) {
+    if (types.has(type) || types.size >= 200) continue;
+    types.add(type);
+    byId("types")?.append(typeOption(type));
+  }
+}
+
+/** The list of suggestions is always there, because the role of the field depends on it. */
+export function typeFilter(value) {
+  return [el("label", {}, "Type ",
+    el("input", { name: "type", value: value ?? "", list: "types", maxlength: 100, autocomplete: "off", placeholder: "any" })),
+    el("datalist", { id: "types" }, [...types].map(typeOption))];
+}
