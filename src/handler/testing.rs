@@ -29,6 +29,13 @@ pub(crate) fn job(payload: &str) -> Job {
         unique_key: None,
         server: None,
         starts: 1,
+        tags: Vec::new(),
+        meta: Vec::new(),
+        expires_at_ms: None,
+        retain_ms: None,
+        snoozes: 0,
+        schedule: None,
+        cancel_reason: None,
         unreadable: Vec::new(),
         omitted: Vec::new(),
     }

@@ -3,7 +3,9 @@
 //! All other parts of the crate use these types. This part does no I/O and knows neither Redis nor HTTP.
 
 pub mod backoff;
+mod change;
 pub(crate) mod duration;
+mod extras;
 mod failure;
 mod id;
 pub(crate) mod json;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use self::change::Change;
+pub use self::extras::{CancelReason, Expiry, Extras, Hold, OnConflict, ScheduleTick, UniqueMode};
 pub use self::failure::{Failure, Outcome};
 pub use self::id::{InvalidId, JobId};
 pub use self::limits::{
@@ -55,6 +59,8 @@ pub struct NewJob {
     pub timeout: Duration,
     /// A key of 1 to 200 characters. Redis refuses the job while another live job holds the same key.
     pub unique_key: Option<String>,
+    /// What the job has besides these fields; `None` for most jobs.
+    pub extras: Option<Box<Extras>>,
 }
 
 impl NewJob {
@@ -68,6 +74,7 @@ impl NewJob {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             timeout: DEFAULT_TIMEOUT,
             unique_key: None,
+            extras: None,
         }
     }
 }
@@ -118,6 +125,20 @@ pub struct Job {
     pub server: Option<String>,
     /// How often the job was started, crashes included. This is the fencing token of the latest attempt.
     pub starts: u64,
+    /// The words by which the job is found.
+    pub tags: Vec<String>,
+    /// Names and values that the submission has passed on, sorted by name.
+    pub meta: Vec<(String, String)>,
+    /// After this time, in milliseconds since 1970, no attempt starts.
+    pub expires_at_ms: Option<u64>,
+    /// How long the job is kept after its end, in milliseconds. `None`: as long as the server's settings say.
+    pub retain_ms: Option<u64>,
+    /// How often an attempt ended with a request to run the job later.
+    pub snoozes: u64,
+    /// The tick of the schedule that made the job.
+    pub schedule: Option<ScheduleTick>,
+    /// Why the job was cancelled; `None` for a job that is not cancelled.
+    pub cancel_reason: Option<CancelReason>,
     /// The names of the fields that are missing or damaged in the job's record. They have a default here and are null in
     /// JSON. Such a job is never run.
     pub unreadable: Vec<&'static str>,
@@ -214,6 +235,20 @@ impl Serialize for Job {
             server: Option<&'a str>,
             #[serde(skip_serializing_if = "<[LargeField]>::is_empty")]
             omitted: &'a [LargeField],
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            tags: &'a [String],
+            #[serde(skip_serializing_if = "Meta::is_empty")]
+            meta: Meta<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            expires_at: Option<Time>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retain_ms: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            snoozes: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            schedule: Option<&'a ScheduleTick>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cancel_reason: Option<CancelReason>,
         }
 
         let can_read = |field| !self.unreadable.contains(&field);
@@ -237,8 +272,30 @@ impl Serialize for Job {
             unique_key: self.unique_key.as_deref(),
             server: self.server.as_deref(),
             omitted: &self.omitted,
+            tags: &self.tags,
+            meta: Meta(&self.meta),
+            expires_at: self.expires_at_ms.map(Time),
+            retain_ms: self.retain_ms,
+            snoozes: Some(self.snoozes).filter(|snoozes| *snoozes > 0),
+            schedule: self.schedule.as_ref(),
+            cancel_reason: self.cancel_reason,
         };
         shown.serialize(serializer)
+    }
+}
+
+/// The JSON object of names and values.
+struct Meta<'a>(&'a [(String, String)]);
+
+impl Meta<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Meta<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 

@@ -5,17 +5,18 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::error::{Error, Refused, SubmitError};
+use super::options;
 use super::pool::{Access, BLOCK, Repeat};
 use super::record;
 use super::replies;
 use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_text};
 use super::scripts::Script;
 use super::types::{
-    Cancelled, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed,
-    ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Verdict,
+    Cancelled, ChangeResult, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine,
+    Reclaimed, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Verdict,
 };
 use super::{Queue, keys};
-use crate::job::{JobId, NewJob, Start, Status};
+use crate::job::{Change, JobId, NewJob, Start, Status};
 
 /// How long an Idempotency-Key is remembered.
 const IDEMPOTENCY_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -76,6 +77,7 @@ impl Queue {
         let is_plain = |job: &NewJob| {
             job.start == Start::Now
                 && job.unique_key.is_none()
+                && job.extras.is_none()
                 && job.queue == first.queue
                 && job.job_type == first.job_type
         };
@@ -304,6 +306,19 @@ impl Queue {
         replies::cancelled(self.run(&self.scripts.cancel, &call)?)
     }
 
+    /// Changes jobs that have not started, each by itself.
+    pub fn change_waiting(&self, ids: &[JobId], change: &Change) -> Result<Vec<ChangeResult>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.scripts.change.call();
+        call.arg(options::of_change(change));
+        for id in ids {
+            call.arg(id.get());
+        }
+        replies::change_results(self.run(&self.scripts.change, &call)?)
+    }
+
     /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of this
     /// status.
     pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
@@ -380,12 +395,9 @@ fn acknowledged(
 
 fn add_job(call: &mut Cmd, job: &NewJob) {
     call.arg(&job.queue);
-    match job.start {
-        Start::Now => call.arg(""),
-        Start::AfterMs(ms) => call.arg(format!("+{ms}")),
-        Start::AtMs(ms) => call.arg(ms),
-    };
-    call.arg(job.unique_key.as_deref().unwrap_or("")).arg(&job.job_type).arg("");
+    call.arg(options::start(job.start));
+    call.arg(job.unique_key.as_deref().unwrap_or("")).arg(&job.job_type);
+    call.arg(job.extras.as_deref().map(options::of_new_job).unwrap_or_default());
     add_fields(call, record::new_job(job));
 }
 

@@ -21,6 +21,7 @@ mod inspect;
 mod keys;
 mod linker;
 mod master;
+mod options;
 mod place;
 mod pool;
 mod record;
@@ -48,9 +49,9 @@ pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
-    Broken, Cancelled, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter, HeartbeatReply,
-    Idempotency, Lease, Minute, Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId, ServerInfo,
-    Settings, Settled, Settlement, Share, StartedJobs, Stats, Submitted, Verdict,
+    Broken, Cancelled, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter,
+    HeartbeatReply, Idempotency, Lease, Minute, Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId,
+    ServerInfo, Settings, Settled, Settlement, Share, StartedJobs, Stats, Submitted, Verdict,
 };
 
 use pool::{Access, Connections, Repeat};

@@ -2,21 +2,27 @@
 //! of the fields.
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; if they apply: attempts, crashes, starts, server,
-//! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel. The id is the time of
-//! submission. Only a job that became ready again without a delay has ready_at.
+//! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel, ties, tags, meta, expires_at,
+//! retain_ms, snoozes, schedule, tick, cancel_reason. The id is the time of submission. Only a job that became ready again
+//! without a delay has ready_at. A cancelled job without cancel_reason was cancelled on request.
 //!
 //! A record leaves out what is as by default: queue, max_attempts and timeout_ms (if all three are), the result `null`, and
 //! the attempts of a job that completed at its first attempt.
 //!
 //! Redis stores a hash compactly only while each value has at most 64 bytes. So a short payload or result is split into
 //! chunks: `payload`, `payload:1`, `payload:2` and so on.
+//!
+//! `ties` has a letter for each thing that hangs on the job, so that the scripts read one field to know them all; ties.lua
+//! names the letters.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
 use crate::job::{
-    AttemptError, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Job, JobId, NewJob, Status,
+    AttemptError, CancelReason, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Extras,
+    Hold, Job, JobId, NewJob, ScheduleTick, Status,
 };
 
 /// The most bytes of a chunk, and of a text that is split into chunks.
@@ -38,7 +44,52 @@ pub(super) fn new_job(job: &NewJob) -> impl Iterator<Item = Field<'_>> + Clone {
             ("timeout_ms".into(), job.timeout.as_millis().to_string().into()),
         ]
     });
-    text("payload", job.payload.get()).chain(others.into_iter().flatten())
+    let extras = job.extras.as_deref().map(extra_fields).unwrap_or_default();
+    text("payload", job.payload.get()).chain(others.into_iter().flatten()).chain(extras)
+}
+
+/// The fields of a new payload.
+pub(super) fn payload(payload: &RawValue) -> impl Iterator<Item = Field<'_>> + Clone {
+    text("payload", payload.get())
+}
+
+/// The fields of extras that no script has to compute.
+fn extra_fields(extras: &Extras) -> Vec<Field<'static>> {
+    let mut fields: Vec<Field> = Vec::new();
+    let ties = ties(extras);
+    if !ties.is_empty() {
+        fields.push(("ties".into(), ties.into()));
+    }
+    if !extras.tags.is_empty() {
+        fields.push(("tags".into(), extras.tags.join("\n").into()));
+    }
+    if !extras.meta.is_empty() {
+        let meta: serde_json::Map<_, _> =
+            extras.meta.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let meta = serde_json::Value::from(meta).to_string();
+        fields.extend(text("meta", &meta).map(|(name, chunk)| (name, Cow::Owned(chunk.into_owned()))));
+    }
+    if let Some(retain) = extras.retain {
+        fields.push(("retain_ms".into(), retain.as_millis().to_string().into()));
+    }
+    if let Some(ScheduleTick { name, tick_ms }) = &extras.schedule {
+        fields.push(("schedule".into(), name.clone().into()));
+        fields.push(("tick".into(), tick_ms.to_string().into()));
+    }
+    fields
+}
+
+/// The letters of what hangs on a new job, see ties.lua.
+pub(super) fn ties(extras: &Extras) -> String {
+    let letters = [
+        ('T', !extras.tags.is_empty()),
+        ('X', extras.expiry.is_some()),
+        ('R', extras.retain.is_some()),
+        ('S', extras.unique.hold == Hold::UntilStart),
+        ('W', matches!(extras.unique.hold, Hold::For(_))),
+        ('C', extras.schedule.is_some()),
+    ];
+    letters.into_iter().filter_map(|(letter, is_there)| is_there.then_some(letter)).collect()
 }
 
 /// The fields of a result.
@@ -93,13 +144,25 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
         unique_key: None,
         server: None,
         starts: 0,
+        tags: Vec::new(),
+        meta: Vec::new(),
+        expires_at_ms: None,
+        retain_ms: None,
+        snoozes: 0,
+        schedule: None,
+        cancel_reason: None,
         unreadable: Vec::new(),
         omitted: Vec::new(),
     };
     let mut broken = None;
+    let (mut schedule, mut tick, mut has_meta) = (None, None, false);
     let (mut has_type, mut has_status, mut has_queue, mut has_attempts) = (false, false, false, false);
     for (name, value) in pairs(fields) {
         if chunk(b"payload", name).or_else(|| chunk(b"result", name)).is_some() {
+            continue;
+        }
+        if chunk(b"meta", name).is_some() {
+            has_meta = true;
             continue;
         }
         let value = std::str::from_utf8(value).map_or_else(
@@ -152,12 +215,44 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
             b"ready_at" => number(&value).map(|ms| job.ready_again_at_ms = Some(ms)).is_some(),
             b"started_at" => number(&value).map(|ms| job.started_at_ms = Some(ms)).is_some(),
             b"finished_at" => number(&value).map(|ms| job.finished_at_ms = Some(ms)).is_some(),
+            b"expires_at" => number(&value).map(|ms| job.expires_at_ms = Some(ms)).is_some(),
+            // What no attempt depends on: damaged, it is left out.
+            b"tags" => {
+                job.tags = value.lines().map(str::to_owned).collect();
+                true
+            }
+            b"retain_ms" => {
+                job.retain_ms = number(&value);
+                true
+            }
+            b"snoozes" => {
+                job.snoozes = number(&value).unwrap_or_default();
+                true
+            }
+            b"schedule" => {
+                schedule = Some(value.into_owned());
+                true
+            }
+            b"tick" => {
+                tick = number(&value);
+                true
+            }
+            b"cancel_reason" => {
+                job.cancel_reason = cancel_reason(&value);
+                true
+            }
             _ => true,
         };
         if !read {
             broken = Some(format!("field {} cannot be read", String::from_utf8_lossy(name)));
         }
     }
+    if has_meta {
+        job.meta = meta(fields);
+    }
+    job.schedule = schedule.zip(tick).map(|(name, tick_ms)| ScheduleTick { name, tick_ms });
+    job.cancel_reason =
+        (job.status == Status::Cancelled).then(|| job.cancel_reason.unwrap_or(CancelReason::Request));
     if job.status == Status::Completed && !has_attempts {
         job.attempts = 1;
     }
@@ -231,6 +326,21 @@ fn json_of(of: &[u8], fields: &[&[u8]]) -> Result<Option<Box<RawValue>>, ()> {
     chunks.iter().for_each(|(_, chunk)| text.extend_from_slice(chunk));
     let text = String::from_utf8(text).map_err(drop)?;
     RawValue::from_string(text).map(Some).map_err(drop)
+}
+
+/// The names and values of the field `meta`; none if the field is damaged.
+fn meta(fields: &[&[u8]]) -> Vec<(String, String)> {
+    let text = json_of(b"meta", fields).ok().flatten();
+    let values = text.and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text.get()).ok());
+    values.unwrap_or_default().into_iter().collect()
+}
+
+fn cancel_reason(word: &str) -> Option<CancelReason> {
+    match word {
+        "expired" => Some(CancelReason::Expired),
+        "replaced" => Some(CancelReason::Replaced),
+        _ => None,
+    }
 }
 
 /// A fencing token: a number up to 2^53 - 1 in plain digits. start_jobs.lua has the same rule.

@@ -16,8 +16,8 @@ use super::reply_value::{
     as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, text_pairs, unexpected,
 };
 use super::types::{
-    Broken, Cancelled, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease, Minute, Page,
-    QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, StartedJobs, Stats, Submitted,
+    Broken, Cancelled, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease,
+    Minute, Page, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, StartedJobs, Stats, Submitted,
 };
 
 /// The results of submissions; `sizes` are the numbers of their jobs.
@@ -265,6 +265,27 @@ pub(super) fn changed(reply: Value) -> Result<Vec<Changed>, Error> {
             "duplicate" => Changed::Duplicate(as_job_id(reply.get(1).unwrap_or(&Value::Nil))?),
             _ => Changed::Done,
         })
+    };
+    as_array(reply)?.into_iter().map(read).collect()
+}
+
+/// The result of changing jobs that wait, job by job.
+pub(super) fn change_results(reply: Value) -> Result<Vec<ChangeResult>, Error> {
+    let read = |reply: Value| {
+        let reply = as_array(reply)?;
+        let status = |value: &Value| {
+            let word = as_text(value)?;
+            word.parse().map_err(|_| Error::Protocol(word))
+        };
+        match (as_text(first(&reply)?)?.as_str(), &reply[1..]) {
+            ("missing", []) => Ok(ChangeResult::Missing),
+            ("expired", []) => Ok(ChangeResult::Expired),
+            ("wrong_status", [word]) => Ok(ChangeResult::WrongStatus(status(word)?)),
+            ("changed", [word, due]) => {
+                Ok(ChangeResult::Changed { status: status(word)?, due_in: time_left(due)? })
+            }
+            _ => Err(unexpected(&Value::Array(reply))),
+        }
     };
     as_array(reply)?.into_iter().map(read).collect()
 }

@@ -128,6 +128,7 @@ scripts! {
     heartbeat: "heartbeat", Write, Safe, Jobs;
     reclaim: "reclaim", Write, Never, Jobs;
     cancel: "cancel", Write, Never, Operators;
+    change: "change", Write, Never, Operators;
     retry: "retry", Write, Never, Operators;
     delete: "delete", Write, Never, Operators;
     delete_old_jobs: "delete_old_jobs", Write, Safe, Operators;

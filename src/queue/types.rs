@@ -323,6 +323,23 @@ pub enum Changed {
     Missing,
 }
 
+/// The result of changing one job that may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeResult {
+    Changed {
+        /// The status of the job now.
+        status: Status,
+        /// The time until the job is due or expires; `None` if there is no such time.
+        due_in: Option<Duration>,
+    },
+    /// The job has started or has ended: it has this status.
+    WrongStatus(Status),
+    /// The job would expire before its start.
+    Expired,
+    /// There is no job with this id.
+    Missing,
+}
+
 /// Which jobs a listing shows: all by default.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

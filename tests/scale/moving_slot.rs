@@ -13,7 +13,7 @@ use threadq::internals::queue::{
     Error, Filter, Lease, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES, ServerId, Settings,
     Settlement, Share, StartedJobs, Verdict,
 };
-use threadq::job::{JobId, NewJob, Start};
+use threadq::job::{Change, JobId, NewJob, Start};
 
 use crate::call_proxy::{CallProxy, Data, Record, Watch};
 use crate::common::cluster::Cluster;
@@ -118,6 +118,11 @@ const ROWS: &[Row] = &[
     ("cancel", |scene| {
         let id = scene.submit();
         let _ = scene.queue.cancel(id);
+    }),
+    ("change", |scene| {
+        let id = scene.submit();
+        let change = Change { queue: Some("other".to_owned()), ..Change::default() };
+        let _ = scene.queue.change_waiting(&[id], &change);
     }),
     ("retry", |scene| {
         let id = scene.cancelled();

@@ -233,6 +233,7 @@ local function change_job(id, set, now)
   elseif status ~= 'queued' then
     due = tonumber(job[6])
   end
+  if status == 'queued' and to_queue == queue and (not due or due <= now) then return status end
   if status == 'queued' then leave_queue(id, queue, job[5]) else call('ZREM', SCHEDULED, id) end
   if due and due > now then
     call('HDEL', JOB .. id, 'ready_at')

@@ -1,0 +1,23 @@
+-- Changes jobs that have not started, each by itself: scheduled | queued | retrying.
+-- ARGV: the new values as JSON, see change_job in ties.lua; ids
+-- Returns: per job {'missing'} | {'wrong_status', status} | {'expired'}: the job would expire before its start |
+--          {'changed', status now, ms until the job is due or expires, or -1}
+local now, answers = now_ms(), {}
+local set = cjson.decode(ARGV[1])
+
+local function change(id)
+  local status, scheduled_at = unpack(read(id, 'status', 'scheduled_at'))
+  if not status then return {'missing'} end
+  if status ~= 'scheduled' and status ~= 'queued' and status ~= 'retrying' then return {'wrong_status', status} end
+  local due = set.start and due_time(set.start, now)
+  if not set.start and status ~= 'queued' then due = tonumber(scheduled_at) end
+  local expires_at = expiry_of(set, now) or tonumber(read(id, 'expires_at')[1])
+  if expires_at and expires_at <= math.max(now, due or 0) then return {'expired'} end
+  status = change_job(id, set, now)
+  due = status ~= 'queued' and tonumber(read(id, 'scheduled_at')[1]) or nil
+  if set.expires_at or set.expires_in then due = math.min(due or expires_at, expires_at) end
+  return {'changed', status, due and math.max(0, due - now) or -1}
+end
+
+for i = 2, #ARGV do answers[#answers + 1] = change(ARGV[i]) end
+return answers
