@@ -56,6 +56,7 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
         page("queues", "/queues", "Queues", "emails"),
         page("jobs", "/jobs", "Jobs", "page 1 of 2"),
         page("job", &format!("/jobs/{failed}"), "Job", "Timeline"),
+        page("submit", "/submit", "Submit a job", "More fields"),
         page("dead", "/dead?type=fail", "Dead letters", "Retry all of type fail"),
     ];
     (server, pages)

@@ -11,6 +11,7 @@ mod actions;
 mod browser;
 mod figures;
 mod files;
+mod forms;
 mod pages;
 mod still;
 mod token;

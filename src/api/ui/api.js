@@ -11,7 +11,7 @@ export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
 /** Timeout of a GET request in ms: a server that is suspended would never respond. */
 const GET_TIMEOUT = 15e3;
 
-/** Sends a request to the API. Returns the body of the response; with `raw`, also its text as `.text`. An error has the
+/** Sends a request to the API. The body is a value, or a text of JSON. Returns the body of the response; with `raw`, also its text as `.text`. An error has the
  *  status of the response, or none if threadq did not respond. */
 export async function api(method, path, body, raw = false) {
   for (;;) {
@@ -19,7 +19,7 @@ export async function api(method, path, body, raw = false) {
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const signal = method === "GET" ? AbortSignal.timeout(GET_TIMEOUT) : undefined;
-    const options = { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal };
+    const options = { method, headers, body: body === undefined || typeof body === "string" ? body : JSON.stringify(body), cache: "no-store", signal };
     const response = await fetch(path, options).catch(noResponse);
     if (response.status === 401) {
       await login(token);
@@ -28,7 +28,10 @@ export async function api(method, path, body, raw = false) {
     setClock(response.headers.get("Date"));
     const text = await response.text().catch(noResponse);
     const value = parsed(text);
-    if (!response.ok) throw Object.assign(new Error(value?.error ?? `unexpected response: status ${response.status}`), { status: response.status });
+    if (!response.ok) {
+      const error = new Error(value?.error ?? `unexpected response: status ${response.status}`);
+      throw Object.assign(error, { status: response.status, jobId: value?.job_id });
+    }
     if (value === undefined) throw new Error("the response is not from threadq");
     return raw ? { value, text } : value;
   }

@@ -6,14 +6,16 @@
 import { byId, el, show } from "./elements.js";
 import { dead, jobs, selected, actions as listActions } from "./jobs.js";
 import { job, actions as jobActions } from "./job.js";
+import { clearErrors, showError } from "./forms.js";
 import { notify, query } from "./api.js";
 import { actionOf, inProgress, markBusy } from "./parts.js";
 import { overview, servers } from "./overview.js";
 import { queues, actions as queueActions } from "./queues.js";
 import { rough, ZONE } from "./text.js";
+import { submit, actions as submitActions } from "./submit.js";
 
 const actions = {
-  ...queueActions, ...jobActions, ...listActions,
+  ...queueActions, ...jobActions, ...listActions, ...submitActions,
   async newest() {
     document.querySelector("h1").focus();
   },
@@ -56,6 +58,7 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method === "dialog") return;
   event.preventDefault();
+  if (form.dataset.send) return send(form);
   const given = Object.fromEntries(new FormData(form));
   if (form.dataset.filter) {
     selected.clear();
@@ -65,17 +68,44 @@ document.addEventListener("submit", (event) => {
   }
 });
 
+/** Carries out the action of a form. */
+async function send(form) {
+  if (form.ariaBusy) return;
+  form.ariaBusy = "true";
+  clearErrors(form);
+  try {
+    await actions[form.dataset.send](form);
+  } catch (error) {
+    showError(form, error);
+  }
+  form.ariaBusy = null;
+}
+
 let shown = null, timer = null, turn = 0;
+
+/** The views: a segment of the address that begins with a colon is a parameter. `page` is the link of the header. */
+const VIEWS = [
+  ["/", "overview", overview],
+  ["/servers", "servers", servers],
+  ["/queues", "queues", queues],
+  ["/jobs", "jobs", jobs],
+  ["/jobs/:id", "jobs", job],
+  ["/submit", "jobs", submit],
+  ["/dead", "dead", dead],
+];
 
 /** The view of the address, and its parameters. */
 function route() {
   const [path, parameters] = location.hash.slice(1).split("?");
-  const given = Object.fromEntries(new URLSearchParams(parameters));
-  const [, page = "", id, ...more] = path.split("/");
-  if (page === "jobs" && id && !more.length) return { page, view: job, given: { id } };
-  const views = { "": overview, servers, jobs, queues, dead };
-  if (!Object.hasOwn(views, page) || id || more.length) return { page: null, view: notFound, given: {} };
-  return { page: page || "overview", view: views[page], given };
+  const segments = (path || "/").split("/");
+  for (const [pattern, page, view] of VIEWS) {
+    const wanted = pattern.split("/");
+    if (wanted.length !== segments.length || !wanted.every((one, i) => one === segments[i] || (one[0] === ":" && segments[i]))) continue;
+    const given = Object.fromEntries(new URLSearchParams(parameters));
+    wanted.forEach((one, i) => { if (one[0] === ":") given[one.slice(1)] = segments[i]; });
+    return { page, view, given };
+  }
+  return { page: null, view: notFound, given: {} };
 }
 
 const notFound = {
@@ -96,7 +126,7 @@ const decodeHash = () => {
 
 function open() {
   const { page, view, given } = route();
-  const title = given.id ? `Job ${given.id}` : view.title;
+  const title = given.id || given.name ? `${view.title} ${given.id ?? given.name}` : view.title;
   document.title = `${title} · threadq`;
   for (const link of document.querySelectorAll("[data-page]")) {
     link.dataset.page === page ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
@@ -136,6 +166,8 @@ function draw(isForced = false) {
  *  from its start. */
 async function refresh(isReset = false) {
   clearTimeout(timer);
+  // A form is read once: nothing may change what the user enters.
+  if (shown.data !== null && shown.view.every === null && !isReset) return;
   const mine = ++turn, page = shown, isFirst = page.data === null;
   page.asked ??= performance.now();
   try {
@@ -166,10 +198,10 @@ function showAge() {
   const isStale = trouble !== null || isLate;
   const age = at !== null && `${rough(performance.now() - at)} old: `;
   const state = isStale ? [age && el("span", { "aria-hidden": "true" }, age), trouble ?? "no response yet"]
-    : hasSelection() ? "paused while text is selected" : at !== null && "live";
+    : hasSelection() ? "paused while text is selected" : at !== null && shown.view.every !== null && "live";
   // The age is hidden from screen readers, which would read it out each second.
   show(byId("link"), [state]);
-  byId("link").className = isStale ? "bad" : "ok";
+  byId("link").className = isStale ? "bad" : byId("link").textContent && "ok";
   body.classList.toggle("stale", isStale && at !== null);
 }
 

@@ -33,6 +33,7 @@ export const job = {
     return [
       el("p", { class: "jobhead" }, status(job.status), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
         can("Retry", "retry", job.status === "failed" || job.status === "cancelled"),
+        el("a", { class: "button", href: `#/submit?from=${job.id}` }, "Duplicate"),
         can("Cancel", "cancel", !ended), can("Delete", "delete", ended, true))),
       job.last_error && el("p", { class: "error box" }, job.last_error),
       el("div", { class: "two" },

@@ -21,6 +21,7 @@ export const jobs = {
     el("form", { class: "filter", "data-open": true, "aria-label": "One job" },
       el("label", {}, "Job id ", el("input", { name: "id", inputmode: "numeric", pattern: "[0-9]+", required: true, size: 17, autocomplete: "off" })),
       el("button", {}, "Open")),
+    el("a", { class: "button", href: "#/submit" }, "Submit a job"),
   ],
   read: ({ status, type, ...given }, old) => readList("/jobs", { status, type }, given, old),
   render(list, { status: wanted, type }) {

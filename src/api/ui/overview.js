@@ -42,7 +42,7 @@ function firstSteps() {
   ];
   return el("section", { "aria-labelledby": "first" },
     el("h2", { id: "first" }, "There is no job yet"),
-    el("p", {}, "Submit one with the program or with any HTTP client. TYPE is a job type that this server has a handler for: one of its config file, or ",
+    el("p", {}, el("a", { href: "#/submit" }, "Submit one on this page"), ", with the program, or with any HTTP client. TYPE is a job type that this server has a handler for: one of its config file, or ",
       el("span", { class: "mono" }, "echo"), " if it was started with ", el("span", { class: "mono" }, "--demo"), "."),
     commands.map((command) => el("pre", { tabindex: 0, role: "region", "aria-label": "Command to submit a job" }, command)));
 }

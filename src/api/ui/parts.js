@@ -117,9 +117,12 @@ export function learnTypes(jobs) {
   }
 }
 
-/** The list of suggestions is always there, because the role of the field depends on it. */
+/** The suggestions of a field for a type. They are there even if there is none, because the role of the field depends on
+ *  them. */
+export const typeOptions = () => el("datalist", { id: "types" }, [...types].map(typeOption));
+
 export function typeFilter(value) {
   return [el("label", {}, "Type ",
     el("input", { name: "type", value: value ?? "", list: "types", maxlength: 100, autocomplete: "off", placeholder: "any" })),
-    el("datalist", { id: "types" }, [...types].map(typeOption))];
+    typeOptions()];
 }
