@@ -119,7 +119,7 @@ impl Bare {
     /// Registers a new server.
     pub fn join(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 1, &[]).expect("Redis answers");
+        self.queue.register(&server, 1, &[], &[]).expect("Redis answers");
         server
     }
 

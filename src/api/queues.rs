@@ -44,11 +44,15 @@ impl Api {
 }
 
 pub(super) fn queue_json(queue: &QueueInfo) -> Value {
-    json!({
+    let mut body = json!({
         "name": queue.name,
         "queued": queue.queued,
         "paused": queue.paused,
         "oldest_ms": queue.oldest_ms,
         "servers": queue.servers,
-    })
+    });
+    if queue.strict {
+        body["strict"] = json!(true);
+    }
+    body
 }

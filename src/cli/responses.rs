@@ -58,6 +58,9 @@ pub(super) struct QueueView {
     pub servers: Option<u64>,
     /// `false` in a response to pause or resume if no server takes jobs from the queue and no job is in it.
     pub known: Option<bool>,
+    /// Whether a server starts the jobs of this queue before those of its other queues; left out if none does.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 impl QueueView {
@@ -66,7 +69,9 @@ impl QueueView {
         match (self.servers, self.paused) {
             (Some(0), true) => "paused, no server",
             (Some(0), false) => "no server",
+            (_, true) if self.strict => "paused, strict",
             (_, true) => "paused",
+            (_, false) if self.strict => "running, strict",
             (_, false) => "running",
         }
     }

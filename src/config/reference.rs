@@ -124,7 +124,10 @@ fn details(name: &str) -> &'static str {
         }
         "queues" => {
             "If several queues have jobs, each gets workers in proportion to its weight, which is 1 to 100 and 1 by \
-             default. A job in a queue that no server takes from waits."
+             default. A queue with `!` after its name is strict: its jobs start before those of all queues that are not \
+             strict, and strict queues start their jobs in the order of the list. While a strict queue has jobs, the \
+             queues after it may get no worker at all. A strict queue has no weight. Example: `critical!,default=3,low`. A \
+             job in a queue that no server takes from waits."
         }
         "fetchers" => {
             "One fetcher takes as many jobs in one round trip as workers are free. More fetchers overlap the round trips \

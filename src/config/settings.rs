@@ -115,6 +115,7 @@ fn word_for<T: PartialEq>(value: &T, words: &[(&str, T)]) -> String {
 
 fn queues_text(config: &Config) -> String {
     let entry = |queue: &super::types::QueueShare| match queue.weight {
+        _ if queue.strict => format!("{}!", queue.name),
         1 => queue.name.clone(),
         weight => format!("{}={weight}", queue.name),
     };
@@ -186,7 +187,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "queues",
         "NAME[=WEIGHT],...",
-        "queues to take jobs from, and their shares of the workers",
+        "queues to take jobs from, and their shares of the workers; NAME! comes first",
         |config, text| put(&mut config.queues, values::queues(text)),
     )
     .default(queues_text),
@@ -391,7 +392,7 @@ mod tests {
     fn the_texts_of_queues_and_words_are_read_as_their_values() {
         let mut config = Config::default();
         for (name, texts) in [
-            ("queues", vec!["a=3,b,c-1=100"]),
+            ("queues", vec!["a=3,b,c-1=100", "b=2,a!,c!"]),
             ("fsync", vec!["everysec", "always"]),
             ("log-format", vec!["text", "json"]),
             ("log-level", vec!["off", "error", "warn", "info", "debug", "trace"]),

@@ -87,7 +87,7 @@ fn flags_take_their_value_after_a_space_or_an_equals_sign() {
     let args = ["--workers", "7", "--queues=a=2,b", "--demo", "--insecure-no-token=false", "--workers", "8"];
     let config = load(&args, &[]).unwrap();
     assert_eq!((config.workers, config.demo, config.insecure_no_token), (8, true, false));
-    assert_eq!(config.queues[0], QueueShare { name: "a".to_owned(), weight: 2 });
+    assert_eq!(config.queues[0], QueueShare { name: "a".to_owned(), weight: 2, strict: false });
     assert!(!load(&["--demo=false"], &[("THREADQ_DEMO", "1")]).unwrap().demo);
 }
 
@@ -157,7 +157,11 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
         ("data-dir", vec![""], "the path of a folder"),
         ("fsync", vec!["never", "ALWAYS"], "everysec, always"),
         ("namespace", vec!["a b", "{x}", "é"], "1 to 64 of A-Z"),
-        ("queues", vec!["a,a", "a=0", "a=101", "a,", "a b"], "a comma list of NAME or NAME=WEIGHT"),
+        (
+            "queues",
+            vec!["a,a", "a=0", "a=101", "a,", "a b", "a!=3"],
+            "a comma list of NAME, NAME=WEIGHT or NAME!",
+        ),
         (
             "workers",
             vec!["0", "1001", "-1", "3.5", "many", "99999999999999999999"],

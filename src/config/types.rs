@@ -97,8 +97,11 @@ pub struct Config {
 pub struct QueueShare {
     /// The name: 1 to 64 of `A-Z a-z 0-9 _ . -`.
     pub name: String,
-    /// The share of the workers, relative to the weights of the other queues: 1 to 100.
+    /// The share of the workers, relative to the weights of the other queues: 1 to 100. A strict queue ignores it.
     pub weight: u32,
+    /// Whether jobs of this queue start before jobs of all queues after it in the list, and of all queues that are not
+    /// strict.
+    pub strict: bool,
 }
 
 /// How often the private Redis flushes its writes to the disk.
@@ -165,6 +168,11 @@ impl Config {
     pub(crate) fn queue_names(&self) -> Vec<String> {
         self.queues.iter().map(|queue| queue.name.clone()).collect()
     }
+
+    /// The names of those queues that are strict.
+    pub(crate) fn strict_queue_names(&self) -> Vec<String> {
+        self.queues.iter().filter(|queue| queue.strict).map(|queue| queue.name.clone()).collect()
+    }
 }
 
 impl Default for Config {
@@ -180,7 +188,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./threadq-data"),
             fsync: Fsync::EverySec,
             namespace: "threadq".to_owned(),
-            queues: vec![QueueShare { name: DEFAULT_QUEUE.to_owned(), weight: 1 }],
+            queues: vec![QueueShare { name: DEFAULT_QUEUE.to_owned(), weight: 1, strict: false }],
             workers: 30,
             fetchers: 1,
             drain_timeout: Duration::from_secs(25),

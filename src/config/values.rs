@@ -151,25 +151,33 @@ pub(super) fn namespace(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// A comma list of `name` or `name=weight`. Spaces around an entry are ignored.
+/// A comma list of `name`, `name=weight` or, for a strict queue, `name!`. Spaces around an entry are ignored.
 pub(super) fn queues(text: &str) -> Result<Vec<QueueShare>, Invalid> {
     let queues: Result<Vec<QueueShare>, String> = text.split(',').map(|entry| queue(entry.trim())).collect();
     queues.and_then(distinct).map_err(|problem| {
         let name = QUEUE_NAME.allowed;
-        let allowed =
-            format!("a comma list of NAME or NAME=WEIGHT, each name once, of {name}, weights 1 to 100");
+        let allowed = format!(
+            "a comma list of NAME, NAME=WEIGHT or NAME!, each name once, of {name}, weights 1 to 100"
+        );
         Invalid::new(problem, allowed)
     })
 }
 
 fn queue(entry: &str) -> Result<QueueShare, String> {
-    let (name, weight) = entry.split_once('=').unwrap_or((entry, "1"));
+    let (name, weight) = match entry.split_once('=') {
+        Some((name, weight)) => (name, Some(weight)),
+        None => (entry, None),
+    };
+    let (name, strict) = name.strip_suffix('!').map_or((name, false), |name| (name, true));
+    if strict && weight.is_some() {
+        return Err(format!("has an entry {entry:?} with a weight, but a strict queue has none"));
+    }
     if !QUEUE_NAME.accepts(name) {
         return Err(format!("has an entry {entry:?} without a valid name"));
     }
-    let weight =
-        number(weight, 1..=100).map_err(|_| format!("has an entry {entry:?} without a valid weight"))?;
-    Ok(QueueShare { name: name.to_owned(), weight })
+    let weight = number(weight.unwrap_or("1"), 1..=100)
+        .map_err(|_| format!("has an entry {entry:?} without a valid weight"))?;
+    Ok(QueueShare { name: name.to_owned(), weight, strict })
 }
 
 fn distinct(queues: Vec<QueueShare>) -> Result<Vec<QueueShare>, String> {
@@ -335,12 +343,15 @@ mod tests {
 
     #[test]
     fn a_queue_list_has_distinct_names_and_weights() {
-        let share = |name: &str, weight| QueueShare { name: name.to_owned(), weight };
+        let share = |name: &str, weight| QueueShare { name: name.to_owned(), weight, strict: false };
+        let strict = |name: &str| QueueShare { strict: true, ..share(name, 1) };
         assert_eq!(queues("default"), Ok(vec![share("default", 1)]));
         assert_eq!(queues("a=3, b ,c-1=100"), Ok(vec![share("a", 3), share("b", 1), share("c-1", 100)]));
-        for text in
-            ["", ",", "a,", "a,,b", "a,a", "a=1,a=2", "a=0", "a=101", "a=", "a=b", "=1", "a b", "é", "a=1=2"]
-        {
+        assert_eq!(queues("a!, b=3,c!"), Ok(vec![strict("a"), share("b", 3), strict("c")]));
+        for text in [
+            "", ",", "a,", "a,,b", "a,a", "a=1,a=2", "a=0", "a=101", "a=", "a=b", "=1", "a b", "é", "a=1=2",
+            "!", "a!!", "a !", "a!=3", "a!=", "a=3!", "a,a!",
+        ] {
             assert!(queues(text).is_err(), "{text}");
         }
     }

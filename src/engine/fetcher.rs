@@ -1,8 +1,8 @@
 //! Fetchers: take jobs from Redis for the workers.
 //!
 //! The first fetcher of a queue blocks in BRPOPLPUSH while the queue is empty: a new job wakes it. Then it takes and
-//! starts as many jobs as the capacity allows, from all queues by their weights, in one round trip, until the queues are
-//! empty. A fetcher takes nothing while no worker is free, so that another server can run the jobs.
+//! starts as many jobs as the capacity allows, from strict queues first and from the others by their weights, in one round
+//! trip, until the queues are empty. A fetcher takes nothing while no worker is free, so that another server can run the jobs.
 //!
 //! Further fetchers of a queue (the setting `fetchers`) take as soon as a worker is free, while the round trip of
 //! another fetcher is under way. While there is nothing to take, they wait without a command to Redis.
@@ -197,17 +197,17 @@ impl Fetchers {
     /// Redis has executed or fenced the call.
     fn take(&self, queue: &str, is_first: bool, claimed: &mut Option<Claimed>) -> Result<Take, Error> {
         let Shared { in_flight, metrics, max_crashes, .. } = &self.shared;
-        let permit = self.take_permits.acquire(queue, is_first);
+        let mut permit = self.take_permits.acquire(queue, is_first);
         let reservation = in_flight.reserve(claimed.is_some());
         let capacity = reservation.capacity();
         if capacity.jobs == 0 && claimed.is_none() {
             return Ok(Take::More);
         }
         let server = self.shared.server();
-        let shares = permit.shares(capacity.jobs);
-        let taken = self.shared.queue.start_jobs(
+        let turns = permit.turns(capacity.jobs);
+        let taken = self.shared.queue.start_jobs_in_turn(
             &server,
-            &shares,
+            &turns,
             capacity.quarantine,
             *max_crashes,
             claimed.as_ref(),
@@ -227,6 +227,7 @@ impl Fetchers {
             let waited = Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms()));
             metrics.waited(&job.job_type, waited);
         }
+        permit.record_started(taken.jobs.iter().map(|(_, job)| job.queue.as_str()));
         in_flight.insert(taken.jobs.into_iter().map(|(lease, job)| (lease, Arc::new(job))), *max_crashes);
         for Broken { lease, job, reason } in taken.broken {
             in_flight.insert_broken(&lease, &Arc::new(job));

@@ -91,14 +91,16 @@ pub struct Registrar {
     is_used: bool,
     workers: usize,
     queues: Vec<String>,
+    strict: Vec<String>,
 }
 
 impl Registrar {
-    /// A new id, not registered yet, of a server with this number of workers that takes from these queues.
-    pub fn new(workers: usize, queues: Vec<String>) -> Registrar {
+    /// A new id, not registered yet, of a server with this number of workers that takes from these queues. The `strict`
+    /// queues are among them.
+    pub fn new(workers: usize, queues: Vec<String>, strict: Vec<String>) -> Registrar {
         let state = State { id: ServerId::generate(), accepted: None, refusal: None };
         let membership = Arc::new(Membership { state: Mutex::new(state) });
-        Registrar { membership, is_used: false, workers, queues }
+        Registrar { membership, is_used: false, workers, queues, strict }
     }
 
     /// The membership that this registrar changes.
@@ -134,7 +136,7 @@ impl Registrar {
         }
         // Before the reply is known: registering the same id a second time would lift its fence.
         self.is_used = true;
-        queue.register(&self.membership.current(), self.workers, &self.queues)
+        queue.register(&self.membership.current(), self.workers, &self.queues, &self.strict)
     }
 }
 
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_server_is_ready_from_its_first_heartbeat_until_a_lease_without_one() {
-        let membership = Registrar::new(1, Vec::new()).membership();
+        let membership = Registrar::new(1, Vec::new(), Vec::new()).membership();
         let lease = Duration::from_secs(3600);
         assert!(membership.is_new());
         assert_eq!(

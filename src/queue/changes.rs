@@ -13,7 +13,7 @@ use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_tex
 use super::scripts::Script;
 use super::types::{
     Cancelled, ChangeResult, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine,
-    Reclaimed, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Verdict,
+    Reclaimed, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
 };
 use super::{Queue, keys};
 use crate::job::{Change, JobId, NewJob, Start, Status};
@@ -143,13 +143,35 @@ impl Queue {
         max_crashes: u32,
         claimed: Option<&Claimed>,
     ) -> Result<StartedJobs, Error> {
+        let turns = Turns {
+            jobs: shares.iter().map(|share| share.jobs).sum(),
+            strict: Vec::new(),
+            shares: shares.to_vec(),
+        };
+        self.start_jobs_in_turn(server, &turns, quarantine, max_crashes, claimed)
+    }
+
+    /// Starts ready jobs: first those of the strict queues, then as many of each queue as the shares say. The claimed job
+    /// comes before all jobs but those of strict queues before its own.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if this server is not registered.
+    pub fn start_jobs_in_turn(
+        &self,
+        server: &ServerId,
+        turns: &Turns,
+        quarantine: Quarantine,
+        max_crashes: u32,
+        claimed: Option<&Claimed>,
+    ) -> Result<StartedJobs, Error> {
         let mut call = self.scripts.start_jobs.call();
         call.arg(server.as_str()).arg(quarantine.as_str()).arg(max_crashes);
         match claimed {
             Some(claimed) => call.arg(&claimed.entry).arg(&claimed.queue),
             None => call.arg("").arg(""),
         };
-        for share in shares {
+        call.arg(turns.jobs).arg(turns.strict.len()).arg(&turns.strict);
+        for share in &turns.shares {
             call.arg(&share.queue).arg(share.jobs);
         }
         let (mut taken, unsplit) = replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)?;
@@ -223,10 +245,17 @@ impl Queue {
         replies::due_step(self.run(&self.scripts.due, &call)?)
     }
 
-    /// Registers a new server with the number of its workers and the queues from which it takes.
-    pub fn register(&self, server: &ServerId, workers: usize, queues: &[String]) -> Result<(), Error> {
+    /// Registers a new server with the number of its workers and the queues from which it takes. The `strict` queues are
+    /// among them.
+    pub fn register(
+        &self,
+        server: &ServerId,
+        workers: usize,
+        queues: &[String],
+        strict: &[String],
+    ) -> Result<(), Error> {
         let mut call = self.scripts.register.call();
-        call.arg(server.as_str()).arg(workers).arg(queues);
+        call.arg(server.as_str()).arg(workers).arg(queues.join(",")).arg(strict.join(","));
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 

@@ -51,7 +51,7 @@ pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
     Broken, Cancelled, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter,
     HeartbeatReply, Idempotency, Lease, Minute, Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId,
-    ServerInfo, Settings, Settled, Settlement, Share, StartedJobs, Stats, Submitted, Verdict,
+    ServerInfo, Settings, Settled, Settlement, Share, StartedJobs, Stats, Submitted, Turns, Verdict,
 };
 
 use pool::{Access, Connections, Repeat};

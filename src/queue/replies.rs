@@ -333,7 +333,7 @@ pub(super) fn ids(reply: Value) -> Result<Vec<JobId>, Error> {
 pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
     let read = |reply: Value| {
         let reply = as_array(reply)?;
-        let [name, queued, paused, oldest, servers] = reply.as_slice() else {
+        let [name, queued, paused, oldest, servers, strict] = reply.as_slice() else {
             return Err(unexpected(&Value::Array(reply)));
         };
         Ok(QueueInfo {
@@ -342,6 +342,7 @@ pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
             paused: as_int(paused)? == 1,
             oldest_ms: u64::try_from(as_int(oldest)?).ok(),
             servers: as_count(servers)?,
+            strict: as_int(strict)? == 1,
         })
     };
     let mut queues = as_array(reply)?.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;

@@ -195,6 +195,17 @@ pub struct Share {
     pub jobs: usize,
 }
 
+/// From which queues a call of `start_jobs` starts jobs.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// The most jobs to start.
+    pub jobs: usize,
+    /// The strict queues: no job of a later queue starts while an earlier queue has one.
+    pub strict: Vec<String>,
+    /// The shares of the other queues, in the order in which jobs start. A queue may have several shares.
+    pub shares: Vec<Share>,
+}
+
 /// What a call of `start_jobs` does about quarantined jobs. One more crash of a quarantined job reaches `max-crashes`, so
 /// the job runs alone on a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -386,6 +397,8 @@ pub struct QueueInfo {
     pub oldest_ms: Option<u64>,
     /// The number of live servers that take jobs from this queue.
     pub servers: u64,
+    /// Whether one of these servers takes the jobs of this queue before those of other queues.
+    pub strict: bool,
 }
 
 /// A live server.

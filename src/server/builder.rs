@@ -28,7 +28,7 @@ use crate::server::start::start;
 /// };
 /// let config = Config {
 ///     redis_url: Some(Secret::new("redis://127.0.0.1:6379")),
-///     queues: vec![QueueShare { name: "reports".to_owned(), weight: 1 }],
+///     queues: vec![QueueShare { name: "reports".to_owned(), weight: 1, strict: false }],
 ///     workers: 4,
 ///     handlers: vec![entry],
 ///     ..Config::default()

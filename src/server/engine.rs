@@ -23,7 +23,7 @@ use crate::engine::reporter::Reporter;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::{self, Trigger};
-use crate::engine::take_permits::TakePermits;
+use crate::engine::take_permits::{TakePermits, Turn};
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::Workers;
 use crate::handler::Handlers;
@@ -55,7 +55,7 @@ impl Engine {
         queue: Queue,
     ) -> io::Result<(Engine, Fetchers)> {
         let queue_names = config.queue_names();
-        let registrar = Registrar::new(config.workers, queue_names.clone());
+        let registrar = Registrar::new(config.workers, queue_names.clone(), config.strict_queue_names());
         let shared = Shared {
             queue: Arc::new(queue),
             membership: registrar.membership(),
@@ -132,8 +132,11 @@ impl Engine {
         let janitor = Janitor { shared: shared.clone(), retention, shutdown: stopping.clone() };
         spawn("janitor", move || janitor.run())?;
 
-        let weights = config.queues.iter().map(|queue| (queue.name.clone(), queue.weight));
-        let take_permits = Arc::new(TakePermits::new(weights, config.fetchers));
+        let turns = config.queues.iter().map(|queue| match queue.strict {
+            true => (queue.name.clone(), Turn::Strict),
+            false => (queue.name.clone(), Turn::Weight(queue.weight)),
+        });
+        let take_permits = Arc::new(TakePermits::new(turns, config.fetchers));
         let fetchers = Fetchers {
             shared: shared.clone(),
             early_beat,

@@ -26,6 +26,56 @@ fn weights_share_the_workers_and_starve_nobody() {
 }
 
 #[test]
+fn jobs_of_a_strict_queue_start_before_others_under_load_of_both() {
+    let redis = TestRedis::start();
+    let front = TestServer::observer(&redis);
+    let _server = TestServer::builder()
+        .redis(&redis)
+        .flag("queues", "heavy=3,first!,light")
+        .flag("workers", "2")
+        .start();
+    // The other queues always have jobs, while jobs of the strict queue come in bursts.
+    let low = [front.submit_batch(&sleeps("light", 150)), front.submit_batch(&sleeps("heavy", 150))].concat();
+    let bursts = [1, 10, 1, 10, 10].map(|jobs| {
+        let ids = front.submit_batch(&sleeps("first", jobs));
+        ids.iter().map(|id| front.wait_for_status(*id, "completed")).collect::<Vec<Value>>()
+    });
+    let started = |job: &Value| time_ms(&job["started_at"]);
+    let mut low: Vec<Value> = low.iter().map(|id| front.wait_for_status(*id, "completed")).collect();
+    low.sort_by_key(started);
+    assert!(started(&bursts[4][9]) < started(&low[low.len() - 1]), "the other queues still had jobs");
+    for burst in bursts {
+        let submitted = burst.iter().map(|job| time_ms(&job["created_at"])).max().unwrap();
+        let last = burst.iter().map(started).max().unwrap();
+        let overtakers = low.iter().filter(|job| (submitted + 1..last).contains(&started(job))).count();
+        // Each of the two workers may get a job in the moment of the submission.
+        assert!(overtakers <= 2, "{overtakers} jobs started before the last of {burst:?}");
+    }
+    let heavy = |jobs: &[Value]| jobs.iter().filter(|job| job["queue"] == "heavy").count();
+    // 90 of 120 would be exact.
+    assert!((75..=105).contains(&heavy(&low[..120])), "{} of 120 have the weight 3 of 4", heavy(&low[..120]));
+}
+
+#[test]
+fn a_queue_is_shown_as_strict_while_a_server_takes_from_it_so() {
+    let redis = TestRedis::start();
+    let front = TestServer::builder().redis(&redis).flag("queues", "mail,default").start();
+    let strict = |path: &str| {
+        let answer = front.get(path).expect(200).json();
+        let of = |name: &str| {
+            answer["queues"].as_array()?.iter().find(|queue| queue["name"] == name)?.get("strict").cloned()
+        };
+        ["mail", "default"].map(of)
+    };
+    let mut other = TestServer::builder().redis(&redis).flag("queues", "default,mail!").start();
+    for path in ["/queues", "/stats"] {
+        eventually(LIMIT, path, || strict(path) == [Some(json!(true)), None]);
+    }
+    assert_eq!(other.stop(secs(15)), Some(0));
+    assert_eq!(strict("/queues"), [None, None]);
+}
+
+#[test]
 fn an_empty_queue_leaves_its_workers_to_the_others() {
     let redis = TestRedis::start();
     let server =

@@ -149,7 +149,7 @@ impl Place {
 
     pub fn server(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 8, &["default".to_owned()]).unwrap();
+        self.queue.register(&server, 8, &["default".to_owned()], &[]).unwrap();
         server
     }
 

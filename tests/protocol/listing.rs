@@ -180,9 +180,9 @@ fn a_queue_tells_how_many_living_servers_take_from_it() {
     let place = Place::new();
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let (a, b, c) = (ServerId::generate(), ServerId::generate(), ServerId::generate());
-    place.queue.register(&a, 1, &names(&["mail", "video"])).unwrap();
-    place.queue.register(&b, 1, &names(&["mail"])).unwrap();
-    place.queue.register(&c, 1, &names(&["mail", "audio"])).unwrap();
+    place.queue.register(&a, 1, &names(&["mail", "video"]), &[]).unwrap();
+    place.queue.register(&b, 1, &names(&["mail"]), &[]).unwrap();
+    place.queue.register(&c, 1, &names(&["mail", "audio"]), &[]).unwrap();
     let taken = || {
         let queues = place.queue.queues(&["audio", "mai", "mail", "video"]).unwrap();
         queues.into_iter().map(|queue| queue.servers).collect::<Vec<_>>()

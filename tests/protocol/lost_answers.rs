@@ -219,7 +219,7 @@ fn a_lost_take_over_is_not_carried_out_twice() {
 #[test]
 fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let place = Place::new();
-    let (registrar, in_flight) = (RefCell::new(Registrar::new(1, vec![])), InFlight::new(1));
+    let (registrar, in_flight) = (RefCell::new(Registrar::new(1, vec![], vec![])), InFlight::new(1));
     let membership = registrar.borrow().membership();
     let first = membership.current();
     broken(&place, "register", Loses::Answer, |queue| registrar.borrow_mut().join(queue, &in_flight));
@@ -248,8 +248,8 @@ fn everything_else_is_safe_to_repeat() {
     assert_eq!(place.handles(id), ["work_queue:default"]);
     broken(&place, "heartbeat", Loses::Answer, |queue| queue.heartbeat(&a, 0, 8, &[]));
     place.queue.heartbeat(&a, 0, 8, &[]).unwrap();
-    broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8, &[]));
-    place.queue.register(&a, 8, &[]).unwrap();
+    broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8, &[], &[]));
+    place.queue.register(&a, 8, &[], &[]).unwrap();
     let delayed = place.submit_delayed();
     place.make_due(delayed);
     broken(&place, "due", Loses::Answer, Queue::work_off_due);

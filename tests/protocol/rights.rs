@@ -100,7 +100,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
         });
     }
     let server = threadq::internals::queue::ServerId::generate();
-    step("register", &mut || queue.register(&server, 8, &["default".to_owned()]));
+    step("register", &mut || queue.register(&server, 8, &["default".to_owned()], &[]));
 
     let server = place.server();
     step("heartbeat", &mut || queue.heartbeat(&server, 0, 8, &["default".to_owned()]).map(|_| ()));

@@ -1,7 +1,7 @@
 //! The jobs that a take starts, and the jobs that it does not start.
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Claimed, DueStep, Error, Quarantine, Settled, Share};
+use threadq::internals::queue::{Claimed, DueStep, Error, Quarantine, Settled, Share, Turns};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -467,5 +467,78 @@ fn a_job_whose_key_has_a_zero_byte_starts_as_any_other() {
         assert_eq!((job.status, job.starts), (Status::Processing, 1));
         assert_eq!(place.settle(&server, &completed(lease)), Settled::Now(Status::Completed));
     }
+    assert_sound(&place);
+}
+
+/// A call that starts `jobs` jobs: first from the queues `a` and `b`, which are strict, then from `low`.
+fn strict_turns(jobs: usize) -> Turns {
+    let shares = vec![Share { queue: "low".to_owned(), jobs }];
+    Turns { jobs, strict: vec!["a".to_owned(), "b".to_owned()], shares }
+}
+
+#[test]
+fn jobs_of_strict_queues_start_first_and_in_the_order_of_the_queues() {
+    let place = Place::new();
+    let a = place.server();
+    let submit = |queue: &str| place.submit_with(|job| job.queue = queue.to_owned());
+    let [low, b, a_1, a_2] = ["low", "b", "a", "a"].map(submit);
+    let take = |jobs| {
+        let turns = strict_turns(jobs);
+        ids(&place.queue.start_jobs_in_turn(&a, &turns, Quarantine::Skip, 3, None).unwrap().jobs)
+    };
+    assert_eq!(take(1), [a_1]);
+    assert_eq!(take(2), [a_2, b]);
+    let next = submit("b");
+    assert_eq!(take(3), [next, low]);
+    submit("a");
+    place.queue.set_paused("a", true).unwrap();
+    let last = submit("low");
+    assert_eq!(take(3), [last], "a paused queue has no turn");
+    assert_sound(&place);
+}
+
+#[test]
+fn the_shares_of_a_queue_may_come_one_by_one() {
+    let place = Place::new();
+    let a = place.server();
+    let submit = |queue: &str| place.submit_with(|job| job.queue = queue.to_owned());
+    let [high_1, high_2, high_3, low_1, low_2] = ["high", "high", "high", "low", "low"].map(submit);
+    let strict = submit("a");
+    let share = |queue: &str, jobs| Share { queue: queue.to_owned(), jobs };
+    let turns = Turns {
+        jobs: 4,
+        strict: vec!["a".to_owned()],
+        shares: vec![share("high", 0), share("low", 0), share("high", 1), share("low", 1), share("high", 2)],
+    };
+    let take = || ids(&place.queue.start_jobs_in_turn(&a, &turns, Quarantine::Skip, 3, None).unwrap().jobs);
+    assert_eq!(take(), [strict, high_1, low_1, high_2]);
+    assert_eq!(take(), [high_3, low_2]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_claimed_job_waits_for_the_jobs_of_strict_queues() {
+    let place = Place::new();
+    let a = place.server();
+    let submit = |queue: &str| place.submit_with(|job| job.queue = queue.to_owned());
+    let take = |claimed: &Claimed, jobs| {
+        let turns = strict_turns(jobs);
+        ids(&place.queue.start_jobs_in_turn(&a, &turns, Quarantine::Skip, 3, Some(claimed)).unwrap().jobs)
+    };
+    let low = submit("low");
+    let claimed = place.queue.wait_for_job(&a, "low").unwrap().expect("a job");
+    let (later, strict) = (submit("low"), submit("b"));
+    assert_eq!(take(&claimed, 1), [strict]);
+    assert_sound(&place);
+    let claimed = place.queue.wait_for_job(&a, "low").unwrap().expect("a job");
+    assert_eq!(take(&claimed, 1), [low], "the claimed job went back to the front of its queue");
+    // The claimed job of a strict queue waits only for the strict queues before it.
+    let strict = submit("b");
+    let claimed = place.queue.wait_for_job(&a, "b").unwrap().expect("a job");
+    let other = submit("b");
+    assert_eq!(take(&claimed, 1), [strict]);
+    let claimed = place.queue.wait_for_job(&a, "b").unwrap().expect("a job");
+    let first = submit("a");
+    assert_eq!(take(&claimed, 3), [first, other, later]);
     assert_sound(&place);
 }

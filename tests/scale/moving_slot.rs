@@ -39,7 +39,7 @@ impl Scene {
     }
 
     fn register(&self) -> Result<(), Error> {
-        self.queue.register(&self.server, 8, &["default".to_owned()])
+        self.queue.register(&self.server, 8, &["default".to_owned()], &[])
     }
 
     fn submit_with(&self, change: impl FnOnce(&mut NewJob)) -> JobId {

@@ -231,7 +231,15 @@ host-1-ab  2/30  2026-11-24 08:00:00  850 ms ago
                 r#"{{"name": "{name}", "queued": 1, "paused": {paused}, "oldest_ms": 1000, "servers": {servers}}}"#
             )
         };
-        let queues = [queue("a", false, 2), queue("b", true, 1), queue("c", false, 0), queue("d", true, 0)];
+        let strict = |name, paused| queue(name, paused, 1).replace('}', r#", "strict": true}"#);
+        let queues = [
+            queue("a", false, 2),
+            queue("b", true, 1),
+            queue("c", false, 0),
+            queue("d", true, 0),
+            strict("e", false),
+            strict("f", true),
+        ];
         let server = FakeServer::start(&[(200, &format!(r#"{{"queues": [{}]}}"#, queues.join(", ")))]);
         let expected = "\
 QUEUE  QUEUED  STATE              OLDEST
@@ -239,6 +247,8 @@ a      1       running            1 s
 b      1       paused             1 s
 c      1       no server          1 s
 d      1       paused, no server  1 s
+e      1       running, strict    1 s
+f      1       paused, strict     1 s
 ";
         assert_eq!(server.run(&["queues"]).out, expected);
     }

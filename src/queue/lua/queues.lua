@@ -1,16 +1,16 @@
 -- Reads the named queues, and at most 1,000 other queues, since clients may make up more names than one reply can hold.
 -- ARGV: names of queues to return in any case
 -- Returns: per queue {name, queued, paused 0|1, age of its oldest ready job in ms or -1, number of live servers that
---           take from it}
+--           take from it, 1 if one of them takes its jobs before those of other queues}
 local now, seen, answers = now_ms(), {}, {}
 
--- The number of live servers that take from each queue.
-local takers, servers = {}, call('HGETALL', SERVERS)
+-- The number of live servers that take from each queue, and the queues that are strict for one of them.
+local takers, strict, servers = {}, {}, call('HGETALL', SERVERS)
 for i = 1, #servers, 2 do
   if string.sub(servers[i + 1], 1, 1) ~= 'D' then
-    for queue in string.gmatch(call('HGET', SERVER .. servers[i], 'queues') or '', '[^,]+') do
-      takers[queue] = (takers[queue] or 0) + 1
-    end
+    local names = call('HMGET', SERVER .. servers[i], 'queues', 'strict')
+    for queue in string.gmatch(names[1] or '', '[^,]+') do takers[queue] = (takers[queue] or 0) + 1 end
+    for queue in string.gmatch(names[2] or '', '[^,]+') do strict[queue] = 1 end
   end
 end
 
@@ -44,7 +44,7 @@ local function add(queue)
   -- Servers may have claimed some of the tombstones, so that there are fewer in the lists.
   local queued = math.max(0, count_entries(queue) - count_tombstones(queue))
   answers[#answers + 1] = {queue, queued, call('SISMEMBER', PAUSED, queue),
-    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0}
+    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0, strict[queue] or 0}
 end
 for _, queue in ipairs(ARGV) do add(queue) end
 for _, queue in ipairs(call('SRANDMEMBER', QUEUES, '1000')) do add(queue) end

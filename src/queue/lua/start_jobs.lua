@@ -1,6 +1,8 @@
 -- Starts ready jobs: queued -> processing.
 -- ARGV: server, quarantine skip|reserve|start, max crashes, id that BRPOPLPUSH has moved or '', its queue,
---       then per queue: name, number of jobs to start from it at first; further jobs are started in this order
+--       most jobs to start, number of strict queues, their names: no job of a later queue starts while an earlier
+--       one has a job, then shares of other queues, for a queue one or several: name, number of jobs to start from it;
+--       further jobs are started in the order of the first shares
 --       quarantine: what to do about quarantined jobs, each of which runs alone on a server:
 --       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
 --       job and then has to drain | start: start one if one waits, since nothing runs here
@@ -16,12 +18,15 @@ local server, quarantine, max_crashes, claimed, claimed_from = ARGV[1], ARGV[2],
 if not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
 local at, paused, is_paused = digits(now), {}, {}
-for i = 6, #ARGV, 2 do
-  if call('SISMEMBER', PAUSED, ARGV[i]) == 1 then
-    paused[#paused + 1] = ARGV[i]
-    is_paused[ARGV[i]] = true
-  end
+local left, strict, queues = tonumber(ARGV[6]), tonumber(ARGV[7]), {}
+local function add(queue)
+  if is_paused[queue] ~= nil then return end
+  queues[#queues + 1] = queue
+  is_paused[queue] = call('SISMEMBER', PAUSED, queue) == 1
+  if is_paused[queue] then paused[#paused + 1] = queue end
 end
+for i = 8, 7 + strict do add(ARGV[i]) end
+for i = 8 + strict, #ARGV, 2 do add(ARGV[i]) end
 local expired = {}
 local taken = {'taken', now, 0, paused, 0, expired}
 local HEAD = #taken
@@ -101,12 +106,19 @@ local function start(id, queue, is_suspect)
   return true
 end
 
-local left = 0
-for i = 6, #ARGV, 2 do left = left + tonumber(ARGV[i + 1]) end
+-- Whether no strict queue before the queue of the claimed job has a job.
+local function is_next()
+  for i = 8, 7 + strict do
+    if ARGV[i] == claimed_from then return true end
+    if not is_paused[ARGV[i]] and call('EXISTS', WORK .. ARGV[i]) == 1 then return false end
+  end
+  return true
+end
 
--- The claimed job comes first. If no worker is free or its queue is paused, the job goes back to the front of its queue.
+-- The claimed job comes first. If no worker is free, its queue is paused or a strict queue has its turn before it, the
+-- job goes back to the front of its queue.
 if claimed ~= '' and call('LPOS', list, claimed) then
-  if left > 0 and not is_paused[claimed_from] then
+  if left > 0 and not is_paused[claimed_from] and is_next() then
     if start(claimed, claimed_from) then left = left - 1 end
   else
     local job = read(claimed, 'status', 'server')
@@ -150,8 +162,8 @@ local function start_quarantined(queue)
   end
 end
 if quarantine ~= 'skip' then
-  for i = 6, #ARGV, 2 do
-    if not is_paused[ARGV[i]] and start_quarantined(ARGV[i]) then return taken end
+  for _, queue in ipairs(queues) do
+    if not is_paused[queue] and start_quarantined(queue) then return taken end
   end
 end
 if taken[3] == 1 then return taken end
@@ -176,8 +188,9 @@ local function take(queue, number)
     number = drops - dropped_before
   end
 end
-for i = 6, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
-for i = 6, #ARGV, 2 do take(ARGV[i], left) end
+for i = 8, 7 + strict do take(ARGV[i], left) end
+for i = 8 + strict, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
+for _, queue in ipairs(queues) do take(queue, left) end
 if drops >= MAX_DROPS then taken[5] = 1 end
 for queue in pairs(found) do
   if quarantine ~= 'skip' and start_quarantined(queue) then return taken end

@@ -14,7 +14,7 @@ fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
     let settings = Settings::new(redis.url(), "threadq");
     let queue = Queue::new(&settings).expect("a URL");
     let server = ServerId::generate();
-    queue.register(&server, steps * STEP, &[]).expect("registered");
+    queue.register(&server, steps * STEP, &[], &[]).expect("registered");
     let mut job = NewJob::new("echo");
     job.queue = "elsewhere".to_owned();
     let share = Share { queue: job.queue.clone(), jobs: STEP };
