@@ -166,7 +166,12 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
         let right = held.remove(right);
         if let Some(score) = scores.remove(&(right, *id)) {
             let field = if job.status.is_final() { "finished_at" } else { "scheduled_at" };
-            assert_eq!(job.get(field), Some(score.to_string().as_str()), "{field} of {id}");
+            // The janitor gives a job with a retention of its own another score.
+            let is_rescored = job.status.is_final() && job.get("retain_ms").is_some();
+            assert!(
+                is_rescored || job.get(field) == Some(score.to_string().as_str()),
+                "{field} of {id}: {score}"
+            );
         }
     }
     assert!(scores.is_empty(), "sorted sets hold what does not belong there: {scores:?}");

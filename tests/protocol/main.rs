@@ -30,3 +30,4 @@ mod starting;
 mod submitting;
 mod suspects;
 mod taking_over;
+mod ties;
