@@ -12,7 +12,9 @@ use crate::api::response::Response;
 use crate::api::routes::Path;
 use crate::handler::Handlers;
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
-use crate::job::{NewJob, Start, is_job_type, is_queue_name, rfc3339};
+use crate::job::{
+    Change, Expiry, Hold, NewJob, OnConflict, Start, UniqueMode, is_job_type, is_queue_name, rfc3339,
+};
 
 /// The end of the year 9999 in UTC, the latest time that is written. With an offset a later time can be parsed.
 const END_OF_TIME_MS: u64 = 253_402_300_799_999;
@@ -22,17 +24,29 @@ pub fn check(data: &[u8]) {
     let handlers = Handlers::default();
     match body::job(data, &handlers) {
         Ok(job) => check_job(&job, &handlers),
-        Err(error) => check_error(&error),
+        Err(error) => check_error(&error.into()),
     }
     match body::batch(data, &handlers) {
         Ok(jobs) => {
             assert!((1..=1000).contains(&jobs.len()), "{} jobs", jobs.len());
             jobs.iter().for_each(|job| check_job(job, &handlers));
         }
-        Err(error) => check_error(&error),
+        Err(error) => check_error(&error.into()),
+    }
+    if let Ok(json) = serde_json::from_slice::<&RawValue>(data) {
+        match body::scheduled(json, String::new(), &handlers) {
+            Ok(job) => {
+                assert_eq!((job.start, &job.unique_key), (Start::Now, &None));
+                check_job(&job, &handlers);
+            }
+            Err(error) => check_error(&error.into()),
+        }
+        if let Err(error) = body::change(json, String::new()) {
+            check_error(&error.into());
+        }
     }
     if let Err(error) = RetryDeadLetters::parse(data) {
-        check_error(&error);
+        check_error(&error.into());
     }
     if let Ok(text) = std::str::from_utf8(data) {
         check_path(text);
@@ -49,6 +63,11 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
     if let Some(key) = &job.unique_key {
         assert!((1..=200).contains(&key.chars().count()), "{key:?}");
     }
+    if let Some(extras) = &job.extras {
+        assert!(extras.tags.len() <= 5 && extras.tags.iter().all(|tag| !tag.contains('\n')), "{extras:?}");
+        let meta: usize = extras.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(meta <= 1024, "{extras:?}");
+    }
     let payload = job.payload.get();
     // The body itself is one level.
     assert!(!depth_exceeds(payload, MAX_DEPTH - 1), "{payload}");
@@ -59,30 +78,105 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
 
     let again = body::job(written(job).as_bytes(), handlers);
     let again = again.unwrap_or_else(|error| panic!("{job:?} is not accepted again: {error:?}"));
-    let start = match job.start {
-        Start::AtMs(ms) => Start::AtMs(ms.min(END_OF_TIME_MS)),
-        start => start,
-    };
-    assert_eq!(format!("{again:?}"), format!("{:?}", NewJob { start, ..job.clone() }));
+    assert_eq!(format!("{again:?}"), format!("{:?}", clamped(job)));
+}
+
+/// The job with each time before the year 10000, as [`written`] writes it.
+fn clamped(job: &NewJob) -> NewJob {
+    let mut job = job.clone();
+    clamp(&mut job.start);
+    if let Some(extras) = &mut job.extras {
+        extras.expiry.as_mut().map(clamp_expiry);
+        if let OnConflict::Replace { change, .. } = &mut extras.unique.on_conflict {
+            change.start.as_mut().map(clamp);
+            change.expiry.as_mut().map(clamp_expiry);
+        }
+    }
+    job
+}
+
+fn clamp(start: &mut Start) {
+    if let Start::AtMs(ms) = start {
+        *ms = END_OF_TIME_MS.min(*ms);
+    }
+}
+
+fn clamp_expiry(expiry: &mut Expiry) {
+    if let Expiry::AtMs(ms) = expiry {
+        *ms = END_OF_TIME_MS.min(*ms);
+    }
 }
 
 /// The body that submits this job.
 fn written(job: &NewJob) -> String {
-    let mut fields = vec![
-        ("type", json!(job.job_type).to_string()),
-        ("payload", job.payload.get().to_owned()),
-        ("queue", json!(job.queue).to_string()),
-        ("max_attempts", job.max_attempts.to_string()),
-        ("timeout_ms", job.timeout.as_millis().to_string()),
-    ];
-    match job.start {
-        Start::Now => {}
-        Start::AfterMs(ms) => fields.push(("delay_ms", ms.to_string())),
-        Start::AtMs(ms) => fields.push(("run_at", json!(rfc3339(ms)).to_string())),
+    let mut fields = vec![("type", json!(job.job_type).to_string())];
+    let on_conflict = job.extras.as_ref().map(|extras| &extras.unique.on_conflict);
+    if let Some(OnConflict::Replace { change, .. }) = on_conflict {
+        // Only the fields that the body had: the holder of the unique key gets these.
+        fields.extend(written_change(change));
+    } else {
+        fields.extend(written_change(&Change {
+            payload: Some(job.payload.clone()),
+            queue: Some(job.queue.clone()),
+            start: Some(job.start),
+            max_attempts: Some(job.max_attempts),
+            timeout: Some(job.timeout),
+            expiry: job.extras.as_ref().and_then(|extras| extras.expiry),
+            tags: job.extras.as_ref().map(|extras| extras.tags.clone()),
+        }));
     }
-    fields.extend(job.unique_key.as_ref().map(|key| ("unique_key", json!(key).to_string())));
+    if let Some(extras) = &job.extras {
+        fields.extend(extras.retain.map(|time| ("retain_ms", time.as_millis().to_string())));
+        let meta: serde_json::Map<_, _> = extras.meta.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
+        fields.push(("meta", Value::from(meta).to_string()));
+        if let Some(key) = &job.unique_key {
+            fields.push(("unique", written_unique(key, &extras.unique)));
+        }
+    } else {
+        fields.extend(job.unique_key.as_ref().map(|key| ("unique_key", json!(key).to_string())));
+    }
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name:?}: {value}")).collect();
     format!("{{{}}}", fields.join(", "))
+}
+
+fn written_change(change: &Change) -> Vec<(&'static str, String)> {
+    let mut fields = Vec::new();
+    fields.extend(change.payload.as_ref().map(|payload| ("payload", payload.get().to_owned())));
+    fields.extend(change.queue.as_ref().map(|queue| ("queue", json!(queue).to_string())));
+    fields.extend(change.max_attempts.map(|attempts| ("max_attempts", attempts.to_string())));
+    fields.extend(change.timeout.map(|time| ("timeout_ms", time.as_millis().to_string())));
+    fields.extend(change.tags.as_ref().map(|tags| ("tags", json!(tags).to_string())));
+    match change.start {
+        None | Some(Start::Now) => {}
+        Some(Start::AfterMs(ms)) => fields.push(("delay_ms", ms.to_string())),
+        Some(Start::AtMs(ms)) => fields.push(("run_at", json!(rfc3339(ms)).to_string())),
+    }
+    match change.expiry {
+        None => {}
+        Some(Expiry::AfterMs(ms)) => fields.push(("expires_in_ms", ms.to_string())),
+        Some(Expiry::AtMs(ms)) => fields.push(("expires_at", json!(rfc3339(ms)).to_string())),
+    }
+    fields
+}
+
+fn written_unique(key: &str, mode: &UniqueMode) -> String {
+    let mut unique = json!({ "key": key });
+    match mode.hold {
+        Hold::UntilEnd => unique["until"] = json!("end"),
+        Hold::UntilStart => unique["until"] = json!("start"),
+        Hold::For(time) => unique["for_ms"] = json!(time.as_millis() as u64),
+    }
+    match &mode.on_conflict {
+        OnConflict::Reject => {}
+        OnConflict::Existing => unique["on_conflict"] = json!("existing"),
+        OnConflict::Replace { max_wait, .. } => {
+            unique["on_conflict"] = json!("replace");
+            if let Some(time) = max_wait {
+                unique["max_wait_ms"] = json!(time.as_millis() as u64);
+            }
+        }
+    }
+    unique.to_string()
 }
 
 /// Checks for a known code, and a sentence that fits on a line.

@@ -19,6 +19,7 @@ pub const MAX_ERROR_CHARS: usize = 1_000;
 pub const MAX_RESULT_BYTES: usize = 64 * 1024;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const UP_TO_A_YEAR: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY.saturating_mul(365);
 
 /// How often a job can be tried: `max_attempts`.
 pub(crate) const ATTEMPTS: RangeInclusive<u32> = 1..=100;
@@ -26,6 +27,21 @@ pub(crate) const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 pub(crate) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
 /// How long after its submission a job can start, and how long a backoff can be.
 pub(crate) const DELAY: RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(365);
+
+/// How long after its submission a job can expire.
+pub(crate) const EXPIRY: RangeInclusive<Duration> = UP_TO_A_YEAR;
+/// How long a job can hold its unique key for a fixed time.
+pub(crate) const HOLD: RangeInclusive<Duration> = UP_TO_A_YEAR;
+/// How long submissions with the same unique key can put off a job.
+pub(crate) const MAX_WAIT: RangeInclusive<Duration> = UP_TO_A_YEAR;
+/// How long a job can be kept after its end.
+pub(crate) const RETENTION: RangeInclusive<Duration> = DELAY;
+/// The most tags of a job.
+pub(crate) const MAX_TAGS: usize = 5;
+/// The most bytes of all names and values of `meta`.
+pub(crate) const MAX_META_BYTES: usize = 1024;
+/// How the names of types, queues and unique keys begin that the server keeps for itself.
+pub(crate) const RESERVED_PREFIX: &str = "threadq.";
 
 /// A job's type.
 pub(crate) const JOB_TYPE: TextRule =
@@ -36,6 +52,14 @@ pub(crate) const QUEUE_NAME: TextRule =
 /// One tag of a job.
 pub(crate) const TAG: TextRule =
     TextRule { allowed: "1 to 64 characters, none of them a control character", accepts: is_tag };
+/// A name in `meta`.
+pub(crate) const META_NAME: TextRule =
+    TextRule { allowed: "1 to 64 of A-Z a-z 0-9 _ -", accepts: is_meta_name };
+/// A value in `meta`, which can be empty. [`MAX_META_BYTES`] limits its length too.
+pub(crate) const META_VALUE: TextRule = TextRule {
+    allowed: "up to 1024 characters, none of them a control character",
+    accepts: |value| value.len() <= MAX_META_BYTES && !value.chars().any(char::is_control),
+};
 /// A unique key. At most one live job can hold the same unique key.
 pub(crate) const UNIQUE_KEY: TextRule =
     TextRule { allowed: "1 to 200 characters", accepts: |key| (1..=200).contains(&key.chars().count()) };
@@ -75,6 +99,15 @@ pub fn is_job_type(name: &str) -> bool {
     (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
+fn is_meta_name(name: &str) -> bool {
+    is_queue_name(name) && !name.contains('.')
+}
+
+/// Whether the server keeps this type, queue or unique key for itself.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(RESERVED_PREFIX)
+}
+
 fn is_tag(tag: &str) -> bool {
     (1..=64).contains(&tag.chars().count()) && !tag.chars().any(char::is_control)
 }
@@ -95,24 +128,35 @@ mod tests {
             (&JOB_TYPE, vec!["a", "Encode Video", "Größe ☃"], vec!["", "a\nb", "a\u{7f}"]),
             (&QUEUE_NAME, vec!["a", "A-z_0.9"], vec!["", "a b", "ü", "a/b"]),
             (&TAG, vec!["a", "customer 42", "é/☃"], vec!["", "a\nb"]),
+            (&META_NAME, vec!["a", "trace-parent_9"], vec!["", "a.b", "a b", "ü"]),
+            (&META_VALUE, vec!["", "é ☃"], vec!["a\nb", "\u{7f}"]),
             (&UNIQUE_KEY, vec!["a", "é b"], vec![""]),
             (&IDEMPOTENCY_KEY, vec!["a", "~!"], vec!["", "a b", "é"]),
         ] {
             assert!(valid.iter().all(|text| rule.accepts(text)), "{}", rule.allowed);
             assert!(!invalid.iter().any(|text| rule.accepts(text)), "{}", rule.allowed);
         }
-        for (rule, longest) in
-            [(&JOB_TYPE, 100), (&QUEUE_NAME, 64), (&TAG, 64), (&UNIQUE_KEY, 200), (&IDEMPOTENCY_KEY, 200)]
-        {
+        for (rule, longest) in [
+            (&JOB_TYPE, 100),
+            (&QUEUE_NAME, 64),
+            (&TAG, 64),
+            (&META_NAME, 64),
+            (&UNIQUE_KEY, 200),
+            (&IDEMPOTENCY_KEY, 200),
+        ] {
             assert!(rule.accepts(&"x".repeat(longest)), "{}", rule.allowed);
             assert!(!rule.accepts(&"x".repeat(longest + 1)), "{}", rule.allowed);
             assert!(rule.allowed.starts_with(&format!("1 to {longest} ")), "{}", rule.allowed);
         }
+        assert!(META_VALUE.accepts(&"x".repeat(1024)) && !META_VALUE.accepts(&"x".repeat(1025)));
         assert!(JOB_TYPE.accepts(&"☃".repeat(100)) && UNIQUE_KEY.accepts(&"☃".repeat(200)));
     }
 
     #[test]
     fn ranges_in_milliseconds_are_those_of_the_api() {
         assert_eq!((in_ms(&TIMEOUT), in_ms(&DELAY)), (1..=86_400_000, 0..=31_536_000_000));
+        for (range, least) in [(EXPIRY, 1), (HOLD, 1), (MAX_WAIT, 1), (RETENTION, 0)] {
+            assert_eq!(in_ms(&range), least..=31_536_000_000);
+        }
     }
 }
