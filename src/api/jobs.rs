@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use crate::engine::group_commit::{NewJobs, SubmitResult};
 use crate::handler::StopReason;
 use crate::job::limits::IDEMPOTENCY_KEY;
-use crate::job::{Job, JobId, NewJob};
-use crate::queue::{Cancelled, Changed, Idempotency, Refused, SubmitError, Submitted};
+use crate::job::{Expiry, Job, JobId, NewJob};
+use crate::queue::{Cancelled, Changed, Conflict, Idempotency, Refused, SubmitError, Submitted};
 
 use crate::api::body;
 use crate::api::listing::estimated_bytes;
@@ -36,13 +36,17 @@ impl Api {
     /// The response to [`submit`](Api::submit) after the result.
     pub(super) fn submitted(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Response, Response> {
         let submitted = self.note_submission(new_jobs, result)?;
-        let body = json!({
-            "message": "Job submitted successfully",
-            "job_id": submitted.first,
-            "status": submitted.status,
-        });
+        let id = submitted.first;
+        let mut body = match submitted.conflict {
+            None => json!({ "message": "Job submitted successfully", "job_id": id }),
+            Some(Conflict::Existing) => json!({ "job_id": id, "existing": true }),
+            Some(Conflict::Replaced) => json!({ "job_id": id, "replaced": true }),
+        };
+        if let Some(status) = submitted.status {
+            body["status"] = json!(status);
+        }
         let response = submission_response(&submitted, &body, self.unserved(&new_jobs.jobs));
-        Ok(response.with("Location", format!("/jobs/{}", submitted.first)))
+        Ok(response.with("Location", format!("/jobs/{id}")))
     }
 
     /// The response to [`submit_batch`](Api::submit_batch) after the result.
@@ -75,7 +79,7 @@ impl Api {
     fn note_submission(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Submitted, Response> {
         match result {
             Ok(submitted) => {
-                if !submitted.replayed {
+                if !submitted.replayed && submitted.conflict.is_none() {
                     new_jobs.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
                 }
                 if let Some(time) = submitted.due_in {
@@ -93,12 +97,7 @@ impl Api {
                 let sentence = format!("the queue {queue} is full: max-queue-length is {most}");
                 Err(Response::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }
-            Err(SubmitError::Refused(Refused::Expired(place))) => {
-                let job = if new_jobs.jobs.len() > 1 { format!("jobs[{place}].") } else { String::new() };
-                Err(Response::invalid_job(format!(
-                    "{job}expires_at must be after now, and after the start of the job"
-                )))
-            }
+            Err(SubmitError::Refused(Refused::Expired(place))) => Err(expires_too_early(new_jobs, place)),
             Err(SubmitError::Queue(error)) => {
                 // The jobs may have been stored, and scheduled ones among them may be due soon.
                 self.due_timer.due_in(AFTER_UNKNOWN_RESULT);
@@ -168,11 +167,24 @@ impl Api {
 }
 
 fn submission_response(submitted: &Submitted, body: &serde_json::Value, unserved: String) -> Response {
-    let response = match submitted.replayed {
-        true => Response::json(200, body).with("Idempotency-Replayed", "true"),
-        false => Response::json(202, body),
+    let response = match (submitted.replayed, submitted.conflict) {
+        (true, _) => Response::json(200, body).with("Idempotency-Replayed", "true"),
+        (false, Some(_)) => Response::json(200, body),
+        (false, None) => Response::json(202, body),
     };
     if unserved.is_empty() { response } else { response.with("Threadq-Unserved", unserved) }
+}
+
+/// The error for a job that would expire before its start.
+fn expires_too_early(new_jobs: &NewJobs, place: u64) -> Response {
+    let job = if new_jobs.jobs.len() > 1 { format!("jobs[{place}].") } else { String::new() };
+    let expiry = new_jobs.jobs.get(place as usize).and_then(|job| job.extras.as_ref()?.expiry);
+    Response::invalid_job(match expiry {
+        Some(Expiry::AfterMs(_)) => {
+            format!("{job}expires_in_ms must be longer than the time until the start of the job")
+        }
+        _ => format!("{job}expires_at must be after now, and after the start of the job"),
+    })
 }
 
 fn wrong_status(what: &str, why: &str) -> Response {

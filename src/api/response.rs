@@ -62,7 +62,7 @@ impl Response {
     }
 
     pub fn duplicate(holder: JobId) -> Response {
-        let error = "another job that has not ended holds this unique_key";
+        let error = "another job holds this unique key";
         Response::json(409, &json!({ "error": error, "code": "duplicate", "job_id": holder }))
     }
 

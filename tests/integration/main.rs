@@ -44,4 +44,5 @@ mod start_and_end;
 mod systemd;
 mod terminal;
 mod timeouts;
+mod unique_keys;
 mod urls;
