@@ -11,7 +11,6 @@ mod report;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -24,13 +23,13 @@ use report::Report;
 const HELP: &str = "\
 usage: cargo bench --bench upgrade -- [flags]
 
-A server of version 0.4.0 makes jobs in all states. Then it is stopped or killed while jobs run, or a server of this
-version starts beside it. Checks through the API of the new server that every job is listed once and unchanged, ends
+A server of version 0.4.0 makes jobs in all states. Then it is stopped or killed while jobs run, and a server
+of this version starts. Checks through the API of the new server that every job is listed once and unchanged, ends
 once, and that old jobs can be retried, cancelled and deleted; then the retention and `threadq doctor`. Exit code 1: a
 check has failed. First `bench/peers/install threadq-0.4.0` has to build version 0.4.0.
 
   --jobs N         jobs that version 0.4.0 makes [100000]
-  --way WORDS      stop, kill, rolling, separated by commas [stop,kill,rolling]
+  --way WORDS      stop, kill, separated by commas [stop,kill]
   --earlier FILE   the program of version 0.4.0 [bench/peers/earlier/threadq]
   --program FILE   the threadq to upgrade to [the one built with this bench]
   --aof WORD       Redis's append-only file: off, everysec or always [off]
@@ -43,10 +42,10 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() {
     flags::check(HELP);
-    let ways = common::list("way", &["stop".to_owned(), "kill".to_owned(), "rolling".to_owned()]);
+    let ways = common::list("way", &["stop".to_owned(), "kill".to_owned()]);
     let mut is_good = true;
     for way in &ways {
-        assert!(matches!(way.as_str(), "stop" | "kill" | "rolling"), "--way must be stop, kill or rolling");
+        assert!(matches!(way.as_str(), "stop" | "kill"), "--way must be stop or kill");
         let report = run(way);
         report.print(way);
         is_good &= report.is_good();
@@ -90,17 +89,12 @@ fn run(way: &str) -> Report {
         report.check(counts[status].as_u64() > Some(0), || format!("no job is {status} before the upgrade"));
     }
 
-    let new_server = match way {
-        "stop" => {
-            old_server.stop();
-            start(&new, "default", &[])
-        }
-        "kill" => {
-            drop(old_server);
-            start(&new, "default", &[])
-        }
-        _ => roll(old_server, || start(&new, "default", &[]), &mut made, &mut report),
-    };
+    if way == "stop" {
+        old_server.stop()
+    } else {
+        drop(old_server)
+    }
+    let new_server = start(&new, "default", &[]);
     let old_entries = entries_of_old_layout(&mut redis);
     report.row("entries of the old layout after the upgrade", &old_entries);
     let mut client = new_server.client();
@@ -148,45 +142,6 @@ fn run(way: &str) -> Report {
     doctor(&url, "at the end", &mut report);
     report.time("whole time", begin);
     report
-}
-
-/// Starts a new server beside the old one, and stops the old one, while a client submits jobs through both.
-fn roll(old: Server, start: impl Fn() -> Server, made: &mut Made, report: &mut Report) -> Server {
-    let new = start();
-    let ends = AtomicBool::new(false);
-    let addrs = [old.addr(), new.addr()];
-    let submitted = std::thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            let (http, mut all) = (Http::new(), Vec::new());
-            for round in 0_usize.. {
-                if ends.load(Ordering::Relaxed) {
-                    break;
-                }
-                let jobs: Vec<Value> = (0..10).map(|i| json!({"type": "echo", "payload": i})).collect();
-                let (key, body) = (format!("roll-{round}"), json!({ "jobs": jobs }).to_string());
-                // The old server may have stored the jobs before its answer was lost: the key makes a repetition safe.
-                for addr in [addrs[round % 2], addrs[1]] {
-                    if let Ok(answer) = http.post(addr, "/jobs/batch", &key, &body)
-                        && matches!(answer.status, 200 | 202)
-                    {
-                        let ids = answer.body["job_ids"].as_array().expect("ids").clone();
-                        all.push(ids.iter().filter_map(Value::as_u64).collect::<Vec<_>>());
-                        break;
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            all
-        });
-        std::thread::sleep(Duration::from_secs(2));
-        old.stop();
-        std::thread::sleep(Duration::from_secs(2));
-        ends.store(true, Ordering::Relaxed);
-        client.join().expect("a client")
-    });
-    report.row("batches submitted meanwhile", submitted.len());
-    made.ids.extend(submitted.into_iter().flatten());
-    new
 }
 
 /// Unique keys and idempotency keys of version 0.4.0 still hold.

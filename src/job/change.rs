@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::{Expiry, Start};
+use super::bounds::{Expiry, Start};
 
 /// New values for a job that waits: each field that is `None` stays as it is.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Change;
+use super::bounds::Expiry;
+use super::change::Change;
 use super::time::Time;
 
 /// What a new job has besides the fields of every job.
@@ -24,15 +25,6 @@ pub struct Extras {
     pub unique: UniqueMode,
     /// The tick of the schedule that made the job.
     pub schedule: Option<ScheduleTick>,
-}
-
-/// The time after which no attempt of a job starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Expiry {
-    /// A time in milliseconds since 1970, by Redis's clock.
-    AtMs(u64),
-    /// Milliseconds from the moment when Redis has stored the job, 1 to 31536000000.
-    AfterMs(u64),
 }
 
 /// How a job holds its unique key, and what a submission does if the key is held.

@@ -3,6 +3,7 @@
 //! All other parts of the crate use these types. This part does no I/O and knows neither Redis nor HTTP.
 
 pub mod backoff;
+mod bounds;
 mod change;
 pub(crate) mod duration;
 mod extras;
@@ -18,8 +19,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use self::bounds::{Expiry, Start};
 pub use self::change::Change;
-pub use self::extras::{CancelReason, Expiry, Extras, Hold, OnConflict, ScheduleTick, UniqueMode};
+pub use self::extras::{CancelReason, Extras, Hold, OnConflict, ScheduleTick, UniqueMode};
 pub use self::failure::{Failure, Outcome};
 pub use self::id::{InvalidId, JobId};
 pub use self::limits::{
@@ -29,18 +31,6 @@ pub use self::limits::{
 pub use self::status::{Status, UnknownStatus};
 use self::time::Time;
 pub use self::time::rfc3339;
-
-/// When a new job becomes ready, that is, enters its queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Start {
-    /// At once.
-    #[default]
-    Now,
-    /// A delay in milliseconds, from the moment when Redis has stored the job.
-    AfterMs(u64),
-    /// At this time in milliseconds since 1970, by Redis's clock; at once if the time has passed.
-    AtMs(u64),
-}
 
 /// A job to submit: its fields are valid, and it has no id yet.
 #[derive(Clone, Debug)]

@@ -104,6 +104,23 @@ impl Queue {
         as_array(self.connections.query(&command)?)?.into_iter().map(as_bytes).collect()
     }
 
+    /// The servers with another protocol than this program that were not declared dead: name and heartbeat counter.
+    pub fn servers_of_other_protocols(&self) -> Result<Vec<(String, String)>, Error> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(format!("{}{}", self.prefix, keys::SERVERS));
+        let words = as_texts(self.connections.query(&command)?)?;
+        let mut others = Vec::new();
+        for pair in words.chunks_exact(2).filter(|pair| !pair[1].starts_with('D')) {
+            let mut command = redis::cmd("HGET");
+            command.arg(format!("{}{}{}", self.prefix, keys::SERVER, pair[0])).arg("version");
+            let version: Option<String> = self.connections.query(&command)?;
+            if version.as_deref() != Some(&keys::PROTOCOL.to_string()) {
+                others.push((pair[0].clone(), pair[1].clone()));
+            }
+        }
+        Ok(others)
+    }
+
     /// Whether a server is registered and was not declared dead.
     pub fn is_registered(&self, server: &ServerId) -> Result<bool, Error> {
         let mut command = redis::cmd("HGET");

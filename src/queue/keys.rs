@@ -109,6 +109,10 @@ pub(super) const SUSPECTS: &str = ":suspects";
 /// The word in [`TYPE_INDEX`], [`INDEX`] and [`TAG_INDEX`] for queued and processing jobs.
 const READY: &str = "ready";
 
+/// The number of the rules by which servers work on the same jobs. Servers with different numbers must not run side by side:
+/// 2 is that of versions 0.7 and 0.8, older versions have none.
+pub(super) const PROTOCOL: u32 = 3;
+
 /// The prefix of every key.
 pub(super) fn prefix(namespace: &str) -> String {
     format!("{{{namespace}}}:")
@@ -128,6 +132,7 @@ pub(super) fn lua_constants(namespace: &str) -> Vec<(String, String)> {
         ("PREFIX", prefix.clone()),
         ("SUSPECTS", SUSPECTS.to_owned()),
         ("READY", READY.to_owned()),
+        ("PROTOCOL", PROTOCOL.to_string()),
         ("DEFAULT_QUEUE", DEFAULT_QUEUE.to_owned()),
         ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS.to_string()),
     ];

@@ -24,6 +24,9 @@ use crate::server::store::{self, SentinelWatch, WatchedRedis, fetcher_count};
 /// `/readyz` at once gets the true answer.
 const FIRST_BEAT_TIMEOUT: Duration = Duration::from_millis(500);
 const FIRST_BEAT_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// How long a server with another protocol is watched beyond the lease.
+const AFTER_LEASE: Duration = Duration::from_secs(1);
+const OTHERS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The number of threads besides workers and fetchers: for the engine, the API, tiny_http, the connection pools, and the
 /// first clients.
 const FURTHER_THREADS: usize = 48;
@@ -43,7 +46,7 @@ pub(super) fn start(
     check_signals(signals)?;
     let private_redis =
         config.redis_url.is_none().then(|| WatchedRedis::start(&config, signals)).transpose()?;
-    let queue = connect(&config, private_redis.as_ref())?;
+    let queue = connect(&config, private_redis.as_ref(), signals)?;
     check_signals(signals)?;
     log_risky_settings(&config, &handlers);
 
@@ -93,7 +96,11 @@ fn bind(config: &Config) -> Result<TcpListener, StartError> {
 
 /// The queue on the configured Redis or on the private Redis. An unreachable Redis is not an error, an unsuitable Redis
 /// is.
-fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queue, StartError> {
+fn connect(
+    config: &Config,
+    private_redis: Option<&WatchedRedis>,
+    signals: &Receiver<()>,
+) -> Result<Queue, StartError> {
     let url = match (private_redis, &config.redis_url) {
         (Some(redis), _) => redis.url(),
         (None, Some(url)) => url.expose().to_owned(),
@@ -106,6 +113,7 @@ fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queu
             store::warnings(&info).for_each(|warning| log::warn!("{warning}"));
             // Logs missing rights. They are not an error, because an administrator can grant them later.
             let _ = queue.check_ready();
+            wait_for_other_protocols(&queue, config, signals)?;
         }
         Err(error) => {
             store::check_url(&queue)?;
@@ -113,6 +121,36 @@ fn connect(config: &Config, private_redis: Option<&WatchedRedis>) -> Result<Queu
         }
     }
     Ok(queue)
+}
+
+/// Refuses to start beside a living server of another protocol: each of the two would break what the other one stores. A
+/// server is alive if its heartbeat counter moves. A server that sends no heartbeat for a whole lease is dead.
+fn wait_for_other_protocols(
+    queue: &Queue,
+    config: &Config,
+    signals: &Receiver<()>,
+) -> Result<(), StartError> {
+    let failed = |error| StartError::failed("cannot read the servers of this namespace", error);
+    let seen = queue.servers_of_other_protocols().map_err(failed)?;
+    let Some((name, _)) = seen.first() else { return Ok(()) };
+    log::warn!("server={name} has another protocol; waiting until its heartbeat shows whether it is alive");
+    let started = Instant::now();
+    while started.elapsed() < config.lease_timeout + AFTER_LEASE {
+        if signals.recv_timeout(OTHERS_POLL_INTERVAL).is_ok() {
+            return Err(StartError::Stopped);
+        }
+        let now = queue.servers_of_other_protocols().map_err(failed)?;
+        if let Some((name, _)) = now.iter().find(|server| !seen.contains(server)) {
+            return Err(StartError::Configuration(format!(
+                "namespace: the server {name} runs another version of threadq, which cannot share jobs with this version; \
+                 stop all servers of the other version first: their jobs wait in Redis"
+            )));
+        }
+        if now.is_empty() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn log_risky_settings(config: &Config, handlers: &Handlers) {

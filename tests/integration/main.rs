@@ -29,6 +29,7 @@ mod http_front;
 mod idle_servers;
 mod metrics;
 mod openapi;
+mod other_protocol;
 mod poison;
 mod private_redis;
 mod queues;

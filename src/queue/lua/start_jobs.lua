@@ -62,12 +62,13 @@ local function start(id, queue, is_suspect)
   local fields = try_call('HGETALL', JOB .. id)
   if is_id(id) then
     for i = 1, #fields, 2 do
-      if fields[i] == 'status' then status = fields[i + 1]
-      elseif fields[i] == 'starts' then starts = fields[i + 1]
-      elseif fields[i] == 'server' then owner = fields[i + 1]
-      elseif fields[i] == 'crashes' then crashes = fields[i + 1]
-      elseif fields[i] == 'ties' then ties = fields[i + 1]
-      elseif fields[i] == 'queue' then own_queue = fields[i + 1]
+      local name = fields[i]
+      if name == 'status' then status = fields[i + 1]
+      elseif name == 'starts' then starts = fields[i + 1]
+      elseif name == 'server' then owner = fields[i + 1]
+      elseif name == 'crashes' then crashes = fields[i + 1]
+      elseif name == 'ties' then ties = fields[i + 1]
+      elseif name == 'queue' then own_queue = fields[i + 1]
       end
     end
   end
@@ -95,7 +96,7 @@ local function start(id, queue, is_suspect)
     found[queue] = true
     return false
   end
-  if is_tied(ties, 'S') and not starts then release_unique(id, read(id, 'unique_key')[1]) end
+  if ties and not starts and is_tied(ties, 'S') then release_unique(id, read(id, 'unique_key')[1]) end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
   local number = #fields + 1
