@@ -4,6 +4,7 @@ use crate::job::{Job, JobId};
 use crate::queue::{Filter, Page, Position};
 
 use crate::api::query::Query;
+use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
 
@@ -19,10 +20,23 @@ impl Api {
             None => (Some(page), Position::Offset((page - 1) * limit)),
         };
         let _slot = self.listings.acquire();
-        let Page { jobs, total, next } = self.queue.list(&filter, from, limit)?;
-        let bytes = 1024 + jobs.iter().map(estimated_bytes).sum::<usize>();
-        Ok(Response::large_json(200, &Listing { jobs: &jobs, page, limit, total, next }, bytes))
+        let found = self.queue.list(&filter, from, limit)?;
+        Ok(listing(&found, page, limit, Some(found.next)))
     }
+
+    /// One page of the jobs that wait in a queue, the next one first.
+    pub(super) fn queue_jobs(&self, name: &str, request: &Request) -> Result<Response, Response> {
+        let page = request.query.number("page", 1, 1, u32::MAX.into())?;
+        let limit = request.query.number("limit", 10, 1, 100)?;
+        let _slot = self.listings.acquire();
+        Ok(listing(&self.queue.list_queue(name, (page - 1) * limit, limit)?, Some(page), limit, None))
+    }
+}
+
+fn listing(found: &Page, page: Option<u64>, limit: u64, next: Option<Option<JobId>>) -> Response {
+    let Page { jobs, total, .. } = found;
+    let bytes = 1024 + jobs.iter().map(estimated_bytes).sum::<usize>();
+    Response::large_json(200, &Listing { jobs, page, limit, total: *total, next }, bytes)
 }
 
 /// Estimates the length of a job as JSON. The estimate is rarely too small.
@@ -44,5 +58,7 @@ struct Listing<'a> {
     page: Option<u64>,
     limit: u64,
     total: u64,
-    next: Option<JobId>,
+    /// Left out of a listing that has no `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Option<JobId>>,
 }

@@ -12,7 +12,8 @@
 //! * `routes`: the table of routes. `openapi`: its description for clients.
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
 //!   function decides.
-//! * `jobs`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `ui`: the functions of the routes.
+//! * `jobs`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
+//!   routes.
 //! * `long_poll`: requests that wait until a job ends.
 
 mod access;
@@ -40,6 +41,7 @@ mod routes;
 mod state;
 mod stats;
 mod ui;
+mod why;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

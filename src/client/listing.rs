@@ -97,11 +97,11 @@ fn micros(time: SystemTime) -> u64 {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Page {
-    /// The jobs, newest first. Large fields are left out, see [`Job::omitted`].
+    /// The jobs: newest first, on pages of a queue the next one first. Large fields are left out, see [`Job::omitted`].
     pub jobs: Vec<Job>,
     /// The number of jobs that match, on all pages.
     pub total: u64,
-    /// The [`before`](Listing::before) of the next page; `None` if this page is the last.
+    /// The [`before`](Listing::before) of the next page; `None` if this page is the last, and on pages of a queue.
     pub next: Option<JobId>,
 }
 

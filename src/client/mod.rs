@@ -18,6 +18,7 @@
 mod error;
 mod job;
 mod listing;
+mod reason;
 mod retry;
 mod submission;
 mod transport;
@@ -33,6 +34,8 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Cause, Error, Refusal};
 pub use self::job::{AttemptError, Job};
 pub use self::listing::{Listing, Page};
+pub use self::reason::Reason;
+pub(crate) use self::reason::Reasons;
 pub(crate) use self::retry::with_retries;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{DEFAULT_SERVER, Response, Transport, Unserved};
@@ -40,6 +43,7 @@ use crate::job::JobId;
 use crate::job::limits::IDEMPOTENCY_KEY;
 use crate::net::authorities::{self, Authorities};
 use crate::net::http_url::redacted;
+use crate::net::percent::encode_segment;
 
 /// The longest `wait` of GET /jobs/ID that the API allows.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -216,6 +220,26 @@ impl Client {
     /// [`Error::Refused`] with `invalid_query` for a limit or a type out of range.
     pub fn list(&self, listing: &Listing) -> Result<Page, Error> {
         self.with_retries(|| self.transport.get(&listing.path()))?.parse()
+    }
+
+    /// Returns the reasons why the job does not run yet, or what became of it, the strongest reason first.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `not_found` if there is no such job.
+    pub fn why(&self, id: JobId) -> Result<Vec<Reason>, Error> {
+        let response = self.with_retries(|| self.transport.get(&format!("{}/why", job_path(id))))?;
+        Ok(response.parse::<Reasons>()?.reasons)
+    }
+
+    /// Returns one page of the jobs that wait in a queue, in the order in which servers take them. `page` begins with 1;
+    /// `limit` is 1 to 100. [`Page::next`] is `None`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `invalid_query` for a page or a limit out of range, and with `invalid_queue` for a text that
+    /// is no name of a queue.
+    pub fn queue_jobs(&self, queue: &str, page: u32, limit: u32) -> Result<Page, Error> {
+        let path = format!("/queues/{}/jobs?page={page}&limit={limit}", encode_segment(queue));
+        self.with_retries(|| self.transport.get(&path))?.parse()
     }
 
     /// Cancels a job and returns the job: cancelled, or still processing until its handler stops. The request is sent once.

@@ -11,7 +11,7 @@ use super::replies;
 use super::reply_value::{as_array, as_bytes, as_texts};
 use super::rights::Right;
 use super::scripts::{self, Script};
-use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerInfo, Stats};
+use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerInfo, Situation, Stats};
 use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
 
@@ -56,6 +56,21 @@ impl Queue {
             Position::Before(id) => call.arg("").arg(id.get()),
         };
         replies::page(self.run(&self.scripts.list, &call)?)
+    }
+
+    /// The jobs that wait in this queue, in the order in which they are taken: at most `limit` (1 to 100), behind the first
+    /// `skipped` ones. As JSON the page is smaller than 4 MiB.
+    pub fn list_queue(&self, queue: &str, skipped: u64, limit: u64) -> Result<Page, Error> {
+        let mut call = self.scripts.list_queue.call();
+        call.arg(queue).arg(limit).arg(skipped);
+        replies::page(self.run(&self.scripts.list_queue, &call)?)
+    }
+
+    /// What decides when a job starts; `None` if there is no job with this id.
+    pub fn situation(&self, id: JobId) -> Result<Option<Situation>, Error> {
+        let mut call = self.scripts.why.call();
+        call.arg(id.get());
+        replies::situation(id, self.run(&self.scripts.why, &call)?)
     }
 
     /// The ids of the next dead letters above this id, at most `limit`, oldest first.

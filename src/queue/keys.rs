@@ -72,8 +72,8 @@ keys! {
     /// call that names existing keys alone would begin, and end at the first key that has moved, after half of its
     /// changes.
     ABSENT = "absent": none;
-    /// `server:<server>`: started_at, workers, busy, beat_at, queues, separated by commas, and version, which servers of
-    /// versions up to 0.6 do not have.
+    /// `server:<server>`: started_at, workers, busy, beat_at, queues and strict (the strict queues among them), separated by
+    /// commas, and version, which servers of versions up to 0.6 do not have.
     SERVER = "server:": hash;
     /// `cancels:<server>`, ids: running jobs that this server was asked to stop.
     CANCELS = "cancels:": set;

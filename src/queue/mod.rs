@@ -50,8 +50,9 @@ pub use redis_report::{Advice, RedisReport, Severity};
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
     Broken, Cancelled, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter,
-    HeartbeatReply, Idempotency, Lease, Minute, Page, Position, Quarantine, QueueInfo, Reclaimed, ServerId,
-    ServerInfo, Settings, Settled, Settlement, Share, StartedJobs, Stats, Submitted, Turns, Verdict,
+    HeartbeatReply, Idempotency, Lease, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed,
+    ServerId, ServerInfo, Settings, Settled, Settlement, Share, Situation, StartedJobs, Stats, Submitted,
+    Turns, Verdict,
 };
 
 use pool::{Access, Connections, Repeat};

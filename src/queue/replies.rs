@@ -17,7 +17,8 @@ use super::reply_value::{
 };
 use super::types::{
     Broken, Cancelled, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease,
-    Minute, Page, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, StartedJobs, Stats, Submitted,
+    Minute, Page, Place, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, Situation, StartedJobs, Stats,
+    Submitted,
 };
 
 /// The results of submissions; `sizes` are the numbers of their jobs.
@@ -327,6 +328,60 @@ pub(super) fn page(reply: Value) -> Result<Page, Error> {
 
 pub(super) fn ids(reply: Value) -> Result<Vec<JobId>, Error> {
     as_array(reply)?.iter().map(as_job_id).collect()
+}
+
+/// What decides when a job starts; `None` if there is no such job.
+pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Error> {
+    let reply = as_array(reply)?;
+    if reply.is_empty() {
+        return Ok(None);
+    }
+    let Ok::<[Value; 15], _>(facts) = reply.try_into() else {
+        return Err(Error::Protocol("a situation with another number of facts".to_owned()));
+    };
+    let [
+        now,
+        fields,
+        is_stopping,
+        is_paused,
+        servers,
+        takers,
+        workers,
+        busy,
+        reserved,
+        strict,
+        place,
+        before,
+        is_more,
+        holder,
+        beat_age,
+    ] = facts;
+    let strict = as_array(strict)?;
+    let strict = strict.chunks_exact(2).map(|pair| Ok((as_text(&pair[0])?, as_count(&pair[1])?)));
+    let place = match as_text(&place)?.as_str() {
+        "queue" => Place::Queue,
+        "suspects" => Place::Suspects,
+        "claimed" => Place::Claimed(as_text(&holder)?),
+        "server" => Place::Server,
+        "scheduled" => Place::Scheduled,
+        _ => Place::None,
+    };
+    Ok(Some(Situation {
+        now_ms: as_count(&now)?,
+        job: readable(id, &as_array(fields)?),
+        is_stopping: as_int(&is_stopping)? == 1,
+        is_paused: as_int(&is_paused)? == 1,
+        servers: as_count(&servers)?,
+        takers: as_count(&takers)?,
+        workers: as_count(&workers)?,
+        busy: as_count(&busy)?,
+        reserved: Some(as_text(&reserved)?).filter(|server| !server.is_empty()),
+        strict: strict.collect::<Result<_, Error>>()?,
+        place,
+        before: as_count(&before)?,
+        is_more: as_int(&is_more)? == 1,
+        beat_age_ms: u64::try_from(as_int(&beat_age)?).ok(),
+    }))
 }
 
 /// The queues, sorted by name.

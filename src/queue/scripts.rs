@@ -77,6 +77,7 @@ struct Row {
 
 const COMMON: (&str, &str) = ("common", include_str!("lua/common.lua"));
 const TIES: (&str, &str) = ("ties", include_str!("lua/ties.lua"));
+const PAGES: (&str, &str) = ("pages", include_str!("lua/pages.lua"));
 const AUDIT_COMMON: (&str, &str) = ("audit_common", include_str!("lua/audit_common.lua"));
 const REQUIRE_RIGHTS: (&str, &str) = ("require_rights", include_str!("lua/require_rights.lua"));
 
@@ -140,6 +141,8 @@ scripts! {
     get: "get", Read, Safe, Operators;
     statuses: "statuses", Read, Safe, Operators;
     list: "list", Read, Safe, Operators;
+    list_queue: "list_queue", Read, Safe, Operators;
+    why: "why", Read, Safe, Operators;
     dead_ids: "dead_ids", Read, Safe, Operators;
     queues: "queues", Read, Safe, Operators;
     stats: "stats", Read, Safe, Operators;
@@ -166,7 +169,7 @@ fn row(name: &str) -> &'static Row {
 pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
     let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
     let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].source));
-    [COMMON, TIES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
+    [COMMON, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
 }
 
 /// The files of which a script is made.
@@ -187,7 +190,7 @@ pub fn script_text(
 
 impl Row {
     fn common(&self) -> Vec<(&'static str, &'static str)> {
-        if self.user == User::Doctor { vec![COMMON, TIES, AUDIT_COMMON] } else { vec![COMMON, TIES] }
+        if self.user == User::Doctor { vec![COMMON, TIES, AUDIT_COMMON] } else { vec![COMMON, TIES, PAGES] }
     }
 
     /// The script with the functions that it calls, and with the names of keys as constants.

@@ -401,6 +401,53 @@ pub struct QueueInfo {
     pub strict: bool,
 }
 
+/// What decides when a job starts.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// Redis's time, in ms since 1970.
+    pub now_ms: u64,
+    pub job: Job,
+    /// Whether the running attempt was told to stop.
+    pub is_stopping: bool,
+    pub is_paused: bool,
+    /// The number of living servers.
+    pub servers: u64,
+    /// How many of them take jobs from the job's queue.
+    pub takers: u64,
+    /// The number of workers of these servers.
+    pub workers: u64,
+    /// How many of these workers ran a job at the last heartbeats.
+    pub busy: u64,
+    /// One of these servers that starts no other job until it has run a quarantined job.
+    pub reserved: Option<String>,
+    /// The strict queues with jobs that these servers start before the jobs of this queue, and their numbers of jobs.
+    pub strict: Vec<(String, u64)>,
+    pub place: Place,
+    /// The number of jobs before the job in its list.
+    pub before: u64,
+    /// Whether there may be more jobs before it: only a part of the list was searched.
+    pub is_more: bool,
+    /// The time since the last heartbeat of the server that runs the job; `None` if that server is not alive.
+    pub beat_age_ms: Option<u64>,
+}
+
+/// Where the entry of a job is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In the list of its queue.
+    Queue,
+    /// Among the quarantined jobs of its queue.
+    Suspects,
+    /// On its way to this server, which starts the job in a moment.
+    Claimed(String),
+    /// In the list of the server that runs the job.
+    Server,
+    /// Among the jobs that wait for their time.
+    Scheduled,
+    /// Nowhere. A job that has ended needs no entry.
+    None,
+}
+
 /// A live server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {

@@ -47,3 +47,4 @@ mod terminal;
 mod timeouts;
 mod unique_keys;
 mod urls;
+mod why;

@@ -262,6 +262,10 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     for id in [done, failed, queued, running, delayed, replaced] {
         ask("GET", "/jobs/{id}", &format!("/jobs/{id}?wait=1ms"), &[], None).expect(200);
     }
+    for id in [done, failed, queued, running, delayed] {
+        ask("GET", "/jobs/{id}/why", &format!("/jobs/{id}/why"), &[], None).expect(200);
+    }
+    ask("GET", "/jobs/{id}/why", "/jobs/1/why", &[], None).expect(404);
     ask("GET", "/jobs/{id}", "/jobs/1", &[], None).expect(404);
     ask("GET", "/jobs/{id}", "/jobs/x", &[], None).expect(400);
     ask("POST", "/jobs/{id}/cancel", &format!("/jobs/{queued}/cancel"), &[], Some("")).expect(200);
@@ -274,6 +278,8 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("DELETE", "/jobs/{id}", &format!("/jobs/{delayed}"), &[], None).expect(409);
     ask("DELETE", "/jobs/{id}", &format!("/jobs/{done}"), &[], None).expect(204);
     ask("DELETE", "/dlq", "/dlq?type=fail", &[], None).expect(200);
+    ask("GET", "/queues/{name}/jobs", "/queues/nobody/jobs?limit=1", &[], None).expect(200);
+    ask("GET", "/queues/{name}/jobs", "/queues/a%20b/jobs", &[], None).expect(400);
     ask("POST", "/queues/{name}/pause", "/queues/nobody/pause", &[], Some("")).expect(200);
     ask("POST", "/queues/{name}/pause", "/queues/a%20b/pause", &[], Some("")).expect(400);
     ask("POST", "/queues/{name}/resume", "/queues/nobody/resume", &[], Some("")).expect(200);

@@ -186,6 +186,36 @@ fn a_misspelt_queue_is_said_to_be_unknown_and_vanishes_when_it_is_resumed() {
 }
 
 #[test]
+fn the_jobs_of_a_queue_are_listed_in_the_order_in_which_they_start() {
+    let redis = TestRedis::start();
+    let server = TestServer::observer(&redis);
+    let ids = server.submit_batch(&vec![json!({"type": "echo", "queue": "mail"}); 5]);
+    server.submit_job(json!({"type": "echo", "queue": "mail", "delay_ms": 3_600_000}));
+    let page = server.get("/queues/mail/jobs?page=2&limit=2").expect(200).json();
+    let found: Vec<_> = page["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].as_u64()).collect();
+    assert_eq!(found, [Some(ids[2]), Some(ids[3])]);
+    assert_eq!(page["jobs"][0], server.job(ids[2]), "the jobs are those of GET /jobs/ID");
+    assert_eq!((&page["page"], &page["limit"], &page["total"]), (&json!(2), &json!(2), &json!(5)));
+    assert!(page.get("next").is_none());
+    assert_eq!(server.get("/queues/nobody/jobs").expect(200).json()["jobs"], json!([]));
+    for (path, code) in [
+        ("/queues/a%20b/jobs", "invalid_queue"),
+        ("/queues/mail/jobs?limit=101", "invalid_query"),
+        ("/queues/mail/jobs?page=0", "invalid_query"),
+        ("/queues/mail/jobs?before=5", "invalid_query"),
+    ] {
+        server.get(path).expect_error(400, code, path);
+    }
+    // What is large is left out, as in all listings.
+    for size in [16_000, 100_000] {
+        server.submit_job(json!({"type": "echo", "queue": "large", "payload": "x".repeat(size)}));
+    }
+    let page = server.get("/queues/large/jobs").expect(200).json();
+    assert_eq!(page["jobs"][0].get("omitted"), None);
+    assert_eq!(page["jobs"][1]["omitted"], json!(["payload"]));
+}
+
+#[test]
 fn a_job_that_runs_when_its_queue_is_paused_goes_on() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();

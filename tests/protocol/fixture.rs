@@ -60,6 +60,11 @@ impl Place {
         Place::changed(shared_redis(), vec![long_lists()])
     }
 
+    /// A place whose scripts have these changes.
+    pub fn with_changes(changes: Vec<Change>) -> Place {
+        Place::changed(shared_redis(), changes)
+    }
+
     fn on(redis: Arc<TestRedis>) -> Place {
         Place::changed(redis, Vec::new())
     }

@@ -31,3 +31,4 @@ mod submitting;
 mod suspects;
 mod taking_over;
 mod ties;
+mod waiting;

@@ -161,6 +161,14 @@ const ROWS: &[Row] = &[
         scene.submit();
         let _ = scene.queue.list(&Filter::default(), Position::Offset(0), 10);
     }),
+    ("list_queue", |scene| {
+        scene.submit();
+        let _ = scene.queue.list_queue("default", 0, 10);
+    }),
+    ("why", |scene| {
+        let id = scene.submit();
+        let _ = scene.queue.situation(id);
+    }),
     ("dead_ids", |scene| {
         let _ = scene.queue.dead_ids(None, None, 10);
     }),

@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(values_of(flag("JSON|@FILE|-")), Values::Files);
         assert_eq!(values_of(flag("ADDR:PORT")), Values::Unknown);
         assert!(matches!(values_of(flag("STATUS")), Values::Words(words) if words.len() == 7));
-        assert_eq!(alternatives("[pause|resume NAME]"), Values::Words(vec!["pause", "resume"]));
+        assert_eq!(alternatives("[show|pause|resume NAME]"), Values::Words(vec!["show", "pause", "resume"]));
         assert_eq!(alternatives("ID"), Values::Unknown);
     }
 

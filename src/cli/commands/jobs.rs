@@ -10,7 +10,7 @@ use crate::cli::responses::{Page, begun, short_span, short_time, tries};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::of_status;
 use crate::cli::terminal::table::{Column, full, truncated};
-use crate::client::{AttemptError, Job};
+use crate::client::{self, AttemptError, Job, Reason, Reasons};
 use crate::job::limits::TAG;
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
@@ -54,7 +54,8 @@ pub(crate) static JOBS: Command = Command {
 pub(crate) static SHOW: Command = Command {
     name: "show",
     operands: "ID",
-    about: "Shows all fields of a job.",
+    about: "Shows all fields of a job, and why it does not run yet.\n\
+            With --json it prints only the fields.",
     flags: &[JSON],
     examples: &["show 1764000000000123", "show 1764000000000123 --json"],
     run: Run::Client(show),
@@ -139,7 +140,7 @@ pub(crate) fn limit(args: &Args) -> Result<Option<String>, Error> {
     Ok(limit.map(|limit| limit.to_string()))
 }
 
-fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
+pub(crate) fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 6] = [
         full("ID"),
         full("STATUS").styled(of_status),
@@ -172,13 +173,25 @@ fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
     if args.has("json") {
         console.json(&response.body)?;
     } else {
-        write_job(&job, console.out)?;
+        write_job(&job, &reasons(&job, client)?, console.out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why a job that has not ended does not run yet. Empty if the job was deleted meanwhile or the server is older than 0.9.
+fn reasons(job: &Job, client: &Client) -> Result<Vec<Reason>, Error> {
+    if job.status.is_final() {
+        return Ok(Vec::new());
+    }
+    match client.get(&format!("/jobs/{}/why", job.id)) {
+        Ok(response) => Ok(response.parse::<Reasons>()?.reasons),
+        Err(client::Error::Refused(refusal)) if refusal.status == 404 => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Writes a line for each field that has a value.
-fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
+fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<()> {
     field(out, "id", &job.id.to_string())?;
     field(out, "type", &job.job_type)?;
     field(out, "queue", &job.queue)?;
@@ -200,6 +213,8 @@ fn write_job(job: &Job, out: &mut dyn Write) -> io::Result<()> {
             field(out, name, value)?;
         }
     }
+    let sentences: Vec<&str> = reasons.iter().map(|reason| reason.sentence.as_str()).collect();
+    block(out, "why", &sentences.join("\n"))?;
     block(out, "payload", job.payload.get())?;
     if let Some(result) = &job.result {
         block(out, "result", result.get())?;
@@ -358,6 +373,22 @@ error 1     2026-11-24T08:00:02.000Z
 ";
         assert_eq!((done.code, done.out.as_str()), (0, expected));
         assert_eq!(server.request().line, "GET /jobs/17");
+    }
+
+    #[test]
+    fn show_says_why_a_job_does_not_run() {
+        let why = r#"{"reasons": [{"code": "behind", "sentence": "3 jobs start before."}, {"code": "x", "sentence": "And x."}]}"#;
+        let gone = r#"{"error": "no", "code": "not_found"}"#;
+        let waiting = job(17, "queued");
+        let server = FakeServer::start(&[(200, &waiting), (200, why), (200, &waiting), (404, gone)]);
+        let done = server.run(&["show", "17"]);
+        let lines = "why         3 jobs start before.\n            And x.\npayload ";
+        assert!(done.out.contains(lines), "{}", done.out);
+        assert_eq!(server.request().line, "GET /jobs/17");
+        assert_eq!(server.request().line, "GET /jobs/17/why");
+        // An older server does not know the reasons.
+        let done = server.run(&["show", "17"]);
+        assert_eq!((done.code, done.out.contains("why"), done.err.as_str()), (0, false, ""));
     }
 
     #[test]

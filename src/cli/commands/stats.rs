@@ -3,10 +3,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::cli::args::{Args, Command, JSON, Run, queue_name};
-use crate::cli::client::Client;
+use crate::cli::args::{Args, Command, Flag, JSON, Run, queue_name};
+use crate::cli::client::{Client, with_query};
+use crate::cli::commands::jobs::{limit, page, write_jobs};
 use crate::cli::error::Error;
-use crate::cli::responses::{QueueView, Queues, ServerView, Stats, short_span, short_time};
+use crate::cli::responses::{Page, QueueView, Queues, ServerView, Stats, short_span, short_time};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::{of_state, of_status};
 use crate::cli::terminal::table::{Column, full, truncated};
@@ -24,11 +25,16 @@ pub(crate) static STATS: Command = Command {
 
 pub(crate) static QUEUES: Command = Command {
     name: "queues",
-    operands: "[pause|resume NAME]",
-    about: "Lists the queues, or pauses or resumes a queue.\n\
+    operands: "[show|pause|resume NAME]",
+    about: "Lists the queues, shows the jobs that wait in a queue, or pauses or resumes a queue.\n\
+            The job that a server takes next comes first.\n\
             No server takes jobs from a paused queue; new jobs are still accepted.",
-    flags: &[JSON],
-    examples: &["queues", "queues pause default", "queues resume default"],
+    flags: &[
+        Flag { name: "page", value: "N", help: "with show: page number, from 1 [default: 1]" },
+        Flag { name: "limit", value: "N", help: "with show: jobs per page, 1 to 100 [default: 10]" },
+        JSON,
+    ],
+    examples: &["queues", "queues show default", "queues pause default", "queues resume default"],
     run: Run::Client(queues),
 };
 
@@ -100,9 +106,14 @@ fn server_row(server: &ServerView) -> [String; 4] {
 }
 
 fn queues(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    match args.operands()[..] {
+    let operands = args.operands();
+    if operands.first() != Some(&"show") {
+        args.refuse(&["page", "limit"], "queues without show")?;
+    }
+    match operands[..] {
         [] => list_queues(args, client, console),
-        ["pause" | "resume"] => Err(args.missing_operand("NAME")),
+        ["show" | "pause" | "resume"] => Err(args.missing_operand("NAME")),
+        ["show", name] => show_queue(name, args, client, console),
         [verb @ ("pause" | "resume"), name] => set_paused(verb, name, args, client, console),
         _ => Err(args.unexpected_operands()),
     }?;
@@ -120,6 +131,26 @@ fn list_queues(args: &Args, client: &Client, console: &mut Console) -> Result<()
     Ok(())
 }
 
+/// The name of a queue, as a segment of a path.
+fn queue_segment(name: &str) -> Result<(String, String), Error> {
+    let name = queue_name(name).map_err(|allowed| Error::Usage(format!("NAME {name:?}: {allowed}")))?;
+    let segment = encode_segment(&name);
+    Ok((name, segment))
+}
+
+fn show_queue(name: &str, args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    let (_, segment) = queue_segment(name)?;
+    let query = [("page", page(args)?), ("limit", limit(args)?)];
+    let response = client.get(&with_query(&format!("/queues/{segment}/jobs"), &query))?;
+    let jobs: Page = response.parse()?;
+    if args.has("json") {
+        console.json(&response.body)?;
+    } else {
+        write_jobs(&jobs, console)?;
+    }
+    Ok(())
+}
+
 fn set_paused(
     verb: &str,
     name: &str,
@@ -127,8 +158,8 @@ fn set_paused(
     client: &Client,
     console: &mut Console,
 ) -> Result<(), Error> {
-    let name = queue_name(name).map_err(|allowed| Error::Usage(format!("NAME {name:?}: {allowed}")))?;
-    let response = client.post(&format!("/queues/{}/{verb}", encode_segment(&name)))?;
+    let (name, segment) = queue_segment(name)?;
+    let response = client.post(&format!("/queues/{segment}/{verb}"))?;
     let queue: QueueView = response.parse()?;
     if queue.servers == Some(0) {
         let jobs =
@@ -141,7 +172,8 @@ fn set_paused(
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::testing::{FakeServer, run};
+    use crate::cli::testing::{FakeServer, job, run};
+    use crate::logging::escape::json_line;
 
     const STATS: &str = r#"{"counts": {"queued": 3, "failed": 1},
         "queues": [{"name": "default", "queued": 3, "paused": false, "oldest_ms": 185000}],
@@ -200,6 +232,23 @@ host-1-ab  2/30  2026-11-24 08:00:00  850 ms ago
     }
 
     #[test]
+    fn the_jobs_of_a_queue_are_shown_page_by_page() {
+        let page = format!(r#"{{"jobs": [{}], "page": 2, "limit": 1, "total": 3}}"#, job(17, "queued"));
+        let server = FakeServer::start(&[(200, &page), (200, &page)]);
+        let args = ["queues", "show", "mail", "--page", "2", "--limit", "1"];
+        let done = server.run(&args);
+        let expected = "\
+ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
+17  queued  Encode Video  default  1/5    2026-11-24 08:00:00
+3 jobs, page 2 of 3
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /queues/mail/jobs?page=2&limit=1");
+        let done = server.run(&["queues", "show", "mail", "--json"]);
+        assert_eq!((done.code, done.out.trim_end()), (0, &*json_line(&page)));
+    }
+
+    #[test]
     fn pausing_a_queue_that_no_server_takes_jobs_from_prints_a_warning() {
         let response = |state: bool, more: &str| {
             format!(r#"{{"name": "emial", "queued": 0, "paused": {state}, "oldest_ms": null, {more}}}"#)
@@ -255,9 +304,14 @@ f      1       paused, strict     1 s
 
     #[test]
     fn a_usage_error_says_what_is_allowed() {
-        let usage = "usage: threadq queues [pause|resume NAME] [flags]";
+        let usage = "usage: threadq queues [show|pause|resume NAME] [flags]";
         let cases: &[(&[&str], String)] = &[
             (&["queues", "pause"], format!("missing argument: NAME; {usage}")),
+            (&["queues", "show"], format!("missing argument: NAME; {usage}")),
+            (
+                &["queues", "--page", "2"],
+                "--page: not allowed with queues without show; see threadq queues --help".to_owned(),
+            ),
             (&["queues", "stop", "mail"], format!("unexpected arguments: stop mail; {usage}")),
             (&["queues", "pause", "a/b"], "NAME \"a/b\": must be 1 to 64 of A-Z a-z 0-9 _ . -".to_owned()),
             (&["stats", "now"], "unexpected argument: now; usage: threadq stats [flags]".to_owned()),

@@ -132,6 +132,8 @@ pub const STEPS: &[Step] = &[
     },
     reads("get", "GET /jobs/ID", |stage| looks(stage, "/jobs/ID")),
     reads("list", "GET /jobs", |stage| looks(stage, "/jobs")),
+    reads("why", "GET /jobs/ID/why", |stage| looks(stage, "/jobs/ID/why")),
+    reads("list_queue", "GET /queues/NAME/jobs", |stage| looks(stage, "/queues/default/jobs")),
     reads("queues", "GET /queues", |stage| looks(stage, "/queues")),
     reads("stats", "GET /stats", |stage| looks(stage, "/stats")),
     reads("history", "GET /stats/history", |stage| looks(stage, "/stats/history")),

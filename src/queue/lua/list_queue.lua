@@ -1,0 +1,37 @@
+-- Reads one page of the jobs that wait in a queue, in the order in which they are taken: first the quarantined jobs, each
+-- of which waits until it can run alone, then the others. Also counts these jobs.
+-- ARGV: queue, most jobs of the page, number of jobs to skip
+-- Returns: as list.lua
+-- Entries without a job are left out. Only the first 10,000 entries are searched for them before the page is cut: behind
+-- these entries a page may have fewer jobs than it has room for, but no page repeats or skips a job.
+local queue, limit, skip = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local lists = {WORK .. queue .. SUSPECTS, WORK .. queue}
+
+-- The entries of both lists, `number` of them, behind the first `skipped` ones.
+local function entries(skipped, number)
+  local ids = {}
+  for _, list in ipairs(lists) do
+    for _, id in ipairs(next_entries(list, skipped, number - #ids)) do ids[#ids + 1] = id end
+    skipped = math.max(0, skipped - call('LLEN', list))
+  end
+  return without_tombstones(queue, ids)
+end
+
+local ids = {}
+if count_tombstones(queue) == 0 then
+  ids = entries(skip, limit)
+else
+  local first = entries(0, MOST_SEARCHED)
+  for i = skip + 1, math.min(skip + limit, #first) do ids[#ids + 1] = first[i] end
+  local skipped = MOST_SEARCHED + math.max(0, skip - #first)
+  for _, id in ipairs(entries(skipped, limit - #ids)) do ids[#ids + 1] = id end
+end
+
+local waiting, seen = {}, {}
+for _, id in ipairs(ids) do
+  if not seen[id] and read(id, 'status')[1] == 'queued' then waiting[#waiting + 1] = id end
+  seen[id] = true
+end
+local page = {math.max(0, count_entries(queue) - count_tombstones(queue)), 0}
+add_jobs(page, waiting)
+return page

@@ -1,0 +1,71 @@
+-- Reads what decides when a job starts.
+-- ARGV: id
+-- Returns: {} if there is no job, otherwise
+--          {now, [field, value, .. of the job], 1 if it was told to stop, 1 if its queue is paused, number of living
+--           servers, of those that take from its queue, of their workers, of their busy workers, the one of them that is
+--           reserved for a quarantined job or '', [strict queue before its queue, its number of jobs, ..],
+--           place queue|suspects|claimed|server|scheduled|none, number of jobs before it in its list, 1 if there may be
+--           more, the server that has claimed it or '', ms since the last heartbeat of the server that runs it or -1}
+--          place: where the entry of the job is
+local id, now = ARGV[1], now_ms()
+local fields = try_call('HGETALL', JOB .. id)
+if fields.err or #fields == 0 then return {} end
+local job = read(id, 'status', 'queue', 'server', 'cancel')
+local status, queue, server = job[1], job[2] or DEFAULT_QUEUE, job[3]
+local list = WORK .. queue
+
+local living, takers, workers, busy, reserved, strict, beat_age, names = 0, 0, 0, 0, '', {}, -1, {}
+local seen = {}
+local all = call('HGETALL', SERVERS)
+for i = 1, #all, 2 do
+  local name = all[i]
+  names[#names + 1] = name
+  if string.sub(all[i + 1], 1, 1) ~= 'D' then
+    living = living + 1
+    local facts = call('HMGET', SERVER .. name, 'queues', 'workers', 'busy', 'beat_at', 'strict')
+    if name == server then beat_age = now - (tonumber(facts[4]) or now) end
+    if string.find(',' .. (facts[1] or '') .. ',', ',' .. queue .. ',', 1, true) then
+      takers = takers + 1
+      workers = workers + (tonumber(facts[2]) or 0)
+      busy = busy + (tonumber(facts[3]) or 0)
+      for other in string.gmatch(facts[1], '[^,]+') do
+        if call('GET', LAST_CHANCE .. other) == name then reserved = name end
+      end
+      for other in string.gmatch(facts[5] or '', '[^,]+') do
+        if other == queue then break end
+        if not seen[other] and call('SISMEMBER', PAUSED, other) == 0 then
+          local number = count_entries(other) - count_tombstones(other)
+          if number > 0 then strict[#strict + 1], strict[#strict + 2] = other, number end
+        end
+        seen[other] = true
+      end
+    end
+  end
+end
+
+local place, before, is_more, holder = 'none', 0, 0, ''
+
+-- Looks for the job among the entries of a list that are taken first.
+local function find_in(key, word)
+  local index = call('LPOS', key, id, 'RANK', -1, 'MAXLEN', digits(MOST_SEARCHED))
+  if not index then return false end
+  place = word
+  before = call('LLEN', key) - 1 - index
+  if count_tombstones(queue) > 0 then before = #without_tombstones(queue, next_entries(key, 0, before)) end
+  return true
+end
+
+if status == 'queued' then
+  if not find_in(list, 'queue') and not find_in(list .. SUSPECTS, 'suspects') then
+    for _, name in ipairs(names) do
+      if call('LPOS', IN_PROGRESS .. name, id) then place, holder = 'claimed', name end
+    end
+    if place == 'none' and call('LLEN', list) > MOST_SEARCHED then place, before, is_more = 'queue', MOST_SEARCHED, 1 end
+  end
+elseif status == 'processing' then
+  if server and call('LPOS', IN_PROGRESS .. server, id) then place = 'server' end
+elseif call('ZSCORE', SCHEDULED, id) then
+  place = 'scheduled'
+end
+return {now, fields, job[4] and 1 or 0, call('SISMEMBER', PAUSED, queue), living, takers, workers, busy, reserved, strict,
+  place, before, is_more, holder, beat_age}
