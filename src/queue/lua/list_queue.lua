@@ -2,8 +2,8 @@
 -- of which waits until it can run alone, then the others. Also counts these jobs.
 -- ARGV: queue, most jobs of the page, number of jobs to skip
 -- Returns: as list.lua
--- Entries without a job are left out. Only the first 10,000 entries are searched for them before the page is cut: behind
--- these entries a page may have fewer jobs than it has room for, but no page repeats or skips a job.
+-- Tombstones are left out. Only the first 2,000 entries are searched for them before the page is cut: behind these entries
+-- tombstones are counted as jobs and take room on a page, so that no page skips a job.
 local queue, limit, skip = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local lists = {WORK .. queue .. SUSPECTS, WORK .. queue}
 
@@ -14,14 +14,15 @@ local function entries(skipped, number)
     for _, id in ipairs(next_entries(list, skipped, number - #ids)) do ids[#ids + 1] = id end
     skipped = math.max(0, skipped - call('LLEN', list))
   end
-  return without_tombstones(queue, ids)
+  return ids
 end
 
-local ids = {}
+local ids, total = {}, count_entries(queue)
 if count_tombstones(queue) == 0 then
   ids = entries(skip, limit)
 else
-  local first = entries(0, MOST_SEARCHED)
+  local first = without_tombstones(queue, entries(0, MOST_SEARCHED))
+  total = #first + math.max(0, total - MOST_SEARCHED)
   for i = skip + 1, math.min(skip + limit, #first) do ids[#ids + 1] = first[i] end
   local skipped = MOST_SEARCHED + math.max(0, skip - #first)
   for _, id in ipairs(entries(skipped, limit - #ids)) do ids[#ids + 1] = id end
@@ -32,6 +33,6 @@ for _, id in ipairs(ids) do
   if not seen[id] and read(id, 'status')[1] == 'queued' then waiting[#waiting + 1] = id end
   seen[id] = true
 end
-local page = {math.max(0, count_entries(queue) - count_tombstones(queue)), 0}
+local page = {total, 0}
 add_jobs(page, waiting)
 return page

@@ -76,8 +76,8 @@ local function add_jobs(page, ids)
   end
 end
 
--- The most entries of a list that are searched for one job or for tombstones.
-local MOST_SEARCHED = 10000
+-- The most entries of a list that are searched for tombstones: 10,000 would take 20 ms.
+local MOST_SEARCHED = 2000
 
 -- The entries of a list in the order in which they are taken: `number` of them, behind the first `skipped` ones.
 local function next_entries(list, skipped, number)
@@ -96,9 +96,9 @@ local function without_tombstones(queue, ids)
     local to = math.min(from + 999, #ids)
     local numbers = call('HMGET', TOMBSTONES .. queue, unpack(ids, from, to))
     for i = from, to do
-      local id = ids[i]
-      met[id] = (met[id] or 0) + 1
-      if met[id] > (tonumber(numbers[i - from + 1] or 0) or 0) then left[#left + 1] = id end
+      local id, number = ids[i], numbers[i - from + 1]
+      if number then met[id] = (met[id] or 0) + 1 end
+      if not number or met[id] > (tonumber(number) or 0) then left[#left + 1] = id end
     end
   end
   return left

@@ -45,13 +45,23 @@ end
 
 local place, before, is_more, holder = 'none', 0, 0, ''
 
--- Looks for the job among the entries of a list that are taken first.
+-- Looks for the job among the entries of a list that are taken first. Tombstones before the job are counted only among
+-- the first of these entries; behind them only the least number of jobs is known.
+local MOST_BEFORE = 10000
 local function find_in(key, word)
-  local index = call('LPOS', key, id, 'RANK', -1, 'MAXLEN', digits(MOST_SEARCHED))
+  local index = call('LPOS', key, id, 'RANK', -1, 'MAXLEN', digits(MOST_BEFORE))
   if not index then return false end
   place = word
   before = call('LLEN', key) - 1 - index
-  if count_tombstones(queue) > 0 then before = #without_tombstones(queue, next_entries(key, 0, before)) end
+  local tombstones = count_tombstones(queue)
+  if tombstones > 0 then
+    local first = #without_tombstones(queue, next_entries(key, 0, math.min(before, MOST_SEARCHED)))
+    if before > MOST_SEARCHED then
+      before, is_more = math.max(first, before - tombstones), 1
+    else
+      before = first
+    end
+  end
   return true
 end
 
@@ -60,7 +70,7 @@ if status == 'queued' then
     for _, name in ipairs(names) do
       if call('LPOS', IN_PROGRESS .. name, id) then place, holder = 'claimed', name end
     end
-    if place == 'none' and call('LLEN', list) > MOST_SEARCHED then place, before, is_more = 'queue', MOST_SEARCHED, 1 end
+    if place == 'none' and call('LLEN', list) > MOST_BEFORE then place, before, is_more = 'queue', MOST_BEFORE, 1 end
   end
 elseif status == 'processing' then
   if server and call('LPOS', IN_PROGRESS .. server, id) then place = 'server' end
