@@ -93,6 +93,7 @@ mod gate;
 mod net;
 mod private_redis;
 mod queue;
+mod schedule;
 mod sync;
 #[cfg(test)]
 #[allow(dead_code)] // the tests of the program use more of it

@@ -48,7 +48,7 @@ pub(super) enum Run {
     Configured(fn(lexopt::Parser) -> ExitCode),
 }
 
-/// A flag of a command.
+/// A flag of a command. A name of one letter has one dash on the command line, other names have two.
 #[derive(Clone, Copy)]
 pub(super) struct Flag {
     /// Without the dashes.
@@ -101,11 +101,11 @@ impl Command {
     }
 
     fn flag(&self, name: &str) -> Result<Flag, Error> {
-        self.own_flags().find(|flag| flag.name == name).ok_or_else(|| self.unknown_flag(&format!("--{name}")))
+        self.own_flags().find(|flag| flag.name == name).ok_or_else(|| self.unknown_flag(&spelled(name)))
     }
 
     fn unknown_flag(&self, flag: &str) -> Error {
-        let allowed: Vec<String> = self.own_flags().map(|flag| format!("--{}", flag.name)).collect();
+        let allowed: Vec<String> = self.own_flags().map(|flag| spelled(flag.name)).collect();
         Error::Usage(format!("unknown flag {flag}; flags of {}: {}", self.name, allowed.join(", ")))
     }
 
@@ -136,11 +136,14 @@ impl Command {
 
 impl fmt::Display for Flag {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.value {
-            "" => write!(f, "--{}", self.name),
-            value => write!(f, "--{} {value}", self.name),
-        }
+        f.write_str(&spelled(self.name))?;
+        if self.value.is_empty() { Ok(()) } else { write!(f, " {}", self.value) }
     }
+}
+
+/// The name of a flag with its dashes.
+pub(super) fn spelled(name: &str) -> String {
+    if name.len() == 1 { format!("-{name}") } else { format!("--{name}") }
 }
 
 /// The command with this name.
@@ -177,25 +180,35 @@ impl Args {
         while let Some(arg) = parser.next().map_err(usage)? {
             match arg {
                 Arg::Short('h') => args.set("help", String::new())?,
-                Arg::Short(letter) => return Err(command.unknown_flag(&format!("-{letter}"))),
                 Arg::Value(word) => args.operands.push(text(word)?),
+                Arg::Short(letter) => {
+                    let flag = command.flag(letter.encode_utf8(&mut [0; 4]))?;
+                    args.set_from(flag, parser)?;
+                }
+                Arg::Long(name) if name.len() == 1 => {
+                    return Err(command.unknown_flag(&format!("--{name}")));
+                }
                 Arg::Long(name) => {
                     let flag = command.flag(name)?;
-                    let value = match flag.value {
-                        "" => String::new(),
-                        _ => text(parser.value().map_err(|_| missing_value(flag))?)?,
-                    };
-                    args.set(flag.name, value)?;
+                    args.set_from(flag, parser)?;
                 }
             }
         }
         Ok(args)
     }
 
+    fn set_from(&mut self, flag: Flag, parser: &mut lexopt::Parser) -> Result<(), Error> {
+        let value = match flag.value {
+            "" => String::new(),
+            _ => text(parser.value().map_err(|_| missing_value(flag))?)?,
+        };
+        self.set(flag.name, value)
+    }
+
     fn set(&mut self, flag: &'static str, value: String) -> Result<(), Error> {
         match self.values.insert(flag, value) {
             None => Ok(()),
-            Some(_) => Err(Error::Usage(format!("--{flag}: given twice; allowed: once"))),
+            Some(_) => Err(Error::Usage(format!("{}: given twice; allowed: once", spelled(flag)))),
         }
     }
 
@@ -217,7 +230,7 @@ impl Args {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, Error> {
         let Some(text) = self.text(flag) else { return Ok(None) };
-        read(text).map(Some).map_err(|allowed| Error::Usage(format!("--{flag} {text:?}: {allowed}")))
+        read(text).map(Some).map_err(|allowed| Error::Usage(format!("{} {text:?}: {allowed}", spelled(flag))))
     }
 
     /// A usage error if one of `flags` was given, none of which is allowed with `form`.
@@ -226,7 +239,8 @@ impl Args {
             None => Ok(()),
             Some(flag) => {
                 let name = self.command.name;
-                Err(Error::Usage(format!("--{flag}: not allowed with {form}; see threadq {name} --help")))
+                let flag = spelled(flag);
+                Err(Error::Usage(format!("{flag}: not allowed with {form}; see threadq {name} --help")))
             }
         }
     }
@@ -310,7 +324,7 @@ pub(super) fn usage(error: lexopt::Error) -> Error {
 }
 
 fn missing_value(flag: Flag) -> Error {
-    Error::Usage(format!("--{}: the value is missing; usage: {flag}", flag.name))
+    Error::Usage(format!("{}: the value is missing; usage: {flag}", spelled(flag.name)))
 }
 
 fn text(word: OsString) -> Result<String, Error> {
@@ -325,7 +339,11 @@ mod tests {
         name: "paint",
         operands: "WALL",
         about: "Paints a wall.",
-        flags: &[Flag { name: "coats", value: "N", help: "how many" }, JSON],
+        flags: &[
+            Flag { name: "coats", value: "N", help: "how many" },
+            Flag { name: "w", value: "CM", help: "the width of the brush" },
+            JSON,
+        ],
         examples: &["paint north --coats 2"],
         run: Run::Client(|_, _, _| Ok(ExitCode::SUCCESS)),
     };
@@ -354,8 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_of_one_letter_has_one_dash() {
+        assert_eq!(parse(&["-w", "12"]).unwrap().text("w"), Some("12"));
+        assert_eq!(parse(&["-w12"]).unwrap().text("w"), Some("12"));
+        assert_eq!(usage_error(&["-w"]), "-w: the value is missing; usage: -w CM");
+        assert!(usage_error(&["--w", "12"]).starts_with("unknown flag --w; "));
+        assert_eq!(usage_error(&["-w1", "-w2"]), "-w: given twice; allowed: once");
+    }
+
+    #[test]
     fn a_usage_error_names_the_argument_and_what_is_allowed() {
-        let unknown = "unknown flag --colour; flags of paint: --coats, --json, --server, --ca-file, --help";
+        let unknown =
+            "unknown flag --colour; flags of paint: --coats, -w, --json, --server, --ca-file, --help";
         assert_eq!(usage_error(&["--colour", "red"]), unknown);
         assert_eq!(usage_error(&["--coats"]), "--coats: the value is missing; usage: --coats N");
         assert_eq!(usage_error(&["--json", "--json"]), "--json: given twice; allowed: once");

@@ -27,7 +27,7 @@ use error::Error;
 use terminal::console::{Console, environment};
 
 /// All commands, in the order of the help.
-static COMMANDS: [&Command; 16] = [
+static COMMANDS: [&Command; 17] = [
     &commands::serve::SERVE,
     &commands::serve::CHECK,
     &commands::doctor::DOCTOR,
@@ -40,6 +40,7 @@ static COMMANDS: [&Command; 16] = [
     &commands::dlq::DLQ,
     &commands::stats::STATS,
     &commands::stats::QUEUES,
+    &commands::schedules::SCHEDULES,
     &commands::top::TOP,
     &commands::health::HEALTH,
     &commands::help::HELP,

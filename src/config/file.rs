@@ -1,4 +1,4 @@
-//! Reads the TOML file: settings as keys, and the section `[handlers]`.
+//! Reads the TOML file: settings as keys, the section `[handlers]`, and the entries `[[schedules]]`.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -7,9 +7,11 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, quoted};
+use super::schedules::schedules;
+use super::section::{Section, scalar, type_of};
 use super::settings::{self, SETTINGS};
 use super::sources::RawSetting;
-use super::types::{HandlerEntry, Run};
+use super::types::{HandlerEntry, Run, ScheduleEntry};
 use super::values::{self, Invalid};
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
@@ -30,6 +32,8 @@ pub(super) struct ConfigFile {
     pub settings: Vec<RawSetting>,
     /// In the order of their job types.
     pub handlers: Vec<HandlerEntry>,
+    /// In the order of the file.
+    pub schedules: Vec<ScheduleEntry>,
 }
 
 /// Reads a file. `named_by` is the flag or variable that names it.
@@ -50,6 +54,8 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<ConfigFile, ConfigError>
     for (key, value) in table {
         if key == "handlers" {
             file.handlers = handlers(value, origin)?;
+        } else if key == "schedules" {
+            file.schedules = schedules(value, origin)?;
         } else {
             file.settings.push(setting(&key, &value, origin)?);
         }
@@ -67,31 +73,12 @@ fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> ConfigErro
 
 fn setting(key: &str, value: &Value, origin: &str) -> Result<RawSetting, ConfigError> {
     let setting = settings::find(key).ok_or_else(|| {
-        let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).chain(["handlers"]).collect();
+        let names: Vec<&str> =
+            SETTINGS.iter().map(|setting| setting.name).chain(["handlers", "schedules"]).collect();
         ConfigError::new(key, origin, "the key", Invalid::new("is not a setting", names.join(", ")))
     })?;
     let text = scalar(value).map_err(|why| ConfigError::new(key, origin, "the value", why))?;
     Ok(RawSetting::new(setting, text, origin.to_owned()))
-}
-
-/// The value as the text that a flag would have.
-fn scalar(value: &Value) -> Result<String, Invalid> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(_) | Value::Table(_) => {
-            Err(Invalid::new(format!("is {}", type_of(value)), "a string, a number or true or false"))
-        }
-        other => Ok(other.to_string()),
-    }
-}
-
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Table(_) => "a table",
-        _ => "a number, a date or true or false",
-    }
 }
 
 fn handlers(value: Value, origin: &str) -> Result<Vec<HandlerEntry>, ConfigError> {
@@ -184,58 +171,5 @@ fn whole_seconds(text: &str) -> Result<Duration, Invalid> {
     match values::duration(text, Duration::from_secs(1)..=*TIMEOUT.end())? {
         time if time.subsec_nanos() == 0 => Ok(time),
         _ => Err(Invalid::new("has a part of a second", "whole seconds from 1s to 24h")),
-    }
-}
-
-/// A table whose known keys are removed one by one. A key that remains is unknown.
-struct Section<'a> {
-    name: String,
-    table: Table,
-    origin: &'a str,
-}
-
-impl<'a> Section<'a> {
-    fn new(name: String, value: Value, origin: &'a str) -> Result<Section<'a>, ConfigError> {
-        match value {
-            Value::Table(table) => Ok(Section { name, table, origin }),
-            other => {
-                let why = Invalid::new(format!("is {}", type_of(&other)), "a table");
-                Err(ConfigError::new(&name, origin, "the value", why))
-            }
-        }
-    }
-
-    fn error(&self, problem: &str, allowed: &str) -> ConfigError {
-        ConfigError::new(&self.name, self.origin, "the entry", Invalid::new(problem, allowed))
-    }
-
-    /// Removes a key whose value no error may show: commands and URLs can hold secrets.
-    fn take<T>(
-        &mut self,
-        key: &str,
-        read: impl Fn(&Value) -> Result<T, Invalid>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.table.remove(key) else { return Ok(None) };
-        let name = format!("{}.{key}", self.name);
-        read(&value).map(Some).map_err(|why| ConfigError::new(&name, self.origin, "the value", why))
-    }
-
-    /// Removes a key whose value an error may show.
-    fn take_text<T>(
-        &mut self,
-        key: &str,
-        read: impl Fn(&str) -> Result<T, Invalid>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.take(key, scalar)? else { return Ok(None) };
-        let name = format!("{}.{key}", self.name);
-        read(&text).map(Some).map_err(|why| ConfigError::new(&name, self.origin, &quoted(&text), why))
-    }
-
-    /// Checks that no unknown key remains.
-    fn finish(&self, allowed: &str) -> Result<(), ConfigError> {
-        match self.table.keys().next() {
-            None => Ok(()),
-            Some(key) => Err(self.error(&format!("has the unknown key {key:?}"), allowed)),
-        }
     }
 }

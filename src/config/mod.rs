@@ -4,7 +4,7 @@
 //! overrides an environment variable, which overrides the file, which overrides the default. All values are checked, even
 //! those that another source overrides. This module starts nothing and knows neither Redis nor HTTP.
 //!
-//! `docs/configuration.md` describes all settings and the handlers of the file.
+//! `docs/configuration.md` describes all settings, and the handlers and schedules of the file.
 
 mod error;
 mod file;
@@ -15,8 +15,10 @@ mod load;
 #[cfg(test)]
 #[cfg(feature = "tls")]
 mod reference;
+mod schedules;
 mod secret;
 mod secret_exposure;
+mod section;
 mod settings;
 mod sources;
 #[cfg(test)]
@@ -28,7 +30,8 @@ pub use self::error::ConfigError;
 pub(crate) use self::load::token_in_file;
 pub use self::secret::Secret;
 pub(crate) use self::settings::{help_settings, setting_flags};
-pub use self::types::{Config, Fsync, HandlerEntry, QueueShare, Run};
+pub use self::types::{Config, Fsync, HandlerEntry, QueueShare, Run, ScheduleEntry};
 pub use crate::net::authorities::Authorities;
 pub use crate::net::certificates::{ClientCertificate, ClientKey};
 pub use crate::net::pem::InvalidPem;
+pub use crate::schedule::Spec as ScheduleSpec;

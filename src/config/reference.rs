@@ -62,6 +62,13 @@ quotation marks: `[handlers.\"Encode Video\"]`. All keys are optional. An entry 
 of a handler that exists in Rust, for example of a `--demo` handler.
 ";
 
+const SCHEDULES: &str = "
+## Schedules
+
+Each entry `[[schedules]]` of the file submits a job again and again: at the times of a cron expression, or after each
+period. [Schedules](schedules.md) explains the rules. `threadq check` prints when each schedule has its next tick.
+";
+
 const EXAMPLE: &str = r#"listen = "127.0.0.1:8080"
 redis-url = "redis://127.0.0.1:6379"
 queues = "mail=3,video"      # mail gets three workers for one of video, while both have jobs
@@ -80,6 +87,12 @@ limits = { memory = "512MiB", cpu = "60s", open_files = 256, niceness = 10 }
 
 [handlers.notify]
 http = "http://127.0.0.1:9000/notify"
+
+[[schedules]]
+name = "nightly-report"
+cron = "30 2 * * *"
+timezone = "Europe/Berlin"
+job = { type = "report", payload = { kind = "daily" } }
 "#;
 
 /// What a setting means beyond its help text.
@@ -276,6 +289,39 @@ fn handlers_section() -> String {
     section
 }
 
+/// The keys of an entry `[[schedules]]`: key, default, what is allowed, what it means.
+const SCHEDULE_KEYS: [[&str; 4]; 11] = [
+    ["`name`", "required", "1 to 64 of `A-Z a-z 0-9 _ . -`, but not `preview`", "name of the schedule"],
+    ["`cron`", "none", "cron expression", "times of the ticks; either `cron` or `every`"],
+    ["`every`", "none", "`1s` to `365d`", "period of the ticks, which are its multiples since 1970 in UTC"],
+    ["`timezone`", "`UTC`", "IANA name", "time zone of `cron`"],
+    [
+        "`overlap`",
+        "`skip`",
+        "`skip`, `allow`",
+        "whether a tick starts a job while the job of an earlier tick has not ended",
+    ],
+    ["`catch_up`", "`one`", "`one`, `none`, `all`", "which ticks start that are more than 60 s late"],
+    ["`catch_up_window`", "`24h`", "`1m` to `30d`", "how late a tick can start"],
+    ["`jitter`", "`0s`", "`0s` to `1h`", "longest time by which a job starts after its tick"],
+    ["`starts_at`", "none", "RFC 3339", "no tick is earlier"],
+    ["`ends_at`", "none", "RFC 3339", "no tick is later"],
+    [
+        "`job`",
+        "required",
+        "table",
+        "job of each tick: the fields of `POST /jobs` without `delay_ms`, `run_at` and unique keys",
+    ],
+];
+
+fn schedules_section() -> String {
+    let rows = SCHEDULE_KEYS.iter().map(|cells| format!("| {} |\n", cells.join(" | ")));
+    format!(
+        "{SCHEDULES}\n| key | default | allowed | what |\n| --- | --- | --- | --- |\n{}",
+        rows.collect::<String>()
+    )
+}
+
 /// Breaks a text into lines of at most [`WIDTH`] characters, with room for a list mark. `indent` begins all but the first.
 fn wrap(text: &str, indent: &str) -> String {
     let mut wrapped = String::new();
@@ -298,8 +344,8 @@ fn wrap(text: &str, indent: &str) -> String {
 
 fn reference() -> String {
     let settings: String = SETTINGS.iter().map(setting_section).collect();
-    let handlers = handlers_section();
-    format!("{START}{settings}{handlers}\n## An example file\n\n```toml\n{EXAMPLE}```\n")
+    let (handlers, schedules) = (handlers_section(), schedules_section());
+    format!("{START}{settings}{handlers}{schedules}\n## An example file\n\n```toml\n{EXAMPLE}```\n")
 }
 
 #[test]
@@ -325,7 +371,7 @@ fn configuration_md_is_printed_from_the_list_of_settings() {
 #[test]
 fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_file() {
     let example = file::parse(EXAMPLE, "example").unwrap();
-    assert_eq!((example.settings.len(), example.handlers.len()), (8, 2));
+    assert_eq!((example.settings.len(), example.handlers.len(), example.schedules.len()), (8, 2, 1));
     for [key, default, allowed, _] in handler_keys() {
         let key = key.trim_matches('`').to_owned();
         let read = |value: &str| {
@@ -356,6 +402,31 @@ fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_fil
             let expected = read(default.trim_matches('`')).unwrap()[0].policy;
             if !key.starts_with("backoff") {
                 assert_eq!(expected, Policy::default(), "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_of_schedule_keys_has_the_keys_that_are_read() {
+    let error =
+        file::parse("[[schedules]]\nname = 'x'\njob = {}\ncolour = 1\n", "table").err().unwrap().to_string();
+    let keys = SCHEDULE_KEYS.map(|[key, ..]| key.trim_matches('`')).join(", ");
+    assert!(error.ends_with(&format!("allowed: {keys}")), "{error}");
+    for [key, default, allowed, _] in SCHEDULE_KEYS {
+        let read = |value: &str| {
+            let cron = if key.contains("every") { "" } else { "cron = '@daily'\n" };
+            let text = format!(
+                "[[schedules]]\nname = 'x'\njob = {{}}\n{cron}{} = '{value}'\n",
+                key.trim_matches('`')
+            );
+            file::parse(&text, "table")
+        };
+        let is_word = default != "none" && default != "required";
+        assert!(!is_word || read(default.trim_matches('`')).is_ok(), "{key}: {default}");
+        for word in allowed.split(", ").filter(|word| word.starts_with('`')) {
+            for bound in word.split(" to ") {
+                assert!(read(bound.trim_matches('`')).is_ok(), "{key}: {bound}");
             }
         }
     }

@@ -569,3 +569,64 @@ fn no_file_makes_the_reader_panic() {
         }
     }
 }
+
+fn schedules(text: &str) -> Result<Vec<crate::config::ScheduleEntry>, String> {
+    super::file::parse(text, "test").map(|file| file.schedules).map_err(|error| error.to_string())
+}
+
+#[test]
+fn schedules_are_read_with_the_job_as_json() {
+    let text = r#"
+        [[schedules]]
+        name = "nightly"
+        cron = "30 2 * * *"
+        timezone = "Europe/Berlin"
+        starts_at = 2026-12-01T00:00:00Z
+        [schedules.job]
+        type = "report"
+        payload = { kind = "daily", list = [1, 2.5, true], at = 2026-12-01 }
+        [[schedules]]
+        name = "often"
+        every = "15m"
+        job = { type = "x" }
+    "#;
+    let [nightly, often] = &schedules(text).unwrap()[..] else { panic!() };
+    assert_eq!(nightly.name, "nightly");
+    assert_eq!(nightly.spec.starts_at.as_deref(), Some("2026-12-01T00:00:00Z"));
+    let job: serde_json::Value = serde_json::from_str(&nightly.job).unwrap();
+    let payload = serde_json::json!({"kind": "daily", "list": [1, 2.5, true], "at": "2026-12-01"});
+    assert_eq!(job, serde_json::json!({"type": "report", "payload": payload}));
+    assert_eq!(often.spec.every.as_deref(), Some("15m"));
+}
+
+#[test]
+fn a_wrong_schedule_is_named_with_its_field() {
+    let entry = |rest: &str| format!("[[schedules]]\nname = 'x'\n{rest}");
+    for (text, expected) in [
+        ("schedules = 5".to_owned(), "schedules (test): the value is a number"),
+        ("[[schedules]]\ncron = '@daily'".to_owned(), "schedules (test): the entry has no name"),
+        (
+            "[[schedules]]\nname = 'preview'".to_owned(),
+            "schedules.name (test): \"preview\" is no name of a schedule; allowed: 1 to 64",
+        ),
+        (entry("job = {}"), "schedules.\"x\".cron (test): the value is missing; allowed: a cron expression"),
+        (entry("cron = '@daily'"), "schedules.\"x\" (test): the entry has no table as its job"),
+        (entry("cron = '@daily'\njob = { payload = nan }"), "schedules.\"x\" (test): the entry has a number"),
+        (
+            entry("cron = '0 24 * * *'\njob = {}"),
+            "schedules.\"x\".cron (test): \"0 24 * * *\" has the hour \"24\"; allowed: 0-23, with * , - /",
+        ),
+        (
+            entry("every = '1h'\noverlap = 'wait'\njob = {}"),
+            "schedules.\"x\".overlap (test): \"wait\" is none of the allowed words; allowed: skip, allow",
+        ),
+        (entry("evry = '1h'\njob = {}"), "schedules.\"x\" (test): the entry has the unknown key \"evry\""),
+        (
+            format!("{0}{0}", entry("every = '1h'\njob = {}\n")),
+            "schedules (test): \"x\" is given twice; allowed: one entry for each name",
+        ),
+    ] {
+        let error = schedules(&text).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}

@@ -14,6 +14,7 @@ use crate::job::DEFAULT_QUEUE;
 use crate::logging::LogFormat;
 use crate::net::authorities::Authorities;
 use crate::net::certificates::{Certificates, ClientCertificate, ClientKey};
+use crate::schedule::Spec as ScheduleSpec;
 
 /// All settings of a server.
 ///
@@ -85,6 +86,8 @@ pub struct Config {
     pub demo: bool,
     /// The handlers in the section `[handlers]` of the file, in the order of their types. Defaults to none.
     pub handlers: Vec<HandlerEntry>,
+    /// The entries `[[schedules]]` of the file, with distinct names. Defaults to none.
+    pub schedules: Vec<ScheduleEntry>,
     /// The folder that relative paths of `exec` handlers start at: the folder of the file, or without a file the working
     /// directory. [`Config::load`] makes it absolute. Defaults to `.`.
     pub config_dir: PathBuf,
@@ -134,6 +137,17 @@ pub struct HandlerEntry {
     pub limits: ResourceLimits,
     /// Timeout (1 ms to 24 h), attempts (1 to 100) and backoff (up to 365 days). Each defaults as in [`Policy`].
     pub policy: Policy,
+}
+
+/// An entry `[[schedules]]`: jobs that the server submits at fixed times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleEntry {
+    /// The name: 1 to 64 of `A-Z a-z 0-9 _ . -`, but not `preview`.
+    pub name: String,
+    /// When there are ticks.
+    pub spec: ScheduleSpec,
+    /// The job of each tick: the JSON of a job as POST /jobs reads it, without `delay_ms`, `run_at` and a unique key.
+    pub job: String,
 }
 
 /// What runs the jobs of a type.
@@ -208,6 +222,7 @@ impl Default for Config {
             log_level: LevelFilter::Info,
             demo: false,
             handlers: Vec::new(),
+            schedules: Vec::new(),
             config_dir: PathBuf::from("."),
             warnings: Vec::new(),
         }

@@ -49,6 +49,11 @@ pub(crate) const JOB_TYPE: TextRule =
 /// The name of a queue. A namespace follows the same rule.
 pub(crate) const QUEUE_NAME: TextRule =
     TextRule { allowed: "1 to 64 of A-Z a-z 0-9 _ . -", accepts: is_queue_name };
+/// The name of a schedule. `preview` is the name of a route.
+pub(crate) const SCHEDULE_NAME: TextRule = TextRule {
+    allowed: "1 to 64 of A-Z a-z 0-9 _ . -, but not preview",
+    accepts: |name| is_queue_name(name) && name != "preview",
+};
 /// One tag of a job.
 pub(crate) const TAG: TextRule =
     TextRule { allowed: "1 to 64 characters, none of them a control character", accepts: is_tag };
@@ -127,6 +132,7 @@ mod tests {
         for (rule, valid, invalid) in [
             (&JOB_TYPE, vec!["a", "Encode Video", "Größe ☃"], vec!["", "a\nb", "a\u{7f}"]),
             (&QUEUE_NAME, vec!["a", "A-z_0.9"], vec!["", "a b", "ü", "a/b"]),
+            (&SCHEDULE_NAME, vec!["a", "previews"], vec!["", "a b", "preview"]),
             (&TAG, vec!["a", "customer 42", "é/☃"], vec!["", "a\nb"]),
             (&META_NAME, vec!["a", "trace-parent_9"], vec!["", "a.b", "a b", "ü"]),
             (&META_VALUE, vec!["", "é ☃"], vec!["a\nb", "\u{7f}"]),
@@ -139,6 +145,7 @@ mod tests {
         for (rule, longest) in [
             (&JOB_TYPE, 100),
             (&QUEUE_NAME, 64),
+            (&SCHEDULE_NAME, 64),
             (&TAG, 64),
             (&META_NAME, 64),
             (&UNIQUE_KEY, 200),

@@ -29,6 +29,14 @@ pub fn rfc3339(ms: u64) -> String {
     time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_else(|| END.to_owned())
 }
 
+/// A time as RFC 3339 to the second on a clock that is `offset` seconds ahead of UTC: `2026-11-24T09:00:00+01:00`.
+pub(crate) fn rfc3339_with_offset(ms: u64, offset: i64) -> String {
+    let local = rfc3339(ms.saturating_add_signed(offset * 1000));
+    let minutes = offset.abs() / 60;
+    let sign = if offset < 0 { '-' } else { '+' };
+    format!("{}{sign}{:02}:{:02}", &local[..19], minutes / 60, minutes % 60)
+}
+
 /// Reads a time in RFC 3339, in any zone, as milliseconds since 1970; `None` for another text.
 ///
 /// A time before 1970 is 0: for a job's `run_at` both have passed.
@@ -66,6 +74,13 @@ mod tests {
         assert_eq!(rfc3339(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
         assert_eq!(rfc3339(253_402_300_800_000), "9999-12-31T23:59:59.999Z");
         assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_local_time_has_its_offset() {
+        assert_eq!(rfc3339_with_offset(1_764_000_000_123, 3600), "2025-11-24T17:00:00+01:00");
+        assert_eq!(rfc3339_with_offset(1_764_000_000_123, -12_600), "2025-11-24T12:30:00-03:30");
+        assert_eq!(rfc3339_with_offset(0, 0), "1970-01-01T00:00:00+00:00");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::handler::Handlers;
+use crate::job::time::now_ms;
 use crate::private_redis::PrivateRedis;
 use crate::queue::{self, Advice, Severity};
 use crate::server::error::StartError;
@@ -23,6 +24,7 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     } else {
         say(format!("handlers: {job_types}"));
     }
+    say_schedules(config, say)?;
     let Some(url) = &config.redis_url else {
         say("redis: a private one".to_owned());
         PrivateRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
@@ -57,6 +59,18 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     })?;
     if let Ok(Some(missing)) = queue.check_operator_rights() {
         say(format!("warning: requests and commands that show or change jobs will fail: {missing}"));
+    }
+    Ok(())
+}
+
+/// Says when each schedule has its next tick.
+fn say_schedules(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartError> {
+    for entry in &config.schedules {
+        let invalid = |error| StartError::Configuration(format!("schedules.{:?}: {error}", entry.name));
+        let plan = entry.spec.plan().map_err(invalid)?;
+        let next = plan.next_after(now_ms()).map(|tick| plan.local_text(tick));
+        let next = next.unwrap_or_else(|| "has no more ticks".to_owned());
+        say(format!("schedule {}: {next}", entry.name));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::args::{Command, Flag};
+use crate::cli::args::{Command, Flag, spelled};
 use crate::job::Status;
 
 /// The possible values of an argument.
@@ -66,7 +66,7 @@ pub(crate) fn bash(commands: &[&'static Command]) -> String {
                 Values::Unknown => "return".to_owned(),
             };
             // Writing to a String cannot fail, here and below.
-            let _ = writeln!(text, "            '{} --{}') {action} ;;", command.name, flag.name);
+            let _ = writeln!(text, "            '{} {}') {action} ;;", command.name, spelled(flag.name));
         }
     }
     for command in commands {
@@ -74,7 +74,7 @@ pub(crate) fn bash(commands: &[&'static Command]) -> String {
             Values::Words(words) => words.into_iter().map(str::to_owned).collect(),
             _ => Vec::new(),
         };
-        candidates.extend(command.all_flags().map(|flag| format!("--{}", flag.name)));
+        candidates.extend(command.all_flags().map(|flag| spelled(flag.name)));
         let _ = writeln!(text, "            '{} '*) words='{}' ;;", command.name, candidates.join(" "));
     }
     text.push_str(
@@ -120,7 +120,7 @@ pub(crate) fn zsh(commands: &[&'static Command]) -> String {
                 Values::Files => ":file:_files".to_owned(),
                 Values::Unknown => ":value:".to_owned(),
             };
-            let _ = write!(text, " {}", quote(&format!("--{}[{help}]{value}", flag.name)));
+            let _ = write!(text, " {}", quote(&format!("{}[{help}]{value}", spelled(flag.name))));
         }
         if let Values::Words(words) = operands_of(command, commands) {
             let _ = write!(text, " {}", quote(&format!("1:word:({})", words.join(" "))));
@@ -165,10 +165,17 @@ pub(crate) fn fish(commands: &[&'static Command]) -> String {
                 Values::Files => " -r -F".to_owned(),
                 Values::Unknown => " -x".to_owned(),
             };
-            let _ = writeln!(text, "{start} -l {}{value} -d {}", flag.name, quote_for_fish(flag.help));
+            let name = name_for_fish(flag);
+            let _ = writeln!(text, "{start} {name}{value} -d {}", quote_for_fish(flag.help));
         }
     }
     text
+}
+
+/// The option of `complete` that names a flag.
+fn name_for_fish(flag: Flag) -> String {
+    let option = if flag.name.len() == 1 { "-s" } else { "-l" };
+    format!("{option} {}", flag.name)
 }
 
 /// A quoted word for bash and zsh.
@@ -213,7 +220,7 @@ mod tests {
             for command in COMMANDS {
                 assert!(done.out.contains(command.name), "{shell}: {}", command.name);
                 for flag in command.all_flags() {
-                    let name = if shell == "fish" { "-l " } else { "--" }.to_owned() + flag.name;
+                    let name = if shell == "fish" { name_for_fish(flag) } else { spelled(flag.name) };
                     let lines = done.out.lines().filter(|line| line.contains(command.name));
                     let count = lines.filter(|line| line.contains(&name)).count();
                     assert!(count > 0, "{shell}: {} {name}", command.name);
@@ -249,5 +256,6 @@ mod tests {
         assert_eq!(completed(&["threadq", "help", "enq"]), ["enqueue"]);
         assert_eq!(completed(&["threadq", "serve", "--config", "Cargo.t"]), ["Cargo.toml"]);
         assert_eq!(completed(&["threadq", "jobs", "--type", ""]), [""]);
+        assert_eq!(completed(&["threadq", "schedules", "-"])[0], "-n");
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod enqueue;
 pub(crate) mod health;
 pub(crate) mod help;
 pub(crate) mod jobs;
+pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod stats;
 pub(crate) mod top;
