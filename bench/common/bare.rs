@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use threadq::internals::queue::{Lease, Quarantine, Queue, ServerId, Settings, Settlement, Share, Verdict};
+use threadq::internals::queue::{
+    Lease, Quarantine, Queue, ServerFacts, ServerId, Settings, Settlement, Share, Verdict,
+};
 use threadq::job::{Job, JobId, NewJob};
 
 use super::payload;
@@ -119,7 +121,7 @@ impl Bare {
     /// Registers a new server.
     pub fn join(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 1, &[], &[]).expect("Redis answers");
+        self.queue.register(&server, &ServerFacts::new(1, &[])).expect("Redis answers");
         server
     }
 

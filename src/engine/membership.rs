@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::in_flight::InFlight;
 use crate::handler::StopReason;
-use crate::queue::{Error, Queue, ServerId};
+use crate::queue::{Error, Queue, ServerFacts, ServerId};
 use crate::sync;
 
 /// The server's current id, and whether Redis accepts its heartbeats.
@@ -89,18 +89,15 @@ pub struct Registrar {
     membership: Arc<Membership>,
     /// Whether Redis may know the id: a registration whose reply was lost counts too.
     is_used: bool,
-    workers: usize,
-    queues: Vec<String>,
-    strict: Vec<String>,
+    facts: ServerFacts,
 }
 
 impl Registrar {
-    /// A new id, not registered yet, of a server with this number of workers that takes from these queues. The `strict`
-    /// queues are among them.
-    pub fn new(workers: usize, queues: Vec<String>, strict: Vec<String>) -> Registrar {
+    /// A new id, not registered yet, of a server with these facts.
+    pub fn new(facts: ServerFacts) -> Registrar {
         let state = State { id: ServerId::generate(), accepted: None, refusal: None };
         let membership = Arc::new(Membership { state: Mutex::new(state) });
-        Registrar { membership, is_used: false, workers, queues, strict }
+        Registrar { membership, is_used: false, facts }
     }
 
     /// The membership that this registrar changes.
@@ -136,7 +133,7 @@ impl Registrar {
         }
         // Before the reply is known: registering the same id a second time would lift its fence.
         self.is_used = true;
-        queue.register(&self.membership.current(), self.workers, &self.queues, &self.strict)
+        queue.register(&self.membership.current(), &self.facts)
     }
 }
 
@@ -146,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_server_is_ready_from_its_first_heartbeat_until_a_lease_without_one() {
-        let membership = Registrar::new(1, Vec::new(), Vec::new()).membership();
+        let membership = Registrar::new(ServerFacts::new(1, &[])).membership();
         let lease = Duration::from_secs(3600);
         assert!(membership.is_new());
         assert_eq!(

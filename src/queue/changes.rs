@@ -13,7 +13,7 @@ use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_tex
 use super::scripts::Script;
 use super::types::{
     Cancelled, ChangeResult, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine,
-    Reclaimed, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
+    Reclaimed, ServerFacts, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
 };
 use super::{Queue, keys};
 use crate::job::{Change, JobId, NewJob, Start, Status};
@@ -245,17 +245,11 @@ impl Queue {
         replies::due_step(self.run(&self.scripts.due, &call)?)
     }
 
-    /// Registers a new server with the number of its workers and the queues from which it takes. The `strict` queues are
-    /// among them.
-    pub fn register(
-        &self,
-        server: &ServerId,
-        workers: usize,
-        queues: &[String],
-        strict: &[String],
-    ) -> Result<(), Error> {
+    /// Registers a new server.
+    pub fn register(&self, server: &ServerId, facts: &ServerFacts) -> Result<(), Error> {
         let mut call = self.scripts.register.call();
-        call.arg(server.as_str()).arg(workers).arg(queues.join(",")).arg(strict.join(","));
+        call.arg(server.as_str()).arg(facts.workers).arg(facts.queues.join(",")).arg(facts.strict.join(","));
+        call.arg(facts.schedules.join(","));
         self.run(&self.scripts.register, &call).map(|_| ())
     }
 

@@ -59,8 +59,8 @@ keys! {
     /// Time in ms → word: everything that becomes due besides jobs. `expire:<id>`: a job that has not started is over.
     /// `forget:<id>`: the own retention of an ended job is over. `tick:<schedule>`: the schedule's next tick.
     AGENDA = "agenda": zset;
-    /// The names of all schedules.
-    SCHEDULES = "schedules": set;
+    /// 0 → name: all schedules, sorted by name.
+    SCHEDULES = "schedules": zset;
     /// `schedule:<name>`: the schedule itself.
     SCHEDULE = "schedule:": hash;
     /// `ticks:<name>`: the last ticks of a schedule and what became of them, newest first.

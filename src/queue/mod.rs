@@ -30,6 +30,7 @@ mod redis_report;
 mod replies;
 mod reply_value;
 mod rights;
+mod schedules;
 mod scripts;
 mod sentinel;
 mod sentinel_watch;
@@ -47,12 +48,16 @@ pub use place::report::PlaceReport;
 pub use pool::BLOCK;
 pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};
+pub use schedules::{
+    Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ScheduleRecord, ScheduleSource, Tick,
+    TickOutcome,
+};
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
     Broken, Cancelled, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter,
     HeartbeatReply, Idempotency, Lease, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed,
-    ServerId, ServerInfo, Settings, Settled, Settlement, Share, Situation, StartedJobs, Stats, Submitted,
-    Turns, Verdict,
+    ServerFacts, ServerId, ServerInfo, Settings, Settled, Settlement, Share, Situation, StartedJobs, Stats,
+    Submitted, Turns, Verdict,
 };
 
 use pool::{Access, Connections, Repeat};

@@ -173,13 +173,14 @@ pub(super) fn settled(reply: Value) -> Result<Vec<Settled>, Error> {
 
 /// The result of a step of `due`.
 pub(super) fn due_step(reply: Value) -> Result<DueStep, Error> {
-    let [moved, next, ended, ticks] =
-        <[Value; 4]>::try_from(as_array(reply)?).map_err(|reply| unexpected(&Value::Array(reply)))?;
+    let [moved, next, ended, ticks, now] =
+        <[Value; 5]>::try_from(as_array(reply)?).map_err(|reply| unexpected(&Value::Array(reply)))?;
     Ok(DueStep {
         moved: as_count(&moved)?,
         next: time_left(&next)?,
         expired: expired(ended)?,
         ticks: as_texts(ticks)?,
+        now_ms: as_count(&now)?,
     })
 }
 

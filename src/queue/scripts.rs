@@ -125,9 +125,12 @@ scripts! {
     settle: "settle", Write, Safe, Jobs;
     recover: "recover", Write, Never, Jobs;
     due: "due", Write, Safe, Jobs;
+    fire: "fire", Write, Safe, Jobs;
     register: "register", Write, Never, Jobs;
     heartbeat: "heartbeat", Write, Safe, Jobs;
     reclaim: "reclaim", Write, Never, Jobs;
+    define: "define", Write, Safe, Operators;
+    schedules: "schedules", Read, Safe, Jobs;
     cancel: "cancel", Write, Never, Operators;
     change: "change", Write, Never, Operators;
     retry: "retry", Write, Never, Operators;

@@ -70,6 +70,26 @@ impl fmt::Display for ServerId {
     }
 }
 
+/// What a server tells of itself when it registers.
+#[derive(Clone, Debug, Default)]
+pub struct ServerFacts {
+    pub workers: usize,
+    /// The queues from which the server takes jobs.
+    pub queues: Vec<String>,
+    /// The strict queues among them.
+    pub strict: Vec<String>,
+    /// The names of the schedules in the server's file.
+    pub schedules: Vec<String>,
+}
+
+impl ServerFacts {
+    /// A server without strict queues and schedules.
+    pub fn new(workers: usize, queues: &[&str]) -> ServerFacts {
+        let queues = queues.iter().map(|queue| (*queue).to_owned()).collect();
+        ServerFacts { workers, queues, ..ServerFacts::default() }
+    }
+}
+
 /// The data by which Redis recognises a repeated submission.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
@@ -184,6 +204,8 @@ pub struct DueStep {
     pub expired: Vec<Expired>,
     /// The schedules that the caller has to fire. Redis returns a schedule again after 2 s if no server has fired it.
     pub ticks: Vec<String>,
+    /// Redis's time of the step, in ms since 1970.
+    pub now_ms: u64,
 }
 
 /// The share of one queue in a call of `start_jobs`.

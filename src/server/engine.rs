@@ -27,7 +27,7 @@ use crate::engine::take_permits::{TakePermits, Turn};
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::Workers;
 use crate::handler::Handlers;
-use crate::queue::{self, Queue, Reclaimed};
+use crate::queue::{self, Queue, Reclaimed, ServerFacts};
 use crate::server::threads::spawn;
 
 /// The running engine.
@@ -55,7 +55,13 @@ impl Engine {
         queue: Queue,
     ) -> io::Result<(Engine, Fetchers)> {
         let queue_names = config.queue_names();
-        let registrar = Registrar::new(config.workers, queue_names.clone(), config.strict_queue_names());
+        let facts = ServerFacts {
+            workers: config.workers,
+            queues: queue_names.clone(),
+            strict: config.strict_queue_names(),
+            schedules: Vec::new(),
+        };
+        let registrar = Registrar::new(facts);
         let shared = Shared {
             queue: Arc::new(queue),
             membership: registrar.membership(),

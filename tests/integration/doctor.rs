@@ -10,8 +10,8 @@ use crate::common::server::{finish, program};
 use crate::common::{Finished, LIMIT, TempDir, TestRedis, TestServer, Value, eventually, json};
 use threadq::config::{Config, Secret};
 use threadq::internals::queue::{
-    Audit, Cancelled, Error, FindingKind, Findings, Quarantine, Queue, RepairPolicy, ServerId, Settings,
-    Share, SubmitError,
+    Audit, Cancelled, Error, FindingKind, Findings, Quarantine, Queue, RepairPolicy, ServerFacts, ServerId,
+    Settings, Share, SubmitError,
 };
 use threadq::job::{Failure, JobId, NewJob, Start, Status};
 use threadq::server::Server;
@@ -60,7 +60,7 @@ impl World {
     /// Starts a job under the name of a server that does not run.
     fn start_a_job(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 1, &[], &[]).unwrap();
+        self.queue.register(&server, &ServerFacts::new(1, &[])).unwrap();
         let shares = [Share { queue: "default".to_owned(), jobs: 1 }];
         let taken = self.queue.start_jobs(&server, &shares, Quarantine::Start, 3, None).unwrap();
         assert_eq!(taken.jobs.len(), 1);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Cancelled, Claimed, Error, Lease, Quarantine, Queue, Reclaimed, Refused, ServerId, Settings, Settled,
-    Settlement, Share, StartedJobs, SubmitError, Submitted, Verdict,
+    Cancelled, Claimed, Error, Lease, Quarantine, Queue, Reclaimed, Refused, ServerFacts, ServerId, Settings,
+    Settled, Settlement, Share, StartedJobs, SubmitError, Submitted, Verdict,
 };
 use threadq::job::{Job, JobId, NewJob, Start, Status};
 
@@ -154,7 +154,7 @@ impl Place {
 
     pub fn server(&self) -> ServerId {
         let server = ServerId::generate();
-        self.queue.register(&server, 8, &["default".to_owned()], &[]).unwrap();
+        self.queue.register(&server, &ServerFacts::new(8, &["default"])).unwrap();
         server
     }
 

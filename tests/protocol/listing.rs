@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Changed, Filter, Position, Quarantine, ServerId, Settlement, Share, Verdict,
+    Changed, Filter, Position, Quarantine, ServerFacts, ServerId, Settlement, Share, Verdict,
 };
 use threadq::job::{Job, JobId, LargeField, NewJob, Start, Status};
 
@@ -178,11 +178,10 @@ fn a_new_server_is_shown_with_its_start_its_workers_and_none_of_them_busy() {
 #[test]
 fn a_queue_tells_how_many_living_servers_take_from_it() {
     let place = Place::new();
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let (a, b, c) = (ServerId::generate(), ServerId::generate(), ServerId::generate());
-    place.queue.register(&a, 1, &names(&["mail", "video"]), &[]).unwrap();
-    place.queue.register(&b, 1, &names(&["mail"]), &[]).unwrap();
-    place.queue.register(&c, 1, &names(&["mail", "audio"]), &[]).unwrap();
+    place.queue.register(&a, &ServerFacts::new(1, &["mail", "video"])).unwrap();
+    place.queue.register(&b, &ServerFacts::new(1, &["mail"])).unwrap();
+    place.queue.register(&c, &ServerFacts::new(1, &["mail", "audio"])).unwrap();
     let taken = || {
         let queues = place.queue.queues(&["audio", "mai", "mail", "video"]).unwrap();
         queues.into_iter().map(|queue| queue.servers).collect::<Vec<_>>()

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Registrar;
 use threadq::internals::queue::{
-    Cancelled, Changed, DueStep, Error, Idempotency, Quarantine, Queue, Settled, SubmitError,
+    Cancelled, Changed, Error, Idempotency, Quarantine, Queue, ServerFacts, Settled, SubmitError,
 };
 use threadq::job::Status;
 
@@ -219,7 +219,7 @@ fn a_lost_take_over_is_not_carried_out_twice() {
 #[test]
 fn a_registration_whose_answer_was_lost_does_not_lift_a_fence_later() {
     let place = Place::new();
-    let (registrar, in_flight) = (RefCell::new(Registrar::new(1, vec![], vec![])), InFlight::new(1));
+    let (registrar, in_flight) = (RefCell::new(Registrar::new(ServerFacts::new(1, &[]))), InFlight::new(1));
     let membership = registrar.borrow().membership();
     let first = membership.current();
     broken(&place, "register", Loses::Answer, |queue| registrar.borrow_mut().join(queue, &in_flight));
@@ -248,12 +248,13 @@ fn everything_else_is_safe_to_repeat() {
     assert_eq!(place.handles(id), ["work_queue:default"]);
     broken(&place, "heartbeat", Loses::Answer, |queue| queue.heartbeat(&a, 0, 8, &[]));
     place.queue.heartbeat(&a, 0, 8, &[]).unwrap();
-    broken(&place, "register", Loses::Answer, |queue| queue.register(&a, 8, &[], &[]));
-    place.queue.register(&a, 8, &[], &[]).unwrap();
+    broken(&place, "register", Loses::Answer, |queue| queue.register(&a, &ServerFacts::new(8, &[])));
+    place.queue.register(&a, &ServerFacts::new(8, &[])).unwrap();
     let delayed = place.submit_delayed();
     place.make_due(delayed);
     broken(&place, "due", Loses::Answer, Queue::work_off_due);
-    assert_eq!(place.queue.work_off_due().unwrap(), DueStep { moved: 0, next: None, ..DueStep::default() });
+    let step = place.queue.work_off_due().unwrap();
+    assert_eq!((step.moved, step.next), (0, None));
     assert_eq!(place.handles(delayed), ["work_queue:default"]);
     broken(&place, "reclaim", Loses::Answer, |queue| queue.leave(&a));
     assert_eq!(place.queue.leave(&a).unwrap().unwrap().moved, 0);

@@ -25,6 +25,7 @@ mod many_types;
 mod random;
 mod repair;
 mod rights;
+mod schedules;
 mod settling;
 mod starting;
 mod submitting;

@@ -1,6 +1,6 @@
 //! The Redis user lacks a right: every step is done as a whole or not at all, and the error names the right.
 
-use threadq::internals::queue::{Error, Quarantine, Queue, SubmitError};
+use threadq::internals::queue::{Error, Quarantine, Queue, ServerFacts, SubmitError};
 use threadq::job::{JobId, NewJob};
 
 use crate::fixture::*;
@@ -100,7 +100,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
         });
     }
     let server = threadq::internals::queue::ServerId::generate();
-    step("register", &mut || queue.register(&server, 8, &["default".to_owned()], &[]));
+    step("register", &mut || queue.register(&server, &ServerFacts::new(8, &["default"])));
 
     let server = place.server();
     step("heartbeat", &mut || queue.heartbeat(&server, 0, 8, &["default".to_owned()]).map(|_| ()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Registrar;
-use threadq::internals::queue::{Error, Quarantine, Settled};
+use threadq::internals::queue::{Error, Quarantine, ServerFacts, Settled};
 use threadq::job::{ErrorKind, JobId, Status};
 
 use crate::fixture::*;
@@ -337,7 +337,7 @@ fn a_heartbeat_brings_what_its_server_should_know() {
 #[test]
 fn a_server_enters_its_first_name_once_and_takes_a_new_one_after_its_death() {
     let place = Place::new();
-    let mut registrar = Registrar::new(8, vec![], vec![]);
+    let mut registrar = Registrar::new(ServerFacts::new(8, &[]));
     let membership = registrar.membership();
     let in_flight = InFlight::new(8);
     let refused = membership.current();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Page, Place as At, Quarantine, Situation, Turns};
+use threadq::internals::queue::{Page, Place as At, Quarantine, ServerFacts, Situation, Turns};
 use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
@@ -188,7 +188,8 @@ fn servers_and_their_workers_are_counted() {
     assert_eq!(counts(), (1, 0, 0, 0), "it takes from default");
     let register = |queues: &[&str], strict: &[&str]| {
         let server = threadq::internals::queue::ServerId::generate();
-        place.queue.register(&server, 5, &names(queues), &names(strict)).unwrap();
+        let facts = ServerFacts { strict: names(strict), ..ServerFacts::new(5, queues) };
+        place.queue.register(&server, &facts).unwrap();
         server
     };
     let b = register(&["voicemail", "mail", "default"], &[]);
@@ -207,7 +208,13 @@ fn strict_queues_with_jobs_come_before_other_queues() {
     let queues = ["a", "default", "b"].map(str::to_owned);
     let strict = ["b", "a"].map(str::to_owned);
     let server = threadq::internals::queue::ServerId::generate();
-    place.queue.register(&server, 8, &queues, &strict).unwrap();
+    let facts = ServerFacts {
+        workers: 8,
+        queues: queues.to_vec(),
+        strict: strict.to_vec(),
+        ..ServerFacts::default()
+    };
+    place.queue.register(&server, &facts).unwrap();
     let submit = |queue: &str| place.submit_with(|job| job.queue = queue.to_owned());
     let (low, a, _) = (submit("default"), submit("a"), submit("a"));
     let before = |id| situation(&place, id).strict;
@@ -218,7 +225,7 @@ fn strict_queues_with_jobs_come_before_other_queues() {
     assert_eq!((before(a), before(b)), (vec![("b".to_owned(), 1)], vec![]));
     // A second server that takes from them in the same way counts no job twice.
     let other = threadq::internals::queue::ServerId::generate();
-    place.queue.register(&other, 8, &queues, &strict).unwrap();
+    place.queue.register(&other, &facts).unwrap();
     assert_eq!(before(a), [("b".to_owned(), 1)]);
     place.queue.set_paused("b", true).unwrap();
     assert_eq!(before(a), []);

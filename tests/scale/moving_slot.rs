@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Error, Filter, Lease, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES, ServerId, Settings,
-    Settlement, Share, StartedJobs, Verdict,
+    Defined, Error, Filter, Lease, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
+    ScheduleDefinition, ScheduleSource, ServerFacts, ServerId, Settings, Settlement, Share, StartedJobs,
+    Verdict,
 };
 use threadq::job::{Change, JobId, NewJob, Start};
 
@@ -38,8 +39,21 @@ impl Scene {
         call.query::<redis::Value>(&mut *self.connection.borrow_mut()).unwrap();
     }
 
+    fn define(&self) -> Result<Defined, Error> {
+        self.queue.define_schedule(&ScheduleDefinition {
+            name: "s".to_owned(),
+            source: ScheduleSource::Api,
+            spec: String::new(),
+            body: String::new(),
+            job: NewJob::new("t"),
+            skips_overlap: false,
+            next: Some(1),
+            due: Some(1),
+        })
+    }
+
     fn register(&self) -> Result<(), Error> {
-        self.queue.register(&self.server, 8, &["default".to_owned()], &[])
+        self.queue.register(&self.server, &ServerFacts::new(8, &["default"]))
     }
 
     fn submit_with(&self, change: impl FnOnce(&mut NewJob)) -> JobId {
@@ -118,6 +132,16 @@ const ROWS: &[Row] = &[
     ("cancel", |scene| {
         let id = scene.submit();
         let _ = scene.queue.cancel(id);
+    }),
+    ("define", |scene| {
+        let _ = scene.define();
+    }),
+    ("schedules", |scene| {
+        let _ = scene.queue.schedules(0, 1);
+    }),
+    ("fire", |scene| {
+        let _ = scene.define();
+        let _ = scene.queue.fire("s", 1, Some(2), Some(2), &[1], 0);
     }),
     ("change", |scene| {
         let id = scene.submit();

@@ -5,7 +5,7 @@
 -- tick:<schedule>: the caller fires the schedule; if it does not, the word is due again after 2 s
 -- ARGV: most jobs, most words of this step
 -- Returns: {moved, ms until the next job or word is due or -1, [type, status, .. of each job that expired],
---           [the schedules to fire]}
+--           [the schedules to fire], now in ms}
 -- Protects from: two servers that move the same job; a server that dies before it has fired a schedule.
 local now, moved, expired, ticks = now_ms(), 0, {}, {}
 local at = digits(now)
@@ -56,4 +56,4 @@ for _, word in ipairs(call('ZRANGEBYSCORE', AGENDA, '-inf', at, 'LIMIT', 0, ARGV
   if work[kind] then work[kind](rest) end
 end
 
-return {moved, due_in(now), expired, ticks}
+return {moved, due_in(now), expired, ticks, now}

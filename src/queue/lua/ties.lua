@@ -38,6 +38,13 @@ end
 -- end, and a server that settles the attempt again after a lost reply, find the job.
 local function own_retention(retain_ms) return math.max(tonumber(retain_ms) or 0, 60000) end
 
+-- Deletes a schedule. The jobs that it has made stay.
+local function forget_schedule(name)
+  call('ZREM', SCHEDULES, name)
+  call('ZREM', AGENDA, 'tick:' .. name)
+  call('DEL', SCHEDULE .. name, TICKS .. name)
+end
+
 -- The ties of a job with or without this letter.
 local function with_tie(ties, letter, is_there)
   local others = string.gsub(ties or '', letter, '')

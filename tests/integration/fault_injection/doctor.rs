@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use threadq::internals::queue::ServerId;
+use threadq::internals::queue::{ServerFacts, ServerId};
 
 use super::fixture::{Stage, Step};
 use super::proxy::Call;
@@ -190,7 +190,7 @@ fn takes_over(stage: &Stage) {
 
 fn watches(stage: &Stage) {
     let silent = ServerId::generate();
-    stage.queue.register(&silent, 1, &[], &[]).unwrap();
+    stage.queue.register(&silent, &ServerFacts::new(1, &[])).unwrap();
     let id = moved_into_the_list_of(stage, silent.as_str());
     // Its last heartbeat was long ago.
     let _: u64 = stage.redis_says(&format!("HSET T:server:{silent} beat_at 1"));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use threadq::internals::queue::ServerId;
+use threadq::internals::queue::{ServerFacts, ServerId};
 
 use super::fixture::{Stage, Step};
 use super::proxy::Call;
@@ -187,7 +187,7 @@ fn takes_over(stage: &Stage) {
 fn takes_over_the_rest(stage: &Stage) {
     // More jobs than one step reclaims, claimed by a server that died before it started them.
     let dead = ServerId::generate();
-    stage.queue.register(&dead, 1, &[], &[]).unwrap();
+    stage.queue.register(&dead, &ServerFacts::new(1, &[])).unwrap();
     let list = format!("{{threadq}}:in_progress_queue:{dead}");
     let jobs = vec![threadq::job::NewJob::new("echo"); 300];
     let submitted = stage.queue.submit(&jobs, None, 1_000).unwrap();

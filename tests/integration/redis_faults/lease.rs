@@ -1,6 +1,6 @@
 //! A slow Redis and many jobs to reclaim: the server that reclaims them keeps its own lease.
 
-use threadq::internals::queue::{Quarantine, Queue, ServerId, Settings, Share};
+use threadq::internals::queue::{Quarantine, Queue, ServerFacts, ServerId, Settings, Share};
 use threadq::job::NewJob;
 
 use super::proxy::{Does, Proxy};
@@ -14,7 +14,7 @@ fn dead_server(redis: &TestRedis, steps: usize) -> ServerId {
     let settings = Settings::new(redis.url(), "threadq");
     let queue = Queue::new(&settings).expect("a URL");
     let server = ServerId::generate();
-    queue.register(&server, steps * STEP, &[], &[]).expect("registered");
+    queue.register(&server, &ServerFacts::new(steps * STEP, &[])).expect("registered");
     let mut job = NewJob::new("echo");
     job.queue = "elsewhere".to_owned();
     let share = Share { queue: job.queue.clone(), jobs: STEP };

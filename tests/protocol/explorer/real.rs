@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::{Capacity, InFlight};
 use threadq::internals::queue::{
-    Cancelled, Changed, Claimed, Error, Idempotency, Lease, Quarantine, Queue, ServerId, Settled, Settlement,
+    Cancelled, Changed, Claimed, Error, Idempotency, Lease, Quarantine, Queue, ServerFacts, ServerId,
+    Settled, Settlement,
 };
 use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 
@@ -107,7 +108,7 @@ impl Real {
         let queue = open_queue(wire.as_ref().map_or_else(|| direct.clone(), LuaProxy::url), "explored");
         let mint = open_queue(direct, "mint");
         let mint_server = ServerId::generate();
-        mint.register(&mint_server, 1, &[], &[]).unwrap();
+        mint.register(&mint_server, &ServerFacts::new(1, &[])).unwrap();
         let store = |prefix: &str| Store::new(redis.connection().unwrap(), prefix.to_owned());
         let (mut store, mint_store) = (store("{explored}:"), store("{mint}:"));
         let _: () = store.run("SET", "last_id", &[&(FIRST_ID - 1).to_string()]);
@@ -206,7 +207,7 @@ impl Real {
 
     pub fn register(&mut self, name: Name, workers: usize) -> Result<(), String> {
         self.once(format!("register {name}"), |real| {
-            real.queue.register(real.name(name), workers, &[], &[]).map_err(|e| e.to_string())
+            real.queue.register(real.name(name), &ServerFacts::new(workers, &[])).map_err(|e| e.to_string())
         })
     }
 
