@@ -49,7 +49,7 @@ impl Api {
             let access = self.settings.access.check(method, is_open, headers);
             access.and_then(|()| match known_path {
                 _ if path == WHOLE_SERVER => {
-                    Ok(Response::empty(204).with("Allow", "GET, HEAD, POST, DELETE").into())
+                    Ok(Response::empty(204).with("Allow", "GET, HEAD, POST, PATCH, DELETE").into())
                 }
                 None => Err(Response::error(404, "not_found", "unknown path")),
                 Some(known_path) => match known_path.route(method) {
@@ -121,7 +121,7 @@ impl<'a> UncheckedRequest<'a> {
     fn check(self, route: &Route) -> Result<Request<'a>, Response> {
         let UncheckedRequest { path, query, headers, body } = self;
         let query = Query::parse(query, route.query)?;
-        if route.method == "POST" {
+        if matches!(route.method, "POST" | "PATCH") {
             headers.check_content_type(body)?;
         }
         Ok(Request { path, query, headers, body })

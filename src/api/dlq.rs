@@ -3,15 +3,16 @@
 use serde_json::json;
 
 use crate::job::{JobId, Status};
-use crate::queue::{Changed, Filter};
+use crate::queue::{Changed, Filter, Selection, Walk};
 
 use crate::api::body::RetryDeadLetters;
 use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
 
-/// The most dead letters that one script changes, so that a long list does not block Redis for other clients.
-const BATCH: u32 = 200;
+/// The most jobs that one script looks at, and that one script changes, so that no step blocks Redis for long.
+pub(super) const MAX_LOOKED_AT: usize = 500;
+pub(super) const MAX_CHANGED: usize = 200;
 
 impl Api {
     pub(super) fn list_dead_letters(&self, request: &Request) -> Result<Response, Response> {
@@ -19,59 +20,45 @@ impl Api {
     }
 
     pub(super) fn retry_dead_letters(&self, request: &Request) -> Result<Response, Response> {
-        let wanted = RetryDeadLetters::parse(request.body)?;
+        let RetryDeadLetters { selection, dry_run } = RetryDeadLetters::parse(request.body)?;
         let (mut matched, mut retried) = (0, 0);
-        let mut retry = |ids: &[JobId]| -> Result<(), Response> {
+        self.for_dead_letters(selection, |ids| {
             matched += ids.len();
-            if !wanted.dry_run {
-                let changed = self.queue.retry(ids, Some(Status::Failed))?;
-                retried += changed.iter().filter(|changed| **changed == Changed::Done).count();
+            if !dry_run {
+                retried += done(&self.queue.retry(ids, &[Status::Failed])?);
             }
             Ok(())
-        };
-        match &wanted.ids {
-            Some(ids) => ids
-                .chunks(BATCH as usize)
-                .try_for_each(|ids| retry(&self.dead_letters_among(ids, &wanted.job_type)?))?,
-            None => self.for_all_dead_letters(wanted.job_type.as_deref(), retry)?,
-        }
+        })?;
         Ok(Response::json(200, &json!({ "matched": matched, "retried": retried })))
     }
 
     pub(super) fn delete_dead_letters(&self, request: &Request) -> Result<Response, Response> {
-        let Filter { job_type, .. } = request.query.filter()?;
         let mut deleted = 0;
-        self.for_all_dead_letters(job_type.as_deref(), |ids| {
-            let changed = self.queue.delete(ids, Some(Status::Failed))?;
-            deleted += changed.iter().filter(|changed| **changed == Changed::Done).count();
+        self.for_dead_letters(request.query.selection()?, |ids| {
+            deleted += done(&self.queue.delete(ids, &[Status::Failed])?);
             Ok(())
         })?;
         Ok(Response::json(200, &json!({ "deleted": deleted })))
     }
 
-    /// Returns the ids of the list that are dead letters, of this type if one is given.
-    fn dead_letters_among(&self, ids: &[JobId], job_type: &Option<String>) -> Result<Vec<JobId>, Response> {
-        let is_wanted = |found: &Option<(Status, String)>| {
-            let Some((Status::Failed, found)) = found else { return false };
-            job_type.as_ref().is_none_or(|job_type| job_type == found)
-        };
-        let statuses = self.queue.statuses(ids)?;
-        let dead = ids.iter().zip(statuses).filter(|(_, found)| is_wanted(found));
-        Ok(dead.map(|(id, _)| *id).collect())
-    }
-
-    /// Calls `work` with all dead letters, in batches by rising id: a job that fails again meanwhile is not passed twice.
-    fn for_all_dead_letters(
+    /// Calls `work` with the dead letters of a selection, in batches by rising id. A job that fails again meanwhile is not
+    /// passed twice.
+    fn for_dead_letters(
         &self,
-        job_type: Option<&str>,
+        selection: Selection,
         mut work: impl FnMut(&[JobId]) -> Result<(), Response>,
     ) -> Result<(), Response> {
-        let mut last = None;
-        loop {
-            let ids = self.queue.dead_ids(job_type, last, BATCH)?;
-            let Some(newest) = ids.last() else { return Ok(()) };
-            last = Some(*newest);
-            work(&ids)?;
+        let selection = Selection { statuses: vec![Status::Failed], ..selection };
+        let mut walk = Some(Walk::default());
+        while let Some(here) = walk {
+            let (ids, next) = self.queue.select(&selection, here, MAX_LOOKED_AT)?;
+            ids.chunks(MAX_CHANGED).try_for_each(&mut work)?;
+            walk = next;
         }
+        Ok(())
     }
+}
+
+fn done(changed: &[Changed]) -> usize {
+    changed.iter().filter(|changed| **changed == Changed::Done).count()
 }

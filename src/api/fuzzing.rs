@@ -6,7 +6,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::api::body::{self, RetryDeadLetters};
+use crate::api::body::{self, Bulk, RetryDeadLetters};
 use crate::api::query::Query;
 use crate::api::response::Response;
 use crate::api::routes::Path;
@@ -41,9 +41,12 @@ pub fn check(data: &[u8]) {
             }
             Err(error) => check_error(&error.into()),
         }
-        if let Err(error) = body::change(json, String::new()) {
-            check_error(&error.into());
-        }
+    }
+    if let Err(error) = body::change_of_job(data) {
+        check_error(&error.into());
+    }
+    if let Err(error) = Bulk::parse(data) {
+        check_error(&error);
     }
     if let Err(error) = RetryDeadLetters::parse(data) {
         check_error(&error.into());

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use crate::engine::group_commit::{NewJobs, SubmitResult};
 use crate::handler::StopReason;
 use crate::job::limits::IDEMPOTENCY_KEY;
-use crate::job::{Expiry, Job, JobId, NewJob};
-use crate::queue::{Cancelled, Changed, Conflict, Idempotency, Refused, SubmitError, Submitted};
+use crate::job::{Change, Expiry, Job, JobId, NewJob, Start, Status};
+use crate::queue::{ChangeResult, Changed, Conflict, Idempotency, Refused, SubmitError, Submitted};
 
 use crate::api::body;
 use crate::api::listing::estimated_bytes;
@@ -133,32 +133,78 @@ impl Api {
     }
 
     pub(super) fn cancel(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
-        let status = match self.queue.cancel(id)? {
-            Cancelled::Done => 200,
-            Cancelled::Requested(server) => {
-                // Another server reads the cancellation with its next heartbeat; this server stops its attempt at once.
-                if server == self.membership.current().as_str() {
-                    self.in_flight.stop(id, StopReason::Cancelled);
-                }
-                202
-            }
-            Cancelled::AlreadyFinal => return Err(wrong_status("cancelled", "it has ended")),
-            Cancelled::Missing => return Err(Response::no_such_job()),
+        let status = match self.cancel_jobs(&[id], &[])?.first() {
+            Some(Changed::Done) => 200,
+            Some(Changed::Requested(_)) => 202,
+            Some(Changed::Missing) | None => return Err(Response::no_such_job()),
+            Some(_) => return Err(wrong_status("cancelled", "it has ended")),
         };
         Ok(Response::json(status, &self.job(id)?))
     }
 
+    /// Cancels jobs, with `wanted` only jobs of these statuses. Attempts on this server are stopped at once; another
+    /// server reads the cancellation with its next heartbeat.
+    pub(super) fn cancel_jobs(&self, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Response> {
+        let changed = self.queue.cancel(ids, wanted)?;
+        let here = self.membership.current();
+        for (id, changed) in ids.iter().zip(&changed) {
+            if matches!(changed, Changed::Requested(server) if server == here.as_str()) {
+                self.in_flight.stop(*id, StopReason::Cancelled);
+            }
+        }
+        Ok(changed)
+    }
+
     pub(super) fn retry(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
-        match self.queue.retry(&[id], None)?.first() {
+        match self.queue.retry(&[id], &[])?.first() {
             Some(Changed::Done) => Ok(Response::json(202, &self.job(id)?)),
-            Some(Changed::WrongStatus) => Err(wrong_status("retried", "it is neither failed nor cancelled")),
             Some(Changed::Duplicate(holder)) => Err(Response::duplicate(*holder)),
             Some(Changed::Missing) | None => Err(Response::no_such_job()),
+            Some(_) => Err(wrong_status("retried", "it is neither failed nor cancelled")),
         }
     }
 
+    /// Changes a job that has not started.
+    pub(super) fn change(&self, id: JobId, request: &Request) -> Result<Response, Response> {
+        self.change_one(id, &body::change_of_job(request.body)?)
+    }
+
+    /// A scheduled or retrying job becomes ready now; a queued job is ready already.
+    pub(super) fn run_now(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
+        self.change_one(id, &Change { start: Some(Start::Now), ..Change::default() })
+    }
+
+    fn change_one(&self, id: JobId, change: &Change) -> Result<Response, Response> {
+        match self.change_jobs(&[id], &[], change)?.first() {
+            Some(ChangeResult::Changed { .. }) => Ok(Response::json(200, &self.job(id)?)),
+            Some(ChangeResult::WrongStatus(_)) => Err(wrong_status("changed", "it has started")),
+            Some(ChangeResult::Expired) => {
+                Err(Response::invalid_job("expires_at must be in the future, and after delay_ms or run_at"))
+            }
+            Some(ChangeResult::Missing) | None => Err(Response::no_such_job()),
+        }
+    }
+
+    /// Changes jobs that have not started, with `wanted` only jobs of these statuses.
+    pub(super) fn change_jobs(
+        &self,
+        ids: &[JobId],
+        wanted: &[Status],
+        change: &Change,
+    ) -> Result<Vec<ChangeResult>, Response> {
+        let results = self.queue.change_waiting(ids, wanted, change)?;
+        let times = results.iter().filter_map(|result| match result {
+            ChangeResult::Changed { due_in, .. } => *due_in,
+            _ => None,
+        });
+        if let Some(time) = times.min() {
+            self.due_timer.due_in(time);
+        }
+        Ok(results)
+    }
+
     pub(super) fn delete(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
-        match self.queue.delete(&[id], None)?.first() {
+        match self.queue.delete(&[id], &[])?.first() {
             Some(Changed::Done) => Ok(Response::empty(204)),
             Some(Changed::Missing) | None => Err(Response::no_such_job()),
             Some(_) => Err(wrong_status("deleted", "it has not ended")),

@@ -12,7 +12,7 @@
 //! * `routes`: the table of routes. `openapi`: its description for clients.
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
 //!   function decides.
-//! * `jobs`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
+//! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
 //!   routes.
 //! * `long_poll`: requests that wait until a job ends.
 
@@ -20,6 +20,7 @@ mod access;
 mod answer;
 mod backend;
 mod body;
+mod bulk;
 mod dispatch;
 mod dlq;
 #[cfg(any(test, fuzzing))]
@@ -27,7 +28,6 @@ pub(crate) mod fuzzing;
 mod health;
 mod jobs;
 mod listing;
-mod listing_slots;
 mod long_poll;
 mod metrics;
 mod openapi;
@@ -38,6 +38,7 @@ mod queues;
 mod request;
 mod response;
 mod routes;
+mod slots;
 mod state;
 mod stats;
 mod ui;
@@ -50,8 +51,8 @@ use std::time::Duration;
 
 pub use crate::api::access::Access;
 use crate::api::backend::{Backend, MAX_REQUESTS};
-pub use crate::api::listing_slots::ListingSlots;
 use crate::api::long_poll::{LongPolls, MAX_LONG_POLLS};
+pub use crate::api::slots::Slots;
 pub use crate::api::state::{Api, Settings};
 use crate::gate::{ConnectionLimits, Gate, Handovers, Limits, Permits, Upstreams};
 

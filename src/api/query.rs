@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::api::response::Response;
-use crate::job::limits::{JOB_TYPE, TAG, TextRule, whole_number_in};
+use crate::job::limits::{ERROR_PART, JOB_TYPE, QUEUE_NAME, TAG, TextRule, whole_number_in};
 use crate::job::time::parse_rfc3339_micros;
 use crate::job::{JobId, Status, duration};
-use crate::queue::Filter;
+use crate::queue::{Filter, Selection};
 
 /// The longest time that a request may wait for its job.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -63,6 +63,20 @@ impl<'a> Query<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The parameters that choose jobs for an operation, which looks at each job: any of them may be given together.
+    pub fn selection(&self) -> Result<Selection, Response> {
+        Ok(Selection {
+            statuses: Vec::new(),
+            job_type: self.text("type", &JOB_TYPE)?,
+            tag: self.text("tag", &TAG)?,
+            queue: self.text("queue", &QUEUE_NAME)?,
+            created_after: self.time("created_after")?,
+            created_before: self.time("created_before")?,
+            ids: None,
+            error: self.text("error", &ERROR_PART)?,
+        })
     }
 
     /// The parameter `status`.

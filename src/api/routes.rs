@@ -57,9 +57,12 @@ pub static ROUTES: &[Route] = &[
     ]),
     post("/jobs", Submit(Api::submit, Api::submitted)).errors(&[409, 422, 429]),
     post("/jobs/batch", Submit(Api::submit_batch, Api::batch_submitted)).errors(&[409, 422, 429]),
+    post("/jobs/bulk", Fixed(Api::bulk)),
     get("/jobs/{id}", LongPoll(Api::show_or_wait)).query(&["wait"]),
     get("/jobs/{id}/why", Job(Api::why)),
+    patch("/jobs/{id}", Job(Api::change)).errors(&[409]),
     delete("/jobs/{id}", Job(Api::delete)).errors(&[409]),
+    post("/jobs/{id}/run", Job(Api::run_now)).errors(&[409]),
     post("/jobs/{id}/cancel", Job(Api::cancel)).errors(&[409]),
     post("/jobs/{id}/retry", Job(Api::retry)).errors(&[409]),
     get("/dlq", Fixed(Api::list_dead_letters)).query(&[
@@ -71,7 +74,14 @@ pub static ROUTES: &[Route] = &[
         "created_after",
         "created_before",
     ]),
-    delete("/dlq", Fixed(Api::delete_dead_letters)).query(&["type"]),
+    delete("/dlq", Fixed(Api::delete_dead_letters)).query(&[
+        "type",
+        "tag",
+        "queue",
+        "created_after",
+        "created_before",
+        "error",
+    ]),
     post("/dlq/retry", Fixed(Api::retry_dead_letters)),
     get("/queues", Fixed(Api::queues)),
     get("/queues/{name}/jobs", Queue(Api::queue_jobs)).query(&["page", "limit"]),
@@ -94,6 +104,10 @@ const fn get(pattern: &'static str, endpoint: Endpoint) -> Route {
 
 const fn post(pattern: &'static str, endpoint: Endpoint) -> Route {
     Route::new("POST", pattern, endpoint)
+}
+
+const fn patch(pattern: &'static str, endpoint: Endpoint) -> Route {
+    Route::new("PATCH", pattern, endpoint)
 }
 
 const fn delete(pattern: &'static str, endpoint: Endpoint) -> Route {

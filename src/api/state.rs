@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::access::Access;
-use crate::api::listing_slots::ListingSlots;
+use crate::api::slots::Slots;
 use crate::engine::due_timer::DueTimer;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::in_flight::InFlight;
@@ -42,6 +42,8 @@ pub struct Api {
     pub due_timer: DueTimer,
     pub metrics: Arc<Metrics>,
     /// Limits the listings that are made at a time.
-    pub listings: ListingSlots,
+    pub listings: Slots,
+    /// Limits the operations on many jobs at a time.
+    pub bulk_slots: Slots,
     pub settings: Settings,
 }

@@ -65,6 +65,9 @@ pub(crate) const META_VALUE: TextRule = TextRule {
     allowed: "up to 1024 characters, none of them a control character",
     accepts: |value| value.len() <= MAX_META_BYTES && !value.chars().any(char::is_control),
 };
+/// A part of an error message, by which jobs are found.
+pub(crate) const ERROR_PART: TextRule =
+    TextRule { allowed: "1 to 1000 characters", accepts: |part| (1..=1000).contains(&part.chars().count()) };
 /// A unique key. At most one live job can hold the same unique key.
 pub(crate) const UNIQUE_KEY: TextRule =
     TextRule { allowed: "1 to 200 characters", accepts: |key| (1..=200).contains(&key.chars().count()) };
@@ -136,6 +139,7 @@ mod tests {
             (&TAG, vec!["a", "customer 42", "é/☃"], vec!["", "a\nb"]),
             (&META_NAME, vec!["a", "trace-parent_9"], vec!["", "a.b", "a b", "ü"]),
             (&META_VALUE, vec!["", "é ☃"], vec!["a\nb", "\u{7f}"]),
+            (&ERROR_PART, vec!["a", "é\n"], vec![""]),
             (&UNIQUE_KEY, vec!["a", "é b"], vec![""]),
             (&IDEMPOTENCY_KEY, vec!["a", "~!"], vec!["", "a b", "é"]),
         ] {
@@ -148,6 +152,7 @@ mod tests {
             (&SCHEDULE_NAME, 64),
             (&TAG, 64),
             (&META_NAME, 64),
+            (&ERROR_PART, 1000),
             (&UNIQUE_KEY, 200),
             (&IDEMPOTENCY_KEY, 200),
         ] {

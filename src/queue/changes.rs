@@ -12,8 +12,8 @@ use super::replies;
 use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_text};
 use super::scripts::Script;
 use super::types::{
-    Cancelled, ChangeResult, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine,
-    Reclaimed, ServerFacts, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
+    ChangeResult, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed,
+    ServerFacts, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
 };
 use super::{Queue, keys};
 use crate::job::{Change, JobId, NewJob, Start, Status};
@@ -322,43 +322,47 @@ impl Queue {
         }
     }
 
-    /// Cancels a waiting job. For a running job, asks its server to stop the attempt.
-    pub fn cancel(&self, id: JobId) -> Result<Cancelled, Error> {
-        let mut call = self.scripts.cancel.call();
-        call.arg(id.get());
-        replies::cancelled(self.run(&self.scripts.cancel, &call)?)
+    /// Cancels waiting jobs, each by itself. For a running job, asks its server to stop the attempt. With `wanted` only
+    /// jobs of these statuses.
+    pub fn cancel(&self, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
+        self.change(&self.scripts.cancel, ids, wanted)
     }
 
-    /// Changes jobs that have not started, each by itself.
-    pub fn change_waiting(&self, ids: &[JobId], change: &Change) -> Result<Vec<ChangeResult>, Error> {
+    /// Changes jobs that have not started, each by itself; with `wanted` only jobs of these statuses.
+    pub fn change_waiting(
+        &self,
+        ids: &[JobId],
+        wanted: &[Status],
+        change: &Change,
+    ) -> Result<Vec<ChangeResult>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let mut call = self.scripts.change.call();
-        call.arg(options::of_change(change));
+        call.arg(words(wanted)).arg(options::of_change(change));
         for id in ids {
             call.arg(id.get());
         }
         replies::change_results(self.run(&self.scripts.change, &call)?)
     }
 
-    /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of this
-    /// status.
-    pub fn retry(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
+    /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of these
+    /// statuses.
+    pub fn retry(&self, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
         self.change(&self.scripts.retry, ids, wanted)
     }
 
-    /// Deletes completed, failed or cancelled jobs, each by itself; with `wanted` only jobs of this status.
-    pub fn delete(&self, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
+    /// Deletes completed, failed or cancelled jobs, each by itself; with `wanted` only jobs of these statuses.
+    pub fn delete(&self, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
         self.change(&self.scripts.delete, ids, wanted)
     }
 
-    fn change(&self, script: &Script, ids: &[JobId], wanted: Option<Status>) -> Result<Vec<Changed>, Error> {
+    fn change(&self, script: &Script, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let mut call = script.call();
-        call.arg(wanted.map_or("", Status::as_str));
+        call.arg(words(wanted));
         for id in ids {
             call.arg(id.get());
         }
@@ -405,6 +409,11 @@ impl Queue {
         call.arg(server.as_str()).arg(activity).arg(ACTIVITY_LIFE.as_millis() as u64);
         self.run(&self.scripts.report_activity, &call).map(|_| ())
     }
+}
+
+/// Statuses as the scripts read them; without a status any status is meant.
+pub(super) fn words(statuses: &[Status]) -> String {
+    statuses.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// The results of submissions. Those that Redis has stored are errors if too few replicas have them.

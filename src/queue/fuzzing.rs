@@ -46,11 +46,11 @@ pub fn check(data: &[u8]) {
     read(replies::due_step(value.clone()));
     read(replies::heartbeat(value.clone()));
     read(replies::reclaimed(value.clone()));
-    read(replies::cancelled(value.clone()));
     read(replies::changed(value.clone()));
     read(replies::job(id, value.clone()));
     read(replies::statuses(value.clone()));
     read(replies::ids(value.clone()));
+    read(replies::selected(value.clone()));
     read(replies::queues(value.clone()));
     read(replies::stats(value.clone()));
     read(replies::workers(value.clone()));

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::changes::words;
 use super::error::Error;
 use super::pool::Access;
 use super::replies;
 use super::reply_value::{as_array, as_bytes, as_texts};
 use super::rights::Right;
 use super::scripts::{self, Script};
-use super::types::{Filter, Minute, Page, Position, QueueInfo, ServerId, ServerInfo, Situation, Stats};
+use super::types::{
+    Filter, Minute, Page, Position, QueueInfo, Selection, ServerId, ServerInfo, Situation, Stats, Walk,
+};
 use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
 
@@ -73,16 +76,33 @@ impl Queue {
         replies::situation(id, self.run(&self.scripts.why, &call)?)
     }
 
-    /// The ids of the next dead letters above this id, at most `limit`, oldest first.
-    pub fn dead_ids(
+    /// The next jobs of a selection, in order of their ids, and the walk behind them; `None` for the walk at its end. One
+    /// call looks at `most` jobs, which may all be others: at up to 500 jobs it blocks Redis for a few milliseconds.
+    pub fn select(
         &self,
-        job_type: Option<&str>,
-        above: Option<JobId>,
-        limit: u32,
-    ) -> Result<Vec<JobId>, Error> {
-        let mut call = self.scripts.dead_ids.call();
-        call.arg(job_type.unwrap_or("")).arg(above.map_or(0, JobId::get)).arg(limit);
-        replies::ids(self.run(&self.scripts.dead_ids, &call)?)
+        selection: &Selection,
+        walk: Walk,
+        most: usize,
+    ) -> Result<(Vec<JobId>, Option<Walk>), Error> {
+        let above_last = walk.last.map_or(0, |last| last.get() + 1);
+        let lowest = selection.created_after.unwrap_or(0).max(above_last);
+        let mut call = self.scripts.select.call();
+        call.arg(words(&selection.statuses));
+        for text in [&selection.job_type, &selection.tag, &selection.queue, &selection.error] {
+            call.arg(text.as_deref().unwrap_or(""));
+        }
+        let or_none = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
+        call.arg(lowest).arg(or_none(selection.created_before)).arg(or_none(walk.newest.map(JobId::get)));
+        call.arg(most);
+        if let Some(ids) = &selection.ids {
+            let next = ids.iter().map(|id| id.get()).skip_while(|id| *id < lowest);
+            let next: Vec<u64> = next.take(most + 1).collect();
+            if next.is_empty() {
+                return Ok((Vec::new(), None));
+            }
+            call.arg(next);
+        }
+        replies::selected(self.run(&self.scripts.select, &call)?)
     }
 
     /// The queues of these names, and up to 1,000 others that have jobs, had jobs lately or are paused.

@@ -54,10 +54,10 @@ pub use schedules::{
 };
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
-    Broken, Cancelled, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter,
-    HeartbeatReply, Idempotency, Lease, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed,
+    Broken, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter, HeartbeatReply,
+    Idempotency, Lease, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed, Selection,
     ServerFacts, ServerId, ServerInfo, Settings, Settled, Settlement, Share, Situation, StartedJobs, Stats,
-    Submitted, Turns, Verdict,
+    Submitted, Turns, Verdict, Walk,
 };
 
 use pool::{Access, Connections, Repeat};

@@ -16,9 +16,9 @@ use super::reply_value::{
     as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, text_pairs, unexpected,
 };
 use super::types::{
-    Broken, Cancelled, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease,
-    Minute, Page, Place, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, Situation, StartedJobs, Stats,
-    Submitted,
+    Broken, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease, Minute,
+    Page, Place, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, Situation, StartedJobs, Stats,
+    Submitted, Walk,
 };
 
 /// The results of submissions; `sizes` are the numbers of their jobs.
@@ -246,24 +246,14 @@ fn crashed_job(reply: Value) -> Result<CrashedJob, Error> {
     })
 }
 
-/// The result of a cancellation.
-pub(super) fn cancelled(reply: Value) -> Result<Cancelled, Error> {
-    let reply = as_array(reply)?;
-    match as_text(first(&reply)?)?.as_str() {
-        "missing" => Ok(Cancelled::Missing),
-        "final" => Ok(Cancelled::AlreadyFinal),
-        "requested" => Ok(Cancelled::Requested(reply.get(1).map(as_text).transpose()?.unwrap_or_default())),
-        _ => Ok(Cancelled::Done),
-    }
-}
-
-/// The result of retrying or deleting, job by job.
+/// The result of a change, job by job.
 pub(super) fn changed(reply: Value) -> Result<Vec<Changed>, Error> {
     let read = |reply: Value| {
         let reply = as_array(reply)?;
         Ok(match as_text(first(&reply)?)?.as_str() {
             "missing" => Changed::Missing,
             "wrong_status" => Changed::WrongStatus,
+            "requested" => Changed::Requested(reply.get(1).map(as_text).transpose()?.unwrap_or_default()),
             "duplicate" => Changed::Duplicate(as_job_id(reply.get(1).unwrap_or(&Value::Nil))?),
             _ => Changed::Done,
         })
@@ -325,6 +315,16 @@ pub(super) fn page(reply: Value) -> Result<Page, Error> {
     }
     let next = if as_int(&next)? == 0 { None } else { Some(as_job_id(&next)?) };
     Ok(Page { total: as_count(&total)?, jobs, next })
+}
+
+/// The jobs that match, and the walk behind them, which is `None` at its end.
+pub(super) fn selected(reply: Value) -> Result<(Vec<JobId>, Option<Walk>), Error> {
+    let reply = as_array(reply)?;
+    let [newest, last, ids @ ..] = reply.as_slice() else { return Err(unexpected(&Value::Array(reply))) };
+    let id_or_none = |id: &Value| if as_text(id)? == "0" { Ok(None) } else { as_job_id(id).map(Some) };
+    let newest = id_or_none(newest)?;
+    let walk = id_or_none(last)?.map(|last| Walk { newest, last: Some(last) });
+    Ok((ids.iter().map(as_job_id).collect::<Result<_, Error>>()?, walk))
 }
 
 pub(super) fn ids(reply: Value) -> Result<Vec<JobId>, Error> {

@@ -146,7 +146,7 @@ scripts! {
     list: "list", Read, Safe, Operators;
     list_queue: "list_queue", Read, Safe, Operators;
     why: "why", Read, Safe, Operators;
-    dead_ids: "dead_ids", Read, Safe, Operators;
+    select: "select", Read, Safe, Operators;
     queues: "queues", Read, Safe, Operators;
     stats: "stats", Read, Safe, Operators;
     add_history: "add_history", Write, Never, Operators;

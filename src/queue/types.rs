@@ -331,23 +331,12 @@ pub struct CrashedJob {
     pub has_failed: bool,
 }
 
-/// The result of a cancellation.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Cancelled {
-    /// The job was waiting and is cancelled now.
-    Done,
-    /// The job runs on the server with this id, which stops the attempt after its next heartbeat.
-    Requested(String),
-    /// The job has ended before.
-    AlreadyFinal,
-    /// There is no job with this id.
-    Missing,
-}
-
-/// The result of retrying or deleting one job.
+/// The result of cancelling, retrying, deleting or changing one job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Changed {
     Done,
+    /// A cancellation of a running job: the server with this id stops the attempt after its next heartbeat.
+    Requested(String),
     /// The job's status does not allow the change.
     WrongStatus,
     /// The live job with this id holds the unique key of the job.
@@ -386,6 +375,33 @@ pub struct Filter {
     pub created_after: Option<u64>,
     /// Only jobs that were created before this time, in µs since 1970.
     pub created_before: Option<u64>,
+}
+
+/// The jobs of an operation on many jobs: those that match every field that is set.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Jobs with one of these statuses; without a status jobs of every status.
+    pub statuses: Vec<Status>,
+    pub job_type: Option<String>,
+    pub tag: Option<String>,
+    pub queue: Option<String>,
+    /// Jobs that were created at this time or later, in µs since 1970.
+    pub created_after: Option<u64>,
+    /// Jobs that were created before this time, in µs since 1970.
+    pub created_before: Option<u64>,
+    /// Jobs with one of these ids, which are in rising order.
+    pub ids: Option<Vec<JobId>>,
+    /// Jobs whose last error contains this text.
+    pub error: Option<String>,
+}
+
+/// How far an operation has walked through the jobs of its selection, by rising ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Walk {
+    /// The newest job at the beginning of the walk, which leaves later jobs alone; `None` before the first step.
+    pub newest: Option<JobId>,
+    /// The last job that the walk has looked at.
+    pub last: Option<JobId>,
 }
 
 /// Where a page of a listing begins.

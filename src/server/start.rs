@@ -188,7 +188,8 @@ fn start_api(
         handlers,
         due_timer: shared.due_timer.clone(),
         metrics: shared.metrics.clone(),
-        listings: api::ListingSlots::default(),
+        listings: api::Slots::default(),
+        bulk_slots: api::Slots::default(),
         settings,
     };
     let started = Instant::now();

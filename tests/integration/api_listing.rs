@@ -242,6 +242,13 @@ fn the_dead_letter_queue_lists_retries_and_deletes() {
     assert_eq!(retry(json!({})), json!({"matched": 15, "retried": 15}));
     eventually(LIMIT, "all are dead again", || server.total("?status=failed") == 15);
 
+    // By what the last error says.
+    let by_error = |part: &str| retry(json!({"error": part, "dry_run": true}))["matched"].as_u64();
+    assert_eq!((by_error("permanent"), by_error("PERMANENT")), (Some(3), Some(0)));
+    let time = |id: u64| threadq::job::rfc3339(id / 1000 + 1);
+    let by_time = format!("/dlq?created_before={}&queue=other&error=x", time(panics[0]).replace(':', "%3A"));
+    assert_eq!(server.delete(&by_time).expect(200).json(), json!({"deleted": 0}));
+
     assert_eq!(server.delete("/dlq?type=panic").expect(200).json(), json!({"deleted": 3}));
     server.get(&format!("/jobs/{}", panics[0])).expect_error(404, "not_found", "a deleted dead letter");
     assert_eq!(server.delete("/dlq").expect(200).json(), json!({"deleted": 12}));

@@ -10,7 +10,7 @@ use crate::common::server::{finish, program};
 use crate::common::{Finished, LIMIT, TempDir, TestRedis, TestServer, Value, eventually, json};
 use threadq::config::{Config, Secret};
 use threadq::internals::queue::{
-    Audit, Cancelled, Error, FindingKind, Findings, Quarantine, Queue, RepairPolicy, ServerFacts, ServerId,
+    Audit, Changed, Error, FindingKind, Findings, Quarantine, Queue, RepairPolicy, ServerFacts, ServerId,
     Settings, Share, SubmitError,
 };
 use threadq::job::{Failure, JobId, NewJob, Start, Status};
@@ -282,7 +282,7 @@ fn entries_whose_job_is_elsewhere_are_taken_out() {
 fn an_ended_job_is_found_by_retention_again() {
     let world = World::new();
     let id = world.job();
-    assert_eq!(world.queue.cancel(id).unwrap(), Cancelled::Done);
+    assert_eq!(world.queue.cancel(&[id], &[]).unwrap(), [Changed::Done]);
     world.damage(&format!("ZREM T:done {id}"));
     world.assert_mends(&[(FindingKind::Unlisted, &id.to_string())], &[]);
     assert!(world.queue.delete_old_jobs(false, Duration::ZERO, 0).unwrap());
@@ -463,12 +463,12 @@ fn nothing_is_wrong_under_load() {
                     submitted => ids.push(submitted.unwrap().first),
                 }
                 if ids.len() % 5 == 0 {
-                    let _ = ids.last().map(|id| world.queue.cancel(*id));
+                    let _ = ids.last().map(|id| world.queue.cancel(&[*id], &[]));
                 }
                 if !ids.is_empty() && ids.len() % 7 == 0 {
                     let old = ids[ids.len() / 2];
-                    let _ = world.queue.retry(&[old], None);
-                    let _ = world.queue.delete(&[ids[ids.len() / 3]], None);
+                    let _ = world.queue.retry(&[old], &[]);
+                    let _ = world.queue.delete(&[ids[ids.len() / 3]], &[]);
                 }
             }
         };

@@ -12,6 +12,7 @@ mod api_jobs;
 mod api_listing;
 mod api_wait;
 mod architecture;
+mod bulk;
 mod cancel;
 mod client;
 mod deployment;

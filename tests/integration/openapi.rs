@@ -184,12 +184,13 @@ fn every_error_is_described_where_it_can_occur() {
             if path.contains("/{") {
                 wanted.insert(404);
             }
-            if method == "post" {
+            if matches!(method.as_str(), "post" | "patch") {
                 wanted.insert(415);
             }
             match (method.as_str(), path.as_str()) {
                 ("post", "/jobs" | "/jobs/batch") => wanted.extend([409, 422, 429]),
-                ("post", "/jobs/{id}/cancel" | "/jobs/{id}/retry") | ("delete", "/jobs/{id}") => {
+                ("post", "/jobs/{id}/cancel" | "/jobs/{id}/retry" | "/jobs/{id}/run")
+                | ("delete" | "patch", "/jobs/{id}") => {
                     wanted.insert(409);
                 }
                 _ => {}
@@ -271,6 +272,20 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("POST", "/jobs/{id}/cancel", &format!("/jobs/{queued}/cancel"), &[], Some("")).expect(200);
     ask("POST", "/jobs/{id}/cancel", &format!("/jobs/{running}/cancel"), &[], Some("")).expect(202);
     ask("POST", "/jobs/{id}/cancel", &format!("/jobs/{done}/cancel"), &[], Some("")).expect(409);
+    let change = r#"{"max_attempts": 3}"#;
+    ask("PATCH", "/jobs/{id}", &format!("/jobs/{delayed}"), &[json_type], Some(change)).expect(200);
+    ask("PATCH", "/jobs/{id}", &format!("/jobs/{done}"), &[json_type], Some(change)).expect(409);
+    ask("POST", "/jobs/{id}/run", &format!("/jobs/{done}/run"), &[], Some("")).expect(409);
+    let later = r#"{"type": "echo", "queue": "nobody", "delay_ms": 3600000}"#;
+    let later = id_of(ask("POST", "/jobs", "/jobs", &[json_type], Some(later)));
+    ask("POST", "/jobs/{id}/run", &format!("/jobs/{later}/run"), &[], Some("")).expect(200);
+    for body in
+        [r#"{"action": "cancel", "filter": {"ids": [1]}}"#, r#"{"action": "cancel", "filter": {"tag": "x"}}"#]
+    {
+        ask("POST", "/jobs/bulk", "/jobs/bulk", &[json_type], Some(body)).expect(200);
+    }
+    ask("POST", "/jobs/bulk", "/jobs/bulk", &[json_type], Some(r#"{"action": "cancel", "filter": {}}"#))
+        .expect(400);
     ask("GET", "/dlq", "/dlq", &[], None).expect(200);
     ask("POST", "/dlq/retry", "/dlq/retry", &[json_type], Some(r#"{"dry_run": true}"#)).expect(200);
     ask("POST", "/jobs/{id}/retry", &format!("/jobs/{failed}/retry"), &[], Some("")).expect(202);

@@ -78,11 +78,11 @@ fn a_job_that_is_damaged_while_it_runs_ends_and_the_others_too() {
             let left = place.queue.in_progress_here(server).unwrap();
             place.queue.recover(server, &left).unwrap();
         }
-        place.queue.cancel(bad).unwrap();
-        place.queue.retry(&[bad], None).unwrap();
+        place.queue.cancel(&[bad], &[]).unwrap();
+        place.queue.retry(&[bad], &[]).unwrap();
         place.queue.queues(&[]).unwrap();
-        place.queue.cancel(bad).unwrap();
-        place.queue.delete(&[bad], None).unwrap();
+        place.queue.cancel(&[bad], &[]).unwrap();
+        place.queue.delete(&[bad], &[]).unwrap();
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Cancelled, Changed, DueStep, Quarantine, Settled};
+use threadq::internals::queue::{Changed, DueStep, Quarantine, Settled};
 use threadq::job::{JobId, NewJob, Start, Status};
 
 use crate::fixture::*;
@@ -40,12 +40,12 @@ fn whatever_waits_is_cancelled_at_once() {
     });
     assert_eq!(place.status(retrying), Status::Retrying);
     for id in [queued, delayed, retrying, suspect, found] {
-        assert_eq!(place.cancel(id), Cancelled::Done);
+        assert_eq!(place.cancel(id), Changed::Done);
         assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
-        assert_eq!(place.cancel(id), Cancelled::AlreadyFinal);
+        assert_eq!(place.cancel(id), Changed::WrongStatus);
         assert_sound(&place);
     }
-    assert_eq!(place.cancel(unknown()), Cancelled::Missing);
+    assert_eq!(place.cancel(unknown()), Changed::Missing);
     assert_eq!(place.keys().iter().filter(|key| *key == "job:7").count(), 0);
 }
 
@@ -55,8 +55,8 @@ fn a_running_job_is_asked_to_stop_and_its_server_told() {
     let a = place.server();
     let id = place.submit();
     let lease = place.take_one(&a);
-    assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
-    assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
+    assert_eq!(place.cancel(id), Changed::Requested(a.to_string()));
+    assert_eq!(place.cancel(id), Changed::Requested(a.to_string()));
     assert_eq!((place.status(id), place.handles(id)), (Status::Processing, vec![in_progress(&a)]));
     assert_eq!(place.queue.heartbeat(&a, 1, 8, &[]).unwrap().cancels, [id]);
     assert_sound(&place);
@@ -70,7 +70,7 @@ fn what_has_ended_cannot_be_cancelled() {
     let place = Place::new();
     for id in [completed_job(&place), failed_job(&place)] {
         let status = place.status(id);
-        assert_eq!(place.cancel(id), Cancelled::AlreadyFinal);
+        assert_eq!(place.cancel(id), Changed::WrongStatus);
         assert_eq!(place.status(id), status);
     }
     assert_sound(&place);
@@ -92,14 +92,14 @@ fn only_failed_and_cancelled_jobs_are_sent_back() {
         made
     };
     for id in [queued, running, delayed, done] {
-        assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::WrongStatus]);
+        assert_eq!(place.queue.retry(&[id], &[]).unwrap(), [Changed::WrongStatus]);
     }
-    assert_eq!(place.queue.retry(&[unknown()], None).unwrap(), [Changed::Missing]);
-    assert_eq!(place.queue.retry(&[cancelled], Some(Status::Failed)).unwrap(), [Changed::WrongStatus]);
-    assert_eq!(place.queue.retry(&[failed], Some(Status::Cancelled)).unwrap(), [Changed::WrongStatus]);
+    assert_eq!(place.queue.retry(&[unknown()], &[]).unwrap(), [Changed::Missing]);
+    assert_eq!(place.queue.retry(&[cancelled], &[Status::Failed]).unwrap(), [Changed::WrongStatus]);
+    assert_eq!(place.queue.retry(&[failed], &[Status::Cancelled]).unwrap(), [Changed::WrongStatus]);
     assert_sound(&place);
     assert_eq!(
-        place.queue.retry(&[failed, done, cancelled], None).unwrap(),
+        place.queue.retry(&[failed, done, cancelled], &[]).unwrap(),
         [Changed::Done, Changed::WrongStatus, Changed::Done]
     );
     assert_sound(&place);
@@ -122,7 +122,7 @@ fn a_job_that_is_sent_back_is_as_new() {
         place.dies(&server);
     }
     assert_eq!(place.status(id), Status::Failed);
-    place.queue.retry(&[id], Some(Status::Failed)).unwrap();
+    place.queue.retry(&[id], &[Status::Failed]).unwrap();
     let job = place.job(id);
     assert_eq!((job.attempts, job.crashes, job.finished_at_ms, job.server), (0, 0, None, None));
     assert_eq!(place.handles(id), ["work_queue:default"]);
@@ -142,7 +142,7 @@ fn a_job_sent_back_while_its_old_entry_is_in_a_fetchers_hand_runs_once() {
     let id = place.submit();
     let fetched = place.fetch(&a);
     place.cancel(id);
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     assert_eq!(find_strays(&place).len(), 1);
     let lease = place.take_one(&b);
     assert!(place.try_take(&a, 1, Quarantine::Start, Some(&fetched)).unwrap().jobs.is_empty());
@@ -158,22 +158,22 @@ fn a_unique_key_is_taken_back_when_its_job_is_sent_back() {
     let first = keyed(&place);
     place.cancel(first);
     let second = keyed(&place);
-    assert_eq!(place.queue.retry(&[first], None).unwrap(), [Changed::Duplicate(second)]);
+    assert_eq!(place.queue.retry(&[first], &[]).unwrap(), [Changed::Duplicate(second)]);
     assert_eq!(place.status(first), Status::Cancelled);
     assert_sound(&place);
     place.cancel(second);
-    assert_eq!(place.queue.retry(&[first], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.retry(&[first], &[]).unwrap(), [Changed::Done]);
     assert_sound(&place);
-    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Duplicate(first)]);
+    assert_eq!(place.queue.retry(&[second], &[]).unwrap(), [Changed::Duplicate(first)]);
     // A job without a record does not hold a unique key.
     place.cancel(first);
     let _: () = place.redis("SET", "unique:u", &["7"]);
-    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.retry(&[second], &[]).unwrap(), [Changed::Done]);
     assert_sound(&place);
     // A job that has ended does not hold a unique key either.
     place.cancel(second);
     let _: () = place.redis("SET", "unique:u", &[&first.to_string()]);
-    assert_eq!(place.queue.retry(&[second], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.retry(&[second], &[]).unwrap(), [Changed::Done]);
     assert_sound(&place);
 }
 
@@ -199,16 +199,16 @@ fn only_what_has_ended_is_deleted() {
     let (running, queued, delayed) = (place.submit(), place.submit(), place.submit_delayed());
     let _lease = place.take_one(&a);
     for id in [running, queued, delayed] {
-        assert_eq!(place.queue.delete(&[id], None).unwrap(), [Changed::WrongStatus]);
+        assert_eq!(place.queue.delete(&[id], &[]).unwrap(), [Changed::WrongStatus]);
     }
     assert_eq!(
-        place.queue.delete(&[done, cancelled], Some(Status::Failed)).unwrap(),
+        place.queue.delete(&[done, cancelled], &[Status::Failed]).unwrap(),
         [Changed::WrongStatus, Changed::WrongStatus]
     );
-    assert_eq!(place.queue.delete(&[unknown()], None).unwrap(), [Changed::Missing]);
+    assert_eq!(place.queue.delete(&[unknown()], &[]).unwrap(), [Changed::Missing]);
     assert_sound(&place);
-    assert_eq!(place.queue.delete(&[failed], Some(Status::Failed)).unwrap(), [Changed::Done]);
-    assert_eq!(place.queue.delete(&[done, cancelled], None).unwrap(), [Changed::Done, Changed::Done]);
+    assert_eq!(place.queue.delete(&[failed], &[Status::Failed]).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.delete(&[done, cancelled], &[]).unwrap(), [Changed::Done, Changed::Done]);
     for id in [done, failed, cancelled] {
         assert!(place.queue.get(id).unwrap().is_none());
         // The list of completed jobs keeps the entry of a deleted job until the entry is the oldest one.
@@ -388,7 +388,7 @@ fn a_retried_job_keeps_nothing_of_its_last_attempt() {
     for field in FIELDS {
         let _: i64 = place.redis("HSET", &job, &[field, "1"]);
     }
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     let kept: Vec<Option<String>> = place.redis("HMGET", &job, &FIELDS);
     assert_eq!(kept, [None, None, None, None]);
     assert_sound(&place);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Cancelled, Claimed, Error, Lease, Quarantine, Queue, Reclaimed, Refused, ServerFacts, ServerId, Settings,
-    Settled, Settlement, Share, StartedJobs, SubmitError, Submitted, Verdict,
+    Changed, Claimed, Error, Lease, Quarantine, Queue, Reclaimed, Refused, Selection, ServerFacts, ServerId,
+    Settings, Settled, Settlement, Share, StartedJobs, SubmitError, Submitted, Verdict, Walk,
 };
 use threadq::job::{Job, JobId, NewJob, Start, Status};
 
@@ -264,8 +264,8 @@ impl Place {
     }
 
     #[track_caller]
-    pub fn cancel(&self, id: JobId) -> Cancelled {
-        self.queue.cancel(id).unwrap()
+    pub fn cancel(&self, id: JobId) -> Changed {
+        self.queue.cancel(&[id], &[]).unwrap().remove(0)
     }
 
     #[track_caller]
@@ -334,6 +334,21 @@ pub fn buried(lease: Lease) -> Settlement {
 
 pub fn released(lease: Lease) -> Settlement {
     Settlement { lease, verdict: Verdict::Release }
+}
+
+/// All jobs of a selection, by steps that look at `most` jobs each.
+#[track_caller]
+pub fn select_all(place: &Place, selection: &Selection, most: usize) -> Vec<JobId> {
+    let (mut all, mut walk) = (Vec::new(), Some(Walk::default()));
+    // A bound, so that an endless walk fails.
+    for _ in 0..10_000 {
+        let Some(here) = walk else { return all };
+        let (ids, next) = place.queue.select(selection, here, most).unwrap();
+        assert!(ids.len() <= most, "{} of {most}", ids.len());
+        all.extend(ids);
+        walk = next;
+    }
+    panic!("a walk without an end: {all:?}");
 }
 
 pub fn ids<T>(taken: &[(T, Job)]) -> Vec<JobId> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Cancelled, Changed, Error, Quarantine, Settled, SubmitError};
+use threadq::internals::queue::{Changed, Error, Quarantine, Settled, SubmitError};
 use threadq::job::{NewJob, Status};
 
 use crate::fixture::*;
@@ -42,17 +42,17 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     let lost = leases.next().unwrap().id();
     assert_eq!(place.queue.recover(&a, &[lost.to_string().into()]).unwrap(), 1);
     let asked = leases.next().unwrap();
-    assert_eq!(place.cancel(asked.id()), Cancelled::Requested(a.to_string()));
+    assert_eq!(place.cancel(asked.id()), Changed::Requested(a.to_string()));
     assert_eq!(place.settle(&a, &released(asked)), Settled::Now(Status::Cancelled));
-    assert_eq!(place.cancel(submitted[8]), Cancelled::Done);
-    assert_eq!(place.queue.retry(&[submitted[8]], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.cancel(submitted[8]), Changed::Done);
+    assert_eq!(place.queue.retry(&[submitted[8]], &[]).unwrap(), [Changed::Done]);
     assert_eq!(place.queue.work_off_due().unwrap().moved, 1);
     assert_eq!(place.dies(&a).crashed.len(), 1);
     assert_eq!(place.queue.leave(&b).unwrap().unwrap().moved, 1);
     place.queue.set_paused("default", true).unwrap();
     assert!(place.take(&c, 9).is_empty());
     place.queue.set_paused("default", false).unwrap();
-    assert_eq!(place.queue.delete(&[submitted[1]], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.delete(&[submitted[1]], &[]).unwrap(), [Changed::Done]);
     assert!(place.queue.delete_old_jobs(false, Duration::ZERO, 0).unwrap());
     assert_sound(&place);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{Changed, Filter, Position};
+use threadq::internals::queue::{Changed, Filter, Position, Selection};
 use threadq::job::{JobId, Status};
 
 use crate::fixture::*;
@@ -60,7 +60,7 @@ fn jobs_of_an_older_version_change_their_index_when_they_change_their_status() {
     place.queue.work_off_due().unwrap();
     assert!(!place.keys().iter().any(|key| key.starts_with("index:")), "{:?}", place.keys());
     assert_sound(&place);
-    assert_eq!(place.queue.delete(&[ids[0]], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.delete(&[ids[0]], &[]).unwrap(), [Changed::Done]);
     assert_sound(&place);
 }
 
@@ -79,8 +79,8 @@ fn more_types_than_fit_are_in_the_indexes_of_all_jobs() {
     place.queue.settle(&server, &settlements).unwrap();
     assert_eq!(ids_in(&place, "index:failed:further"), [further.to_string()]);
     assert_eq!(ids_in(&place, "type_index:failed:type 7"), [known.to_string()]);
-    assert_eq!(place.queue.dead_ids(None, None, 1).unwrap(), [further]);
-    assert_eq!(place.queue.dead_ids(None, Some(further), 9).unwrap(), [known]);
+    let failed = Selection { statuses: vec![Status::Failed], ..Selection::default() };
+    assert_eq!(select_all(&place, &failed, 1), [further, known]);
     assert_sound(&place);
     // Names without a job make room.
     place.queue.prune_names(None).unwrap();
@@ -188,7 +188,7 @@ fn retention_deletes_in_the_order_of_the_ends_from_both_lists() {
         let _: i64 = place.redis("LREM", "completed", &["1", &id]);
         let _: i64 = place.redis("ZADD", "done", &[&format!("{}000", i + 1), &id]);
     }
-    assert_eq!(place.queue.delete(&[submitted[5]], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.delete(&[submitted[5]], &[]).unwrap(), [Changed::Done]);
     let left = || submitted.iter().filter(|id| place.queue.get(**id).unwrap().is_some()).count();
     let forever = Duration::from_secs(1 << 32);
     for keep in [4, 3, 2, 1] {

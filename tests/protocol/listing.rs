@@ -120,21 +120,6 @@ fn a_claimed_job_that_has_not_started_is_listed_and_counted_as_queued() {
 }
 
 #[test]
-fn dead_letters_are_given_by_id_and_type() {
-    let place = Place::new();
-    let a = place.server();
-    let mut dead = Vec::new();
-    for kind in ["x", "y", "x"] {
-        dead.push(place.submit_with(|job| job.job_type = kind.to_owned()));
-        let lease = place.take_one(&a);
-        place.settle(&a, &buried(lease));
-    }
-    assert_eq!(place.queue.dead_ids(None, None, 2).unwrap(), dead[..2]);
-    assert_eq!(place.queue.dead_ids(None, Some(dead[1]), 9).unwrap(), dead[2..]);
-    assert_eq!(place.queue.dead_ids(Some("x"), None, 9).unwrap(), [dead[0], dead[2]]);
-}
-
-#[test]
 fn a_queue_shows_the_age_of_its_oldest_job_of_either_kind() {
     let place = Place::new();
     let suspect = place.submit_suspect();
@@ -496,7 +481,7 @@ fn a_walk_through_dead_letters_that_deletes_what_it_sees_skips_none() {
         place.settle(&a, &buried(lease));
     }
     let filter = Filter { status: Some(Status::Failed), ..Filter::default() };
-    let seen = walk(&place, &filter, |ids| drop(place.queue.delete(ids, None).unwrap()));
+    let seen = walk(&place, &filter, |ids| drop(place.queue.delete(ids, &[]).unwrap()));
     assert_eq!(seen.into_iter().rev().collect::<Vec<_>>(), dead);
     assert_eq!(place.queue.list(&filter, Position::Offset(0), 10).unwrap().total, 0);
 }
@@ -524,7 +509,7 @@ fn ages_and_waits_count_from_when_a_job_became_ready_again() {
     let place = Place::new();
     let a = place.server();
     let old = forge_dead_letter(&place);
-    assert_eq!(place.queue.retry(&[old], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.retry(&[old], &[]).unwrap(), [Changed::Done]);
     assert!(oldest(&place) < LONG);
     assert!(place.job(old).ready_at_ms() > LONG);
     // The same for a job that was put back.
@@ -542,7 +527,7 @@ fn the_end_of_a_backoff_is_later_than_what_was_before() {
     let place = Place::new();
     let a = place.server();
     let old = forge_dead_letter(&place);
-    place.queue.retry(&[old], None).unwrap();
+    place.queue.retry(&[old], &[]).unwrap();
     let sent_back = place.job(old).ready_at_ms();
     let lease = place.take_one(&a);
     place.settle(&a, &retried(lease));

@@ -92,7 +92,7 @@ fn a_job_that_is_cancelled_and_sent_back_again_and_again_runs_once() {
     // Behind an entry that stays, so that no tombstone is dropped at the end of the list.
     for _ in 0..3 {
         place.cancel(other);
-        place.queue.retry(&[other], None).unwrap();
+        place.queue.retry(&[other], &[]).unwrap();
     }
     assert_eq!((place.list("work_queue:default").len(), left(&place), shown(&place).queued), (5, 3, 2));
     find_strays(&place);
@@ -114,7 +114,7 @@ fn a_job_whose_old_entry_is_met_first_goes_on_with_the_new_one() {
     let a = place.server();
     let (first, other) = (place.submit(), place.submit());
     place.cancel(other);
-    place.queue.retry(&[other], None).unwrap();
+    place.queue.retry(&[other], &[]).unwrap();
     assert_eq!(ids(&place.take(&a, 1)), [first]);
     let lease = place.take_one(&a);
     assert_eq!((lease.id(), shown(&place).queued, left(&place)), (other, 0, 1));
@@ -137,7 +137,7 @@ fn what_is_left_of_a_deleted_job_is_no_lost_job() {
     for id in &ids[1..] {
         place.cancel(*id);
     }
-    place.queue.delete(&ids[1..3], None).unwrap();
+    place.queue.delete(&ids[1..3], &[]).unwrap();
     assert_eq!((shown(&place).queued, left(&place)), (1, 3));
     assert_the_doctor_finds_nothing(&place);
     let _lease = place.take_one(&a);
@@ -179,7 +179,7 @@ fn two_entries_of_a_job_in_the_hand_of_a_dead_server_go_back_as_one() {
     let _other = place.submit();
     place.fetch(&a);
     place.cancel(id);
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     for _ in 0..2 {
         place.fetch(&a);
     }
@@ -263,7 +263,7 @@ fn suspects_are_dropped_in_steps_as_well() {
     suspects.iter().for_each(|id| drop(place.cancel(*id)));
     assert_eq!(shown(&place).queued, 1);
     // Entries of deleted jobs do not wait for an idle server.
-    place.queue.delete(&suspects, None).unwrap();
+    place.queue.delete(&suspects, &[]).unwrap();
     let taken = place.try_take(&a, 1, Quarantine::Start, None).unwrap();
     assert_eq!((taken.jobs.len(), taken.has_more), (0, true));
     assert_eq!(left(&place), 10);
@@ -387,7 +387,7 @@ fn no_step_holds_redis_for_long_in_a_queue_of_1000000() {
     }
     tell("cancel one in each hundredth of the queue");
     for n in (1..100).map(|n| n * JOBS / 100) {
-        place.queue.retry(&[submitted[n]], None).unwrap();
+        place.queue.retry(&[submitted[n]], &[]).unwrap();
         place.cancel(submitted[n]);
     }
     tell("send each back and cancel it again");

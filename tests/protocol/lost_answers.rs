@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use threadq::internals::in_flight::InFlight;
 use threadq::internals::membership::Registrar;
 use threadq::internals::queue::{
-    Cancelled, Changed, Error, Idempotency, Quarantine, Queue, ServerFacts, Settled, SubmitError,
+    Changed, Error, Idempotency, Quarantine, Queue, ServerFacts, Settled, SubmitError,
 };
 use threadq::job::Status;
 
@@ -89,7 +89,7 @@ fn a_job_that_is_asked_to_stop_after_a_lost_take_is_cancelled() {
     broken(&place, "start_jobs", Loses::Answer, |queue| {
         queue.start_jobs(&a, &shares(1), Quarantine::Start, MAX_CRASHES, None)
     });
-    assert_eq!(place.cancel(id), Cancelled::Requested(a.to_string()));
+    assert_eq!(place.cancel(id), Changed::Requested(a.to_string()));
     assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 0);
     assert_eq!((place.status(id), place.handles(id)), (Status::Cancelled, vec!["done".to_owned()]));
     assert_sound(&place);
@@ -241,10 +241,10 @@ fn everything_else_is_safe_to_repeat() {
     let place = Place::new();
     let a = place.server();
     let id = place.submit();
-    broken(&place, "cancel", Loses::Answer, |queue| queue.cancel(id));
-    assert_eq!(place.cancel(id), Cancelled::AlreadyFinal);
-    broken(&place, "retry", Loses::Answer, |queue| queue.retry(&[id], None));
-    assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::WrongStatus]);
+    broken(&place, "cancel", Loses::Answer, |queue| queue.cancel(&[id], &[]));
+    assert_eq!(place.cancel(id), Changed::WrongStatus);
+    broken(&place, "retry", Loses::Answer, |queue| queue.retry(&[id], &[]));
+    assert_eq!(place.queue.retry(&[id], &[]).unwrap(), [Changed::WrongStatus]);
     assert_eq!(place.handles(id), ["work_queue:default"]);
     broken(&place, "heartbeat", Loses::Answer, |queue| queue.heartbeat(&a, 0, 8, &[]));
     place.queue.heartbeat(&a, 0, 8, &[]).unwrap();
@@ -259,7 +259,7 @@ fn everything_else_is_safe_to_repeat() {
     broken(&place, "reclaim", Loses::Answer, |queue| queue.leave(&a));
     assert_eq!(place.queue.leave(&a).unwrap().unwrap().moved, 0);
     place.cancel(id);
-    broken(&place, "delete", Loses::Answer, |queue| queue.delete(&[id], None));
-    assert_eq!(place.queue.delete(&[id], None).unwrap(), [Changed::Missing]);
+    broken(&place, "delete", Loses::Answer, |queue| queue.delete(&[id], &[]));
+    assert_eq!(place.queue.delete(&[id], &[]).unwrap(), [Changed::Missing]);
     assert_sound(&place);
 }

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bulk;
 #[path = "../common/mod.rs"]
 mod common;
 mod damaged;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use threadq::internals::queue::{SCRIPT_NAMES, script_text};
+use threadq::internals::queue::{SCRIPT_NAMES, Selection, script_text};
 use threadq::job::{JobId, NewJob, Status};
 
 use crate::fixture::*;
@@ -57,22 +57,15 @@ fn types_with_colons_and_other_signs_are_kept_apart() {
 }
 
 #[test]
-fn dead_letters_of_many_types_come_in_the_order_of_their_ids() {
+fn jobs_of_many_types_are_selected_in_the_order_of_their_ids() {
     let place = Place::new();
     let server = place.server();
     let ids: Vec<JobId> = (0..50).map(|i| of_type(&place, &format!("type {}", i * i % 7))).collect();
     let leases: Vec<_> = place.take(&server, 50).into_iter().map(|(lease, _)| buried(lease)).collect();
     place.queue.settle(&server, &leases).unwrap();
-    for limit in [1, 3, 8, 49, 50, 99] {
-        let (mut last, mut all) = (None, Vec::new());
-        loop {
-            let step = place.queue.dead_ids(None, last, limit).unwrap();
-            assert!(step.len() <= limit as usize);
-            let Some(newest) = step.last() else { break };
-            last = Some(*newest);
-            all.extend(step);
-        }
-        assert_eq!(all, ids, "in steps of {limit}");
+    let failed = Selection { statuses: vec![Status::Failed], ..Selection::default() };
+    for most in [1, 3, 8, 49, 50, 99] {
+        assert_eq!(select_all(&place, &failed, most), ids, "in steps of {most}");
     }
 }
 

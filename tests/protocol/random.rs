@@ -10,8 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use threadq::internals::queue::{
-    Cancelled, Changed, Claimed, Error, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
-    SubmitError,
+    Changed, Claimed, Error, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement, SubmitError,
 };
 use threadq::job::{JobId, NewJob, Start, Status};
 
@@ -274,21 +273,21 @@ impl World {
 
     fn cancel(&mut self) {
         let Some(id) = self.any_job() else { return };
-        if self.place.cancel(id) == Cancelled::Done {
+        if self.place.cancel(id) == Changed::Done {
             self.end(id);
         }
     }
 
     fn send_back(&mut self) {
         let Some(id) = self.any_job() else { return };
-        if self.place.queue.retry(&[id], None).unwrap() == [Changed::Done] {
+        if self.place.queue.retry(&[id], &[]).unwrap() == [Changed::Done] {
             *self.lives.get_mut(&id).unwrap() += 1;
         }
     }
 
     fn delete(&mut self) {
         let Some(id) = self.any_job() else { return };
-        if self.place.queue.delete(&[id], None).unwrap() == [Changed::Done] {
+        if self.place.queue.delete(&[id], &[]).unwrap() == [Changed::Done] {
             let life = self.lives.remove(&id).unwrap();
             self.deleted.insert(id.to_string());
             assert!(self.ends.contains(&(id, life)), "job {id} was deleted and had not ended");

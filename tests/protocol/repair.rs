@@ -89,7 +89,7 @@ fn nothing_is_wrong_where_all_is_well() {
     // One job in each status, with its keys.
     let deleted = place.submit();
     place.settle(&a, &completed(place.take_one(&a)));
-    place.queue.delete(&[deleted], None).unwrap();
+    place.queue.delete(&[deleted], &[]).unwrap();
     let completed_one = place.submit_with(unique("ended"));
     place.settle(&a, &completed(place.take_one(&a)));
     place.dead_letter(&a);

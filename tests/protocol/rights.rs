@@ -117,7 +117,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
         let settlement = [settlement(leases.next().unwrap())];
         step("settle", &mut || queue.settle(&server, &settlement).map(|_| ()));
     }
-    step("cancel a running job", &mut || queue.cancel(ids[0]).map(|_| ()));
+    step("cancel a running job", &mut || queue.cancel(&[ids[0]], &[]).map(|_| ()));
     let entry = [ids[1].to_string().into_bytes()];
     step("recover", &mut || queue.recover(&server, &entry).map(|_| ()));
     place.submit_many(2);
@@ -128,14 +128,14 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     place.make_due(due);
     step("due", &mut || queue.work_off_due().map(|_| ()));
     let (waits, parked) = (place.submit(), place.submit_delayed());
-    step("cancel a queued job", &mut || queue.cancel(waits).map(|_| ()));
-    step("cancel a parked job", &mut || queue.cancel(parked).map(|_| ()));
+    step("cancel a queued job", &mut || queue.cancel(&[waits], &[]).map(|_| ()));
+    step("cancel a parked job", &mut || queue.cancel(&[parked], &[]).map(|_| ()));
     for _ in 0..2 {
         let id = place.submit_with(|job| job.unique_key = Some(format!("k{}", fastrand::u64(..))));
         place.cancel(id);
-        step("retry", &mut || queue.retry(&[id], None).map(|_| ()));
+        step("retry", &mut || queue.retry(&[id], &[]).map(|_| ()));
         place.cancel(id);
-        step("delete", &mut || queue.delete(&[id], None).map(|_| ()));
+        step("delete", &mut || queue.delete(&[id], &[]).map(|_| ()));
     }
     place.submit_suspect();
     let alone = place.server();

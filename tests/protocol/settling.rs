@@ -429,7 +429,7 @@ fn a_job_that_was_sent_back_completes_with_its_number_of_attempts() {
     let id = place.submit();
     let lease = place.take_one(&a);
     place.settle(&a, &buried(lease));
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     let lease = place.take_one(&a);
     place.settle(&a, &completed(lease));
     assert_eq!(place.job(id).attempts, 1);

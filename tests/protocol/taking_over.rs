@@ -32,7 +32,7 @@ fn crashes_and_attempts_before_and_after_a_retry_are_told_apart() {
     assert!(crash.at_ms >= before && (job.attempts, job.crashes) == (1, 1));
     let b = place.server();
     place.settle(&b, &buried(place.take_one(&b)));
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     place.settle(&b, &buried(place.take_one(&b)));
     let (failed, crashed) = (ErrorKind::Error, ErrorKind::Crash);
     let expected = [(1, Some(1), failed), (2, Some(2), crashed), (2, Some(3), failed), (1, Some(4), failed)];

@@ -93,18 +93,18 @@ fn tags_are_indexed_through_the_whole_life_of_a_job() {
     place.queue.work_off_due().unwrap();
     place.settle(&a, &buried(place.take_one(&a)));
     tags("failed");
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     tags("ready");
     place.cancel(id);
     tags("cancelled");
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     let _lost = place.take_one(&a);
     place.dies(&a);
     tags("ready");
     let b = place.server();
     place.settle(&b, &completed(place.take_one(&b)));
     tags("completed");
-    assert_eq!(place.queue.delete(&[id], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.delete(&[id], &[]).unwrap(), [Changed::Done]);
     assert!(!place.keys().iter().any(|key| key.starts_with("tag_index:")), "{:?}", place.keys());
 }
 
@@ -206,7 +206,7 @@ fn an_expiry_that_has_passed_is_dropped_by_a_retry() {
     let id = submit(&place, expiring());
     expire(&place, id);
     expired(&place);
-    assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::Done]);
+    assert_eq!(place.queue.retry(&[id], &[]).unwrap(), [Changed::Done]);
     let job = place.job(id);
     assert_eq!((job.status, job.expires_at_ms, job.cancel_reason), (Status::Queued, None, None));
     assert_eq!(expired(&place), []);
@@ -214,7 +214,7 @@ fn an_expiry_that_has_passed_is_dropped_by_a_retry() {
     let id = submit(&place, expiring());
     place.cancel(id);
     assert_eq!(agenda(&place), [""; 0]);
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     assert_eq!(agenda(&place), [format!("expire:{id}")]);
     assert_sound(&place);
 }
@@ -269,10 +269,10 @@ fn a_retry_of_a_job_with_a_retention_of_its_own_takes_it_off_the_agenda() {
     let id = submit(&place, with(Extras { retain: Some(HOUR), ..Extras::default() }));
     place.cancel(id);
     assert_eq!(agenda(&place), [format!("forget:{id}")]);
-    place.queue.retry(&[id], None).unwrap();
+    place.queue.retry(&[id], &[]).unwrap();
     assert_eq!(agenda(&place), [""; 0]);
     place.cancel(id);
-    place.queue.delete(&[id], None).unwrap();
+    place.queue.delete(&[id], &[]).unwrap();
     assert_eq!(agenda(&place), [""; 0]);
 }
 
@@ -311,7 +311,7 @@ fn a_key_for_a_fixed_time_is_held_however_the_job_ends() {
         Err(Refused::Duplicate(first))
     );
     assert_eq!(again(), Ok((first, Some(Status::Cancelled), Some(Conflict::Existing))));
-    place.queue.delete(&[first], None).unwrap();
+    place.queue.delete(&[first], &[]).unwrap();
     assert_eq!(again(), Ok((first, None, Some(Conflict::Existing))));
     let _: i64 = place.redis("PEXPIRE", "unique:k", &["1"]);
     while place.redis::<i64>("EXISTS", "unique:k", &[]) == 1 {}
@@ -420,7 +420,7 @@ fn a_key_that_is_held_once_is_not_taken_by_a_retry() {
         let id = submit(&place, unique(hold, OnConflict::Reject));
         place.cancel(id);
         let _: i64 = place.redis("DEL", "unique:k", &[]);
-        assert_eq!(place.queue.retry(&[id], None).unwrap(), [Changed::Done]);
+        assert_eq!(place.queue.retry(&[id], &[]).unwrap(), [Changed::Done]);
         assert_eq!(place.redis::<i64>("EXISTS", "unique:k", &[]), 0);
         place.cancel(id);
     }
@@ -432,7 +432,7 @@ fn a_waiting_job_moves_to_another_queue_and_time() {
     for place in [Place::new(), Place::of_long_lists()] {
         let a = place.server();
         let id = place.submit();
-        let change = |change: Change| place.queue.change_waiting(&[id], &change).unwrap().remove(0);
+        let change = |change: Change| place.queue.change_waiting(&[id], &[], &change).unwrap().remove(0);
         let status = |result| match result {
             ChangeResult::Changed { status, .. } => status,
             other => panic!("{other:?}"),
@@ -455,7 +455,7 @@ fn a_waiting_job_moves_to_another_queue_and_time() {
         assert_eq!(change(at(Start::Now)), ChangeResult::WrongStatus(Status::Processing));
         let missing = JobId::new(7).unwrap();
         assert_eq!(
-            place.queue.change_waiting(&[missing], &Change::default()).unwrap(),
+            place.queue.change_waiting(&[missing], &[], &Change::default()).unwrap(),
             [ChangeResult::Missing]
         );
     }
@@ -469,7 +469,7 @@ fn a_change_that_would_expire_before_the_start_changes_nothing() {
         Change { start: Some(Start::AfterMs(7_200_000)), ..Change::default() },
         Change { expiry: Some(Expiry::AtMs(1)), ..Change::default() },
     ] {
-        assert_eq!(place.queue.change_waiting(&[id], &change).unwrap(), [ChangeResult::Expired]);
+        assert_eq!(place.queue.change_waiting(&[id], &[], &change).unwrap(), [ChangeResult::Expired]);
     }
     let change = Change {
         expiry: Some(Expiry::AfterMs(60_000)),
@@ -477,7 +477,7 @@ fn a_change_that_would_expire_before_the_start_changes_nothing() {
         timeout: Some(HOUR),
         ..Change::default()
     };
-    let result = place.queue.change_waiting(&[id], &change).unwrap().remove(0);
+    let result = place.queue.change_waiting(&[id], &[], &change).unwrap().remove(0);
     assert!(
         matches!(result, ChangeResult::Changed { due_in: Some(time), .. } if time <= Duration::from_secs(60)),
         "{result:?}"

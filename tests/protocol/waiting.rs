@@ -71,7 +71,7 @@ fn a_page_of_a_queue_has_no_jobs_that_are_gone() {
     }
     // A job that was cancelled and retried has a tombstone and an entry.
     waiting.push(submitted[3]);
-    place.queue.retry(&[submitted[3]], None).unwrap();
+    place.queue.retry(&[submitted[3]], &[]).unwrap();
     let walked: Vec<JobId> = (0..total + 1).step_by(100).flat_map(|from| page(&place, from, 100).0).collect();
     assert!(walked == waiting, "a walk meets all of them");
     // An entry whose job is gone, or is not queued, is no job that waits.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
     Defined, Error, Filter, Lease, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
-    ScheduleDefinition, ScheduleSource, ServerFacts, ServerId, Settings, Settlement, Share, StartedJobs,
-    Verdict,
+    ScheduleDefinition, ScheduleSource, Selection, ServerFacts, ServerId, Settings, Settlement, Share,
+    StartedJobs, Verdict, Walk,
 };
 use threadq::job::{Change, JobId, NewJob, Start};
 
@@ -68,7 +68,7 @@ impl Scene {
 
     fn cancelled(&self) -> JobId {
         let id = self.submit();
-        self.queue.cancel(id).unwrap();
+        self.queue.cancel(&[id], &[]).unwrap();
         id
     }
 
@@ -106,7 +106,7 @@ const ROWS: &[Row] = &[
     ("settle", |scene| {
         let (lease, other) = (scene.start_one(), scene.start_one());
         // The first key that the script reads exists.
-        scene.queue.cancel(other.id()).unwrap();
+        scene.queue.cancel(&[other.id()], &[]).unwrap();
         let verdict = Verdict::Retry("no".to_owned(), secs(3600));
         let _ = scene.queue.settle(&scene.server, &[Settlement { lease, verdict }]);
     }),
@@ -131,7 +131,7 @@ const ROWS: &[Row] = &[
     }),
     ("cancel", |scene| {
         let id = scene.submit();
-        let _ = scene.queue.cancel(id);
+        let _ = scene.queue.cancel(&[id], &[]);
     }),
     ("define", |scene| {
         let _ = scene.define();
@@ -146,15 +146,15 @@ const ROWS: &[Row] = &[
     ("change", |scene| {
         let id = scene.submit();
         let change = Change { queue: Some("other".to_owned()), ..Change::default() };
-        let _ = scene.queue.change_waiting(&[id], &change);
+        let _ = scene.queue.change_waiting(&[id], &[], &change);
     }),
     ("retry", |scene| {
         let id = scene.cancelled();
-        let _ = scene.queue.retry(&[id], None);
+        let _ = scene.queue.retry(&[id], &[]);
     }),
     ("delete", |scene| {
         let id = scene.cancelled();
-        let _ = scene.queue.delete(&[id], None);
+        let _ = scene.queue.delete(&[id], &[]);
     }),
     ("delete_old_jobs", |scene| {
         scene.cancelled();
@@ -193,8 +193,9 @@ const ROWS: &[Row] = &[
         let id = scene.submit();
         let _ = scene.queue.situation(id);
     }),
-    ("dead_ids", |scene| {
-        let _ = scene.queue.dead_ids(None, None, 10);
+    ("select", |scene| {
+        scene.submit();
+        let _ = scene.queue.select(&Selection::default(), Walk::default(), 10);
     }),
     ("queues", |scene| {
         let _ = scene.queue.queues(&["default"]);

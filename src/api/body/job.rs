@@ -101,8 +101,12 @@ pub fn scheduled(json: &RawValue, place: String, handlers: &Handlers) -> Result<
     new_job(&Fields::of(json, place, &SCHEDULED)?, handlers)
 }
 
+/// The body of PATCH /jobs/ID.
+pub fn change_of_job(body: &[u8]) -> Result<Change, Invalid> {
+    change(json(body)?, String::new())
+}
+
 /// New values for a job, at this place of a body. At least one value is given.
-#[cfg_attr(not(any(test, fuzzing)), expect(dead_code))]
 pub fn change(json: &RawValue, place: String) -> Result<Change, Invalid> {
     let fields = Fields::of(json, place, &CHANGE)?;
     if fields.members.is_empty() {

@@ -2,16 +2,19 @@
 //!
 //! * `fields`: JSON objects, parsed strictly.
 //! * `job`: a new job, alone, in a batch or as part of a schedule, and a change of a job. `unique`: its unique key.
-//! * `dead_letters`: the choice of dead letters.
+//! * `selection`: the choice of jobs for an operation on many. `bulk`, `dead_letters`: the bodies that have such a choice.
 
+mod bulk;
 mod dead_letters;
 mod fields;
 mod job;
+mod selection;
 mod unique;
 
+pub use self::bulk::{Action, Bulk, cursor as bulk_cursor};
 pub use self::dead_letters::RetryDeadLetters;
 #[expect(unused_imports)]
 pub use self::fields::Invalid;
-pub use self::job::{batch, job};
 #[cfg_attr(not(any(test, fuzzing)), expect(unused_imports))]
-pub use self::job::{change, scheduled};
+pub use self::job::scheduled;
+pub use self::job::{batch, change_of_job, job};

@@ -1,17 +1,24 @@
--- Cancels a job: scheduled | queued | retrying -> cancelled. A running job is marked, and its server's heartbeat gets
--- the id.
--- ARGV: id
--- Returns: {'missing'} | {'final'} | {'cancelled'} | {'requested', server}
-local id, at = ARGV[1], digits(now_ms())
-local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'unique_key', 'ties')
-local status = job[1]
-if not status then return {'missing'} end
-if is_final(status) then return {'final'} end
-if status == 'processing' then
-  call('HSET', JOB .. id, 'cancel', 1)
-  call('SADD', CANCELS .. job[2], id)
-  return {'requested', job[2]}
+-- Cancels jobs, each by itself: scheduled | queued | retrying -> cancelled. A running job is marked, and its server's
+-- heartbeat gets the id.
+-- ARGV: the statuses that the jobs must have, separated by spaces, or '' for any; ids
+-- Returns: per job {'missing'} | {'wrong_status', status} | {'cancelled'} | {'requested', server}
+local wanted, at, answers = ARGV[1], digits(now_ms()), {}
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'unique_key', 'ties')
+  local status = job[1]
+  if not status then
+    answers[#answers + 1] = {'missing'}
+  elseif is_final(status) or not is_one_of(wanted, status) then
+    answers[#answers + 1] = {'wrong_status', status}
+  elseif status == 'processing' then
+    call('HSET', JOB .. id, 'cancel', 1)
+    call('SADD', CANCELS .. job[2], id)
+    answers[#answers + 1] = {'requested', job[2]}
+  else
+    if status == 'queued' then leave_queue(id, job[4], job[5]) else call('ZREM', SCHEDULED, id) end
+    finish(id, job[3], job[7], status, 'cancelled', at, job[6])
+    answers[#answers + 1] = {'cancelled'}
+  end
 end
-if status == 'queued' then leave_queue(id, job[4], job[5]) else call('ZREM', SCHEDULED, id) end
-finish(id, job[3], job[7], status, 'cancelled', at, job[6])
-return {'cancelled'}
+return answers

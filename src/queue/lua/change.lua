@@ -1,14 +1,16 @@
 -- Changes jobs that have not started, each by itself: scheduled | queued | retrying.
--- ARGV: the new values as JSON, see change_job in ties.lua; ids
+-- ARGV: the statuses that the jobs must have, separated by spaces, or '' for any; the new values as JSON, see change_job
+--       in ties.lua; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'expired'}: the job would expire before its start |
 --          {'changed', status now, ms until the job is due or expires, or -1}
-local now, answers = now_ms(), {}
-local set = cjson.decode(ARGV[1])
+local wanted, now, answers = ARGV[1], now_ms(), {}
+local set = cjson.decode(ARGV[2])
 
 local function change(id)
   local status, scheduled_at = unpack(read(id, 'status', 'scheduled_at'))
   if not status then return {'missing'} end
-  if status ~= 'scheduled' and status ~= 'queued' and status ~= 'retrying' then return {'wrong_status', status} end
+  local is_waiting = status == 'scheduled' or status == 'queued' or status == 'retrying'
+  if not is_waiting or not is_one_of(wanted, status) then return {'wrong_status', status} end
   local due = set.start and due_time(set.start, now)
   if not set.start and status ~= 'queued' then due = tonumber(scheduled_at) end
   local expires_at = expiry_of(set, now) or tonumber(read(id, 'expires_at')[1])
@@ -19,5 +21,5 @@ local function change(id)
   return {'changed', status, due and math.max(0, due - now) or -1}
 end
 
-for i = 2, #ARGV do answers[#answers + 1] = change(ARGV[i]) end
+for i = 3, #ARGV do answers[#answers + 1] = change(ARGV[i]) end
 return answers

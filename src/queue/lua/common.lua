@@ -31,6 +31,11 @@ local function is_final(status)
   return status == 'completed' or status == 'failed' or status == 'cancelled'
 end
 
+-- Whether a status is among these statuses, which are separated by spaces; '' means any. No status is a part of another.
+local function is_one_of(statuses, status)
+  return statuses == '' or string.find(statuses, status, 1, true) ~= nil
+end
+
 -- The word of a status in the index.
 local function indexed(status)
   if status == 'queued' or status == 'processing' then return READY end

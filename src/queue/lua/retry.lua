@@ -1,5 +1,5 @@
 -- Puts jobs back into their queues, each by itself: failed | cancelled -> queued, with attempts and crashes at 0.
--- ARGV: the status that the jobs must have, or '' for both; ids
+-- ARGV: the statuses that the jobs must have, separated by spaces, or '' for any; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'duplicate', holder of its unique key} | {'queued'}
 local wanted, now, answers = ARGV[1], now_ms(), {}
 local at = digits(now)
@@ -12,7 +12,7 @@ for i = 2, #ARGV do
   local holder = unique_key and holder_of(unique_key)
   if not status then
     answers[#answers + 1] = {'missing'}
-  elseif (status ~= 'failed' and status ~= 'cancelled') or (wanted ~= '' and status ~= wanted) then
+  elseif (status ~= 'failed' and status ~= 'cancelled') or not is_one_of(wanted, status) then
     answers[#answers + 1] = {'wrong_status', status}
   elseif holder then
     answers[#answers + 1] = {'duplicate', holder}

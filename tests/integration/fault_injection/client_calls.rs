@@ -9,6 +9,7 @@ use super::fixture::{Stage, Step};
 use super::proxy::Call;
 use crate::common::http::Reply;
 use crate::common::*;
+use threadq::job::Start;
 
 const ONCE: &str = "completed: 1 runs, 1 attempts, 0 crashes";
 /// A retried dead letter counts its attempts from 0.
@@ -37,6 +38,14 @@ pub const STEPS: &[Step] = &[
         play: cancels_one_that_runs,
     },
     Step {
+        command: "change",
+        of: "scheduled -> queued",
+        before: "scheduled in scheduled",
+        after: "queued in work_queue:elsewhere",
+        end: "cancelled: 0 runs, 0 attempts, 0 crashes",
+        play: runs_now,
+    },
+    Step {
         command: "retry",
         of: "failed -> queued",
         before: "failed",
@@ -59,20 +68,12 @@ pub const STEPS: &[Step] = &[
         play: |stage| sends_all_back(stage, stage.repeated(1, 0)),
     },
     Step {
-        command: "dead_ids",
+        command: "select",
         of: "all dead letters -> queued",
         before: "failed",
         after: "failed",
         end: AGAIN,
         play: |stage| is_sent_back_at_once(stage, |_| json!({})),
-    },
-    Step {
-        command: "statuses",
-        of: "some dead letters -> queued",
-        before: "failed",
-        after: "failed",
-        end: AGAIN,
-        play: |stage| is_sent_back_at_once(stage, |id| json!({"ids": [id]})),
     },
     Step {
         command: "delete",
@@ -170,6 +171,20 @@ fn cancels_one_that_waits(stage: &Stage) {
     let cancel = || server.act(&format!("/jobs/{id}/cancel"));
     is_away(&stage.at_step(cancel, || stage.place(id)));
     stage.until_answered(cancel).expect(stage.repeated(200, 409));
+    stage.all_end(&server, &[id]);
+}
+
+/// The second request finds the job ready, and changes nothing.
+fn runs_now(stage: &Stage) {
+    let server = stage.server();
+    let id = stage.submit_with("note", |job| {
+        job.queue = "elsewhere".to_owned();
+        job.start = Start::AfterMs(3_600_000);
+    });
+    let run = || server.act(&format!("/jobs/{id}/run"));
+    is_away(&stage.at_step(run, || stage.place(id)));
+    stage.until_answered(run).expect(200);
+    server.act(&format!("/jobs/{id}/cancel")).expect(200);
     stage.all_end(&server, &[id]);
 }
 

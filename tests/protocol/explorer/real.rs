@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use threadq::internals::in_flight::{Capacity, InFlight};
 use threadq::internals::queue::{
-    Cancelled, Changed, Claimed, Error, Idempotency, Lease, Quarantine, Queue, ServerFacts, ServerId,
-    Settled, Settlement,
+    Changed, Claimed, Error, Idempotency, Lease, Quarantine, Queue, ServerFacts, ServerId, Settled,
+    Settlement,
 };
 use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 
@@ -354,13 +354,15 @@ impl Real {
         })
     }
 
-    pub fn cancel(&mut self, job: Job) -> Result<Cancelled, String> {
-        self.once(format!("cancel {job}"), |real| real.queue.cancel(job_id(job)).map_err(|e| e.to_string()))
+    pub fn cancel(&mut self, job: Job) -> Result<Vec<Changed>, String> {
+        self.once(format!("cancel {job}"), |real| {
+            real.queue.cancel(&[job_id(job)], &[]).map_err(|e| e.to_string())
+        })
     }
 
     pub fn send_back(&mut self, job: Job) -> Result<Changed, String> {
         self.once(format!("send back {job}"), |real| {
-            let changed = real.queue.retry(&[job_id(job)], None).map_err(|e| e.to_string())?;
+            let changed = real.queue.retry(&[job_id(job)], &[]).map_err(|e| e.to_string())?;
             changed.first().cloned().ok_or_else(|| "no answer".to_owned())
         })
     }
