@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // One job. If the response is lost, the request is sent again, and the job is stored once.
-    let id = client.submit(&Submission::new("greet").payload("Ada")?.max_attempts(3))?;
+    let id = client.submit(&Submission::new("greet").payload("Ada")?.max_attempts(3))?.id;
     let greeting: String = client.wait(id, WAIT_TIMEOUT)?.result()?;
     println!("{greeting}");
 
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A unique key: while a job with this key has not ended, another one is refused.
     let nightly =
         Submission::new("countdown").payload(&0)?.delay(Duration::from_secs(3600)).unique_key("nightly");
-    let first = client.submit(&nightly)?;
+    let first = client.submit(&nightly)?.id;
     match client.submit(&nightly) {
         Err(ClientError::Refused(refusal)) if refusal.code == "duplicate" => {
             println!("duplicate of the first job: {}", refusal.job_id == Some(first));

@@ -27,7 +27,7 @@
 //!     .start()?;
 //!
 //! let client = Client::new(&format!("http://{}", server.addr()))?;
-//! let id = client.submit(&Submission::new("greet").payload("Ada")?)?;
+//! let id = client.submit(&Submission::new("greet").payload("Ada")?)?.id;
 //! let greeting: String = client.wait(id, Duration::from_secs(60))?.result()?;
 //! assert_eq!(greeting, "Hello, Ada!");
 //! server.stop();

@@ -53,7 +53,7 @@ pub(super) enum Run {
 pub(super) struct Flag {
     /// Without the dashes.
     pub name: &'static str,
-    /// The name of the value in the help; empty for a flag without a value.
+    /// The name of the value in the help; empty for a flag without a value. Ends with `..` if the flag can be repeated.
     pub value: &'static str,
     /// The text of the help.
     pub help: &'static str,
@@ -168,8 +168,8 @@ pub(super) fn command_names(commands: Commands) -> String {
 /// A parsed command line.
 pub(super) struct Args {
     command: &'static Command,
-    /// The value of each flag that was given; empty for a flag without a value.
-    values: HashMap<&'static str, String>,
+    /// The values of each flag that was given; empty text for a flag without a value.
+    values: HashMap<&'static str, Vec<String>>,
     operands: Vec<String>,
 }
 
@@ -179,7 +179,7 @@ impl Args {
         let mut args = Args { command, values: HashMap::new(), operands: Vec::new() };
         while let Some(arg) = parser.next().map_err(usage)? {
             match arg {
-                Arg::Short('h') => args.set("help", String::new())?,
+                Arg::Short('h') => args.set(HELP, String::new())?,
                 Arg::Value(word) => args.operands.push(text(word)?),
                 Arg::Short(letter) => {
                     let flag = command.flag(letter.encode_utf8(&mut [0; 4]))?;
@@ -202,14 +202,16 @@ impl Args {
             "" => String::new(),
             _ => text(parser.value().map_err(|_| missing_value(flag))?)?,
         };
-        self.set(flag.name, value)
+        self.set(flag, value)
     }
 
-    fn set(&mut self, flag: &'static str, value: String) -> Result<(), Error> {
-        match self.values.insert(flag, value) {
-            None => Ok(()),
-            Some(_) => Err(Error::Usage(format!("{}: given twice; allowed: once", spelled(flag)))),
+    fn set(&mut self, flag: Flag, value: String) -> Result<(), Error> {
+        let values = self.values.entry(flag.name).or_default();
+        if !values.is_empty() && !flag.value.ends_with("..") {
+            return Err(Error::Usage(format!("{}: given twice; allowed: once", spelled(flag.name))));
         }
+        values.push(value);
+        Ok(())
     }
 
     /// Whether the flag was given.
@@ -220,7 +222,18 @@ impl Args {
 
     /// The value of a flag that was given.
     pub(super) fn text(&self, flag: &str) -> Option<&str> {
-        self.has(flag).then(|| self.values[flag].as_str())
+        self.has(flag).then(|| self.values[flag][0].as_str())
+    }
+
+    /// The values of a flag that can be repeated, each converted by `read`, as in [`Args::read`].
+    pub(super) fn read_all<T>(
+        &self,
+        flag: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Error> {
+        let values = if self.has(flag) { &self.values[flag][..] } else { &[] };
+        let invalid = |text: &str, allowed| Error::Usage(format!("--{flag} {text:?}: {allowed}"));
+        values.iter().map(|text| read(text).map_err(|allowed| invalid(text, allowed))).collect()
     }
 
     /// The value of a flag that was given, converted by `read`. An error of `read` is a clause that says what is allowed.
@@ -242,6 +255,17 @@ impl Args {
                 let flag = spelled(flag);
                 Err(Error::Usage(format!("{flag}: not allowed with {form}; see threadq {name} --help")))
             }
+        }
+    }
+
+    /// A usage error if one of `flags` was given without `base`, which they belong to.
+    pub(super) fn require(&self, base: &str, flags: &[&str]) -> Result<(), Error> {
+        match flags.iter().find(|flag| self.has(flag)) {
+            Some(flag) if !self.has(base) => {
+                let name = self.command.name;
+                Err(Error::Usage(format!("--{flag}: needs --{base}; see threadq {name} --help")))
+            }
+            _ => Ok(()),
         }
     }
 

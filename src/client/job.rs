@@ -1,5 +1,7 @@
 //! A job as the API returns it.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -68,7 +70,7 @@ pub struct Job {
     pub errors: Vec<AttemptError>,
     /// As the handler returned it; see [`Job::result`].
     pub(crate) result: Option<Box<RawValue>>,
-    /// The unique key of the job, held until the job ends.
+    /// The unique key that the job was submitted with.
     pub unique_key: Option<String>,
     /// The server that runs the job or ran it last.
     pub server: Option<String>,
@@ -76,6 +78,37 @@ pub struct Job {
     /// requested by its id.
     #[serde(default)]
     pub omitted: Vec<String>,
+    /// The tags, by which the job is found.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The texts that were submitted for the handler, by name.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+    /// The time after which no attempt starts.
+    #[serde(default)]
+    pub expires_at: Option<String>,
+    /// How long the job is kept after its end. `None`: as long as the settings of the server say.
+    #[serde(default)]
+    pub retain_ms: Option<u64>,
+    /// How often the handler put the job off.
+    #[serde(default)]
+    pub snoozes: u64,
+    /// The tick of the schedule that made the job.
+    #[serde(default)]
+    pub schedule: Option<ScheduleTick>,
+    /// Why the job was cancelled: `request`, `expired` or `replaced`. `None` if the job is not cancelled.
+    #[serde(default)]
+    pub cancel_reason: Option<String>,
+}
+
+/// The tick of a schedule that made a job.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct ScheduleTick {
+    /// The name of the schedule.
+    pub name: String,
+    /// The time for which the job was made.
+    pub tick: String,
 }
 
 fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {

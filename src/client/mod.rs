@@ -5,7 +5,7 @@
 //! use threadq::client::{Client, Submission};
 //!
 //! let client = Client::new("http://127.0.0.1:8080")?;
-//! let id = client.submit(&Submission::new("greet").payload("Ada")?)?;
+//! let id = client.submit(&Submission::new("greet").payload("Ada")?)?.id;
 //! let greeting: String = client.wait(id, Duration::from_secs(60))?.result()?;
 //! assert_eq!(greeting, "Hello, Ada!");
 //! # Ok::<(), threadq::client::Error>(())
@@ -22,6 +22,7 @@ mod reason;
 mod retry;
 mod submission;
 mod transport;
+mod unique;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -32,15 +33,16 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Cause, Error, Refusal};
-pub use self::job::{AttemptError, Job};
+pub use self::job::{AttemptError, Job, ScheduleTick};
 pub use self::listing::{Listing, Page};
 pub use self::reason::Reason;
 pub(crate) use self::reason::Reasons;
 pub(crate) use self::retry::with_retries;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{DEFAULT_SERVER, Response, Transport, Unserved};
-use crate::job::JobId;
+pub use self::unique::Unique;
 use crate::job::limits::IDEMPOTENCY_KEY;
+use crate::job::{JobId, Status};
 use crate::net::authorities::{self, Authorities};
 use crate::net::http_url::redacted;
 use crate::net::percent::encode_segment;
@@ -69,10 +71,22 @@ pub(crate) struct BatchBody<'a, T> {
     pub jobs: &'a [T],
 }
 
-/// The response to POST /jobs.
-#[derive(Deserialize)]
-pub(crate) struct Submitted {
-    pub job_id: JobId,
+/// The job of a submission: a new one, or the one that holds the unique key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Submitted {
+    /// The id of the job.
+    #[serde(rename = "job_id")]
+    pub id: JobId,
+    /// The status at the time of the response. `None` if the job is deleted and its unique key is still held.
+    #[serde(default)]
+    pub status: Option<Status>,
+    /// Whether the job existed and stays as it is; see [`Unique::existing`].
+    #[serde(default)]
+    pub existing: bool,
+    /// Whether the job existed and got the fields of the submission; see [`Unique::replace`].
+    #[serde(default)]
+    pub replaced: bool,
 }
 
 /// The response to POST /jobs/batch.
@@ -136,27 +150,27 @@ impl Client {
         self
     }
 
-    /// Submits a job and returns its id. The job is stored once, also if a response is lost and the request is sent again.
+    /// Submits a job and returns its id and status. The job is stored once, also if a response is lost and the request is sent
+    /// again.
     ///
     /// # Errors
     /// [`Error::Refused`]: `duplicate` if another job holds the unique key, `queue_full` if the queue is full, `invalid_job`
     /// for a field out of range. After a [transient](Error::is_transient) error the job may be stored; use
     /// [`Client::submit_once`] to find out.
-    pub fn submit(&self, job: &Submission) -> Result<JobId, Error> {
+    pub fn submit(&self, job: &Submission) -> Result<Submitted, Error> {
         self.submit_once(&new_idempotency_key(), job)
     }
 
-    /// Submits a job and returns its id. If a job was submitted with the same `key` within the last 24 h, no job is stored and
-    /// the id of that job is returned: so a program that was restarted can submit again.
+    /// Submits a job and returns its id and status. If a job was submitted with the same `key` within the last 24 h, no job is
+    /// stored and the first response is returned again: so a program that was restarted can submit again.
     ///
     /// `key` is 1 to 200 visible ASCII characters, and belongs to this submission alone, such as the number of an order.
     ///
     /// # Errors
     /// As [`Client::submit`]; `idempotency_mismatch` if the key was used for another submission.
-    pub fn submit_once(&self, key: &str, job: &Submission) -> Result<JobId, Error> {
+    pub fn submit_once(&self, key: &str, job: &Submission) -> Result<Submitted, Error> {
         check_idempotency_key(key)?;
-        let response = self.with_retries(|| self.transport.post_json("/jobs", job, Some(key)))?;
-        Ok(response.parse::<Submitted>()?.job_id)
+        self.with_retries(|| self.transport.post_json("/jobs", job, Some(key)))?.parse()
     }
 
     /// Submits 1 to 1,000 jobs, all or none, and returns their ids in the same order.

@@ -1,11 +1,14 @@
 //! A job to submit: the body of POST /jobs.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::{Cause, Error};
+use super::unique::Unique;
+use crate::job::duration::whole_ms;
 use crate::job::rfc3339;
 
 /// A job to submit. The server chooses the default of every field that is not set.
@@ -46,6 +49,18 @@ pub struct Submission {
     pub(crate) timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unique_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unique: Option<Unique>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_in_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retain_ms: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) meta: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<String>,
 }
 
 impl Submission {
@@ -60,6 +75,12 @@ impl Submission {
             max_attempts: None,
             timeout_ms: None,
             unique_key: None,
+            unique: None,
+            expires_at: None,
+            expires_in_ms: None,
+            retain_ms: None,
+            meta: BTreeMap::new(),
+            tags: Vec::new(),
         }
     }
 
@@ -91,7 +112,7 @@ impl Submission {
     /// The time at which the job becomes ready, by the clock of Redis; a time in the past means at once. Replaces
     /// [`Submission::delay`].
     pub fn run_at(mut self, time: SystemTime) -> Submission {
-        self.run_at = Some(rfc3339(whole_ms(time.duration_since(UNIX_EPOCH).unwrap_or_default())));
+        self.run_at = Some(time_text(time));
         self.delay_ms = None;
         self
     }
@@ -109,15 +130,58 @@ impl Submission {
     }
 
     /// A key of 1 to 200 characters. The submission is refused with `duplicate` while another job with this key has not ended.
+    /// Replaces [`Submission::unique`].
     pub fn unique_key(mut self, key: impl Into<String>) -> Submission {
         self.unique_key = Some(key.into());
+        self.unique = None;
+        self
+    }
+
+    /// A unique key with a mode of its own. Replaces [`Submission::unique_key`].
+    pub fn unique(mut self, unique: Unique) -> Submission {
+        self.unique = Some(unique);
+        self.unique_key = None;
+        self
+    }
+
+    /// The time from the submission after which no attempt starts, 1 ms to 365 days, rounded up to milliseconds. Replaces
+    /// [`Submission::expires_at`].
+    pub fn expires_in(mut self, time: Duration) -> Submission {
+        self.expires_in_ms = Some(whole_ms(time));
+        self.expires_at = None;
+        self
+    }
+
+    /// The time after which no attempt starts, by the clock of Redis: after now and after the start of the job. Replaces
+    /// [`Submission::expires_in`].
+    pub fn expires_at(mut self, time: SystemTime) -> Submission {
+        self.expires_at = Some(time_text(time));
+        self.expires_in_ms = None;
+        self
+    }
+
+    /// How long the job is kept after its end, up to 365 days and at least a minute. Default: that of the server.
+    pub fn retain(mut self, time: Duration) -> Submission {
+        self.retain_ms = Some(whole_ms(time));
+        self
+    }
+
+    /// A word by which the job is found: 1 to 64 characters, none of them a control character. A job has up to 5 tags.
+    pub fn tag(mut self, tag: impl Into<String>) -> Submission {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// A text that is passed on to the handler, such as a `traceparent`. A name has 1 to 64 characters of `A-Z a-z 0-9 _ -`;
+    /// all names and values together have at most 1 KiB.
+    pub fn meta(mut self, name: impl Into<String>, value: impl Into<String>) -> Submission {
+        self.meta.insert(name.into(), value.into());
         self
     }
 }
 
-/// Milliseconds, rounded up so that a delay or timeout is never shorter than requested.
-fn whole_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+fn time_text(time: SystemTime) -> String {
+    rfc3339(whole_ms(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -145,6 +209,31 @@ mod tests {
             .unique_key("é");
         let expected = r#"{"type":"a","payload":[1],"queue":"q","delay_ms":1500,"max_attempts":3,"timeout_ms":2,"unique_key":"é"}"#;
         assert_eq!(json(&job), expected);
+    }
+
+    #[test]
+    fn every_extra_field_has_its_name() {
+        let job = Submission::new("a")
+            .expires_in(Duration::from_micros(7_500))
+            .retain(Duration::ZERO)
+            .meta("b", "2")
+            .meta("a", "1")
+            .tag("x")
+            .tag("y");
+        let expected =
+            r#"{"type":"a","expires_in_ms":8,"retain_ms":0,"meta":{"a":"1","b":"2"},"tags":["x","y"]}"#;
+        assert_eq!(json(&job), expected);
+    }
+
+    #[test]
+    fn the_two_forms_of_an_expiry_and_of_a_unique_key_replace_each_other() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_764_000_000_123);
+        let job = Submission::new("a").expires_in(Duration::from_secs(1)).expires_at(at);
+        assert_eq!(json(&job), r#"{"type":"a","expires_at":"2025-11-24T16:00:00.123Z"}"#);
+        assert_eq!(json(&job.expires_in(Duration::from_secs(1))), r#"{"type":"a","expires_in_ms":1000}"#);
+        let job = Submission::new("a").unique_key("k").unique(Unique::key("l"));
+        assert_eq!(json(&job), r#"{"type":"a","unique":{"key":"l"}}"#);
+        assert_eq!(json(&job.unique_key("k")), r#"{"type":"a","unique_key":"k"}"#);
     }
 
     #[test]

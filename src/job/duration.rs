@@ -31,6 +31,11 @@ pub(crate) fn to_text(duration: Duration) -> String {
     }
 }
 
+/// Milliseconds, rounded up so that a delay or timeout is never shorter than requested.
+pub(crate) fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 /// Why a text is not a duration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum InvalidDuration {

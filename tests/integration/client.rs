@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use crate::common::*;
 use serde::{Deserialize, Serialize};
-use threadq::client::{Client, Error, Listing, Refusal, Submission};
+use threadq::client::{Client, Error, Listing, Refusal, Submission, Unique};
 use threadq::job::{JobId, Status};
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ fn refusal(error: Error) -> Refusal {
 #[test]
 fn a_typed_payload_goes_in_and_a_typed_result_comes_out() {
     let (_redis, _server, client) = all();
-    let id = client.submit(&Submission::new("echo").payload(&video()).unwrap()).unwrap();
+    let id = client.submit(&Submission::new("echo").payload(&video()).unwrap()).unwrap().id;
     let job = client.wait(id, LIMIT).unwrap();
     assert_eq!((job.id, job.status, job.attempts), (id, Status::Completed, 1));
     assert_eq!(job.result::<Video>().unwrap(), video());
@@ -64,7 +64,7 @@ fn jobs_are_listed_page_by_page() {
     let batch: Vec<_> =
         (0..7).map(|n| Submission::new("Größe ☃").payload(&n).unwrap().queue("nobody")).collect();
     let ids = client.submit_batch(&batch).unwrap();
-    let large = client.submit(&Submission::new("echo").payload(&"x".repeat(20_000)).unwrap()).unwrap();
+    let large = client.submit(&Submission::new("echo").payload(&"x".repeat(20_000)).unwrap()).unwrap().id;
     let job_type = Some("Größe ☃".to_owned());
     let mut listing = Listing { status: Some(Status::Queued), job_type, limit: 3, ..Listing::default() };
     let mut seen = Vec::new();
@@ -115,7 +115,7 @@ fn everything_that_a_submission_says_is_stored() {
         .max_attempts(7)
         .timeout(ms(1500))
         .unique_key("a key");
-    let job = client.get(client.submit(&submission).unwrap()).unwrap();
+    let job = client.get(client.submit(&submission).unwrap().id).unwrap();
     let shown = (job.job_type.as_str(), job.queue.as_str(), job.status, job.max_attempts, job.timeout_ms);
     assert_eq!(shown, ("Encode Video", "video", Status::Scheduled, 7, 1500));
     assert_eq!(job.unique_key.as_deref(), Some("a key"));
@@ -123,16 +123,62 @@ fn everything_that_a_submission_says_is_stored() {
     assert!((3_600_000..3_601_000).contains(&delay), "{delay}");
 
     let at = SystemTime::UNIX_EPOCH + ms(now_ms() + 7_200_000);
-    let job = client.get(client.submit(&Submission::new("a").run_at(at)).unwrap()).unwrap();
+    let job = client.get(client.submit(&Submission::new("a").run_at(at)).unwrap().id).unwrap();
     let at_ms = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
     assert_eq!((job.status, time_ms(&json!(job.scheduled_at))), (Status::Scheduled, at_ms));
+}
+
+#[test]
+fn extra_fields_are_stored_and_read_back() {
+    let (_redis, _server, client) = all();
+    let submission = Submission::new("a")
+        .delay(secs(3600))
+        .expires_in(secs(7200))
+        .retain(secs(60))
+        .tag("customer 42")
+        .tag("é")
+        .meta("traceparent", "00-4bf9")
+        .unique(Unique::key("k").until_start());
+    let job = client.get(client.submit(&submission).unwrap().id).unwrap();
+    assert_eq!((job.tags, job.retain_ms), (vec!["customer 42".to_owned(), "é".to_owned()], Some(60_000)));
+    assert_eq!(job.meta, BTreeMap::from([("traceparent".to_owned(), "00-4bf9".to_owned())]));
+    assert_eq!((job.unique_key.as_deref(), job.snoozes, job.schedule), (Some("k"), 0, None));
+    let life = time_ms(&json!(job.expires_at)) - time_ms(&json!(job.created_at));
+    assert!((7_200_000..7_201_000).contains(&life), "{life}");
+    assert_eq!(job.cancel_reason, None);
+    assert_eq!(client.cancel(job.id).unwrap().cancel_reason.as_deref(), Some("request"));
+
+    let at = SystemTime::UNIX_EPOCH + ms(now_ms() + 7_200_000);
+    let job = client.get(client.submit(&Submission::new("a").expires_at(at)).unwrap().id).unwrap();
+    let at_ms = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert_eq!(time_ms(&json!(job.expires_at)), at_ms);
+}
+
+#[test]
+fn a_submission_says_whether_it_found_another_job() {
+    let (_redis, server, client) = all();
+    let job = |unique| Submission::new("a").queue("nobody").unique(unique);
+    let stored = client.submit(&job(Unique::key("k").existing())).unwrap();
+    assert_eq!((stored.status, stored.existing, stored.replaced), (Some(Status::Queued), false, false));
+    let found = client.submit(&job(Unique::key("k").existing())).unwrap();
+    assert_eq!((found.id, found.existing, found.replaced), (stored.id, true, false));
+
+    let debounced = |n: u32| {
+        let unique = Unique::key("l").replace().max_wait(secs(7200));
+        client.submit(&job(unique).payload(&n).unwrap().delay(secs(3600))).unwrap()
+    };
+    let (first, second) = (debounced(1), debounced(2));
+    assert_eq!((second.id, second.existing, second.replaced), (first.id, false, true));
+    assert_eq!(second.status, Some(Status::Scheduled));
+    assert_eq!(client.get(first.id).unwrap().payload::<u32>().unwrap(), 2);
+    assert_eq!(server.total(""), 2);
 }
 
 #[test]
 fn waiting_ends_with_its_time_and_the_job_goes_on() {
     let (_redis, _server, client) = all();
     let sleep = BTreeMap::from([("ms", 600_000)]);
-    let id = client.submit(&Submission::new("sleep").payload(&sleep).unwrap()).unwrap();
+    let id = client.submit(&Submission::new("sleep").payload(&sleep).unwrap()).unwrap().id;
     let begun = Instant::now();
     let job = client.wait(id, ms(700)).unwrap();
     assert!(begun.elapsed() >= ms(700) && !job.has_ended(), "{job:?} after {:?}", begun.elapsed());
@@ -172,7 +218,7 @@ fn where_too_many_wait_already_the_client_asks_again_and_again() {
     let way = Way::to(server.addr());
     let client = client(way.addr);
     let sleep = BTreeMap::from([("ms", 1500)]);
-    let id = client.submit(&Submission::new("sleep").payload(&sleep).unwrap()).unwrap();
+    let id = client.submit(&Submission::new("sleep").payload(&sleep).unwrap()).unwrap().id;
     let begun = Instant::now();
     assert_eq!(client.wait(id, LIMIT).unwrap().status, Status::Completed);
     let most = begun.elapsed().as_millis() as usize / 250 + 2;
@@ -184,7 +230,7 @@ fn where_too_many_wait_already_the_client_asks_again_and_again() {
 fn a_failed_job_tells_why_and_can_be_sent_back_and_forgotten() {
     let (_redis, server, client) = all();
     let fail = json!({"permanent": true, "message": "no such film"});
-    let id = client.submit(&Submission::new("fail").payload(&fail).unwrap()).unwrap();
+    let id = client.submit(&Submission::new("fail").payload(&fail).unwrap()).unwrap().id;
     let job = client.wait(id, LIMIT).unwrap();
     assert_eq!((job.status, job.errors.len(), job.errors[0].attempt), (Status::Failed, 1, 1));
     assert!(job.errors[0].message.contains("no such film"), "{job:?}");
@@ -220,7 +266,7 @@ fn refusals_can_be_told_apart() {
 
     let client = stranger.token("s3cret").unwrap();
     let unique = Submission::new("a").queue("nobody").unique_key("k");
-    let first = client.submit(&unique).unwrap();
+    let first = client.submit(&unique).unwrap().id;
     let duplicate = refusal(client.submit(&unique).unwrap_err());
     let shown = (duplicate.status, duplicate.code.as_str(), duplicate.job_id);
     assert_eq!(shown, (409, "duplicate", Some(first)));
@@ -240,13 +286,17 @@ fn refusals_can_be_told_apart() {
 fn the_same_key_is_the_same_job() {
     let (_redis, server, client) = all();
     let job = Submission::new("echo").payload("one").unwrap();
-    let id = client.submit_once("order-17", &job).unwrap();
-    assert_eq!(client.submit_once("order-17", &job).unwrap(), id);
+    let first = client.submit_once("order-17", &job).unwrap();
+    assert_eq!(client.submit_once("order-17", &job).unwrap(), first);
     let other = Submission::new("echo").payload("two").unwrap();
     assert_eq!(refusal(client.submit_once("order-17", &other).unwrap_err()).code, "idempotency_mismatch");
     let ids = client.submit_batch_once("orders", &[job.clone(), other.clone()]).unwrap();
     assert_eq!(client.submit_batch_once("orders", &[job.clone(), other]).unwrap(), ids);
-    assert_ne!(client.submit(&job).unwrap(), client.submit(&job).unwrap(), "without a key they are two");
+    assert_ne!(
+        client.submit(&job).unwrap().id,
+        client.submit(&job).unwrap().id,
+        "without a key they are two"
+    );
     assert_eq!(server.total(""), 5);
 }
 
@@ -257,7 +307,7 @@ fn a_job_whose_answer_is_lost_is_stored_once() {
     let client = client(way.addr).retry_requests_for(LIMIT);
 
     way.lose_answers(2);
-    let id = client.submit(&Submission::new("echo").payload("x").unwrap()).unwrap();
+    let id = client.submit(&Submission::new("echo").payload("x").unwrap()).unwrap().id;
     assert_eq!(way.take_heads("POST /jobs ").len(), 3, "it was sent three times");
 
     way.lose_answers(1);
@@ -302,7 +352,7 @@ fn a_redis_that_is_away_for_a_while_is_waited_for() {
     });
     eventually(LIMIT, "it was told twice that Redis is away", || way.count_of_status(503) >= 2);
     redis.resume();
-    let id = submitting.join().unwrap().unwrap();
+    let id = submitting.join().unwrap().unwrap().id;
     assert_eq!(client.wait(id, LIMIT).unwrap().result::<String>().unwrap(), "x");
     assert_eq!(server.total(""), 1);
 

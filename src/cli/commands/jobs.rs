@@ -10,7 +10,7 @@ use crate::cli::responses::{Page, begun, short_span, short_time, tries};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::of_status;
 use crate::cli::terminal::table::{Column, full, truncated};
-use crate::client::{self, AttemptError, Job, Reason, Reasons};
+use crate::client::{self, AttemptError, Job, Reason, Reasons, ScheduleTick};
 use crate::job::limits::TAG;
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
@@ -141,22 +141,23 @@ pub(crate) fn limit(args: &Args) -> Result<Option<String>, Error> {
 }
 
 pub(crate) fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 6] = [
+    const COLUMNS: [Column; 7] = [
         full("ID"),
         full("STATUS").styled(of_status),
         truncated("TYPE"),
         truncated("QUEUE").optional(),
         full("TRIES").optional(),
         full("CREATED (UTC)").optional(),
+        truncated("TAGS").optional().unless_empty(),
     ];
-    let rows: Vec<[String; 6]> = page.jobs.iter().map(row).collect();
+    let rows: Vec<[String; 7]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
         console.table(&COLUMNS, &rows)?;
     }
     writeln!(console.out, "{}", page.summary())
 }
 
-fn row(job: &Job) -> [String; 6] {
+fn row(job: &Job) -> [String; 7] {
     [
         job.id.to_string(),
         job.status.to_string(),
@@ -164,6 +165,7 @@ fn row(job: &Job) -> [String; 6] {
         job.queue.clone(),
         tries(job),
         short_time(&job.created_at),
+        job.tags.join(", "),
     ]
 }
 
@@ -204,6 +206,7 @@ fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<(
     let optional = [
         ("scheduled", &job.scheduled_at),
         ("started", &job.started_at),
+        ("expires", &job.expires_at),
         ("finished", &job.finished_at),
         ("server", &job.server),
         ("unique key", &job.unique_key),
@@ -213,6 +216,7 @@ fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<(
             field(out, name, value)?;
         }
     }
+    write_extras(job, out)?;
     let sentences: Vec<&str> = reasons.iter().map(|reason| reason.sentence.as_str()).collect();
     block(out, "why", &sentences.join("\n"))?;
     block(out, "payload", job.payload.get())?;
@@ -232,6 +236,39 @@ fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<(
         block(out, &name, &format!("{at}{retried}\n{message}"))?;
     }
     Ok(())
+}
+
+/// Writes a line for each field that only few jobs have.
+fn write_extras(job: &Job, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(reason) = &job.cancel_reason {
+        field(out, "cancelled", cancel_reason(reason))?;
+    }
+    if let Some(ms) = job.retain_ms {
+        field(out, "retain", &short_span(ms))?;
+    }
+    if job.snoozes > 0 {
+        field(out, "snoozes", &job.snoozes.to_string())?;
+    }
+    if let Some(ScheduleTick { name, tick, .. }) = &job.schedule {
+        field(out, "schedule", &format!("{name}, for {tick}"))?;
+    }
+    if !job.tags.is_empty() {
+        field(out, "tags", &job.tags.join(", "))?;
+    }
+    for (name, value) in &job.meta {
+        field(out, "meta", &format!("{name}={value}"))?;
+    }
+    Ok(())
+}
+
+/// Why a job was cancelled, as the end of a sentence.
+pub(crate) fn cancel_reason(reason: &str) -> &str {
+    match reason {
+        "request" => "on request",
+        "expired" => "it expired before its first start",
+        "replaced" => "another job took its place",
+        other => other,
+    }
 }
 
 fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
@@ -373,6 +410,42 @@ error 1     2026-11-24T08:00:02.000Z
 ";
         assert_eq!((done.code, done.out.as_str()), (0, expected));
         assert_eq!(server.request().line, "GET /jobs/17");
+    }
+
+    /// A job with every field that only few jobs have.
+    fn special_job() -> String {
+        let more = r#", "tags": ["customer 42", "\u001b[2J"], "meta": {"a": "1", "b": "\u001b[2J"},
+            "expires_at": "2026-11-24T09:00:00.000Z", "retain_ms": 60000, "snoozes": 2, "cancel_reason": "expired",
+            "schedule": {"name": "nightly", "tick": "2026-11-24T02:30:00.000Z"}}"#;
+        job(17, "cancelled").trim_end().strip_suffix('}').unwrap().to_owned() + more
+    }
+
+    #[test]
+    fn show_lists_the_fields_that_few_jobs_have() {
+        let server = FakeServer::start(&[(200, &special_job())]);
+        let out = server.run(&["show", "17"]).out;
+        let expected = "\
+cancelled   it expired before its first start
+retain      1 min
+snoozes     2
+schedule    nightly, for 2026-11-24T02:30:00.000Z
+tags        customer 42, \\u{1b}[2J
+meta        a=1
+meta        b=\\u{1b}[2J
+";
+        assert!(out.contains(expected), "{out}");
+        assert!(out.contains("\nexpires     2026-11-24T09:00:00.000Z\n"), "{out}");
+    }
+
+    #[test]
+    fn jobs_have_a_column_of_tags_if_a_job_has_tags_and_the_terminal_is_wide() {
+        let jobs = [special_job(), job(16, "completed")];
+        let server = FakeServer::start(&[(200, &page_of(&jobs, 2)), (200, &page_of(&jobs, 2))]);
+        let out = server.run(&["jobs"]).out;
+        assert!(out.lines().next().unwrap().ends_with("CREATED (UTC)        TAGS"), "{out}");
+        assert!(out.contains("2026-11-24 08:00:00  customer 42, \\u{1b}[2J\n"), "{out}");
+        let narrow = server.run_on_terminal(&["jobs"], &[("COLUMNS", "70")]).out;
+        assert!(narrow.contains("TRIES") && !narrow.contains("TAGS"), "{narrow}");
     }
 
     #[test]

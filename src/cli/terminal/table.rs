@@ -19,6 +19,8 @@ pub(crate) struct Column {
     may_truncate: bool,
     /// Whether the column is left out on a narrow terminal.
     is_optional: bool,
+    /// Whether the column is left out if all its values are empty.
+    needs_values: bool,
     style: fn(&str) -> Option<Style>,
 }
 
@@ -26,6 +28,11 @@ impl Column {
     /// The same column, left out on a terminal that is too narrow.
     pub(crate) const fn optional(self) -> Column {
         Column { is_optional: true, ..self }
+    }
+
+    /// The same column, left out if all its values are empty.
+    pub(crate) const fn unless_empty(self) -> Column {
+        Column { needs_values: true, ..self }
     }
 
     /// The least useful width, if the longest value has this width.
@@ -50,12 +57,12 @@ pub(crate) struct TableStyle {
 
 /// A column whose values are truncated last.
 pub(crate) const fn full(title: &'static str) -> Column {
-    Column { title, may_truncate: false, is_optional: false, style: |_| None }
+    Column { title, may_truncate: false, is_optional: false, needs_values: false, style: |_| None }
 }
 
 /// A column whose values are truncated first.
 pub(crate) const fn truncated(title: &'static str) -> Column {
-    Column { title, may_truncate: true, is_optional: false, style: |_| None }
+    Column { title, may_truncate: true, is_optional: false, needs_values: false, style: |_| None }
 }
 
 /// Writes a title line and the rows, truncated to the width of the style as far as possible.
@@ -69,7 +76,9 @@ pub(crate) fn write_table<const N: usize>(
     let lines: Vec<[String; N]> = std::iter::once(&titles).chain(rows).map(escape_all).collect();
     let mut widths: [usize; N] =
         std::array::from_fn(|i| lines.iter().map(|line| width_of(&line[i])).max().unwrap_or(0));
-    let shown = choose_columns(&widths, columns, style.width);
+    let has_values = |i: &usize| lines.iter().skip(1).any(|line| !line[*i].is_empty());
+    let filled = (0..N).filter(|i| !columns[*i].needs_values || has_values(i)).collect();
+    let shown = choose_columns(filled, &widths, columns, style.width);
     shrink(&mut widths, &shown, columns, style.width);
     for (number, line) in lines.iter().enumerate() {
         let cell = |&i: &usize| {
@@ -115,9 +124,8 @@ fn char_width(c: char) -> usize {
     }
 }
 
-/// The indices of the columns that fit. Optional columns are left out, the last one first.
-fn choose_columns(widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
-    let mut shown: Vec<usize> = (0..columns.len()).collect();
+/// Those of these indices whose columns fit. Optional columns are left out, the last one first.
+fn choose_columns(mut shown: Vec<usize>, widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
     loop {
         let least: usize = shown.iter().map(|&i| columns[i].least(widths[i])).sum();
         match shown.iter().rposition(|&i| columns[i].is_optional) {

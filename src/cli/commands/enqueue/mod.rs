@@ -1,7 +1,8 @@
-//! `threadq enqueue`: submits one job (`one`) or the jobs of a file (`file`).
+//! `threadq enqueue`: submits one job (`one`), whose fields are flags (`submission`), or the jobs of a file (`file`).
 
 mod file;
 mod one;
+mod submission;
 mod unserved;
 
 use std::process::ExitCode;
@@ -17,8 +18,8 @@ pub(crate) static ENQUEUE: Command = Command {
     about: "Submits a job and prints its id.\n\
             With --wait, waits until the job ends: exit code 0 if it completed, 1 if it failed or was cancelled.\n\n\
             With --file, submits one job per line. A line is a JSON object with the fields of POST /jobs: type,\n\
-            payload, queue, delay_ms, run_at, max_attempts, timeout_ms, unique_key. Jobs are sent in batches of\n\
-            up to 1,000. A batch is stored once, also if a response is lost and the batch is sent again. The same\n\
+            payload, queue, delay_ms, run_at, max_attempts, timeout_ms, unique_key, unique, expires_at,\n\
+            expires_in_ms, retain_ms, meta, tags. Jobs are sent in batches of up to 1,000. A batch is stored once, also if a response is lost and the batch is sent again. The same\n\
             command with the same --idempotency-key, within 24 h, submits only the jobs that are not stored yet.",
     flags: &[
         Flag {
@@ -48,9 +49,51 @@ pub(crate) static ENQUEUE: Command = Command {
             help: "time limit of one attempt, up to 24h [default: that of the handler, else 5m]",
         },
         Flag {
-            name: "unique-key",
+            name: "expires-in",
+            value: "TIME",
+            help: "start no attempt later than this after the submission, up to 365d",
+        },
+        Flag {
+            name: "expires-at",
+            value: "TIME",
+            help: "start no attempt after this time; not with --expires-in",
+        },
+        Flag {
+            name: "retain",
+            value: "TIME",
+            help: "keep the job for this time after its end, up to 365d [default: that of the server]",
+        },
+        Flag {
+            name: "tag",
+            value: "TAG..",
+            help: "a word by which the job is found; can be repeated, up to 5 tags",
+        },
+        Flag { name: "meta", value: "NAME=VALUE..", help: "a text for the handler; can be repeated" },
+        Flag {
+            name: "unique",
             value: "KEY",
             help: "refuse the job while another job with this key has not ended",
+        },
+        Flag { name: "unique-key", value: "KEY", help: "the same as --unique" },
+        Flag {
+            name: "unique-for",
+            value: "TIME",
+            help: "hold the key for this time from now, however the job ends, up to 365d",
+        },
+        Flag {
+            name: "unique-until",
+            value: "end|start",
+            help: "hold the key until the job has ended, or until its first start [default: end]",
+        },
+        Flag {
+            name: "on-conflict",
+            value: "reject|existing|replace",
+            help: "if another job holds the key: refuse, print its id, or give it these fields [default: reject]",
+        },
+        Flag {
+            name: "max-wait",
+            value: "TIME",
+            help: "with --on-conflict replace: make the job ready at most this long after its own submission",
         },
         Flag {
             name: "idempotency-key",
@@ -73,14 +116,34 @@ pub(crate) static ENQUEUE: Command = Command {
         "enqueue \"Encode Video\" --payload '{\"file\": \"a.mp4\"}'",
         "enqueue report --payload @report.json --delay 10m --max-attempts 3",
         "enqueue echo --payload 42 --wait --json",
+        "enqueue index --delay 5s --unique index:7 --on-conflict replace --max-wait 1m",
+        "enqueue notify --unique notify:7 --unique-for 10m --on-conflict existing --tag customer-7",
         "enqueue --file jobs.ndjson --idempotency-key import-2026-11-24",
     ],
     run: Run::Client(enqueue),
 };
 
 /// The flags for a single job, which the lines of a file replace.
-const SINGLE_JOB_FLAGS: [&str; 8] =
-    ["payload", "queue", "delay", "run-at", "max-attempts", "timeout", "unique-key", "wait"];
+const SINGLE_JOB_FLAGS: [&str; 18] = [
+    "payload",
+    "queue",
+    "delay",
+    "run-at",
+    "max-attempts",
+    "timeout",
+    "expires-in",
+    "expires-at",
+    "retain",
+    "tag",
+    "meta",
+    "unique",
+    "unique-key",
+    "unique-for",
+    "unique-until",
+    "on-conflict",
+    "max-wait",
+    "wait",
+];
 
 fn enqueue(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let Some(file) = args.text("file") else { return one::enqueue_one(args, client, console) };
