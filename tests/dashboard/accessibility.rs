@@ -22,7 +22,12 @@ impl Page {
 
 /// A server with jobs in every status, and all pages.
 fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
-    let server = TestServer::builder().redis(redis).config(QUICK_BACKOFF).flag("workers", "8").start();
+    let server = TestServer::builder()
+        .redis(redis)
+        .config(QUICK_BACKOFF)
+        .flag("workers", "8")
+        .flag("queues", "default,urgent!")
+        .start();
     let long = "a message without end ".repeat(12) + &"x".repeat(300);
     for n in 0..12 {
         server.submit("echo", json!({"number": n}));
@@ -40,21 +45,26 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
         json!({"type": "echo", "queue": "emails.newsletter-2026_of-the-whole-world", "max_attempts": 7}),
     );
     server.act("/queues/emails.newsletter-2026_of-the-whole-world/pause").expect(200);
-    server.submit_job(
-        json!({"type": "Encode a video whose type has rather a long name", "delay_ms": 3_600_000}),
-    );
+    let waiting = server.submit_job(json!({
+        "type": "Encode a video whose type has rather a long name", "delay_ms": 3_600_000, "expires_in_ms": 7_200_000,
+        "tags": ["customer/4711-of-the-northern-branch-in-a-town-far-away", "video"], "meta": {"traceparent": "0".repeat(60)},
+    }));
+    server.submit_job(json!({"type": "echo", "queue": "reports"}));
     for _ in 0..3 {
         server.submit("sleep", json!({"ms": 600_000}));
     }
     eventually(LIMIT, "all is at rest but three jobs", || {
-        server.count("queued") == 1 && server.count("processing") == 3 && server.count("retrying") == 0
+        server.count("queued") == 2 && server.count("processing") == 3 && server.count("retrying") == 0
     });
     let page = |name, hash: &str, title, text| Page { name, hash: hash.to_owned(), title, text };
     let pages = vec![
         page("overview", "/", "Overview", "Unfinished jobs"),
         page("servers", "/servers", "Servers", "worker-"),
         page("queues", "/queues", "Queues", "emails"),
+        page("queue", "/queues/emails.newsletter-2026_of-the-whole-world", "Queue", "1 job queued"),
         page("jobs", "/jobs", "Jobs", "page 1 of 2"),
+        page("waiting", &format!("/jobs/{waiting}"), "Job", "Why it does not run"),
+        page("change", &format!("/jobs/{waiting}/change"), "Change job", "Max attempts"),
         page("job", &format!("/jobs/{failed}"), "Job", "Timeline"),
         page("submit", "/submit", "Submit a job", "More fields"),
         page("dead", "/dead?type=fail", "Dead letters", "Retry all of type fail"),
@@ -220,17 +230,21 @@ fn the_keyboard_alone_is_enough() {
     browser.wait_until_drawn("Dead letters");
     browser.tab_to("button", "Retry all of type fail");
     browser.press("Enter");
-    browser.wait_for_text("Retry 3 dead letters of type fail?");
+    browser.wait_for_text("Retry 3 dead letters?");
     browser.press("Escape");
     browser.wait_until_answered();
     assert_eq!(server.count("failed"), 3);
     browser.wait_for_focus("button", "Retry all of type fail");
     browser.press("Enter");
-    browser.wait_for_text("Retry 3 dead letters of type fail?");
+    browser.wait_for_text("Retry 3 dead letters?");
     // So Enter by mistake does nothing.
     browser.wait_for_focus("button", "Change nothing");
     browser.tab_to("button", "Retry 3");
     browser.press("Enter");
-    browser.wait_for_text("3 jobs retried.");
+    browser.wait_for_text("3 dead letters retried.");
+    browser.wait_for_focus("button", "Close");
+    browser.press("Enter");
+    browser.wait_until_answered();
+    browser.wait_for_focus("button", "Retry all of type fail");
     assert_eq!((server.count("failed"), server.count("queued")), (0, 3));
 }

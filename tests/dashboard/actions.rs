@@ -97,14 +97,16 @@ fn dead_letters_of_a_type_are_sent_back() {
     browser.click("button", "Show");
     browser.wait_for_text("page 1 of 2, 30 jobs");
     browser.click("button", "Retry all of type fail");
-    browser.wait_for_text("Retry 30 dead letters of type fail?");
+    browser.wait_for_text("Retry: all dead letters of type fail");
+    browser.wait_for_text("Retry 30 dead letters?");
     assert_eq!(server.count("failed"), 32, "it has only asked");
     browser.click("button", "Change nothing");
     browser.wait_until_answered();
     assert_eq!(server.count("failed"), 32);
     browser.click("button", "Retry all of type fail");
     browser.click("button", "Retry 30");
-    browser.wait_for_text("30 jobs retried.");
+    browser.wait_for_text("30 dead letters retried.");
+    browser.click("button", "Close");
     assert_eq!((server.count("failed"), server.count("queued")), (2, 30));
     browser.wait_for_text("No dead letter is of type fail.");
 }
@@ -121,7 +123,8 @@ fn dead_letters_are_selected_sent_back_and_deleted() {
     }
     browser.click("button", "Retry selected (2)");
     browser.click("button", "Retry 2");
-    browser.wait_for_text("2 jobs retried.");
+    browser.wait_for_text("2 dead letters retried.");
+    browser.click("button", "Close");
     for (place, id) in ids.iter().enumerate() {
         assert_eq!(server.job(*id)["status"], if place < 2 { "queued" } else { "failed" });
     }
@@ -130,6 +133,7 @@ fn dead_letters_are_selected_sent_back_and_deleted() {
     browser.wait_for_text("Delete 1 dead letter?");
     browser.click("button", "Delete 1");
     browser.wait_for_text("1 dead letter deleted.");
+    browser.click("button", "Close");
     server.get(&format!("/jobs/{}", ids[2])).expect(404);
     browser.click("checkbox", "Select all of this page");
     browser.wait_for_text("Delete selected (2)");
@@ -139,6 +143,7 @@ fn dead_letters_are_selected_sent_back_and_deleted() {
     browser.wait_for_text("Delete 2 dead letters?");
     browser.click("button", "Delete 2");
     browser.wait_for_text("2 dead letters deleted.");
+    browser.click("button", "Close");
     assert_eq!((server.count("failed"), server.count("queued")), (0, 2));
 }
 

@@ -39,10 +39,18 @@ fn a_job_is_submitted_without_a_mouse() {
     browser.press("Enter");
     browser.tab_to("textbox", "Delay");
     browser.write("2h");
+    browser.tab_to("textbox", "Tags");
+    browser.write("customer/42, north\nreport");
     browser.tab_to("textbox", "Max attempts");
     browser.write("3");
     browser.tab_to("textbox", "Timeout of an attempt");
     browser.write("1.5s");
+    browser.tab_to("textbox", "Expires after");
+    browser.write("3h");
+    browser.tab_to("textbox", "Keep after its end");
+    browser.write("7d");
+    browser.tab_to("textbox", "Meta");
+    browser.write("tenant=acme\nrequest = 4=5");
     browser.tab_to("button", "Submit");
     browser.press("Enter");
     browser.wait_for_text("is submitted.");
@@ -51,6 +59,11 @@ fn a_job_is_submitted_without_a_mouse() {
     let job = server.job(id);
     let asked = [&job["type"], &job["queue"], &job["status"], &job["max_attempts"], &job["timeout_ms"]];
     assert_eq!(json!(asked), json!(["echo", "orders", "scheduled", 3, 1500]));
+    assert_eq!(
+        json!([job["tags"], job["retain_ms"], job["meta"]]),
+        json!([["customer/42, north", "report"], 604_800_000, {"request": "4=5", "tenant": "acme"}])
+    );
+    assert_eq!(time_ms(&job["expires_at"]) - time_ms(&job["created_at"]), 10_800_000);
     let text = server.get(&format!("/jobs/{id}")).expect(200).text();
     assert!(text.contains("12345678901234567890123") && text.contains("1.50"), "all digits: {text}");
     browser.tab_to("link", &id.to_string());
@@ -125,6 +138,24 @@ fn an_error_stands_beside_the_field_that_it_names() {
     assert_eq!(server.count("scheduled"), 1, "nothing was submitted");
     browser.click("link", &holder.to_string());
     browser.wait_until_drawn("Job");
+
+    // What becomes of a job whose key is held.
+    for (on_conflict, told) in [
+        ("existing", "holds the unique key already. No job was submitted."),
+        ("replace", "held the unique key and has the new content."),
+    ] {
+        server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000,
+            "unique": {"key": on_conflict, "until": "start"}}));
+        browser.go(&server, "/submit");
+        browser.wait_until_drawn("Submit a job");
+        browser.click("combobox", "Type");
+        browser.write("echo");
+        browser.click("DisclosureTriangle", "More fields");
+        fill(&browser, "Unique key", on_conflict);
+        browser.run(&format!("document.getElementById('f-unique-on_conflict').value = '{on_conflict}'"));
+        browser.click("button", "Submit");
+        browser.wait_for_text(told);
+    }
 
     // An error that no field has caused stands above the button.
     browser.go(&server, "/submit");

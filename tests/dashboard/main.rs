@@ -12,6 +12,7 @@ mod browser;
 mod figures;
 mod files;
 mod forms;
+mod lists;
 mod pages;
 mod still;
 mod token;

@@ -6,6 +6,9 @@ use super::common::*;
 /// A text that changes the page if the browser runs any part of it.
 const HOSTILE: &str = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'><b>bold</b>";
 
+/// The same for a tag, which has at most 64 characters.
+const HOSTILE_TAG: &str = "<img src=x onerror='window.ran = 1'><b>bold</b>";
+
 /// Asserts that the page shows this text, and that no part of it has become an element.
 #[track_caller]
 fn assert_shown_and_not_run(browser: &Browser) {
@@ -20,7 +23,9 @@ fn nothing_that_a_client_sends_is_run() {
     let config = format!("{QUICK_BACKOFF}\n[handlers.{HOSTILE:?}]\nexec = [\"sleep\", \"600\"]\n");
     let server = TestServer::builder().redis(&redis).config(&config).start();
     let payload = json!({"message": HOSTILE, "list": [HOSTILE], HOSTILE: HOSTILE});
-    let failed = server.submit_job(json!({"type": "fail", "payload": payload, "max_attempts": 1}));
+    let failed = server.submit_job(
+        json!({"type": "fail", "payload": payload, "max_attempts": 1, "tags": [HOSTILE_TAG], "meta": {"a": HOSTILE}}),
+    );
     server.wait_for_status(failed, "failed");
     let done = server.complete("echo", payload)["id"].clone();
     let running = server.submit_job(json!({"type": HOSTILE, "unique_key": HOSTILE}));
@@ -151,6 +156,70 @@ fn a_jobs_page_tells_its_whole_story() {
         browser.go(&server, path);
         browser.wait_for_text(message);
     }
+}
+
+#[test]
+fn a_jobs_page_shows_its_fields_and_why_it_does_not_run_and_changes_it() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let id = server.submit_job(json!({
+        "type": "echo", "payload": {"big": 1}, "delay_ms": 3_600_000, "tags": ["customer/42", "b"],
+        "meta": {"traceparent": "00-4bf9"}, "expires_in_ms": 7_200_000, "retain_ms": 604_800_000,
+    }));
+    let browser = Browser::open(&server, &format!("/jobs/{id}"));
+    for part in ["Tags", "traceparent=00-4bf9", "in 1 h", "for 7 d after its end", "Why it does not run"] {
+        browser.wait_for_text(part);
+    }
+    browser.wait_until("a sentence says why", "document.querySelector('.why li').innerText.length > 10");
+
+    // Changed without a mouse. What is not changed in the form is not sent.
+    browser.tab_to("link", "Change");
+    browser.press("Enter");
+    browser.wait_until_drawn("Change job");
+    browser.tab_to("button", "Change");
+    browser.press("Enter");
+    browser.wait_for_text("Nothing was changed in this form.");
+    browser.click("textbox", "Payload");
+    browser.run("document.activeElement.select()");
+    browser.write("{\"big\": 12345678901234567890123}");
+    browser.tab_to("textbox", "Queue");
+    browser.write("slow");
+    browser.tab_to("textbox", "Tags");
+    browser.run("document.activeElement.select()");
+    browser.write("a\nb");
+    browser.tab_to("button", "Change");
+    browser.press("Enter");
+    browser.wait_until_drawn("Job");
+    browser.wait_for_text("12345678901234567890123");
+    let job = server.job(id);
+    assert_eq!(json!([job["queue"], job["tags"], job["status"]]), json!(["slow", ["a", "b"], "scheduled"]));
+    browser.click("link", "Change");
+    browser.wait_until_drawn("Change job");
+    browser.click("textbox", "Max attempts");
+    browser.run("document.activeElement.select()");
+    browser.write("1000");
+    browser.click("button", "Change");
+    browser.wait_until(
+        "the API names it",
+        "document.getElementById('f-max_attempts-error').innerText.includes('max_attempts')",
+    );
+    server.act(&format!("/jobs/{id}/cancel")).expect(200);
+    browser.click("button", "Change");
+    browser.wait_until_drawn("Change job");
+
+    let id = server.submit_job(json!({"type": "echo", "delay_ms": 3_600_000, "tags": ["a"]}));
+    browser.go(&server, &format!("/jobs/{id}"));
+    browser.click("button", "Run now");
+    browser.wait_for_text(&format!("Job {id} no longer waits for its time."));
+    server.wait_for_status(id, "completed");
+    browser.wait_until("it is shown", "document.querySelector('.status').innerText === 'completed'");
+    browser.wait_until_gone("Why it does not run");
+    browser.go(&server, &format!("/jobs/{id}/change"));
+    browser.wait_for_text("cannot be changed any more");
+    browser.click("link", "Back to the job");
+    browser.click("link", "a");
+    browser.wait_until_drawn("Jobs");
+    browser.wait_for_text("page 1 of 1, 2 jobs");
 }
 
 #[test]

@@ -5,12 +5,12 @@
 
 import { byId, el, show } from "./elements.js";
 import { dead, jobs, selected, actions as listActions } from "./jobs.js";
-import { job, actions as jobActions } from "./job.js";
+import { change, job, actions as jobActions } from "./job.js";
 import { clearErrors, showError } from "./forms.js";
 import { notify, query } from "./api.js";
 import { actionOf, inProgress, markBusy } from "./parts.js";
 import { overview, servers } from "./overview.js";
-import { queues, actions as queueActions } from "./queues.js";
+import { queue, queues, actions as queueActions } from "./queues.js";
 import { rough, ZONE } from "./text.js";
 import { submit, actions as submitActions } from "./submit.js";
 
@@ -54,6 +54,12 @@ document.addEventListener("change", (event) => {
   draw(true);
 });
 
+// A form may act on what the user enters.
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-input]");
+  if (form) actions[form.dataset.input](form);
+});
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method === "dialog") return;
@@ -61,6 +67,7 @@ document.addEventListener("submit", (event) => {
   if (form.dataset.send) return send(form);
   const given = Object.fromEntries(new FormData(form));
   if (form.dataset.filter) {
+    for (const { name, value } of form.querySelectorAll("[type=datetime-local]")) given[name] = value && new Date(value).toISOString();
     selected.clear();
     location.hash = `#${form.dataset.filter}${query(given)}`;
   } else {
@@ -88,8 +95,10 @@ const VIEWS = [
   ["/", "overview", overview],
   ["/servers", "servers", servers],
   ["/queues", "queues", queues],
+  ["/queues/:name", "queues", queue],
   ["/jobs", "jobs", jobs],
   ["/jobs/:id", "jobs", job],
+  ["/jobs/:id/change", "jobs", change],
   ["/submit", "jobs", submit],
   ["/dead", "dead", dead],
 ];

@@ -10,7 +10,7 @@ import { exact } from "./text.js";
 const idOf = (name) => `f-${name.replaceAll(".", "-")}`;
 
 /** A label, a control, a hint, and room for an error. */
-export function field({ name, names = "", label, kind = "text", hint, value, options, ...more }) {
+function field({ name, names = "", label, kind = "text", hint, value, options, ...more }) {
   const id = idOf(name);
   const attributes = {
     id, name, "data-kind": kind, "data-names": names, autocomplete: "off", "aria-describedby": `${id}-hint ${id}-error`, ...more,
@@ -26,15 +26,17 @@ function control(kind, attributes, value, options) {
   if (kind === "choice") {
     return el("select", attributes, options.map(([word, text]) => el("option", { value: word, selected: word === value }, text)));
   }
-  if (kind === "json" || kind === "pairs") return el("textarea", { ...attributes, rows: kind === "json" ? 6 : 2, spellcheck: "false" }, value);
+  if (["json", "pairs", "list"].includes(kind)) return el("textarea", { ...attributes, rows: kind === "json" ? 6 : 2, spellcheck: "false" }, value);
   if (kind === "time") return el("input", { ...attributes, type: "datetime-local", step: 1, value });
   return el("input", { ...attributes, value, inputmode: kind === "number" && "numeric", spellcheck: "false" });
 }
 
-/** A form that an action sends, with the fields that are seldom needed folded away. */
-export function form(action, label, fields, folded, ...buttons) {
-  return el("form", { class: "fields", "data-send": action, "aria-label": label, novalidate: true },
-    fields.map(field),
+/** A form that an action sends, with the fields that are seldom needed folded away. `data` is what the action gets as
+ *  the dataset of the form. */
+export function form(action, label, fields, folded, data, ...buttons) {
+  const attributes = Object.fromEntries(Object.entries(data).map(([name, value]) => [`data-${name}`, value]));
+  return el("form", { class: "fields", "data-send": action, "aria-label": label, novalidate: true, ...attributes },
+    fields.map((one) => one instanceof Node ? one : field(one)),
     folded.length > 0 && el("details", { class: "more" }, el("summary", {}, "More fields"), folded.map(field)),
     el("p", { class: "outcome", role: "status" }),
     el("p", { class: "acts" }, buttons));
@@ -43,7 +45,7 @@ export function form(action, label, fields, folded, ...buttons) {
 export const sendButton = (name) => el("button", { class: "main" }, name);
 
 /** A JSON text that becomes part of a body as it is, so that numbers keep all their digits. */
-class Json {
+export class Json {
   constructor(text) {
     this.text = text;
   }
@@ -65,8 +67,8 @@ export function durationText(ms) {
   return `${ms / size}${unit}`;
 }
 
-/** A time as a field of the kind `time` has it. */
-export const timeText = (text) => text ? exact(text).slice(0, 19).replace(" ", "T") : "";
+/** A time as a field of the kind `time` has it. Browsers leave out seconds that are zero. */
+export const timeText = (text) => text ? exact(text).slice(0, 19).replace(" ", "T").replace(/(:\d\d):00$/, "$1") : "";
 
 const wrong = (message) => { throw new Error(message); };
 
@@ -75,7 +77,7 @@ const KINDS = {
   text: (text) => text,
   choice: (text) => text,
   number: (text) => /^\d+$/.test(text.trim()) ? Number(text) : wrong("This must be a whole number."),
-  list: (text) => text.split(",").map((part) => part.trim()).filter(Boolean),
+  list: (text) => text.split("\n").map((part) => part.trim()).filter(Boolean),
   time: (text) => new Date(text).toISOString(),
   json: (text) => new Json(jsonError(text) ? wrong(jsonError(text)) : text),
   duration(text) {
@@ -124,7 +126,7 @@ export function readForm(form, onlyChanged = false) {
 export const bodyText = write;
 
 /** What is wrong with a JSON text, and where; null if it is valid. */
-export function jsonError(text) {
+function jsonError(text) {
   try {
     JSON.parse(text);
     return null;

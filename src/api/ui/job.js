@@ -2,27 +2,37 @@
 
 import { api, ask, notify } from "./api.js";
 import { el } from "./elements.js";
-import { attempts, brief, button, status, table } from "./parts.js";
-import { duration, exact, indent, members, number, plural, time } from "./text.js";
+import { bodyText, form, readForm, sendButton, showOutcome, timeText } from "./forms.js";
+import { attempts, brief, button, hasEnded, status, table, tagLinks } from "./parts.js";
+import { jobFields } from "./submit.js";
+import { duration, exact, indent, members, number, plural, time, ZONE } from "./text.js";
 
 export const job = {
   title: "Job",
   every: 2000,
   // The large texts are read again only if the job has changed.
   async read({ id }, old) {
-    if (old && fingerprint(await brief(old.value.id)) === fingerprint(old.value)) return old;
-    return api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true);
+    const short = old && await brief(old.value.id);
+    const whole = short && isSame(short, old.value) ? old : await api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true);
+    return { ...whole, why: hasEnded(whole.value) ? null : await why(id) };
   },
-  render({ value: job, text }) {
-    const raw = members(text);
-    const ended = ["completed", "failed", "cancelled"].includes(job.status);
+  render({ value: job, text, why }) {
+    const raw = members(text), ended = hasEnded(job), waits = isWaiting(job);
     const can = (name, action, on, danger) => on && button(name, action, { id: job.id }, { class: danger ? "danger" : "" });
+    const go = (name, href) => el("a", { class: "button", href }, name);
+    const keptUntil = job.finished_at && job.retain_ms != null && new Date(Date.parse(job.finished_at) + job.retain_ms).toISOString();
     const facts = [
-      ["Type", job.type], ["Queue", el("span", { class: "mono" }, job.queue)],
+      ["Type", job.type], ["Queue", el("a", { class: "mono", href: `#/queues/${job.queue}` }, job.queue)],
+      job.tags && ["Tags", tagLinks(job)],
+      job.schedule && ["Schedule", [el("a", { href: `#/schedules/${job.schedule.name}` }, job.schedule.name), ", meant for ", el("span", { class: "mono" }, exact(job.schedule.tick).slice(0, 19))]],
       [job.status === "processing" ? "Attempt" : "Attempts", attempts(job)],
       job.crashes > 0 && ["Server crashes", job.crashes],
+      job.snoozes > 0 && ["Put off by its handler", plural(job.snoozes, "time")],
       ["Timeout", duration(job.timeout_ms)],
+      job.expires_at && ["Expires", time(job.expires_at)],
+      job.retain_ms != null && (keptUntil ? ["Deleted", time(keptUntil)] : ["Kept", `for ${duration(job.retain_ms)} after its end`]),
       job.unique_key && ["Unique key", job.unique_key],
+      job.meta && ["Meta", el("ul", { class: "meta" }, Object.entries(job.meta).map(([name, value]) => el("li", {}, el("span", { class: "mono" }, `${name}=${value}`))))],
       job.server && ["Server", el("span", { class: "mono" }, job.server)],
       job.finished_at && job.started_at && ["Last run time", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
     ].filter(Boolean);
@@ -31,11 +41,14 @@ export const job = {
       raw[name]?.length > MAX_SHOWN && el("p", { class: "facts" }, `The first ${number(MAX_SHOWN)} of ${plural(raw[name].length, "character")}. All: `,
         el("span", { class: "mono" }, `threadq show ${job.id} --server ${location.origin}`)));
     return [
-      el("p", { class: "jobhead" }, status(job.status), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
+      el("p", { class: "jobhead" }, status(job.status), CANCEL_REASONS[job.cancel_reason] && el("span", {}, CANCEL_REASONS[job.cancel_reason]), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
         can("Retry", "retry", job.status === "failed" || job.status === "cancelled"),
-        el("a", { class: "button", href: `#/submit?from=${job.id}` }, "Duplicate"),
+        go("Duplicate", `#/submit?from=${job.id}`), waits && go("Change", `#/jobs/${job.id}/change`),
+        can("Run now", "run-now", job.status === "scheduled" || job.status === "retrying"),
         can("Cancel", "cancel", !ended), can("Delete", "delete", ended, true))),
       job.last_error && el("p", { class: "error box" }, job.last_error),
+      why?.length > 0 && el("section", { "aria-labelledby": "why" }, el("h2", { id: "why" }, job.status === "processing" ? "Why it has not ended" : "Why it does not run"),
+        el("ul", { class: "why" }, why.map(({ code, sentence }) => el("li", { "data-key": code }, withLocalTimes(sentence))))),
       el("div", { class: "two" },
         el("section", {}, el("h2", {}, "Facts"), el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))))),
         el("section", {}, el("h2", {}, "Timeline"), el("ol", { class: "timeline" }, timeline(job)))),
@@ -49,8 +62,27 @@ export const job = {
   },
 };
 
-/** Changes whenever the job changes. */
-const fingerprint = (job) => job && JSON.stringify([job.status, job.attempts, job.crashes, job.scheduled_at, job.started_at, job.finished_at, job.server]);
+/** Whether a job can be changed: it has not started, or waits for its next attempt. */
+const isWaiting = ({ status }) => ["scheduled", "queued", "retrying"].includes(status);
+
+/** A sentence of the API with its times in the zone of the browser. */
+const withLocalTimes = (sentence) => sentence.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/).map((part, at) => at % 2 ? el("time", { datetime: part, title: part }, exact(part).slice(0, 19)) : part);
+
+/** The sentences that say why a job has not ended; none if the job has ended meanwhile. */
+async function why(id) {
+  try {
+    return (await api("GET", `/jobs/${encodeURIComponent(id)}/why`)).reasons;
+  } catch (error) {
+    if (error.status !== 404 && error.status !== 409) throw error;
+    return [];
+  }
+}
+
+/** Whether a job is the same as before. `short` is the job as listed, where large texts are left out. */
+function isSame(short, whole) {
+  const rest = ({ payload, result, errors, omitted, ...rest }) => JSON.stringify(rest);
+  return rest(short) === rest(whole) && (short.omitted?.includes("payload") || JSON.stringify(short.payload) === JSON.stringify(whole.payload));
+}
 
 /** Characters of a payload or result that are shown. More would make the browser slow. */
 const MAX_SHOWN = 100_000;
@@ -83,7 +115,34 @@ function timeline(job) {
   return steps.map(([what, at, kind]) => el("li", { class: kind }, el("span", {}, what), " ", el("span", { class: "mono" }, exact(at)), " ", time(at)));
 }
 
+/** Why a job is cancelled, beside its status. */
+const CANCEL_REASONS = { expired: "because it expired before it started", replaced: "because another job replaced it" };
+
+export const change = {
+  title: "Change job",
+  every: null,
+  read: ({ id }) => api("GET", `/jobs/${encodeURIComponent(id)}`, undefined, true),
+  render({ value: job, text }) {
+    const back = el("a", { class: "button", href: `#/jobs/${job.id}` }, "Back to the job");
+    if (!isWaiting(job)) return [el("p", { class: "nothing" }, `The job is ${job.status} and cannot be changed any more.`), el("p", { class: "acts bar" }, back)];
+    const { payload, queue, tags, attempts, timeout } = jobFields(job, indent(members(text).payload));
+    const at = { name: "run_at", names: "delay_ms", label: "Run at", kind: "time", value: job.status !== "queued" && timeText(job.scheduled_at), hint: `in ${ZONE}` };
+    return form("change", `Change job ${job.id}`, [payload, queue, at, tags, attempts, timeout], [], { id: job.id }, sendButton("Change"), back);
+  },
+};
+
 export const actions = {
+  async "run-now"({ id }) {
+    await api("POST", `/jobs/${id}/run`);
+    notify(`Job ${id} no longer waits for its time.`);
+  },
+  async change(form) {
+    const id = form.dataset.id, body = readForm(form, true);
+    if (Object.keys(body).length === 0) return showOutcome(form, "Nothing was changed in this form.");
+    await api("PATCH", `/jobs/${id}`, bodyText(body));
+    notify(`Job ${id} is changed.`);
+    location.hash = `#/jobs/${id}`;
+  },
   async retry({ id }) {
     await api("POST", `/jobs/${id}/retry`);
     notify(`Job ${id} is back in its queue.`);

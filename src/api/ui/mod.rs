@@ -26,6 +26,7 @@ const PAGE: File =
 static FILES: &[File] = &[
     script("app.js", include_str!("app.js")),
     script("api.js", include_str!("api.js")),
+    script("bulk.js", include_str!("bulk.js")),
     script("charts.js", include_str!("charts.js")),
     script("elements.js", include_str!("elements.js")),
     script("forms.js", include_str!("forms.js")),

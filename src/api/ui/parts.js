@@ -5,12 +5,15 @@ import { byId, el } from "./elements.js";
 import { clock, number, plural } from "./text.js";
 
 export const STATUSES = ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
-const PAGE_SIZE = 25;
+export const PAGE_SIZE = 25;
 
 export const status = (name) => el("span", { class: `status ${name}` }, name ?? "unreadable");
 /** The running attempt, or the number of ended attempts, of the maximum. */
 export const attempts = (job) => job.attempts == null ? "–" : `${job.attempts + (job.status === "processing" ? 1 : 0)} of ${job.max_attempts ?? "–"}`;
 export const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
+/** The tags of a job, each as a link to the jobs with this tag. */
+export const tagLinks = ({ tags = [] }) => tags.length > 0 && el("span", { class: "tags" },
+  tags.map((tag) => el("a", { href: `#/jobs${query({ tag })}` }, tag)));
 export const button = (name, action, data = {}, attributes = {}) => {
   const all = { type: "button", "data-do": action, ...attributes };
   for (const [key, value] of Object.entries(data)) all[`data-${key}`] = value;
@@ -19,7 +22,7 @@ export const button = (name, action, data = {}, attributes = {}) => {
 
 /** The actions in progress. */
 export const inProgress = new Set();
-export const actionOf = ({ dataset: { do: action, id, queue, type } }) => JSON.stringify([action, id, queue, type]);
+export const actionOf = ({ dataset: { do: what, action, id, queue, name } }) => JSON.stringify([what, action, id, queue, name]);
 
 /** Marks a button while its action is in progress, also after the page is drawn again. */
 export function markBusy(button) {

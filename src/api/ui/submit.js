@@ -5,7 +5,7 @@ import { bodyText, durationText, form, readForm, sendButton, showOutcome } from 
 import { jobLink, learnTypes, typeOptions } from "./parts.js";
 import { indent, members, ZONE } from "./text.js";
 
-const TIMES = "such as 250ms, 5s, 10m, 24h or 90d";
+const TIMES = "Such as 250ms, 5s, 10m, 24h or 90d.";
 
 /** The fields of a job that change how it is run, for the forms of jobs and of schedules. `at` is the path of the job in
  *  the body. */
@@ -14,9 +14,10 @@ export function jobFields(job, payload, at = "") {
     type: { name: `${at}type`, label: "Type", value: job.type, list: "types", hint: "The handler with this name runs the job." },
     payload: { name: `${at}payload`, label: "Payload", kind: "json", value: payload, hint: "JSON. The handler gets this value." },
     queue: { name: `${at}queue`, label: "Queue", value: job.queue, placeholder: "default" },
-    tags: { name: `${at}tags`, label: "Tags", kind: "list", value: job.tags?.join(", "), hint: "Up to 5, separated by commas." },
+    tags: { name: `${at}tags`, label: "Tags", kind: "list", value: job.tags?.join("\n"), hint: "Up to 5, one in each line." },
     attempts: { name: `${at}max_attempts`, label: "Max attempts", kind: "number", value: job.max_attempts },
     timeout: { name: `${at}timeout_ms`, label: "Timeout of an attempt", kind: "duration", value: durationText(job.timeout_ms), hint: TIMES },
+    expires: { name: `${at}expires_in_ms`, names: "expires_at", label: "Expires after", kind: "duration", value: durationText(job.expires_in_ms), hint: `No attempt starts later than this. ${TIMES}` },
     retain: { name: `${at}retain_ms`, label: "Keep after its end", kind: "duration", value: durationText(job.retain_ms), hint: TIMES },
     meta: { name: `${at}meta`, label: "Meta", kind: "pairs", value: Object.entries(job.meta ?? {}).map((pair) => pair.join("=")).join("\n"), hint: "One NAME=VALUE in each line." },
   };
@@ -41,14 +42,13 @@ export const submit = {
   },
   render({ value: job, text }) {
     const fields = jobFields(job, job.id ? indent(members(text).payload) : "{}");
-    const { type, payload, queue, tags, attempts, timeout, retain, meta } = fields;
+    const { type, payload, queue, tags, attempts, timeout, expires, retain, meta } = fields;
     return [form("submit", "Submit a job", [type, payload, queue], [
       { name: "delay_ms", label: "Delay", kind: "duration", hint: TIMES },
       { name: "run_at", label: "Or run at", kind: "time", hint: `in ${ZONE}` },
       tags, attempts, timeout,
-      { name: "expires_in_ms", names: "expires_at", label: "Expires after", kind: "duration", hint: `No attempt starts later than this. ${TIMES}` },
-      retain, ...UNIQUE, meta,
-    ], sendButton("Submit")), typeOptions()];
+      expires, retain, ...UNIQUE, meta,
+    ], {}, sendButton("Submit")), typeOptions()];
   },
 };
 
