@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use threadq::internals::queue::{FindingKind, Findings, Quarantine, RepairPolicy, ServerId, Share};
-use threadq::job::{JobId, NewJob, Start, Status};
+use threadq::job::{Expiry, Extras, Hold, JobId, NewJob, Start, Status, UniqueMode};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
@@ -102,6 +102,16 @@ fn nothing_is_wrong_where_all_is_well() {
     place.cancel(asked);
     let cancelled = place.submit();
     place.cancel(cancelled);
+    // Jobs with everything that can hang on a job: one that waits, one that runs and was to expire meanwhile, one that has
+    // ended, and keys that are free before the end.
+    place.submit_with(tie(Hold::UntilEnd, "waits"));
+    place.submit_with(tie(Hold::UntilStart, "started"));
+    let _tied = place.take(&a, 9);
+    place.submit_with(tie(Hold::UntilStart, "started"));
+    place.raw(&["ZREMRANGEBYRANK T:agenda 0 0"]);
+    let ended = place.submit_with(tie(Hold::For(Duration::from_secs(3600)), "for a time"));
+    place.cancel(ended);
+    place.submit_with(tie(Hold::UntilEnd, "at last"));
     place.submit_delayed();
     place.submit();
     place.fetch(&a);
@@ -196,6 +206,112 @@ fn indexes_sorted_sets_and_unique_keys_are_completed() {
     place.raw(&[&format!("ZREM T:done {cancelled}"), &format!("LPUSH T:completed {cancelled}")]);
     let found: Vec<_> = place.found().into_keys().collect();
     assert_eq!(found, [FindingKind::Misplaced, FindingKind::Unlisted]);
+}
+
+/// A job with tags, an expiry and a retention of its own, which holds this unique key.
+fn tie(hold: Hold, key: &'static str) -> impl FnOnce(&mut NewJob) {
+    move |job| {
+        job.unique_key = Some(key.to_owned());
+        job.extras = Some(Box::new(Extras {
+            tags: vec!["a".to_owned(), "b:c".to_owned()],
+            expiry: Some(Expiry::AfterMs(3_600_000)),
+            retain: Some(Duration::from_secs(7200)),
+            unique: UniqueMode { hold, ..UniqueMode::default() },
+            ..Extras::default()
+        }));
+    }
+}
+
+#[test]
+fn what_hangs_on_a_job_is_completed() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let id = place.submit_with(tie(Hold::UntilEnd, "u"));
+    // A tag in the index.
+    place.raw(&[&format!("ZREM T:tag_index:ready:b:c {id}")]);
+    place.assert_finds(FindingKind::IndexMissing, &[&id.to_string()]);
+    place.assert_mends(FindingKind::IndexMissing, "is listed again");
+    // The tags and the type.
+    place.raw(&["DEL T:tag_index:ready:a T:tag_index:ready:b:c T:type_index:ready:t"]);
+    place.assert_mends(FindingKind::IndexMissing, "is listed again");
+    // The word for its expiry is missing, or is due too late.
+    for damage in [format!("ZREM T:agenda expire:{id}"), format!("ZINCRBY T:agenda 1 expire:{id}")] {
+        place.raw(&[&damage]);
+        place.assert_finds(FindingKind::AgendaMissing, &[&id.to_string()]);
+        place.assert_mends(FindingKind::AgendaMissing, "is in the agenda again");
+    }
+    let lease = place.take_one(&a);
+    place.raw(&[&format!("ZREM T:agenda expire:{id}")]);
+    assert_eq!(place.found(), BTreeMap::new(), "a running job needs no word");
+    place.settle(&a, &completed(lease));
+    // The word for the end of its retention.
+    place.raw(&[&format!("ZREM T:agenda forget:{id}")]);
+    place.assert_finds(FindingKind::AgendaMissing, &[&id.to_string()]);
+    place.assert_mends(FindingKind::AgendaMissing, "is in the agenda again");
+    let finished_at: u64 = place.redis("HGET", &format!("job:{id}"), &["finished_at"]);
+    let due: u64 = place.redis("ZSCORE", "agenda", &[&format!("forget:{id}")]);
+    assert_eq!(due, finished_at + 7_200_000);
+}
+
+#[test]
+fn entries_of_tags_and_of_the_agenda_without_a_use_are_taken_out() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let plain = place.submit();
+    let tied = place.submit_with(tie(Hold::UntilEnd, "u"));
+    for (set, entry) in [
+        ("tag_index:ready:x", tied),
+        ("tag_index:ready:a", plain),
+        ("tag_index:failed:a", tied),
+        ("tag_index:ready:a", JobId::new(77).unwrap()),
+    ] {
+        place.raw(&[&format!("ZADD T:{set} {entry} {entry}")]);
+        place.assert_finds(FindingKind::IndexStale, &[&format!("{entry} in {set}")]);
+        place.assert_mends(FindingKind::IndexStale, "taken out");
+    }
+    // The score of an entry is its id.
+    place.raw(&[&format!("ZADD T:tag_index:ready:a 5 {tied}")]);
+    let found: Vec<_> = place.repair().into_keys().collect();
+    assert_eq!(found, [FindingKind::IndexStale, FindingKind::IndexMissing]);
+    assert_sound(&place);
+    for word in [
+        format!("expire:{plain}"),
+        format!("forget:{tied}"),
+        "expire:77".to_owned(),
+        "forget:77".to_owned(),
+        "tick:nightly".to_owned(),
+    ] {
+        place.raw(&[&format!("ZADD T:agenda 1 {word}")]);
+        place.assert_finds(FindingKind::AgendaStale, &[&format!("{word} in agenda")]);
+        place.assert_mends(FindingKind::AgendaStale, "taken out");
+    }
+    // A schedule needs its word, and a word of a later version is left alone.
+    place.raw(&["HSET T:schedule:nightly spec x", "ZADD T:agenda 1 tick:nightly 1 later:7"]);
+    assert_eq!(place.found(), BTreeMap::new());
+    place.raw(&["ZREM T:agenda later:7"]);
+    // A job that has ended needs no word for its expiry, and a job that failed none for its tags as a ready job.
+    place.take_one(&a).id();
+    let lease = place.take_one(&a);
+    assert_eq!(lease.id(), tied);
+    place.settle(&a, &buried(lease));
+    place.raw(&[&format!("ZADD T:agenda 1 expire:{tied}")]);
+    place.assert_mends(FindingKind::AgendaStale, "taken out");
+}
+
+#[test]
+fn a_key_that_is_held_until_the_start_is_freed_and_one_for_a_time_is_left() {
+    let place = Place::new();
+    let a = place.resting_server();
+    let started = place.submit_with(tie(Hold::UntilStart, "u"));
+    let waiting = place.submit_with(tie(Hold::UntilStart, "v"));
+    let _lease = place.take_one(&a);
+    place.raw(&[&format!("SET T:unique:u {started}"), &format!("SET T:unique:w {waiting}:w PX 1000000")]);
+    place.assert_finds(FindingKind::UniqueStale, &["unique:u"]);
+    place.assert_mends(FindingKind::UniqueStale, "is free");
+    assert_eq!(place.redis::<String>("GET", "unique:v", &[]), waiting.to_string());
+    // Nobody can tell whether such a job held its key once.
+    place.raw(&["DEL T:unique:v"]);
+    assert_eq!(place.found(), BTreeMap::new());
 }
 
 #[test]

@@ -403,6 +403,14 @@ fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
         ),
         FindingKind::IndexStale => ("jobs", "index entries that match no job", "--repair removes them"),
         FindingKind::IndexMissing => ("jobs", "jobs that are missing in listings", "--repair adds them"),
+        FindingKind::AgendaStale => {
+            ("jobs", "words of the agenda that no job or schedule needs", "--repair removes them")
+        }
+        FindingKind::AgendaMissing => (
+            "jobs",
+            "jobs that would not expire, or would be kept for ever",
+            "--repair adds them to the agenda",
+        ),
         FindingKind::UniqueStale => {
             ("jobs", "unique keys whose job was deleted or has ended", "--repair releases them")
         }

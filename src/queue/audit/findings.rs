@@ -28,6 +28,10 @@ pub enum FindingKind {
     IndexStale,
     /// A job that is not in its indexes: listings do not show it.
     IndexMissing,
+    /// A word of the agenda without a job or schedule that needs the word.
+    AgendaStale,
+    /// A job without its word in the agenda: it would not expire, or would be kept for ever.
+    AgendaMissing,
     /// A unique key whose holder was deleted or has ended.
     UniqueStale,
     /// A live job that does not hold its unique key.
@@ -42,7 +46,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of a report.
-    pub const ALL: [FindingKind; 14] = [
+    pub const ALL: [FindingKind; 16] = [
         FindingKind::WrongType,
         FindingKind::Unreadable,
         FindingKind::Stranded,
@@ -52,6 +56,8 @@ impl FindingKind {
         FindingKind::Unlisted,
         FindingKind::IndexStale,
         FindingKind::IndexMissing,
+        FindingKind::AgendaStale,
+        FindingKind::AgendaMissing,
         FindingKind::UniqueStale,
         FindingKind::UniqueMissing,
         FindingKind::CancelStale,
@@ -71,6 +77,8 @@ impl FindingKind {
             FindingKind::Unlisted => "unlisted",
             FindingKind::IndexStale => "index_stale",
             FindingKind::IndexMissing => "index_missing",
+            FindingKind::AgendaStale => "agenda_stale",
+            FindingKind::AgendaMissing => "agenda_missing",
             FindingKind::UniqueStale => "unique_stale",
             FindingKind::UniqueMissing => "unique_missing",
             FindingKind::CancelStale => "cancel_stale",

@@ -14,7 +14,7 @@ use crate::queue::{Queue, keys};
 
 /// The number of keys of one SCAN.
 const KEYS: usize = 500;
-/// The number of jobs of one script: some 15 commands each, 1 to 2 ms in all.
+/// The number of jobs of one script: some 20 commands each, 1 to 2 ms in all.
 const JOBS: usize = 25;
 /// The number of entries of a list or set of one script: a few commands each.
 const ENTRIES: usize = 100;
@@ -183,7 +183,10 @@ impl Scan<'_> {
                 } else if name.starts_with(keys::CANCELS) {
                     candidates.push(key_candidate(FindingKind::Abandoned, &key, ""));
                     self.sets.push(key);
-                } else if name.starts_with(keys::INDEX) || name.starts_with(keys::TYPE_INDEX) {
+                } else if [keys::INDEX, keys::TYPE_INDEX, keys::TAG_INDEX]
+                    .iter()
+                    .any(|set| name.starts_with(set))
+                {
                     self.sets.push(key);
                 }
             }
@@ -208,7 +211,7 @@ impl Scan<'_> {
 
     fn known_sets(&self) -> Vec<String> {
         let mut sets = self.sets.clone();
-        sets.extend([keys::SCHEDULED, keys::DLQ, keys::DONE].map(|name| self.full(name)));
+        sets.extend([keys::SCHEDULED, keys::DLQ, keys::DONE, keys::AGENDA].map(|name| self.full(name)));
         sets
     }
 

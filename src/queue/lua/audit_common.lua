@@ -76,15 +76,54 @@ local function is_in_type_index(id, word, job_type)
   return try('ZREVRANK', TYPES, job_type) and try('ZSCORE', TYPE_INDEX .. word .. ':' .. job_type, id)
 end
 
--- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale, or nil.
+-- The word that a job needs in the agenda, and when it is due, in ms; or nil. While the job runs, the word for its expiry
+-- may be there or not.
+local function agenda_word(id)
+  local job = read(id, 'status', 'ties', 'expires_at', 'finished_at', 'retain_ms')
+  if is_tied(job[2], 'R') and is_final(job[1]) then
+    return 'forget:' .. id, (tonumber(job[4]) or 0) + own_retention(job[5])
+  elseif is_tied(job[2], 'X') and not is_final(job[1]) and job[1] ~= 'processing' and tonumber(job[3]) then
+    return 'expire:' .. id, tonumber(job[3])
+  end
+end
+
+-- Whether the agenda has a word of no use: its job or schedule does not exist, or does not need the word.
+local function is_word_stale(word)
+  local kind, rest_of_word = string.match(word, '^(%l+):(.*)$')
+  if kind == 'tick' then return try('EXISTS', SCHEDULE .. rest_of_word) ~= 1 end
+  if kind ~= 'expire' and kind ~= 'forget' then return false end
+  local job = read(rest_of_word, 'status', 'ties')
+  if kind == 'forget' then return not (is_final(job[1]) and is_tied(job[2], 'R')) end
+  return not job[1] or is_final(job[1]) or not is_tied(job[2], 'X')
+end
+
+-- The tags of a job that lack their entry in the index.
+local function missing_tags(id)
+  local job, missing = read(id, 'status', 'ties', 'tags'), {}
+  if not job[1] or not is_tied(job[2], 'T') then return missing end
+  for tag in string.gmatch(job[3] or '', '[^\n]+') do
+    if not try('ZSCORE', TAG_INDEX .. indexed(job[1]) .. ':' .. tag, id) then missing[#missing + 1] = tag end
+  end
+  return missing
+end
+
+-- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale | agenda_stale, or nil.
 local function entry_fault(key, id)
+  if key == AGENDA then return is_word_stale(id) and 'agenda_stale' or nil end
   local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
   local status = job[1]
   if id == TOMBSTONE and is_list(key) then return nil end
   local queue = queue_of(key)
   if queue and tombstones_of(queue, id) > 0 then return nil end
   local index, type_index, cancels = rest(key, INDEX), rest(key, TYPE_INDEX), rest(key, CANCELS)
-  if index or type_index then
+  local tag_index = rest(key, TAG_INDEX)
+  if tag_index then
+    local word, tag = string.match(tag_index, '^([^:]*):(.*)$')
+    local ties, tags = unpack(read(id, 'ties', 'tags'))
+    if not status or word ~= indexed(status) or not is_tied(ties, 'T') or not has_tag(tags, tag)
+      or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id) then return 'index_stale' end
+    return nil
+  elseif index or type_index then
     local word, job_type = string.match(index or type_index, '^([^:]*):?(.*)$')
     if not status or word ~= indexed(status) or (job_type ~= '' and job_type ~= job[2])
       or tonumber(try('ZSCORE', key, id) or 0) ~= tonumber(id) then return 'index_stale' end
@@ -120,12 +159,19 @@ local function entry_fault(key, id)
   if not fits then return 'misplaced' end
 end
 
--- The faults of a job: stranded | unlisted | index_missing | unique_missing. Whether a queued job is stranded is not
+-- Whether a job with this status should be in an index of its type and is in none.
+local function is_unindexed(id, status, job_type)
+  local word = indexed(status)
+  local in_index = try('ZSCORE', INDEX .. word, id) and try('ZSCORE', INDEX .. word .. ':' .. job_type, id)
+  return not in_index and not is_in_type_index(id, word, job_type)
+end
+
+-- The faults of a job: stranded | unlisted | index_missing | unique_missing | agenda_missing. Whether a queued job is stranded is not
 -- checked here, since that takes a walk through all lists. A completed job is right if it is in the list of completed
 -- jobs, although it is `unlisted` here.
 local function job_faults(id)
-  local job = read(id, 'status', 'type', 'server', 'unique_key')
-  local status, job_type, server, unique = job[1], job[2], job[3], job[4]
+  local job = read(id, 'status', 'type', 'server', 'unique_key', 'ties')
+  local status, job_type, server, unique, ties = job[1], job[2], job[3], job[4], job[5]
   local faults = {}
   if not KNOWN[status] or not job_type then return faults end
   if status == 'scheduled' or status == 'retrying' then
@@ -135,18 +181,21 @@ local function job_faults(id)
   elseif is_final(status) then
     if not try('ZSCORE', status == 'failed' and DLQ or DONE, id) then faults.unlisted = true end
   end
-  local word = indexed(status)
-  local in_index = try('ZSCORE', INDEX .. word, id) and try('ZSCORE', INDEX .. word .. ':' .. job_type, id)
-  if not in_index and not is_in_type_index(id, word, job_type) then faults.index_missing = true end
-  if unique and not is_final(status) and try('GET', UNIQUE .. unique) ~= id then faults.unique_missing = true end
+  if is_unindexed(id, status, job_type) or #missing_tags(id) > 0 then faults.index_missing = true end
+  -- A key that is held until the start or for a fixed time may be free.
+  local may_be_free = is_final(status) or is_tied(ties, 'S') or is_tied(ties, 'W')
+  if unique and not may_be_free and try('GET', UNIQUE .. unique) ~= id then faults.unique_missing = true end
+  local word, due = agenda_word(id)
+  if word and (tonumber(try('ZSCORE', AGENDA, word) or 'inf') > due) then faults.agenda_missing = true end
   return faults
 end
 
--- Whether the holder of a unique key is a live job with that key.
+-- Whether the holder of a unique key is a live job with that key. A key that is held for a fixed time ends by itself.
 local function holds(holder, unique)
   if not holder then return false end
-  local job = read(holder, 'status', 'unique_key')
-  return job[1] and not is_final(job[1]) and job[2] == unique
+  if string.find(holder, ':w', 1, true) then return true end
+  local job = read(holder, 'status', 'unique_key', 'ties', 'starts')
+  return job[1] and not is_final(job[1]) and job[2] == unique and not (job[4] and is_tied(job[3], 'S'))
 end
 
 -- A hash of a job's whole record, to find out whether it has changed since it was checked.

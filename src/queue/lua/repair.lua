@@ -92,8 +92,18 @@ function check.index_missing(_, id)
   if not job_faults(id).index_missing then return end
   return '', function()
     local job = read(id, 'status', 'type')
-    index_add({id}, job[2], job[1])
+    if is_unindexed(id, job[1], job[2]) then index_add({id}, job[2], job[1]) end
+    for _, tag in ipairs(missing_tags(id)) do call('ZADD', TAG_INDEX .. indexed(job[1]) .. ':' .. tag, id, id) end
     return 'is listed again'
+  end
+end
+
+function check.agenda_missing(_, id)
+  if not job_faults(id).agenda_missing then return end
+  return '', function()
+    local word, due = agenda_word(id)
+    call('ZADD', AGENDA, digits(due), word)
+    return 'is in the agenda again'
   end
 end
 
