@@ -30,7 +30,8 @@ end
 
 local waiting, seen = {}, {}
 for _, id in ipairs(ids) do
-  if not seen[id] and read(id, 'status')[1] == 'queued' then waiting[#waiting + 1] = id end
+  local job = read(id, 'status', 'queue')
+  if not seen[id] and job[1] == 'queued' and (job[2] or DEFAULT_QUEUE) == queue then waiting[#waiting + 1] = id end
   seen[id] = true
 end
 local page = {total, 0}
