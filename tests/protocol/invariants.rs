@@ -39,6 +39,7 @@ pub fn assert_sound(place: &Place) {
 pub fn find_strays(place: &Place) -> Vec<(String, JobId)> {
     let jobs = read_jobs(place);
     check_indexes(place, &jobs);
+    check_agenda(place, &jobs);
     check_unique_keys(place, &jobs);
     check_cancels(place, &jobs);
     let strays = check_handles(place, &jobs);
@@ -64,9 +65,9 @@ fn read_jobs(place: &Place) -> BTreeMap<JobId, Record> {
 #[track_caller]
 fn check_indexes(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     let mut found: BTreeMap<String, BTreeSet<(JobId, u64)>> = BTreeMap::new();
-    for key in
-        place.keys().into_iter().filter(|key| key.starts_with("index:") || key.starts_with("type_index:"))
-    {
+    let is_index =
+        |key: &String| ["index:", "type_index:", "tag_index:"].iter().any(|name| key.starts_with(name));
+    for key in place.keys().into_iter().filter(is_index) {
         let members: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
         let members = members.into_iter().map(|(id, score)| (id.parse().unwrap(), score as u64)).collect();
         found.insert(key, members);
@@ -86,9 +87,36 @@ fn check_indexes(place: &Place, jobs: &BTreeMap<JobId, Record>) {
         } else {
             vec![format!("index:{word}"), format!("index:{word}:{kind}")]
         };
-        keys.into_iter().for_each(|key| _ = expected.entry(key).or_default().insert(entry));
+        let tags = job.get("tags").unwrap_or_default().lines().map(|tag| format!("tag_index:{word}:{tag}"));
+        keys.into_iter().chain(tags).for_each(|key| _ = expected.entry(key).or_default().insert(entry));
     }
     assert_eq!(found, expected, "indexes");
+}
+
+/// Asserts that the agenda has the words that jobs need, not too late, and no other words of jobs.
+#[track_caller]
+fn check_agenda(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    let found: Vec<(String, f64)> = place.redis("ZRANGE", "agenda", &["0", "-1", "WITHSCORES"]);
+    let mut found: BTreeMap<String, f64> = found.into_iter().collect();
+    found.retain(|word, _| !word.starts_with("tick:"));
+    for (id, job) in jobs {
+        let number = |field: &str| job.get(field).map(|text| text.parse::<f64>().unwrap());
+        if let Some(expires_at) = number("expires_at").filter(|_| !job.status.is_final()) {
+            let due = found.remove(&format!("expire:{id}"));
+            // Nothing is to be done while an attempt runs.
+            let is_right = due.map_or(job.status == Status::Processing, |due| due <= expires_at);
+            assert!(is_right, "{id} ({}) expires at {expires_at}, by the agenda at {due:?}", job.status);
+        }
+        if let Some(retain) = number("retain_ms").filter(|_| job.status.is_final()) {
+            let due = found.remove(&format!("forget:{id}"));
+            let end = number("finished_at").unwrap() + retain.max(60_000.0);
+            assert!(
+                due.is_some_and(|due| due <= end),
+                "{id} is kept until {end}, by the agenda until {due:?}"
+            );
+        }
+    }
+    assert!(found.is_empty(), "words of the agenda that no job needs: {found:?}");
 }
 
 #[track_caller]
@@ -96,12 +124,28 @@ fn check_unique_keys(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     let mut found: BTreeMap<String, JobId> = BTreeMap::new();
     for key in place.keys().into_iter().filter(|key| key.starts_with("unique:")) {
         let id: String = place.redis("GET", &key, &[]);
-        found.insert(key["unique:".len()..].to_owned(), id.parse().unwrap());
+        // A key that is held for a fixed time is free after that time.
+        if !id.ends_with(":w") {
+            found.insert(key["unique:".len()..].to_owned(), id.parse().unwrap());
+        }
     }
-    let live = jobs.iter().filter(|(_, job)| !job.status.is_final());
-    let expected: BTreeMap<String, JobId> =
-        live.filter_map(|(id, job)| Some((job.get("unique_key")?.to_owned(), *id))).collect();
-    assert_eq!(found, expected, "unique keys");
+    for (id, job) in jobs.iter().filter(|(_, job)| !job.status.is_final()) {
+        let Some(key) = job.get("unique_key") else { continue };
+        let ties = job.get("ties").unwrap_or_default();
+        if ties.contains('W') {
+            continue;
+        }
+        let holds = found.get(key) == Some(id);
+        if ties.contains('S') {
+            assert!(!holds || job.get("starts").is_none(), "{id} has started and holds {key}");
+        } else {
+            assert!(holds, "{id} does not hold {key}");
+        }
+        if holds {
+            found.remove(key);
+        }
+    }
+    assert!(found.is_empty(), "keys that no live job holds: {found:?}");
 }
 
 /// Asserts that every job with a cancel request runs, and that its server has the request.

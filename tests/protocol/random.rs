@@ -10,9 +10,10 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use threadq::internals::queue::{
-    Changed, Claimed, Error, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement, SubmitError,
+    ChangeResult, Changed, Claimed, Error, Idempotency, Lease, Quarantine, ServerId, Settled, Settlement,
+    SubmitError,
 };
-use threadq::job::{JobId, NewJob, Start, Status};
+use threadq::job::{Change, Expiry, Extras, Hold, JobId, NewJob, OnConflict, Start, Status, UniqueMode};
 
 use crate::fixture::*;
 use crate::invariants::{assert_sound, find_strays};
@@ -98,14 +99,15 @@ impl World {
             85..87 => self.leave(who),
             87..92 => self.cancel(),
             92..94 => self.send_back(),
-            94..98 => self.promote(),
+            94..96 => self.promote(),
+            96..98 => self.change_one(),
             _ => self.delete(),
         }
     }
 
     fn submit(&mut self) {
         let count = self.random.usize(1..4);
-        let jobs: Vec<NewJob> = (0..count)
+        let mut jobs: Vec<NewJob> = (0..count)
             .map(|n| NewJob {
                 queue: if self.random.u32(..4) == 0 { "other".to_owned() } else { "default".to_owned() },
                 start: if self.random.u32(..5) == 0 { Start::AfterMs(1) } else { Start::Now },
@@ -114,6 +116,15 @@ impl World {
                 ..NewJob::new(format!("type {}", self.random.u32(..3)))
             })
             .collect();
+        for job in &mut jobs {
+            job.extras = (self.random.u32(..3) == 0).then(|| Box::new(self.extras()));
+        }
+        // A submission of several jobs is refused if a key is held.
+        if jobs.len() > 1 {
+            jobs.iter_mut()
+                .filter_map(|job| job.extras.as_mut())
+                .for_each(|extras| extras.unique.on_conflict = OnConflict::Reject);
+        }
         self.keys += 1;
         let key = Idempotency { key: self.keys.to_string(), fingerprint: "f".to_owned() };
         let submit = || self.place.queue.submit(&jobs, Some(&key), NO_LIMIT);
@@ -125,8 +136,92 @@ impl World {
             let again = submit().unwrap();
             assert_eq!((again.first, again.count, again.replayed), (submitted.first, submitted.count, true));
         }
+        if submitted.conflict.is_some() {
+            assert!(self.lives.contains_key(&submitted.first) || submitted.status.is_none());
+            return;
+        }
         for id in submitted.ids() {
             assert_eq!(self.lives.insert(id, 0), None, "an id is given twice");
+        }
+    }
+
+    fn extras(&mut self) -> Extras {
+        let tags = (0..self.random.usize(..3)).map(|n| format!("tag {n}")).collect();
+        let hold = match self.random.u32(..4) {
+            0 => Hold::UntilStart,
+            1 => Hold::For(Duration::from_secs(3600)),
+            _ => Hold::UntilEnd,
+        };
+        let on_conflict = match self.random.u32(..3) {
+            0 => OnConflict::Existing,
+            1 if hold == Hold::UntilStart => {
+                OnConflict::Replace { change: Box::new(self.change()), max_wait: None }
+            }
+            _ => OnConflict::Reject,
+        };
+        Extras {
+            tags,
+            expiry: self.random.bool().then_some(Expiry::AfterMs(3_600_000)),
+            retain: self.random.bool().then_some(Duration::from_secs(3600)),
+            unique: UniqueMode { hold, on_conflict },
+            ..Extras::default()
+        }
+    }
+
+    fn change(&mut self) -> Change {
+        let queue = if self.random.bool() { "default" } else { "other" };
+        let start = if self.random.bool() { Start::Now } else { Start::AfterMs(1) };
+        Change {
+            queue: self.random.bool().then(|| queue.to_owned()),
+            start: self.random.bool().then_some(start),
+            expiry: (self.random.u32(..4) == 0).then_some(Expiry::AfterMs(1_800_000)),
+            tags: self
+                .random
+                .bool()
+                .then(|| (0..self.random.usize(..3)).map(|n| format!("tag {n}")).collect()),
+            ..Change::default()
+        }
+    }
+
+    /// Changes a job that waits.
+    fn change_one(&mut self) {
+        let Some(id) = self.any_job() else { return };
+        let change = self.change();
+        let result = self.place.queue.change_waiting(&[id], &[], &change).unwrap();
+        let waits = matches!(self.place.status(id), Status::Scheduled | Status::Queued | Status::Retrying);
+        assert_eq!(matches!(result[0], ChangeResult::WrongStatus(_)), !waits, "{result:?}");
+    }
+
+    /// Lets the time of a word of the agenda come: the expiry of a job, or the end of its own retention.
+    fn make_word_due(&mut self) {
+        let words: Vec<String> = self.place.redis("ZRANGE", "agenda", &["0", "-1"]);
+        let Some(word) = self.random.choice(words) else { return };
+        let (kind, id) = word.split_once(':').unwrap();
+        let field = if kind == "expire" { "expires_at" } else { "finished_at" };
+        let id: JobId = id.parse().unwrap();
+        let _: i64 = self.place.redis("HSET", &format!("job:{id}"), &[field, "1"]);
+        let _: i64 = self.place.redis("ZADD", "agenda", &["1", &word]);
+    }
+
+    /// Records the jobs that expired or were deleted in a step, of which no reply has told the ids.
+    fn note_ends(&mut self, has_expired: bool) {
+        let unended: Vec<JobId> = self
+            .lives
+            .iter()
+            .filter(|job| !self.ends.contains(&(*job.0, *job.1)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in unended {
+            if has_expired && self.place.status(id).is_final() {
+                self.end(id);
+            }
+        }
+        let gone: Vec<JobId> =
+            self.lives.keys().copied().filter(|id| self.place.queue.get(*id).unwrap().is_none()).collect();
+        for id in gone {
+            let life = self.lives.remove(&id).unwrap();
+            self.deleted.insert(id.to_string());
+            assert!(self.ends.contains(&(id, life)), "job {id} was deleted and had not ended");
         }
     }
 
@@ -157,9 +252,13 @@ impl World {
             return;
         }
         let taken = taken.unwrap();
+        let has_expired = !taken.expired.is_empty();
         // A lost reply: no server runs these jobs.
         if self.random.u32(..6) > 0 {
             worker.leases.extend(taken.jobs.into_iter().map(|(lease, _)| lease));
+        }
+        if has_expired {
+            self.note_ends(true);
         }
     }
 
@@ -301,7 +400,11 @@ impl World {
                 self.place.make_due(id.parse().unwrap());
             }
         }
-        self.place.queue.work_off_due().unwrap();
+        if self.random.u32(..3) == 0 {
+            self.make_word_due();
+        }
+        let step = self.place.queue.work_off_due().unwrap();
+        self.note_ends(!step.expired.is_empty());
     }
 
     /// All servers die, and a new server runs the remaining jobs.
@@ -319,12 +422,15 @@ impl World {
         for _ in 0..10_000 {
             let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
             parked.iter().for_each(|id| self.place.make_due(id.parse().unwrap()));
-            self.place.queue.work_off_due().unwrap();
+            let step = self.place.queue.work_off_due().unwrap();
+            self.note_ends(!step.expired.is_empty());
             let shares = ["default", "other"]
                 .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });
             let taken =
                 self.place.queue.start_jobs(&last, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap();
-            if taken.jobs.is_empty() {
+            if !taken.expired.is_empty() {
+                self.note_ends(true);
+            } else if taken.jobs.is_empty() {
                 break;
             }
             for (lease, job) in taken.jobs {

@@ -65,7 +65,10 @@ local function settle(id, token, what, delay, first, last)
     call('HSET', JOB .. id, 'status', to, 'attempts', digits(attempts), 'scheduled_at', due)
     if to == 'scheduled' then call('HINCRBY', JOB .. id, 'snoozes', 1) end
     index_move({id}, job_type, status, to)
-    if ties then move_tags(id, ties, status, to) end
+    if ties then
+      move_tags(id, ties, status, to)
+      watch_expiry(id, ties)
+    end
     call('ZADD', SCHEDULED, due, id)
   else
     call('HSET', JOB .. id, 'status', to, 'ready_at', at)
