@@ -79,8 +79,11 @@ impl Api {
     fn note_submission(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Submitted, Response> {
         match result {
             Ok(submitted) => {
-                if !submitted.replayed && submitted.conflict.is_none() {
-                    new_jobs.jobs.iter().for_each(|job| self.metrics.submitted(&job.job_type));
+                if !submitted.replayed {
+                    new_jobs.jobs.iter().for_each(|job| match submitted.conflict {
+                        None => self.metrics.submitted(&job.job_type),
+                        conflict => self.metrics.deduplicated(&job.job_type, conflict),
+                    });
                 }
                 if let Some(time) = submitted.due_in {
                     self.due_timer.due_in(time);
@@ -91,7 +94,10 @@ impl Api {
                 let sentence = "this Idempotency-Key was used for a request with another body";
                 Err(Response::error(422, "idempotency_mismatch", sentence))
             }
-            Err(SubmitError::Refused(Refused::Duplicate(holder))) => Err(Response::duplicate(holder)),
+            Err(SubmitError::Refused(Refused::Duplicate(holder))) => {
+                new_jobs.jobs.iter().for_each(|job| self.metrics.deduplicated(&job.job_type, None));
+                Err(Response::duplicate(holder))
+            }
             Err(SubmitError::Refused(Refused::QueueFull(queue))) => {
                 let most = self.group_commit.max_queue_length();
                 let sentence = format!("the queue {queue} is full: max-queue-length is {most}");

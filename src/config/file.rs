@@ -17,7 +17,7 @@ use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
-use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, TIMEOUT};
+use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT};
 
 const MAX_FILE: u64 = 1 << 20;
 
@@ -94,7 +94,7 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
     let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
     let policy = policy(&mut entry)?;
     let limits = entry.table.remove("limits");
-    entry.finish("exec, http, timeout, max_attempts, backoff, limits")?;
+    entry.finish("exec, http, timeout, max_attempts, backoff, retain, limits")?;
     let limits = match limits {
         Some(_) if exec.is_none() => {
             return Err(entry.error("has limits, but no exec", "limits only beside exec"));
@@ -135,7 +135,9 @@ fn policy(entry: &mut Section) -> Result<Policy, ConfigError> {
         Some(value) => backoff(Section::new(format!("{}.backoff", entry.name), value, entry.origin)?)?,
         None => default.backoff,
     };
+    let retain = entry.take_text("retain", |text| values::duration(text, RETENTION))?;
     Ok(Policy {
+        retain,
         timeout: timeout.unwrap_or(default.timeout),
         max_attempts: max_attempts.unwrap_or(default.max_attempts),
         backoff,

@@ -11,7 +11,7 @@ use super::settings::{SETTINGS, Setting};
 use super::types::Config;
 use crate::handler::Policy;
 use crate::job::duration::to_text;
-use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, TIMEOUT, whole_number_in};
+use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT, whole_number_in};
 
 const FILE: &str = "docs/configuration.md";
 const WIDTH: usize = 120;
@@ -255,6 +255,12 @@ fn handler_keys() -> Vec<[String; 4]> {
             delay,
             "longest wait after any failure",
         ),
+        row(
+            "retain",
+            none(),
+            range(*RETENTION.start(), *RETENTION.end()),
+            "how long a job is kept after its end, at least 1m",
+        ),
         limit("memory", "`1MiB` to `1024GiB`", "address space of each process"),
         limit("cpu", "`1s` to `24h`, whole seconds", "processor time of each process"),
         limit("open_files", "4 to 1048576", "open files of each process"),
@@ -270,7 +276,8 @@ fn handlers_section() -> String {
     }
     let notes = [
         format!("A job type has {}.", JOB_TYPE.allowed),
-        "The job itself can set other values for `timeout` and `max_attempts` when it is submitted.".to_owned(),
+        "The job itself can set other values for `timeout`, `max_attempts` and `retain` when it is submitted.".to_owned(),
+        "Without `retain` the settings `retain-completed` and `retain-failed` say how long a job is kept.".to_owned(),
         "Before attempt n+1 a job waits a random time from 0 to the smaller of `backoff.cap` and \
          `backoff.base` × 2^(n-1)."
             .to_owned(),

@@ -390,6 +390,7 @@ fn handlers_are_read_with_their_policies() {
 
             [handlers.echo]
             max_attempts = 1
+            retain = "7d"
         "#,
     );
     let config = load(&["--config", &file], &[]).unwrap();
@@ -407,13 +408,18 @@ fn handlers_are_read_with_their_policies() {
             timeout: Duration::from_secs(600),
             max_attempts: 3,
             backoff: Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(300) },
+            retain: None,
         },
     };
     let echo = HandlerEntry {
         job_type: "echo".to_owned(),
         run: None,
         limits: ResourceLimits::default(),
-        policy: Policy { max_attempts: 1, ..Policy::default() },
+        policy: Policy {
+            max_attempts: 1,
+            retain: Some(Duration::from_secs(7 * 86_400)),
+            ..Policy::default()
+        },
     };
     let backoff = Backoff { cap: Duration::from_secs(10), ..Backoff::default() };
     let notify = HandlerEntry {

@@ -112,6 +112,7 @@ impl Committer {
             Verdict::Complete(_) => log_job!(warn, fields, "completed, not written"),
             Verdict::Retry(error, _) => log_job!(warn, fields, "failed, not written: {error}"),
             Verdict::Fail(error) => log_job!(error, fields, "failed for good, not written: {error}"),
+            Verdict::Snooze(_) => log_job!(warn, fields, "snoozed, not written"),
             Verdict::Release => log_job!(warn, fields, "stopped before its end, not written"),
         }
     }
@@ -130,6 +131,19 @@ impl Committer {
                 log_job!(warn, fields, "failed; retry in {:.1} s: {error}", delay.as_secs_f64());
                 metrics.retried(job_type);
                 due_timer.due_in(*delay);
+            }
+            (Settled::Now(Status::Scheduled) | Settled::Repeated, Verdict::Snooze(time)) => {
+                log_job!(info, fields, "snoozed for {} s", time.as_secs());
+                metrics.snoozed(job_type);
+                due_timer.due_in(*time);
+            }
+            (Settled::Now(Status::Failed), Verdict::Snooze(_)) => {
+                log_job!(error, fields, "failed for good: the job expires before the end of its snooze");
+                metrics.expired(job_type, Status::Failed);
+            }
+            (Settled::Now(Status::Failed), Verdict::Retry(error, _)) if job.expires_at_ms.is_some() => {
+                log_job!(error, fields, "failed for good, the job expires before its next attempt: {error}");
+                metrics.expired(job_type, Status::Failed);
             }
             (Settled::Now(Status::Failed), Verdict::Retry(error, _))
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
@@ -160,6 +174,6 @@ fn size(settlement: &Settlement) -> usize {
     match &settlement.verdict {
         Verdict::Complete(result) => result.get().len(),
         Verdict::Retry(error, _) | Verdict::Fail(error) => error.len(),
-        Verdict::Release => 0,
+        Verdict::Snooze(_) | Verdict::Release => 0,
     }
 }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use crate::job::Status;
+use crate::queue::Conflict;
 use crate::sync;
 
 /// The most job types without a handler that get a label of their own.
@@ -24,6 +26,9 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 pub(crate) const BUCKETS_MS: [u64; 14] =
     [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
 
+/// What becomes of a submission whose unique key another job holds.
+const DEDUPLICATIONS: [&str; 3] = ["rejected", "existing", "replaced"];
+
 /// The metrics of one job type.
 #[derive(Default)]
 struct OfType {
@@ -32,6 +37,10 @@ struct OfType {
     failed: AtomicU64,
     retries: AtomicU64,
     panics: AtomicU64,
+    expired: AtomicU64,
+    snoozes: AtomicU64,
+    /// Submissions whose unique key another job held, in the order of [`DEDUPLICATIONS`].
+    deduplicated: [AtomicU64; DEDUPLICATIONS.len()],
     processing: Histogram,
     wait: Histogram,
 }
@@ -199,6 +208,29 @@ impl Metrics {
         self.count(job_type, |of| &of.failed);
     }
 
+    /// Counts a job that has ended with this status because it had not started before its expiry.
+    pub fn expired(&self, job_type: &str, status: Status) {
+        self.count(job_type, |of| &of.expired);
+        if status == Status::Failed {
+            self.failed(job_type);
+        }
+    }
+
+    /// Counts an attempt that ended with a snooze.
+    pub fn snoozed(&self, job_type: &str) {
+        self.count(job_type, |of| &of.snoozes);
+    }
+
+    /// Counts a submission whose unique key another job held.
+    pub fn deduplicated(&self, job_type: &str, conflict: Option<Conflict>) {
+        let place = match conflict {
+            None => 0,
+            Some(Conflict::Existing) => 1,
+            Some(Conflict::Replaced) => 2,
+        };
+        self.of(job_type, |of| _ = of.deduplicated[place].fetch_add(1, Ordering::Relaxed));
+    }
+
     /// Counts jobs that were reclaimed from a dead server, or recovered after a lost hand-over.
     pub fn recovered(&self, jobs: usize) {
         self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
@@ -246,7 +278,7 @@ impl Metrics {
             .collect();
         types.sort_by(|a, b| a.0.cmp(&b.0));
         let mut out = String::new();
-        let counters: [(&str, &str, Pick<AtomicU64>); 5] = [
+        let counters: [(&str, &str, Pick<AtomicU64>); 7] = [
             ("threadq_jobs_submitted_total", "Jobs stored through this server.", |of| &of.submitted),
             ("threadq_jobs_completed_total", "Jobs that this server completed.", |of| &of.completed),
             ("threadq_jobs_failed_total", "Jobs that this server moved to the dead letter queue.", |of| {
@@ -254,6 +286,10 @@ impl Metrics {
             }),
             ("threadq_job_retries_total", "Failed attempts that are tried again.", |of| &of.retries),
             ("threadq_job_panics_total", "Handlers that panicked.", |of| &of.panics),
+            ("threadq_jobs_expired_total", "Jobs that had not started before their expiry.", |of| {
+                &of.expired
+            }),
+            ("threadq_job_snoozes_total", "Attempts that ended with a snooze.", |of| &of.snoozes),
         ];
         for (name, help, counter) in counters {
             header(&mut out, name, help, "counter");
@@ -263,6 +299,14 @@ impl Metrics {
                     "{name}{{type=\"{job_type}\"}} {}",
                     counter(counts).load(Ordering::Relaxed)
                 );
+            }
+        }
+        let name = "threadq_jobs_deduplicated_total";
+        header(&mut out, name, "Submissions whose unique key another job held.", "counter");
+        for (job_type, counts) in &types {
+            for (how, count) in DEDUPLICATIONS.iter().zip(&counts.deduplicated) {
+                let count = count.load(Ordering::Relaxed);
+                let _ = writeln!(out, "{name}{{type=\"{job_type}\",how=\"{how}\"}} {count}");
             }
         }
         let histograms: [(&str, &str, Pick<Histogram>); 2] = [

@@ -24,8 +24,12 @@ impl Scheduler {
             // thread.
             timer.set(LONGEST_SLEEP * 1000);
             let sleep = match self.shared.queue.work_off_due() {
-                // One more millisecond, so that the job is due by Redis's clock too.
-                Ok(step) => step.next.map_or(LONGEST_SLEEP, |due| due + Duration::from_millis(1)),
+                Ok(step) => {
+                    let metrics = &self.shared.metrics;
+                    step.expired.iter().for_each(|(job_type, status)| metrics.expired(job_type, *status));
+                    // One more millisecond, so that the job is due by Redis's clock too.
+                    step.next.map_or(LONGEST_SLEEP, |due| due + Duration::from_millis(1))
+                }
                 Err(_) => OUTAGE_RETRY_INTERVAL,
             };
             let sleep = sleep.min(LONGEST_SLEEP);

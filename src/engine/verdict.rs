@@ -24,6 +24,7 @@ pub fn verdict_of(
         (Err(failure), None) => failure,
     };
     match failure {
+        Failure::Snooze(time) => Verdict::Snooze(time),
         Failure::Permanent { message } => Verdict::Fail(message),
         Failure::Retryable { message, .. } if job.attempts + 1 >= job.max_attempts => Verdict::Fail(message),
         Failure::Retryable { message, retry_after } => {
@@ -61,6 +62,7 @@ mod tests {
             Verdict::Complete(result) => format!("complete {result}"),
             Verdict::Retry(error, delay) => format!("retry after {} s: {error}", delay.as_secs()),
             Verdict::Fail(error) => format!("fail: {error}"),
+            Verdict::Snooze(time) => format!("snooze {} s", time.as_secs()),
             Verdict::Release => "release".to_owned(),
         }
     }

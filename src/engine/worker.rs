@@ -139,6 +139,10 @@ impl Workers {
                 metrics.retried(&job.job_type);
                 log_job!(warn, fields, "failed; retry when its queue is resumed: {error}");
             }
+            Settled::Now(Status::Failed) => {
+                metrics.expired(&job.job_type, Status::Failed);
+                log_job!(error, fields, "failed for good, the job expires before its next attempt: {error}");
+            }
             Settled::Now(status) => log_job!(info, fields, "failed; its status is {status} now: {error}"),
             Settled::Stale | Settled::Repeated => {
                 log_job!(warn, fields, "failed; the job was reclaimed by another server: {error}")

@@ -17,7 +17,7 @@ use super::process::{self, Ended, OutputLimits};
 use super::results::{READ_LIMIT, message_with_end, result_from_output};
 use super::{Handler, JobContext, StopReason};
 use crate::children::program::{check_file, find_on_path};
-use crate::job::{Failure, Outcome};
+use crate::job::{Failure, Outcome, rfc3339};
 use crate::logging::job_fields::{JobFields, log_job};
 
 /// Exit codes of a permanent failure: EX_USAGE and EX_DATAERR of sysexits.h.
@@ -101,6 +101,9 @@ impl ExecHandler {
             .env("THREADQ_JOB_ID", job.job().id.to_string())
             .env("THREADQ_JOB_TYPE", &job.job().job_type)
             .env("THREADQ_ATTEMPT", job.attempt().to_string());
+        if let Some(schedule) = &job.job().schedule {
+            command.env("THREADQ_TICK", rfc3339(schedule.tick_ms));
+        }
         command
     }
 }
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
     use crate::handler::StopSignal;
     use crate::handler::testing::{assert_gone, context, job};
-    use crate::job::{Job, MAX_RESULT_BYTES};
+    use crate::job::{Job, MAX_RESULT_BYTES, ScheduleTick};
     use crate::wait::{LIMIT, eventually};
 
     fn shell(script: &str, dir: &TempDir) -> ExecHandler {
@@ -282,7 +285,8 @@ mod tests {
     fn the_environment_is_scrubbed() {
         // Set for every test by cargo, and as much the server's own as a token would be.
         assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
-        let context = JobContext::new(Job { attempts: 2, ..job("{}") }, StopSignal::default());
+        let schedule = Some(ScheduleTick { name: "s".to_owned(), tick_ms: 1_764_000_000_000 });
+        let context = JobContext::new(Job { attempts: 2, schedule, ..job("{}") }, StopSignal::default());
         let handler = ExecHandler::new(&words(&["env"]), tempdir().unwrap().path()).unwrap();
         let handler = ExecHandler { dir: env::temp_dir(), ..handler };
         let output: String = serde_json::from_str(handler.handle(&context).unwrap().get()).unwrap();
@@ -293,6 +297,7 @@ mod tests {
         assert!(output.contains("THREADQ_JOB_ID=1764000000000123"));
         assert!(output.contains("THREADQ_JOB_TYPE=Encode Video"));
         assert!(output.contains("THREADQ_ATTEMPT=3"));
+        assert!(output.contains("THREADQ_TICK=2025-11-24T16:00:00.000Z"));
         assert!(output.contains("PATH="));
     }
 

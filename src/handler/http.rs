@@ -12,7 +12,7 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 use ureq::config::AutoHeaderValue;
 use ureq::http::header::{AUTHORIZATION, DATE, RETRY_AFTER};
-use ureq::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::cancellable;
@@ -83,6 +83,12 @@ impl HttpHandler {
         let mut request = self.agent.post(&self.uri);
         if let Some(authorization) = self.url.authorization() {
             request = request.header(AUTHORIZATION, authorization);
+        }
+        for (name, value) in &job.job().meta {
+            // A header can have any bytes but control characters, which meta has not.
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                request = request.header(format!("Threadq-Meta-{name}"), value);
+            }
         }
         request
             .header("Content-Type", "application/json")

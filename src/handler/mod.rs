@@ -186,11 +186,19 @@ pub struct Policy {
     pub max_attempts: u32,
     /// How long a failed job waits. Defaults to at most 1 s after the first failure, doubled up to at most 1 h.
     pub backoff: Backoff,
+    /// How long a job is kept after its end, unless the job says it: 0 to 365 days. Defaults to `None`: as long as the
+    /// server's settings say.
+    pub retain: Option<Duration>,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { timeout: DEFAULT_TIMEOUT, max_attempts: DEFAULT_MAX_ATTEMPTS, backoff: Backoff::default() }
+        Policy {
+            timeout: DEFAULT_TIMEOUT,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            backoff: Backoff::default(),
+            retain: None,
+        }
     }
 }
 

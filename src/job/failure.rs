@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::limits::SNOOZE;
+
 /// Why an attempt failed, and whether the job is tried again.
 ///
 /// Every error type converts into a retryable failure, so `?` in a handler means "try again later".
@@ -35,6 +37,8 @@ pub enum Failure {
         /// What went wrong, for the operator. 1,000 characters of it are kept.
         message: String,
     },
+    /// The job runs again after this time. Neither an attempt nor an error is counted.
+    Snooze(Duration),
 }
 
 impl Failure {
@@ -48,10 +52,17 @@ impl Failure {
         Failure::Permanent { message: message.into() }
     }
 
+    /// No failure: the job cannot run yet, and runs again after this time, 1 s to 365 days. A shorter time becomes 1 s, a
+    /// longer one 365 days.
+    pub fn snooze(time: Duration) -> Failure {
+        Failure::Snooze(time.clamp(*SNOOZE.start(), *SNOOZE.end()))
+    }
+
     /// What went wrong, for the operator.
     pub fn message(&self) -> &str {
         match self {
             Failure::Retryable { message, .. } | Failure::Permanent { message } => message,
+            Failure::Snooze(_) => "snoozed",
         }
     }
 }

@@ -197,6 +197,7 @@ impl Queue {
                 }
                 Verdict::Retry(error, delay) => add_failure(&mut call, "retry", *delay, error),
                 Verdict::Fail(error) => add_failure(&mut call, "fail", Duration::ZERO, error),
+                Verdict::Snooze(time) => _ = call.arg("release").arg(time.as_millis() as u64).arg(0),
                 Verdict::Release => _ = call.arg("release").arg(0).arg(0),
             }
         }

@@ -169,6 +169,8 @@ pub enum Verdict {
     Retry(String, Duration),
     /// The attempt failed with this error, and the job becomes a dead letter at once.
     Fail(String),
+    /// The job is scheduled again after this time (from 1 ms); the attempt does not count.
+    Snooze(Duration),
     /// The job goes back to the front of its queue; the attempt does not count.
     Release,
 }

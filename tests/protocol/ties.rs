@@ -39,6 +39,10 @@ fn submit(place: &Place, job: NewJob) -> JobId {
     place.try_submit(&[job]).unwrap().first
 }
 
+fn snoozed(lease: threadq::internals::queue::Lease, delay: Duration) -> Settlement {
+    Settlement { lease, verdict: Verdict::Snooze(delay) }
+}
+
 /// The words of the index in which the job has this tag.
 fn words_of(place: &Place, tag: &str, id: JobId) -> Vec<String> {
     let mut words = Vec::new();
@@ -486,5 +490,35 @@ fn a_change_that_would_expire_before_the_start_changes_nothing() {
     assert_eq!((job.max_attempts, job.timeout_ms), (7, 3_600_000));
     let page = place.queue.list(&Filter::default(), Position::Offset(0), 10).unwrap();
     assert_eq!(page.total, 1);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_snooze_counts_neither_as_an_attempt_nor_as_an_error() {
+    let place = Place::new();
+    let a = place.server();
+    let id = submit(&place, tagged(&["x"]));
+    let lease = place.take_one(&a);
+    assert_eq!(place.settle(&a, &snoozed(lease, HOUR)), Settled::Now(Status::Scheduled));
+    let job = place.job(id);
+    assert_eq!((job.status, job.attempts, job.snoozes), (Status::Scheduled, 0, 1));
+    assert!(job.errors.is_empty());
+    assert_eq!(words_of(&place, "x", id), ["scheduled"]);
+    place.make_due(id);
+    place.queue.work_off_due().unwrap();
+    let lease = place.take_one(&a);
+    place.cancel(id);
+    assert_eq!(place.settle(&a, &snoozed(lease, HOUR)), Settled::Now(Status::Cancelled));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_snooze_beyond_the_expiry_ends_the_job() {
+    let place = Place::new();
+    let a = place.server();
+    let id = submit(&place, expiring());
+    let lease = place.take_one(&a);
+    assert_eq!(place.settle(&a, &snoozed(lease, 2 * HOUR)), Settled::Now(Status::Cancelled));
+    assert_eq!(place.job(id).cancel_reason, Some(CancelReason::Expired));
     assert_sound(&place);
 }

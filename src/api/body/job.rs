@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, Invalid, json};
 use super::unique::{Unique, unique};
-use crate::handler::Handlers;
+use crate::handler::{Handlers, Policy};
 use crate::job::{Change, Expiry, Extras, NewJob, OnConflict, Start, UniqueMode, limits};
 
 /// Maximum number of jobs in one batch.
@@ -124,7 +124,7 @@ fn new_job(fields: &Fields, handlers: &Handlers) -> Result<NewJob, Invalid> {
     let given = given_values(fields)?;
     let Unique { key, mode } = unique(fields, &given)?;
     let mut job = NewJob::new(job_type);
-    job.extras = extras(fields, &given, mode)?;
+    job.extras = extras(fields, &given, mode, &policy)?;
     job.unique_key = key;
     job.payload = given.payload.unwrap_or(job.payload);
     job.queue = given.queue.unwrap_or(job.queue);
@@ -174,8 +174,13 @@ fn tags(fields: &Fields) -> Result<Option<Vec<String>>, Invalid> {
 }
 
 /// What the job has besides the fields of every job.
-fn extras(fields: &Fields, given: &Change, unique: UniqueMode) -> Result<Option<Box<Extras>>, Invalid> {
-    if !fields.has_any(&EXTRAS) {
+fn extras(
+    fields: &Fields,
+    given: &Change,
+    unique: UniqueMode,
+    policy: &Policy,
+) -> Result<Option<Box<Extras>>, Invalid> {
+    if !fields.has_any(&EXTRAS) && policy.retain.is_none() {
         return Ok(None);
     }
     let retain = fields.number("retain_ms", limits::in_ms(&limits::RETENTION))?;
@@ -183,7 +188,7 @@ fn extras(fields: &Fields, given: &Change, unique: UniqueMode) -> Result<Option<
         tags: given.tags.clone().unwrap_or_default(),
         meta: meta(fields)?,
         expiry: given.expiry,
-        retain: retain.map(Duration::from_millis),
+        retain: retain.map(Duration::from_millis).or(policy.retain),
         unique,
         schedule: None,
     })))
