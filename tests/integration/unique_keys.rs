@@ -136,3 +136,230 @@ fn a_replacement_wakes_the_scheduler_for_its_new_time() {
     let job = server.wait_for_status(id, "completed");
     assert!(time_ms(&job["started_at"]) - time_ms(&job["scheduled_at"]) < 3000, "{job:#}");
 }
+
+/// The answers to the same submission of 16 threads, of which half use either server.
+fn submit_together(servers: &[TestServer; 2], body: impl Fn(usize) -> Value + Sync) -> Vec<Reply> {
+    let apis = [(*servers[0]).clone(), (*servers[1]).clone()];
+    let (apis, body) = (&apis, &body);
+    std::thread::scope(|scope| {
+        let submit = |n: usize| scope.spawn(move || apis[n % 2].post("/jobs", &body(n)));
+        let threads: Vec<_> = (0..16).map(submit).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
+
+#[test]
+fn of_sixteen_submitters_one_stores_a_job_in_every_mode() {
+    let redis = TestRedis::start();
+    let servers = [TestServer::observer(&redis), TestServer::observer(&redis)];
+    let modes = [
+        (json!({}), 409, "code"),
+        (json!({"until": "start"}), 409, "code"),
+        (json!({"for_ms": 3_600_000}), 409, "code"),
+        (json!({"on_conflict": "existing"}), 200, "existing"),
+        (json!({"until": "start", "on_conflict": "existing"}), 200, "existing"),
+        (json!({"for_ms": 3_600_000, "on_conflict": "existing"}), 200, "existing"),
+        (json!({"on_conflict": "replace"}), 200, "replaced"),
+        (json!({"on_conflict": "replace", "max_wait_ms": 1000}), 200, "replaced"),
+    ];
+    for (number, (mode, status, told)) in modes.iter().enumerate() {
+        let mut unique = mode.clone();
+        unique["key"] = json!(format!("key {number}"));
+        let replies = submit_together(&servers, |n| parked(json!({"payload": n, "unique": unique})));
+        let stored: Vec<&Reply> = replies.iter().filter(|reply| reply.status == 202).collect();
+        assert_eq!(stored.len(), 1, "{mode}: {replies:?}");
+        let id = &stored[0].json()["job_id"];
+        for reply in replies.iter().filter(|reply| reply.status != 202) {
+            assert_eq!((reply.status, &reply.json()["job_id"]), (*status, id), "{mode}: {}", reply.text());
+            assert!(reply.json().get(told).is_some(), "{mode}: {}", reply.text());
+        }
+    }
+    assert_eq!(servers[0].total(""), modes.len() as u64);
+}
+
+#[test]
+fn every_mode_meets_a_holder_of_every_status_and_mode() {
+    let redis = TestRedis::start();
+    let config = "[handlers.fail]\nbackoff = { base = \"365d\", cap = \"365d\" }\n";
+    let server = TestServer::builder().redis(&redis).config(config).flag("workers", "16").start();
+    let statuses = [
+        ("scheduled", json!({"type": "echo", "delay_ms": 3_600_000})),
+        ("queued", json!({"type": "echo", "queue": "nobody"})),
+        ("processing", json!({"type": "sleep", "payload": {"ms": 600_000}})),
+        ("retrying", json!({"type": "fail"})),
+        ("completed", json!({"type": "echo"})),
+        ("failed", json!({"type": "fail", "payload": {"permanent": true}})),
+        ("cancelled", json!({"type": "echo", "queue": "nobody"})),
+    ];
+    let holds = [json!({"until": "end"}), json!({"until": "start"}), json!({"for_ms": 3_600_000})];
+    for (status, holder) in &statuses {
+        for (hold_number, hold) in holds.iter().enumerate() {
+            for on_conflict in ["reject", "existing", "replace"] {
+                let context = format!("{status}, {hold}, {on_conflict}");
+                let (mut holder, mut unique) = (holder.clone(), hold.clone());
+                unique["key"] = json!(context);
+                holder["unique"] = unique;
+                let id = server.submit_job(holder.clone());
+                if *status == "cancelled" {
+                    server.act(&format!("/jobs/{id}/cancel")).expect(200);
+                }
+                server.wait_for_status(id, status);
+
+                let has_ended = ["completed", "failed", "cancelled"].contains(status);
+                let waits = ["scheduled", "queued"].contains(status);
+                let is_held = match hold_number {
+                    0 => !has_ended,
+                    1 => waits,
+                    _ => true,
+                };
+                let newcomer = json!({
+                    "type": holder["type"], "queue": "nobody", "unique": {"key": context, "on_conflict": on_conflict},
+                });
+                let reply = server.post("/jobs", &newcomer);
+                let expected = match on_conflict {
+                    _ if !is_held => (202, "message"),
+                    "existing" => (200, "existing"),
+                    "replace" if hold_number == 1 => (200, "replaced"),
+                    _ => (409, "code"),
+                };
+                assert_eq!(reply.status, expected.0, "{context}: {}", reply.text());
+                let answer = reply.json();
+                assert!(answer.get(expected.1).is_some(), "{context}: {answer}");
+                assert_eq!(answer["job_id"] == id, is_held, "{context}: {answer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_data_of_every_replacement_runs_in_the_holder_or_in_a_job_of_its_own() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    // The last data that was submitted for each job. Workers start the jobs meanwhile.
+    let mut last = std::collections::BTreeMap::new();
+    for n in 0..300 {
+        let body = json!({"type": "echo", "payload": n, "unique": {"key": "k", "on_conflict": "replace"}});
+        let reply = server.post("/jobs", &body);
+        assert!(matches!(reply.status, 200 | 202), "{}", reply.text());
+        last.insert(reply.json()["job_id"].as_u64().expect("an id"), n);
+    }
+    for (id, n) in last {
+        let job = server.wait_for_status(id, "completed");
+        assert_eq!(job["result"], n, "{job:#}");
+    }
+}
+
+// What users asked other queues for. The number of the discussion stands at each test.
+
+/// bull#855: each submission of a delayed job starts its delay again.
+#[test]
+fn a_debounced_job_waits_again_after_each_submission() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let mut last = 0;
+    let mut ids = std::collections::BTreeSet::new();
+    for n in 0..5 {
+        let unique = json!({"key": "mail:7", "on_conflict": "replace"});
+        let body = json!({"type": "echo", "payload": n, "delay_ms": 1500, "unique": unique});
+        let id = server.post("/jobs", &body).json()["job_id"].as_u64().expect("an id");
+        let due = time_ms(&server.job(id)["scheduled_at"]);
+        assert!(due >= last, "the time moves on: {due} after {last}");
+        (last, _) = (due, ids.insert(id));
+    }
+    let id = *ids.last().expect("a job");
+    let job = server.wait_for_status(id, "completed");
+    assert_eq!((job["result"].clone(), time_ms(&job["scheduled_at"])), (json!(4), last));
+    assert!(time_ms(&job["started_at"]) + 1 >= last, "{job:#}");
+}
+
+/// bull#1034, bull#2521 and bullmq#3151: a submission while the job runs is not lost, and further ones make no third job.
+#[test]
+fn one_job_waits_with_the_newest_data_while_one_runs() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let submit = |on_conflict: &str, ms: u64| {
+        let unique = json!({"key": "profile:7", "until": "start", "on_conflict": on_conflict});
+        let body = json!({"type": "sleep", "payload": {"ms": ms}, "unique": unique, "queue": "default"});
+        server.post("/jobs", &body)
+    };
+    let running = submit("replace", 600_000).expect(202).json()["job_id"].as_u64().expect("an id");
+    server.wait_for_status(running, "processing");
+    server.act("/queues/default/pause").expect(200);
+    let waiting = submit("replace", 1).expect(202).json()["job_id"].as_u64().expect("an id");
+    assert_ne!(waiting, running);
+    for ms in 2..6 {
+        assert_eq!(submit("replace", ms).expect(200).json()["job_id"], waiting);
+        assert_eq!(submit("existing", 99).expect(200).json()["job_id"], waiting);
+    }
+    submit("reject", 99).expect_error(409, "duplicate", "one waits already");
+    assert_eq!(server.total(""), 2);
+    assert_eq!(server.job(running)["payload"]["ms"], 600_000, "the data of a running job stays");
+    server.act("/queues/default/resume").expect(200);
+    let job = server.wait_for_status(waiting, "completed");
+    assert_eq!(job["payload"]["ms"], 5, "{job:#}");
+    assert_eq!(server.job(running)["status"], "processing");
+}
+
+/// bullmq#3250: the job runs once after the last event of a series, with the data of that event.
+#[test]
+fn a_series_of_events_is_one_run_after_its_end() {
+    let redis = TestRedis::start();
+    let servers = [TestServer::start(&redis), TestServer::start(&redis)];
+    let body = |n: usize| json!({"type": "echo", "payload": n, "delay_ms": 2000, "unique": {"key": "k", "on_conflict": "replace"}});
+    let replies = submit_together(&servers, body);
+    let last = servers[0].post("/jobs", &body(99)).expect(200).json()["job_id"].as_u64().expect("an id");
+    assert!(replies.iter().all(|reply| reply.json()["job_id"] == last), "{replies:?}");
+    assert_eq!(servers[1].wait_for_status(last, "completed")["result"], 99);
+    assert_eq!(servers[0].total(""), 1);
+}
+
+/// arq#520: a job that is put off again and again starts all the same, and has the newest data.
+#[test]
+fn an_endless_series_does_not_starve_the_job() {
+    let redis = TestRedis::start();
+    let server = TestServer::observer(&redis);
+    let submit = |n: u64, delay: u64| {
+        let unique = json!({"key": "k", "on_conflict": "replace", "max_wait_ms": 7_200_000});
+        let body = parked(json!({"payload": n, "delay_ms": delay, "unique": unique}));
+        let id = server.post("/jobs", &body).json()["job_id"].as_u64().expect("an id");
+        server.job(id)
+    };
+    let first = submit(1, 3_600_000);
+    let created = time_ms(&first["created_at"]);
+    let second = submit(2, 7_000_000);
+    assert!(time_ms(&second["scheduled_at"]) - created >= 7_000_000, "{second:#}");
+    for n in 3..6 {
+        let job = submit(n, 9_000_000);
+        assert_eq!((&job["id"], &job["payload"]), (&first["id"], &json!(n)));
+        assert_eq!(time_ms(&job["scheduled_at"]), created + 7_200_000, "{job:#}");
+    }
+}
+
+/// boringnode/queue#12: a key with a time of its own is free after that time, also while its job still waits, and not before,
+/// also if its job has ended.
+#[test]
+fn a_key_for_a_fixed_time_is_free_after_that_time_alone() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    for queue in ["default", "nobody"] {
+        let unique = json!({"key": queue, "for_ms": 3000, "on_conflict": "existing"});
+        let body = json!({"type": "echo", "queue": queue, "unique": unique});
+        let first = server.post("/jobs", &body).expect(202).json()["job_id"].as_u64().expect("an id");
+        if queue == "default" {
+            server.wait_for_status(first, "completed");
+        }
+        let mut stored = None;
+        eventually(LIMIT, "the time of the key is over", || {
+            let reply = server.post("/jobs", &body);
+            if reply.status == 202 {
+                stored = reply.json()["job_id"].as_u64();
+            } else {
+                assert_eq!(reply.expect(200).json()["job_id"], first);
+            }
+            stored.is_some()
+        });
+        // Ids are times in microseconds.
+        let between = (stored.expect("a job") - first) / 1000;
+        assert!(between >= 2999, "{queue}: after {between} ms");
+    }
+}
