@@ -35,7 +35,7 @@ impl Api {
 
     /// The response to [`submit`](Api::submit) after the result.
     pub(super) fn submitted(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Response, Response> {
-        let submitted = self.note_submission(new_jobs, result)?;
+        let submitted = self.note_submission(new_jobs, result, |_| String::new())?;
         let id = submitted.first;
         let mut body = match submitted.conflict {
             None => json!({ "message": "Job submitted successfully", "job_id": id }),
@@ -55,7 +55,7 @@ impl Api {
         new_jobs: &NewJobs,
         result: SubmitResult,
     ) -> Result<Response, Response> {
-        let submitted = self.note_submission(new_jobs, result)?;
+        let submitted = self.note_submission(new_jobs, result, |place| format!("jobs[{place}]."))?;
         let ids: Vec<JobId> = submitted.ids().collect();
         let body = json!({ "job_ids": ids });
         Ok(submission_response(&submitted, &body, self.unserved(&new_jobs.jobs)))
@@ -75,8 +75,14 @@ impl Api {
             .join(", ")
     }
 
-    /// Counts the jobs and wakes the scheduler. Returns the error response if the submission failed.
-    fn note_submission(&self, new_jobs: &NewJobs, result: SubmitResult) -> Result<Submitted, Response> {
+    /// Counts the jobs and wakes the scheduler. Returns the error response if the submission failed. `prefix` is what stands
+    /// before the fields of the job at a place of the submission.
+    fn note_submission(
+        &self,
+        new_jobs: &NewJobs,
+        result: SubmitResult,
+        prefix: fn(u64) -> String,
+    ) -> Result<Submitted, Response> {
         match result {
             Ok(submitted) => {
                 if !submitted.replayed {
@@ -103,7 +109,10 @@ impl Api {
                 let sentence = format!("the queue {queue} is full: max-queue-length is {most}");
                 Err(Response::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }
-            Err(SubmitError::Refused(Refused::Expired(place))) => Err(expires_too_early(new_jobs, place)),
+            Err(SubmitError::Refused(Refused::Expired(place))) => {
+                let expiry = new_jobs.jobs.get(place as usize).and_then(|job| job.extras.as_ref()?.expiry);
+                Err(expires_too_early(&prefix(place), expiry))
+            }
             Err(SubmitError::Queue(error)) => {
                 // The jobs may have been stored, and scheduled ones among them may be due soon.
                 self.due_timer.due_in(AFTER_UNKNOWN_RESULT);
@@ -227,15 +236,13 @@ fn submission_response(submitted: &Submitted, body: &serde_json::Value, unserved
     if unserved.is_empty() { response } else { response.with("Threadq-Unserved", unserved) }
 }
 
-/// The error for a job that would expire before its start.
-fn expires_too_early(new_jobs: &NewJobs, place: u64) -> Response {
-    let job = if new_jobs.jobs.len() > 1 { format!("jobs[{place}].") } else { String::new() };
-    let expiry = new_jobs.jobs.get(place as usize).and_then(|job| job.extras.as_ref()?.expiry);
+/// The error for a job that would expire before its start. `prefix` stands before the names of its fields.
+fn expires_too_early(prefix: &str, expiry: Option<Expiry>) -> Response {
     Response::invalid_job(match expiry {
         Some(Expiry::AfterMs(_)) => {
-            format!("{job}expires_in_ms must be longer than the time until the start of the job")
+            format!("{prefix}expires_in_ms must be longer than the time until the start of the job")
         }
-        _ => format!("{job}expires_at must be after now, and after the start of the job"),
+        _ => format!("{prefix}expires_at must be after now, and after the start of the job"),
     })
 }
 

@@ -195,7 +195,8 @@ fn a_batch_with_one_bad_job_stores_none() {
     }
     let twice = json!({"jobs": [{"type": "echo", "unique_key": "n"}, {"type": "echo", "unique_key": "n"}]});
     let reply = server.post("/jobs/batch", &twice);
-    assert!(matches!(reply.status, 400 | 409), "one key twice in a batch: {}", reply.text());
+    let sentence = reply.expect_error(400, "invalid_job", "one key twice in a batch");
+    assert_eq!(sentence, "jobs[1] has the unique key of another job in this batch");
     assert_eq!(server.total(""), 1);
     assert_eq!(server.job(held)["status"], "queued");
     // A refused batch holds no unique key.

@@ -122,6 +122,10 @@ fn a_job_that_expires_before_its_start_is_refused_with_the_name_of_its_field() {
         let sentence =
             server.post("/jobs/batch", &batch).expect_error(400, "invalid_job", &batch.to_string());
         assert!(sentence.starts_with(&format!("jobs[1].{name} must be ")), "{sentence}");
+        let batch = json!({"jobs": [job]});
+        let sentence =
+            server.post("/jobs/batch", &batch).expect_error(400, "invalid_job", &batch.to_string());
+        assert!(sentence.starts_with(&format!("jobs[0].{name} must be ")), "{sentence}");
     }
     assert_eq!(server.total(""), 0);
 }

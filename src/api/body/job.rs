@@ -79,7 +79,7 @@ pub fn batch(body: &[u8], handlers: &Handlers) -> Result<Vec<NewJob>, Invalid> {
         if let Some(key) = &job.unique_key
             && !keys.insert(key)
         {
-            return Err(Invalid::Field(format!("jobs[{i}].unique_key is given twice in this batch")));
+            return Err(Invalid::Field(format!("jobs[{i}] has the unique key of another job in this batch")));
         }
     }
     Ok(jobs)
