@@ -102,6 +102,9 @@ impl Api {
             Endpoint::Queue(function) => {
                 function(self, path.queue_name()?, &request.check(route)?).map(Outcome::Now)
             }
+            Endpoint::Schedule(function) => {
+                function(self, path.schedule_name()?, &request.check(route)?).map(Outcome::Now)
+            }
             Endpoint::File => {
                 request.check(route)?;
                 ui::file(path.parameter).map(Outcome::Now)
@@ -121,7 +124,7 @@ impl<'a> UncheckedRequest<'a> {
     fn check(self, route: &Route) -> Result<Request<'a>, Response> {
         let UncheckedRequest { path, query, headers, body } = self;
         let query = Query::parse(query, route.query)?;
-        if matches!(route.method, "POST" | "PATCH") {
+        if matches!(route.method, "POST" | "PUT" | "PATCH") {
             headers.check_content_type(body)?;
         }
         Ok(Request { path, query, headers, body })

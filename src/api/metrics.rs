@@ -43,6 +43,23 @@ impl Api {
                 let _ = writeln!(out, "{name}{{queue=\"{}\"}} {seconds}", escape_label(&queue.name));
             }
         }
+        if let Ok((lag, successes)) = self.queue.schedule_figures() {
+            let name = "threadq_agenda_lag_seconds";
+            header(&mut out, name, "By how much the oldest entry of the agenda is overdue.", "gauge");
+            let _ = writeln!(out, "{name} {}", lag.as_secs_f64());
+            if !successes.is_empty() {
+                let name = "threadq_schedule_last_success_timestamp_seconds";
+                header(&mut out, name, "When a job of the schedule last completed.", "gauge");
+                for (schedule, at) in successes {
+                    let _ = writeln!(
+                        out,
+                        "{name}{{schedule=\"{}\"}} {}",
+                        escape_label(&schedule),
+                        at as f64 / 1000.0
+                    );
+                }
+            }
+        }
         let content_type = "text/plain; version=0.0.4; charset=utf-8";
         Ok(Response { status: 200, content_type, headers: Vec::new(), body: out.into_bytes() })
     }

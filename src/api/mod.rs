@@ -12,7 +12,7 @@
 //! * `routes`: the table of routes. `openapi`: its description for clients.
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
 //!   function decides.
-//! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
+//! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
 //!   routes.
 //! * `long_poll`: requests that wait until a job ends.
 
@@ -38,6 +38,7 @@ mod queues;
 mod request;
 mod response;
 mod routes;
+mod schedules;
 mod slots;
 mod state;
 mod stats;
@@ -52,6 +53,7 @@ use std::time::Duration;
 pub use crate::api::access::Access;
 use crate::api::backend::{Backend, MAX_REQUESTS};
 use crate::api::long_poll::{LongPolls, MAX_LONG_POLLS};
+pub use crate::api::schedules::checked_schedule;
 pub use crate::api::slots::Slots;
 pub use crate::api::state::{Api, Settings};
 use crate::gate::{ConnectionLimits, Gate, Handovers, Limits, Permits, Upstreams};

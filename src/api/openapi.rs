@@ -53,7 +53,7 @@ fn errors(route: &Route) -> Vec<u16> {
     let mut errors = [&COMMON_ERRORS[..], route.errors].concat();
     errors.extend((!route.is_open).then_some(401));
     errors.extend((!parameter_names(route.pattern).is_empty()).then_some(404));
-    errors.extend(matches!(route.method, "POST" | "PATCH").then_some(415));
+    errors.extend(matches!(route.method, "POST" | "PUT" | "PATCH").then_some(415));
     errors
 }
 

@@ -4,11 +4,12 @@
 use crate::api::outcome::{Outcome, Submitted};
 use crate::api::request::Request;
 use crate::api::response::Response;
+use crate::api::schedules::no_such_schedule;
 use crate::api::state::Api;
 use crate::api::ui;
 use crate::engine::group_commit::NewJobs;
 use crate::job::JobId;
-use crate::job::limits::QUEUE_NAME;
+use crate::job::limits::{QUEUE_NAME, SCHEDULE_NAME};
 
 /// One operation of the API.
 pub struct Route {
@@ -37,11 +38,13 @@ pub enum Endpoint {
     LongPoll(fn(&Api, JobId, &Request) -> Result<Outcome, Response>),
     /// The parameter is `{name}`.
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
+    /// The parameter is `{name}`: a schedule.
+    Schedule(fn(&Api, &str, &Request) -> Result<Response, Response>),
     /// The parameter is `{file}`: a file of the dashboard.
     File,
 }
 
-use Endpoint::{File, Fixed, Job, LongPoll, Queue, Submit};
+use Endpoint::{File, Fixed, Job, LongPoll, Queue, Schedule, Submit};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
@@ -87,6 +90,14 @@ pub static ROUTES: &[Route] = &[
     get("/queues/{name}/jobs", Queue(Api::queue_jobs)).query(&["page", "limit"]),
     post("/queues/{name}/pause", Queue(Api::pause)),
     post("/queues/{name}/resume", Queue(Api::resume)),
+    get("/schedules", Fixed(Api::list_schedules)).query(&["page", "limit"]),
+    post("/schedules/preview", Fixed(Api::preview_schedule)),
+    get("/schedules/{name}", Schedule(Api::show_schedule)),
+    put("/schedules/{name}", Schedule(Api::put_schedule)).errors(&[409]),
+    delete("/schedules/{name}", Schedule(Api::delete_schedule)).errors(&[409]),
+    post("/schedules/{name}/run", Schedule(Api::run_schedule)).errors(&[409]),
+    post("/schedules/{name}/pause", Schedule(Api::pause_schedule)),
+    post("/schedules/{name}/resume", Schedule(Api::resume_schedule)),
     get("/stats", Fixed(Api::stats)),
     get("/stats/history", Fixed(Api::history)),
     get("/stats/workers", Fixed(Api::workers)),
@@ -108,6 +119,10 @@ const fn post(pattern: &'static str, endpoint: Endpoint) -> Route {
 
 const fn patch(pattern: &'static str, endpoint: Endpoint) -> Route {
     Route::new("PATCH", pattern, endpoint)
+}
+
+const fn put(pattern: &'static str, endpoint: Endpoint) -> Route {
+    Route::new("PUT", pattern, endpoint)
 }
 
 const fn delete(pattern: &'static str, endpoint: Endpoint) -> Route {
@@ -180,6 +195,11 @@ impl<'a> Path<'a> {
         self.parameter.parse().map_err(invalid)
     }
 
+    /// The parameter as the name of a schedule.
+    pub fn schedule_name(self) -> Result<&'a str, Response> {
+        if SCHEDULE_NAME.accepts(self.parameter) { Ok(self.parameter) } else { Err(no_such_schedule()) }
+    }
+
     /// The parameter as a queue name.
     pub fn queue_name(self) -> Result<&'a str, Response> {
         if QUEUE_NAME.accepts(self.parameter) {
@@ -234,7 +254,7 @@ mod tests {
             let parameter = match route.endpoint {
                 Fixed(_) | Submit(..) => "",
                 Job(_) | LongPoll(_) => "{id}",
-                Queue(_) => "{name}",
+                Queue(_) | Schedule(_) => "{name}",
                 File => "{file}",
             };
             let in_pattern: String =

@@ -20,6 +20,7 @@ mod job;
 mod listing;
 mod reason;
 mod retry;
+pub mod schedules;
 mod submission;
 mod transport;
 mod unique;
@@ -254,6 +255,11 @@ impl Client {
     pub fn queue_jobs(&self, queue: &str, page: u32, limit: u32) -> Result<Page, Error> {
         let path = format!("/queues/{}/jobs?page={page}&limit={limit}", encode_segment(queue));
         self.with_retries(|| self.transport.get(&path))?.parse()
+    }
+
+    /// The schedules of the server.
+    pub fn schedules(&self) -> schedules::Schedules<'_> {
+        schedules::Schedules { client: self }
     }
 
     /// Cancels a job and returns the job: cancelled, or still processing until its handler stops. The request is sent once.

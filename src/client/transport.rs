@@ -191,14 +191,18 @@ impl Transport {
         body: &impl serde::Serialize,
         idempotency_key: Option<&str>,
     ) -> Result<Response, Error> {
-        let json = serde_json::to_string(body).map_err(|error| {
-            Error::Invalid(Cause::of(format!("the request has no JSON form: {error}"), error))
-        })?;
+        let json = json_text(body)?;
         let mut request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json");
         if let Some(key) = idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
         self.send(request.body(json), Duration::ZERO)
+    }
+
+    /// PUT of JSON.
+    pub(crate) fn put_json(&self, path: &str, body: &impl serde::Serialize) -> Result<Response, Error> {
+        let request = self.request(Method::PUT, path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(json_text(body)?), Duration::ZERO)
     }
 
     fn request(&self, method: Method, path: &str) -> request::Builder {
@@ -307,6 +311,11 @@ fn is_about_connecting(error: &ureq::Error) -> bool {
         ),
         _ => false,
     }
+}
+
+fn json_text(body: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(body)
+        .map_err(|error| Error::Invalid(Cause::of(format!("the request has no JSON form: {error}"), error)))
 }
 
 /// The error without the prefixes of the library.

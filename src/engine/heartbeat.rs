@@ -57,7 +57,12 @@ impl Heartbeat {
             match queue.heartbeat(&server, in_flight.busy(), in_flight.workers(), &self.queues) {
                 Ok(beat) => {
                     log_once.recovered();
+                    let is_new = membership.heartbeat_age().is_none();
                     membership.was_accepted();
+                    if is_new {
+                        // The scheduler stores the schedules of this server's file under the new id.
+                        self.shared.due_timer.due_in(Duration::ZERO);
+                    }
                     let interval = self.interval(&beat);
                     self.pass_on(server, beat, &mut failure_detector);
                     let lease_end = failure_detector.next_lease_end(self.lease_timeout, Instant::now());

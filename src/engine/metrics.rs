@@ -6,18 +6,20 @@
 //! A new counter of job types is a field of [`OfType`] and a row in [`Metrics::render`]. If dashboards show its
 //! history, it is also one of the [`Totals`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::job::Status;
-use crate::queue::Conflict;
+use crate::queue::{Conflict, Tick};
 use crate::sync;
 
 /// The most job types without a handler that get a label of their own.
 const UNKNOWN_TYPES: usize = 100;
+/// The most schedules that get a label of their own.
+const SCHEDULES: usize = 1_000;
 /// The label of all further job types and methods.
 const OTHER: &str = "other";
 /// The methods that get a label of their own.
@@ -130,6 +132,8 @@ pub struct Metrics {
     others: RwLock<HashMap<String, Arc<OfType>>>,
     recovered: AtomicU64,
     waiting: AtomicU64,
+    /// The number of ticks by schedule and outcome.
+    ticks: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
     requests: Mutex<HashMap<(String, &'static str, u16), u64>>,
 }
 
@@ -141,6 +145,7 @@ impl Metrics {
             others: RwLock::default(),
             recovered: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
+            ticks: Mutex::default(),
             requests: Mutex::default(),
         }
     }
@@ -236,6 +241,16 @@ impl Metrics {
         self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
     }
 
+    /// Counts ticks of a schedule.
+    pub fn ticked(&self, schedule: &str, fired: &[Tick]) {
+        let mut ticks = sync::lock(&self.ticks);
+        for Tick { outcome, count, .. } in fired {
+            let is_known = ticks.len() < SCHEDULES || ticks.contains_key(schedule);
+            let label = if is_known { schedule } else { OTHER };
+            *ticks.entry(label.to_owned()).or_default().entry(outcome.as_str()).or_default() += count;
+        }
+    }
+
     /// Counts a request that begins to wait for a job.
     pub fn wait_begins(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -327,6 +342,17 @@ impl Metrics {
             "counter",
         );
         let _ = writeln!(out, "{name} {}", self.recovered.load(Ordering::Relaxed));
+        let ticks = sync::lock(&self.ticks);
+        if !ticks.is_empty() {
+            let name = "threadq_schedule_ticks_total";
+            header(&mut out, name, "Ticks of schedules that this server worked off.", "counter");
+            for (schedule, outcomes) in &*ticks {
+                for (outcome, count) in outcomes {
+                    let schedule = escape_label(schedule);
+                    let _ = writeln!(out, "{name}{{schedule=\"{schedule}\",outcome=\"{outcome}\"}} {count}");
+                }
+            }
+        }
         let name = "threadq_http_requests_waiting";
         header(&mut out, name, "Requests that wait for a job to end.", "gauge");
         let _ = writeln!(out, "{name} {}", self.waiting.load(Ordering::Relaxed));

@@ -10,7 +10,7 @@
 //! | `heartbeat` | [`heartbeat`] | keeps the lease and the registration | |
 //! | `reaper` | [`reaper`] | reclaims jobs of dead servers, recovers lost hand-overs | heartbeat: one |
 //! | `reporter` | [`reporter`] | writes the figures for dashboards | heartbeat: one |
-//! | `scheduler` | [`scheduler`] | works off what is due: delayed jobs, retries, expiries | |
+//! | `scheduler` | [`scheduler`] | works off what is due: delayed jobs, retries, expiries, ticks of [`schedules`] | |
 //! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
 //!
 //! Jobs reach the workers through the channel of [`assignments`]. No thread waits to send: the channels of jobs and outcomes
@@ -56,6 +56,7 @@ pub mod reaper;
 pub mod recovery;
 pub mod reporter;
 pub mod scheduler;
+pub mod schedules;
 pub mod shared;
 pub mod shutdown;
 pub mod take_permits;

@@ -1,9 +1,12 @@
-//! The scheduler: works off what is due (delayed jobs, retries, expiries), and sleeps until something is due next.
+//! The scheduler: works off what is due (delayed jobs, retries, expiries, ticks of schedules), and sleeps until something
+//! is due next.
 
 use std::time::Duration;
 
+use crate::engine::schedules::FileSchedules;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
+use crate::queue::Error;
 
 /// The longest sleep. Each heartbeat learns when the next job is due, also of jobs that other servers have parked.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -12,24 +15,21 @@ const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub struct Scheduler {
     pub shared: Shared,
+    pub file_schedules: FileSchedules,
     pub shutdown: Shutdown,
 }
 
 impl Scheduler {
     /// Runs until the server stops.
-    pub fn run(&self) {
-        let timer = &self.shared.due_timer;
+    pub fn run(mut self) {
+        let timer = self.shared.due_timer.clone();
         loop {
             // Until Redis has answered, the next due time is unknown: each job that is parked meanwhile must wake this
             // thread.
             timer.set(LONGEST_SLEEP * 1000);
-            let sleep = match self.shared.queue.work_off_due() {
-                Ok(step) => {
-                    let metrics = &self.shared.metrics;
-                    step.expired.iter().for_each(|(job_type, status)| metrics.expired(job_type, *status));
-                    // One more millisecond, so that the job is due by Redis's clock too.
-                    step.next.map_or(LONGEST_SLEEP, |due| due + Duration::from_millis(1))
-                }
+            let sleep = match self.work_off() {
+                // One more millisecond, so that the job is due by Redis's clock too.
+                Ok(next) => next.map_or(LONGEST_SLEEP, |due| due + Duration::from_millis(1)),
                 Err(_) => OUTAGE_RETRY_INTERVAL,
             };
             let sleep = sleep.min(LONGEST_SLEEP);
@@ -38,5 +38,19 @@ impl Scheduler {
                 return;
             }
         }
+    }
+
+    /// Works off what is due. Returns the time until the next step.
+    fn work_off(&mut self) -> Result<Option<Duration>, Error> {
+        self.file_schedules.define(&self.shared)?;
+        let step = self.shared.queue.work_off_due()?;
+        let metrics = &self.shared.metrics;
+        step.expired.iter().for_each(|(job_type, status)| metrics.expired(job_type, *status));
+        if step.ticks.is_empty() {
+            return Ok(step.next);
+        }
+        self.file_schedules.fire(&self.shared, &step.ticks, step.now_ms)?;
+        // The words of these ticks have a new time.
+        Ok(Some(Duration::ZERO))
     }
 }

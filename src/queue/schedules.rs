@@ -1,6 +1,8 @@
 //! The methods that store, read and fire schedules. Redis keeps a schedule as texts: when its ticks are is computed by the
 //! caller.
 
+use std::time::Duration;
+
 use redis::Value;
 use serde_json::json;
 
@@ -12,6 +14,9 @@ use crate::job::{JobId, NewJob};
 
 /// The most schedules of a namespace.
 const MOST_SCHEDULES: u64 = 10_000;
+
+/// The most schedules with a figure in the metrics.
+const MOST_FIGURES: u32 = 1_000;
 
 /// Where a schedule was defined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +53,8 @@ pub struct ScheduleDefinition {
     pub next: Option<u64>,
     /// When the job of the next tick is due, in ms since 1970.
     pub due: Option<u64>,
+    /// The server whose file has the schedule; empty for a schedule of the API.
+    pub server: String,
 }
 
 /// The result of storing a schedule.
@@ -82,6 +89,8 @@ pub struct ScheduleRecord {
     pub next: Option<u64>,
     /// When a job of the schedule completed last, in ms since 1970.
     pub succeeded_at: Option<u64>,
+    /// The server whose file has the schedule; empty for a schedule of the API.
+    pub server: String,
     /// The last ticks, newest first: up to 50, in a listing one.
     pub ticks: Vec<Tick>,
 }
@@ -145,6 +154,13 @@ pub enum Fired {
     Orphaned,
 }
 
+/// The reply of Redis to a definition.
+enum Put {
+    Done(Defined),
+    /// The caller computes the first tick after this time in ms since 1970.
+    Compute(u64),
+}
+
 /// The result of starting a job of a schedule by hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ran {
@@ -158,18 +174,61 @@ impl Queue {
     /// Stores a schedule, new or in place of the one with its name.
     pub fn define_schedule(&self, definition: &ScheduleDefinition) -> Result<Defined, Error> {
         let ms = |time: Option<u64>| time.map_or(String::new(), |ms| ms.to_string());
+        match self.put_schedule(definition, &ms(definition.next), &ms(definition.due))? {
+            Put::Done(defined) => Ok(defined),
+            Put::Compute(_) => Err(Error::Protocol("compute".to_owned())),
+        }
+    }
+
+    /// As [`Queue::define_schedule`], but `first_after` computes the next tick, and when it is due, if the times of the
+    /// schedule are new. The function gets the time of Redis.
+    pub fn define_schedule_from(
+        &self,
+        definition: &ScheduleDefinition,
+        first_after: impl Fn(u64) -> Option<(u64, u64)>,
+    ) -> Result<Defined, Error> {
+        let (mut next, mut due) = ("?".to_owned(), String::new());
+        loop {
+            match self.put_schedule(definition, &next, &due)? {
+                Put::Done(defined) => return Ok(defined),
+                Put::Compute(now) => {
+                    (next, due) = first_after(now)
+                        .map_or_else(Default::default, |(tick, due)| (tick.to_string(), due.to_string()));
+                }
+            }
+        }
+    }
+
+    fn put_schedule(&self, definition: &ScheduleDefinition, next: &str, due: &str) -> Result<Put, Error> {
         let mut call = self.scripts.define.call();
         call.arg(&definition.name).arg("put").arg(definition.source.as_str());
         call.arg(&definition.spec).arg(&definition.body).arg(template(&definition.job));
-        call.arg(u8::from(definition.skips_overlap)).arg(ms(definition.next)).arg(ms(definition.due));
-        call.arg(MOST_SCHEDULES);
-        match as_text(&self.run(&self.scripts.define, &call)?)?.as_str() {
-            "created" => Ok(Defined::Created),
-            "updated" => Ok(Defined::Updated),
-            "managed_by_config" => Ok(Defined::ManagedByConfig),
-            "too_many" => Ok(Defined::TooMany),
-            word => Err(Error::Protocol(word.to_owned())),
-        }
+        call.arg(u8::from(definition.skips_overlap)).arg(next).arg(due);
+        call.arg(MOST_SCHEDULES).arg(&definition.server);
+        let word = as_text(&self.run(&self.scripts.define, &call)?)?;
+        Ok(match word.as_str() {
+            "created" => Put::Done(Defined::Created),
+            "updated" => Put::Done(Defined::Updated),
+            "managed_by_config" => Put::Done(Defined::ManagedByConfig),
+            "too_many" => Put::Done(Defined::TooMany),
+            _ => match word.strip_prefix("compute ").and_then(|now| now.parse().ok()) {
+                Some(now) => Put::Compute(now),
+                None => return Err(Error::Protocol(word)),
+            },
+        })
+    }
+
+    /// By how much the oldest word of the agenda is overdue, and when a job of each schedule completed last, in ms since
+    /// 1970.
+    pub fn schedule_figures(&self) -> Result<(Duration, Vec<(String, u64)>), Error> {
+        let mut call = self.scripts.schedule_figures.call();
+        call.arg(MOST_FIGURES);
+        let reply = as_array(self.run(&self.scripts.schedule_figures, &call)?)?;
+        let [lag, successes] = reply.as_slice() else { return Err(unexpected(&Value::Array(reply))) };
+        let successes = as_texts(successes.clone())?;
+        let successes =
+            successes.chunks_exact(2).filter_map(|pair| Some((pair[0].clone(), pair[1].parse().ok()?)));
+        Ok((Duration::from_millis(as_count(lag)?), successes.collect()))
     }
 
     /// Deletes a schedule of the API. Jobs that it has made stay.
@@ -290,6 +349,7 @@ fn to_record(reply: Value) -> Result<ScheduleRecord, Error> {
         paused: field("paused").is_some(),
         next: number("next"),
         succeeded_at: number("succeeded_at"),
+        server: field("server").unwrap_or_default(),
         ticks: as_texts(ticks.clone())?.iter().filter_map(|line| to_tick(line)).collect(),
     })
 }

@@ -131,6 +131,7 @@ scripts! {
     reclaim: "reclaim", Write, Never, Jobs;
     define: "define", Write, Safe, Operators;
     schedules: "schedules", Read, Safe, Jobs;
+    schedule_figures: "schedule_figures", Read, Safe, Operators;
     cancel: "cancel", Write, Never, Operators;
     change: "change", Write, Never, Operators;
     retry: "retry", Write, Never, Operators;

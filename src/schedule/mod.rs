@@ -4,12 +4,12 @@
 //! schedule says, `plan` computes ticks from it, `cron` reads cron expressions, and `zone` has the rules of time zones.
 
 mod cron;
-// The engine uses these with its next change.
-#[allow(dead_code)]
 mod plan;
 mod spec;
 #[cfg(test)]
 mod tests;
 mod zone;
 
+pub(crate) use self::plan::Plan;
+pub(crate) use self::spec::Invalid;
 pub use self::spec::Spec;

@@ -13,13 +13,13 @@ const ON_TIME_MS: u64 = 60_000;
 /// The most ticks of one outage that start.
 const MAX_STARTED: usize = 100;
 /// The most ticks of one outage that are counted.
-pub(crate) const MAX_COUNTED: u64 = 10_000;
+const MAX_COUNTED: u64 = 10_000;
 
 /// A schedule that was checked: when it has ticks, and what happens to late ones.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(super) rule: Rule,
-    pub(crate) overlap: Overlap,
+    pub(super) overlap: Overlap,
     pub(super) catch_up: CatchUp,
     pub(super) catch_up_window_ms: u64,
     pub(super) jitter_ms: u64,
@@ -39,7 +39,7 @@ pub(super) enum Rule {
 
 /// What a tick does while the job of an earlier tick has not ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Overlap {
+pub(super) enum Overlap {
     /// It starts nothing.
     Skip,
     /// It starts another job.
@@ -48,7 +48,7 @@ pub(crate) enum Overlap {
 
 /// What happens to missed ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum CatchUp {
+pub(super) enum CatchUp {
     /// None of them starts.
     None,
     /// The newest one starts.
@@ -69,6 +69,11 @@ pub(crate) struct Due {
 }
 
 impl Plan {
+    /// Whether a tick starts no job while the job of an earlier tick has not ended.
+    pub(crate) fn skips_overlap(&self) -> bool {
+        self.overlap == Overlap::Skip
+    }
+
     /// The first tick after this time; `None` if there is none.
     pub(crate) fn next_after(&self, after_ms: u64) -> Option<u64> {
         let first = self.starts_at_ms.unwrap_or(0).saturating_sub(1);

@@ -74,6 +74,18 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Spec {
+    /// The fields that are set, as JSON.
+    pub(crate) fn to_json(&self) -> String {
+        // Texts alone are always written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads and checks what [`Spec::to_json`] wrote.
+    pub(crate) fn from_json(json: &str) -> Result<Plan, String> {
+        let spec: Spec = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        spec.plan().map_err(|invalid| invalid.to_string())
+    }
+
     /// The fields, by name. `cron` is first.
     pub(crate) fn fields(&mut self) -> [(&'static str, &mut Option<String>); 9] {
         [

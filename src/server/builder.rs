@@ -3,12 +3,14 @@
 use crossbeam_channel::Receiver;
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::client::schedules::Schedule;
+use crate::config::{Config, ScheduleEntry};
 use crate::handler::{Closure, Handler, Handlers, JobContext};
 use crate::job::Failure;
 use crate::server::error::StartError;
 use crate::server::handlers::configured_handlers;
 use crate::server::running::Server;
+use crate::server::schedules::configured_schedules;
 use crate::server::start::start;
 
 /// Collects handlers and settings, and starts the server.
@@ -48,6 +50,7 @@ use crate::server::start::start;
 pub struct Builder {
     config: Config,
     handlers: Handlers,
+    schedules: Vec<ScheduleEntry>,
 }
 
 impl Builder {
@@ -73,6 +76,27 @@ impl Builder {
         self
     }
 
+    /// Adds a schedule, as if it were in the configuration file. A name is 1 to 64 of `A-Z a-z 0-9 _ . -`.
+    ///
+    /// ```
+    /// use threadq::client::Submission;
+    /// use threadq::client::schedules::Schedule;
+    /// use threadq::server::Server;
+    ///
+    /// let report = Submission::new("report").payload("daily")?;
+    /// let server = Server::builder()
+    ///     .handler("report", |job| job.payload::<String>())
+    ///     .schedule("nightly", Schedule::cron("0 3 * * *", report).timezone("Europe/Berlin"));
+    /// # Ok::<(), threadq::client::Error>(())
+    /// ```
+    pub fn schedule(mut self, name: impl Into<String>, schedule: Schedule) -> Builder {
+        let Schedule { spec, job } = schedule;
+        // A submission always has a JSON form: its payload is JSON already.
+        let job = serde_json::to_string(&job).unwrap_or_default();
+        self.schedules.push(ScheduleEntry { name: name.into(), spec, job });
+        self
+    }
+
     /// Starts the server, which then takes jobs and serves requests. If Redis is unreachable, the server starts all the
     /// same and waits for it.
     ///
@@ -88,9 +112,11 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Builder::start`]; [`StartError::Stopped`] after a message, which is then taken from the channel.
-    pub fn start_unless(self, signals: &Receiver<()>) -> Result<Server, StartError> {
+    pub fn start_unless(mut self, signals: &Receiver<()>) -> Result<Server, StartError> {
+        self.config.schedules.append(&mut self.schedules);
         let handlers = configured_handlers(self.handlers, &self.config)?;
-        start(self.config, handlers, signals)
+        let schedules = configured_schedules(&self.config, &handlers)?;
+        start(self.config, handlers, schedules, signals)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::private_redis::PrivateRedis;
 use crate::queue::{self, Advice, Severity};
 use crate::server::error::StartError;
 use crate::server::handlers::{NO_HANDLERS, configured_handlers};
+use crate::server::schedules::configured_schedules;
 use crate::server::store;
 
 /// Checks the handlers and the Redis of a configuration, without starting anything. `say` gets a report, line by line.
@@ -24,6 +25,7 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     } else {
         say(format!("handlers: {job_types}"));
     }
+    configured_schedules(config, &handlers)?;
     say_schedules(config, say)?;
     let Some(url) = &config.redis_url else {
         say("redis: a private one".to_owned());

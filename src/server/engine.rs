@@ -21,6 +21,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::reaper::Reaper;
 use crate::engine::reporter::Reporter;
 use crate::engine::scheduler::Scheduler;
+use crate::engine::schedules::{CheckedSchedule, FileSchedules};
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::{self, Trigger};
 use crate::engine::take_permits::{TakePermits, Turn};
@@ -52,6 +53,7 @@ impl Engine {
     pub(super) fn start(
         config: &Config,
         handlers: &Arc<Handlers>,
+        schedules: Vec<CheckedSchedule>,
         queue: Queue,
     ) -> io::Result<(Engine, Fetchers)> {
         let queue_names = config.queue_names();
@@ -59,7 +61,7 @@ impl Engine {
             workers: config.workers,
             queues: queue_names.clone(),
             strict: config.strict_queue_names(),
-            schedules: Vec::new(),
+            schedules: schedules.iter().map(|schedule| schedule.name.clone()).collect(),
         };
         let registrar = Registrar::new(facts);
         let shared = Shared {
@@ -129,7 +131,8 @@ impl Engine {
             heartbeat: Some(heartbeat),
             reporter: Some(reporter),
         };
-        let scheduler = Scheduler { shared: shared.clone(), shutdown: stopping.clone() };
+        let file_schedules = FileSchedules::new(schedules);
+        let scheduler = Scheduler { shared: shared.clone(), file_schedules, shutdown: stopping.clone() };
         spawn("scheduler", move || scheduler.run())?;
         let retention = Retention {
             completed: (config.retain_completed, config.retain_completed_max),

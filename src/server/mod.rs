@@ -11,6 +11,7 @@
 //! | `store` | connection to Redis, unsuitable versions, the private Redis |
 //! | `stop` | the steps of a stop |
 //! | `running` | a running server |
+//! | `schedules` | the schedules of the configuration |
 //! | `threads` | starts named threads |
 
 mod builder;
@@ -19,6 +20,7 @@ mod engine;
 mod error;
 mod handlers;
 mod running;
+mod schedules;
 mod start;
 mod stop;
 mod store;

@@ -11,6 +11,7 @@ use crate::api::{self, Api};
 use crate::config::Config;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::panics;
+use crate::engine::schedules::CheckedSchedule;
 use crate::gate::threads;
 use crate::handler::Handlers;
 use crate::queue::Queue;
@@ -38,6 +39,7 @@ const SAFE_LEASE: Duration = Duration::from_secs(5);
 pub(super) fn start(
     config: Config,
     handlers: Handlers,
+    schedules: Vec<CheckedSchedule>,
     signals: &Receiver<()>,
 ) -> Result<Server, StartError> {
     panics::install_hook();
@@ -51,7 +53,7 @@ pub(super) fn start(
     log_risky_settings(&config, &handlers);
 
     let handlers = Arc::new(handlers);
-    let (mut engine, fetchers) = Engine::start(&config, &handlers, queue)?;
+    let (mut engine, fetchers) = Engine::start(&config, &handlers, schedules, queue)?;
     let sentinel_watch = SentinelWatch::start(&engine.shared.queue)?;
     let (server, workers) = (engine.shared.server(), config.workers);
     log::info!(server = server.as_str(); "server={server}: starting with {workers} workers");

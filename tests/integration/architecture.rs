@@ -126,13 +126,16 @@ const MODULES: &[(&str, &[&str])] = &[
     ("gate", &[]),
     ("logging", &["job"]),
     ("private_redis", &["children", "net"]),
-    ("client", &["job", "net"]),
+    ("client", &["job", "net", "schedule"]),
     ("handler", &["children", "job", "logging", "net"]),
     ("queue", &["job", "logging", "net"]),
     ("config", &["handler", "job", "logging", "net", "schedule"]),
-    ("engine", &["handler", "job", "logging", "queue"]),
-    ("api", &["config", "engine", "gate", "handler", "job", "logging", "queue"]),
-    ("server", &["api", "config", "engine", "gate", "handler", "job", "logging", "private_redis", "queue"]),
+    ("engine", &["handler", "job", "logging", "queue", "schedule"]),
+    ("api", &["config", "engine", "gate", "handler", "job", "logging", "queue", "schedule"]),
+    (
+        "server",
+        &["api", "client", "config", "engine", "gate", "handler", "job", "logging", "private_redis", "queue"],
+    ),
     (
         "cli",
         &[

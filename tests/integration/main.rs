@@ -40,6 +40,7 @@ mod recovery;
 mod redis_faults;
 mod retention;
 mod retries;
+mod schedules;
 mod security;
 mod server_faults;
 mod settings;

@@ -200,8 +200,12 @@ fn a_request_that_waited_is_counted_with_the_code_that_it_got() {
 #[test]
 fn the_examples_for_prometheus_and_grafana_ask_for_what_is_there() {
     let redis = TestRedis::start();
-    let server = TestServer::start(&redis);
+    let schedule = "[[schedules]]\nname = 'x'\nevery = '1s'\njob = { type = 'echo' }\n";
+    let server = TestServer::builder().redis(&redis).config(schedule).start();
     server.complete("echo", json!({}));
+    eventually(LIMIT, "a job of the schedule has completed", || {
+        server.get("/metrics").expect(200).text().contains("threadq_schedule_last_success_timestamp_seconds{")
+    });
     let known: BTreeSet<String> =
         scrape(&server).keys().filter_map(|series| series.split('{').next()).map(str::to_owned).collect();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/monitoring");

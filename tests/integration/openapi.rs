@@ -184,13 +184,17 @@ fn every_error_is_described_where_it_can_occur() {
             if path.contains("/{") {
                 wanted.insert(404);
             }
-            if matches!(method.as_str(), "post" | "patch") {
+            if matches!(method.as_str(), "post" | "put" | "patch") {
                 wanted.insert(415);
             }
             match (method.as_str(), path.as_str()) {
                 ("post", "/jobs" | "/jobs/batch") => wanted.extend([409, 422, 429]),
-                ("post", "/jobs/{id}/cancel" | "/jobs/{id}/retry" | "/jobs/{id}/run")
-                | ("delete" | "patch", "/jobs/{id}") => {
+                (
+                    "post",
+                    "/jobs/{id}/cancel" | "/jobs/{id}/retry" | "/jobs/{id}/run" | "/schedules/{name}/run",
+                )
+                | ("delete" | "patch", "/jobs/{id}")
+                | ("delete" | "put", "/schedules/{name}") => {
                     wanted.insert(409);
                 }
                 _ => {}
@@ -298,6 +302,21 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("POST", "/queues/{name}/pause", "/queues/nobody/pause", &[], Some("")).expect(200);
     ask("POST", "/queues/{name}/pause", "/queues/a%20b/pause", &[], Some("")).expect(400);
     ask("POST", "/queues/{name}/resume", "/queues/nobody/resume", &[], Some("")).expect(200);
+    let hourly = r#"{"every": "1h", "overlap": "skip", "job": {"type": "sleep", "payload": {"ms": 600000}}}"#;
+    let path = "/schedules/{name}";
+    ask("PUT", path, "/schedules/hourly", &[json_type], Some(hourly)).expect(201);
+    ask("PUT", path, "/schedules/hourly", &[json_type], Some(hourly)).expect(200);
+    ask("PUT", path, "/schedules/hourly", &[json_type], Some(r#"{"every": "1h"}"#)).expect(400);
+    ask("POST", "/schedules/{name}/run", "/schedules/hourly/run", &[], Some("")).expect(202);
+    ask("POST", "/schedules/{name}/run", "/schedules/hourly/run", &[], Some("")).expect(409);
+    ask("GET", path, "/schedules/hourly", &[], None).expect(200);
+    ask("GET", "/schedules", "/schedules?limit=5", &[], None).expect(200);
+    ask("POST", "/schedules/{name}/pause", "/schedules/hourly/pause", &[], Some("")).expect(200);
+    ask("POST", "/schedules/{name}/resume", "/schedules/hourly/resume", &[], Some("")).expect(200);
+    ask("DELETE", path, "/schedules/hourly", &[], None).expect(204);
+    ask("GET", path, "/schedules/hourly", &[], None).expect(404);
+    let preview = r#"{"cron": "@daily", "count": 2}"#;
+    ask("POST", "/schedules/preview", "/schedules/preview", &[json_type], Some(preview)).expect(200);
     // A history begins when the first figures are written.
     eventually(LIMIT, "the last minutes have figures", || {
         !ask("GET", "/stats/history", "/stats/history", &[], None).expect(200).json()["minutes"]

@@ -23,6 +23,7 @@ fn definition(source: ScheduleSource, spec: &str, next: Option<u64>) -> Schedule
         skips_overlap: true,
         next,
         due: next.map(|ms| ms + 5),
+        server: String::new(),
     }
 }
 

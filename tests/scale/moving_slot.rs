@@ -49,6 +49,7 @@ impl Scene {
             skips_overlap: false,
             next: Some(1),
             due: Some(1),
+            server: String::new(),
         })
     }
 
@@ -138,6 +139,9 @@ const ROWS: &[Row] = &[
     }),
     ("schedules", |scene| {
         let _ = scene.queue.schedules(0, 1);
+    }),
+    ("schedule_figures", |scene| {
+        let _ = scene.queue.schedule_figures();
     }),
     ("fire", |scene| {
         let _ = scene.define();

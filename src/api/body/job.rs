@@ -96,7 +96,6 @@ fn job_of_batch(index: usize, json: &RawValue, handlers: &Handlers) -> Result<Ne
 }
 
 /// The job of a schedule, at this place of a body.
-#[cfg_attr(not(any(test, fuzzing)), expect(dead_code))]
 pub fn scheduled(json: &RawValue, place: String, handlers: &Handlers) -> Result<NewJob, Invalid> {
     new_job(&Fields::of(json, place, &SCHEDULED)?, handlers)
 }

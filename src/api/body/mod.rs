@@ -3,18 +3,20 @@
 //! * `fields`: JSON objects, parsed strictly.
 //! * `job`: a new job, alone, in a batch or as part of a schedule, and a change of a job. `unique`: its unique key.
 //! * `selection`: the choice of jobs for an operation on many. `bulk`, `dead_letters`: the bodies that have such a choice.
+//! * `schedule`: a schedule, its preview and its run.
 
 mod bulk;
 mod dead_letters;
 mod fields;
 mod job;
+mod schedule;
 mod selection;
 mod unique;
 
 pub use self::bulk::{Action, Bulk, cursor as bulk_cursor};
 pub use self::dead_letters::RetryDeadLetters;
-#[expect(unused_imports)]
 pub use self::fields::Invalid;
-#[cfg_attr(not(any(test, fuzzing)), expect(unused_imports))]
+#[cfg(any(test, fuzzing))]
 pub use self::job::scheduled;
 pub use self::job::{batch, change_of_job, job};
+pub use self::schedule::{Preview, checked_schedule, force, schedule};

@@ -1,10 +1,12 @@
 -- Stores, deletes, pauses or resumes a schedule.
 -- ARGV: name, then
 --       put, source (api|config), spec, body, template, 1 if a tick starts nothing while an earlier job lives,
---       next tick in ms or '', the time in ms when the next tick is due, or '', most schedules |
+--       next tick in ms, '' for none, or ? if the caller has not computed it, the time in ms when the next tick is due, or
+--       '', most schedules, the server whose file has the schedule, or '' |
 --       delete | pause | resume
 --       template: the job of each tick as a JSON list: queue, type, options, field, value, ..
--- Returns: created | updated | done | missing | managed_by_config | too_many
+-- Returns: created | updated | done | missing | managed_by_config | too_many | compute and the time in ms: the caller has
+--          to compute the first tick after this time
 -- A changed spec gets the new next tick. An unchanged spec keeps its next tick, so that a restart moves no tick.
 local name, what = ARGV[1], ARGV[2]
 local key, now = SCHEDULE .. name, now_ms()
@@ -24,14 +26,16 @@ if what == 'delete' then
   return 'done'
 end
 
-local source, spec, body, template, skips, next, due, most = unpack(ARGV, 3)
+local source, spec, body, template, skips, next, due, most, server = unpack(ARGV, 3)
 if exists and old[1] == 'config' and source == 'api' then return 'managed_by_config' end
 if not exists and call('ZCARD', SCHEDULES) >= tonumber(most) then return 'too_many' end
+if next == '?' and not (exists and old[2] == spec) then return 'compute ' .. digits(now) end
 call('ZADD', SCHEDULES, 0, name)
-call('HSET', key, 'source', source, 'spec', spec, 'body', body, 'template', template, 'skips', skips, 'seen_at', digits(now))
+call('HSET', key, 'source', source, 'spec', spec, 'body', body, 'template', template, 'skips', skips, 'seen_at', digits(now),
+  'server', server)
 if exists and old[2] == spec then
-  -- The word may be missing since the schedule was an orphan.
-  if old[3] and not call('ZSCORE', AGENDA, 'tick:' .. name) then call('ZADD', AGENDA, old[3], 'tick:' .. name) end
+  -- The word of an orphan is much later than its tick.
+  if old[3] then call('ZADD', AGENDA, old[3], 'tick:' .. name) end
 elseif next == '' then
   call('HDEL', key, 'next')
   call('ZREM', AGENDA, 'tick:' .. name)

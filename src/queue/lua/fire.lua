@@ -82,10 +82,9 @@ for i = 7, #ARGV do
   local tick = tonumber(ARGV[i])
   if schedule[2] then
     note(tick, 'skipped_paused', nil, 1)
-  elseif unique ~= '' and holder_of(unique) then
-    note(tick, 'skipped_overlap', nil, 1)
   else
-    note(tick, 'started', store(tick, unique), 1)
+    local holder = unique ~= '' and holder_of(unique)
+    if holder then note(tick, 'skipped_overlap', holder, 1) else note(tick, 'started', store(tick, unique), 1) end
   end
 end
 if next == '' then

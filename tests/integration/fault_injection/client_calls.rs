@@ -136,6 +136,8 @@ pub const STEPS: &[Step] = &[
     reads("why", "GET /jobs/ID/why", |stage| looks(stage, "/jobs/ID/why")),
     reads("list_queue", "GET /queues/NAME/jobs", |stage| looks(stage, "/queues/default/jobs")),
     reads("queues", "GET /queues", |stage| looks(stage, "/queues")),
+    reads("schedules", "GET /schedules", |stage| looks(stage, "/schedules")),
+    reads("schedule_figures", "GET /metrics", |stage| looks(stage, "/metrics")),
     reads("stats", "GET /stats", |stage| looks(stage, "/stats")),
     reads("history", "GET /stats/history", |stage| looks(stage, "/stats/history")),
     reads("workers", "GET /stats/workers", |stage| looks(stage, "/stats/workers")),

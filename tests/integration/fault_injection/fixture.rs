@@ -180,6 +180,11 @@ impl Stage {
         has_given_up || self.proxy.longest_answer().max(self.beside.longest_answer()) > STILL_IN_TIME
     }
 
+    /// The command of the row.
+    pub fn step_command(&self) -> &'static str {
+        self.step.command
+    }
+
     /// Compares the last look with the row, and asserts that all lists are empty.
     #[track_caller]
     pub fn ends(&self, last: &str) {

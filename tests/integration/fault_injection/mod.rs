@@ -9,6 +9,7 @@ mod doctor;
 mod fixture;
 mod jobs;
 mod proxy;
+mod schedules;
 mod servers;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ const TRIES: usize = 6;
 
 fn table() -> impl Iterator<Item = &'static Step> {
     // The longest plays first.
-    [doctor::STEPS, servers::STEPS, jobs::STEPS, client_calls::STEPS].into_iter().flatten()
+    [doctor::STEPS, servers::STEPS, jobs::STEPS, schedules::STEPS, client_calls::STEPS].into_iter().flatten()
 }
 
 fn name(step: &Step, cut: Cut) -> String {

@@ -31,6 +31,7 @@ pub const STEPS: &[Step] = &[
     starts("client id", "a connection for a fetcher is made"),
     starts("info", "a connection looks which Redis this is"),
     starts("config get", "a server looks whether Redis keeps anything"),
+    starts("hgetall", "a server looks for living servers of another protocol"),
     Step {
         command: "register",
         of: "a server enters",
