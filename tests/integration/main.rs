@@ -48,6 +48,7 @@ mod shutdown;
 mod start_and_end;
 mod systemd;
 mod terminal;
+mod time_bounds;
 mod timeouts;
 mod unique_keys;
 mod urls;
