@@ -522,3 +522,32 @@ fn a_snooze_beyond_the_expiry_ends_the_job() {
     assert_eq!(place.job(id).cancel_reason, Some(CancelReason::Expired));
     assert_sound(&place);
 }
+
+#[test]
+fn a_word_that_comes_too_early_waits_for_its_time_and_one_without_a_use_vanishes() {
+    let place = Place::new();
+    let a = place.server();
+    let job = || NewJob {
+        extras: Some(Box::new(Extras { retain: Some(HOUR), ..*expiring().extras.unwrap() })),
+        ..NewJob::new("t")
+    };
+    let (ended, waiting, plain) = (submit(&place, job()), submit(&place, job()), place.submit());
+    place.settle(&a, &completed(place.take_one(&a)));
+    let due = |word: String| place.redis::<Option<u64>>("ZSCORE", "agenda", &[&word]);
+    let words = [format!("forget:{ended}"), format!("expire:{waiting}")];
+    let times = words.clone().map(due);
+    for word in words.iter().chain(&[
+        format!("expire:{ended}"),
+        format!("forget:{waiting}"),
+        format!("expire:{plain}"),
+        "expire:77".to_owned(),
+        "forget:77".to_owned(),
+        "unknown".to_owned(),
+    ]) {
+        let _: i64 = place.redis("ZADD", "agenda", &["1", word]);
+    }
+    assert!(expired(&place).is_empty());
+    assert_eq!(words.map(due), times);
+    assert_eq!(agenda(&place).len(), 2);
+    assert_sound(&place);
+}

@@ -274,3 +274,46 @@ fn a_running_job_is_told_of_its_server() {
     let _: i64 = place.redis("HSET", "servers", &[a.as_str(), "D5"]);
     assert_eq!(situation(&place, id).beat_age_ms, None);
 }
+
+#[test]
+fn a_queue_is_strict_while_a_living_server_takes_from_it_so() {
+    let place = Place::new();
+    let register = |queues: &[&str], strict: &[&str]| {
+        let strict = strict.iter().map(|name| (*name).to_owned()).collect();
+        let server = threadq::internals::queue::ServerId::generate();
+        place.queue.register(&server, &ServerFacts { strict, ..ServerFacts::new(1, queues) }).unwrap();
+        server
+    };
+    register(&["a", "b", "c"], &[]);
+    let strict = || {
+        let queues = place.queue.queues(&["a", "b", "c"]).unwrap();
+        queues.iter().filter(|queue| queue.strict).map(|queue| queue.name.clone()).collect::<Vec<_>>()
+    };
+    assert!(strict().is_empty());
+    let server = register(&["a", "b", "c"], &["c", "a"]);
+    assert_eq!(strict(), ["a", "c"]);
+    place.dies(&server);
+    assert!(strict().is_empty());
+    assert!(!place.keys().iter().any(|key| {
+        key.starts_with("server:")
+            && place.redis::<bool>("HEXISTS", key, &["strict"])
+            && !key.ends_with(server.as_str())
+    }));
+}
+
+#[test]
+fn a_damaged_entry_of_a_server_or_a_job_does_not_stop_the_search_for_reasons() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let _running = place.take_one(&a);
+    place.raw(&[&format!("DEL T:server:{a}")]);
+    assert_eq!(situation(&place, id).beat_age_ms, Some(0));
+    place.raw(&[&format!("HSET T:server:{a} queues default")]);
+    let it = situation(&place, id);
+    assert_eq!((it.takers, it.workers, it.busy), (1, 0, 0));
+    place.raw(&[&format!("HDEL T:job:{id} server")]);
+    assert_eq!(situation(&place, id).place, At::None);
+    place.raw(&[&format!("DEL T:job:{id}"), &format!("SET T:job:{id} text")]);
+    assert!(place.queue.situation(id).unwrap().is_none());
+}

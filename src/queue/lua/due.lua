@@ -40,7 +40,9 @@ end
 
 function work.forget(id)
   local job = read(id, 'status', 'type', 'ties', 'finished_at', 'retain_ms')
-  if not job[1] or not is_final(job[1]) or (tonumber(job[4]) or 0) + own_retention(job[5]) > now then return end
+  if not is_final(job[1]) then return end
+  local due = (tonumber(job[4]) or 0) + own_retention(job[5])
+  if due > now then return call('ZADD', AGENDA, digits(due), 'forget:' .. id) end
   call('ZREM', job[1] == 'failed' and DLQ or DONE, id)
   forget_job(id, job[2], job[3], job[1])
 end

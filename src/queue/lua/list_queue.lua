@@ -23,7 +23,7 @@ if count_tombstones(queue) == 0 then
 else
   local first = without_tombstones(queue, entries(0, MOST_SEARCHED))
   total = #first + math.max(0, total - MOST_SEARCHED)
-  for i = skip + 1, math.min(skip + limit, #first) do ids[#ids + 1] = first[i] end
+  for i = skip + 1, skip + limit do ids[#ids + 1] = first[i] end
   local skipped = MOST_SEARCHED + math.max(0, skip - #first)
   for _, id in ipairs(entries(skipped, limit - #ids)) do ids[#ids + 1] = id end
 end

@@ -9,7 +9,8 @@
 --          place: where the entry of the job is
 local id, now = ARGV[1], now_ms()
 local fields = try_call('HGETALL', JOB .. id)
-if fields.err or #fields == 0 then return {} end
+-- An error has no fields.
+if #fields == 0 then return {} end
 local job = read(id, 'status', 'queue', 'server', 'cancel')
 local status, queue, server = job[1], job[2] or DEFAULT_QUEUE, job[3]
 local list = WORK .. queue

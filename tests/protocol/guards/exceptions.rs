@@ -52,6 +52,8 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "saves commands: one set needs no bisection";
     "list": "elseif skipped > 0 then", "skipped > 0 => true"
         => "saves commands: the first page begins at the newest id";
+    "list_queue": "if count_tombstones(queue) == 0 then", "count_tombstones(queue) == 0 => false"
+        => "saves commands: without tombstones the search finds none";
     // Retention.
     "prune_names": "ipairs(ARGV[1] == '0' and", "without ARGV[1] == '0'"
         => "saves time: the types are read at each step";
