@@ -283,6 +283,18 @@ fn wrong_end(
         Expect::Failed(attempts) => ("failed", attempts),
         Expect::Poison => ("failed", 0),
     };
+    if job.contains_key("expires_at") {
+        let expires_at = number(job, "expires_at");
+        if number(job, "started_at") > expires_at {
+            return Some("an attempt started after its expiry".to_owned());
+        }
+        let has_expired = number(job, "finished_at") >= expires_at;
+        let is_cancelled = status == "cancelled" && text(job, "cancel_reason") == "expired" && attempts == 0;
+        if has_expired && (is_cancelled || (status == "failed" && attempts > 0)) {
+            *report.ends.entry("expired".to_owned()).or_default() += 1;
+            return None;
+        }
+    }
     if (status, attempts) != wanted {
         return Some(format!(
             "it is {status} after {attempts} attempts, not {} after {}",
@@ -401,13 +413,13 @@ fn judge_executions(
     }
 }
 
-/// No list, unique key or pause may remain.
+/// No list, unique key, word of the agenda or pause may remain.
 fn check_lists(eye: &mut Eye, report: &mut Report) -> Result<(), String> {
     for key in scan(eye, "*")? {
         let name = key.trim_start_matches("{threadq}:");
         let must_be_gone = ["work_queue:", "in_progress_queue:", "unique:", "cancels:"];
         if must_be_gone.iter().any(|prefix| name.starts_with(prefix))
-            || ["scheduled", "lost", "paused"].contains(&name)
+            || ["scheduled", "agenda", "lost", "paused"].contains(&name)
         {
             report.wrong(format!("the key {name} remains"));
         }
@@ -423,6 +435,9 @@ fn check_indices(eye: &mut Eye, jobs: &HashMap<u64, Fields>, report: &mut Report
         let word = if ["queued", "processing"].contains(&status) { "ready" } else { status };
         let mut add = |key: String, score: u64| wanted.entry(key).or_default().insert((*id, score));
         add(format!("{{threadq}}:type_index:{word}:{kind}"), *id);
+        for tag in text(job, "tags").lines() {
+            add(format!("{{threadq}}:tag_index:{word}:{tag}"), *id);
+        }
         let finished = number(job, "finished_at");
         match status {
             "failed" => _ = add("{threadq}:dlq_queue".to_owned(), finished),
@@ -438,6 +453,7 @@ fn check_indices(eye: &mut Eye, jobs: &HashMap<u64, Fields>, report: &mut Report
     found.insert("{threadq}:completed".to_owned(), completed);
     let mut keys = scan(eye, "index:*")?;
     keys.extend(scan(eye, "type_index:*")?);
+    keys.extend(scan(eye, "tag_index:*")?);
     keys.extend(["dlq_queue", "done"].map(|name| format!("{{threadq}}:{name}")));
     for key in keys {
         let pairs: Vec<(u64, u64)> =

@@ -314,7 +314,12 @@ fn to_be_cancelled(random: &mut Rng, number: usize) -> Submission {
 
 fn unique(random: &mut Rng, number: usize) -> Submission {
     let (mut body, intent) = job(random, number);
-    body["unique_key"] = json!(format!("unique-{}", random.usize(0..UNIQUE_KEYS)));
+    let key = format!("unique-{}", random.usize(0..UNIQUE_KEYS));
+    match random.u32(0..4) {
+        0 => body["unique"] = json!({ "key": key, "until": "start" }),
+        1 => body["unique"] = json!({ "key": key, "for_ms": random.u32(1..500) }),
+        _ => body["unique_key"] = json!(key),
+    }
     single((body, intent))
 }
 
@@ -350,6 +355,15 @@ fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
     };
     if random.u32(0..100) < 8 {
         body["delay_ms"] = json!(random.u32(1..3_000));
+    }
+    if random.u32(0..100) < 15 {
+        body["tags"] = json!(["all", format!("tag {}", random.u32(0..4))]);
+    }
+    match random.u32(0..100) {
+        // Some of these jobs expire while they wait, others while they run, and most never.
+        0..3 => body["expires_in_ms"] = json!(random.u32(3_000..6_000)),
+        3..9 => body["expires_in_ms"] = json!(3_600_000),
+        _ => {}
     }
     (body, intent)
 }
