@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadq::internals::queue::{Page, Place as At, Quarantine, ServerFacts, Situation, Turns};
-use threadq::job::{JobId, NewJob, Status};
+use threadq::job::{Change, JobId, NewJob, Status};
 
 use crate::fixture::*;
 
@@ -316,4 +316,19 @@ fn a_damaged_entry_of_a_server_or_a_job_does_not_stop_the_search_for_reasons() {
     assert_eq!(situation(&place, id).place, At::None);
     place.raw(&[&format!("DEL T:job:{id}"), &format!("SET T:job:{id} text")]);
     assert!(place.queue.situation(id).unwrap().is_none());
+}
+
+#[test]
+fn the_total_of_a_short_queue_has_no_tombstones_and_no_jobs_that_have_moved() {
+    let place = Place::of_long_lists();
+    let ids = place.submit_many(5);
+    place.cancel(ids[2]);
+    assert_eq!(page(&place, 0, 10), (vec![ids[0], ids[1], ids[3], ids[4]], 4));
+    // A damaged count of tombstones does not show a job in a queue from which the job has moved.
+    let change = Change { queue: Some("other".to_owned()), ..Change::default() };
+    place.queue.change_waiting(&[ids[3]], &[], &change).unwrap();
+    place.raw(&["DEL T:tombstones:default"]);
+    assert_eq!(page(&place, 0, 10).0, [ids[0], ids[1], ids[4]]);
+    let moved = place.queue.list_queue("other", 0, 10).unwrap();
+    assert_eq!((moved.jobs[0].id, moved.jobs.len()), (ids[3], 1));
 }

@@ -51,7 +51,7 @@ local place, before, is_more, holder = 'none', 0, 0, ''
 local MOST_BEFORE = 10000
 local function find_in(key, word)
   local index = call('LPOS', key, id, 'RANK', -1, 'MAXLEN', digits(MOST_BEFORE))
-  if not index then return false end
+  if not index then return end
   place = word
   before = call('LLEN', key) - 1 - index
   local tombstones = count_tombstones(queue)
@@ -63,11 +63,12 @@ local function find_in(key, word)
       before = first
     end
   end
-  return true
 end
 
 if status == 'queued' then
-  if not find_in(list, 'queue') and not find_in(list .. SUSPECTS, 'suspects') then
+  find_in(list, 'queue')
+  if place == 'none' then find_in(list .. SUSPECTS, 'suspects') end
+  if place == 'none' then
     for _, name in ipairs(names) do
       if call('LPOS', IN_PROGRESS .. name, id) then place, holder = 'claimed', name end
     end
@@ -78,5 +79,5 @@ elseif status == 'processing' then
 elseif call('ZSCORE', SCHEDULED, id) then
   place = 'scheduled'
 end
-return {now, fields, job[4] and 1 or 0, call('SISMEMBER', PAUSED, queue), living, takers, workers, busy, reserved, strict,
+return {now, fields, job[4] or 0, call('SISMEMBER', PAUSED, queue), living, takers, workers, busy, reserved, strict,
   place, before, is_more, holder, beat_age}
