@@ -20,11 +20,19 @@ impl Page {
     }
 }
 
+const SCHEDULE: &str = r#"
+[[schedules]]
+name = "nightly-report-of-all-customers-of-the-world"
+cron = "30 2 * * *"
+timezone = "America/Argentina/Buenos_Aires"
+job = { type = "echo", queue = "reports", tags = ["customer/42"] }
+"#;
+
 /// A server with jobs in every status, and all pages.
 fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     let server = TestServer::builder()
         .redis(redis)
-        .config(QUICK_BACKOFF)
+        .config(&format!("{QUICK_BACKOFF}\n{SCHEDULE}"))
         .flag("workers", "8")
         .flag("queues", "default,urgent!")
         .start();
@@ -49,7 +57,8 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
         "type": "Encode a video whose type has rather a long name", "delay_ms": 3_600_000, "expires_in_ms": 7_200_000,
         "tags": ["customer/4711-of-the-northern-branch-in-a-town-far-away", "video"], "meta": {"traceparent": "0".repeat(60)},
     }));
-    server.submit_job(json!({"type": "echo", "queue": "reports"}));
+    let schedule = "nightly-report-of-all-customers-of-the-world";
+    server.act(&format!("/schedules/{schedule}/run")).expect(202);
     for _ in 0..3 {
         server.submit("sleep", json!({"ms": 600_000}));
     }
@@ -62,6 +71,9 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
         page("servers", "/servers", "Servers", "worker-"),
         page("queues", "/queues", "Queues", "emails"),
         page("queue", "/queues/emails.newsletter-2026_of-the-whole-world", "Queue", "1 job queued"),
+        page("schedules", "/schedules", "Schedules", "each day at 02:30"),
+        page("schedule", &format!("/schedules/{schedule}"), "Schedule", "History"),
+        page("create", "/new-schedule", "Create a schedule", "next five ticks"),
         page("jobs", "/jobs", "Jobs", "page 1 of 2"),
         page("waiting", &format!("/jobs/{waiting}"), "Job", "Why it does not run"),
         page("change", &format!("/jobs/{waiting}/change"), "Change job", "Max attempts"),

@@ -14,6 +14,7 @@ mod files;
 mod forms;
 mod lists;
 mod pages;
+mod schedules;
 mod still;
 mod token;
 mod workers;

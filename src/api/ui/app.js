@@ -11,11 +11,12 @@ import { notify, query } from "./api.js";
 import { actionOf, inProgress, markBusy } from "./parts.js";
 import { overview, servers } from "./overview.js";
 import { queue, queues, actions as queueActions } from "./queues.js";
+import { changeSchedule, newSchedule, schedule, schedules, actions as scheduleActions } from "./schedules.js";
 import { rough, ZONE } from "./text.js";
 import { submit, actions as submitActions } from "./submit.js";
 
 const actions = {
-  ...queueActions, ...jobActions, ...listActions, ...submitActions,
+  ...queueActions, ...jobActions, ...listActions, ...submitActions, ...scheduleActions,
   async newest() {
     document.querySelector("h1").focus();
   },
@@ -96,6 +97,10 @@ const VIEWS = [
   ["/servers", "servers", servers],
   ["/queues", "queues", queues],
   ["/queues/:name", "queues", queue],
+  ["/schedules", "schedules", schedules],
+  ["/schedules/:name", "schedules", schedule],
+  ["/schedules/:name/change", "schedules", changeSchedule],
+  ["/new-schedule", "schedules", newSchedule],
   ["/jobs", "jobs", jobs],
   ["/jobs/:id", "jobs", job],
   ["/jobs/:id/change", "jobs", change],

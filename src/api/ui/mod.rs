@@ -35,6 +35,7 @@ static FILES: &[File] = &[
     script("overview.js", include_str!("overview.js")),
     script("parts.js", include_str!("parts.js")),
     script("queues.js", include_str!("queues.js")),
+    script("schedules.js", include_str!("schedules.js")),
     script("submit.js", include_str!("submit.js")),
     script("text.js", include_str!("text.js")),
     File { name: "style.css", content_type: "text/css; charset=utf-8", text: include_str!("style.css") },

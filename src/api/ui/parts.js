@@ -120,6 +120,9 @@ export function learnTypes(jobs) {
   }
 }
 
+/** Adds the types of the newest jobs. */
+export const learnNewestTypes = async () => learnTypes((await api("GET", "/jobs" + query({ limit: PAGE_SIZE }))).jobs);
+
 /** The suggestions of a field for a type. They are there even if there is none, because the role of the field depends on
  *  them. */
 export const typeOptions = () => el("datalist", { id: "types" }, [...types].map(typeOption));

@@ -1,8 +1,8 @@
 // The page that submits a job.
 
-import { api, query } from "./api.js";
+import { api } from "./api.js";
 import { bodyText, durationText, form, readForm, sendButton, showOutcome } from "./forms.js";
-import { jobLink, learnTypes, typeOptions } from "./parts.js";
+import { jobLink, learnNewestTypes, typeOptions } from "./parts.js";
 import { indent, members, ZONE } from "./text.js";
 
 const TIMES = "Such as 250ms, 5s, 10m, 24h or 90d.";
@@ -37,7 +37,7 @@ export const submit = {
   every: null,
   /** With `from`, the form has the values of that job. */
   async read({ from }) {
-    learnTypes((await api("GET", "/jobs" + query({ limit: 25 }))).jobs);
+    await learnNewestTypes();
     return from ? api("GET", `/jobs/${encodeURIComponent(from)}`, undefined, true) : { value: {}, text: "{}" };
   },
   render({ value: job, text }) {
