@@ -551,3 +551,24 @@ fn a_word_that_comes_too_early_waits_for_its_time_and_one_without_a_use_vanishes
     assert_eq!(agenda(&place).len(), 2);
     assert_sound(&place);
 }
+
+#[test]
+fn a_failed_and_a_cancelled_job_with_a_retention_of_their_own_leave_nothing_behind() {
+    let place = Place::new();
+    let a = place.server();
+    let job = || with(Extras { retain: Some(HOUR), ..Extras::default() });
+    let failed = submit(&place, job());
+    place.settle(&a, &buried(place.take_one(&a)));
+    let cancelled = submit(&place, job());
+    place.cancel(cancelled);
+    for id in [failed, cancelled] {
+        let _: i64 = place.redis("HSET", &format!("job:{id}"), &["finished_at", "1"]);
+        let _: i64 = place.redis("ZADD", "agenda", &["1", &format!("forget:{id}")]);
+    }
+    place.queue.work_off_due().unwrap();
+    for id in [failed, cancelled] {
+        assert!(place.queue.get(id).unwrap().is_none());
+        assert!(place.handles(id).is_empty(), "{:?}", place.handles(id));
+    }
+    assert_sound(&place);
+}
