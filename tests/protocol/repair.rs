@@ -285,7 +285,12 @@ fn entries_of_tags_and_of_the_agenda_without_a_use_are_taken_out() {
         place.assert_finds(FindingKind::AgendaStale, &[&format!("{word} in agenda")]);
         place.assert_mends(FindingKind::AgendaStale, "taken out");
     }
-    // A schedule needs its word, and a word of a later version is left alone.
+    // A schedule with a next tick needs its word.
+    place.raw(&["HSET T:schedule:daily spec x next 5", "ZADD T:schedules 0 daily"]);
+    place.assert_finds(FindingKind::TickMissing, &["daily in schedules"]);
+    place.assert_mends(FindingKind::TickMissing, "has its next tick again");
+    place.raw(&["ZREM T:schedules daily", "DEL T:schedule:daily", "ZREM T:agenda tick:daily"]);
+    // A word of a schedule is no fault, and a word of a later version is left alone.
     place.raw(&["HSET T:schedule:nightly spec x", "ZADD T:agenda 1 tick:nightly 1 later:7"]);
     assert_eq!(place.found(), BTreeMap::new());
     place.raw(&["ZREM T:agenda later:7"]);

@@ -411,6 +411,9 @@ fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
             "jobs that would not expire, or would be kept for ever",
             "--repair adds them to the agenda",
         ),
+        FindingKind::TickMissing => {
+            ("jobs", "schedules that would never have a tick again", "--repair adds them to the agenda")
+        }
         FindingKind::UniqueStale => {
             ("jobs", "unique keys whose job was deleted or has ended", "--repair releases them")
         }

@@ -32,6 +32,8 @@ pub enum FindingKind {
     AgendaStale,
     /// A job without its word in the agenda: it would not expire, or would be kept for ever.
     AgendaMissing,
+    /// A schedule without its word in the agenda: it would never have a tick again.
+    TickMissing,
     /// A unique key whose holder was deleted or has ended.
     UniqueStale,
     /// A live job that does not hold its unique key.
@@ -46,7 +48,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of a report.
-    pub const ALL: [FindingKind; 16] = [
+    pub const ALL: [FindingKind; 17] = [
         FindingKind::WrongType,
         FindingKind::Unreadable,
         FindingKind::Stranded,
@@ -58,6 +60,7 @@ impl FindingKind {
         FindingKind::IndexMissing,
         FindingKind::AgendaStale,
         FindingKind::AgendaMissing,
+        FindingKind::TickMissing,
         FindingKind::UniqueStale,
         FindingKind::UniqueMissing,
         FindingKind::CancelStale,
@@ -79,6 +82,7 @@ impl FindingKind {
             FindingKind::IndexMissing => "index_missing",
             FindingKind::AgendaStale => "agenda_stale",
             FindingKind::AgendaMissing => "agenda_missing",
+            FindingKind::TickMissing => "tick_missing",
             FindingKind::UniqueStale => "unique_stale",
             FindingKind::UniqueMissing => "unique_missing",
             FindingKind::CancelStale => "cancel_stale",

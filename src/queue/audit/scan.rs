@@ -211,7 +211,10 @@ impl Scan<'_> {
 
     fn known_sets(&self) -> Vec<String> {
         let mut sets = self.sets.clone();
-        sets.extend([keys::SCHEDULED, keys::DLQ, keys::DONE, keys::AGENDA].map(|name| self.full(name)));
+        sets.extend(
+            [keys::SCHEDULED, keys::DLQ, keys::DONE, keys::AGENDA, keys::SCHEDULES]
+                .map(|name| self.full(name)),
+        );
         sets
     }
 

@@ -97,6 +97,11 @@ local function is_word_stale(word)
   return not job[1] or is_final(job[1]) or not is_tied(job[2], 'X')
 end
 
+-- Whether a schedule has a next tick, but no word in the agenda.
+local function lacks_tick(name)
+  return try('HGET', SCHEDULE .. name, 'next') and not try('ZSCORE', AGENDA, 'tick:' .. name)
+end
+
 -- The tags of a job that lack their entry in the index.
 local function missing_tags(id)
   local job, missing = read(id, 'status', 'ties', 'tags'), {}
@@ -107,9 +112,11 @@ local function missing_tags(id)
   return missing
 end
 
--- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale | agenda_stale, or nil.
+-- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale | agenda_stale
+-- | tick_missing, or nil.
 local function entry_fault(key, id)
   if key == AGENDA then return is_word_stale(id) and 'agenda_stale' or nil end
+  if key == SCHEDULES then return lacks_tick(id) and 'tick_missing' or nil end
   local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
   local status = job[1]
   if id == TOMBSTONE and is_list(key) then return nil end

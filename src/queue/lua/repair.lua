@@ -98,6 +98,14 @@ function check.index_missing(_, id)
   end
 end
 
+function check.tick_missing(key, name)
+  if entry_fault(key, name) ~= 'tick_missing' then return end
+  return '', function()
+    call('ZADD', AGENDA, at_now, 'tick:' .. name)
+    return 'has its next tick again'
+  end
+end
+
 function check.agenda_missing(_, id)
   if not job_faults(id).agenda_missing then return end
   return '', function()
