@@ -391,3 +391,64 @@ fn the_nightly_report_of_the_documentation_runs() {
     );
     put(&other, "another", serde_json::from_str(body).unwrap()).expect(201);
 }
+
+#[test]
+fn the_rust_client_defines_runs_and_deletes_schedules() {
+    use threadq::client::schedules::Schedule;
+    use threadq::client::{Client, Submission};
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let client = Client::new(&format!("http://{}", server.addr())).unwrap();
+    let job = Submission::new("echo").payload("x").unwrap();
+    let daily = Schedule::cron("0 3 * * *", job.clone()).timezone("Europe/Berlin").overlap("allow");
+    let stored = client.schedules().put("daily", &daily.jitter(secs(60)).catch_up("none")).unwrap();
+    assert_eq!(
+        (stored.source.as_str(), stored.spec.jitter.as_deref(), stored.next.len()),
+        ("api", Some("1m"), 5)
+    );
+    let id = client.schedules().run("daily", false).unwrap();
+    let result: String = client.wait(id, LIMIT).unwrap().result().unwrap();
+    assert_eq!(result, "x");
+    assert!(client.schedules().pause("daily").unwrap().paused);
+    assert!(!client.schedules().resume("daily").unwrap().paused);
+    let shown = client.schedules().get("daily").unwrap();
+    assert_eq!((shown.history[0].outcome.as_str(), shown.history[0].job_id), ("manual", Some(id)));
+    let error = client.schedules().put("x", &Schedule::every(ms(5), job.clone())).unwrap_err();
+    assert_eq!(error.code(), Some("invalid_schedule"));
+    let error = client.schedules().put("x", &Schedule::every(secs(5), job.delay(secs(1)))).unwrap_err();
+    assert!(error.to_string().contains("job.delay_ms"), "{error}");
+    assert_eq!(client.schedules().list(1, 10).unwrap().total, 1);
+    client.schedules().delete("daily").unwrap();
+    assert_eq!(client.schedules().get("daily").unwrap_err().code(), Some("not_found"));
+}
+
+#[test]
+fn a_program_adds_a_schedule_as_if_it_were_in_its_file() {
+    use threadq::client::Submission;
+    use threadq::client::schedules::Schedule;
+    use threadq::config::{Config, Secret};
+    use threadq::server::Server;
+    let redis = TestRedis::start();
+    let config = || Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        redis_url: Some(Secret::new(redis.url())),
+        workers: 1,
+        ..Config::default()
+    };
+    let beat = || Schedule::every(secs(1), Submission::new("beat"));
+    let server = Server::builder()
+        .config(config())
+        .handler("beat", |_| Ok("done"))
+        .schedule("beat", beat())
+        .start()
+        .unwrap();
+    let front = Api::new(server.addr());
+    eventually(LIMIT, "a job completes", || front.total("?status=completed&type=beat") > 0);
+    assert_eq!(front.get("/schedules/beat").expect(200).json()["source"], "config");
+    server.stop();
+    let twice = Server::builder().config(config()).schedule("beat", beat()).schedule("beat", beat());
+    let error = twice.start().err().unwrap().to_string();
+    assert!(error.contains("\"beat\": the name is given twice"), "{error}");
+    let error = Server::builder().config(config()).schedule("a b", beat()).start().err().unwrap().to_string();
+    assert!(error.contains("the name is not allowed"), "{error}");
+}
