@@ -62,7 +62,7 @@ fn main() {
     let mut slowest: Vec<(f64, String)> = Vec::new();
     let mut times = Vec::new();
     for status in statuses {
-        let kinds = ["", "type=type%203", &between, &format!("type=type%203&{between}")];
+        let kinds = ["", "type=type%203", "tag=tag%203", &between, &format!("tag=tag%203&{between}")];
         for kind in kinds {
             for page in [1, 10, 100, 500, 1000] {
                 for limit in [10, 100] {
@@ -122,7 +122,13 @@ fn submit(client: &mut Client, jobs: usize, types: usize, more: &str) {
     for batch in 0..jobs.div_ceil(BATCH) {
         let number = BATCH.min(jobs - batch * BATCH);
         let jobs: Vec<String> = (0..number)
-            .map(|i| format!(r#"{{"type":"type {}","payload":{{"n":{i}}}{more}}}"#, i % types))
+            .map(|i| {
+                format!(
+                    r#"{{"type":"type {}","tags":["tag {}"],"payload":{{"n":{i}}}{more}}}"#,
+                    i % types,
+                    i % 7
+                )
+            })
             .collect();
         client.json("POST", "/jobs/batch", &format!(r#"{{"jobs":[{}]}}"#, jobs.join(",")));
     }

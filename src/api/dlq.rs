@@ -10,9 +10,10 @@ use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
 
-/// The most jobs that one script looks at, and that one script changes, so that no step blocks Redis for long.
+/// The most jobs that one script looks at, and that one script changes, so that each step blocks Redis for about 4 ms at
+/// most.
 pub(super) const MAX_LOOKED_AT: usize = 500;
-pub(super) const MAX_CHANGED: usize = 200;
+pub(super) const MAX_CHANGED: usize = 100;
 
 impl Api {
     pub(super) fn list_dead_letters(&self, request: &Request) -> Result<Response, Response> {

@@ -27,7 +27,7 @@ use error::Error;
 use terminal::console::{Console, environment};
 
 /// All commands, in the order of the help.
-static COMMANDS: [&Command; 17] = [
+static COMMANDS: [&Command; 18] = [
     &commands::serve::SERVE,
     &commands::serve::CHECK,
     &commands::doctor::DOCTOR,
@@ -37,6 +37,7 @@ static COMMANDS: [&Command; 17] = [
     &commands::jobs::RETRY,
     &commands::jobs::CANCEL,
     &commands::jobs::DELETE,
+    &commands::bulk::BULK,
     &commands::dlq::DLQ,
     &commands::stats::STATS,
     &commands::stats::QUEUES,
@@ -60,11 +61,13 @@ pub fn run() -> ExitCode {
     // Not locked here: `serve` writes from other threads too.
     let (mut stdin, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
     let (out_is_terminal, err_is_terminal) = (out.is_terminal(), err.is_terminal());
+    let stdin_is_terminal = stdin.is_terminal();
     let mut console = Console {
         stdin: &mut stdin,
         out: &mut out,
         err: &mut err,
         env: &environment,
+        stdin_is_terminal,
         out_is_terminal,
         err_is_terminal,
         has_bar: false,

@@ -67,6 +67,11 @@ impl FakeServer {
         run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, false)
     }
 
+    /// Runs a command against this server on a terminal, where somebody types this.
+    pub(crate) fn run_on_terminal_with_stdin(&self, args: &[&str], mut stdin: &[u8]) -> Done {
+        run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, true)
+    }
+
     /// Runs a command against this server on a terminal, with this environment.
     pub(crate) fn run_on_terminal(&self, args: &[&str], env: &[(&str, &str)]) -> Done {
         let env = [env, &[("THREADQ_SERVER", &*self.url)]].concat();
@@ -144,6 +149,7 @@ pub(crate) fn run_into(args: &[&str], url: &str, out: &mut dyn Write) -> (u8, St
         out,
         err: &mut err,
         env: &env,
+        stdin_is_terminal: false,
         out_is_terminal: false,
         err_is_terminal: false,
         has_bar: false,
@@ -164,6 +170,7 @@ fn run_all(args: &[&str], env: &[(&str, &str)], stdin: &mut dyn Read, is_termina
         out: &mut out,
         err: &mut err,
         env: &env,
+        stdin_is_terminal: is_terminal,
         out_is_terminal: is_terminal,
         err_is_terminal: is_terminal,
         has_bar: false,

@@ -77,7 +77,7 @@ impl Listing {
         }
         for (name, time) in [("created_after", self.created_after), ("created_before", self.created_before)] {
             if let Some(time) = time {
-                query.append_pair(name, &rfc3339_micros(micros(time)));
+                query.append_pair(name, &time_text(time));
             }
         }
         if let Some(before) = self.before {
@@ -87,10 +87,10 @@ impl Listing {
     }
 }
 
-/// A time in microseconds since 1970, rounded up, so that the bound stays exact for job ids.
-fn micros(time: SystemTime) -> u64 {
+/// A time in microseconds, rounded up, so that the bound stays exact for job ids.
+pub(super) fn time_text(time: SystemTime) -> String {
     let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+    rfc3339_micros(u64::try_from(since_1970.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX))
 }
 
 /// One page of a listing.

@@ -15,6 +15,7 @@
 //! up to [`Client::retry_requests_for`]. Reads are safe to repeat; so are submissions, because each has an
 //! `Idempotency-Key`. Every call blocks, for a limited time: see [`Client::timeout`].
 
+pub mod bulk;
 mod error;
 mod job;
 mod listing;

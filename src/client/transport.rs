@@ -191,18 +191,26 @@ impl Transport {
         body: &impl serde::Serialize,
         idempotency_key: Option<&str>,
     ) -> Result<Response, Error> {
-        let json = json_text(body)?;
-        let mut request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json");
+        let mut request = self.request(Method::POST, path);
         if let Some(key) = idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
-        self.send(request.body(json), Duration::ZERO)
+        self.send_json(request, body)
+    }
+
+    /// PATCH of JSON.
+    pub(crate) fn patch_json(&self, path: &str, body: &impl serde::Serialize) -> Result<Response, Error> {
+        self.send_json(self.request(Method::PATCH, path), body)
+    }
+
+    fn send_json(&self, request: request::Builder, body: &impl serde::Serialize) -> Result<Response, Error> {
+        let json = json_text(body)?;
+        self.send(request.header(header::CONTENT_TYPE, "application/json").body(json), Duration::ZERO)
     }
 
     /// PUT of JSON.
     pub(crate) fn put_json(&self, path: &str, body: &impl serde::Serialize) -> Result<Response, Error> {
-        let request = self.request(Method::PUT, path).header(header::CONTENT_TYPE, "application/json");
-        self.send(request.body(json_text(body)?), Duration::ZERO)
+        self.send_json(self.request(Method::PUT, path), body)
     }
 
     fn request(&self, method: Method, path: &str) -> request::Builder {

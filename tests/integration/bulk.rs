@@ -233,3 +233,34 @@ fn a_job_whose_unique_key_is_held_is_skipped() {
         (&json!("cancelled"), &json!("queued"))
     );
 }
+
+#[test]
+fn the_client_changes_counts_and_runs_jobs() {
+    use threadq::client::bulk::{Action, Change, Filter};
+    use threadq::client::{Client, Submission};
+
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let client = Client::new(&format!("http://{}", server.addr())).unwrap();
+    let later = Submission::new("echo").queue("nobody").delay(secs(3600));
+    let ids: Vec<_> = (0..3).map(|_| client.submit(&later).unwrap().id).collect();
+    let change = Change::new().queue("default").payload("new").unwrap().tags(["mine"]);
+    assert_eq!(client.change(ids[0], &change).unwrap().queue, "default");
+    let mine = Filter { tag: Some("mine".to_owned()), ..Filter::default() };
+    assert_eq!(
+        (client.count(&mine).unwrap(), client.count(&Filter { all: true, ..Filter::default() }).unwrap()),
+        (1, 3)
+    );
+    assert_eq!(client.run_now(ids[0]).unwrap().id, ids[0]);
+    let result: String = client.wait(ids[0], LIMIT).unwrap().result().unwrap();
+    assert_eq!(result, "new");
+    let waiting = Filter { queue: Some("nobody".to_owned()), ..Filter::default() };
+    let moved = client.bulk(&Action::Change(Box::new(Change::new().tags(["x", "y"]))), &waiting).unwrap();
+    assert_eq!((moved.matched, moved.changed, moved.skipped), (2, 2, 0));
+    let all = Filter { all: true, ..Filter::default() };
+    let report = client.bulk(&Action::Cancel, &all).unwrap();
+    assert_eq!((report.matched, report.changed, report.skipped), (3, 2, 1));
+    assert_eq!(client.bulk(&Action::Delete, &all).unwrap().changed, 3);
+    let error = client.bulk(&Action::Delete, &Filter::default()).unwrap_err();
+    assert_eq!(error.code(), Some("invalid_filter"));
+}

@@ -1,5 +1,6 @@
 //! The commands: their flags, their help and their functions.
 
+pub(crate) mod bulk;
 pub(crate) mod completions;
 pub(crate) mod dlq;
 pub(crate) mod doctor;

@@ -28,6 +28,8 @@ pub(crate) struct Console<'a> {
     pub err: &'a mut dyn Write,
     /// Looks an environment variable up. An empty variable counts as not set.
     pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether `stdin` is a terminal.
+    pub stdin_is_terminal: bool,
     /// Whether `out` is a terminal.
     pub out_is_terminal: bool,
     /// Whether `err` is a terminal.
@@ -76,6 +78,11 @@ impl Console<'_> {
 
     fn has_colours(&self) -> bool {
         self.has_sequences() && self.env("NO_COLOR").is_none()
+    }
+
+    /// Whether a question can be asked on a terminal.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.stdin_is_terminal && self.err_is_terminal
     }
 
     /// Prints a text that ends with a newline.
@@ -147,6 +154,7 @@ mod tests {
             out: &mut io::sink(),
             err: &mut io::sink(),
             env: &env,
+            stdin_is_terminal: false,
             out_is_terminal,
             err_is_terminal: false,
             has_bar: false,
