@@ -1,11 +1,15 @@
 //! Job records that were damaged from outside, one field at a time. No such record ends a script half-way, and the
 //! other jobs of the same call are done.
 
-use serde_json::Value;
-use threadq::internals::queue::{Filter, Position, Quarantine, ServerId, Settled, StartedJobs};
-use threadq::job::{JobId, Status};
+use std::time::Duration;
 
-use crate::fixture::{Place, buried, completed, ids, in_progress, retried};
+use serde_json::Value;
+use threadq::internals::queue::{
+    Filter, Lease, Position, Quarantine, ServerId, Settled, Settlement, StartedJobs, Verdict,
+};
+use threadq::job::{Expiry, Extras, JobId, Status};
+
+use crate::fixture::{Place, buried, completed, ids, in_progress, released, retried};
 
 /// The fields of a record that the scripts read, besides the status.
 const FIELDS: [&str; 9] = [
@@ -152,4 +156,57 @@ fn a_short_number_is_read_as_what_it_is() {
     assert_eq!((job.started_at_ms, job.scheduled_at_ms), (Some(1_800_000_000_000), Some(1_790_000_000_000)));
     let a = place.server();
     assert_eq!(ids(&place.take(&a, 1)), [id]);
+}
+
+/// The fields of a record that the scripts read only if `ties` names them, and the number of snoozes.
+const TIED_FIELDS: [&str; 6] = ["ties", "tags", "expires_at", "retain_ms", "snoozes", "unique_key"];
+
+#[test]
+fn a_damaged_field_of_a_tied_job_strands_neither_this_job_nor_the_others() {
+    let hour = Duration::from_secs(3600);
+    let verdicts: [fn(Lease) -> Settlement; 4] = [completed, retried, released, |lease| Settlement {
+        lease,
+        verdict: Verdict::Snooze(Duration::from_secs(60)),
+    }];
+    let place = Place::new();
+    for field in TIED_FIELDS {
+        for text in ["x", "", "1e400", "nan", "-1", "18446744073709551615"] {
+            for settlement in verdicts {
+                let server = place.server();
+                let extras = Extras {
+                    tags: vec!["a".to_owned()],
+                    expiry: Some(Expiry::AfterMs(7_200_000)),
+                    retain: Some(hour),
+                    ..Extras::default()
+                };
+                let bad = place.submit_with(|job| {
+                    job.unique_key = Some("k".to_owned());
+                    job.extras = Some(Box::new(extras));
+                });
+                let good = place.submit();
+                let mut leases = place.take(&server, 2).into_iter().map(|(lease, _)| lease);
+                let _: i64 = place.redis("HSET", &format!("job:{bad}"), &[field, text]);
+                let settlements = [settlement(leases.next().unwrap()), completed(leases.next().unwrap())];
+                let settled = place.queue.settle(&server, &settlements);
+                assert!(settled.is_ok(), "{field} is {text:?}, {:?}: {settled:?}", settlements[0].verdict);
+                assert_eq!(place.status(good), Status::Completed);
+                let handles = place.handles(bad);
+                assert_eq!(
+                    handles.len(),
+                    1,
+                    "{field} is {text:?}, {:?}: {handles:?}",
+                    settlements[0].verdict
+                );
+                let due = place.queue.work_off_due();
+                assert!(due.is_ok(), "{field} is {text:?}, {:?}: {due:?}", settlements[0].verdict);
+                let change = threadq::job::Change { queue: Some("other".to_owned()), ..Default::default() };
+                place.queue.change_waiting(&[bad], &[], &change).unwrap();
+                place.queue.cancel(&[bad], &[]).unwrap();
+                place.queue.retry(&[bad], &[]).unwrap();
+                place.queue.cancel(&[bad], &[]).unwrap();
+                place.queue.delete(&[bad], &[]).unwrap();
+                place.queue.leave(&server).unwrap();
+            }
+        }
+    }
 }

@@ -81,9 +81,9 @@ end
 local function agenda_word(id)
   local job = read(id, 'status', 'ties', 'expires_at', 'finished_at', 'retain_ms')
   if is_tied(job[2], 'R') and is_final(job[1]) then
-    return 'forget:' .. id, (tonumber(job[4]) or 0) + own_retention(job[5])
-  elseif is_tied(job[2], 'X') and not is_final(job[1]) and job[1] ~= 'processing' and tonumber(job[3]) then
-    return 'expire:' .. id, tonumber(job[3])
+    return 'forget:' .. id, (stored_number(job[4]) or 0) + own_retention(job[5])
+  elseif is_tied(job[2], 'X') and not is_final(job[1]) and job[1] ~= 'processing' and stored_number(job[3]) then
+    return 'expire:' .. id, stored_number(job[3])
   end
 end
 

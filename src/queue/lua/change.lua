@@ -12,11 +12,11 @@ local function change(id)
   local is_waiting = status == 'scheduled' or status == 'queued' or status == 'retrying'
   if not is_waiting or not is_one_of(wanted, status) then return {'wrong_status', status} end
   local due = set.start and due_time(set.start, now)
-  if not set.start and status ~= 'queued' then due = tonumber(scheduled_at) end
-  local expires_at = expiry_of(set, now) or tonumber(read(id, 'expires_at')[1])
+  if not set.start and status ~= 'queued' then due = stored_number(scheduled_at) end
+  local expires_at = expiry_of(set, now) or stored_number(read(id, 'expires_at')[1])
   if expires_at and expires_at <= math.max(now, due or 0) then return {'expired'} end
   status = change_job(id, set, now)
-  due = status ~= 'queued' and tonumber(read(id, 'scheduled_at')[1]) or nil
+  due = status ~= 'queued' and stored_number(read(id, 'scheduled_at')[1]) or nil
   if set.expires_at or set.expires_in then due = math.min(due or expires_at, expires_at) end
   return {'changed', status, due and math.max(0, due - now) or -1}
 end

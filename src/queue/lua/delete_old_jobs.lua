@@ -16,7 +16,7 @@ local popped, removed, completed, later = 0, {}, {}, {}
 -- job is deleted now.
 local function later_score(job)
   if over > 0 or not is_tied(job[4], 'R') then return nil end
-  local score = (tonumber(job[3]) or 0) + own_retention(job[5]) - tonumber(ARGV[2])
+  local score = (stored_number(job[3]) or 0) + own_retention(job[5]) - tonumber(ARGV[2])
   return score > oldest_kept and digits(math.max(0, score)) or nil
 end
 

@@ -63,7 +63,9 @@ local function settle(id, token, what, delay, first, last)
   elseif to == 'retrying' or to == 'scheduled' then
     local due = digits(now + delay)
     call('HSET', JOB .. id, 'status', to, 'attempts', digits(attempts), 'scheduled_at', due)
-    if to == 'scheduled' then call('HINCRBY', JOB .. id, 'snoozes', 1) end
+    if to == 'scheduled' then
+      call('HSET', JOB .. id, 'snoozes', digits((stored_number(read(id, 'snoozes')[1]) or 0) + 1))
+    end
     index_move({id}, job_type, status, to)
     if ties then
       move_tags(id, ties, status, to)

@@ -4,6 +4,13 @@
 -- T tags | X expiry | R a retention of its own | S its unique key is freed at its first start | W its unique key is held
 -- for a fixed time | C made by a schedule.
 
+-- A number of a record, or nil if the field is missing or damaged. A number that Redis refuses as a score would end a script
+-- half-way.
+local function stored_number(text)
+  local number = tonumber(text)
+  return number and number >= 0 and number < 2 ^ 53 and number or nil
+end
+
 local function is_tied(ties, letter) return ties and string.find(ties, letter, 1, true) end
 
 -- Moves a job in the indexes of its tags. `from` or `to` is nil for a job that is new or that is deleted.
@@ -23,20 +30,20 @@ end
 
 -- Puts the end of a job's life before its start into the agenda.
 local function watch_expiry(id, ties)
-  local expires_at = is_tied(ties, 'X') and tonumber(read(id, 'expires_at')[1])
+  local expires_at = is_tied(ties, 'X') and stored_number(read(id, 'expires_at')[1])
   if expires_at then call('ZADD', AGENDA, digits(expires_at), 'expire:' .. id) end
 end
 
 -- Whether a job with these ties may not start at this time any more.
 local function is_expired(id, ties, time)
   if not is_tied(ties, 'X') then return false end
-  local expires_at = tonumber(read(id, 'expires_at')[1])
+  local expires_at = stored_number(read(id, 'expires_at')[1])
   return expires_at ~= nil and expires_at <= time
 end
 
 -- How long an ended job with a retention of its own is kept, in ms: at least a minute, so that a client that waits for the
 -- end, and a server that settles the attempt again after a lost reply, find the job.
-local function own_retention(retain_ms) return math.max(tonumber(retain_ms) or 0, 60000) end
+local function own_retention(retain_ms) return math.max(stored_number(retain_ms) or 0, 60000) end
 
 -- Deletes a schedule. The jobs that it has made stay.
 local function forget_schedule(name)
@@ -238,7 +245,7 @@ local function change_job(id, set, now)
     due = due_time(set.start, now)
     if due and set.latest then due = math.min(due, set.latest) end
   elseif status ~= 'queued' then
-    due = tonumber(job[6])
+    due = stored_number(job[6])
   end
   if status == 'queued' and to_queue == queue and (not due or due <= now) then return status end
   if status == 'queued' then leave_queue(id, queue, job[5]) else call('ZREM', SCHEDULED, id) end
