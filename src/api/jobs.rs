@@ -193,9 +193,7 @@ impl Api {
         match self.change_jobs(&[id], &[], change)?.first() {
             Some(ChangeResult::Changed { .. }) => Ok(Response::json(200, &self.job(id)?)),
             Some(ChangeResult::WrongStatus(_)) => Err(wrong_status("changed", "it has started")),
-            Some(ChangeResult::Expired) => {
-                Err(Response::invalid_job("expires_at must be in the future, and after delay_ms or run_at"))
-            }
+            Some(ChangeResult::Expired) => Err(expires_too_early("", change.expiry)),
             Some(ChangeResult::Missing) | None => Err(Response::no_such_job()),
         }
     }
