@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -25,16 +26,14 @@ impl Api {
         let limit = request.query.number("limit", 10, 1, 100)?;
         let offset = (page - 1).saturating_mul(limit);
         let (total, schedules) = self.queue.schedules(offset.min(1 << 53), limit)?;
-        let schedules: Vec<Value> = schedules.iter().map(|record| schedule_json(record).into()).collect();
-        let body = json!({ "schedules": schedules, "page": page, "limit": limit, "total": total });
-        Ok(Response::json(200, &body))
+        let schedules: Vec<Shown> = schedules.iter().map(shown).collect();
+        Ok(Response::json(200, &Page { schedules, page, limit, total }))
     }
 
     pub(super) fn show_schedule(&self, name: &str, _request: &Request) -> Result<Response, Response> {
         let record = self.queue.schedule(name)?.ok_or_else(no_such_schedule)?;
-        let mut json = schedule_json(&record);
-        json.insert("history".to_owned(), record.ticks.iter().map(tick_json).collect());
-        Ok(Response::json(200, &json))
+        let history = Some(record.ticks.iter().map(tick_json).collect());
+        Ok(Response::json(200, &Shown { history, ..shown(&record) }))
     }
 
     pub(super) fn put_schedule(&self, name: &str, request: &Request) -> Result<Response, Response> {
@@ -118,26 +117,49 @@ fn ticks(plan: &Plan, first: Option<u64>) -> impl Iterator<Item = u64> {
     std::iter::successors(first, |tick| plan.next_after(*tick))
 }
 
+/// A page of schedules.
+#[derive(Serialize)]
+struct Page<'a> {
+    schedules: Vec<Shown<'a>>,
+    page: u64,
+    limit: u64,
+    total: u64,
+}
+
+/// A schedule as the API shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    source: &'static str,
+    paused: bool,
+    #[serde(flatten)]
+    spec: Map<String, Value>,
+    /// As it was sent, since a number may have more digits than a float.
+    job: Option<&'a RawValue>,
+    /// The next ticks.
+    next: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<Vec<Value>>,
+}
+
 /// A schedule without its history.
-fn schedule_json(record: &ScheduleRecord) -> Map<String, Value> {
-    let mut json = Map::new();
-    let mut put = |name: &str, value: Value| _ = json.insert(name.to_owned(), value);
-    put("name", record.name.as_str().into());
-    put("source", record.source.as_str().into());
-    put("paused", record.paused.into());
-    if let Ok(Value::Object(spec)) = serde_json::from_str(&record.spec) {
-        spec.into_iter().for_each(|(name, value)| put(&name, value));
-    }
-    put("job", serde_json::from_str(&record.body).unwrap_or_default());
-    let next: Vec<String> = match Spec::from_json(&record.spec) {
+fn shown(record: &ScheduleRecord) -> Shown<'_> {
+    let next = match Spec::from_json(&record.spec) {
         Ok(plan) => ticks(&plan, record.next).take(NEXT).map(rfc3339).collect(),
         Err(_) => Vec::new(),
     };
-    put("next", next.into());
-    if let Some(last) = record.ticks.first() {
-        put("last", tick_json(last));
+    Shown {
+        name: &record.name,
+        source: record.source.as_str(),
+        paused: record.paused,
+        spec: serde_json::from_str(&record.spec).unwrap_or_default(),
+        job: serde_json::from_str(&record.body).ok(),
+        next,
+        last: record.ticks.first().map(tick_json),
+        history: None,
     }
-    json
 }
 
 fn tick_json(tick: &Tick) -> Value {

@@ -572,3 +572,43 @@ fn a_failed_and_a_cancelled_job_with_a_retention_of_their_own_leave_nothing_behi
     }
     assert_sound(&place);
 }
+
+#[test]
+fn a_replacement_that_would_expire_before_its_start_is_refused() {
+    let place = Place::new();
+    let expires = |job: NewJob| {
+        let mut extras = job.extras.unwrap();
+        extras.expiry = Some(Expiry::AfterMs(600_000));
+        NewJob { extras: Some(extras), ..job }
+    };
+    let first = submit(&place, expires(replacing(Change::default(), None)));
+    let later = Change { start: Some(Start::AfterMs(1_200_000)), ..Change::default() };
+    assert_eq!(place.try_submit(&[replacing(later, None)]), Err(Refused::Expired(0)));
+    let soon = Change { start: Some(Start::AfterMs(300_000)), ..Change::default() };
+    assert_eq!(place.try_submit(&[replacing(soon, None)]).unwrap().status, Some(Status::Scheduled));
+    let early = Change { expiry: Some(Expiry::AfterMs(1_000)), ..Change::default() };
+    assert_eq!(place.try_submit(&[replacing(early, None)]), Err(Refused::Expired(0)));
+    assert_eq!(place.status(first), Status::Scheduled);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_repeated_replacement_answers_as_the_first_one() {
+    let place = Place::new();
+    submit(&place, replacing(Change::default(), None));
+    let later = Change { start: Some(Start::AfterMs(60_000)), ..Change::default() };
+    let key = Idempotency { key: "i".to_owned(), fingerprint: "f".to_owned() };
+    for replayed in [false, true] {
+        let answer = place.queue.submit(&[replacing(later.clone(), None)], Some(&key), NO_LIMIT).unwrap();
+        assert_eq!((answer.status, answer.replayed), (Some(Status::Scheduled), replayed));
+    }
+}
+
+#[test]
+fn the_longest_wait_holds_for_the_first_submission_too() {
+    let place = Place::new();
+    let job = NewJob { start: Start::AfterMs(7_200_000), ..replacing(Change::default(), Some(HOUR)) };
+    let id = submit(&place, job);
+    let wait = place.job(id).scheduled_at_ms.unwrap() - id.created_at_ms();
+    assert!((3_600_000..3_600_010).contains(&wait), "{wait}");
+}

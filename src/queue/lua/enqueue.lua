@@ -24,10 +24,11 @@ local next_id = first_id(time)
 local is_known = false
 -- The accepted jobs: {id, place in ARGV, due time or nil, options or nil}.
 local accepted = {}
--- The changes of jobs that hold a unique key, in place of new jobs: {id, what to set, answer}.
+-- The changes of jobs that hold a unique key, in place of new jobs: {id, what to set}.
 local replacements = {}
 -- What earlier submissions of this call change: the number of ready jobs in each queue, the replies by idempotency key,
--- and the holders of unique keys: {id, status, whether the key is free from the start on, type}.
+-- and the holders of unique keys: {id, status, whether the key is free from the start on, type, due time or nil, time of
+-- the expiry or nil}.
 local lengths, kept, holders = {}, {}, {}
 -- The index of each type, and the number of types that this call adds.
 local indexes, added = {}, 0
@@ -37,8 +38,9 @@ local function find_holder(unique)
   if holders[unique] then return holders[unique] end
   local id, status = holder_of(unique)
   if not id then return nil end
-  local job = read(id, 'ties', 'type')
-  return {id, status or '', is_tied(job[1], 'S'), job[2]}
+  local job = read(id, 'ties', 'type', 'scheduled_at', 'expires_at')
+  local due = status == 'scheduled' and tonumber(job[3]) or nil
+  return {id, status or '', is_tied(job[1], 'S'), job[2], due, tonumber(job[4])}
 end
 
 -- Decides about a job whose unique key is held. Returns the reply of its submission.
@@ -50,10 +52,18 @@ local function decide_conflict(holder, job_type, options)
   end
   local can_change = holder[2] == 'queued' or holder[2] == 'scheduled'
   if how ~= 'replace' or not can_change or not holder[3] or holder[4] ~= job_type then return {'duplicate', holder[1]} end
-  if options.max_wait then options.set.latest = math.floor(holder[1] / 1000) + options.max_wait end
-  local reply = {'replaced', holder[1]}
-  replacements[#replacements + 1] = {holder[1], options.set, reply}
-  return reply
+  local set, due = options.set, holder[5]
+  if options.max_wait then set.latest = math.floor(holder[1] / 1000) + options.max_wait end
+  if set.start then
+    due = due_time(set.start, now)
+    if due and set.latest then due = math.min(due, set.latest) end
+  end
+  local expires_at = expiry_of(set, now) or holder[6]
+  if expires_at and expires_at <= math.max(now, due or 0) then return {'expired', 0} end
+  if not due or due <= now then due = nil end
+  holder[2], holder[5], holder[6] = due and 'scheduled' or 'queued', due, expires_at
+  replacements[#replacements + 1] = {holder[1], set}
+  return {'replaced', holder[1], holder[2], due and due - now or -1}
 end
 
 -- Decides about a submission whose jobs begin at these places in ARGV. Returns its reply.
@@ -74,6 +84,7 @@ local function decide(places, key, fingerprint)
     local queue, start, unique = ARGV[places[i]], ARGV[places[i] + 1], ARGV[places[i] + 2]
     options[i] = options_of(ARGV[places[i] + 4])
     local at, expires_at = due_time(start, now), options[i] and expiry_of(options[i], now)
+    if at and options[i] and options[i].max_wait then at = math.min(at, now + options[i].max_wait) end
     local is_due_later = at and at > now
     if expires_at then
       if expires_at <= (is_due_later and at or now) then return {'expired', i - 1} end
@@ -88,7 +99,7 @@ local function decide(places, key, fingerprint)
     local holder = unique ~= '' and find_holder(unique)
     if holder then
       local reply = decide_conflict(holder, ARGV[places[i] + 3], options[i])
-      if key ~= '' and reply[1] ~= 'duplicate' then
+      if key ~= '' and (reply[1] == 'existing' or reply[1] == 'replaced') then
         kept[key] = fingerprint .. ' ' .. reply[2] .. ' 1 ' .. holder[2] .. ' ' .. reply[1]
       end
       return reply
@@ -106,7 +117,8 @@ local function decide(places, key, fingerprint)
   for i = 1, #places do
     local id, unique, job_type = digits(next_id + i - 1), ARGV[places[i] + 2], ARGV[places[i] + 3]
     if unique ~= '' then
-      holders[unique] = {id, due[i] and 'scheduled' or 'queued', options[i] and is_tied(options[i].ties, 'S'), job_type}
+      holders[unique] = {id, due[i] and 'scheduled' or 'queued', options[i] and is_tied(options[i].ties, 'S'), job_type,
+        due[i], options[i] and expiry_of(options[i], now)}
     end
     if not indexes[job_type] then
       indexes[job_type] = index_of(job_type, added)
@@ -151,12 +163,7 @@ end
 for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes[job_type]) end
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
 for queue, ids in pairs(queues) do push_new(queue, ids) end
-for _, replacement in ipairs(replacements) do
-  local id, set, reply = replacement[1], replacement[2], replacement[3]
-  reply[3] = change_job(id, set, now)
-  local due = reply[3] == 'scheduled' and tonumber(read(id, 'scheduled_at')[1])
-  reply[4] = due and math.max(0, due - now) or -1
-end
+for _, replacement in ipairs(replacements) do change_job(replacement[1], replacement[2], now) end
 -- WAIT looks at the last write of its connection. So a call that stores nothing writes too if WAIT follows: a replica
 -- that has this write has all earlier ones.
 if accepted[1] or (is_known and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end
