@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::api::packed::{packed, unpack};
 use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::routes::{ROUTES, Route};
@@ -25,7 +26,7 @@ impl Api {
 }
 
 fn compose() -> Value {
-    let mut document: Value = serde_json::from_str(include_str!("openapi.json")).unwrap_or_default();
+    let mut document: Value = serde_json::from_str(&unpack(packed!("openapi.json"))).unwrap_or_default();
     for route in ROUTES {
         let path = &mut document["paths"][route.pattern];
         let in_path = parameter_names(route.pattern);

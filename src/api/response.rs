@@ -32,7 +32,7 @@ impl Response {
     }
 
     /// A document that never changes.
-    pub fn document(content_type: &'static str, text: &'static str) -> Response {
+    pub fn document(content_type: &'static str, text: &str) -> Response {
         Response { status: 200, content_type, headers: Vec::new(), body: text.into() }
     }
 

@@ -153,10 +153,6 @@ impl Committer {
             (Settled::Now(Status::Cancelled), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
                 log_job!(info, fields, "cancelled; the attempt failed: {error}");
             }
-            (Settled::Now(Status::Cancelled), Verdict::Snooze(time)) if expires_within(job, *time) => {
-                log_job!(info, fields, "cancelled: the job expires before the end of its snooze");
-                metrics.expired(job_type, Status::Cancelled);
-            }
             (Settled::Now(Status::Cancelled), _) => log_job!(info, fields, "cancelled"),
             (Settled::Stale, Verdict::Retry(error, _) | Verdict::Fail(error)) => {
                 log_job!(
@@ -171,12 +167,6 @@ impl Committer {
             _ => {}
         }
     }
-}
-
-/// Whether the job expires within this time of the start of its attempt.
-fn expires_within(job: &Job, time: Duration) -> bool {
-    let end = job.started_at_ms.unwrap_or_default() + time.as_millis() as u64;
-    job.expires_at_ms.is_some_and(|expires_at| expires_at <= end)
 }
 
 /// The bytes that a settlement sends, without a constant part.

@@ -5,6 +5,7 @@
 //! files are served without a token. Their Content-Security-Policy lets the browser load and run nothing but these files,
 //! so that text in a payload is shown and never run.
 
+use crate::api::packed::{packed, unpack};
 use crate::api::response::Response;
 
 /// No inline code, nothing from other sites, no frames, and no text that becomes markup.
@@ -16,34 +17,34 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct File {
     name: &'static str,
     content_type: &'static str,
-    text: &'static str,
+    packed: &'static [u8],
 }
 
 const PAGE: File =
-    File { name: "index.html", content_type: "text/html; charset=utf-8", text: include_str!("index.html") };
+    File { name: "index.html", content_type: "text/html; charset=utf-8", packed: packed!("index.html") };
 
 /// The files below `/ui/`. The page names `app.js`, which imports the other modules.
 static FILES: &[File] = &[
-    script("app.js", include_str!("app.js")),
-    script("api.js", include_str!("api.js")),
-    script("bulk.js", include_str!("bulk.js")),
-    script("charts.js", include_str!("charts.js")),
-    script("elements.js", include_str!("elements.js")),
-    script("forms.js", include_str!("forms.js")),
-    script("job.js", include_str!("job.js")),
-    script("jobs.js", include_str!("jobs.js")),
-    script("overview.js", include_str!("overview.js")),
-    script("parts.js", include_str!("parts.js")),
-    script("queues.js", include_str!("queues.js")),
-    script("schedules.js", include_str!("schedules.js")),
-    script("submit.js", include_str!("submit.js")),
-    script("text.js", include_str!("text.js")),
-    File { name: "style.css", content_type: "text/css; charset=utf-8", text: include_str!("style.css") },
-    File { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("icon.svg") },
+    script("app.js", packed!("app.js")),
+    script("api.js", packed!("api.js")),
+    script("bulk.js", packed!("bulk.js")),
+    script("charts.js", packed!("charts.js")),
+    script("elements.js", packed!("elements.js")),
+    script("forms.js", packed!("forms.js")),
+    script("job.js", packed!("job.js")),
+    script("jobs.js", packed!("jobs.js")),
+    script("overview.js", packed!("overview.js")),
+    script("parts.js", packed!("parts.js")),
+    script("queues.js", packed!("queues.js")),
+    script("schedules.js", packed!("schedules.js")),
+    script("submit.js", packed!("submit.js")),
+    script("text.js", packed!("text.js")),
+    File { name: "style.css", content_type: "text/css; charset=utf-8", packed: packed!("style.css") },
+    File { name: "icon.svg", content_type: "image/svg+xml", packed: packed!("icon.svg") },
 ];
 
-const fn script(name: &'static str, text: &'static str) -> File {
-    File { name, content_type: "text/javascript; charset=utf-8", text }
+const fn script(name: &'static str, packed: &'static [u8]) -> File {
+    File { name, content_type: "text/javascript; charset=utf-8", packed }
 }
 
 /// The page itself.
@@ -60,7 +61,7 @@ pub fn file(name: &str) -> Result<Response, Response> {
 
 impl File {
     fn response(&self) -> Response {
-        Response::document(self.content_type, self.text)
+        Response::document(self.content_type, &unpack(self.packed))
             .with("Content-Security-Policy", POLICY)
             .with("Referrer-Policy", "no-referrer")
             .with("X-Frame-Options", "DENY")
