@@ -137,13 +137,18 @@ impl Committer {
                 metrics.snoozed(job_type);
                 due_timer.due_in(*time);
             }
-            (Settled::Now(Status::Failed), Verdict::Snooze(_)) => {
-                log_job!(error, fields, "failed for good: the job expires before the end of its snooze");
-                metrics.expired(job_type, Status::Failed);
-            }
-            (Settled::Now(Status::Failed), Verdict::Retry(error, _)) if job.expires_at_ms.is_some() => {
-                log_job!(error, fields, "failed for good, the job expires before its next attempt: {error}");
-                metrics.expired(job_type, Status::Failed);
+            (Settled::Expired(status), verdict) => {
+                metrics.expired(job_type, status);
+                match verdict {
+                    Verdict::Retry(error, _) => {
+                        log_job!(
+                            error,
+                            fields,
+                            "failed for good, the job expires before its next attempt: {error}"
+                        );
+                    }
+                    _ => log_job!(info, fields, "{status}, the job expires before the end of its snooze"),
+                }
             }
             (Settled::Now(Status::Failed), Verdict::Retry(error, _))
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {

@@ -139,8 +139,8 @@ impl Workers {
                 metrics.retried(&job.job_type);
                 log_job!(warn, fields, "failed; retry when its queue is resumed: {error}");
             }
-            Settled::Now(Status::Failed) => {
-                metrics.expired(&job.job_type, Status::Failed);
+            Settled::Expired(status) => {
+                metrics.expired(&job.job_type, status);
                 log_job!(error, fields, "failed for good, the job expires before its next attempt: {error}");
             }
             Settled::Now(status) => log_job!(info, fields, "failed; its status is {status} now: {error}"),

@@ -166,6 +166,8 @@ pub(super) fn settled(reply: Value) -> Result<Vec<Settled>, Error> {
     let read = |reply: Value| match as_text(&reply)?.as_str() {
         "stale" => Ok(Settled::Stale),
         "repeated" => Ok(Settled::Repeated),
+        "expired failed" => Ok(Settled::Expired(Status::Failed)),
+        "expired cancelled" => Ok(Settled::Expired(Status::Cancelled)),
         word => word.parse().map(Settled::Now).map_err(|_| Error::Protocol(word.to_owned())),
     };
     as_array(reply)?.into_iter().map(read).collect()

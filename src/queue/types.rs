@@ -187,6 +187,9 @@ pub struct Settlement {
 pub enum Settled {
     /// The attempt is settled, and the job has this status now.
     Now(Status),
+    /// The attempt is settled. The next one would have started after the expiry of the job, so the job has ended with this
+    /// status: cancelled or failed.
+    Expired(Status),
     /// An earlier call, whose reply was lost, has settled the attempt already.
     Repeated,
     /// The fencing token is out of date, because another server has reclaimed the job. Nothing was changed.

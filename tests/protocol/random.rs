@@ -288,7 +288,7 @@ impl World {
             .unanswered
             .iter()
             .zip(&answers)
-            .filter(|(_, answer)| matches!(answer, Settled::Now(status) if status.is_final()))
+            .filter(|(_, answer)| matches!(answer, Settled::Now(status) | Settled::Expired(status) if status.is_final()))
             .map(|(settlement, _)| settlement.lease.id())
             .collect();
         ended.into_iter().for_each(|id| self.end(id));
@@ -303,7 +303,7 @@ impl World {
             self.place.queue.retry_inline(&self.workers[who].id, &mut lease, "no", Duration::ZERO).unwrap();
         match settled {
             Settled::Now(Status::Processing) if self.random.bool() => self.workers[who].leases.push(lease),
-            Settled::Now(status) if status.is_final() => self.end(lease.id()),
+            Settled::Now(status) | Settled::Expired(status) if status.is_final() => self.end(lease.id()),
             _ => {}
         }
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use threadq::internals::queue::{
-    ChangeResult, Changed, Conflict, Filter, Idempotency, Position, Refused, Settled, Settlement, Verdict,
+    ChangeResult, Changed, Conflict, Filter, Idempotency, Position, Quarantine, Refused, Settled, Settlement,
+    Verdict,
 };
 use threadq::job::{
     CancelReason, Change, Expiry, Extras, Hold, JobId, NewJob, OnConflict, Start, Status, UniqueMode,
@@ -147,7 +148,7 @@ fn a_take_starts_no_job_after_its_expiry() {
     let id = submit(&place, expiring());
     let next = place.submit();
     expire(&place, id);
-    let taken = place.try_take(&a, 2, threadq::internals::queue::Quarantine::Skip, None).unwrap();
+    let taken = place.try_take(&a, 2, Quarantine::Skip, None).unwrap();
     assert_eq!(ids(&taken.jobs), [next]);
     assert_eq!(taken.expired, [("t".to_owned(), Status::Cancelled)]);
     assert_eq!(place.job(id).cancel_reason, Some(CancelReason::Expired));
@@ -177,7 +178,7 @@ fn a_retry_that_would_start_after_the_expiry_is_not_waited_for() {
     let id = submit(&place, expiring());
     let lease = place.take_one(&a);
     let settlement = Settlement { lease, verdict: Verdict::Retry("no".to_owned(), 2 * HOUR) };
-    assert_eq!(place.settle(&a, &settlement), Settled::Now(Status::Failed));
+    assert_eq!(place.settle(&a, &settlement), Settled::Expired(Status::Failed));
     assert_eq!(place.job(id).last_error(), Some("no"));
     assert_eq!(agenda(&place), [""; 0]);
     assert_sound(&place);
@@ -518,7 +519,7 @@ fn a_snooze_beyond_the_expiry_ends_the_job() {
     let a = place.server();
     let id = submit(&place, expiring());
     let lease = place.take_one(&a);
-    assert_eq!(place.settle(&a, &snoozed(lease, 2 * HOUR)), Settled::Now(Status::Cancelled));
+    assert_eq!(place.settle(&a, &snoozed(lease, 2 * HOUR)), Settled::Expired(Status::Cancelled));
     assert_eq!(place.job(id).cancel_reason, Some(CancelReason::Expired));
     assert_sound(&place);
 }
@@ -611,4 +612,23 @@ fn the_longest_wait_holds_for_the_first_submission_too() {
     let id = submit(&place, job);
     let wait = place.job(id).scheduled_at_ms.unwrap() - id.created_at_ms();
     assert!((3_600_000..3_600_010).contains(&wait), "{wait}");
+}
+
+fn no_attempt_starts_after_the_expiry_without_a_backoff_either() {
+    let place = Place::new();
+    let a = place.server();
+    for inline in [true, false] {
+        let id = submit(&place, expiring());
+        let mut lease = place.take_one(&a);
+        expire(&place, id);
+        let settled = if inline {
+            place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap()
+        } else {
+            let verdict = Verdict::Retry("no".to_owned(), Duration::ZERO);
+            place.settle(&a, &Settlement { lease, verdict })
+        };
+        assert_eq!(settled, Settled::Expired(Status::Failed));
+        assert_eq!(place.status(id), Status::Failed);
+    }
+    assert_sound(&place);
 }

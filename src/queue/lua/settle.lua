@@ -5,7 +5,8 @@
 --       to the queue, or scheduled after the delay if that is not 0; the attempt does not count)
 --       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue it
 --       is the same as retry
--- Returns: per attempt: the new status | 'stale': the token is out of date | 'repeated': an earlier call has settled it
+-- Returns: per attempt: the new status, behind 'expired ' if the expiry of the job has ended the job | 'stale': the token is
+--          out of date | 'repeated': an earlier call has settled the attempt
 -- Protects from: a late call of a server that was declared dead; a call that is sent again after a lost reply.
 local server, now = ARGV[1], now_ms()
 local list, at, answers = IN_PROGRESS .. server, digits(now), {}
@@ -41,8 +42,8 @@ local function settle(id, token, what, delay, first, last)
   else
     to = 'processing'
   end
-  -- A job waits for no start after its expiry.
-  local has_expired = ties and delay ~= '0' and not is_final(to) and is_expired(id, ties, now + delay)
+  -- No attempt starts after the expiry of its job. due.lua ends a job that goes back to its queue.
+  local has_expired = ties and to ~= 'queued' and not is_final(to) and is_expired(id, ties, now + delay)
   if has_expired then to = attempts > 0 and 'failed' or 'cancelled' end
 
   -- From the right: jobs are pushed from the left, and mostly settled in that order.
@@ -82,7 +83,7 @@ local function settle(id, token, what, delay, first, last)
     call('HDEL', JOB .. id, 'cancel')
     call('SREM', CANCELS .. server, id)
   end
-  return to
+  return has_expired and 'expired ' .. to or to
 end
 
 local place = 2
