@@ -17,7 +17,6 @@ pub fn verdict_of(
     let failure = match (outcome, stop) {
         // A handler that completed its job although it was asked to stop has done the work.
         (Ok(result), _) => return Verdict::Complete(bounded(result)),
-        (Err(Failure::Snooze(time)), Some(StopReason::Shutdown)) => return Verdict::Snooze(time),
         (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::Reclaimed)) => {
             return Verdict::Release;
         }

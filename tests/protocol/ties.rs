@@ -614,6 +614,7 @@ fn the_longest_wait_holds_for_the_first_submission_too() {
     assert!((3_600_000..3_600_010).contains(&wait), "{wait}");
 }
 
+#[test]
 fn no_attempt_starts_after_the_expiry_without_a_backoff_either() {
     let place = Place::new();
     let a = place.server();
@@ -631,4 +632,66 @@ fn no_attempt_starts_after_the_expiry_without_a_backoff_either() {
         assert_eq!(place.status(id), Status::Failed);
     }
     assert_sound(&place);
+}
+
+#[test]
+fn a_replacement_that_would_expire_before_the_start_is_refused() {
+    let place = Place::new();
+    let in_an_hour = |job: NewJob| NewJob { start: Start::AfterMs(3_600_000), ..job };
+    submit(&place, in_an_hour(replacing(Change::default(), None)));
+    let expiry = Expiry::AfterMs(60_000);
+    let mut job = replacing(Change { expiry: Some(expiry), ..Change::default() }, None);
+    job.extras.as_mut().unwrap().expiry = Some(expiry);
+    let key = Idempotency { key: "i".to_owned(), fingerprint: "f".to_owned() };
+    for _ in 0..2 {
+        let refused = place.queue.submit(std::slice::from_ref(&job), Some(&key), NO_LIMIT);
+        assert!(matches!(refused, Err(SubmitError::Refused(Refused::Expired(0)))), "{refused:?}");
+    }
+    assert_eq!(agenda(&place), [""; 0]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_repeated_replacement_gets_the_first_answer() {
+    let place = Place::new();
+    let at = |ms| Change { start: Some(Start::AfterMs(ms)), ..Change::default() };
+    submit(&place, NewJob { start: Start::AfterMs(3_600_000), ..replacing(Change::default(), None) });
+    for (number, (change, status)) in [
+        (Change::default(), Status::Scheduled),
+        (Change { start: Some(Start::Now), ..Change::default() }, Status::Queued),
+        (at(3_600_000), Status::Scheduled),
+        (at(0), Status::Queued),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = Idempotency { key: number.to_string(), fingerprint: "f".to_owned() };
+        for replayed in [false, true] {
+            let answer =
+                place.queue.submit(&[replacing(change.clone(), None)], Some(&key), NO_LIMIT).unwrap();
+            assert_eq!((answer.status, answer.replayed), (Some(status), replayed), "{change:?}");
+        }
+    }
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_moves_while_it_is_claimed_starts_from_its_new_queue_alone() {
+    let place = Place::new();
+    let a = place.server();
+    for has_entry in [true, false] {
+        let id = place.submit();
+        let claimed = place.queue.wait_for_job(&a, "default").unwrap();
+        let change = Change { queue: Some("other".to_owned()), ..Change::default() };
+        place.queue.change_waiting(&[id], &[], &change).unwrap();
+        if !has_entry {
+            let _: i64 = place.redis("DEL", "work_queue:other", &[]);
+        }
+        let taken = place.try_take(&a, 1, Quarantine::Skip, claimed.as_ref()).unwrap();
+        assert_eq!(ids(&taken.jobs), []);
+        assert_eq!(place.status(id), Status::Queued);
+        assert_eq!(place.list("work_queue:other"), [id.to_string()]);
+        assert_sound(&place);
+        place.cancel(id);
+    }
 }

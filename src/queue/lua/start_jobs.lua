@@ -39,8 +39,8 @@ end
 
 -- A step ends after this many bytes of jobs: a reply that takes longer than the server's time limit is lost.
 local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
--- A step ends too after this many dropped entries without a job.
-local MAX_DROPS, drops = 500, 0
+-- A step ends too after this many dropped entries, and after this many expired jobs, each of which costs about 15 commands.
+local MAX_DROPS, MAX_EXPIRED, drops = 500, 100, 0
 
 -- Removes an entry from the list without starting a job. A job that runs here keeps one entry: without an entry no
 -- server would find the job after this server has died.
@@ -81,6 +81,13 @@ local function start(id, queue, is_suspect)
   if own_queue and own_queue ~= queue and drop_tombstone(queue, id) then
     call('LREM', list, 1, id)
     drops = drops + 1
+    return false
+  end
+  -- The job has moved to another queue while BRPOPLPUSH had its old entry. That queue may be paused, or have another turn.
+  if own_queue and own_queue ~= queue then
+    call('LREM', list, 1, id)
+    drops = drops + 1
+    if not call('LPOS', WORK .. own_queue, id, 'MAXLEN', digits(SHORT)) then call('RPUSH', fill_list(own_queue), id) end
     return false
   end
   if ties and is_expired(id, ties, now) then
@@ -171,7 +178,7 @@ if taken[3] == 1 then return taken end
 
 -- Repeats for as many entries as were dropped: a job may wait behind 1,000,000 entries of cancelled jobs.
 local function take(queue, number)
-  while number > 0 and not is_paused[queue] and drops < MAX_DROPS do
+  while number > 0 and not is_paused[queue] and drops < MAX_DROPS and #expired < 2 * MAX_EXPIRED do
     local ids, dropped_before = call('RPOP', WORK .. queue, digits(number)), drops
     if not ids then return end
     call('LPUSH', list, unpack(ids))
@@ -192,7 +199,7 @@ end
 for i = 8, 7 + strict do take(ARGV[i], left) end
 for i = 8 + strict, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
 for _, queue in ipairs(queues) do take(queue, left) end
-if drops >= MAX_DROPS then taken[5] = 1 end
+if drops >= MAX_DROPS or #expired >= 2 * MAX_EXPIRED then taken[5] = 1 end
 for queue in pairs(found) do
   if quarantine ~= 'skip' and start_quarantined(queue) then return taken end
 end
