@@ -17,6 +17,7 @@ pub fn verdict_of(
     let failure = match (outcome, stop) {
         // A handler that completed its job although it was asked to stop has done the work.
         (Ok(result), _) => return Verdict::Complete(bounded(result)),
+        (Err(Failure::Snooze(time)), Some(StopReason::Shutdown)) => return Verdict::Snooze(time),
         (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::Reclaimed)) => {
             return Verdict::Release;
         }
@@ -76,6 +77,7 @@ mod tests {
         let early =
             || Err(Failure::Retryable { message: "busy".into(), retry_after: Some(Duration::from_secs(1)) });
         let hopeless = || Err(Failure::permanent("hopeless"));
+        let snoozed = || Err(Failure::snooze(Duration::from_secs(9)));
         use StopReason::{Cancelled, Reclaimed, Shutdown, TimedOut};
         for (attempts, stop, outcome, expected) in [
             (0, None, done(), "complete 1"),
@@ -100,6 +102,10 @@ mod tests {
                 "retry after 2 s: timed out: so far",
             ),
             (2, Some(TimedOut), broken(), "fail: timed out: broken"),
+            (2, None, snoozed(), "snooze 9 s"),
+            (2, Some(Shutdown), snoozed(), "snooze 9 s"),
+            (2, Some(Cancelled), snoozed(), "release"),
+            (0, Some(TimedOut), snoozed(), "retry after 2 s: timed out: snoozed"),
         ] {
             assert_eq!(verdict(attempts, stop, outcome), expected, "{attempts} {stop:?}");
         }
