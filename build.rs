@@ -1,10 +1,10 @@
-//! Makes the program smaller: compresses the texts of the API, and packs the addresses that the loader has to adjust.
+//! Makes the program smaller: compresses its texts, and packs the addresses that the loader has to adjust.
 
 use std::path::Path;
 use std::{env, fs};
 
-/// `src/api/packed.rs` unpacks these files.
-const TEXTS: [&str; 2] = ["src/api/openapi.json", "src/api/ui"];
+/// `src/packed.rs` unpacks these files.
+const TEXTS: [&str; 3] = ["src/api/openapi.json", "src/api/ui", "src/queue/lua"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

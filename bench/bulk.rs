@@ -131,7 +131,7 @@ fn operate(client: &mut Client, body: &str) -> (u64, u64, u64) {
 /// The name of each script by the name that Redis has for it.
 fn names_of_scripts() -> HashMap<String, &'static str> {
     let hash = |name| {
-        let text = script_text(name, "threadq", |_, text| text.to_owned());
+        let text = script_text(name, "threadq", |_, text| text);
         redis::Script::new(&text).get_hash().to_owned()
     };
     SCRIPT_NAMES.iter().map(|name| (hash(name), *name)).collect()

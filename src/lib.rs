@@ -91,6 +91,7 @@ mod cli;
 mod engine;
 mod gate;
 mod net;
+mod packed;
 mod private_redis;
 mod queue;
 mod schedule;

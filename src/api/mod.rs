@@ -32,7 +32,6 @@ mod long_poll;
 mod metrics;
 mod openapi;
 mod outcome;
-mod packed;
 mod private_socket;
 mod query;
 mod queues;

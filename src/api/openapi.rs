@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::api::packed::{packed, unpack};
 use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::routes::{ROUTES, Route};
 use crate::api::state::Api;
+use crate::packed::{packed, unpack};
 
 /// The document as it is served.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| compose().to_string());

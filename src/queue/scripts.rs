@@ -8,6 +8,7 @@ use super::keys;
 use super::linker;
 use super::pool::{Access, Repeat};
 use super::rights::{self, Right};
+use crate::packed::{packed, unpack};
 
 /// A script, ready to be called. Its text is made when Redis does not know the script, and not kept: most scripts are
 /// loaded seldom or never.
@@ -68,18 +69,18 @@ struct Row {
     name: &'static str,
     /// The name of its file without `.lua`.
     file: &'static str,
-    /// The text of the file.
-    source: &'static str,
+    /// The compressed text of the file.
+    packed: &'static [u8],
     access: Access,
     repeat: Repeat,
     user: User,
 }
 
-const COMMON: (&str, &str) = ("common", include_str!("lua/common.lua"));
-const TIES: (&str, &str) = ("ties", include_str!("lua/ties.lua"));
-const PAGES: (&str, &str) = ("pages", include_str!("lua/pages.lua"));
-const AUDIT_COMMON: (&str, &str) = ("audit_common", include_str!("lua/audit_common.lua"));
-const REQUIRE_RIGHTS: (&str, &str) = ("require_rights", include_str!("lua/require_rights.lua"));
+const COMMON: (&str, &[u8]) = ("common", packed!("common", ".lua"));
+const TIES: (&str, &[u8]) = ("ties", packed!("ties", ".lua"));
+const PAGES: (&str, &[u8]) = ("pages", packed!("pages", ".lua"));
+const AUDIT_COMMON: (&str, &[u8]) = ("audit_common", packed!("audit_common", ".lua"));
+const REQUIRE_RIGHTS: (&str, &[u8]) = ("require_rights", packed!("require_rights", ".lua"));
 
 /// Makes the fields of [`Scripts`], and the lists of scripts and files, of one table.
 macro_rules! scripts {
@@ -109,7 +110,7 @@ macro_rules! scripts {
         const TABLE: &[Row] = &[$(Row {
             name: stringify!($name),
             file: $file,
-            source: include_str!(concat!("lua/", $file, ".lua")),
+            packed: packed!($file, ".lua"),
             access: Access::$access,
             repeat: Repeat::$repeat,
             user: User::$user,
@@ -170,10 +171,11 @@ fn row(name: &str) -> &'static Row {
 }
 
 /// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
-pub fn lua_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn lua_files() -> impl Iterator<Item = (&'static str, String)> {
     let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
-    let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].source));
-    [COMMON, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files)
+    let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].packed));
+    let all = [COMMON, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files);
+    all.map(|(file, packed)| (file, unpack(packed)))
 }
 
 /// The files of which a script is made.
@@ -184,31 +186,28 @@ pub fn files_of_script(name: &str) -> impl Iterator<Item = &'static str> {
 
 /// The text of a script as Redis runs it. Its second line is a comment with the script's name. `source` returns the
 /// text of a file from its name and its built-in text: tests change it.
-pub fn script_text(
-    name: &str,
-    namespace: &str,
-    source: impl Fn(&'static str, &'static str) -> String,
-) -> String {
+pub fn script_text(name: &str, namespace: &str, source: impl Fn(&'static str, String) -> String) -> String {
     row(name).text(namespace, source)
 }
 
 impl Row {
-    fn common(&self) -> Vec<(&'static str, &'static str)> {
+    fn common(&self) -> Vec<(&'static str, &'static [u8])> {
         if self.user == User::Doctor { vec![COMMON, TIES, AUDIT_COMMON] } else { vec![COMMON, TIES, PAGES] }
     }
 
     /// The script with the functions that it calls, and with the names of keys as constants.
-    fn linked(&self, source: impl Fn(&'static str, &'static str) -> String) -> String {
-        let common: Vec<String> = self.common().into_iter().map(|(file, text)| source(file, text)).collect();
+    fn linked(&self, source: impl Fn(&'static str, String) -> String) -> String {
+        let common: Vec<String> =
+            self.common().into_iter().map(|(file, packed)| source(file, unpack(packed))).collect();
         let common: Vec<&str> = common.iter().map(String::as_str).collect();
-        linker::link(&common, &source(self.file, self.source))
+        linker::link(&common, &source(self.file, unpack(self.packed)))
     }
 
     fn rights(&self, namespace: &str) -> Vec<Right> {
         rights::of_script(&self.linked(built_in), namespace)
     }
 
-    fn text(&self, namespace: &str, source: impl Fn(&'static str, &'static str) -> String) -> String {
+    fn text(&self, namespace: &str, source: impl Fn(&'static str, String) -> String) -> String {
         let flags = match self.access {
             Access::Read => "#!lua flags=no-writes",
             // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
@@ -222,7 +221,7 @@ impl Row {
             _ => {
                 // The scripts with the access `Add` read first.
                 let check = rights::check_in_lua(&linked, self.access == Access::Add);
-                linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
+                linker::link(&[&source(REQUIRE_RIGHTS.0, unpack(REQUIRE_RIGHTS.1))], &check)
             }
         };
         let body = linker::with_constants(&(require_rights + &linked), &keys::lua_constants(namespace));
@@ -230,8 +229,8 @@ impl Row {
     }
 }
 
-fn built_in(_: &'static str, text: &'static str) -> String {
-    text.to_owned()
+fn built_in(_: &'static str, text: String) -> String {
+    text
 }
 
 /// The rights without which no job can be run.

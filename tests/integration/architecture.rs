@@ -118,6 +118,7 @@ fn every_dependency_has_its_place() {
 /// Each top-level module, and the top-level modules that it may import. Each module is listed after the modules that it
 /// imports, so that no import cycle is possible.
 const MODULES: &[(&str, &[&str])] = &[
+    ("packed", &[]),
     ("sync", &[]),
     ("job", &[]),
     ("schedule", &["job"]),
@@ -156,7 +157,7 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every other module may import.
-const COMMON: &[&str] = &["sync"];
+const COMMON: &[&str] = &["packed", "sync"];
 
 /// Modules that only some files of `cli/` may import: most commands use the HTTP API.
 const FOR_SERVE_AND_DOCTOR: &[&str] = &["children", "engine", "private_redis", "queue", "server"];

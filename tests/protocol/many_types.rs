@@ -16,7 +16,7 @@ fn a_namespace_may_have_the_names_of_constants() {
     let place = Place::new();
     for namespace in ["SERVERS", "JOB.READY-TYPES", "SET"] {
         for name in SCRIPT_NAMES {
-            let text = script_text(name, namespace, |_, text| text.to_owned());
+            let text = script_text(name, namespace, |_, text| text);
             let loaded = place.try_run(redis::cmd("SCRIPT").arg("LOAD").arg(text));
             assert!(loaded.is_ok(), "{name} in the namespace {namespace}: {loaded:?}");
         }

@@ -594,18 +594,6 @@ fn a_replacement_that_would_expire_before_its_start_is_refused() {
 }
 
 #[test]
-fn a_repeated_replacement_answers_as_the_first_one() {
-    let place = Place::new();
-    submit(&place, replacing(Change::default(), None));
-    let later = Change { start: Some(Start::AfterMs(60_000)), ..Change::default() };
-    let key = Idempotency { key: "i".to_owned(), fingerprint: "f".to_owned() };
-    for replayed in [false, true] {
-        let answer = place.queue.submit(&[replacing(later.clone(), None)], Some(&key), NO_LIMIT).unwrap();
-        assert_eq!((answer.status, answer.replayed), (Some(Status::Scheduled), replayed));
-    }
-}
-
-#[test]
 fn the_longest_wait_holds_for_the_first_submission_too() {
     let place = Place::new();
     let job = NewJob { start: Start::AfterMs(7_200_000), ..replacing(Change::default(), Some(HOUR)) };
@@ -631,23 +619,6 @@ fn no_attempt_starts_after_the_expiry_without_a_backoff_either() {
         assert_eq!(settled, Settled::Expired(Status::Failed));
         assert_eq!(place.status(id), Status::Failed);
     }
-    assert_sound(&place);
-}
-
-#[test]
-fn a_replacement_that_would_expire_before_the_start_is_refused() {
-    let place = Place::new();
-    let in_an_hour = |job: NewJob| NewJob { start: Start::AfterMs(3_600_000), ..job };
-    submit(&place, in_an_hour(replacing(Change::default(), None)));
-    let expiry = Expiry::AfterMs(60_000);
-    let mut job = replacing(Change { expiry: Some(expiry), ..Change::default() }, None);
-    job.extras.as_mut().unwrap().expiry = Some(expiry);
-    let key = Idempotency { key: "i".to_owned(), fingerprint: "f".to_owned() };
-    for _ in 0..2 {
-        let refused = place.queue.submit(std::slice::from_ref(&job), Some(&key), NO_LIMIT);
-        assert!(matches!(refused, Err(SubmitError::Refused(Refused::Expired(0)))), "{refused:?}");
-    }
-    assert_eq!(agenda(&place), [""; 0]);
     assert_sound(&place);
 }
 

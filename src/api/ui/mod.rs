@@ -5,8 +5,8 @@
 //! files are served without a token. Their Content-Security-Policy lets the browser load and run nothing but these files,
 //! so that text in a payload is shown and never run.
 
-use crate::api::packed::{packed, unpack};
 use crate::api::response::Response;
+use crate::packed::{packed, unpack};
 
 /// No inline code, nothing from other sites, no frames, and no text that becomes markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

@@ -63,6 +63,7 @@ local function decide_conflict(holder, job_type, options)
   if not due or due <= now then due = nil end
   holder[2], holder[5], holder[6] = due and 'scheduled' or 'queued', due, expires_at
   replacements[#replacements + 1] = {holder[1], set}
+  is_known = true
   return {'replaced', holder[1], holder[2], due and due - now or -1}
 end
 

@@ -8,7 +8,7 @@
 -- half-way.
 local function stored_number(text)
   local number = tonumber(text)
-  return number and number >= 0 and number < 2 ^ 53 and number or nil
+  return number and number >= 0 and number < 9007199254740992 and number or nil
 end
 
 local function is_tied(ties, letter) return ties and string.find(ties, letter, 1, true) end

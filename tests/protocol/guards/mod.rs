@@ -36,7 +36,7 @@ struct Source {
 
 /// All files of the program.
 static SOURCES: LazyLock<Vec<Source>> =
-    LazyLock::new(|| lua_files().map(|(name, text)| Source { name, text }).collect());
+    LazyLock::new(|| lua_files().map(|(name, text)| Source { name, text: text.leak() }).collect());
 
 /// A replacement of one text in a script.
 #[derive(Clone)]
@@ -153,10 +153,11 @@ pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
     });
     let name = loaded.lines().nth(1).and_then(|line| line.strip_prefix("-- ")).expect("the name of a script");
     let namespace = loaded.split_once("'{").and_then(|(_, rest)| rest.split_once('}')).expect("a key").0;
-    let built = script_text(name, namespace, |_, text| text.to_owned());
+    let built = script_text(name, namespace, |_, text| text);
     assert_eq!(loaded, built, "{name} is not as it was built in");
-    let run =
-        script_text(name, namespace, |file, text| changed(file, text, changes.iter().chain(MUTANT.as_ref())));
+    let run = script_text(name, namespace, |file, text| {
+        changed(file, &text, changes.iter().chain(MUTANT.as_ref()))
+    });
     let files: Vec<&'static str> = files_of_script(name).collect();
     let name = files.last().expect("a script of src/queue/lua");
     OnTheWire { name, files, run: crate::lua_proxy::with_checked_numbers(&run) }
