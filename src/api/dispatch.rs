@@ -49,7 +49,7 @@ impl Api {
             let access = self.settings.access.check(method, is_open, headers);
             access.and_then(|()| match known_path {
                 _ if path == WHOLE_SERVER => {
-                    Ok(Response::empty(204).with("Allow", "GET, HEAD, POST, PATCH, DELETE").into())
+                    Ok(Response::empty(204).with("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE").into())
                 }
                 None => Err(Response::error(404, "not_found", "unknown path")),
                 Some(known_path) => match known_path.route(method) {
