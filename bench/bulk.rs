@@ -1,6 +1,6 @@
 //! How long operations on many jobs take, and how long their slowest step blocks Redis.
 //!
-//!     cargo bench --bench bulk -- --jobs 1000000
+//!     cargo bench --bench bulk -- --jobs 1000000 [--only "cancel,retry,cancel again,delete"]
 //!
 //! Submits jobs with tags to a queue that no server takes from. Then cancels, retries, moves and deletes the jobs of one tag
 //! by POST /jobs/bulk, while a client submits other jobs that the server runs. Prints the time of each operation, the
@@ -63,7 +63,9 @@ fn main() {
     let (ends, submitted) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| keep_submitting(server.addr(), &ends, &submitted));
-        for (name, body) in OPERATIONS {
+        let only: String = flag("only", String::new());
+        let is_wanted = |name: &str| only.is_empty() || only.split(',').any(|wanted| wanted == name);
+        for (name, body) in OPERATIONS.into_iter().filter(|(name, _)| is_wanted(name)) {
             redis.ask::<()>(&["SLOWLOG", "RESET"]);
             let cpu_before = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
             let (begun, before) = (Instant::now(), submitted.load(Ordering::Relaxed));

@@ -525,7 +525,11 @@ fn a_question_about_the_whole_server_is_answered_without_a_body() {
         let options = format!("OPTIONS {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         connection.send_raw(options.as_bytes()).expect("sent");
         let reply = connection.receive(false).expect("an answer");
-        assert_eq!((reply.status, reply.header("Allow")), (204, Some("GET, HEAD, POST, PUT, PATCH, DELETE")), "{target}");
+        assert_eq!(
+            (reply.status, reply.header("Allow")),
+            (204, Some("GET, HEAD, POST, PUT, PATCH, DELETE")),
+            "{target}"
+        );
     }
     connection.request("GET", "/healthz", &[], None).expect("an answer").expect(200);
 }
