@@ -13,7 +13,7 @@ use crate::api::state::Api;
 /// The most jobs that one script looks at, and that one script changes, so that each step blocks Redis for about 4 ms at
 /// most.
 pub(super) const MAX_LOOKED_AT: usize = 500;
-pub(super) const MAX_CHANGED: usize = 100;
+pub(super) const MAX_CHANGED: usize = 50;
 
 impl Api {
     pub(super) fn list_dead_letters(&self, request: &Request) -> Result<Response, Response> {
