@@ -11,8 +11,7 @@ local function change(id)
   if not status then return {'missing'} end
   local is_waiting = status == 'scheduled' or status == 'queued' or status == 'retrying'
   if not is_waiting or not is_one_of(wanted, status) then return {'wrong_status', status} end
-  local due = set.start and due_time(set.start, now)
-  if not set.start and status ~= 'queued' then due = stored_number(scheduled_at) end
+  local due = due_after(set, status ~= 'queued' and stored_number(scheduled_at) or nil, now)
   local expires_at = expiry_of(set, now) or stored_number(read(id, 'expires_at')[1])
   if expires_at and expires_at <= math.max(now, due or 0) then return {'expired'} end
   status = change_job(id, set, now)

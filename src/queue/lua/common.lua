@@ -6,11 +6,9 @@
 
 local call, try_call = redis.call, redis.pcall
 
--- Redis's clock in ms since 1970: the only clock that decides anything.
-local function now_ms()
-  local t = call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
+-- Redis's clock in ms since 1970: the only clock that decides anything. `time` is a reply to TIME.
+local function ms_of(time) return time[1] * 1000 + math.floor(time[2] / 1000) end
+local function now_ms() return ms_of(call('TIME')) end
 
 -- A whole number in digits. In two halves, since Lua's own functions round it or take five times as long.
 local function digits(number)
@@ -97,10 +95,13 @@ local function index_sets(word, job_type, tag)
   return sets
 end
 
--- Whether a job has a tag. `tags` is the field of the job: the tags, joined by newlines.
-local function has_tag(tags, tag)
-  return tags and string.find('\n' .. tags .. '\n', '\n' .. tag .. '\n', 1, true) ~= nil
+-- Whether a text of words with this separator between them has this word. No text has no words.
+local function has_word(text, separator, word)
+  return text and string.find(separator .. text .. separator, separator .. word .. separator, 1, true) ~= nil
 end
+
+-- Whether a job has a tag. `tags` is the field of the job: the tags, joined by newlines.
+local function has_tag(tags, tag) return has_word(tags, '\n', tag) end
 
 -- The number of jobs of an index word.
 local function index_count(word)

@@ -17,7 +17,7 @@
 local max_length, life, replicas = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local JOB_HEAD = 6
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = ms_of(time)
 local next_id = first_id(time)
 
 -- Whether a reply of this call acknowledges a job that an earlier call has stored.
@@ -52,12 +52,9 @@ local function decide_conflict(holder, job_type, options)
   end
   local can_change = holder[2] == 'queued' or holder[2] == 'scheduled'
   if how ~= 'replace' or not can_change or not holder[3] or holder[4] ~= job_type then return {'duplicate', holder[1]} end
-  local set, due = options.set, holder[5]
+  local set = options.set
   if options.max_wait then set.latest = math.floor(holder[1] / 1000) + options.max_wait end
-  if set.start then
-    due = due_time(set.start, now)
-    if due and set.latest then due = math.min(due, set.latest) end
-  end
+  local due = due_after(set, holder[5], now)
   local expires_at = expiry_of(set, now) or holder[6]
   if expires_at and expires_at <= math.max(now, due or 0) then return {'expired', 0} end
   if not due or due <= now then due = nil end

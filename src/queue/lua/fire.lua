@@ -11,7 +11,7 @@
 local name, what = ARGV[1], ARGV[2]
 local key, word = SCHEDULE .. name, 'tick:' .. ARGV[1]
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = ms_of(time)
 local schedule = call('HMGET', key, 'next', 'paused', 'source', 'template', 'skips', 'seen_at')
 if not schedule[4] then
   call('ZREM', AGENDA, word)
@@ -23,10 +23,8 @@ local template, unique = cjson.decode(schedule[4]), schedule[5] == '1' and 'thre
 local function is_in_a_file()
   local servers = call('HGETALL', SERVERS)
   for i = 1, #servers, 2 do
-    if string.sub(servers[i + 1], 1, 1) ~= 'D' then
-      local names = ',' .. (call('HGET', SERVER .. servers[i], 'schedules') or '') .. ','
-      if string.find(names, ',' .. name .. ',', 1, true) then return true end
-    end
+    local is_living = string.sub(servers[i + 1], 1, 1) ~= 'D'
+    if is_living and has_word(call('HGET', SERVER .. servers[i], 'schedules'), ',', name) then return true end
   end
   return false
 end
@@ -34,7 +32,7 @@ end
 -- Stores the job of a tick. Returns its id.
 local function store(tick, unique_key)
   local queue, job_type = template[1], template[2]
-  local id = digits(first_id(call('TIME')))
+  local id = digits(first_id(time))
   call('SET', LAST_ID, id)
   local fields = {unpack(template, 4)}
   fields[#fields + 1], fields[#fields + 2] = 'tick', digits(tick)

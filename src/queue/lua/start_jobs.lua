@@ -77,17 +77,13 @@ local function start(id, queue, is_suspect)
     drop(id, status, owner, queue)
     return false
   end
-  -- The job has moved to another queue, and its old entry has stayed in a long list.
-  if own_queue and own_queue ~= queue and drop_tombstone(queue, id) then
-    call('LREM', list, 1, id)
-    drops = drops + 1
-    return false
-  end
-  -- The job has moved to another queue while BRPOPLPUSH had its old entry. That queue may be paused, or have another turn.
+  -- The job has moved to another queue, and its old entry has stayed: as a tombstone in a long list, or because BRPOPLPUSH
+  -- had the entry. The new queue may be paused, or have another turn.
   if own_queue and own_queue ~= queue then
     call('LREM', list, 1, id)
     drops = drops + 1
-    if not call('LPOS', WORK .. own_queue, id, 'MAXLEN', digits(SHORT)) then call('RPUSH', fill_list(own_queue), id) end
+    local has_entry = drop_tombstone(queue, id) or call('LPOS', WORK .. own_queue, id, 'MAXLEN', digits(SHORT))
+    if not has_entry then call('RPUSH', fill_list(own_queue), id) end
     return false
   end
   if ties and is_expired(id, ties, now) then

@@ -28,17 +28,25 @@ local function reindex(id, job_type, ties, from, to)
   move_tags(id, ties, from, to)
 end
 
--- Puts the end of a job's life before its start into the agenda.
+-- The time after which a job with these ties does not start any more, or nil.
+local function stored_expiry(id, ties) return is_tied(ties, 'X') and stored_number(read(id, 'expires_at')[1]) or nil end
+
+-- Puts the expiry of a job into the agenda.
 local function watch_expiry(id, ties)
-  local expires_at = is_tied(ties, 'X') and stored_number(read(id, 'expires_at')[1])
+  local expires_at = stored_expiry(id, ties)
   if expires_at then call('ZADD', AGENDA, digits(expires_at), 'expire:' .. id) end
 end
 
 -- Whether a job with these ties may not start at this time any more.
 local function is_expired(id, ties, time)
-  if not is_tied(ties, 'X') then return false end
-  local expires_at = stored_number(read(id, 'expires_at')[1])
+  local expires_at = stored_expiry(id, ties)
   return expires_at ~= nil and expires_at <= time
+end
+
+-- Stores a new expiry, and puts it into the agenda.
+local function set_expiry(id, expires_at)
+  call('HSET', JOB .. id, 'expires_at', digits(expires_at))
+  call('ZADD', AGENDA, digits(expires_at), 'expire:' .. id)
 end
 
 -- How long an ended job with a retention of its own is kept, in ms: at least a minute, so that a client that waits for the
@@ -141,18 +149,18 @@ local function leave_queue(id, queue, crashes)
 end
 
 -- Sends a job where it waits next: until its due time, if that is to come, or in its queue. enqueue.lua does the same for
--- many new jobs at once. Returns the new status. `from` is nil for a new job; further arguments are fields to set.
+-- many new jobs at once. Returns the new status. `from` is the status until now; further arguments are fields to set.
 local function admit(id, job_type, ties, from, queue, due, now, ...)
   if due and due > now then
     local to = from == 'retrying' and from or 'scheduled'
     call('HSET', JOB .. id, 'status', to, 'scheduled_at', digits(due), ...)
     call('ZADD', SCHEDULED, digits(due), id)
     call('SADD', QUEUES, queue or DEFAULT_QUEUE)
-    if from then reindex(id, job_type, ties, from, to) else index_add({id}, job_type, to) end
+    reindex(id, job_type, ties, from, to)
     return to
   end
   call('HSET', JOB .. id, 'status', 'queued', ...)
-  if from then reindex(id, job_type, ties, from, 'queued') else index_add({id}, job_type, 'queued') end
+  reindex(id, job_type, ties, from, 'queued')
   call('LPUSH', fill_list(queue), id)
   return 'queued'
 end
@@ -161,6 +169,13 @@ end
 local function due_time(start, now)
   local at = tonumber(start)
   return string.sub(start, 1, 1) == '+' and now + at or at
+end
+
+-- The time when a job that waits becomes due after a change to these new values, or nil. `due` is that time until now.
+local function due_after(set, due, now)
+  if not set.start then return due end
+  due = due_time(set.start, now)
+  return due and set.latest and math.min(due, set.latest) or due
 end
 
 -- The options of a new job or of a change, which Rust writes as JSON; nil if there are none.
@@ -197,10 +212,7 @@ local function write_job(id, status, job_type, unique, options, due, now, ...)
   end
   if not options then return end
   local expires_at = expiry_of(options, now)
-  if expires_at then
-    call('HSET', JOB .. id, 'expires_at', digits(expires_at))
-    call('ZADD', AGENDA, digits(expires_at), 'expire:' .. id)
-  end
+  if expires_at then set_expiry(id, expires_at) end
   move_tags(id, options.ties, nil, status)
 end
 
@@ -232,21 +244,14 @@ local function change_job(id, set, now)
   local expires_at = expiry_of(set, now)
   if expires_at then
     ties = with_tie(ties, 'X', true)
-    call('HSET', JOB .. id, 'expires_at', digits(expires_at))
-    call('ZADD', AGENDA, digits(expires_at), 'expire:' .. id)
+    set_expiry(id, expires_at)
   end
   if ties ~= (job[3] or '') then set_ties(id, ties) end
 
   local to_queue = set.queue or queue
   if not set.start and to_queue == queue then return status end
   if to_queue ~= queue then call('HSET', JOB .. id, 'queue', to_queue) end
-  local due
-  if set.start then
-    due = due_time(set.start, now)
-    if due and set.latest then due = math.min(due, set.latest) end
-  elseif status ~= 'queued' then
-    due = stored_number(job[6])
-  end
+  local due = due_after(set, status ~= 'queued' and stored_number(job[6]) or nil, now)
   if status == 'queued' and to_queue == queue and (not due or due <= now) then return status end
   if status == 'queued' then leave_queue(id, queue, job[5]) else call('ZREM', SCHEDULED, id) end
   if due and due > now then

@@ -25,7 +25,7 @@ for i = 1, #all, 2 do
     living = living + 1
     local facts = call('HMGET', SERVER .. name, 'queues', 'workers', 'busy', 'beat_at', 'strict')
     if name == server then beat_age = now - (tonumber(facts[4]) or now) end
-    if string.find(',' .. (facts[1] or '') .. ',', ',' .. queue .. ',', 1, true) then
+    if has_word(facts[1], ',', queue) then
       takers = takers + 1
       workers = workers + (tonumber(facts[2]) or 0)
       busy = busy + (tonumber(facts[3]) or 0)
