@@ -31,11 +31,9 @@ impl CheckedSchedule {
             body: self.body.clone(),
             job: self.job.clone(),
             skips_overlap: self.plan.skips_overlap(),
-            next: None,
-            due: None,
             server: server.map_or("", ServerId::as_str).to_owned(),
         };
-        queue.define_schedule_from(&definition, |now| {
+        queue.define_schedule(&definition, |now| {
             self.plan.next_after(now).map(|tick| (tick, self.plan.due_at(&self.name, tick)))
         })
     }

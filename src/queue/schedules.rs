@@ -49,10 +49,6 @@ pub struct ScheduleDefinition {
     pub job: NewJob,
     /// Whether a tick starts nothing while the job of an earlier tick has not ended.
     pub skips_overlap: bool,
-    /// The next tick in ms since 1970; `None` for a schedule without a further tick.
-    pub next: Option<u64>,
-    /// When the job of the next tick is due, in ms since 1970.
-    pub due: Option<u64>,
     /// The server whose file has the schedule; empty for a schedule of the API.
     pub server: String,
 }
@@ -171,18 +167,10 @@ pub enum Ran {
 }
 
 impl Queue {
-    /// Stores a schedule, new or in place of the one with its name.
-    pub fn define_schedule(&self, definition: &ScheduleDefinition) -> Result<Defined, Error> {
-        let ms = |time: Option<u64>| time.map_or(String::new(), |ms| ms.to_string());
-        match self.put_schedule(definition, &ms(definition.next), &ms(definition.due))? {
-            Put::Done(defined) => Ok(defined),
-            Put::Compute(_) => Err(Error::Protocol("compute".to_owned())),
-        }
-    }
-
-    /// As [`Queue::define_schedule`], but `first_after` computes the next tick, and when it is due, if the times of the
-    /// schedule are new. The function gets the time of Redis.
-    pub fn define_schedule_from(
+    /// Stores a schedule, new or in place of the one with its name. If the times of the schedule are new, `first_after`
+    /// computes the first tick after the given time, which is Redis's, and when the job of that tick is due; `None` if there
+    /// is no such tick. All times are in ms since 1970.
+    pub fn define_schedule(
         &self,
         definition: &ScheduleDefinition,
         first_after: impl Fn(u64) -> Option<(u64, u64)>,

@@ -1,5 +1,7 @@
 //! The Lua scripts. Every change of a job that touches more than one key is a script.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use redis::Cmd;
@@ -38,7 +40,7 @@ impl Script {
 
     /// The rights that the user of Redis needs for this script.
     pub(super) fn rights(&self) -> Vec<Right> {
-        self.row.rights(&self.namespace)
+        rights_of_rows(std::iter::once(self.row), &self.namespace)
     }
 
     pub(super) fn access(&self) -> Access {
@@ -187,7 +189,7 @@ pub fn files_of_script(name: &str) -> impl Iterator<Item = &'static str> {
 /// The text of a script as Redis runs it. Its second line is a comment with the script's name. `source` returns the
 /// text of a file from its name and its built-in text: tests change it.
 pub fn script_text(name: &str, namespace: &str, source: impl Fn(&'static str, String) -> String) -> String {
-    row(name).text(namespace, source)
+    row(name).text(namespace, |file, packed| source(file, unpack(packed)))
 }
 
 impl Row {
@@ -196,18 +198,14 @@ impl Row {
     }
 
     /// The script with the functions that it calls, and with the names of keys as constants.
-    fn linked(&self, source: impl Fn(&'static str, String) -> String) -> String {
+    fn linked(&self, source: impl Fn(&'static str, &'static [u8]) -> String) -> String {
         let common: Vec<String> =
-            self.common().into_iter().map(|(file, packed)| source(file, unpack(packed))).collect();
+            self.common().into_iter().map(|(file, packed)| source(file, packed)).collect();
         let common: Vec<&str> = common.iter().map(String::as_str).collect();
-        linker::link(&common, &source(self.file, unpack(self.packed)))
+        linker::link(&common, &source(self.file, self.packed))
     }
 
-    fn rights(&self, namespace: &str) -> Vec<Right> {
-        rights::of_script(&self.linked(built_in), namespace)
-    }
-
-    fn text(&self, namespace: &str, source: impl Fn(&'static str, String) -> String) -> String {
+    fn text(&self, namespace: &str, source: impl Fn(&'static str, &'static [u8]) -> String) -> String {
         let flags = match self.access {
             Access::Read => "#!lua flags=no-writes",
             // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
@@ -221,7 +219,7 @@ impl Row {
             _ => {
                 // The scripts with the access `Add` read first.
                 let check = rights::check_in_lua(&linked, self.access == Access::Add);
-                linker::link(&[&source(REQUIRE_RIGHTS.0, unpack(REQUIRE_RIGHTS.1))], &check)
+                linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
             }
         };
         let body = linker::with_constants(&(require_rights + &linked), &keys::lua_constants(namespace));
@@ -229,8 +227,8 @@ impl Row {
     }
 }
 
-fn built_in(_: &'static str, text: String) -> String {
-    text
+fn built_in(_: &'static str, packed: &'static [u8]) -> String {
+    unpack(packed)
 }
 
 /// The rights without which no job can be run.
@@ -247,7 +245,7 @@ pub(super) fn operator_rights(namespace: &str) -> Vec<Right> {
 pub(super) fn doctor_rights(namespace: &str, repairs: bool) -> Vec<Right> {
     let mut rights = rights_of(User::Doctor, namespace);
     if repairs {
-        rights.extend(row("reclaim").rights(namespace));
+        rights.extend(rights_of_rows(std::iter::once(row("reclaim")), namespace));
     } else {
         rights.retain(rights::is_read);
     }
@@ -255,6 +253,14 @@ pub(super) fn doctor_rights(namespace: &str, repairs: bool) -> Vec<Right> {
 }
 
 fn rights_of(user: User, namespace: &str) -> Vec<Right> {
-    let rows = TABLE.iter().filter(|row| row.user == user);
-    rows.flat_map(|row| row.rights(namespace)).collect()
+    rights_of_rows(TABLE.iter().filter(|row| row.user == user), namespace)
+}
+
+fn rights_of_rows(rows: impl Iterator<Item = &'static Row>, namespace: &str) -> Vec<Right> {
+    // Each script needs the same common files: a file is unpacked once.
+    let unpacked = RefCell::new(HashMap::new());
+    let source = |file: &'static str, packed: &'static [u8]| -> String {
+        unpacked.borrow_mut().entry(file).or_insert_with(|| unpack(packed)).clone()
+    };
+    rows.flat_map(|row| rights::of_script(&row.linked(&source), namespace)).collect()
 }

@@ -11,7 +11,7 @@ use threadq::job::{Extras, JobId, NewJob, ScheduleTick};
 use crate::fixture::{Place, completed, ids};
 use crate::invariants::assert_sound;
 
-fn definition(source: ScheduleSource, spec: &str, next: Option<u64>) -> ScheduleDefinition {
+fn definition(source: ScheduleSource, spec: &str) -> ScheduleDefinition {
     let schedule = Some(ScheduleTick { name: "s".to_owned(), tick_ms: 0 });
     let extras = Extras { schedule, tags: vec!["x".to_owned()], ..Extras::default() };
     ScheduleDefinition {
@@ -21,14 +21,17 @@ fn definition(source: ScheduleSource, spec: &str, next: Option<u64>) -> Schedule
         body: "{}".to_owned(),
         job: NewJob { extras: Some(Box::new(extras)), ..NewJob::new("t") },
         skips_overlap: true,
-        next,
-        due: next.map(|ms| ms + 5),
         server: String::new(),
     }
 }
 
+/// Stores a schedule whose first tick is `next`, and due 5 ms later.
+fn put(place: &Place, definition: &ScheduleDefinition, next: u64) -> Defined {
+    place.queue.define_schedule(definition, |_| Some((next, next + 5))).unwrap()
+}
+
 fn define(place: &Place, source: ScheduleSource, spec: &str, next: u64) -> Defined {
-    place.queue.define_schedule(&definition(source, spec, Some(next))).unwrap()
+    put(place, &definition(source, spec), next)
 }
 
 fn ticks(fired: Fired) -> Vec<Tick> {
@@ -97,9 +100,8 @@ fn a_tick_is_skipped_while_the_job_of_an_earlier_one_lives() {
 #[test]
 fn a_schedule_that_allows_overlap_starts_each_tick() {
     let place = Place::new();
-    let definition =
-        ScheduleDefinition { skips_overlap: false, ..definition(ScheduleSource::Api, "1", Some(1)) };
-    place.queue.define_schedule(&definition).unwrap();
+    let definition = ScheduleDefinition { skips_overlap: false, ..definition(ScheduleSource::Api, "1") };
+    put(&place, &definition, 1);
     let fired = ticks(place.queue.fire("s", 1, None, None, &[1, 2], 0).unwrap());
     assert!(fired.iter().all(|tick| tick.outcome == TickOutcome::Started));
     assert_eq!(place.list("work_queue:default").len(), 2);
@@ -194,9 +196,8 @@ fn a_deleted_schedule_leaves_only_its_jobs() {
 fn schedules_are_listed_by_name_and_are_at_most_10000() {
     let place = Place::new();
     for name in ["b", "a", "c"] {
-        let definition =
-            ScheduleDefinition { name: name.to_owned(), ..definition(ScheduleSource::Api, "1", Some(1)) };
-        place.queue.define_schedule(&definition).unwrap();
+        let definition = ScheduleDefinition { name: name.to_owned(), ..definition(ScheduleSource::Api, "1") };
+        put(&place, &definition, 1);
     }
     let (number, page) = place.queue.schedules(1, 1).unwrap();
     assert_eq!((number, page.len(), page[0].name.as_str()), (3, 1, "b"));

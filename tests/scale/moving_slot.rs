@@ -40,17 +40,16 @@ impl Scene {
     }
 
     fn define(&self) -> Result<Defined, Error> {
-        self.queue.define_schedule(&ScheduleDefinition {
+        let definition = ScheduleDefinition {
             name: "s".to_owned(),
             source: ScheduleSource::Api,
             spec: String::new(),
             body: String::new(),
             job: NewJob::new("t"),
             skips_overlap: false,
-            next: Some(1),
-            due: Some(1),
             server: String::new(),
-        })
+        };
+        self.queue.define_schedule(&definition, |_| Some((1, 1)))
     }
 
     fn register(&self) -> Result<(), Error> {
