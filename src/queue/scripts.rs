@@ -262,5 +262,5 @@ fn rights_of_rows(rows: impl Iterator<Item = &'static Row>, namespace: &str) -> 
     let source = |file: &'static str, packed: &'static [u8]| -> String {
         unpacked.borrow_mut().entry(file).or_insert_with(|| unpack(packed)).clone()
     };
-    rows.flat_map(|row| rights::of_script(&row.linked(&source), namespace)).collect()
+    rows.flat_map(|row| rights::of_script(&row.linked(source), namespace)).collect()
 }
