@@ -5,39 +5,17 @@ use std::fs;
 use serde_json::value::RawValue;
 
 use super::{JobContext, StopSignal};
-use crate::job::{DEFAULT_QUEUE, Job, JobId, Status};
+use crate::job::{Job, JobId, Status};
 use crate::wait::{LIMIT, eventually};
 
 /// A job at its first attempt.
 pub(crate) fn job(payload: &str) -> Job {
     Job {
-        id: JobId::new(1_764_000_000_000_123).unwrap(),
         job_type: "Encode Video".to_owned(),
-        queue: DEFAULT_QUEUE.to_owned(),
         status: Status::Processing,
         payload: RawValue::from_string(payload.to_owned()).unwrap(),
-        attempts: 0,
-        max_attempts: 5,
-        crashes: 0,
-        timeout_ms: 300_000,
-        scheduled_at_ms: None,
-        ready_again_at_ms: None,
-        started_at_ms: None,
-        finished_at_ms: None,
-        errors: Vec::new(),
-        result: None,
-        unique_key: None,
-        server: None,
         starts: 1,
-        tags: Vec::new(),
-        meta: Vec::new(),
-        expires_at_ms: None,
-        retain_ms: None,
-        snoozes: 0,
-        schedule: None,
-        cancel_reason: None,
-        unreadable: Vec::new(),
-        omitted: Vec::new(),
+        ..Job::empty(JobId::new(1_764_000_000_000_123).unwrap())
     }
 }
 

@@ -172,6 +172,39 @@ pub struct AttemptId {
 }
 
 impl Job {
+    /// A queued job that has only an id.
+    pub(crate) fn empty(id: JobId) -> Job {
+        Job {
+            id,
+            job_type: String::new(),
+            queue: DEFAULT_QUEUE.to_owned(),
+            status: Status::Queued,
+            payload: empty_payload(),
+            attempts: 0,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            crashes: 0,
+            timeout_ms: DEFAULT_TIMEOUT.as_millis() as u64,
+            scheduled_at_ms: None,
+            ready_again_at_ms: None,
+            started_at_ms: None,
+            finished_at_ms: None,
+            errors: Vec::new(),
+            result: None,
+            unique_key: None,
+            server: None,
+            starts: 0,
+            tags: Vec::new(),
+            meta: Vec::new(),
+            expires_at_ms: None,
+            retain_ms: None,
+            snoozes: 0,
+            schedule: None,
+            cancel_reason: None,
+            unreadable: Vec::new(),
+            omitted: Vec::new(),
+        }
+    }
+
     /// The latest attempt.
     pub fn attempt_id(&self) -> AttemptId {
         AttemptId { job: self.id, start: self.starts }

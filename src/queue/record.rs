@@ -125,38 +125,14 @@ pub(super) struct Broken {
 pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
     let (payload, result) = (json_of(b"payload", fields), json_of(b"result", fields));
     let (is_payload_broken, is_result_broken) = (payload.is_err(), result.is_err());
-    let mut job = Job {
-        id,
-        job_type: String::new(),
-        queue: String::new(),
-        status: Status::Queued,
-        payload: payload.ok().flatten().unwrap_or_else(crate::job::empty_payload),
-        attempts: 0,
-        max_attempts: DEFAULT_MAX_ATTEMPTS,
-        crashes: 0,
-        timeout_ms: DEFAULT_TIMEOUT.as_millis() as u64,
-        scheduled_at_ms: None,
-        ready_again_at_ms: None,
-        started_at_ms: None,
-        finished_at_ms: None,
-        errors: Vec::new(),
-        result: result.ok().flatten(),
-        unique_key: None,
-        server: None,
-        starts: 0,
-        tags: Vec::new(),
-        meta: Vec::new(),
-        expires_at_ms: None,
-        retain_ms: None,
-        snoozes: 0,
-        schedule: None,
-        cancel_reason: None,
-        unreadable: Vec::new(),
-        omitted: Vec::new(),
-    };
+    let mut job = Job::empty(id);
+    job.result = result.ok().flatten();
+    if let Some(payload) = payload.ok().flatten() {
+        job.payload = payload;
+    }
     let mut broken = None;
     let (mut schedule, mut tick, mut has_meta) = (None, None, false);
-    let (mut has_type, mut has_status, mut has_queue, mut has_attempts) = (false, false, false, false);
+    let (mut has_type, mut has_status, mut has_attempts) = (false, false, false);
     for (name, value) in pairs(fields) {
         if chunk(b"payload", name).or_else(|| chunk(b"result", name)).is_some() {
             continue;
@@ -187,7 +163,6 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
                 Err(_) => false,
             },
             b"queue" => {
-                has_queue = true;
                 job.queue = value.into_owned();
                 true
             }
@@ -255,9 +230,6 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
         (job.status == Status::Cancelled).then(|| job.cancel_reason.unwrap_or(CancelReason::Request));
     if job.status == Status::Completed && !has_attempts {
         job.attempts = 1;
-    }
-    if !has_queue {
-        DEFAULT_QUEUE.clone_into(&mut job.queue);
     }
     let missing = [(has_type, "type"), (has_status, "status"), (!is_payload_broken, "payload")];
     job.unreadable.extend(missing.into_iter().filter(|(is_read, _)| !is_read).map(|(_, field)| field));
