@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{BenchRedis, Client, flag};
-use threadq::config::{Config, Secret};
 use threadq::internals::queue::{SCRIPT_NAMES, script_text};
 use threadq::server::Server;
 
@@ -43,14 +42,7 @@ fn main() {
     let jobs: usize = flag("jobs", 1_000_000);
     let types: usize = flag("types", 10);
     let mut redis = BenchRedis::start("bulk");
-    let config = Config {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        redis_url: Some(Secret::new(redis.url())),
-        max_queue_length: 10_000_000,
-        retain_completed_max: 10_000_000,
-        retain_failed_max: 10_000_000,
-        ..Config::default()
-    };
+    let config = redis.config_without_limits();
     let server = Server::builder().config(config).handler("load", |_| Ok(())).start().expect("a server");
     let mut client = Client::new(server.addr());
     let begun = Instant::now();
@@ -114,7 +106,7 @@ fn keep_submitting(addr: SocketAddr, ends: &AtomicBool, submitted: &AtomicU64) {
     }
 }
 
-/// Sends an operation until there is no more. Returns the number of requests, and of jobs that matched and were changed.
+/// Sends the requests of an operation. Returns the number of requests, of jobs that matched, and of jobs that were changed.
 fn operate(client: &mut Client, body: &str) -> (u64, u64, u64) {
     let (mut requests, mut matched, mut changed) = (0, 0, 0);
     let mut cursor = String::new();

@@ -11,7 +11,6 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{BenchRedis, Client, flag, percentile};
-use threadq::config::{Config, Secret};
 use threadq::job::Failure;
 use threadq::server::Server;
 
@@ -21,14 +20,7 @@ fn main() {
     let jobs: usize = flag("jobs", 1_000_000);
     let types: usize = flag("types", 10);
     let mut redis = BenchRedis::start("listing");
-    let config = Config {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        redis_url: Some(Secret::new(redis.url())),
-        max_queue_length: 10_000_000,
-        retain_completed_max: 10_000_000,
-        retain_failed_max: 10_000_000,
-        ..Config::default()
-    };
+    let config = redis.config_without_limits();
     let mut server = Server::builder().config(config);
     for i in 0..types {
         server = server.handler(format!("type {i}"), |job| match job.job().id.get() % 4 {

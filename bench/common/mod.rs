@@ -22,6 +22,7 @@ pub use flags::{flag, is_set, list};
 pub use redis::Redis;
 pub use server::Server;
 use tempfile::TempDir;
+use threadq::config::{Config, Secret};
 
 /// A temporary folder, removed when it is dropped; `name` is part of its name.
 pub fn folder(name: &str) -> TempDir {
@@ -46,6 +47,18 @@ impl BenchRedis {
 
     pub fn url(&self) -> String {
         self.redis.url()
+    }
+
+    /// The configuration of a server on a free port that refuses and deletes no job of a bench.
+    pub fn config_without_limits(&self) -> Config {
+        Config {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            redis_url: Some(Secret::new(self.url())),
+            max_queue_length: 10_000_000,
+            retain_completed_max: 10_000_000,
+            retain_failed_max: 10_000_000,
+            ..Config::default()
+        }
     }
 
     /// Runs a command.

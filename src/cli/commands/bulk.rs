@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type, queue_name, time, valid_text};
 use crate::cli::client::{Client, OUTAGE_LIMIT, RETRY_INTERVAL};
-use crate::cli::commands::jobs::{CREATED_AFTER, CREATED_BEFORE};
+use crate::cli::commands::jobs::{CREATED_AFTER, CREATED_BEFORE, TYPE};
 use crate::cli::error::Error;
 use crate::cli::responses::count;
 use crate::cli::terminal::console::Console;
@@ -32,7 +32,7 @@ pub(crate) static BULK: Command = Command {
             value: "STATUS,..",
             help: "only jobs with one of these statuses [default: those that the action can change]",
         },
-        Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        TYPE,
         Flag { name: "tag", value: "TAG", help: "only jobs with this tag" },
         Flag { name: "queue", value: "QUEUE", help: "only jobs of this queue" },
         Flag { name: "error", value: "TEXT", help: "only jobs whose last error contains this text" },

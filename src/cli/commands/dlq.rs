@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type};
 use crate::cli::client::{Client, Response, with_query};
-use crate::cli::commands::jobs::{before, limit, page};
+use crate::cli::commands::jobs::{TYPE, before, limit, page};
 use crate::cli::error::Error;
 use crate::cli::responses::{Deleted, Page, Retried, count, short_time, tries};
 use crate::cli::terminal::console::Console;
@@ -28,7 +28,7 @@ pub(crate) static DLQ: Command = Command {
             list prints one page, newest first. retry puts jobs back into their queues and resets their attempts to 0.\n\
             purge deletes jobs. retry and purge act on all dead letters, or with --type on those of one type.",
     flags: &[
-        Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        TYPE,
         Flag { name: "dry-run", value: "", help: "retry, purge: only print the number of jobs" },
         Flag { name: "page", value: "N", help: "list: page number, from 1 [default: 1]" },
         Flag { name: "before", value: "ID", help: "list: only jobs with a smaller id; not with --page" },

@@ -15,6 +15,8 @@ use crate::job::limits::TAG;
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
 
+pub(crate) const TYPE: Flag = Flag { name: "type", value: "TYPE", help: "only jobs of this type" };
+
 pub(crate) const CREATED_AFTER: Flag = Flag {
     name: "created-after",
     value: "TIME",
@@ -34,7 +36,7 @@ pub(crate) static JOBS: Command = Command {
             value: "STATUS",
             help: "only jobs that are scheduled, queued, processing, retrying, completed, failed or cancelled",
         },
-        Flag { name: "type", value: "TYPE", help: "only jobs of this type" },
+        TYPE,
         Flag { name: "tag", value: "TAG", help: "only jobs with this tag; not with --type" },
         CREATED_AFTER,
         CREATED_BEFORE,
