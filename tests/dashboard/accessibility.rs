@@ -177,8 +177,7 @@ fn a_screen_reader_is_told_what_everything_is() {
     assert!(charts.iter().any(|chart| chart.starts_with("Jobs ended per minute. completed: ")), "{charts:?}");
 
     // What a picture shows can be read as a table, and stays open while the page follows.
-    browser.tab_to("DisclosureTriangle", "Jobs ended per minute as a table");
-    browser.press("Enter");
+    browser.choose("DisclosureTriangle", "Jobs ended per minute as a table");
     browser.wait_until("it is open", "document.querySelector('figure details').open");
     let table = ("table".to_owned(), "Jobs ended per minute".to_owned());
     // The browser tells assistive technology a moment after it has drawn.
@@ -216,8 +215,7 @@ fn the_keyboard_alone_is_enough() {
     assert_eq!(browser.run("document.activeElement.closest('main') !== null"), true, "{:?}", browser.focus());
 
     browser.reload();
-    browser.tab_to("link", "Queues");
-    browser.press("Enter");
+    browser.choose("link", "Queues");
     browser.wait_until_drawn("Queues");
     // The focus moves to the heading, so that a screen reader reads the name of the new page.
     browser.wait_for_focus("heading", "Queues");
@@ -227,8 +225,7 @@ fn the_keyboard_alone_is_enough() {
     browser.wait_for_focus("button", "Resume the queue default");
 
     browser.reload();
-    browser.tab_to("link", "Dead letters");
-    browser.press("Enter");
+    browser.choose("link", "Dead letters");
     browser.wait_until_drawn("Dead letters");
     browser.tab_to("combobox", "Type");
     browser.write("fail");
@@ -240,8 +237,7 @@ fn the_keyboard_alone_is_enough() {
     browser.wait_for_text("no disk");
     browser.run("history.back()");
     browser.wait_until_drawn("Dead letters");
-    browser.tab_to("button", "Retry all of type fail");
-    browser.press("Enter");
+    browser.choose("button", "Retry all of type fail");
     browser.wait_for_text("Retry 3 dead letters?");
     browser.press("Escape");
     browser.wait_until_answered();
@@ -251,8 +247,7 @@ fn the_keyboard_alone_is_enough() {
     browser.wait_for_text("Retry 3 dead letters?");
     // So Enter by mistake does nothing.
     browser.wait_for_focus("button", "Change nothing");
-    browser.tab_to("button", "Retry 3");
-    browser.press("Enter");
+    browser.choose("button", "Retry 3");
     browser.wait_for_text("3 dead letters retried.");
     browser.wait_for_focus("button", "Close");
     browser.press("Enter");

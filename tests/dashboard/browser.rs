@@ -268,6 +268,13 @@ impl Browser {
         panic!("Tab does not come to {role} {name:?}: {passed:?}");
     }
 
+    /// Presses the Tab key until this element has the focus, and then Enter.
+    #[track_caller]
+    pub fn choose(&self, role: &str, name: &str) {
+        self.tab_to(role, name);
+        self.press("Enter");
+    }
+
     /// Types into the element that has the focus.
     pub fn write(&self, text: &str) {
         self.ask("Input.insertText", json!({ "text": text }));

@@ -22,8 +22,7 @@ fn a_job_is_submitted_without_a_mouse() {
     server.complete("echo", json!({}));
     let browser = Browser::open(&server, "/jobs");
     browser.wait_until_drawn("Jobs");
-    browser.tab_to("link", "Submit a job");
-    browser.press("Enter");
+    browser.choose("link", "Submit a job");
     browser.wait_until_drawn("Submit a job");
     browser.wait_for_focus("heading", "Submit a job");
     let suggested = "[...document.querySelectorAll('#types option')].map((option) => option.value).join()";
@@ -35,8 +34,7 @@ fn a_job_is_submitted_without_a_mouse() {
     browser.write(r#"{"order": 12345678901234567890123, "price": 1.50}"#);
     browser.tab_to("textbox", "Queue");
     browser.write("orders");
-    browser.tab_to("DisclosureTriangle", "More fields");
-    browser.press("Enter");
+    browser.choose("DisclosureTriangle", "More fields");
     browser.tab_to("textbox", "Delay");
     browser.write("2h");
     browser.tab_to("textbox", "Tags");
@@ -51,8 +49,7 @@ fn a_job_is_submitted_without_a_mouse() {
     browser.write("7d");
     browser.tab_to("textbox", "Meta");
     browser.write("tenant=acme\nrequest = 4=5");
-    browser.tab_to("button", "Submit");
-    browser.press("Enter");
+    browser.choose("button", "Submit");
     browser.wait_for_text("is submitted.");
     let id = browser.run("document.querySelector('.outcome a').innerText");
     let id: u64 = id.as_str().expect("an id").parse().expect("a number");

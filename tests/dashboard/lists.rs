@@ -14,6 +14,13 @@ fn with_tagged_jobs(server: &TestServer, tags: &[(&str, usize)]) -> Vec<u64> {
 /// The ids of the rows, in their order.
 const ROWS: &str = "[...document.querySelectorAll('tbody tr')].map((row) => Number(row.dataset.key))";
 
+/// Closes the dialog that tells the result.
+#[track_caller]
+fn close(browser: &Browser) {
+    browser.click("button", "Close");
+    browser.wait_until_answered();
+}
+
 #[test]
 fn a_list_is_filtered_by_tag_and_time_and_its_address_keeps_the_filter() {
     let redis = TestRedis::start();
@@ -65,8 +72,7 @@ fn all_jobs_of_a_list_are_cancelled_after_a_question_that_says_how_many() {
     let browser = Browser::open(&server, "/jobs?tag=customer%2F42");
     browser.wait_for_text("All 30 of this list:");
     // Without a mouse.
-    browser.tab_to("button", "Cancel …");
-    browser.press("Enter");
+    browser.choose("button", "Cancel …");
     browser.wait_for_text("Cancel: all jobs with the tag customer/42");
     browser.wait_for_text("Cancel 29 jobs?");
     browser.wait_for_text("1 job will be left alone, because of their status.");
@@ -80,8 +86,7 @@ fn all_jobs_of_a_list_are_cancelled_after_a_question_that_says_how_many() {
     browser.wait_for_text("Cancel 29 jobs?");
     // What is submitted meanwhile was not counted.
     let later = with_tagged_jobs(&server, &[("customer/42", 1)]);
-    browser.tab_to("button", "Cancel 29");
-    browser.press("Enter");
+    browser.choose("button", "Cancel 29");
     browser.wait_for_text("29 jobs cancelled.");
     browser.wait_for_focus("button", "Close");
     browser.press("Enter");
@@ -101,8 +106,7 @@ fn jobs_of_a_list_are_moved_run_now_retried_and_deleted() {
     browser.write("not a queue");
     browser.click("button", "Continue");
     browser.wait_for_text("queue must be");
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
     browser.click("button", "Move to queue …");
     browser.wait_for_focus("textbox", "Queue");
     browser.write("slow");
@@ -110,15 +114,13 @@ fn jobs_of_a_list_are_moved_run_now_retried_and_deleted() {
     browser.wait_for_text("Move 3 jobs to the queue slow?");
     browser.click("button", "Move 3");
     browser.wait_for_text("3 jobs moved.");
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
 
     // No server takes jobs from that queue.
     browser.click("button", "Run now …");
     browser.click("button", "Run now 3");
     browser.wait_for_text("3 jobs put into their queues.");
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
     browser.go(&server, "/queues/slow");
     browser.wait_for_text("3 jobs queued");
 
@@ -126,17 +128,14 @@ fn jobs_of_a_list_are_moved_run_now_retried_and_deleted() {
     browser.click("button", "Cancel …");
     browser.click("button", "Cancel 3");
     browser.wait_for_text("3 jobs cancelled.");
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
     browser.click("button", "Retry …");
     browser.click("button", "Retry 3");
     browser.wait_for_text("3 jobs retried.");
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
     browser.click("button", "Delete …");
     browser.wait_for_text("There is no job to act on. 3 jobs will be left alone, because of their status.");
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
     assert_eq!(server.count("queued"), 3);
 }
 
@@ -183,8 +182,7 @@ fn a_long_operation_shows_its_progress_and_can_be_stopped() {
     browser.wait_for_text(
         "Stopped before its end. 1,980 jobs deleted. 20 jobs skipped: their status has changed meanwhile.",
     );
-    browser.click("button", "Close");
-    browser.wait_until_answered();
+    close(&browser);
     assert_eq!(browser.run("window.waiting.length"), 2);
 }
 

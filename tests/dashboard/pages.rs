@@ -173,11 +173,9 @@ fn a_jobs_page_shows_its_fields_and_why_it_does_not_run_and_changes_it() {
     browser.wait_until("a sentence says why", "document.querySelector('.why li').innerText.length > 10");
 
     // Changed without a mouse. What is not changed in the form is not sent.
-    browser.tab_to("link", "Change");
-    browser.press("Enter");
+    browser.choose("link", "Change");
     browser.wait_until_drawn("Change job");
-    browser.tab_to("button", "Change");
-    browser.press("Enter");
+    browser.choose("button", "Change");
     browser.wait_for_text("Nothing was changed in this form.");
     browser.click("textbox", "Payload");
     browser.run("document.activeElement.select()");
@@ -187,8 +185,7 @@ fn a_jobs_page_shows_its_fields_and_why_it_does_not_run_and_changes_it() {
     browser.tab_to("textbox", "Tags");
     browser.run("document.activeElement.select()");
     browser.write("a\nb");
-    browser.tab_to("button", "Change");
-    browser.press("Enter");
+    browser.choose("button", "Change");
     browser.wait_until_drawn("Job");
     browser.wait_for_text("12345678901234567890123");
     let job = server.job(id);

@@ -21,8 +21,7 @@ fn a_schedule_of_the_file_is_shown_run_and_paused() {
     for part in ["each day at 02:30", "30 2 * * *", "02:30:00 Asia/Tokyo"] {
         browser.wait_for_text(part);
     }
-    browser.tab_to("button", "Run the schedule nightly-report now");
-    browser.press("Enter");
+    browser.choose("button", "Run the schedule nightly-report now");
     browser.wait_for_text("The schedule nightly-report has submitted job");
     browser.wait_for_text("manual");
     let first = server.get("/jobs").expect(200).json()["jobs"][0]["id"].as_u64().expect("an id");
@@ -71,8 +70,7 @@ fn a_schedule_is_created_with_a_preview_changed_and_deleted_without_a_mouse() {
     let server = TestServer::start(&redis);
     let browser = Browser::open(&server, "/schedules");
     browser.wait_for_text("There is no schedule yet.");
-    browser.tab_to("link", "Create a schedule");
-    browser.press("Enter");
+    browser.choose("link", "Create a schedule");
     browser.wait_until_drawn("Create a schedule");
     browser.tab_to("textbox", "Name");
     browser.write("cleanup");
@@ -93,8 +91,7 @@ fn a_schedule_is_created_with_a_preview_changed_and_deleted_without_a_mouse() {
     browser.tab_to("textbox", "Payload");
     browser.run("document.activeElement.select()");
     browser.write(r#"{"big": 1234567}"#);
-    browser.tab_to("button", "Create");
-    browser.press("Enter");
+    browser.choose("button", "Create");
     browser.wait_for_text("The schedule cleanup is saved.");
     browser.wait_until_drawn("Schedule");
     browser.wait_for_text("1234567");
@@ -119,21 +116,17 @@ fn a_schedule_is_created_with_a_preview_changed_and_deleted_without_a_mouse() {
 
     browser.go(&server, "/schedules/cleanup");
     browser.wait_until_drawn("Schedule");
-    browser.tab_to("link", "Change");
-    browser.press("Enter");
+    browser.choose("link", "Change");
     browser.wait_until_drawn("Change schedule");
     browser.tab_to("textbox", "Queue");
     browser.write("low");
-    browser.tab_to("button", "Change");
-    browser.press("Enter");
+    browser.choose("button", "Change");
     browser.wait_until_drawn("Schedule");
     let text = server.get("/schedules/cleanup").expect(200).text();
     assert!(text.contains("1234567") && text.contains("\"low\""), "{text}");
-    browser.tab_to("button", "Delete");
-    browser.press("Enter");
+    browser.choose("button", "Delete");
     browser.wait_for_focus("button", "Change nothing");
-    browser.tab_to("button", "Delete this schedule");
-    browser.press("Enter");
+    browser.choose("button", "Delete this schedule");
     browser.wait_for_text("The schedule cleanup is deleted.");
     browser.wait_until_drawn("Schedules");
     server.get("/schedules/cleanup").expect(404);
