@@ -27,7 +27,7 @@ struct Report {
     skipped: u64,
     /// Whether there are jobs at which no request has looked yet.
     more: bool,
-    /// What the next request needs to go on; null if there is no more.
+    /// The cursor of the next request; null after the last request.
     cursor: Option<String>,
 }
 

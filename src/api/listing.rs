@@ -24,7 +24,7 @@ impl Api {
         Ok(listing(&found, page, limit, Some(found.next)))
     }
 
-    /// One page of the jobs that wait in a queue, the next one first.
+    /// A page of the jobs that wait in a queue, in the order in which the jobs start.
     pub(super) fn queue_jobs(&self, name: &str, request: &Request) -> Result<Response, Response> {
         let page = request.query.number("page", 1, 1, u32::MAX.into())?;
         let limit = request.query.number("limit", 10, 1, 100)?;

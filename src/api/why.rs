@@ -17,7 +17,7 @@ impl Api {
     }
 }
 
-/// The reasons, the strongest one first. A server without a heartbeat for `lease_ms` is held to be dead.
+/// The reasons, the strongest reason first. A server whose last heartbeat is older than `lease_ms` counts as dead.
 fn reasons(situation: &Situation, lease_ms: u64) -> Vec<Value> {
     let job = &situation.job;
     let mut reasons = Vec::new();

@@ -67,7 +67,7 @@ impl FakeServer {
         run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, false)
     }
 
-    /// Runs a command against this server on a terminal, where somebody types this.
+    /// Runs a command against this server on a terminal whose user types this text.
     pub(crate) fn run_on_terminal_with_stdin(&self, args: &[&str], mut stdin: &[u8]) -> Done {
         run_all(args, &[("THREADQ_SERVER", &self.url)], &mut stdin, true)
     }

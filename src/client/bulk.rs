@@ -190,7 +190,7 @@ pub(crate) struct Step {
     pub matched: u64,
     pub changed: u64,
     pub skipped: u64,
-    /// What the next request needs; `None` if there is no more.
+    /// The cursor of the next request; `None` after the last request.
     pub cursor: Option<String>,
 }
 

@@ -97,7 +97,7 @@ pub(super) fn time_text(time: SystemTime) -> String {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Page {
-    /// The jobs: newest first, on pages of a queue the next one first. Large fields are left out, see [`Job::omitted`].
+    /// The jobs: newest first; on pages of a queue in the order in which they start. Large fields are left out, see [`Job::omitted`].
     pub jobs: Vec<Job>,
     /// The number of jobs that match, on all pages.
     pub total: u64,

@@ -173,7 +173,7 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
-    /// One of these words, or `None` if the field is absent.
+    /// The value of a field that has to be one of these words; `None` if the field is absent.
     pub fn word(&self, name: &str, words: &[&'static str]) -> Result<Option<&'static str>, Invalid> {
         let find = |text: &String| words.iter().find(|word| **word == text).copied();
         let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();

@@ -124,7 +124,8 @@ fn char_width(c: char) -> usize {
     }
 }
 
-/// Those of these indices whose columns fit. Optional columns are left out, the last one first.
+/// Returns the indices of the columns that fit. Where the columns are too wide, optional columns are left out, beginning with
+/// the last column.
 fn choose_columns(mut shown: Vec<usize>, widths: &[usize], columns: &[Column], width: usize) -> Vec<usize> {
     loop {
         let least: usize = shown.iter().map(|&i| columns[i].least(widths[i])).sum();
