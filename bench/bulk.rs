@@ -9,13 +9,11 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{BenchRedis, Client, flag};
-use threadq::internals::queue::{SCRIPT_NAMES, script_text};
+use common::{BenchRedis, Client, SlowLog, flag};
 use threadq::server::Server;
 
 const BATCH: usize = 1_000;
@@ -48,17 +46,14 @@ fn main() {
     let begun = Instant::now();
     submit(&mut client, jobs, types);
     println!("{jobs} jobs of {types} types, each with two tags, in {:.0} s", begun.elapsed().as_secs_f64());
-    redis.ask::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"]);
-    redis.ask::<()>(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
-
-    let names = names_of_scripts();
+    let slow_log = SlowLog::start(&mut redis);
     let (ends, submitted) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| keep_submitting(server.addr(), &ends, &submitted));
         let only: String = flag("only", String::new());
         let is_wanted = |name: &str| only.is_empty() || only.split(',').any(|wanted| wanted == name);
         for (name, body) in OPERATIONS.into_iter().filter(|(name, _)| is_wanted(name)) {
-            redis.ask::<()>(&["SLOWLOG", "RESET"]);
+            slow_log.reset(&mut redis);
             let cpu_before = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
             let (begun, before) = (Instant::now(), submitted.load(Ordering::Relaxed));
             let (requests, matched, changed) = operate(&mut client, body);
@@ -70,7 +65,7 @@ fn main() {
                  {cpu:6.2} s of CPU in Redis  {:6.0} jobs/s ran meanwhile",
                 meanwhile as f64 / seconds
             );
-            println!("{:18} {}", "", slowest(&mut redis, &names));
+            println!("{:18} {}", "", slow_log.report(&mut redis));
         }
         ends.store(true, Ordering::Relaxed);
     });
@@ -120,46 +115,4 @@ fn operate(client: &mut Client, body: &str) -> (u64, u64, u64) {
             None => return (requests, matched, changed),
         }
     }
-}
-
-/// The name of each script by the name that Redis has for it.
-fn names_of_scripts() -> HashMap<String, &'static str> {
-    let hash = |name| {
-        let text = script_text(name, "threadq", |_, text| text);
-        redis::Script::new(&text).get_hash().to_owned()
-    };
-    SCRIPT_NAMES.iter().map(|name| (hash(name), *name)).collect()
-}
-
-/// The slowest run of each script since the last reset, and the number of runs over 10 ms.
-fn slowest(redis: &mut BenchRedis, names: &HashMap<String, &'static str>) -> String {
-    let entries: Vec<(i64, i64, i64, Vec<String>)> = redis
-        .ask::<Vec<Vec<redis::Value>>>(&["SLOWLOG", "GET", "-1"])
-        .into_iter()
-        .filter_map(|entry| redis::from_redis_value(redis::Value::Array(entry[..4].to_vec())).ok())
-        .collect();
-    let (mut times, mut over): (HashMap<&str, Vec<i64>>, usize) = (HashMap::new(), 0);
-    for (_, _, micros, words) in &entries {
-        // The log also has the commands that scripts call.
-        let Some(name) = words.get(1).and_then(|hash| names.get(hash).copied()) else { continue };
-        times.entry(name).or_default().push(*micros);
-        over += usize::from(*micros > 10_000);
-    }
-    let mut slowest: Vec<(&str, i64, i64)> = times
-        .into_iter()
-        .map(|(name, mut micros)| {
-            micros.sort_unstable();
-            (name, micros[micros.len() - 1], micros[micros.len() / 2])
-        })
-        .collect();
-    slowest.sort_by_key(|(_, most, _)| -most);
-    let ms = |micros: i64| micros as f64 / 1000.0;
-    let shown = slowest
-        .iter()
-        .take(4)
-        .map(|(name, most, median)| format!("{name} {:.1} ms (median {:.1} ms)", ms(*most), ms(*median)));
-    format!(
-        "scripts over 10 ms: {over}; slowest of those over 1 ms: {}",
-        shown.collect::<Vec<_>>().join(", ")
-    )
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports)] // each bench uses only a part
 
 pub mod bare;
+pub mod callgrind;
 pub mod client;
 pub mod comparison;
 pub mod distant;
@@ -13,6 +14,7 @@ pub mod plot;
 pub mod process;
 pub mod redis;
 pub mod server;
+pub mod slowlog;
 
 pub use bare::Bare;
 pub use client::Client;
@@ -21,6 +23,7 @@ pub use figures::{Rounds, percentile};
 pub use flags::{flag, is_set, list};
 pub use redis::Redis;
 pub use server::Server;
+pub use slowlog::SlowLog;
 use tempfile::TempDir;
 use threadq::config::{Config, Secret};
 
