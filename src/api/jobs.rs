@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::group_commit::{NewJobs, SubmitResult};
 use crate::handler::StopReason;
-use crate::job::limits::IDEMPOTENCY_KEY;
+use crate::job::rules::IDEMPOTENCY_KEY;
 use crate::job::{Change, Expiry, Job, JobId, NewJob, Start, Status};
 use crate::queue::{ChangeResult, Changed, Conflict, Idempotency, Refused, SubmitError, Submitted};
 

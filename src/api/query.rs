@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::api::response::Response;
-use crate::job::limits::{ERROR_PART, JOB_TYPE, QUEUE_NAME, TAG, TextRule, whole_number_in};
+use crate::job::rules::{ERROR_PART, JOB_TYPE, QUEUE_NAME, TAG, TextRule, whole_number_in};
 use crate::job::time::parse_rfc3339_micros;
 use crate::job::{JobId, Status, duration};
 use crate::queue::{Filter, Selection};

@@ -9,7 +9,7 @@ use crate::api::state::Api;
 use crate::api::ui;
 use crate::engine::group_commit::NewJobs;
 use crate::job::JobId;
-use crate::job::limits::{QUEUE_NAME, SCHEDULE_NAME};
+use crate::job::rules::{QUEUE_NAME, SCHEDULE_NAME};
 
 /// One operation of the API.
 pub struct Route {

@@ -12,7 +12,7 @@ use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::engine::schedules::CheckedSchedule;
 use crate::handler::Handlers;
-use crate::job::limits::SCHEDULE_NAME;
+use crate::job::rules::SCHEDULE_NAME;
 use crate::job::time::{now_ms, rfc3339};
 use crate::queue::{Defined, Ran, ScheduleChange, ScheduleRecord, Tick};
 use crate::schedule::{Plan, Spec};

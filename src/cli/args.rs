@@ -13,7 +13,7 @@ use super::client::Client;
 use super::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::config::{help_settings, setting_flags};
-use crate::job::limits::{self, TextRule};
+use crate::job::rules::{self, TextRule};
 use crate::job::time::parse_rfc3339_micros;
 
 /// One command of the program.
@@ -307,18 +307,18 @@ where
         text.parse()
             .ok()
             .filter(|number| range.contains(number))
-            .ok_or_else(|| format!("must be {}", limits::whole_number_in(&range)))
+            .ok_or_else(|| format!("must be {}", rules::whole_number_in(&range)))
     }
 }
 
 /// A reader for [`Args::read`]: a job type.
 pub(super) fn job_type(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::JOB_TYPE)
+    valid_text(text, &rules::JOB_TYPE)
 }
 
 /// A reader for [`Args::read`]: the name of a queue.
 pub(super) fn queue_name(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::QUEUE_NAME)
+    valid_text(text, &rules::QUEUE_NAME)
 }
 
 /// A reader for [`Args::read`]: a time in RFC 3339, which the API gets as it was given.
@@ -331,7 +331,7 @@ pub(super) fn time(text: &str) -> Result<String, String> {
 
 /// A reader for [`Args::read`]: an Idempotency-Key.
 pub(super) fn idempotency_key(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::IDEMPOTENCY_KEY)
+    valid_text(text, &rules::IDEMPOTENCY_KEY)
 }
 
 /// The text, if this rule accepts it.

@@ -43,7 +43,7 @@ pub(crate) use self::retry::with_retries;
 pub use self::submission::Submission;
 pub(crate) use self::transport::{DEFAULT_SERVER, Response, Transport, Unserved};
 pub use self::unique::Unique;
-use crate::job::limits::IDEMPOTENCY_KEY;
+use crate::job::rules::IDEMPOTENCY_KEY;
 use crate::job::{JobId, Status};
 use crate::net::authorities::{self, Authorities};
 use crate::net::http_url::redacted;

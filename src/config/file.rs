@@ -17,7 +17,7 @@ use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
-use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT};
+use crate::job::rules::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT};
 
 const MAX_FILE: u64 = 1 << 20;
 

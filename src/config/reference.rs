@@ -11,7 +11,7 @@ use super::settings::{SETTINGS, Setting};
 use super::types::Config;
 use crate::handler::Policy;
 use crate::job::duration::to_text;
-use crate::job::limits::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT, whole_number_in};
+use crate::job::rules::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT, whole_number_in};
 
 const FILE: &str = "docs/configuration.md";
 const WIDTH: usize = 120;

@@ -7,7 +7,7 @@ use super::error::{ConfigError, quoted};
 use super::section::{Section, type_of};
 use super::types::ScheduleEntry;
 use super::values::Invalid;
-use crate::job::limits::SCHEDULE_NAME;
+use crate::job::rules::SCHEDULE_NAME;
 use crate::schedule::Spec;
 
 pub(super) fn schedules(value: Value, origin: &str) -> Result<Vec<ScheduleEntry>, ConfigError> {

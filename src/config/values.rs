@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::secret::Secret;
 use super::types::QueueShare;
 use crate::job::duration::{self, InvalidDuration, in_largest_unit, split_unit};
-use crate::job::limits::{QUEUE_NAME, whole_number_in};
+use crate::job::rules::{QUEUE_NAME, whole_number_in};
 use crate::net::authorities::Authorities;
 use crate::net::certificates::{ClientCertificate, ClientKey};
 use crate::net::http_url::HttpUrl;

@@ -6,11 +6,15 @@ use serde::Serialize;
 
 use super::bounds::Expiry;
 use super::change::Change;
+use super::limit::LimitName;
 use super::time::Time;
 
 /// What a new job has besides the fields of every job.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
+    /// The limits on its starts, at most 4, in the order of [`LimitName`] and each once: those of the submission and those
+    /// of the job type.
+    pub limits: Vec<LimitName>,
     /// Words by which jobs are found: 0 to 5 of 1 to 64 characters, none of them a control character. All differ.
     pub tags: Vec<String>,
     /// Names and values that are passed on and mean nothing to threadq, sorted by name: names of 1 to 64 of

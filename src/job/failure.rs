@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::limits::SNOOZE;
+use super::rules::SNOOZE;
 
 /// Why an attempt failed, and whether the job is tried again.
 ///

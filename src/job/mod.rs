@@ -10,7 +10,8 @@ mod extras;
 mod failure;
 mod id;
 pub(crate) mod json;
-pub(crate) mod limits;
+pub mod limit;
+pub(crate) mod rules;
 mod status;
 pub(crate) mod time;
 
@@ -24,7 +25,8 @@ pub use self::change::Change;
 pub use self::extras::{CancelReason, Extras, Hold, OnConflict, ScheduleTick, UniqueMode};
 pub use self::failure::{Failure, Outcome};
 pub use self::id::{InvalidId, JobId};
-pub use self::limits::{
+use self::limit::{Blocked, LimitName};
+pub use self::rules::{
     DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, MAX_ERROR_CHARS, MAX_RESULT_BYTES, is_job_type,
     is_queue_name,
 };
@@ -115,6 +117,10 @@ pub struct Job {
     pub server: Option<String>,
     /// How often the job was started, crashes included. This is the fencing token of the latest attempt.
     pub starts: u64,
+    /// The limits on its starts, in the order in which the job takes them.
+    pub limits: Vec<LimitName>,
+    /// The limit for which the job waits; `None` from its start on.
+    pub blocked: Option<Blocked>,
     /// The words by which the job is found.
     pub tags: Vec<String>,
     /// Names and values that the submission has passed on, sorted by name.
@@ -193,6 +199,8 @@ impl Job {
             unique_key: None,
             server: None,
             starts: 0,
+            limits: Vec::new(),
+            blocked: None,
             tags: Vec::new(),
             meta: Vec::new(),
             expires_at_ms: None,
@@ -258,6 +266,10 @@ impl Serialize for Job {
             server: Option<&'a str>,
             #[serde(skip_serializing_if = "<[LargeField]>::is_empty")]
             omitted: &'a [LargeField],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            blocked_by: Option<BlockedBy<'a>>,
+            #[serde(skip_serializing_if = "<[LimitName]>::is_empty")]
+            limits: &'a [LimitName],
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
             tags: &'a [String],
             #[serde(skip_serializing_if = "Meta::is_empty")]
@@ -272,6 +284,11 @@ impl Serialize for Job {
             schedule: Option<&'a ScheduleTick>,
             #[serde(skip_serializing_if = "Option::is_none")]
             cancel_reason: Option<CancelReason>,
+        }
+
+        #[derive(Serialize)]
+        struct BlockedBy<'a> {
+            limit: &'a LimitName,
         }
 
         let can_read = |field| !self.unreadable.contains(&field);
@@ -295,6 +312,10 @@ impl Serialize for Job {
             unique_key: self.unique_key.as_deref(),
             server: self.server.as_deref(),
             omitted: &self.omitted,
+            blocked_by: (self.blocked.as_ref())
+                .filter(|blocked| blocked.is_held && self.status == Status::Queued)
+                .map(|blocked| BlockedBy { limit: &blocked.limit }),
+            limits: &self.limits,
             tags: &self.tags,
             meta: Meta(&self.meta),
             expires_at: self.expires_at_ms.map(Time),

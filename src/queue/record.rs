@@ -3,7 +3,7 @@
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; if they apply: attempts, crashes, starts, server,
 //! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel, ties, tags, meta, expires_at,
-//! retain_ms, snoozes, schedule, tick, cancel_reason. The id is the time of submission. Only a job that became ready again
+//! retain_ms, snoozes, schedule, tick, cancel_reason, limits, blocked. The id is the time of submission. Only a job that became ready again
 //! without a delay has ready_at. A cancelled job without cancel_reason was cancelled on request.
 //!
 //! A record leaves out what is as by default: queue, max_attempts and timeout_ms (if all three are), the result `null`, and
@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use crate::job::limit::{Blocked, LimitName};
 use crate::job::{
     AttemptError, CancelReason, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Extras,
     Hold, Job, JobId, NewJob, ScheduleTick, Status,
@@ -60,6 +61,10 @@ fn extra_fields(extras: &Extras) -> Vec<Field<'static>> {
     if !ties.is_empty() {
         fields.push(("ties".into(), ties.into()));
     }
+    if !extras.limits.is_empty() {
+        let limits: Vec<&str> = extras.limits.iter().map(LimitName::as_str).collect();
+        fields.push(("limits".into(), limits.join("\n").into()));
+    }
     if !extras.tags.is_empty() {
         fields.push(("tags".into(), extras.tags.join("\n").into()));
     }
@@ -82,6 +87,7 @@ fn extra_fields(extras: &Extras) -> Vec<Field<'static>> {
 /// The letters of what hangs on a new job, see ties.lua.
 pub(super) fn ties(extras: &Extras) -> String {
     let letters = [
+        ('L', !extras.limits.is_empty()),
         ('T', !extras.tags.is_empty()),
         ('X', extras.expiry.is_some()),
         ('R', extras.retain.is_some()),
@@ -196,6 +202,14 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
                 job.tags = value.lines().map(str::to_owned).collect();
                 true
             }
+            b"limits" => {
+                job.limits = value.lines().filter_map(LimitName::parse).collect();
+                true
+            }
+            b"blocked" => {
+                job.blocked = blocked(&value);
+                true
+            }
             b"retain_ms" => {
                 job.retain_ms = number(&value);
                 true
@@ -305,6 +319,13 @@ fn meta(fields: &[&[u8]]) -> Vec<(String, String)> {
     let text = json_of(b"meta", fields).ok().flatten();
     let values = text.and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text.get()).ok());
     values.unwrap_or_default().into_iter().collect()
+}
+
+/// Reads `held` or `sent`, the time in ms since 1970 and the limit.
+fn blocked(text: &str) -> Option<Blocked> {
+    let (state, rest) = text.split_once(' ')?;
+    let (since, limit) = rest.split_once(' ')?;
+    Some(Blocked { limit: LimitName::parse(limit)?, since_ms: number(since)?, is_held: state == "held" })
 }
 
 fn cancel_reason(word: &str) -> Option<CancelReason> {

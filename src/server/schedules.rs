@@ -4,7 +4,7 @@ use crate::api;
 use crate::config::Config;
 use crate::engine::schedules::CheckedSchedule;
 use crate::handler::Handlers;
-use crate::job::limits::SCHEDULE_NAME;
+use crate::job::rules::SCHEDULE_NAME;
 use crate::server::error::StartError;
 
 /// The schedules of the configuration.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::api::response::Response;
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
-use crate::job::limits::{self, TextRule};
+use crate::job::rules::{self, TextRule};
 use crate::job::time::parse_rfc3339;
 
 /// Why a body is not valid, in a sentence.
@@ -151,7 +151,7 @@ impl<'a> Fields<'a> {
 
     /// A whole number in this range, or `None` if the field is absent.
     pub fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Invalid> {
-        let wanted = limits::whole_number_in(&range);
+        let wanted = rules::whole_number_in(&range);
         let number = self.get(name, &wanted, |number: &Whole| range.contains(&number.0))?;
         Ok(number.map(|number| number.0))
     }
@@ -164,8 +164,8 @@ impl<'a> Fields<'a> {
     /// A string that the rule accepts and that is not reserved for the server, or `None` if the field is absent.
     pub fn own_name(&self, name: &str, rule: &TextRule) -> Result<Option<String>, Invalid> {
         let text = self.text(name, rule)?;
-        if text.as_deref().is_some_and(limits::is_reserved) {
-            let (place, prefix) = (&self.place, limits::RESERVED_PREFIX);
+        if text.as_deref().is_some_and(rules::is_reserved) {
+            let (place, prefix) = (&self.place, rules::RESERVED_PREFIX);
             return Err(Invalid::Field(format!(
                 "{place}{name} must not begin with {prefix:?}: the server keeps such names for itself"
             )));

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::fields::{Fields, Invalid, json};
 use super::unique::{Unique, unique};
 use crate::handler::{Handlers, Policy};
-use crate::job::{Change, Expiry, Extras, NewJob, OnConflict, Start, UniqueMode, limits};
+use crate::job::{Change, Expiry, Extras, NewJob, OnConflict, Start, UniqueMode, rules};
 
 /// Maximum number of jobs in one batch.
 const MAX_BATCH: usize = 1_000;
@@ -117,7 +117,7 @@ pub fn change(json: &RawValue, place: String) -> Result<Change, Invalid> {
 
 fn new_job(fields: &Fields, handlers: &Handlers) -> Result<NewJob, Invalid> {
     let job_type = fields
-        .own_name("type", &limits::JOB_TYPE)?
+        .own_name("type", &rules::JOB_TYPE)?
         .ok_or_else(|| Invalid::Field(format!("{}type is missing", fields.place)))?;
     let policy = handlers.policy(&job_type);
     let given = given_values(fields)?;
@@ -135,12 +135,12 @@ fn new_job(fields: &Fields, handlers: &Handlers) -> Result<NewJob, Invalid> {
 
 /// The values that a job can change later.
 fn given_values(fields: &Fields) -> Result<Change, Invalid> {
-    let (least, most) = limits::ATTEMPTS.into_inner();
+    let (least, most) = rules::ATTEMPTS.into_inner();
     let attempts = fields.number("max_attempts", least.into()..=most.into())?;
-    let timeout = fields.number("timeout_ms", limits::in_ms(&limits::TIMEOUT))?;
+    let timeout = fields.number("timeout_ms", rules::in_ms(&rules::TIMEOUT))?;
     Ok(Change {
         payload: fields.raw("payload").map(ToOwned::to_owned),
-        queue: fields.own_name("queue", &limits::QUEUE_NAME)?,
+        queue: fields.own_name("queue", &rules::QUEUE_NAME)?,
         start: start(fields)?,
         max_attempts: attempts.map(|attempts| attempts as u32),
         timeout: timeout.map(Duration::from_millis),
@@ -150,7 +150,7 @@ fn given_values(fields: &Fields) -> Result<Change, Invalid> {
 }
 
 fn start(fields: &Fields) -> Result<Option<Start>, Invalid> {
-    let delay = fields.number("delay_ms", limits::in_ms(&limits::DELAY))?;
+    let delay = fields.number("delay_ms", rules::in_ms(&rules::DELAY))?;
     let run_at = fields.time("run_at")?;
     fields.not_both("delay_ms", "run_at")?;
     Ok(delay.map(Start::AfterMs).or(run_at.map(Start::AtMs)))
@@ -158,17 +158,17 @@ fn start(fields: &Fields) -> Result<Option<Start>, Invalid> {
 
 fn expiry(fields: &Fields) -> Result<Option<Expiry>, Invalid> {
     let time = fields.time("expires_at")?;
-    let delay = fields.number("expires_in_ms", limits::in_ms(&limits::EXPIRY))?;
+    let delay = fields.number("expires_in_ms", rules::in_ms(&rules::EXPIRY))?;
     fields.not_both("expires_at", "expires_in_ms")?;
     Ok(delay.map(Expiry::AfterMs).or(time.map(Expiry::AtMs)))
 }
 
 fn tags(fields: &Fields) -> Result<Option<Vec<String>>, Invalid> {
-    let most = limits::MAX_TAGS;
-    let wanted = format!("an array of up to {most} different strings, each of {}", limits::TAG.allowed);
+    let most = rules::MAX_TAGS;
+    let wanted = format!("an array of up to {most} different strings, each of {}", rules::TAG.allowed);
     fields.get("tags", &wanted, |tags: &Vec<String>| {
         let is_new = |at: usize| !tags[..at].contains(&tags[at]);
-        tags.len() <= most && (0..tags.len()).all(|at| limits::TAG.accepts(&tags[at]) && is_new(at))
+        tags.len() <= most && (0..tags.len()).all(|at| rules::TAG.accepts(&tags[at]) && is_new(at))
     })
 }
 
@@ -182,8 +182,9 @@ fn extras(
     if !fields.has_any(&EXTRAS) && policy.retain.is_none() {
         return Ok(None);
     }
-    let retain = fields.number("retain_ms", limits::in_ms(&limits::RETENTION))?;
+    let retain = fields.number("retain_ms", rules::in_ms(&rules::RETENTION))?;
     Ok(Some(Box::new(Extras {
+        limits: Vec::new(),
         tags: given.tags.clone().unwrap_or_default(),
         meta: meta(fields)?,
         expiry: given.expiry,
@@ -201,15 +202,15 @@ fn meta(fields: &Fields) -> Result<Vec<(String, String)>, Invalid> {
     let mut meta = Vec::new();
     let mut bytes = 0;
     for (name, _) in &members.members {
-        if !limits::META_NAME.accepts(name) {
+        if !rules::META_NAME.accepts(name) {
             let shown: String = name.chars().take(70).collect();
-            let allowed = limits::META_NAME.allowed;
+            let allowed = rules::META_NAME.allowed;
             return Err(Invalid::Field(format!("the name {shown:?} in {place} must be {allowed}")));
         }
-        let value = members.text(name, &limits::META_VALUE)?.unwrap_or_default();
+        let value = members.text(name, &rules::META_VALUE)?.unwrap_or_default();
         bytes += name.len() + value.len();
-        if bytes > limits::MAX_META_BYTES {
-            let most = limits::MAX_META_BYTES;
+        if bytes > rules::MAX_META_BYTES {
+            let most = rules::MAX_META_BYTES;
             return Err(Invalid::Field(format!(
                 "{place} must have at most {most} bytes, names and values together"
             )));

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Invalid, Whole};
 use crate::job::time::parse_rfc3339_micros;
-use crate::job::{JobId, limits};
+use crate::job::{JobId, rules};
 use crate::queue::Selection;
 
 /// The fields that choose jobs, besides their statuses.
@@ -22,13 +22,13 @@ pub(super) fn selection(fields: &Fields) -> Result<Selection, Invalid> {
     }
     Ok(Selection {
         statuses: Vec::new(),
-        job_type: fields.text("type", &limits::JOB_TYPE)?,
-        tag: fields.text("tag", &limits::TAG)?,
-        queue: fields.text("queue", &limits::QUEUE_NAME)?,
+        job_type: fields.text("type", &rules::JOB_TYPE)?,
+        tag: fields.text("tag", &rules::TAG)?,
+        queue: fields.text("queue", &rules::QUEUE_NAME)?,
         created_after: micros(fields, "created_after")?,
         created_before: micros(fields, "created_before")?,
         ids,
-        error: fields.text("error", &limits::ERROR_PART)?,
+        error: fields.text("error", &rules::ERROR_PART)?,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fields::{Fields, Invalid};
-use crate::job::{Change, Hold, OnConflict, UniqueMode, limits};
+use crate::job::{Change, Hold, OnConflict, UniqueMode, rules};
 
 /// A unique key, and what the key means.
 #[derive(Default)]
@@ -16,18 +16,18 @@ pub(super) struct Unique {
 pub(super) fn unique(fields: &Fields, given: &Change) -> Result<Unique, Invalid> {
     fields.not_both("unique_key", "unique")?;
     let Some(raw) = fields.raw("unique") else {
-        let key = fields.own_name("unique_key", &limits::UNIQUE_KEY)?;
+        let key = fields.own_name("unique_key", &rules::UNIQUE_KEY)?;
         return Ok(Unique { key, mode: UniqueMode::default() });
     };
     let place = format!("{}unique.", fields.place);
     let unique = Fields::of(raw, place, &["key", "until", "for_ms", "on_conflict", "max_wait_ms"])?;
     let place = &unique.place;
-    let key = unique.own_name("key", &limits::UNIQUE_KEY)?;
+    let key = unique.own_name("key", &rules::UNIQUE_KEY)?;
     if key.is_none() {
         return Err(Invalid::Field(format!("{place}key is missing")));
     }
     let on_conflict = unique.word("on_conflict", &["reject", "existing", "replace"])?;
-    let max_wait = unique.number("max_wait_ms", limits::in_ms(&limits::MAX_WAIT))?;
+    let max_wait = unique.number("max_wait_ms", rules::in_ms(&rules::MAX_WAIT))?;
     let hold = hold(&unique)?;
     if max_wait.is_some() && on_conflict != Some("replace") {
         return Err(Invalid::Field(format!("{place}max_wait_ms needs {place}on_conflict \"replace\"")));
@@ -52,7 +52,7 @@ pub(super) fn unique(fields: &Fields, given: &Change) -> Result<Unique, Invalid>
 /// How long the job holds its key, or `None` if the body does not say.
 fn hold(unique: &Fields) -> Result<Option<Hold>, Invalid> {
     let until = unique.word("until", &["end", "start"])?;
-    let time = unique.number("for_ms", limits::in_ms(&limits::HOLD))?;
+    let time = unique.number("for_ms", rules::in_ms(&rules::HOLD))?;
     unique.not_both("until", "for_ms")?;
     Ok(match (until, time) {
         (_, Some(ms)) => Some(Hold::For(Duration::from_millis(ms))),

@@ -15,7 +15,7 @@ use crate::cli::terminal::console::Console;
 use crate::cli::terminal::progress::Bar;
 use crate::client::bulk::Step;
 use crate::client::{Error as ClientError, with_retries};
-use crate::job::limits::{ERROR_PART, TAG};
+use crate::job::rules::{ERROR_PART, TAG};
 use crate::job::time::{now_ms, rfc3339};
 use crate::job::{Status, duration};
 

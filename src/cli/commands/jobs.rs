@@ -11,7 +11,7 @@ use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::of_status;
 use crate::cli::terminal::table::{Column, full, truncated};
 use crate::client::{self, AttemptError, Job, Reason, Reasons, ScheduleTick};
-use crate::job::limits::TAG;
+use crate::job::rules::TAG;
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
 

@@ -13,7 +13,7 @@ use crate::cli::terminal::console::Console;
 use crate::cli::terminal::style::of_state;
 use crate::cli::terminal::table::{Column, full, truncated};
 use crate::client::schedules::{ScheduleInfo, SchedulePage};
-use crate::job::limits::SCHEDULE_NAME;
+use crate::job::rules::SCHEDULE_NAME;
 use crate::job::time::{now_ms, rfc3339};
 use crate::job::{JobId, duration};
 use crate::logging::escape::escape;

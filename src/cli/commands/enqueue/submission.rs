@@ -13,7 +13,7 @@ use crate::cli::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::client::{Submission, Unique};
 use crate::job::time::parse_rfc3339;
-use crate::job::{duration, limits};
+use crate::job::{duration, rules};
 
 /// The flags that say what a unique key means.
 const UNIQUE_MODE: [&str; 4] = ["unique-for", "unique-until", "on-conflict", "max-wait"];
@@ -36,17 +36,17 @@ pub(super) fn submission(args: &Args, console: &mut Console) -> Result<Submissio
     Ok(Submission {
         job_type,
         queue: args.read("queue", queue_name)?,
-        delay_ms: args.read("delay", |text| millis(text, &limits::DELAY))?,
+        delay_ms: args.read("delay", |text| millis(text, &rules::DELAY))?,
         run_at: args.read("run-at", time)?,
-        max_attempts: args.read("max-attempts", whole_number(limits::ATTEMPTS))?,
-        timeout_ms: args.read("timeout", |text| millis(text, &limits::TIMEOUT))?,
+        max_attempts: args.read("max-attempts", whole_number(rules::ATTEMPTS))?,
+        timeout_ms: args.read("timeout", |text| millis(text, &rules::TIMEOUT))?,
         unique_key: key.filter(|_| unique.is_none()),
         unique,
         expires_at: args.read("expires-at", time)?,
-        expires_in_ms: args.read("expires-in", |text| millis(text, &limits::EXPIRY))?,
-        retain_ms: args.read("retain", |text| millis(text, &limits::RETENTION))?,
+        expires_in_ms: args.read("expires-in", |text| millis(text, &rules::EXPIRY))?,
+        retain_ms: args.read("retain", |text| millis(text, &rules::RETENTION))?,
         meta: meta(args)?,
-        tags: args.read_all("tag", |text| valid_text(text, &limits::TAG))?,
+        tags: args.read_all("tag", |text| valid_text(text, &rules::TAG))?,
         // Last, so that a wrong flag is reported before a payload is typed into stdin.
         payload: args.text("payload").map(|source| payload(source, console.stdin)).transpose()?,
     })
@@ -70,11 +70,11 @@ fn unique(args: &Args, key: Option<&str>) -> Result<Option<Unique>, Error> {
     Ok(Some(Unique {
         key: key.to_owned(),
         until: args.read("unique-until", |text| word(text, &["end", "start"], "must be end or start"))?,
-        for_ms: args.read("unique-for", |text| millis(text, &limits::HOLD))?,
+        for_ms: args.read("unique-for", |text| millis(text, &rules::HOLD))?,
         on_conflict: args.read("on-conflict", |text| {
             word(text, &["reject", "existing", "replace"], "must be reject, existing or replace")
         })?,
-        max_wait_ms: args.read("max-wait", |text| millis(text, &limits::MAX_WAIT))?,
+        max_wait_ms: args.read("max-wait", |text| millis(text, &rules::MAX_WAIT))?,
     }))
 }
 
@@ -91,11 +91,11 @@ fn meta(args: &Args) -> Result<BTreeMap<String, String>, Error> {
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if limits::META_NAME.accepts(name) && limits::META_VALUE.accepts(value) => {
+        Some((name, value)) if rules::META_NAME.accepts(name) && rules::META_VALUE.accepts(value) => {
             Ok((name.to_owned(), value.to_owned()))
         }
         _ => {
-            let (names, values) = (limits::META_NAME.allowed, limits::META_VALUE.allowed);
+            let (names, values) = (rules::META_NAME.allowed, rules::META_VALUE.allowed);
             Err(format!("must be NAME=VALUE: a name of {names}, a value of {values}"))
         }
     }
@@ -146,7 +146,7 @@ fn time(text: &str) -> Result<String, &'static str> {
 }
 
 fn unique_key(text: &str) -> Result<String, String> {
-    valid_text(text, &limits::UNIQUE_KEY)
+    valid_text(text, &rules::UNIQUE_KEY)
 }
 
 #[cfg(test)]
