@@ -54,11 +54,11 @@ fn main() {
         let is_wanted = |name: &str| only.is_empty() || only.split(',').any(|wanted| wanted == name);
         for (name, body) in OPERATIONS.into_iter().filter(|(name, _)| is_wanted(name)) {
             slow_log.reset(&mut redis);
-            let cpu_before = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
+            let cpu_before = redis.cpu_seconds();
             let (begun, before) = (Instant::now(), submitted.load(Ordering::Relaxed));
             let (requests, matched, changed) = operate(&mut client, body);
             let seconds = begun.elapsed().as_secs_f64();
-            let cpu = redis.info("used_cpu_user") + redis.info("used_cpu_sys") - cpu_before;
+            let cpu = redis.cpu_seconds() - cpu_before;
             let meanwhile = submitted.load(Ordering::Relaxed) - before;
             println!(
                 "{name:<18} {seconds:7.2} s  {requests:3} requests  {matched:8} matched  {changed:8} changed  \

@@ -84,7 +84,7 @@ fn measure(redis: &mut BenchRedis, program: &Path, cost: &mut DrainCost) {
         loop {
             let waiting = drain::waiting(redis, &queues[0]);
             if waiting <= left {
-                let cpu = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
+                let cpu = redis.cpu_seconds();
                 return (waiting, Instant::now(), usage(server.pid()), cpu);
             }
             assert!(Instant::now() < end, "{waiting} jobs still wait");

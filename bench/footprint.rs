@@ -211,7 +211,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn take(redis: &mut BenchRedis) -> Snapshot {
-        let cpu = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
+        let cpu = redis.cpu_seconds();
         let info: String = redis.ask(&["INFO", "commandstats"]);
         let read = |line: &str| {
             let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(':')?;

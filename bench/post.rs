@@ -81,7 +81,7 @@ fn measure(redis: &mut BenchRedis, program: &Path, clients: usize, cost: &mut Po
     let mut samples = Vec::new();
     let posts: usize = flag("posts", 20_000);
     let mut load = measured_load(server.addr(), clients, posts, &requests, || {
-        let redis = redis.info("used_cpu_user") + redis.info("used_cpu_sys");
+        let redis = redis.cpu_seconds();
         samples.push((usage(server.pid()), redis * 1e6, usage(std::process::id())));
     });
     let [(server_before, redis_before, self_before), (server_after, redis_after, self_after)] = samples[..]

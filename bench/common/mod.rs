@@ -76,6 +76,11 @@ impl BenchRedis {
         self.ask::<()>(&["FLUSHALL", "SYNC"]);
     }
 
+    /// The processor time of Redis so far.
+    pub fn cpu_seconds(&mut self) -> f64 {
+        self.info("used_cpu_user") + self.info("used_cpu_sys")
+    }
+
     /// A number from INFO, such as `used_memory`.
     pub fn info(&mut self, name: &str) -> f64 {
         let info: String = self.ask(&["INFO", "ALL"]);

@@ -160,11 +160,10 @@ fn drain(redis: &mut BenchRedis, number: usize, jobs: usize) -> (f64, Vec<f64>) 
     for _ in 0..jobs / batch.len() {
         submitter.submit_batch(&batch);
     }
-    let cpu = |redis: &mut BenchRedis| redis.info("used_cpu_user") + redis.info("used_cpu_sys");
-    let before = cpu(redis);
+    let before = redis.cpu_seconds();
     servers.iter().for_each(TestServer::sigcont);
     crate::common::drain::end_ms(redis, 0, jobs / batch.len() * batch.len());
-    let used = cpu(redis) - before;
+    let used = redis.cpu_seconds() - before;
     let completed = |server: &TestServer| server.metric("threadq_jobs_completed_total{type=\"echo\"}");
     (jobs as f64 / used, servers.iter().map(completed).collect())
 }
