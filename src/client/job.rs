@@ -78,6 +78,12 @@ pub struct Job {
     /// requested by its id.
     #[serde(default)]
     pub omitted: Vec<String>,
+    /// What the queued job waits for.
+    #[serde(default)]
+    pub blocked_by: Option<BlockedBy>,
+    /// The limits on the starts of the job: those that it was submitted with, and those of its type.
+    #[serde(default)]
+    pub limits: Vec<String>,
     /// The tags, by which the job is found.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -99,6 +105,14 @@ pub struct Job {
     /// Why the job was cancelled: `request`, `expired` or `replaced`. `None` if the job is not cancelled.
     #[serde(default)]
     pub cancel_reason: Option<String>,
+}
+
+/// What a queued job waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct BlockedBy {
+    /// The limit that has no room for the job.
+    pub limit: Option<String>,
 }
 
 /// The tick of a schedule that made a job.

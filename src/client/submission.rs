@@ -61,6 +61,8 @@ pub struct Submission {
     pub(crate) meta: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) limits: Vec<String>,
 }
 
 impl Submission {
@@ -81,6 +83,7 @@ impl Submission {
             retain_ms: None,
             meta: BTreeMap::new(),
             tags: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -172,6 +175,13 @@ impl Submission {
         self
     }
 
+    /// A limit on the start of the job: its name, or `name:key`. A job has up to 4 limits, those of its
+    /// type included.
+    pub fn limit(mut self, limit: impl Into<String>) -> Submission {
+        self.limits.push(limit.into());
+        self
+    }
+
     /// A text that is passed on to the handler, such as a `traceparent`. A name has 1 to 64 characters of `A-Z a-z 0-9 _ -`;
     /// all names and values together have at most 1 KiB.
     pub fn meta(mut self, name: impl Into<String>, value: impl Into<String>) -> Submission {
@@ -219,9 +229,10 @@ mod tests {
             .meta("b", "2")
             .meta("a", "1")
             .tag("x")
-            .tag("y");
-        let expected =
-            r#"{"type":"a","expires_in_ms":8,"retain_ms":0,"meta":{"a":"1","b":"2"},"tags":["x","y"]}"#;
+            .tag("y")
+            .limit("tenant:42")
+            .limit("smtp");
+        let expected = r#"{"type":"a","expires_in_ms":8,"retain_ms":0,"meta":{"a":"1","b":"2"},"tags":["x","y"],"limits":["tenant:42","smtp"]}"#;
         assert_eq!(json(&job), expected);
     }
 

@@ -72,6 +72,7 @@ use serde::de::DeserializeOwned;
 pub use self::error::HandlerError;
 pub use self::stop::{StopReason, StopSignal};
 use crate::job::backoff::Backoff;
+use crate::job::limit::LimitName;
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
 
 /// Runs jobs of one type, on several threads at the same time.
@@ -202,11 +203,12 @@ impl Default for Policy {
     }
 }
 
-/// The handler and the policy of each job type.
+/// The handler, the policy and the limits of each job type.
 #[derive(Default)]
 pub struct Handlers {
     handlers: HashMap<String, Box<dyn Handler>>,
     policies: HashMap<String, Policy>,
+    limits: HashMap<String, Vec<LimitName>>,
 }
 
 impl Handlers {
@@ -218,6 +220,16 @@ impl Handlers {
     /// Sets the policy of a job type; replaces an earlier one.
     pub fn set_policy(&mut self, job_type: impl Into<String>, policy: Policy) {
         self.policies.insert(job_type.into(), policy);
+    }
+
+    /// Sets the limits of each job of a type; replaces earlier ones.
+    pub fn set_limits(&mut self, job_type: impl Into<String>, limits: Vec<LimitName>) {
+        self.limits.insert(job_type.into(), limits);
+    }
+
+    /// The limits of each job of a type.
+    pub fn limits(&self, job_type: &str) -> &[LimitName] {
+        self.limits.get(job_type).map_or(&[], Vec::as_slice)
     }
 
     /// The handler of a job type, if it has one.

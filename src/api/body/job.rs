@@ -8,13 +8,14 @@ use serde_json::value::RawValue;
 use super::fields::{Fields, Invalid, json};
 use super::unique::{Unique, unique};
 use crate::handler::{Handlers, Policy};
+use crate::job::limit::{LIMIT_ALLOWED, LimitName, MAX_LIMITS};
 use crate::job::{Change, Expiry, Extras, NewJob, OnConflict, Start, UniqueMode, rules};
 
 /// Maximum number of jobs in one batch.
 const MAX_BATCH: usize = 1_000;
 
 /// The fields of a new job.
-const JOB: [&str; 14] = [
+const JOB: [&str; 15] = [
     "type",
     "payload",
     "queue",
@@ -29,9 +30,10 @@ const JOB: [&str; 14] = [
     "retain_ms",
     "meta",
     "tags",
+    "limits",
 ];
 /// The fields of the job of a schedule: the schedule decides when the job starts, and whether two jobs may overlap.
-const SCHEDULED: [&str; 10] = [
+const SCHEDULED: [&str; 11] = [
     "type",
     "payload",
     "queue",
@@ -42,6 +44,7 @@ const SCHEDULED: [&str; 10] = [
     "retain_ms",
     "meta",
     "tags",
+    "limits",
 ];
 /// The fields that a change of a job can have.
 const CHANGE: [&str; 9] = [
@@ -56,7 +59,7 @@ const CHANGE: [&str; 9] = [
     "tags",
 ];
 /// The fields of [`Extras`].
-const EXTRAS: [&str; 6] = ["unique", "expires_at", "expires_in_ms", "retain_ms", "meta", "tags"];
+const EXTRAS: [&str; 7] = ["unique", "expires_at", "expires_in_ms", "retain_ms", "meta", "tags", "limits"];
 
 /// The body of POST /jobs.
 pub fn job(body: &[u8], handlers: &Handlers) -> Result<NewJob, Invalid> {
@@ -122,8 +125,9 @@ fn new_job(fields: &Fields, handlers: &Handlers) -> Result<NewJob, Invalid> {
     let policy = handlers.policy(&job_type);
     let given = given_values(fields)?;
     let Unique { key, mode } = unique(fields, &given)?;
+    let limits = limits(fields, handlers.limits(&job_type))?;
     let mut job = NewJob::new(job_type);
-    job.extras = extras(fields, &given, mode, &policy)?;
+    job.extras = extras(fields, &given, mode, &policy, limits)?;
     job.unique_key = key;
     job.payload = given.payload.unwrap_or(job.payload);
     job.queue = given.queue.unwrap_or(job.queue);
@@ -172,19 +176,48 @@ fn tags(fields: &Fields) -> Result<Option<Vec<String>>, Invalid> {
     })
 }
 
+/// The limits that the job names, and those of its type.
+fn limits(fields: &Fields, of_type: &[LimitName]) -> Result<Vec<LimitName>, Invalid> {
+    let wanted = format!("an array of up to {MAX_LIMITS} different strings, each {LIMIT_ALLOWED}");
+    let names = fields.get("limits", &wanted, |names: &Vec<String>| {
+        let is_new = |at: usize| !names[..at].contains(&names[at]);
+        names.len() <= MAX_LIMITS
+            && (0..names.len()).all(|at| LimitName::parse(&names[at]).is_some() && is_new(at))
+    })?;
+    let place = &fields.place;
+    let mut limits: Vec<LimitName> =
+        names.iter().flatten().filter_map(|name| LimitName::parse(name)).collect();
+    if let Some(reserved) = limits.iter().find(|limit| limit.is_reserved()) {
+        let prefix = rules::RESERVED_PREFIX;
+        return Err(Invalid::Field(format!(
+            "{place}limits must not name {reserved}: names that begin with {prefix:?} are the server's own"
+        )));
+    }
+    LimitName::add(&mut limits, of_type);
+    if limits.len() > MAX_LIMITS {
+        let of_type: Vec<&str> = of_type.iter().map(LimitName::as_str).collect();
+        return Err(Invalid::Field(format!(
+            "{place}limits must be at most {MAX_LIMITS} together with those of the type: {}",
+            of_type.join(", ")
+        )));
+    }
+    Ok(limits)
+}
+
 /// What the job has besides the fields of every job.
 fn extras(
     fields: &Fields,
     given: &Change,
     unique: UniqueMode,
     policy: &Policy,
+    limits: Vec<LimitName>,
 ) -> Result<Option<Box<Extras>>, Invalid> {
-    if !fields.has_any(&EXTRAS) && policy.retain.is_none() {
+    if !fields.has_any(&EXTRAS) && policy.retain.is_none() && limits.is_empty() {
         return Ok(None);
     }
     let retain = fields.number("retain_ms", rules::in_ms(&rules::RETENTION))?;
     Ok(Some(Box::new(Extras {
-        limits: Vec::new(),
+        limits,
         tags: given.tags.clone().unwrap_or_default(),
         meta: meta(fields)?,
         expiry: given.expiry,
@@ -242,6 +275,31 @@ mod tests {
 
     fn raw(text: &str) -> &RawValue {
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_job_has_the_limits_that_it_names_and_those_of_its_type() {
+        let limits = |names: &[&str]| -> Vec<LimitName> {
+            names.iter().map(|name| LimitName::parse(name).unwrap()).collect()
+        };
+        let mut handlers = Handlers::default();
+        handlers.set_limits("mail", limits(&["smtp", "threadq.type:mail"]));
+        let read = |fields: &str| {
+            let job = job(format!(r#"{{"type": "mail"{fields}}}"#).as_bytes(), &handlers)?;
+            Ok::<_, Invalid>(job.extras.unwrap().limits)
+        };
+        assert_eq!(read("").unwrap(), limits(&["threadq.type:mail", "smtp"]));
+        let named = read(r#", "limits": ["smtp", "tenant:é 1"]"#).unwrap();
+        assert_eq!(named, limits(&["tenant:é 1", "threadq.type:mail", "smtp"]));
+        assert_eq!(
+            error(read(r#", "limits": ["a", "b", "c"]"#)),
+            "limits must be at most 4 together with those of the type: smtp, threadq.type:mail"
+        );
+        let scheduled = scheduled(raw(r#"{"type": "mail"}"#), "job.".to_owned(), &handlers).unwrap();
+        assert_eq!(scheduled.extras.unwrap().limits.len(), 2);
+        assert!(
+            job(br#"{"type": "echo", "limits": []}"#, &handlers).unwrap().extras.unwrap().limits.is_empty()
+        );
     }
 
     #[test]
@@ -362,6 +420,26 @@ mod tests {
             ),
             ("tags", r#"["a\nb"]"#, "tags must be an array of up to 5 different strings"),
             ("tags", "null", "tags must be an array of up to 5 different strings"),
+            (
+                "limits",
+                r#""a""#,
+                "limits must be an array of up to 4 different strings, each NAME or NAME:KEY, ",
+            ),
+            ("limits", r#"["a", "b", "a"]"#, "limits must be an array of up to 4 different strings"),
+            (
+                "limits",
+                r#"["1", "2", "3", "4", "5"]"#,
+                "limits must be an array of up to 4 different strings",
+            ),
+            ("limits", r#"["a:"]"#, "limits must be an array of up to 4 different strings"),
+            ("limits", r#"["a:\n"]"#, "limits must be an array of up to 4 different strings"),
+            ("limits", "[1]", "limits must be an array of up to 4 different strings"),
+            ("limits", "null", "limits must be an array of up to 4 different strings"),
+            (
+                "limits",
+                r#"["threadq.type:x"]"#,
+                r#"limits must not name threadq.type:x: names that begin with "threadq." are the server's own"#,
+            ),
             ("meta", "[]", "meta must be an object"),
             ("meta", r#"{"a.b": "c"}"#, r#"the name "a.b" in meta must be 1 to 64 of A-Z a-z 0-9 _ -"#),
             (

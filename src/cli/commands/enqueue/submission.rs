@@ -47,6 +47,7 @@ pub(super) fn submission(args: &Args, console: &mut Console) -> Result<Submissio
         retain_ms: args.read("retain", |text| millis(text, &rules::RETENTION))?,
         meta: meta(args)?,
         tags: args.read_all("tag", |text| valid_text(text, &rules::TAG))?,
+        limits: Vec::new(),
         // Last, so that a wrong flag is reported before a payload is typed into stdin.
         payload: args.text("payload").map(|source| payload(source, console.stdin)).transpose()?,
     })
