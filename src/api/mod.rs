@@ -12,7 +12,7 @@
 //! * `routes`: the table of routes. `openapi`: its description for clients.
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
 //!   function decides.
-//! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
+//! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `limits`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
 //!   routes.
 //! * `long_poll`: requests that wait until a job ends.
 
@@ -27,6 +27,7 @@ mod dlq;
 pub(crate) mod fuzzing;
 mod health;
 mod jobs;
+mod limits;
 mod listing;
 mod long_poll;
 mod metrics;
@@ -52,6 +53,7 @@ use std::time::Duration;
 
 pub use crate::api::access::Access;
 use crate::api::backend::{Backend, MAX_REQUESTS};
+pub use crate::api::limits::checked_limit;
 use crate::api::long_poll::{LongPolls, MAX_LONG_POLLS};
 pub use crate::api::schedules::checked_schedule;
 pub use crate::api::slots::Slots;

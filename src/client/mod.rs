@@ -18,6 +18,7 @@
 pub mod bulk;
 mod error;
 mod job;
+pub mod limits;
 mod listing;
 mod reason;
 mod retry;
@@ -261,6 +262,11 @@ impl Client {
     /// The schedules of the server.
     pub fn schedules(&self) -> schedules::Schedules<'_> {
         schedules::Schedules { client: self }
+    }
+
+    /// The limits of the server.
+    pub fn limits(&self) -> limits::Limits<'_> {
+        limits::Limits { client: self }
     }
 
     /// Cancels a job and returns the job: cancelled, or still processing until its handler stops. The request is sent once.

@@ -175,7 +175,7 @@ impl Submission {
         self
     }
 
-    /// A limit on the start of the job: its name, or `name:key`. A job has up to 4 limits, those of its
+    /// A [limit](super::limits) on the start of the job: its name, or `name:key`. A job has up to 4 limits, those of its
     /// type included.
     pub fn limit(mut self, limit: impl Into<String>) -> Submission {
         self.limits.push(limit.into());

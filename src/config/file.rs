@@ -1,4 +1,4 @@
-//! Reads the TOML file: settings as keys, the section `[handlers]`, and the entries `[[schedules]]`.
+//! Reads the TOML file: settings as keys, the sections `[handlers]` and `[limits]`, and the entries `[[schedules]]`.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, quoted};
+use super::limits::{limited_by, limits, numbers};
 use super::schedules::schedules;
 use super::section::{Section, scalar, type_of};
 use super::settings::{self, SETTINGS};
@@ -17,6 +18,7 @@ use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
+use crate::job::limit::{LimitName, LimitNumbers, MAX_LIMITS};
 use crate::job::rules::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT};
 
 const MAX_FILE: u64 = 1 << 20;
@@ -32,6 +34,8 @@ pub(super) struct ConfigFile {
     pub settings: Vec<RawSetting>,
     /// In the order of their job types.
     pub handlers: Vec<HandlerEntry>,
+    /// In the order of their names.
+    pub limits: Vec<(LimitName, LimitNumbers)>,
     /// In the order of the file.
     pub schedules: Vec<ScheduleEntry>,
 }
@@ -54,6 +58,8 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<ConfigFile, ConfigError>
     for (key, value) in table {
         if key == "handlers" {
             file.handlers = handlers(value, origin)?;
+        } else if key == "limits" {
+            file.limits = limits(value, origin)?;
         } else if key == "schedules" {
             file.schedules = schedules(value, origin)?;
         } else {
@@ -74,7 +80,7 @@ fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> ConfigErro
 fn setting(key: &str, value: &Value, origin: &str) -> Result<RawSetting, ConfigError> {
     let setting = settings::find(key).ok_or_else(|| {
         let names: Vec<&str> =
-            SETTINGS.iter().map(|setting| setting.name).chain(["handlers", "schedules"]).collect();
+            SETTINGS.iter().map(|setting| setting.name).chain(["handlers", "limits", "schedules"]).collect();
         ConfigError::new(key, origin, "the key", Invalid::new("is not a setting", names.join(", ")))
     })?;
     let text = scalar(value).map_err(|why| ConfigError::new(key, origin, "the value", why))?;
@@ -93,8 +99,18 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
     }
     let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
     let policy = policy(&mut entry)?;
+    let limit = numbers(&mut entry)?;
+    let limited_by = entry.take("limited_by", limited_by)?.unwrap_or_default();
     let limits = entry.table.remove("limits");
-    entry.finish("exec, http, timeout, max_attempts, backoff, retain, limits")?;
+    entry.finish(
+        "exec, http, timeout, max_attempts, backoff, retain, concurrency, rate, burst, limited_by, limits",
+    )?;
+    if limited_by.len() + usize::from(limit.is_some()) > MAX_LIMITS {
+        let problem = "has too many limits";
+        return Err(
+            entry.error(problem, &format!("up to {MAX_LIMITS} limits, that of its own numbers included"))
+        );
+    }
     let limits = match limits {
         Some(_) if exec.is_none() => {
             return Err(entry.error("has limits, but no exec", "limits only beside exec"));
@@ -106,7 +122,7 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
         (Some(_), Some(_)) => return Err(entry.error("has both exec and http", "one of them")),
         (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
     };
-    Ok(HandlerEntry { job_type, run, limits, policy })
+    Ok(HandlerEntry { job_type, run, limits, policy, limit, limited_by })
 }
 
 fn exec(value: &Value) -> Result<Vec<String>, Invalid> {

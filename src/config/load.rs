@@ -44,6 +44,7 @@ impl Config {
             let file = file::read(&path, &named_by)?;
             config.config_dir = absolute_folder(Path::new(&path).parent().unwrap_or(Path::new("/")));
             config.handlers = file.handlers;
+            config.limits = file.limits;
             config.schedules = file.schedules;
             config.warnings.extend(secret_exposure::of_config_file(&path, &file.settings));
             config.apply(file.settings)?;

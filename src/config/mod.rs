@@ -4,12 +4,13 @@
 //! overrides an environment variable, which overrides the file, which overrides the default. All values are checked, even
 //! those that another source overrides. This module starts nothing and knows neither Redis nor HTTP.
 //!
-//! `docs/configuration.md` describes all settings, and the handlers and schedules of the file.
+//! `docs/configuration.md` describes all settings, and the handlers, limits and schedules of the file.
 
 mod error;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod limits;
 mod load;
 // The feature `tls` adds schemes to the URLs that are allowed.
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::file;
@@ -11,6 +12,7 @@ use super::settings::{SETTINGS, Setting};
 use super::types::Config;
 use crate::handler::Policy;
 use crate::job::duration::to_text;
+use crate::job::limit::{CONCURRENCY, STARTS};
 use crate::job::rules::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT, whole_number_in};
 
 const FILE: &str = "docs/configuration.md";
@@ -62,6 +64,13 @@ quotation marks: `[handlers.\"Encode Video\"]`. All keys are optional. An entry 
 of a handler that exists in Rust, for example of a `--demo` handler.
 ";
 
+const LIMITS: &str = "
+## Limits
+
+A section `[limits.NAME]` of the file defines a limit on the jobs that name it, over all servers: how many run at a
+time, and how many start in a period.
+";
+
 const SCHEDULES: &str = "
 ## Schedules
 
@@ -87,6 +96,16 @@ limits = { memory = "512MiB", cpu = "60s", open_files = 256, niceness = 10 }
 
 [handlers.notify]
 http = "http://127.0.0.1:9000/notify"
+concurrency = 5              # never more than 5 at a time, over all servers
+limited_by = ["smtp"]
+
+[limits.smtp]
+rate = "10/s"
+
+[limits.tenant]              # a job names it with a key, such as tenant:42
+concurrency = 2
+rate = "100/m"
+burst = 20
 
 [[schedules]]
 name = "nightly-report"
@@ -240,7 +259,7 @@ fn handler_keys() -> Vec<[String; 4]> {
         row(
             "max_attempts",
             policy.max_attempts.to_string(),
-            whole_number_in(&ATTEMPTS).replace("a whole number from ", ""),
+            range_of(&ATTEMPTS),
             "failed attempts before the job is dead",
         ),
         row(
@@ -261,11 +280,29 @@ fn handler_keys() -> Vec<[String; 4]> {
             range(*RETENTION.start(), *RETENTION.end()),
             "how long a job is kept after its end, at least 1m",
         ),
+        row(
+            "concurrency",
+            none(),
+            range_of(&CONCURRENCY),
+            "jobs of this type that run at a time, over all servers",
+        ),
+        row(
+            "rate",
+            none(),
+            "`N/PERIOD`, such as `10/s`".to_owned(),
+            "attempts of this type that start in a period",
+        ),
+        row("burst", "1".to_owned(), range_of(&STARTS), "starts of `rate` that may come at once"),
+        row("limited_by", none(), "list of strings".to_owned(), "limits of each job of this type"),
         limit("memory", "`1MiB` to `1024GiB`", "address space of each process"),
         limit("cpu", "`1s` to `24h`, whole seconds", "processor time of each process"),
         limit("open_files", "4 to 1048576", "open files of each process"),
         limit("niceness", "0 to 19", "19 is the lowest priority"),
     ]
+}
+
+fn range_of(range: &RangeInclusive<u32>) -> String {
+    whole_number_in(range).replace("a whole number from ", "")
 }
 
 fn handlers_section() -> String {
@@ -284,6 +321,9 @@ fn handlers_section() -> String {
         "A relative path in `exec` starts at the folder of the file, which is also the working directory of the \
          program. A name without a `/` is searched on `PATH`."
             .to_owned(),
+        "`concurrency`, `rate` and `burst` are those of a [limit](#limits). With that limit, `limited_by` and the job's own \
+         `limits` a job has at most 4 limits."
+            .to_owned(),
         "`limits` needs `exec`. `prlimit` and `nice` set the limits before the program starts. At the limit of `cpu` \
          a process gets SIGXCPU, and 5 s of processor time later SIGKILL."
             .to_owned(),
@@ -292,6 +332,40 @@ fn handlers_section() -> String {
     section.push('\n');
     for note in notes {
         writeln!(section, "- {}", wrap(&note, "  ")).unwrap();
+    }
+    section
+}
+
+/// The keys of an entry of `[limits]`: key, default, what is allowed, what it means.
+fn limit_keys() -> [[String; 4]; 3] {
+    let (concurrency, burst) = (range_of(&CONCURRENCY), range_of(&STARTS));
+    let count = "`N/PERIOD`: `10/s`, `100/m`, `5/30s`";
+    [
+        ["`concurrency`", "none", &concurrency, "how many jobs run at a time"],
+        ["`rate`", "none", count, "how many attempts start in a period"],
+        ["`burst`", "1", &burst, "how many starts of `rate` may come at once; with 1 they are spread evenly"],
+    ]
+    .map(|cells| cells.map(str::to_owned))
+}
+
+fn limits_section() -> String {
+    let mut section = LIMITS.to_owned();
+    section.push_str("\n| key | default | allowed | what |\n| --- | --- | --- | --- |\n");
+    for cells in limit_keys() {
+        writeln!(section, "| {} |", cells.join(" | ")).unwrap();
+    }
+    section.push('\n');
+    for note in [
+        "At least one of `concurrency` and `rate` is needed. In a rate the number is 1 to 1000000, and the period `1ms` to `30d`.",
+        "A name is 1 to 64 of `A-Z a-z 0-9 _ . -` and does not begin with `threadq.`, a key is 1 to 100 characters.",
+        "A job names its limits in `limits` when it is submitted. Those of its type are in `limited_by` of its handler.",
+        "A job may name a limit with a key, such as `tenant:42`. Then the numbers hold for each key alone. A section \
+         `[limits.\"NAME:KEY\"]` gives one key numbers of its own.",
+        "`concurrency`, `rate` and `burst` of a handler are a limit of its type alone, called `threadq.type:TYPE`.",
+        "If the files of two servers differ, the numbers of the server that started last hold. Numbers that were set \
+         through the API hold in place of those of all files.",
+    ] {
+        writeln!(section, "- {}", wrap(note, "  ")).unwrap();
     }
     section
 }
@@ -351,8 +425,8 @@ fn wrap(text: &str, indent: &str) -> String {
 
 fn reference() -> String {
     let settings: String = SETTINGS.iter().map(setting_section).collect();
-    let (handlers, schedules) = (handlers_section(), schedules_section());
-    format!("{START}{settings}{handlers}{schedules}\n## An example file\n\n```toml\n{EXAMPLE}```\n")
+    let (handlers, limits, schedules) = (handlers_section(), limits_section(), schedules_section());
+    format!("{START}{settings}{handlers}{limits}{schedules}\n## An example file\n\n```toml\n{EXAMPLE}```\n")
 }
 
 #[test]
@@ -378,7 +452,8 @@ fn configuration_md_is_printed_from_the_list_of_settings() {
 #[test]
 fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_file() {
     let example = file::parse(EXAMPLE, "example").unwrap();
-    assert_eq!((example.settings.len(), example.handlers.len(), example.schedules.len()), (8, 2, 1));
+    assert_eq!((example.settings.len(), example.handlers.len()), (8, 2));
+    assert_eq!((example.limits.len(), example.schedules.len()), (2, 1));
     for [key, default, allowed, _] in handler_keys() {
         let key = key.trim_matches('`').to_owned();
         let read = |value: &str| {
@@ -391,7 +466,8 @@ fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_fil
             // The base of a backoff must not exceed its cap.
             let cap = if key == "backoff.base" { "backoff.cap = '365d'\n" } else { "" };
             let base = if key == "backoff.cap" { "backoff.base = '0s'\n" } else { "" };
-            file::parse(&format!("[handlers.x]\n{exec}{cap}{base}{key} = {value}\n"), "table")
+            let rate = if key == "burst" { "rate = '1/s'\n" } else { "" };
+            file::parse(&format!("[handlers.x]\n{exec}{cap}{base}{rate}{key} = {value}\n"), "table")
                 .map(|file| file.handlers)
         };
         let Some((least, most)) = allowed.split(',').next().unwrap().split_once(" to ") else { continue };
@@ -411,6 +487,29 @@ fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_fil
                 assert_eq!(expected, Policy::default(), "{key}");
             }
         }
+    }
+}
+
+#[test]
+fn the_table_of_limit_keys_has_the_keys_and_values_that_are_read() {
+    let read = |text: &str| file::parse(&format!("[limits.x]\n{text}\n"), "table").map(|file| file.limits);
+    let error = read("rate = '1/s'\ncolour = 1").unwrap_err().to_string();
+    let keys = limit_keys().map(|[key, ..]| key.trim_matches('`').to_owned()).join(", ");
+    assert!(error.ends_with(&format!("allowed: {keys}")), "{error}");
+    for text in [
+        "concurrency = 1",
+        "concurrency = 100000",
+        "rate = '10/s'\nburst = 1000000",
+        "rate = '1000000/30d'",
+        "rate = '5/30s'",
+        "rate = '100/m'",
+        "rate = '1/1ms'",
+    ] {
+        assert!(read(text).is_ok(), "{text}");
+    }
+    for text in ["concurrency = 0", "concurrency = 100001", "rate = '1/31d'", "rate = '1/s'\nburst = 1000001"]
+    {
+        assert!(read(text).is_err(), "{text}");
     }
 }
 

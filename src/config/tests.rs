@@ -14,6 +14,7 @@ use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
+use crate::job::limit::{LimitName, LimitNumbers, Rate};
 
 /// A folder that is removed at the end of the test.
 struct Folder(TempDir);
@@ -387,6 +388,10 @@ fn handlers_are_read_with_their_policies() {
             [handlers.notify]
             http = "http://127.0.0.1:9000/notify"
             backoff.cap = "10s"
+            concurrency = 5
+            rate = "50/s"
+            burst = 7
+            limited_by = ["smtp", "tenant:42"]
 
             [handlers.echo]
             max_attempts = 1
@@ -410,25 +415,114 @@ fn handlers_are_read_with_their_policies() {
             backoff: Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(300) },
             retain: None,
         },
+        ..HandlerEntry::default()
     };
     let echo = HandlerEntry {
         job_type: "echo".to_owned(),
-        run: None,
-        limits: ResourceLimits::default(),
         policy: Policy {
             max_attempts: 1,
             retain: Some(Duration::from_secs(7 * 86_400)),
             ..Policy::default()
         },
+        ..HandlerEntry::default()
     };
     let backoff = Backoff { cap: Duration::from_secs(10), ..Backoff::default() };
     let notify = HandlerEntry {
         job_type: "notify".to_owned(),
         run: Some(Run::Http("http://127.0.0.1:9000/notify".to_owned())),
-        limits: ResourceLimits::default(),
         policy: Policy { backoff, ..Policy::default() },
+        limit: Some(LimitNumbers { concurrency: Some(5), rate: Rate::parse("50/s"), burst: 7 }),
+        limited_by: ["smtp", "tenant:42"].map(|name| LimitName::parse(name).unwrap()).to_vec(),
+        ..HandlerEntry::default()
     };
     assert_eq!(config.handlers, [encode, echo, notify]);
+}
+
+#[test]
+fn limits_are_read_with_those_of_single_types() {
+    let config = load_file(
+        "[limits.tenant]\nconcurrency = 2\nrate = '100/m'\nburst = 20\n[limits.\"tenant:4 2\"]\nconcurrency = '9'\n\
+         [limits.smtp]\nrate = '10/s'\n[handlers.\"Encode Video\"]\nconcurrency = 3\n[handlers.echo]\nlimited_by = ['smtp']\n",
+    )
+    .unwrap();
+    let shown: Vec<String> =
+        config.defined_limits().iter().map(|(name, numbers)| format!("{name}: {numbers}")).collect();
+    let expected = [
+        "smtp: rate 10/s, burst 1",
+        "tenant: concurrency 2, rate 100/m, burst 20",
+        "tenant:4 2: concurrency 9",
+        "threadq.type:Encode Video: concurrency 3",
+    ];
+    assert_eq!(shown, expected);
+    let of_types: Vec<String> =
+        config.handlers.iter().flat_map(HandlerEntry::all_limits).map(|limit| limit.to_string()).collect();
+    assert_eq!(of_types, ["threadq.type:Encode Video", "smtp"]);
+}
+
+#[test]
+fn bad_limits_are_refused_by_name() {
+    for (text, start, part) in [
+        ("limits = 3", "limits (", "allowed: a table"),
+        ("limits.x = 3", r#"limits."x" ("#, "allowed: a table"),
+        ("[limits.x]", r#"limits."x" ("#, "has neither concurrency nor rate; allowed: at least one of them"),
+        ("[limits.x]\nburst = 2\nconcurrency = 1", r#"limits."x" ("#, "has a burst, but no rate"),
+        (
+            "[limits.x]\nconcurrency = 0",
+            r#"limits."x".concurrency ("#,
+            "\"0\" is too small; allowed: a whole number from 1 to 100000",
+        ),
+        ("[limits.x]\nconcurrency = 100001", r#"limits."x".concurrency ("#, "is too large"),
+        (
+            "[limits.x]\nrate = 10",
+            r#"limits."x".rate ("#,
+            "\"10\" is not a rate; allowed: N/PERIOD such as 10/s, 100/m or 5/30s",
+        ),
+        ("[limits.x]\nrate = '1/31d'", r#"limits."x".rate ("#, "is not a rate"),
+        ("[limits.x]\nrate = '1/s'\nburst = 0", r#"limits."x".burst ("#, "from 1 to 1000000"),
+        (
+            "[limits.x]\nrates = '1/s'",
+            r#"limits."x" ("#,
+            r#"the unknown key "rates"; allowed: concurrency, rate, burst"#,
+        ),
+        (
+            "[limits.\"a b\"]\nrate = '1/s'",
+            r#"limits."a b" ("#,
+            "has no valid name; allowed: NAME or NAME:KEY",
+        ),
+        ("[limits.\"a:\"]\nrate = '1/s'", r#"limits."a:" ("#, "has no valid name"),
+        ("[limits.\"threadq.x\"]\nrate = '1/s'", r#"limits."threadq.x" ("#, "not beginning with threadq."),
+        ("[handlers.x]\nburst = 2", r#"handlers."x" ("#, "has a burst, but no rate"),
+        ("[handlers.x]\nrate = '1'", r#"handlers."x".rate ("#, "is not a rate"),
+        (
+            "[handlers.x]\nlimited_by = 'a'",
+            r#"handlers."x".limited_by ("#,
+            "is a string; allowed: a list of different limits",
+        ),
+        (
+            "[handlers.x]\nlimited_by = ['a', 1]",
+            r#"handlers."x".limited_by ("#,
+            "has the entry 1, which is no limit",
+        ),
+        (
+            "[handlers.x]\nlimited_by = ['a', 'a']",
+            r#"handlers."x".limited_by ("#,
+            r#"has the entry "a" twice"#,
+        ),
+        (
+            "[handlers.x]\nlimited_by = ['threadq.type:a']",
+            r#"handlers."x".limited_by ("#,
+            "which is no limit",
+        ),
+        (
+            "[handlers.x]\nconcurrency = 1\nlimited_by = ['a', 'b', 'c', 'd']",
+            r#"handlers."x" ("#,
+            "has too many limits; allowed: up to 4 limits, that of its own numbers included",
+        ),
+    ] {
+        let line = refused(load_file(text));
+        assert!(line.starts_with(start) && line.contains(part), "{text}: {line}");
+        assert!(line.contains("threadq.toml"), "{line}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::secret::Secret;
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
 use crate::job::DEFAULT_QUEUE;
+use crate::job::limit::{LimitName, LimitNumbers};
 use crate::logging::LogFormat;
 use crate::net::authorities::Authorities;
 use crate::net::certificates::{Certificates, ClientCertificate, ClientKey};
@@ -86,6 +87,8 @@ pub struct Config {
     pub demo: bool,
     /// The handlers in the section `[handlers]` of the file, in the order of their types. Defaults to none.
     pub handlers: Vec<HandlerEntry>,
+    /// The section `[limits]` of the file, with distinct names. Defaults to none.
+    pub limits: Vec<(LimitName, LimitNumbers)>,
     /// The entries `[[schedules]]` of the file, with distinct names. Defaults to none.
     pub schedules: Vec<ScheduleEntry>,
     /// The folder that relative paths of `exec` handlers start at: the folder of the file, or without a file the working
@@ -127,7 +130,7 @@ impl Fsync {
 }
 
 /// An entry of the section `[handlers]`: the jobs of one type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HandlerEntry {
     /// The job type: 1 to 100 characters, none of them a control character.
     pub job_type: String,
@@ -137,6 +140,20 @@ pub struct HandlerEntry {
     pub limits: ResourceLimits,
     /// Timeout (1 ms to 24 h), attempts (1 to 100) and backoff (up to 365 days). Each defaults as in [`Policy`].
     pub policy: Policy,
+    /// The limit of this job type alone, over all servers.
+    pub limit: Option<LimitNumbers>,
+    /// The limits of each job of this type, besides those that the job names itself: up to 4, `limit` included.
+    pub limited_by: Vec<LimitName>,
+}
+
+impl HandlerEntry {
+    /// All limits of each job of this type.
+    pub(crate) fn all_limits(&self) -> Vec<LimitName> {
+        let mut limits: Vec<LimitName> =
+            self.limit.iter().map(|_| LimitName::of_type(&self.job_type)).collect();
+        LimitName::add(&mut limits, &self.limited_by);
+        limits
+    }
 }
 
 /// An entry `[[schedules]]`: jobs that the server submits at fixed times.
@@ -183,6 +200,15 @@ impl Config {
         self.queues.iter().map(|queue| queue.name.clone()).collect()
     }
 
+    /// All limits that this configuration defines: those of the section `[limits]`, and those of single job types.
+    pub(crate) fn defined_limits(&self) -> Vec<(LimitName, LimitNumbers)> {
+        let of_types = self
+            .handlers
+            .iter()
+            .filter_map(|handler| Some((LimitName::of_type(&handler.job_type), handler.limit?)));
+        self.limits.iter().cloned().chain(of_types).collect()
+    }
+
     /// The names of those queues that are strict.
     pub(crate) fn strict_queue_names(&self) -> Vec<String> {
         self.queues.iter().filter(|queue| queue.strict).map(|queue| queue.name.clone()).collect()
@@ -222,6 +248,7 @@ impl Default for Config {
             log_level: LevelFilter::Info,
             demo: false,
             handlers: Vec::new(),
+            limits: Vec::new(),
             schedules: Vec::new(),
             config_dir: PathBuf::from("."),
             warnings: Vec::new(),

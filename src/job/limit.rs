@@ -35,6 +35,19 @@ pub struct LimitNumbers {
     pub burst: u32,
 }
 
+/// As people read the numbers: `concurrency 5, rate 10/s, burst 20`.
+impl fmt::Display for LimitNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(jobs) = self.concurrency {
+            write!(f, "concurrency {jobs}{}", if self.rate.is_some() { ", " } else { "" })?;
+        }
+        if let Some(rate) = self.rate {
+            write!(f, "rate {rate}, burst {}", self.burst)?;
+        }
+        Ok(())
+    }
+}
+
 /// A number of starts in each period.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {

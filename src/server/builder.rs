@@ -3,12 +3,14 @@
 use crossbeam_channel::Receiver;
 use serde::Serialize;
 
+use crate::client::limits::Limit;
 use crate::client::schedules::Schedule;
 use crate::config::{Config, ScheduleEntry};
 use crate::handler::{Closure, Handler, Handlers, JobContext};
 use crate::job::Failure;
 use crate::server::error::StartError;
 use crate::server::handlers::configured_handlers;
+use crate::server::limits::add_limits;
 use crate::server::running::Server;
 use crate::server::schedules::configured_schedules;
 use crate::server::start::start;
@@ -24,9 +26,8 @@ use crate::server::start::start;
 /// // Timeout, attempts and backoff of a job type are configured as in the config file.
 /// let entry = HandlerEntry {
 ///     job_type: "report".to_owned(),
-///     run: None,
-///     limits: Default::default(),
 ///     policy: Policy { timeout: Duration::from_secs(600), max_attempts: 3, ..Policy::default() },
+///     ..HandlerEntry::default()
 /// };
 /// let config = Config {
 ///     redis_url: Some(Secret::new("redis://127.0.0.1:6379")),
@@ -51,6 +52,7 @@ pub struct Builder {
     config: Config,
     handlers: Handlers,
     schedules: Vec<ScheduleEntry>,
+    limits: Vec<Limit>,
 }
 
 impl Builder {
@@ -97,6 +99,22 @@ impl Builder {
         self
     }
 
+    /// Adds a limit, as if it were in the configuration file.
+    ///
+    /// ```
+    /// use threadq::client::limits::{Limit, SECOND};
+    /// use threadq::server::Server;
+    ///
+    /// let server = Server::builder()
+    ///     .handler("mail", |job| job.payload::<String>())
+    ///     .limit(Limit::named("smtp").rate(10, SECOND))
+    ///     .limit(Limit::named("tenant").concurrency(2));
+    /// ```
+    pub fn limit(mut self, limit: Limit) -> Builder {
+        self.limits.push(limit);
+        self
+    }
+
     /// Starts the server, which then takes jobs and serves requests. If Redis is unreachable, the server starts all the
     /// same and waits for it.
     ///
@@ -114,6 +132,7 @@ impl Builder {
     /// As [`Builder::start`]; [`StartError::Stopped`] after a message, which is then taken from the channel.
     pub fn start_unless(mut self, signals: &Receiver<()>) -> Result<Server, StartError> {
         self.config.schedules.append(&mut self.schedules);
+        add_limits(&mut self.config, &self.limits)?;
         let handlers = configured_handlers(self.handlers, &self.config)?;
         let schedules = configured_schedules(&self.config, &handlers)?;
         start(self.config, handlers, schedules, signals)

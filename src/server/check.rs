@@ -9,6 +9,7 @@ use crate::private_redis::PrivateRedis;
 use crate::queue::{self, Advice, Severity};
 use crate::server::error::StartError;
 use crate::server::handlers::{NO_HANDLERS, configured_handlers};
+use crate::server::limits::undefined_limits;
 use crate::server::schedules::configured_schedules;
 use crate::server::store;
 
@@ -26,6 +27,10 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
         say(format!("handlers: {job_types}"));
     }
     configured_schedules(config, &handlers)?;
+    for (limit, numbers) in config.defined_limits() {
+        say(format!("limit {limit}: {numbers}"));
+    }
+    undefined_limits(config).into_iter().for_each(|warning| say(format!("warning: {warning}")));
     say_schedules(config, say)?;
     let Some(url) = &config.redis_url else {
         say("redis: a private one".to_owned());

@@ -9,7 +9,7 @@ use crate::server::error::StartError;
 /// The warning of a server that can run no job.
 pub(super) const NO_HANDLERS: &str = "no handlers: every job will fail; add [handlers.TYPE] to the config file, or try threadq out with --demo";
 
-/// The handlers of the program and of the configuration, with the policies of the configuration.
+/// The handlers of the program and of the configuration, with the policies and limits of the configuration.
 pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Result<Handlers, StartError> {
     if config.demo {
         demo::register(&mut handlers);
@@ -34,6 +34,7 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
             None => {}
         }
         handlers.set_policy(&entry.job_type, entry.policy);
+        handlers.set_limits(&entry.job_type, entry.all_limits());
     }
     Ok(handlers)
 }

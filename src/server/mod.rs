@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `builder` | the builder |
 //! | `handlers` | the handlers of the program and of the configuration |
+//! | `limits` | the limits of the program and of the configuration |
 //! | `check` | checks a configuration without starting anything |
 //! | `start` | the steps of a start |
 //! | `engine` | what the threads of the engine share, their channels, their start |
@@ -19,6 +20,7 @@ mod check;
 mod engine;
 mod error;
 mod handlers;
+mod limits;
 mod running;
 mod schedules;
 mod start;

@@ -18,6 +18,7 @@ use crate::queue::Queue;
 use crate::server::engine::Engine;
 use crate::server::error::StartError;
 use crate::server::handlers::NO_HANDLERS;
+use crate::server::limits::undefined_limits;
 use crate::server::running::Server;
 use crate::server::store::{self, SentinelWatch, WatchedRedis, fetcher_count};
 
@@ -159,6 +160,7 @@ fn log_risky_settings(config: &Config, handlers: &Handlers) {
     if handlers.job_types().next().is_none() {
         log::warn!("{NO_HANDLERS}");
     }
+    undefined_limits(config).iter().for_each(|warning| log::warn!("{warning}"));
     if config.lease_timeout < SAFE_LEASE {
         log::warn!(
             "lease-timeout is {:?}: if one call to Redis takes longer, other servers reclaim the jobs of this server; set at \

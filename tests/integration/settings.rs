@@ -247,6 +247,11 @@ fn check_says_whether_all_is_well() {
     let none = TestServer::builder().redis(&redis).without_demo().run("check");
     assert_eq!(none.code, Some(0), "{none:?}");
     assert!(none.stdout.contains("handlers: none\nwarning: no handlers: every job will fail; "), "{none:?}");
+    let limits = "[limits.smtp]\nrate = \"10/s\"\n[handlers.ok]\nexec = [\"/bin/true\"]\nconcurrency = 5\nlimited_by = [\"smtp\", \"other:1\"]\n";
+    let finished = TestServer::builder().redis(&redis).config(limits).run("check");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let lines = "limit smtp: rate 10/s, burst 1\nlimit threadq.type:ok: concurrency 5\nwarning: handlers.\"ok\".limited_by names the limit other:1, ";
+    assert!(finished.stdout.contains(lines), "{finished:?}");
     let missing = "[handlers.bad]\nexec = [\"/nowhere/encode\"]\n";
     let finished = TestServer::builder().redis(&redis).config(missing).run("check");
     assert_eq!(finished.code, Some(2), "{finished:?}");

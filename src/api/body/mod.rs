@@ -3,12 +3,13 @@
 //! * `fields`: JSON objects, parsed strictly.
 //! * `job`: a new job, alone, in a batch or as part of a schedule, and a change of a job. `unique`: its unique key.
 //! * `selection`: the choice of jobs for an operation on many. `bulk`, `dead_letters`: the bodies that have such a choice.
-//! * `schedule`: a schedule, its preview and its run.
+//! * `schedule`: a schedule, its preview and its run. `limit`: the numbers of a limit.
 
 mod bulk;
 mod dead_letters;
 mod fields;
 mod job;
+mod limit;
 mod schedule;
 mod selection;
 mod unique;
@@ -19,4 +20,5 @@ pub use self::fields::Invalid;
 #[cfg(any(test, fuzzing))]
 pub use self::job::scheduled;
 pub use self::job::{batch, change_of_job, job};
+pub use self::limit::limit;
 pub use self::schedule::{Preview, checked_schedule, force, schedule};
