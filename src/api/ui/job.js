@@ -3,7 +3,7 @@
 import { api, ask, notify } from "./api.js";
 import { el } from "./elements.js";
 import { bodyText, form, readForm, sendButton, showOutcome, timeText } from "./forms.js";
-import { attempts, brief, button, hasEnded, status, table, tagLinks } from "./parts.js";
+import { attempts, brief, button, facts, hasEnded, part, status, table, tagLinks } from "./parts.js";
 import { jobFields } from "./submit.js";
 import { duration, exact, indent, members, number, plural, time, ZONE } from "./text.js";
 
@@ -21,7 +21,7 @@ export const job = {
     const can = (name, action, on, danger) => on && button(name, action, { id: job.id }, { class: danger ? "danger" : "" });
     const go = (name, href) => el("a", { class: "button", href }, name);
     const keptUntil = job.finished_at && job.retain_ms != null && new Date(Date.parse(job.finished_at) + job.retain_ms).toISOString();
-    const facts = [
+    const details = [
       ["Type", job.type], ["Queue", el("a", { class: "mono", href: `#/queues/${job.queue}` }, job.queue)],
       job.tags && ["Tags", tagLinks(job)],
       job.schedule && ["Schedule", [el("a", { href: `#/schedules/${job.schedule.name}` }, job.schedule.name), ", meant for ", el("span", { class: "mono" }, exact(job.schedule.tick).slice(0, 19))]],
@@ -35,8 +35,8 @@ export const job = {
       job.meta && ["Meta", el("ul", { class: "meta" }, Object.entries(job.meta).map(([name, value]) => el("li", {}, el("span", { class: "mono" }, `${name}=${value}`))))],
       job.server && ["Server", el("span", { class: "mono" }, job.server)],
       job.finished_at && job.started_at && ["Last run time", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
-    ].filter(Boolean);
-    const json = (name, title) => el("section", {}, el("h2", {}, title),
+    ];
+    const json = (name, title) => part(title,
       el("pre", { tabindex: 0, role: "region", "aria-label": title }, indent((raw[name] ?? "null").slice(0, MAX_SHOWN))),
       raw[name]?.length > MAX_SHOWN && el("p", { class: "facts" }, `The first ${number(MAX_SHOWN)} of ${plural(raw[name].length, "character")}. All: `,
         el("span", { class: "mono" }, `threadq show ${job.id} --server ${location.origin}`)));
@@ -50,11 +50,11 @@ export const job = {
       why?.length > 0 && el("section", { "aria-labelledby": "why" }, el("h2", { id: "why" }, job.status === "processing" ? "Why it has not ended" : "Why it does not run"),
         el("ul", { class: "why" }, why.map(({ code, sentence }) => el("li", { "data-key": code }, withLocalTimes(sentence))))),
       el("div", { class: "two" },
-        el("section", {}, el("h2", {}, "Facts"), el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))))),
-        el("section", {}, el("h2", {}, "Timeline"), el("ol", { class: "timeline" }, timeline(job)))),
+        part("Facts", facts(details)),
+        part("Timeline", el("ol", { class: "timeline" }, timeline(job)))),
       json("payload", "Payload"),
       job.status === "completed" && json("result", "Result"),
-      job.errors.length > 0 && el("section", {}, el("h2", {}, "Errors of the attempts"),
+      job.errors.length > 0 && part("Errors of the attempts",
         table("Errors", [["Attempt", "n"], ["When", "n wide"], ["Error", "rest"]],
           classifiedErrors(job.errors).map(({ error, isCrash, isAgain }) => [isCrash ? "crash" : isAgain ? `${error.attempt}, after a retry` : error.attempt,
             time(error.at), el("span", { class: "message" }, error.message)]), "")),

@@ -2,7 +2,7 @@
 
 import { api, query } from "./api.js";
 import { byId, el } from "./elements.js";
-import { clock, number, plural } from "./text.js";
+import { clock, number, plural, time } from "./text.js";
 
 export const STATUSES = ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
 export const PAGE_SIZE = 25;
@@ -41,6 +41,11 @@ export function table(name, columns, rows, empty, keys = []) {
         el("tr", { "data-key": keys[at] }, row.map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
 }
 
+/** A section with a title. */
+export const part = (title, ...content) => el("section", {}, el("h2", {}, title), content);
+/** A list of names and values. Values that are missing are left out. */
+export const facts = (list) => el("dl", {}, list.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+
 export const lastPage = (total) => Math.max(1, Math.ceil(total / PAGE_SIZE));
 
 /** Is shown in place of a page after the last one. */
@@ -58,13 +63,14 @@ export function pager(path, filter, { page, total, jobs, next }) {
   if (total === 0) return null;
   const last = Math.max(page, lastPage(total));
   pageStarts[page + 1] = next;
-  const to = (target, name, isOn) => isOn
-    ? el("a", { href: `#${path}${query({ ...filter, page: target > 1 && target, before: target > 1 && pageStarts[target] })}` }, name)
-    : el("span", { class: "off" });
-  return el("nav", { class: "pager", "aria-label": "Pages of this list" },
-    to(page - 1, "← Newer", page > 1),
-    el("span", {}, `page ${number(page)} of ${number(last)}, ${plural(total, "job")}`),
-    to(page + 1, "Older →", next !== null));
+  return pages((target) => `#${path}${query({ ...filter, page: target, before: target && pageStarts[target] })}`, ["Newer", "Older"], page, next !== null,
+    `page ${number(page)} of ${number(last)}, ${plural(total, "job")}`);
+}
+
+/** The links to the pages before and after this one. `address` makes the address of a page; that of the first one has no number. */
+export function pages(address, [before, after], page, hasMore, text) {
+  const to = (target, name, isOn) => el(isOn ? "a" : "span", { href: isOn && address(target > 1 && target) }, isOn && name);
+  return el("nav", { class: "pager", "aria-label": "Pages of this list" }, to(page - 1, `← ${before}`, page > 1), el("span", {}, text), to(page + 1, `${after} →`, hasMore));
 }
 
 /** A job without its large texts, as in listings; null if it is deleted. */
@@ -106,6 +112,26 @@ export function listInfo({ jobs, listed, newer, page }, isCounted) {
   if (!jobs.length) return null;
   return el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
     page === 1 && newer > 0 && button(isCounted ? `↑ ${number(newer)} newer` : "↑ newer jobs", "newest"));
+}
+
+/** A page of jobs that wait, the next one first. Its rows stay as they were listed: a job that no longer waits is marked. */
+export function keepWaiting({ jobs, total }, page, old) {
+  if (!old?.jobs.length) return { jobs, total, page: Number(page), listed: new Date() };
+  const there = new Map(jobs.map((job) => [job.id, job]));
+  return { ...old, total, jobs: old.jobs.map((job) => there.get(job.id) ?? { ...job, hasMoved: true }) };
+}
+
+/** The list of such a page. `address` makes the address of another page, and `empty` is shown if nothing waits. */
+export function waiting({ jobs, total, page, listed }, address, empty) {
+  const last = Math.max(page, lastPage(total));
+  return el("section", { "aria-labelledby": "waits" }, el("h2", { id: "waits" }, "What waits, the next one first"),
+    jobs.length > 0 && el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
+      jobs.some((job) => job.hasMoved) && button("Show what waits now", "newest")),
+    table("What waits", [["Place", "n wide"], ["Id"], ["Type", "name"], ["Submitted", "n wide"], ["State", "state"]],
+      jobs.map((job, at) => [number((page - 1) * PAGE_SIZE + at + 1), jobLink(job.id), [job.type, tagLinks(job)], time(job.created_at),
+        job.hasMoved ? el("span", { class: "status" }, "moved on") : status(job.status)]),
+      page > 1 ? "Nothing waits on this page." : empty, jobs.map((job) => job.id)),
+    (jobs.length > 0 || page > 1) && pages(address, ["Sooner", "Later"], page, page < last, `page ${number(page)} of ${number(last)}`));
 }
 
 const types = new Set();

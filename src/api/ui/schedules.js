@@ -3,7 +3,7 @@
 import { api, ask, notify, query } from "./api.js";
 import { byId, el } from "./elements.js";
 import { bodyText, form, Json, readForm, sendButton, timeText } from "./forms.js";
-import { button, jobLink, lastPage, learnNewestTypes, PAGE_SIZE, table, typeOptions } from "./parts.js";
+import { button, facts, jobLink, lastPage, learnNewestTypes, PAGE_SIZE, pages, part, table, typeOptions } from "./parts.js";
 import { jobFields } from "./submit.js";
 import { exact, indent, members, number, plural, time, ZONE } from "./text.js";
 
@@ -69,7 +69,6 @@ export const schedules = {
   read: ({ page = 1 }) => api("GET", "/schedules" + query({ page, limit: PAGE_SIZE })),
   render({ schedules, page, total }) {
     const last = lastPage(total);
-    const to = (target, name, isOn) => isOn ? el("a", { href: `#/schedules${query({ page: target > 1 && target })}` }, name) : el("span");
     const rows = schedules.map((schedule) => [
       [el("a", { href: `#/schedules/${schedule.name}` }, schedule.name), el("div", {}, state(schedule))],
       [rule(schedule), el("span", { class: "narrow" }, nextTick(schedule), el("span", { class: "acts" }, buttons(schedule)))],
@@ -81,8 +80,7 @@ export const schedules = {
       table("Schedules", [["Schedule", "name"], ["When"], ["Next", "wide"], ["Last tick", "wide"], ["Action", "wide act"]], rows,
         page > 1 ? "There is no schedule on this page." : ["There is no schedule yet. ", el("a", { href: "#/new-schedule" }, "Create one"), " here, or add [[schedules]] to the configuration file."],
         schedules.map(({ name }) => name)),
-      last > 1 && el("nav", { class: "pager", "aria-label": "Pages of this list" },
-        to(page - 1, "← Previous", page > 1), el("span", {}, `page ${number(page)} of ${number(last)}, ${plural(total, "schedule")}`), to(page + 1, "Next →", page < last))];
+      last > 1 && pages((page) => `#/schedules${query({ page })}`, ["Previous", "Next"], page, page < last, `page ${number(page)} of ${number(last)}, ${plural(total, "schedule")}`)];
   },
 };
 
@@ -95,7 +93,7 @@ export const schedule = {
   read: ({ name }) => api("GET", `/schedules/${encodeURIComponent(name)}`, undefined, true),
   render({ value: one, text }) {
     const zone = zoneOf(one), isOwn = one.source === "api", job = members(members(text).job);
-    const facts = [
+    const definition = [
       ["When", rule(one)], one.cron && ["Time zone", zone],
       ["If a job has not ended", one.overlap === "allow" ? "a tick starts another job" : "a tick is skipped"],
       ["Missed ticks", { none: "do not start", all: "all start" }[one.catch_up] ?? "the newest one starts"],
@@ -104,29 +102,29 @@ export const schedule = {
       one.starts_at && ["No tick before", exact(one.starts_at)], one.ends_at && ["No tick after", exact(one.ends_at)],
       ["Type of its jobs", el("a", { href: `#/jobs${query({ type: one.job.type })}` }, one.job.type)],
       ...Object.keys(job).filter((name) => !["type", "payload"].includes(name)).map((name) => [name, el("span", { class: "mono" }, job[name].replace(/^"(.*)"$/, "$1"))]),
-    ].filter(Boolean);
+    ];
     const history = one.history ?? [];
     return [
       el("p", { class: "jobhead" }, state(one), el("span", { class: "mono" }, one.name), el("span", { class: "acts" }, buttons(one),
         isOwn && [el("a", { class: "button", href: `#/schedules/${one.name}/change` }, "Change"), button("Delete", "delete-schedule", { name: one.name }, { class: "danger" })])),
       el("p", { class: "facts" }, isOwn ? "Managed on this page and by the API." : "Managed by the configuration file of the servers: change it there."),
       el("div", { class: "two" },
-        el("section", {}, el("h2", {}, "Definition"), el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))))),
-        el("section", {}, el("h2", {}, "Next ticks"), times(one.next, zone, "There is no tick to come."))),
-      el("section", {}, el("h2", {}, "Payload of its jobs"), el("pre", { tabindex: 0, role: "region", "aria-label": "Payload of its jobs" }, indent(job.payload ?? "{}"))),
-      el("section", {}, el("h2", {}, "History"), table("History", [["Tick"], ["Outcome", "state"], ["Job"]],
+        part("Definition", facts(definition)),
+        part("Next ticks", times(one.next, zone))),
+      part("Payload of its jobs", el("pre", { tabindex: 0, role: "region", "aria-label": "Payload of its jobs" }, indent(job.payload ?? "{}"))),
+      part("History", table("History", [["Tick"], ["Outcome", "state"], ["Job"]],
         history.map((tick) => [[el("span", { class: "mono" }, exact(tick.tick).slice(0, 19)), " ", time(tick.tick)], outcome(tick), tick.job_id ? jobLink(tick.job_id) : "–"]),
         "No tick has passed yet.", history.map(({ tick }, at) => tick + (history[at - 1]?.tick === tick ? at : ""))))];
   },
 };
 
-const times = (list, zone, none) => list.length ? el("ol", { class: "ticks" }, list.map((at) => el("li", {}, bothTimes(at, zone)))) : el("p", { class: "nothing" }, none);
+const times = (list, zone) => list.length ? el("ol", { class: "ticks" }, list.map((at) => el("li", {}, bothTimes(at, zone)))) : el("p", { class: "nothing" }, "There is no tick to come.");
 
 /** The form; `one` is the schedule that it changes. */
 function scheduleForm(one, job, isNew) {
   const { type, payload, queue, tags, attempts, timeout, expires, retain, meta } = jobFields(one.job ?? {}, job.payload ? indent(job.payload) : "{}", "job.");
   const preview = el("div", { id: "preview", class: "preview", role: "region", "aria-label": "Next ticks", "aria-live": "polite" },
-    isNew ? PREVIEW_HINT : times(one.next, zoneOf(one), "There is no tick to come."));
+    isNew ? PREVIEW_HINT : times(one.next, zoneOf(one)));
   const when = [
     { name: "cron", label: "Cron expression", value: one.cron, placeholder: "30 2 * * *", hint: "Minute, hour, day of the month, month, day of the week; or six fields with the second first." },
     { name: "every", label: "Or every", value: one.every, placeholder: "15m", hint: "1s to 365d" },
@@ -189,7 +187,7 @@ async function preview(form) {
   previewed = { asked, place };
   let content = PREVIEW_HINT;
   try {
-    if (wanted.cron || wanted.every) content = times((await api("POST", "/schedules/preview", { ...wanted, count: 5 })).times, zoneOf(wanted), "There is no tick to come.");
+    if (wanted.cron || wanted.every) content = times((await api("POST", "/schedules/preview", { ...wanted, count: 5 })).times, zoneOf(wanted));
   } catch (error) {
     content = el("p", { class: "error" }, error.message);
   }
