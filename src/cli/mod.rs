@@ -27,7 +27,7 @@ use error::Error;
 use terminal::console::{Console, environment};
 
 /// All commands, in the order of the help.
-static COMMANDS: [&Command; 18] = [
+static COMMANDS: [&Command; 19] = [
     &commands::serve::SERVE,
     &commands::serve::CHECK,
     &commands::doctor::DOCTOR,
@@ -42,6 +42,7 @@ static COMMANDS: [&Command; 18] = [
     &commands::stats::STATS,
     &commands::stats::QUEUES,
     &commands::schedules::SCHEDULES,
+    &commands::limits::LIMITS,
     &commands::top::TOP,
     &commands::health::HEALTH,
     &commands::help::HELP,

@@ -52,6 +52,9 @@ pub(super) struct Deleted {
 pub(super) struct QueueView {
     pub name: String,
     pub queued: u64,
+    /// Those of `queued` that wait for room in a limit; 0 from a server before 0.10.
+    #[serde(default)]
+    pub held: u64,
     pub paused: bool,
     pub oldest_ms: Option<u64>,
     /// The number of live servers that take jobs from the queue; `None` from a server before 0.5.

@@ -242,6 +242,9 @@ fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<(
 
 /// Writes a line for each field that only few jobs have.
 fn write_extras(job: &Job, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(limit) = job.blocked_by.as_ref().and_then(|blocked| blocked.limit.as_ref()) {
+        field(out, "blocked by", &format!("limit {limit}"))?;
+    }
     if let Some(reason) = &job.cancel_reason {
         field(out, "cancelled", cancel_reason(reason))?;
     }
@@ -254,8 +257,10 @@ fn write_extras(job: &Job, out: &mut dyn Write) -> io::Result<()> {
     if let Some(ScheduleTick { name, tick, .. }) = &job.schedule {
         field(out, "schedule", &format!("{name}, for {tick}"))?;
     }
-    if !job.tags.is_empty() {
-        field(out, "tags", &job.tags.join(", "))?;
+    for (name, values) in [("limits", &job.limits), ("tags", &job.tags)] {
+        if !values.is_empty() {
+            field(out, name, &values.join(", "))?;
+        }
     }
     for (name, value) in &job.meta {
         field(out, "meta", &format!("{name}={value}"))?;
@@ -273,7 +278,7 @@ pub(crate) fn cancel_reason(reason: &str) -> &str {
     }
 }
 
-fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+pub(crate) fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     writeln!(out, "{name:<12}{}", escape(value))
 }
 
@@ -416,7 +421,7 @@ error 1     2026-11-24T08:00:02.000Z
 
     /// A job with every field that only few jobs have.
     fn special_job() -> String {
-        let more = r#", "tags": ["customer 42", "\u001b[2J"], "meta": {"a": "1", "b": "\u001b[2J"},
+        let more = r#", "blocked_by": {"limit": "tenant:42"}, "limits": ["tenant:42", "smtp"], "tags": ["customer 42", "\u001b[2J"], "meta": {"a": "1", "b": "\u001b[2J"},
             "expires_at": "2026-11-24T09:00:00.000Z", "retain_ms": 60000, "snoozes": 2, "cancel_reason": "expired",
             "schedule": {"name": "nightly", "tick": "2026-11-24T02:30:00.000Z"}}"#;
         job(17, "cancelled").trim_end().strip_suffix('}').unwrap().to_owned() + more
@@ -427,10 +432,12 @@ error 1     2026-11-24T08:00:02.000Z
         let server = FakeServer::start(&[(200, &special_job())]);
         let out = server.run(&["show", "17"]).out;
         let expected = "\
+blocked by  limit tenant:42
 cancelled   it expired before its first start
 retain      1 min
 snoozes     2
 schedule    nightly, for 2026-11-24T02:30:00.000Z
+limits      tenant:42, smtp
 tags        customer 42, \\u{1b}[2J
 meta        a=1
 meta        b=\\u{1b}[2J

@@ -8,6 +8,7 @@ pub(crate) mod enqueue;
 pub(crate) mod health;
 pub(crate) mod help;
 pub(crate) mod jobs;
+pub(crate) mod limits;
 pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod stats;

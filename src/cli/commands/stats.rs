@@ -28,6 +28,7 @@ pub(crate) static QUEUES: Command = Command {
     operands: "[show|pause|resume NAME]",
     about: "Lists the queues, shows the jobs that wait in a queue, or pauses or resumes a queue.\n\
             The job that a server takes next comes first.\n\
+            HELD is how many of the queued jobs wait for room in a limit.\n\
             No server takes jobs from a paused queue; new jobs are still accepted.",
     flags: &[
         Flag { name: "page", value: "N", help: "with show: page number, from 1 [default: 1]" },
@@ -64,19 +65,25 @@ fn write_counts(stats: &Stats, console: &mut Console) -> io::Result<()> {
 }
 
 pub(crate) fn write_queues(queues: &[QueueView], console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 4] =
-        [truncated("QUEUE"), full("QUEUED"), full("STATE").styled(of_state), full("OLDEST")];
+    const COLUMNS: [Column; 5] = [
+        truncated("QUEUE"),
+        full("QUEUED"),
+        full("HELD").unless_empty(),
+        full("STATE").styled(of_state),
+        full("OLDEST"),
+    ];
     if queues.is_empty() {
         return writeln!(console.out, "no queues");
     }
-    let rows: Vec<[String; 4]> = queues.iter().map(queue_row).collect();
+    let rows: Vec<[String; 5]> = queues.iter().map(queue_row).collect();
     console.table(&COLUMNS, &rows)
 }
 
-fn queue_row(queue: &QueueView) -> [String; 4] {
+fn queue_row(queue: &QueueView) -> [String; 5] {
     [
         queue.name.clone(),
         queue.queued.to_string(),
+        if queue.held == 0 { String::new() } else { queue.held.to_string() },
         queue.state().to_owned(),
         queue.oldest_ms.map(short_span).unwrap_or_default(),
     ]
@@ -298,6 +305,21 @@ c      1       no server          1 s
 d      1       paused, no server  1 s
 e      1       running, strict    1 s
 f      1       paused, strict     1 s
+";
+        assert_eq!(server.run(&["queues"]).out, expected);
+    }
+
+    #[test]
+    fn the_jobs_that_wait_for_a_limit_are_counted_in_a_column_of_their_own() {
+        let queue = |name: &str, held: &str| {
+            format!(r#"{{"name": "{name}", "queued": 9, {held}"paused": false, "oldest_ms": null}}"#)
+        };
+        let queues = format!(r#"{{"queues": [{}, {}]}}"#, queue("a", r#""held": 5, "#), queue("b", ""));
+        let server = FakeServer::start(&[(200, &queues)]);
+        let expected = "\
+QUEUE  QUEUED  HELD  STATE    OLDEST
+a      9       5     running
+b      9             running
 ";
         assert_eq!(server.run(&["queues"]).out, expected);
     }

@@ -19,7 +19,7 @@ pub(crate) static ENQUEUE: Command = Command {
             With --wait, waits until the job ends: exit code 0 if it completed, 1 if it failed or was cancelled.\n\n\
             With --file, submits one job per line. A line is a JSON object with the fields of POST /jobs: type,\n\
             payload, queue, delay_ms, run_at, max_attempts, timeout_ms, unique_key, unique, expires_at,\n\
-            expires_in_ms, retain_ms, meta, tags. Jobs are sent in batches of up to 1,000. A batch is stored once, also if a response is lost and the batch is sent again. The same\n\
+            expires_in_ms, retain_ms, meta, tags, limits. Jobs are sent in batches of up to 1,000. A batch is stored once, also if a response is lost and the batch is sent again. The same\n\
             command with the same --idempotency-key, within 24 h, submits only the jobs that are not stored yet.",
     flags: &[
         Flag {
@@ -70,6 +70,11 @@ pub(crate) static ENQUEUE: Command = Command {
         },
         Flag { name: "meta", value: "NAME=VALUE..", help: "a text for the handler; can be repeated" },
         Flag {
+            name: "limit",
+            value: "NAME[:KEY]..",
+            help: "start the job only when this limit has room; can be repeated, up to 4 limits",
+        },
+        Flag {
             name: "unique",
             value: "KEY",
             help: "refuse the job while another job with this key has not ended",
@@ -118,13 +123,14 @@ pub(crate) static ENQUEUE: Command = Command {
         "enqueue echo --payload 42 --wait --json",
         "enqueue index --delay 5s --unique index:7 --on-conflict replace --max-wait 1m",
         "enqueue notify --unique notify:7 --unique-for 10m --on-conflict existing --tag customer-7",
+        "enqueue mail --limit smtp --limit tenant:42",
         "enqueue --file jobs.ndjson --idempotency-key import-2026-11-24",
     ],
     run: Run::Client(enqueue),
 };
 
 /// The flags for a single job, which the lines of a file replace.
-const SINGLE_JOB_FLAGS: [&str; 18] = [
+const SINGLE_JOB_FLAGS: [&str; 19] = [
     "payload",
     "queue",
     "delay",
@@ -136,6 +142,7 @@ const SINGLE_JOB_FLAGS: [&str; 18] = [
     "retain",
     "tag",
     "meta",
+    "limit",
     "unique",
     "unique-key",
     "unique-for",

@@ -12,6 +12,7 @@ use crate::cli::args::{Args, job_type, queue_name, valid_text, whole_number};
 use crate::cli::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::client::{Submission, Unique};
+use crate::job::limit::{LIMIT_ALLOWED, LimitName};
 use crate::job::time::parse_rfc3339;
 use crate::job::{duration, rules};
 
@@ -47,7 +48,7 @@ pub(super) fn submission(args: &Args, console: &mut Console) -> Result<Submissio
         retain_ms: args.read("retain", |text| millis(text, &rules::RETENTION))?,
         meta: meta(args)?,
         tags: args.read_all("tag", |text| valid_text(text, &rules::TAG))?,
-        limits: Vec::new(),
+        limits: args.read_all("limit", limit)?,
         // Last, so that a wrong flag is reported before a payload is typed into stdin.
         payload: args.text("payload").map(|source| payload(source, console.stdin)).transpose()?,
     })
@@ -146,6 +147,13 @@ fn time(text: &str) -> Result<String, &'static str> {
     }
 }
 
+fn limit(text: &str) -> Result<String, String> {
+    match LimitName::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("must be {LIMIT_ALLOWED}")),
+    }
+}
+
 fn unique_key(text: &str) -> Result<String, String> {
     valid_text(text, &rules::UNIQUE_KEY)
 }
@@ -221,8 +229,12 @@ mod tests {
             "10m",
             "--on-conflict",
             "existing",
+            "--limit",
+            "tenant:4 2",
+            "--limit",
+            "smtp",
         ];
-        let expected = r#"{"type":"a","unique":{"key":"k","for_ms":600000,"on_conflict":"existing"},"expires_in_ms":3600000,"retain_ms":0,"meta":{"a":"","b":"2=3"},"tags":["customer 42","é"]}"#;
+        let expected = r#"{"type":"a","unique":{"key":"k","for_ms":600000,"on_conflict":"existing"},"expires_in_ms":3600000,"retain_ms":0,"meta":{"a":"","b":"2=3"},"tags":["customer 42","é"],"limits":["tenant:4 2","smtp"]}"#;
         assert_eq!(body_of(&args), expected);
         let debounced =
             body_of(&["enqueue", "a", "--unique", "k", "--on-conflict", "replace", "--max-wait", "1m"]);
@@ -323,6 +335,7 @@ mod tests {
                 "--meta \"a\": must be NAME=VALUE: a name of 1 to 64 of A-Z a-z 0-9 _ -, a value of up to 1024",
             ),
             (&["a", "--meta", "a=1", "--meta", "a=2"], "--meta \"a=2\": the name is given twice"),
+            (&["a", "--limit", "a:"], "--limit \"a:\": must be NAME or NAME:KEY, the name 1 to 64 of "),
             (&["a", "--unique", "k", "--unique-key", "l"], "--unique-key: not allowed with --unique; see "),
             (&["a", "--unique-for", "1s"], "--unique-for: needs --unique; see threadq enqueue --help"),
             (

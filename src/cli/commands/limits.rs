@@ -1,0 +1,342 @@
+//! `threadq limits`: how many jobs run at a time, and how many start in a period.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+
+use crate::cli::args::{Args, Command, Flag, JSON, Run, whole_number};
+use crate::cli::client::{Client, with_query};
+use crate::cli::commands::jobs::{field, limit, page, write_jobs};
+use crate::cli::error::Error;
+use crate::cli::responses::{Page, short_time};
+use crate::cli::terminal::console::Console;
+use crate::cli::terminal::table::{Column, full, truncated};
+use crate::client::limits::{Limit, LimitInfo, LimitKey};
+use crate::job::limit::{CONCURRENCY, LIMIT_ALLOWED, LimitName, RATE_ALLOWED, Rate, STARTS};
+use crate::logging::escape::escape;
+
+pub(crate) static LIMITS: Command = Command {
+    name: "limits",
+    operands: "[list|show|set|unset NAME[:KEY]]",
+    about: "Lists limits, shows one and the jobs that wait for it, or sets or unsets its numbers.\n\
+            set replaces all numbers of a limit or of one key. The numbers that are set hold in place of those of the\n\
+            configuration file, also after a restart. unset deletes them: those of the file hold again, for a key\n\
+            those of the name. Without any numbers the limit is gone.",
+    flags: &[
+        Flag { name: "concurrency", value: "N", help: "set: how many jobs run at a time, 1 to 100000" },
+        Flag {
+            name: "rate",
+            value: "N/PERIOD",
+            help: "set: how many attempts start in a period, such as 10/s, 100/m or 5/30s",
+        },
+        Flag {
+            name: "burst",
+            value: "N",
+            help: "set: how many of these starts may come at once [default: 1]",
+        },
+        Flag { name: "page", value: "N", help: "show: page number, from 1 [default: 1]" },
+        Flag { name: "limit", value: "N", help: "show: waiting jobs per page, 1 to 100 [default: 10]" },
+        JSON,
+    ],
+    examples: &[
+        "limits",
+        "limits show tenant:42",
+        "limits set smtp --rate 10/s",
+        "limits set tenant:42 --concurrency 5 --rate 100/m --burst 20",
+        "limits unset tenant:42",
+    ],
+    run: Run::Client(limits),
+};
+
+fn limits(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
+    let operands = args.operands();
+    let verb = operands.first().copied().unwrap_or("list");
+    for (flags, with) in [(&["page", "limit"][..], "show"), (&["concurrency", "rate", "burst"], "set")] {
+        if verb != with {
+            args.refuse(flags, &format!("limits {verb}"))?;
+        }
+    }
+    match operands[..] {
+        [] | ["list"] => list(args, client, console),
+        ["show" | "set" | "unset"] => Err(args.missing_operand("NAME[:KEY]")),
+        ["show", name] => show(&named(name)?, args, client, console),
+        ["set", name] => set(&named(name)?, args, client, console),
+        ["unset", name] => unset(&named(name)?, args, client, console),
+        _ => Err(args.unexpected_operands()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn named(text: &str) -> Result<LimitName, Error> {
+    LimitName::parse(text).ok_or_else(|| Error::Usage(format!("NAME {text:?}: must be {LIMIT_ALLOWED}")))
+}
+
+/// The path of a limit, whose key is a parameter.
+fn path(name: &LimitName, args: &Args) -> Result<String, Error> {
+    let key = name.key().map(str::to_owned);
+    let query = [("key", key), ("page", page(args)?), ("limit", limit(args)?)];
+    Ok(with_query(&format!("/limits/{}", name.name()), &query))
+}
+
+/// The response to GET /limits.
+#[derive(Deserialize)]
+struct Limits {
+    limits: Vec<LimitInfo>,
+}
+
+fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    const COLUMNS: [Column; 6] = [
+        truncated("LIMIT"),
+        full("RUNNING"),
+        full("RATE").unless_empty(),
+        full("WAITING"),
+        full("OPENS (UTC)").optional().unless_empty(),
+        full("SOURCE").optional(),
+    ];
+    let response = client.get("/limits")?;
+    let Limits { limits } = response.parse()?;
+    if args.has("json") {
+        return Ok(console.json(&response.body)?);
+    }
+    if limits.is_empty() {
+        return Ok(writeln!(console.out, "no limits")?);
+    }
+    let rows: Vec<[String; 6]> = limits.iter().map(row).collect();
+    Ok(console.table(&COLUMNS, &rows)?)
+}
+
+fn row(limit: &LimitInfo) -> [String; 6] {
+    [
+        limit.name.clone(),
+        running(limit),
+        rate(limit),
+        limit.waiting.to_string(),
+        opens(limit.opens_at.as_deref()),
+        source(limit),
+    ]
+}
+
+/// The number of jobs that run and of those that may run. With keys, more may run: so many of each key.
+fn running(limit: &LimitInfo) -> String {
+    match limit.concurrency {
+        Some(most) => format!("{}/{most}", limit.running),
+        None => limit.running.to_string(),
+    }
+}
+
+fn rate(limit: &LimitInfo) -> String {
+    match (&limit.rate, limit.burst) {
+        (Some(rate), Some(burst)) if burst > 1 => format!("{rate}, burst {burst}"),
+        (rate, _) => rate.clone().unwrap_or_default(),
+    }
+}
+
+fn opens(at: Option<&str>) -> String {
+    at.map(short_time).unwrap_or_default()
+}
+
+fn source(limit: &LimitInfo) -> String {
+    format!("{}{}", limit.source, if limit.overridden { ", overridden" } else { "" })
+}
+
+fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    const COLUMNS: [Column; 4] =
+        [truncated("KEY"), full("RUNNING"), full("WAITING"), full("OPENS (UTC)").unless_empty()];
+    let response = client.get(&path(name, args)?)?;
+    if args.has("json") {
+        return Ok(console.json(&response.body)?);
+    }
+    let limit: LimitInfo = response.parse()?;
+    let fields = [
+        ("limit", name.to_string()),
+        ("source", source(&limit)),
+        ("concurrency", limit.concurrency.map_or(String::new(), |most| most.to_string())),
+        ("rate", rate(&limit)),
+        ("opens", limit.opens_at.clone().unwrap_or_default()),
+        ("running", limit.running.to_string()),
+    ];
+    for (name, value) in fields {
+        if !value.is_empty() {
+            field(console.out, name, &value)?;
+        }
+    }
+    for id in &limit.running_ids {
+        field(console.out, "", &id.to_string())?;
+    }
+    field(console.out, "waiting", &limit.waiting.to_string())?;
+    if !limit.keys.is_empty() {
+        writeln!(console.out)?;
+        let row = |key: &LimitKey| {
+            [
+                key.key.clone(),
+                key.running.to_string(),
+                key.waiting.to_string(),
+                opens(key.opens_at.as_deref()),
+            ]
+        };
+        return Ok(console.table(&COLUMNS, &limit.keys.iter().map(row).collect::<Vec<_>>())?);
+    }
+    if limit.waiting == 0 {
+        return Ok(());
+    }
+    writeln!(console.out)?;
+    let number = |name| args.read(name, whole_number(1..=u64::MAX));
+    let page = Page {
+        page: Some(number("page")?.unwrap_or(1)),
+        limit: number("limit")?.unwrap_or(10),
+        total: limit.waiting,
+        jobs: limit.waiting_jobs,
+        next: None,
+    };
+    Ok(write_jobs(&page, console)?)
+}
+
+fn set(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    let mut limit = Limit::named(name.as_str());
+    if let Some(jobs) = args.read("concurrency", whole_number(CONCURRENCY))? {
+        limit = limit.concurrency(jobs);
+    }
+    let rate = |text: &str| Rate::parse(text).ok_or_else(|| format!("must be {RATE_ALLOWED}"));
+    if let Some(Rate { count, period }) = args.read("rate", rate)? {
+        limit = limit.rate(count, period);
+    }
+    if let Some(starts) = args.read("burst", whole_number(STARTS))? {
+        args.require("rate", &["burst"])?;
+        limit = limit.burst(starts);
+    }
+    if !args.has("concurrency") && !args.has("rate") {
+        return Err(Error::Usage(
+            "missing flag: --concurrency or --rate; see threadq limits --help".to_owned(),
+        ));
+    }
+    let response = client.put_json(&path(name, args)?, &limit)?;
+    Ok(console.json_or_line(
+        args.has("json"),
+        &response.body,
+        &format!("the limit {} is set", escape(name.as_str())),
+    )?)
+}
+
+fn unset(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
+    client.delete(&path(name, args)?)?;
+    let line = format!("the limit {} is unset", escape(name.as_str()));
+    Ok(console.json_or_line(args.has("json"), r#"{"deleted": 1}"#, &line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::testing::{FakeServer, job, run};
+
+    const SMTP: &str = r#"{"name": "smtp", "rate": "10/s", "burst": 1, "source": "config", "overridden": false, "running": 3,
+        "waiting": 1204, "opens_at": "2026-11-24T08:00:00.250Z""#;
+    const TENANT: &str = r#"{"name": "tenant", "concurrency": 2, "rate": "100/m", "burst": 20, "source": "config",
+        "overridden": true, "running": 3, "waiting": 5"#;
+
+    #[test]
+    fn limits_are_listed_with_what_they_allow_and_what_waits() {
+        let list = format!(r#"{{"limits": [{SMTP}}}, {TENANT}}}]}}"#);
+        let server = FakeServer::start(&[(200, &list), (200, r#"{"limits": []}"#)]);
+        let done = server.run(&["limits"]);
+        let expected = "\
+LIMIT   RUNNING  RATE             WAITING  OPENS (UTC)          SOURCE
+smtp    3        10/s             1204     2026-11-24 08:00:00  config
+tenant  3/2      100/m, burst 20  5                             config, overridden
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /limits");
+        assert_eq!(server.run(&["limits", "list"]).out, "no limits\n");
+    }
+
+    #[test]
+    fn a_limit_is_shown_with_the_jobs_that_run_and_wait() {
+        let one = format!(r#"{SMTP}, "running_ids": [5, 6], "waiting_jobs": [{}]}}"#, job(17, "queued"));
+        let server = FakeServer::start(&[(200, &one)]);
+        let done = server.run(&["limits", "show", "smtp", "--page", "2", "--limit", "1"]);
+        let expected = "\
+limit       smtp
+source      config
+rate        10/s
+opens       2026-11-24T08:00:00.250Z
+running     3
+            5
+            6
+waiting     1204
+
+ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
+17  queued  Encode Video  default  1/5    2026-11-24 08:00:00
+1204 jobs, page 2 of 1204
+";
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
+        assert_eq!(server.request().line, "GET /limits/smtp?page=2&limit=1");
+    }
+
+    #[test]
+    fn a_limit_with_keys_is_shown_with_the_keys_that_jobs_wait_for() {
+        let keys = r#""keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
+            {"key": "\u001b", "running": 1, "waiting": 1}]"#;
+        let server =
+            FakeServer::start(&[(200, &format!("{TENANT}, {keys}}}")), (200, &format!("{TENANT}}}"))]);
+        let done = server.run(&["limits", "show", "tenant"]);
+        let expected = "\
+waiting     5
+
+KEY     RUNNING  WAITING  OPENS (UTC)
+a b     2        4        2026-11-24 08:00:00
+\\u{1b}  1        1
+";
+        assert!(done.out.ends_with(expected), "{}", done.out);
+        server.request();
+        assert_eq!(server.run(&["limits", "show", "tenant:a b:c"]).code, 0);
+        assert_eq!(server.request().line, "GET /limits/tenant?key=a%20b%3Ac");
+    }
+
+    #[test]
+    fn a_limit_is_set_and_unset() {
+        let server =
+            FakeServer::start(&[(201, &format!("{SMTP}}}")), (200, &format!("{TENANT}}}")), (204, "")]);
+        assert_eq!(server.run(&["limits", "set", "smtp", "--rate", "10/s"]).out, "the limit smtp is set\n");
+        let request = server.request();
+        assert_eq!((&*request.line, &*request.body), ("PUT /limits/smtp", r#"{"rate":"10/1s"}"#));
+        let args = [
+            "limits",
+            "set",
+            "tenant:42",
+            "--concurrency",
+            "5",
+            "--rate",
+            "100/m",
+            "--burst",
+            "20",
+            "--json",
+        ];
+        assert!(server.run(&args).out.starts_with(r#"{"name": "tenant""#));
+        let request = server.request();
+        assert_eq!(request.line, "PUT /limits/tenant?key=42");
+        assert_eq!(request.body, r#"{"concurrency":5,"rate":"100/1m","burst":20}"#);
+        assert_eq!(server.run(&["limits", "unset", "tenant:42"]).out, "the limit tenant:42 is unset\n");
+        assert_eq!(server.request().line, "DELETE /limits/tenant?key=42");
+    }
+
+    #[test]
+    fn a_usage_error_says_what_is_allowed() {
+        let usage = "usage: threadq limits [list|show|set|unset NAME[:KEY]] [flags]";
+        let name = "must be NAME or NAME:KEY, the name 1 to 64 of A-Z a-z 0-9 _ . -, ";
+        let cases: &[(&[&str], String)] = &[
+            (&["show"], format!("missing argument: NAME[:KEY]; {usage}")),
+            (&["stop", "smtp"], format!("unexpected arguments: stop smtp; {usage}")),
+            (&["show", "a b"], format!("NAME \"a b\": {name}")),
+            (&["set", "a:"], format!("NAME \"a:\": {name}")),
+            (&["set", "a"], "missing flag: --concurrency or --rate; see threadq limits --help".to_owned()),
+            (&["set", "a", "--concurrency", "0"], "must be a whole number from 1 to 100000".to_owned()),
+            (&["set", "a", "--rate", "10"], "--rate \"10\": must be N/PERIOD such as 10/s, ".to_owned()),
+            (&["set", "a", "--concurrency", "1", "--burst", "2"], "--burst: needs --rate; see ".to_owned()),
+            (&["set", "a", "--page", "2"], "--page: not allowed with limits set; see ".to_owned()),
+            (&["show", "a", "--rate", "1/s"], "--rate: not allowed with limits show; see ".to_owned()),
+        ];
+        for (args, expected) in cases {
+            let done = run(&[&["limits"], *args].concat());
+            assert_eq!((done.code, done.out.as_str()), (2, ""), "{args:?}");
+            assert!(done.err.contains(expected), "{args:?}: {}", done.err);
+        }
+    }
+}
