@@ -155,5 +155,9 @@ fn complete(job: &Job) -> Verdict {
 }
 
 fn retry(_: &Job) -> Verdict {
-    Verdict::Retry("the handler returned an error".to_owned(), Duration::from_secs(60))
+    Verdict::Retry {
+        error: "the handler returned an error".to_owned(),
+        delay: Duration::from_secs(60),
+        throttle: None,
+    }
 }

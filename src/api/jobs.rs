@@ -109,6 +109,9 @@ impl Api {
                 let sentence = format!("the queue {queue} is full: max-queue-length is {most}");
                 Err(Response::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }
+            Err(SubmitError::Refused(Refused::UnknownLimit(limit))) => {
+                Err(Response::error(400, "invalid_job", format!("limits: there is no limit {limit:?}")))
+            }
             Err(SubmitError::Refused(Refused::Expired(place))) => {
                 let expiry = new_jobs.jobs.get(place as usize).and_then(|job| job.extras.as_ref()?.expiry);
                 Err(expires_too_early(&prefix(place), expiry))

@@ -7,7 +7,7 @@ use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::job::time::rfc3339;
 use crate::job::{CancelReason, Job, JobId, Status};
-use crate::queue::{Place, Situation};
+use crate::queue::{LimitRoom, Place, Situation};
 
 impl Api {
     pub(super) fn why(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
@@ -149,6 +149,30 @@ fn blocked(situation: &Situation, reasons: &mut Vec<Value>) {
     }
 }
 
+/// Why a job waits for room in a limit, with the number of jobs before it.
+fn limited(room: &LimitRoom, before: u64) -> Value {
+    let limit = &room.limit;
+    let is_full = room.slots.is_some_and(|slots| room.running.len() as u64 >= slots.min(100));
+    if let Some(opens_at) = room.opens_at_ms.filter(|_| !is_full) {
+        let at = rfc3339(opens_at);
+        let sentence = format!(
+            "The limit {limit} allows the next start at {at}. Jobs before this one in its line: {before}."
+        );
+        return reason("limit_rate", sentence, json!({ "limit": limit, "opens_at": at, "before": before }));
+    }
+    let (slots, running) = (room.slots, &room.running);
+    let sentence = match slots {
+        Some(slots) if is_full => format!("The limit {limit} allows {slots} running jobs, and as many run"),
+        _ => format!("The job waits for its turn under the limit {limit}"),
+    };
+    let sentence = format!("{sentence}. Jobs before this one in its line: {before}.");
+    reason(
+        "limit_full",
+        sentence,
+        json!({ "limit": limit, "max": slots, "running": running, "before": before }),
+    )
+}
+
 fn queued(situation: &Situation, reasons: &mut Vec<Value>) {
     let Situation { job, before, workers, busy, .. } = situation;
     match &situation.place {
@@ -157,6 +181,7 @@ fn queued(situation: &Situation, reasons: &mut Vec<Value>) {
                 format!("The server {server} has taken the job from its queue and starts it in a moment.");
             reasons.push(reason("starting", sentence, json!({ "server": server })));
         }
+        Place::Limit(room) => reasons.push(limited(room, *before)),
         Place::Queue | Place::Suspects => {}
         _ => reasons.push(no_entry()),
     }

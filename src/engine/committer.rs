@@ -75,7 +75,10 @@ impl Committer {
     fn store(&self, group: &[Settlement], give_up_at: &mut Option<Instant>) -> Vec<Option<Settled>> {
         loop {
             match self.shared.queue.settle(&self.shared.server(), group) {
-                Ok(answers) => return answers.into_iter().map(Some).collect(),
+                Ok(step) => {
+                    step.next_look.into_iter().for_each(|time| self.shared.due_timer.due_in(time));
+                    return step.results.into_iter().map(Some).collect();
+                }
                 Err(Error::Protocol(reason)) if group.len() == 1 => {
                     // The job stays in this server's list, where the reaper finds it and returns it to its queue.
                     let fields = JobFields::job(group[0].lease.id());
@@ -110,7 +113,7 @@ impl Committer {
         let fields = JobFields::attempt(&job);
         match &settlement.verdict {
             Verdict::Complete(_) => log_job!(warn, fields, "completed, not written"),
-            Verdict::Retry(error, _) => log_job!(warn, fields, "failed, not written: {error}"),
+            Verdict::Retry { error, .. } => log_job!(warn, fields, "failed, not written: {error}"),
             Verdict::Fail(error) => log_job!(error, fields, "failed for good, not written: {error}"),
             Verdict::Snooze(_) => log_job!(warn, fields, "snoozed, not written"),
             Verdict::Release => log_job!(warn, fields, "stopped before its end, not written"),
@@ -127,7 +130,7 @@ impl Committer {
             (Settled::Now(Status::Completed) | Settled::Repeated, Verdict::Complete(_)) => {
                 metrics.completed(job_type)
             }
-            (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry(error, delay)) => {
+            (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry { error, delay, .. }) => {
                 log_job!(warn, fields, "failed; retry in {:.1} s: {error}", delay.as_secs_f64());
                 metrics.retried(job_type);
                 due_timer.due_in(*delay);
@@ -140,7 +143,7 @@ impl Committer {
             (Settled::Expired(status), verdict) => {
                 metrics.expired(job_type, status);
                 match verdict {
-                    Verdict::Retry(error, _) => {
+                    Verdict::Retry { error, .. } => {
                         log_job!(
                             error,
                             fields,
@@ -150,16 +153,16 @@ impl Committer {
                     _ => log_job!(info, fields, "{status}, the job expires before the end of its snooze"),
                 }
             }
-            (Settled::Now(Status::Failed), Verdict::Retry(error, _))
+            (Settled::Now(Status::Failed), Verdict::Retry { error, .. })
             | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
                 log_job!(error, fields, "failed for good: {error}");
                 metrics.failed(job_type);
             }
-            (Settled::Now(Status::Cancelled), Verdict::Retry(error, _) | Verdict::Fail(error)) => {
+            (Settled::Now(Status::Cancelled), Verdict::Retry { error, .. } | Verdict::Fail(error)) => {
                 log_job!(info, fields, "cancelled; the attempt failed: {error}");
             }
             (Settled::Now(Status::Cancelled), _) => log_job!(info, fields, "cancelled"),
-            (Settled::Stale, Verdict::Retry(error, _) | Verdict::Fail(error)) => {
+            (Settled::Stale, Verdict::Retry { error, .. } | Verdict::Fail(error)) => {
                 log_job!(
                     warn,
                     fields,
@@ -178,7 +181,7 @@ impl Committer {
 fn size(settlement: &Settlement) -> usize {
     match &settlement.verdict {
         Verdict::Complete(result) => result.get().len(),
-        Verdict::Retry(error, _) | Verdict::Fail(error) => error.len(),
+        Verdict::Retry { error, .. } | Verdict::Fail(error) => error.len(),
         Verdict::Snooze(_) | Verdict::Release => 0,
     }
 }

@@ -227,6 +227,7 @@ impl Fetchers {
             let waited = Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms()));
             metrics.waited(&job.job_type, waited);
         }
+        taken.next_look.into_iter().for_each(|time| self.shared.due_timer.due_in(time));
         taken.expired.iter().for_each(|(job_type, status)| metrics.expired(job_type, *status));
         permit.record_started(taken.jobs.iter().map(|(_, job)| job.queue.as_str()));
         in_flight.insert(taken.jobs.into_iter().map(|(lease, job)| (lease, Arc::new(job))), *max_crashes);

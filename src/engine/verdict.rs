@@ -30,7 +30,8 @@ pub fn verdict_of(
         Failure::Retryable { message, .. } if job.attempts + 1 >= job.max_attempts => Verdict::Fail(message),
         Failure::Retryable { message, retry_after } => {
             let backoff = policy.backoff.delay(job.attempts + 1, random);
-            Verdict::Retry(message, backoff.max(retry_after.unwrap_or_default()))
+            let delay = backoff.max(retry_after.unwrap_or_default());
+            Verdict::Retry { error: message, delay, throttle: retry_after }
         }
     }
 }
@@ -61,7 +62,11 @@ mod tests {
         let policy = Policy { backoff, ..Policy::default() };
         match verdict_of(&job, &policy, stop, outcome, 1.0) {
             Verdict::Complete(result) => format!("complete {result}"),
-            Verdict::Retry(error, delay) => format!("retry after {} s: {error}", delay.as_secs()),
+            Verdict::Retry { error, delay, throttle } => {
+                let throttle =
+                    throttle.map_or(String::new(), |time| format!(", closed for {} s", time.as_secs()));
+                format!("retry after {} s{throttle}: {error}", delay.as_secs())
+            }
             Verdict::Fail(error) => format!("fail: {error}"),
             Verdict::Snooze(time) => format!("snooze {} s", time.as_secs()),
             Verdict::Release => "release".to_owned(),
@@ -86,8 +91,8 @@ mod tests {
             (0, None, broken(), "retry after 2 s: broken"),
             (1, None, broken(), "retry after 2 s: broken"),
             (2, None, broken(), "fail: broken"),
-            (0, None, late(), "retry after 9 s: busy"),
-            (0, None, early(), "retry after 2 s: busy"),
+            (0, None, late(), "retry after 9 s, closed for 9 s: busy"),
+            (0, None, early(), "retry after 2 s, closed for 1 s: busy"),
             (0, None, hopeless(), "fail: hopeless"),
             (0, Some(Cancelled), broken(), "release"),
             (0, Some(Shutdown), hopeless(), "release"),

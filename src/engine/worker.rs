@@ -63,7 +63,10 @@ impl Workers {
             let policy = self.handlers.policy(&job.job_type);
             let verdict = verdict_of(&job, &policy, stop.reason(), outcome, fastrand::f64());
             let inline_retry = match &verdict {
-                Verdict::Retry(error, delay) if *delay <= self.inline_backoff && stop.reason().is_none() => {
+                // Each attempt of a job with limits is a start that the limits count.
+                Verdict::Retry { error, delay, .. }
+                    if *delay <= self.inline_backoff && stop.reason().is_none() && job.limits.is_empty() =>
+                {
                     Some((error.as_str(), *delay))
                 }
                 _ => None,

@@ -5,17 +5,17 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::error::{Error, Refused, SubmitError};
-use super::options;
 use super::pool::{Access, BLOCK, Repeat};
 use super::record;
 use super::replies;
-use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_text};
+use super::reply_value::{as_array, as_bytes, as_count, as_int, as_job_id, as_text, as_texts};
 use super::scripts::Script;
 use super::types::{
     ChangeResult, Changed, Claimed, DueStep, HeartbeatReply, Idempotency, Lease, Quarantine, Reclaimed,
-    ServerFacts, ServerId, Settled, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
+    ServerFacts, ServerId, Settled, SettledStep, Settlement, Share, StartedJobs, Submitted, Turns, Verdict,
 };
 use super::{Queue, keys};
+use super::{limits, options};
 use crate::job::{Change, JobId, NewJob, Start, Status};
 
 /// How long an Idempotency-Key is remembered.
@@ -185,7 +185,7 @@ impl Queue {
     ///
     /// # Errors
     /// After [`Error::Unavailable`] any of the attempts may have been settled.
-    pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
+    pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<SettledStep, Error> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str());
         for Settlement { lease, verdict } in settlements {
@@ -195,8 +195,10 @@ impl Queue {
                     call.arg("complete").arg(0);
                     add_fields(&mut call, record::result(result));
                 }
-                Verdict::Retry(error, delay) => add_failure(&mut call, "retry", *delay, error),
-                Verdict::Fail(error) => add_failure(&mut call, "fail", Duration::ZERO, error),
+                Verdict::Retry { error, delay, throttle } => {
+                    add_failure(&mut call, "retry", *delay, error, *throttle)
+                }
+                Verdict::Fail(error) => add_failure(&mut call, "fail", Duration::ZERO, error, None),
                 Verdict::Snooze(time) => _ = call.arg("release").arg(time.as_millis() as u64).arg(0),
                 Verdict::Release => _ = call.arg("release").arg(0).arg(0),
             }
@@ -205,8 +207,8 @@ impl Queue {
     }
 
     /// Settles a failed attempt and starts the next one under the same lease, for a backoff that the worker sleeps
-    /// itself. After any result but `Now(Processing)` the lease is worthless. If the queue is paused, the job is
-    /// scheduled for after `delay` instead, and then waits in its queue.
+    /// itself. After any result but `Now(Processing)` the lease is worthless. If the queue is paused or the job has limits,
+    /// the job is scheduled for after `delay` instead, and then waits in its queue.
     ///
     /// # Errors
     /// After [`Error::Unavailable`] the attempt may have been settled.
@@ -219,11 +221,11 @@ impl Queue {
     ) -> Result<Settled, Error> {
         let mut call = self.scripts.settle.call();
         call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
-        add_failure(&mut call, "retry_inline", delay, error);
+        add_failure(&mut call, "retry_inline", delay, error, None);
         // Never repeated: the first call gives the lease a new token, so that a second one would be refused as stale.
         let reply = self.run_repeated(&self.scripts.settle, Repeat::Never, &call)?;
         let settled = replies::settled(reply)?;
-        let settled = settled.first().copied().unwrap_or(Settled::Stale);
+        let settled = settled.results.first().copied().unwrap_or(Settled::Stale);
         if settled == Settled::Now(Status::Processing) {
             lease.token += 1;
         }
@@ -246,12 +248,22 @@ impl Queue {
         replies::due_step(self.run(&self.scripts.due, &call)?)
     }
 
-    /// Registers a new server.
+    /// Registers a new server, and stores the limits of its file.
     pub fn register(&self, server: &ServerId, facts: &ServerFacts) -> Result<(), Error> {
         let mut call = self.scripts.register.call();
         call.arg(server.as_str()).arg(facts.workers).arg(facts.queues.join(",")).arg(facts.strict.join(","));
-        call.arg(facts.schedules.join(","));
-        self.run(&self.scripts.register, &call).map(|_| ())
+        call.arg(facts.schedules.join("\n"));
+        for (limit, numbers) in &facts.limits {
+            call.arg(limit.as_str()).arg(limits::to_text(numbers));
+        }
+        let others = as_texts(self.run(&self.scripts.register, &call)?)?;
+        for other in others.chunks_exact(2) {
+            let (limit, other) = (&other[0], &other[1]);
+            log::warn!(
+                "the file of server={other} has other numbers of the limit {limit:?}; those of this server={server} replace them"
+            );
+        }
+        Ok(())
     }
 
     /// Renews this server's registration, and returns cancels, other servers and due times.
@@ -440,6 +452,10 @@ fn add_fields<'a>(call: &mut Cmd, fields: impl Iterator<Item = record::Field<'a>
     fields.for_each(|(name, value)| _ = call.arg(&*name).arg(&*value));
 }
 
-fn add_failure(call: &mut Cmd, what: &str, delay: Duration, error: &str) {
-    call.arg(what).arg(delay.as_millis() as u64).arg(1).arg(record::error_text(error));
+fn add_failure(call: &mut Cmd, what: &str, delay: Duration, error: &str, throttle: Option<Duration>) {
+    call.arg(what).arg(delay.as_millis() as u64).arg(1 + usize::from(throttle.is_some()));
+    call.arg(record::error_text(error));
+    if let Some(time) = throttle {
+        call.arg(time.as_millis() as u64);
+    }
 }

@@ -63,6 +63,8 @@ pub enum Refused {
     QueueFull(String),
     /// The expiry of the job at this place of the submission, from 0, has passed, or is not after the start of the job.
     Expired(u64),
+    /// No limit has this name.
+    UnknownLimit(String),
 }
 
 impl fmt::Display for Refused {
@@ -72,6 +74,7 @@ impl fmt::Display for Refused {
             Refused::Duplicate(holder) => write!(f, "job {holder} holds the unique key"),
             Refused::QueueFull(queue) => write!(f, "the queue {queue} is full"),
             Refused::Expired(place) => write!(f, "job {place} of the submission expires before its start"),
+            Refused::UnknownLimit(limit) => write!(f, "there is no limit {limit:?}"),
         }
     }
 }

@@ -58,7 +58,23 @@ keys! {
     TAG_INDEX = "tag_index:": zset;
     /// Time in ms → word: everything that becomes due besides jobs. `expire:<id>`: a job that has not started is over.
     /// `forget:<id>`: the own retention of an ended job is over. `tick:<schedule>`: the schedule's next tick.
+    /// `limit:<limit>`: jobs that wait for the limit may go on. `wake:<name>`, newline, `<limit>`: so may those of its keys.
     AGENDA = "agenda": zset;
+    /// Limit → its numbers and their source, see `define_limit.lua`. A limit is a name, or a name, a colon and a key.
+    LIMITS = "limits": hash;
+    /// `slots:<limit>`, id → inf: the job has a slot; ms: the job was sent on to its queue, and its place is kept until then.
+    SLOTS = "slots:": zset;
+    /// `tat:<limit>`, with expiry: the time in ms when the next start would be due if starts were evenly spread.
+    TAT = "tat:": string;
+    /// `held:<queue>:<limit>`, ms when the job became ready → id: queued jobs that wait for room in the limit. These jobs have
+    /// no entry in a list.
+    HELD = "held:": zset;
+    /// `holds:<limit>`, queue → how many of its jobs were sent on and not taken yet; the queues with held jobs too.
+    HOLDS = "holds:": zset;
+    /// Queue → the number of its held jobs.
+    HELD_COUNT = "held_count": hash;
+    /// 0 → limit: the limits for which jobs wait, or from which jobs were sent on.
+    WAITING_LIMITS = "waiting_limits": zset;
     /// 0 → name: all schedules, sorted by name.
     SCHEDULES = "schedules": zset;
     /// `schedule:<name>`: the schedule itself.
@@ -73,7 +89,7 @@ keys! {
     /// changes.
     ABSENT = "absent": none;
     /// `server:<server>`: started_at, workers, busy, beat_at, queues and strict (the strict queues among them), separated by
-    /// commas, and version, which servers of versions up to 0.6 do not have.
+    /// commas, schedules and limits (those of its file), separated by newlines, and version, which servers of versions up to 0.6 do not have.
     SERVER = "server:": hash;
     /// `cancels:<server>`, ids: running jobs that this server was asked to stop.
     CANCELS = "cancels:": set;
@@ -110,8 +126,8 @@ pub(super) const SUSPECTS: &str = ":suspects";
 const READY: &str = "ready";
 
 /// The number of the rules by which servers work on the same jobs. Servers with different numbers must not run side by side:
-/// 2 is that of versions 0.7 and 0.8, older versions have none.
-pub(super) const PROTOCOL: u32 = 3;
+/// 2 is that of versions 0.7 and 0.8, 3 that of version 0.9; older versions have none.
+pub(super) const PROTOCOL: u32 = 4;
 
 /// The prefix of every key.
 pub(super) fn prefix(namespace: &str) -> String {

@@ -19,6 +19,7 @@ mod error;
 pub(crate) mod fuzzing;
 mod inspect;
 mod keys;
+mod limits;
 mod linker;
 mod master;
 mod options;
@@ -44,6 +45,7 @@ use redis::{Cmd, Value};
 
 pub use audit::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
 pub use error::{Error, Refused, SettingsError, SubmitError};
+pub use limits::{LimitDeleted, LimitDetails, LimitKey, LimitPut, LimitRecord, LimitSource};
 pub use place::report::PlaceReport;
 pub use pool::BLOCK;
 pub use redis_info::RedisInfo;
@@ -55,9 +57,9 @@ pub use schedules::{
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
     Broken, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter, HeartbeatReply,
-    Idempotency, Lease, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed, Selection,
-    ServerFacts, ServerId, ServerInfo, Settings, Settled, Settlement, Share, Situation, StartedJobs, Stats,
-    Submitted, Turns, Verdict, Walk,
+    Idempotency, Lease, LimitRoom, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed,
+    Selection, ServerFacts, ServerId, ServerInfo, Settings, Settled, SettledStep, Settlement, Share,
+    Situation, StartedJobs, Stats, Submitted, Turns, Verdict, Walk,
 };
 
 use pool::{Access, Connections, Repeat};

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::record;
+use crate::job::limit::LimitName;
 use crate::job::{Change, Expiry, Extras, Hold, OnConflict, Start};
 
 /// The options of a new job, see enqueue.lua; empty if there are none.
@@ -12,6 +13,10 @@ pub(super) fn of_new_job(extras: &Extras) -> String {
     let ties = record::ties(extras);
     if !ties.is_empty() {
         options.insert("ties".to_owned(), ties.into());
+    }
+    if !extras.limits.is_empty() {
+        let limits: Vec<&str> = extras.limits.iter().map(LimitName::as_str).collect();
+        options.insert("limits".to_owned(), limits.into());
     }
     add_expiry(&mut options, extras.expiry);
     if let Hold::For(time) = extras.unique.hold {

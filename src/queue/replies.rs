@@ -16,9 +16,9 @@ use super::reply_value::{
     as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, text_pairs, unexpected,
 };
 use super::types::{
-    Broken, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease, Minute,
-    Page, Place, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, Situation, StartedJobs, Stats,
-    Submitted, Walk,
+    Broken, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease, LimitRoom,
+    Minute, Page, Place, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, SettledStep, Situation,
+    StartedJobs, Stats, Submitted, Walk,
 };
 
 /// The results of submissions; `sizes` are the numbers of their jobs.
@@ -92,6 +92,7 @@ fn one_submitted(reply: Value, jobs: usize) -> Result<Result<Submitted, Refused>
         ("duplicate", [holder]) => Ok(Err(Refused::Duplicate(as_job_id(holder)?))),
         ("full", [queue]) => Ok(Err(Refused::QueueFull(as_text(queue)?))),
         ("expired", [place]) => Ok(Err(Refused::Expired(as_count(place)?))),
+        ("unknown_limit", [limit]) => Ok(Err(Refused::UnknownLimit(as_text(limit)?))),
         _ => Err(unexpected(&Value::Array(reply))),
     }
 }
@@ -111,6 +112,7 @@ pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJo
         paused: as_texts(next()?)?,
         has_more: as_int(&next()?)? == 1,
         expired: expired(next()?)?,
+        next_look: time_left(&next()?)?,
         ..StartedJobs::default()
     };
     let mut unsplit = Vec::new();
@@ -161,8 +163,8 @@ fn add(taken: &mut StartedJobs, mut job: Job, reason: Option<String>) {
     }
 }
 
-/// The result of each settlement.
-pub(super) fn settled(reply: Value) -> Result<Vec<Settled>, Error> {
+/// The results of settlements.
+pub(super) fn settled(reply: Value) -> Result<SettledStep, Error> {
     let read = |reply: Value| match as_text(&reply)?.as_str() {
         "stale" => Ok(Settled::Stale),
         "repeated" => Ok(Settled::Repeated),
@@ -170,7 +172,10 @@ pub(super) fn settled(reply: Value) -> Result<Vec<Settled>, Error> {
         "expired cancelled" => Ok(Settled::Expired(Status::Cancelled)),
         word => word.parse().map(Settled::Now).map_err(|_| Error::Protocol(word.to_owned())),
     };
-    as_array(reply)?.into_iter().map(read).collect()
+    let reply = as_array(reply)?;
+    let next_look = time_left(first(&reply)?)?;
+    let results = reply.into_iter().skip(1).map(read).collect::<Result<_, Error>>()?;
+    Ok(SettledStep { results, next_look })
 }
 
 /// The result of a step of `due`.
@@ -339,7 +344,7 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
     if reply.is_empty() {
         return Ok(None);
     }
-    let Ok::<[Value; 15], _>(facts) = reply.try_into() else {
+    let Ok::<[Value; 16], _>(facts) = reply.try_into() else {
         return Err(Error::Protocol("a situation with another number of facts".to_owned()));
     };
     let [
@@ -358,6 +363,7 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
         is_more,
         holder,
         beat_age,
+        room,
     ] = facts;
     let strict = as_array(strict)?;
     let strict = strict.chunks_exact(2).map(|pair| Ok((as_text(&pair[0])?, as_count(&pair[1])?)));
@@ -367,6 +373,7 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
         "claimed" => Place::Claimed(as_text(&holder)?),
         "server" => Place::Server,
         "scheduled" => Place::Scheduled,
+        "limit" => Place::Limit(limit_room(&room)?),
         _ => Place::None,
     };
     Ok(Some(Situation {
@@ -387,11 +394,24 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
     }))
 }
 
+fn limit_room(reply: &Value) -> Result<LimitRoom, Error> {
+    let reply = as_array(reply.clone())?;
+    let [limit, slots, opens_at, running @ ..] = reply.as_slice() else {
+        return Err(unexpected(&Value::Array(reply)));
+    };
+    Ok(LimitRoom {
+        limit: as_text(limit)?,
+        slots: Some(as_count(slots)?).filter(|slots| *slots > 0),
+        opens_at_ms: u64::try_from(as_int(opens_at)?).ok(),
+        running: running.iter().filter_map(|id| as_job_id(id).ok()).collect(),
+    })
+}
+
 /// The queues, sorted by name.
 pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
     let read = |reply: Value| {
         let reply = as_array(reply)?;
-        let [name, queued, paused, oldest, servers, strict] = reply.as_slice() else {
+        let [name, queued, paused, oldest, servers, strict, held] = reply.as_slice() else {
             return Err(unexpected(&Value::Array(reply)));
         };
         Ok(QueueInfo {
@@ -401,6 +421,7 @@ pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
             oldest_ms: u64::try_from(as_int(oldest)?).ok(),
             servers: as_count(servers)?,
             strict: as_int(strict)? == 1,
+            held: as_count(held)?,
         })
     };
     let mut queues = as_array(reply)?.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;

@@ -79,6 +79,7 @@ struct Row {
 }
 
 const COMMON: (&str, &[u8]) = ("common", packed!("common", ".lua"));
+const LIMITS: (&str, &[u8]) = ("limits", packed!("limits", ".lua"));
 const TIES: (&str, &[u8]) = ("ties", packed!("ties", ".lua"));
 const PAGES: (&str, &[u8]) = ("pages", packed!("pages", ".lua"));
 const AUDIT_COMMON: (&str, &[u8]) = ("audit_common", packed!("audit_common", ".lua"));
@@ -135,6 +136,9 @@ scripts! {
     define: "define", Write, Safe, Operators;
     schedules: "schedules", Read, Safe, Jobs;
     schedule_figures: "schedule_figures", Read, Safe, Operators;
+    define_limit: "define_limit", Write, Safe, Operators;
+    limits_list: "limits_list", Read, Safe, Operators;
+    limit_show: "limit_show", Read, Safe, Operators;
     cancel: "cancel", Write, Never, Operators;
     change: "change", Write, Never, Operators;
     retry: "retry", Write, Never, Operators;
@@ -176,7 +180,7 @@ fn row(name: &str) -> &'static Row {
 pub fn lua_files() -> impl Iterator<Item = (&'static str, String)> {
     let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
     let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].packed));
-    let all = [COMMON, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files);
+    let all = [COMMON, LIMITS, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files);
     all.map(|(file, packed)| (file, unpack(packed)))
 }
 
@@ -194,7 +198,11 @@ pub fn script_text(name: &str, namespace: &str, source: impl Fn(&'static str, St
 
 impl Row {
     fn common(&self) -> Vec<(&'static str, &'static [u8])> {
-        if self.user == User::Doctor { vec![COMMON, TIES, AUDIT_COMMON] } else { vec![COMMON, TIES, PAGES] }
+        if self.user == User::Doctor {
+            vec![COMMON, LIMITS, TIES, AUDIT_COMMON]
+        } else {
+            vec![COMMON, LIMITS, TIES, PAGES]
+        }
     }
 
     /// The script with the functions that it calls, and with the names of keys as constants.

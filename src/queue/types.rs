@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::job::limit::{LimitName, LimitNumbers};
 use crate::job::{AttemptId, Job, JobId, Status};
 use crate::net::certificates::Certificates;
 
@@ -80,6 +81,8 @@ pub struct ServerFacts {
     pub strict: Vec<String>,
     /// The names of the schedules in the server's file.
     pub schedules: Vec<String>,
+    /// The limits in the server's file.
+    pub limits: Vec<(LimitName, LimitNumbers)>,
 }
 
 impl ServerFacts {
@@ -165,11 +168,12 @@ pub enum Verdict {
     /// The handler succeeded with this result.
     Complete(Box<RawValue>),
     /// The attempt failed with this error. The next attempt starts after the delay; after the last attempt the job
-    /// becomes a dead letter.
-    Retry(String, Duration),
+    /// becomes a dead letter. With `throttle` the rates of the job's limits allow no start for that time.
+    Retry { error: String, delay: Duration, throttle: Option<Duration> },
     /// The attempt failed with this error, and the job becomes a dead letter at once.
     Fail(String),
-    /// The job is scheduled again after this time (from 1 ms); the attempt does not count.
+    /// The job is scheduled again after this time (from 1 ms); the attempt does not count. The rates of the job's limits
+    /// allow no start for that time.
     Snooze(Duration),
     /// The job goes back to the front of its queue; the attempt does not count.
     Release,
@@ -180,6 +184,15 @@ pub enum Verdict {
 pub struct Settlement {
     pub lease: Lease,
     pub verdict: Verdict,
+}
+
+/// The results of a call that has settled attempts.
+#[derive(PartialEq, Eq, Debug)]
+pub struct SettledStep {
+    /// In the order of the settlements.
+    pub results: Vec<Settled>,
+    /// The time until a limit is looked at again; `None` if no limit is.
+    pub next_look: Option<Duration>,
 }
 
 /// The result of a settlement.
@@ -289,6 +302,8 @@ pub struct StartedJobs {
     pub has_more: bool,
     /// Jobs that were not started because they have expired.
     pub expired: Vec<Expired>,
+    /// The time until a limit is looked at again; `None` if no limit is.
+    pub next_look: Option<Duration>,
     /// Redis's time of the start, in ms since 1970.
     pub now_ms: u64,
     /// Whether this server is reserved for a waiting quarantined job. The server must start no other job until it runs
@@ -433,8 +448,10 @@ pub struct Page {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueInfo {
     pub name: String,
-    /// The number of ready jobs.
+    /// The number of ready jobs, those that wait for room in a limit included.
     pub queued: u64,
+    /// How many of these jobs wait for room in a limit.
+    pub held: u64,
     pub paused: bool,
     /// How long the oldest ready job has waited; `None` if the queue is empty.
     pub oldest_ms: Option<u64>,
@@ -466,12 +483,24 @@ pub struct Situation {
     /// The strict queues with jobs that these servers start before the jobs of this queue, and their numbers of jobs.
     pub strict: Vec<(String, u64)>,
     pub place: Place,
-    /// The number of jobs before the job in its list.
+    /// The number of jobs before the job in its list, or in the line of the limit.
     pub before: u64,
     /// Whether there may be more jobs before it: only a part of the list was searched.
     pub is_more: bool,
     /// The time since the last heartbeat of the server that runs the job; `None` if that server is not alive.
     pub beat_age_ms: Option<u64>,
+}
+
+/// What a limit is about for a job that waits for room in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitRoom {
+    pub limit: String,
+    /// How many jobs may run at a time; `None`: any number.
+    pub slots: Option<u64>,
+    /// When the rate allows the next start, in ms since 1970; `None` if the rate allows a start now.
+    pub opens_at_ms: Option<u64>,
+    /// Jobs that have a slot, at most 100.
+    pub running: Vec<JobId>,
 }
 
 /// Where the entry of a job is.
@@ -487,6 +516,8 @@ pub enum Place {
     Server,
     /// Among the jobs that wait for their time.
     Scheduled,
+    /// Among the jobs that wait for room in a limit.
+    Limit(LimitRoom),
     /// Nowhere. A job that has ended needs no entry.
     None,
 }

@@ -62,6 +62,7 @@ impl Engine {
             queues: queue_names.clone(),
             strict: config.strict_queue_names(),
             schedules: schedules.iter().map(|schedule| schedule.name.clone()).collect(),
+            limits: config.defined_limits(),
         };
         let registrar = Registrar::new(facts);
         let shared = Shared {

@@ -48,7 +48,7 @@ fn with_each_damage(work: impl Fn(&Place, &ServerId, &dyn Fn(JobId))) {
 fn settle_all(place: &Place, server: &ServerId, taken: StartedJobs) {
     let mut settlements: Vec<_> = taken.broken.into_iter().map(|broken| buried(broken.lease)).collect();
     settlements.extend(taken.jobs.into_iter().map(|(lease, _)| completed(lease)));
-    for settled in place.queue.settle(server, &settlements).unwrap() {
+    for settled in place.queue.settle(server, &settlements).unwrap().results {
         assert!(matches!(settled, Settled::Now(Status::Completed | Status::Failed)), "{settled:?}");
     }
 }
@@ -74,7 +74,8 @@ fn a_job_that_is_damaged_while_it_runs_ends_and_the_others_too() {
         damage(bad);
         let (good_lease, _) = taken.pop().unwrap();
         let (bad_lease, _) = taken.pop().unwrap();
-        let settled = place.queue.settle(server, &[retried(bad_lease), completed(good_lease)]).unwrap();
+        let settled =
+            place.queue.settle(server, &[retried(bad_lease), completed(good_lease)]).unwrap().results;
         assert_eq!(settled[1], Settled::Now(Status::Completed));
         assert_eq!(place.status(good), Status::Completed);
         if settled[0] == Settled::Stale {

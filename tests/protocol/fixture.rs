@@ -249,7 +249,7 @@ impl Place {
 
     #[track_caller]
     pub fn settle(&self, server: &ServerId, settlement: &Settlement) -> Settled {
-        self.queue.settle(server, std::slice::from_ref(settlement)).unwrap()[0]
+        self.queue.settle(server, std::slice::from_ref(settlement)).unwrap().results[0]
     }
 
     pub fn beat_value(&self, server: &ServerId) -> Option<String> {
@@ -325,7 +325,10 @@ pub fn completed(lease: Lease) -> Settlement {
 
 /// A settlement of a failed attempt with a retry much later.
 pub fn retried(lease: Lease) -> Settlement {
-    Settlement { lease, verdict: Verdict::Retry("no".to_owned(), Duration::from_secs(3600)) }
+    Settlement {
+        lease,
+        verdict: Verdict::Retry { error: "no".to_owned(), delay: Duration::from_secs(3600), throttle: None },
+    }
 }
 
 pub fn buried(lease: Lease) -> Settlement {

@@ -283,7 +283,7 @@ impl World {
     /// Sends all outcomes, including those that were sent before.
     fn repeat(&mut self, who: usize) {
         let worker = &self.workers[who];
-        let answers = self.place.queue.settle(&worker.id, &worker.unanswered).unwrap();
+        let answers = self.place.queue.settle(&worker.id, &worker.unanswered).unwrap().results;
         let ended: Vec<JobId> = worker
             .unanswered
             .iter()

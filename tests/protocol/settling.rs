@@ -72,7 +72,13 @@ fn a_servers_own_earlier_attempt_is_late_too() {
     let a = place.server();
     let id = place.submit();
     let lease = place.take_one(&a);
-    place.settle(&a, &Settlement { lease, verdict: Verdict::Retry("no".into(), Duration::ZERO) });
+    place.settle(
+        &a,
+        &Settlement {
+            lease,
+            verdict: Verdict::Retry { error: "no".to_owned(), delay: Duration::ZERO, throttle: None },
+        },
+    );
     place.make_due(id);
     place.queue.work_off_due().unwrap();
     let first = place.take_one(&a);
@@ -194,7 +200,7 @@ fn one_call_settles_each_attempt_by_itself() {
         buried(leases.next().unwrap()),
         released(leases.next().unwrap()),
     ];
-    let answers = place.queue.settle(&a, &settlements).unwrap();
+    let answers = place.queue.settle(&a, &settlements).unwrap().results;
     let now = [Status::Completed, Status::Retrying, Status::Failed, Status::Queued].map(Settled::Now);
     assert_eq!(answers[0], Settled::Stale);
     assert_eq!(answers[1..], now);

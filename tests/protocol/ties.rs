@@ -163,7 +163,8 @@ fn a_job_that_has_failed_before_its_expiry_becomes_a_dead_letter() {
     let id = submit(&place, expiring());
     let delay = Duration::from_secs(60);
     let lease = place.take_one(&a);
-    let settlement = Settlement { lease, verdict: Verdict::Retry("no".to_owned(), delay) };
+    let settlement =
+        Settlement { lease, verdict: Verdict::Retry { error: "no".to_owned(), delay, throttle: None } };
     assert_eq!(place.settle(&a, &settlement), Settled::Now(Status::Retrying));
     expire(&place, id);
     assert_eq!(expired(&place), [("t".to_owned(), Status::Failed)]);
@@ -177,7 +178,10 @@ fn a_retry_that_would_start_after_the_expiry_is_not_waited_for() {
     let a = place.server();
     let id = submit(&place, expiring());
     let lease = place.take_one(&a);
-    let settlement = Settlement { lease, verdict: Verdict::Retry("no".to_owned(), 2 * HOUR) };
+    let settlement = Settlement {
+        lease,
+        verdict: Verdict::Retry { error: "no".to_owned(), delay: 2 * HOUR, throttle: None },
+    };
     assert_eq!(place.settle(&a, &settlement), Settled::Expired(Status::Failed));
     assert_eq!(place.job(id).last_error(), Some("no"));
     assert_eq!(agenda(&place), [""; 0]);
@@ -613,7 +617,7 @@ fn no_attempt_starts_after_the_expiry_without_a_backoff_either() {
         let settled = if inline {
             place.queue.retry_inline(&a, &mut lease, "no", Duration::ZERO).unwrap()
         } else {
-            let verdict = Verdict::Retry("no".to_owned(), Duration::ZERO);
+            let verdict = Verdict::Retry { error: "no".to_owned(), delay: Duration::ZERO, throttle: None };
             place.settle(&a, &Settlement { lease, verdict })
         };
         assert_eq!(settled, Settled::Expired(Status::Failed));

@@ -107,7 +107,7 @@ const ROWS: &[Row] = &[
         let (lease, other) = (scene.start_one(), scene.start_one());
         // The first key that the script reads exists.
         scene.queue.cancel(&[other.id()], &[]).unwrap();
-        let verdict = Verdict::Retry("no".to_owned(), secs(3600));
+        let verdict = Verdict::Retry { error: "no".to_owned(), delay: secs(3600), throttle: None };
         let _ = scene.queue.settle(&scene.server, &[Settlement { lease, verdict }]);
     }),
     ("recover", |scene| {

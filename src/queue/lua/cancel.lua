@@ -2,7 +2,8 @@
 -- heartbeat gets the id.
 -- ARGV: the statuses that the jobs must have, separated by spaces, or '' for any; ids
 -- Returns: per job {'missing'} | {'wrong_status', status} | {'cancelled'} | {'requested', server}
-local wanted, at, answers = ARGV[1], digits(now_ms()), {}
+local wanted, now, answers = ARGV[1], now_ms(), {}
+local at = digits(now)
 for i = 2, #ARGV do
   local id = ARGV[i]
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'unique_key', 'ties')
@@ -16,9 +17,10 @@ for i = 2, #ARGV do
     call('SADD', CANCELS .. job[2], id)
     answers[#answers + 1] = {'requested', job[2]}
   else
-    if status == 'queued' then leave_queue(id, job[4], job[5]) else call('ZREM', SCHEDULED, id) end
+    if status == 'queued' then leave_queue(id, job[4], job[5], job[7]) else call('ZREM', SCHEDULED, id) end
     finish(id, job[3], job[7], status, 'cancelled', at, job[6])
     answers[#answers + 1] = {'cancelled'}
   end
 end
+wake_freed(now)
 return answers

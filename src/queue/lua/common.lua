@@ -34,6 +34,16 @@ local function is_one_of(statuses, status)
   return statuses == '' or string.find(statuses, status, 1, true) ~= nil
 end
 
+-- A number of a record, or nil if the field is missing or damaged. A number that Redis refuses as a score would end a script
+-- half-way.
+local function stored_number(text)
+  local number = tonumber(text)
+  return number and number >= 0 and number < 9007199254740992 and number or nil
+end
+
+-- Whether the ties of a job have this letter, see ties.lua.
+local function is_tied(ties, letter) return ties and string.find(ties, letter, 1, true) end
+
 -- The word of a status in the index.
 local function indexed(status)
   if status == 'queued' or status == 'processing' then return READY end
@@ -162,6 +172,9 @@ end
 -- The number of entries in the lists of a queue.
 local function count_entries(queue) return call('LLEN', WORK .. queue) + call('LLEN', WORK .. queue .. SUSPECTS) end
 
+-- The number of jobs of a queue that wait for room in a limit.
+local function count_held(queue) return tonumber(call('HGET', HELD_COUNT, queue) or 0) or 0 end
+
 -- The smallest id for a new job, from a reply to TIME: the time in µs, or more if a job has this id or a larger one.
 local function first_id(time)
   return math.max(time[1] * 1000000 + time[2], tonumber(call('GET', LAST_ID) or 0) + 1)
@@ -240,6 +253,18 @@ end
 local function put(groups, word, id)
   local ids = groups[word]
   if ids then ids[#ids + 1] = id else groups[word] = {id} end
+end
+
+-- The id of a living server, other than `except`, whose file has this schedule or limit, or nil. `field` is `schedules` or
+-- `limits`.
+local function server_with(field, name, except)
+  local servers = call('HGETALL', SERVERS)
+  for i = 1, #servers, 2 do
+    local is_living = string.sub(servers[i + 1], 1, 1) ~= 'D'
+    if is_living and servers[i] ~= except and has_word(call('HGET', SERVER .. servers[i], field), '\n', name) then
+      return servers[i]
+    end
+  end
 end
 
 -- Records an id that had an entry in a list but has no job. The id '0' is a tombstone of a repair (audit_common.lua).

@@ -3,6 +3,9 @@
 -- expire:<id>: a job that has not started is over -> cancelled | failed
 -- forget:<id>: the retention of an ended job is over; the job is deleted
 -- tick:<schedule>: the caller fires the schedule; if it does not, the word is due again after 2 s
+-- limit:<limit>: jobs that wait for the limit may go on
+-- wake:<name>, newline, <limit>: so may those that wait for the limits of this name with a key, or of all names if the
+-- name is '', behind this limit
 -- ARGV: most jobs, most words of this step
 -- Returns: {moved, ms until the next job or word is due or -1, [type, status, .. of each job that expired],
 --           [the schedules to fire], now in ms}
@@ -20,7 +23,8 @@ for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', at, 'LIMIT', 0, ARG
   end
 end
 
-local work = {}
+-- The number of words and of jobs that were sent on: a step ends when it reaches the most words.
+local work, worked = {}, 0
 
 -- A running attempt is left alone. The script that puts its job back into a queue adds the word again.
 function work.expire(id)
@@ -28,7 +32,7 @@ function work.expire(id)
   local status = job[1]
   if not is_expired(id, job[4], now) then return watch_expiry(id, status and not is_final(status) and job[4]) end
   if status == 'queued' then
-    leave_queue(id, job[2], job[3])
+    leave_queue(id, job[2], job[3], job[4])
   elseif status == 'scheduled' or status == 'retrying' then
     call('ZREM', SCHEDULED, id)
   else
@@ -52,10 +56,28 @@ function work.tick(schedule)
   ticks[#ticks + 1] = schedule
 end
 
+function work.limit(limit) worked = worked + send_on(limit, now) end
+
+function work.wake(rest)
+  local name, last = string.match(rest, '^(.-)\n(.*)$')
+  local first, behind = key_bounds(name)
+  if last ~= '' then first = '(' .. last end
+  local limits = call('ZRANGE', WAITING_LIMITS, first, behind, 'BYLEX', 'LIMIT', 0, '50')
+  for _, limit in ipairs(limits) do
+    if name ~= '' then apply_numbers(limit, now) end
+    call('ZADD', AGENDA, at, 'limit:' .. limit)
+  end
+  if #limits == 50 then call('ZADD', AGENDA, at, wake_word(name, limits[50])) end
+  worked = worked + #limits
+end
+
 for _, word in ipairs(call('ZRANGEBYSCORE', AGENDA, '-inf', at, 'LIMIT', 0, ARGV[2])) do
+  if worked >= tonumber(ARGV[2]) then break end
+  worked = worked + 1
   call('ZREM', AGENDA, word)
   local kind, rest = string.match(word, '^(%l+):(.*)$')
   if work[kind] then work[kind](rest) end
 end
 
+wake_freed(now)
 return {moved, due_in(now), expired, ticks, now}

@@ -4,13 +4,13 @@
 --       queue, start, unique key or '', type, options or '', number of the texts that follow, [field, value, ..]
 --       start: '' for now, + and a delay in ms, or a time in ms
 --       options: a JSON object of
---       ties | expires_at or expires_in in ms | held_for: how long the unique key is held, in ms | on_conflict: what becomes
+--       ties | limits: a list | expires_at or expires_in in ms | held_for: how long the unique key is held, in ms | on_conflict: what becomes
 --       of this job if its unique key is held: existing, or replace with `set` (see change_job) and max_wait: the time in ms
 --       after the submission of the holder when the holder must be due
 -- Returns: per submission {'stored', first id, ms until the earliest job or word of the agenda is due or -1, status} |
 --          {'replayed', first id, count, status, '' | existing | replaced} | {'mismatch'} | {'duplicate', holder's id} |
 --          {'existing', holder's id, its status or ''} | {'replaced', holder's id, its status, ms until it is due or -1} |
---          {'full', queue} | {'expired', place of the job in the submission, from 0}
+--          {'full', queue} | {'expired', place of the job in the submission, from 0} | {'unknown_limit', the limit}
 -- Protects from: a request that is repeated after a lost reply (with a key); two jobs with one id; half a batch;
 -- a repeated request that is acknowledged although no replica has its jobs.
 -- A full Redis refuses this script, since it has no allow-oom. All reads come before the first write: see rights.rs.
@@ -76,12 +76,16 @@ local function decide(places, key, fingerprint)
     end
   end
 
-  local due, ready, options, earliest = {}, {}, {}, -1
+  local due, ready, options, earliest, has_limits = {}, {}, {}, -1, false
   local function note_due(ms) if earliest < 0 or ms < earliest then earliest = ms end end
   for i = 1, #places do
     local queue, start, unique = ARGV[places[i]], ARGV[places[i] + 1], ARGV[places[i] + 2]
     options[i] = options_of(ARGV[places[i] + 4])
     local at, expires_at = due_time(start, now), options[i] and expiry_of(options[i], now)
+    for _, limit in ipairs(options[i] and options[i].limits or {}) do
+      has_limits = true
+      if string.find(limit, 'threadq.', 1, true) ~= 1 and not numbers_of(limit) then return {'unknown_limit', limit} end
+    end
     if at and options[i] and options[i].max_wait then at = math.min(at, now + options[i].max_wait) end
     local is_due_later = at and at > now
     if expires_at then
@@ -106,6 +110,8 @@ local function decide(places, key, fingerprint)
   for queue, number in pairs(ready) do
     lengths[queue] = lengths[queue] or count_entries(queue)
     local over = lengths[queue] + number - max_length
+    -- Jobs that wait for room in a limit leave the list of the queue.
+    if has_limits then over = over + count_held(queue) end
     -- Tombstones do not count, up to as many as the queue may have jobs.
     if over > 0 and over > math.min(count_tombstones(queue), max_length) then return {'full', queue} end
   end
@@ -162,6 +168,7 @@ for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
 for queue, ids in pairs(queues) do push_new(queue, ids) end
 for _, replacement in ipairs(replacements) do change_job(replacement[1], replacement[2], now) end
+wake_freed(now)
 -- WAIT looks at the last write of its connection. So a call that stores nothing writes too if WAIT follows: a replica
 -- that has this write has all earlier ones.
 if accepted[1] or (is_known and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end

@@ -19,16 +19,6 @@ if not schedule[4] then
 end
 local template, unique = cjson.decode(schedule[4]), schedule[5] == '1' and 'threadq.schedule/' .. name or ''
 
--- Whether a living server has this schedule in its file.
-local function is_in_a_file()
-  local servers = call('HGETALL', SERVERS)
-  for i = 1, #servers, 2 do
-    local is_living = string.sub(servers[i + 1], 1, 1) ~= 'D'
-    if is_living and has_word(call('HGET', SERVER .. servers[i], 'schedules'), ',', name) then return true end
-  end
-  return false
-end
-
 -- Stores the job of a tick. Returns its id.
 local function store(tick, unique_key)
   local queue, job_type = template[1], template[2]
@@ -65,7 +55,7 @@ if schedule[1] ~= expected then
   return {'changed'}
 end
 if schedule[3] == 'config' then
-  if not is_in_a_file() then
+  if not server_with('schedules', name) then
     if now - (tonumber(schedule[6]) or 0) > 7 * 24 * 3600 * 1000 then
       forget_schedule(name)
     else

@@ -6,13 +6,16 @@
 --          0 if the queue has no such job
 local queue = ARGV[1]
 call(ARGV[2] == '1' and 'SADD' or 'SREM', PAUSED, queue)
+local has_held = call('HGET', HELD_COUNT, queue)
+-- While the queue was paused, none of its jobs was sent on.
+if has_held and ARGV[2] ~= '1' then call('ZADD', AGENDA, digits(now_ms()), wake_word('', '')) end
 
 local function is_of_queue(id)
   local job = read(id, 'status', 'queue')
   return job[1] and not is_final(job[1]) and (job[2] or DEFAULT_QUEUE) == queue
 end
 
-if call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) > 0 or call('ZCARD', SCHEDULED) > tonumber(ARGV[3]) then return 1 end
+if has_held or call('EXISTS', WORK .. queue, WORK .. queue .. SUSPECTS) > 0 or call('ZCARD', SCHEDULED) > tonumber(ARGV[3]) then return 1 end
 for _, id in ipairs(call('ZRANGE', SCHEDULED, 0, -1)) do
   if is_of_queue(id) then return 1 end
 end

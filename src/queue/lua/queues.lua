@@ -1,7 +1,8 @@
 -- Reads the named queues, and at most 1,000 other queues, since clients may make up more names than one reply can hold.
 -- ARGV: names of queues to return in any case
 -- Returns: per queue {name, queued, paused 0|1, age of its oldest ready job in ms or -1, number of live servers that
---           take from it, 1 if one of them takes its jobs before those of other queues}
+--           take from it, 1 if one of them takes its jobs before those of other queues, how many of the queued jobs wait for
+--           room in a limit}
 local now, seen, answers = now_ms(), {}, {}
 
 -- The number of live servers that take from each queue, and the queues that are strict for one of them.
@@ -42,9 +43,9 @@ local function add(queue)
   seen[queue] = true
   local list = WORK .. queue
   -- Servers may have claimed some of the tombstones, so that there are fewer in the lists.
-  local queued = math.max(0, count_entries(queue) - count_tombstones(queue))
-  answers[#answers + 1] = {queue, queued, call('SISMEMBER', PAUSED, queue),
-    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0, strict[queue] or 0}
+  local queued, held = math.max(0, count_entries(queue) - count_tombstones(queue)), count_held(queue)
+  answers[#answers + 1] = {queue, queued + held, call('SISMEMBER', PAUSED, queue),
+    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0, strict[queue] or 0, held}
 end
 for _, queue in ipairs(ARGV) do add(queue) end
 for _, queue in ipairs(call('SRANDMEMBER', QUEUES, '1000')) do add(queue) end

@@ -8,7 +8,8 @@
 local server, max_crashes, mode, limit = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local beat = call('HGET', SERVERS, server)
 if not beat or (mode == 'crash' and beat ~= ARGV[2]) then return {'alive'} end
-local at, list = digits(now_ms()), IN_PROGRESS .. server
+local now, list = now_ms(), IN_PROGRESS .. server
+local at = digits(now)
 
 local function is_running(job) return job[1] == 'processing' and job[2] == server end
 
@@ -38,6 +39,8 @@ for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts',
     'starts', 'ties')
   local running, job_type, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
+  local is_limited = running and is_tied(job[10], 'L')
+  if is_limited then leave_limits(id, read(id, 'limits')[1]) end
   if handled[id] then
     drop_tombstone(job[4], id)
   elseif running and job[6] then
@@ -60,8 +63,8 @@ for _, id in ipairs(ids) do
     call('HDEL', JOB .. id, 'server')
     if not fails then
       call('HSET', JOB .. id, 'status', 'queued')
-      if running then call('HSET', JOB .. id, 'ready_at', at) end
-      call('RPUSH', fill_list(job[4]), id)
+      if running and not is_limited then call('HSET', JOB .. id, 'ready_at', at) end
+      go_back(id, job[4], is_limited and job[10], now)
       if job[10] then watch_expiry(id, job[10]) end
     end
     moved = moved + 1
@@ -73,4 +76,5 @@ end
 call('LTRIM', list, digits(#ids), -1)
 local left = call('LLEN', list)
 if left == 0 then call('DEL', CANCELS .. server) end
+wake_freed(now)
 return {'reclaimed', moved, left, told, beat}

@@ -3,7 +3,8 @@
 -- ARGV: server, ids, newest first
 -- Returns: the number of jobs that went back
 -- Protects from: jobs that are stranded because a reply to BRPOPLPUSH or start_jobs.lua was lost.
-local server, at, moved = ARGV[1], digits(now_ms()), 0
+local server, now, moved = ARGV[1], now_ms(), 0
+local at = digits(now)
 local list = IN_PROGRESS .. server
 if not is_registered(server) then return 0 end
 for i = 2, #ARGV do
@@ -11,6 +12,8 @@ for i = 2, #ARGV do
   if call('LREM', list, 1, id) == 1 then
     local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key', 'ties')
     local running = job[1] == 'processing' and job[2] == server
+    local is_limited = running and is_tied(job[7], 'L')
+    if is_limited then leave_limits(id, read(id, 'limits')[1]) end
     if running and job[4] then
       finish(id, job[5], job[7], 'processing', 'cancelled', at, job[6])
       call('HDEL', JOB .. id, 'cancel', 'server')
@@ -18,7 +21,7 @@ for i = 2, #ARGV do
     elseif running or job[1] == 'queued' then
       call('HSET', JOB .. id, 'status', 'queued')
       call('HDEL', JOB .. id, 'server')
-      call('RPUSH', fill_list(job[3]), id)
+      go_back(id, job[3], is_limited and job[7], now)
       if job[7] then watch_expiry(id, job[7]) end
       moved = moved + 1
     elseif not drop_tombstone(job[3], id) and not job[1] then
@@ -26,4 +29,5 @@ for i = 2, #ARGV do
     end
   end
 end
+wake_freed(now)
 return moved

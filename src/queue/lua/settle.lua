@@ -1,15 +1,17 @@
 -- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | scheduled
 -- | processing.
 -- ARGV: server, then per attempt: id, fencing token (starts), what, delay ms, number of the texts that follow, [texts]
---       what: complete (texts: field, value, .. of the result) | retry, retry_inline, fail (text: error) | release (back
---       to the queue, or scheduled after the delay if that is not 0; the attempt does not count)
---       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue it
---       is the same as retry
--- Returns: per attempt: the new status, behind 'expired ' if the expiry of the job has ended the job | 'stale': the token is
---          out of date | 'repeated': an earlier call has settled the attempt
+--       what: complete (texts: field, value, .. of the result) | retry, retry_inline, fail (text: error; for retry also
+--       how long the rates of the job's limits are closed, in ms, or nothing) | release (back
+--       to the queue, or scheduled after the delay if that is not 0; the attempt does not count; the rates of the job's
+--       limits are closed for the delay)
+--       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue, and
+--       for a job with limits, it is the same as retry
+-- Returns: {ms until a limit is looked at again or -1, per attempt: the new status, behind 'expired ' if the expiry of the
+--          job has ended the job | 'stale': the token is out of date | 'repeated': an earlier call has settled the attempt}
 -- Protects from: a late call of a server that was declared dead; a call that is sent again after a lost reply.
 local server, now = ARGV[1], now_ms()
-local list, at, answers = IN_PROGRESS .. server, digits(now), {}
+local list, at, answers = IN_PROGRESS .. server, digits(now), {-1}
 local has_cancels = call('EXISTS', CANCELS .. server) == 1
 -- Completed jobs are the most frequent, so they change index and list together: ids by type, and all ids.
 local completed, done = {}, {}
@@ -37,7 +39,7 @@ local function settle(id, token, what, delay, first, last)
     to = tonumber(delay) > 0 and 'scheduled' or 'queued'
   elseif what == 'fail' or attempts >= (tonumber(read(id, 'max_attempts')[1] or DEFAULT_MAX_ATTEMPTS) or 0) then
     to = 'failed'
-  elseif what == 'retry' or is_paused(id) then
+  elseif what == 'retry' or is_tied(ties, 'L') or is_paused(id) then
     to = 'retrying'
   else
     to = 'processing'
@@ -48,6 +50,12 @@ local function settle(id, token, what, delay, first, last)
 
   -- From the right: jobs are pushed from the left, and mostly settled in that order.
   if to ~= 'processing' then call('LREM', list, -1, id) end
+  local limits = ties and is_tied(ties, 'L') and read(id, 'limits')[1]
+  if limits then
+    leave_limits(id, limits)
+    local wait = what == 'release' and delay or (what == 'retry' and first < last and ARGV[last])
+    if wait and tonumber(wait) > 0 then close_rates(limits, tonumber(wait), now) end
+  end
   if to == 'completed' then
     -- A record leaves out the number of attempts if the job completes at its first attempt.
     if job[5] then call('HSET', JOB .. id, 'attempts', digits(attempts)) end
@@ -74,9 +82,10 @@ local function settle(id, token, what, delay, first, last)
     end
     call('ZADD', SCHEDULED, due, id)
   else
-    call('HSET', JOB .. id, 'status', to, 'ready_at', at)
+    call('HSET', JOB .. id, 'status', to)
+    if not limits then call('HSET', JOB .. id, 'ready_at', at) end
     call('HDEL', JOB .. id, 'server')
-    call('RPUSH', fill_list(read(id, 'queue')[1]), id)
+    go_back(id, read(id, 'queue')[1], ties, now)
     if ties then watch_expiry(id, ties) end
   end
   if cancelled then
@@ -95,4 +104,6 @@ while place <= #ARGV do
 end
 for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end
 if done[1] then call('LPUSH', COMPLETED, unpack(done)) end
+wake_freed(now)
+answers[1] = look_in(now)
 return answers

@@ -7,7 +7,8 @@
 --       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
 --       job and then has to drain | start: start one if one waits, since nothing runs here
 -- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
---          1 if the step ended early and more jobs may be ready, [type, status, .. of jobs that have expired], job, ..}
+--          1 if the step ended early and more jobs may be ready, [type, status, .. of jobs that have expired], ms until a
+--          limit is looked at again or -1, job, ..}
 --          A job is [field, value, .., id] as before the start, and a byte with the number of these texts modulo 256, all
 --          joined by zero bytes: an array takes the client far longer. The number is wrong if a text has a zero byte.
 -- Protects from: a start on a server that was declared dead, for an entry of another server, of a job that is not
@@ -28,7 +29,7 @@ end
 for i = 8, 7 + strict do add(ARGV[i]) end
 for i = 8 + strict, #ARGV, 2 do add(ARGV[i]) end
 local expired = {}
-local taken = {'taken', now, 0, paused, 0, expired}
+local taken = {'taken', now, 0, paused, 0, expired, -1}
 local HEAD = #taken
 
 -- Whether a text is a valid id or fencing token: 1 to 2^53 - 1 in plain digits.
@@ -50,6 +51,42 @@ local function drop(id, status, owner, queue)
   if runs_here and #call('LPOS', list, id, 'COUNT', 2) < 2 then return end
   call('LREM', list, 1, id)
   if not drop_tombstone(queue, id) and not status then note_lost(id, at) end
+end
+
+-- What this step has found out about limits: those without room, and the jobs that wait for room from now on: limit, queue,
+-- {ms when the job became ready, id, ..}.
+local closed, held = {}, {}
+-- A step ends after this many held jobs, each of which costs about 5 commands.
+local MAX_HELD, held_number = 200, 0
+
+-- Lets a job start if its limits have room. Otherwise the job waits for room, and no list has an entry of the job.
+local function passes_limits(id, queue)
+  local limits, blocked, scheduled_at, ready_at = unpack(read(id, 'limits', 'blocked', 'scheduled_at', 'ready_at'))
+  local state, since, held_by = parts_of(blocked)
+  -- The job waits already, and this entry has stayed behind.
+  if state == 'held' then
+    call('LREM', list, 1, id)
+    drop_tombstone(queue, id)
+    drops = drops + 1
+    return false
+  end
+  local limit = enter_limits(id, queue, limits or '', blocked, closed, now)
+  if not limit then
+    if blocked then call('HDEL', JOB .. id, 'blocked') end
+    return true
+  end
+  closed[limit] = true
+  call('LREM', list, 1, id)
+  call('HSET', JOB .. id, 'blocked', 'held ' .. (held_by == limit and since or at) .. ' ' .. limit)
+  local key = queue .. ':' .. limit
+  if not held[key] then
+    held[key] = {limit, queue, {}}
+    held[#held + 1] = held[key]
+  end
+  local scored = held[key][3]
+  scored[#scored + 1], scored[#scored + 2] = digits(ready_since(id, scheduled_at, ready_at)), id
+  drops, held_number = drops + 1, held_number + 1
+  return false
 end
 
 -- Queues in which a job has been quarantined now.
@@ -89,6 +126,7 @@ local function start(id, queue, is_suspect)
   if ties and is_expired(id, ties, now) then
     call('LREM', list, 1, id)
     drops = drops + 1
+    if is_tied(ties, 'L') then leave_line(id, queue) end
     local to, job_type = finish_expired(id, at)
     expired[#expired + 1], expired[#expired + 2] = job_type, to
     return false
@@ -99,6 +137,7 @@ local function start(id, queue, is_suspect)
     found[queue] = true
     return false
   end
+  if ties and is_tied(ties, 'L') and not passes_limits(id, queue) then return false end
   if ties and not starts and is_tied(ties, 'S') then release_unique(id, read(id, 'unique_key')[1]) end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
@@ -149,7 +188,7 @@ end
 -- the list that needs no quarantine (from version 0.4, or since max_crashes has grown) starts as any other job.
 local function start_quarantined(queue)
   local waiting = WORK .. queue .. SUSPECTS
-  while left > 0 and bytes < MAX_BYTES and drops < MAX_DROPS do
+  while left > 0 and bytes < MAX_BYTES and drops < MAX_DROPS and held_number < MAX_HELD do
     local id = call('LINDEX', waiting, -1)
     if not id then return false end
     local alone = needs_quarantine(read(id, 'crashes')[1], max_crashes)
@@ -158,23 +197,38 @@ local function start_quarantined(queue)
       return false
     end
     call('LPUSH', list, call('RPOP', waiting))
-    if start(id, queue, true) then
-      if call('EXISTS', waiting) == 0 then call('DEL', LAST_CHANCE .. queue) end
+    local is_started = start(id, queue, true)
+    if call('EXISTS', waiting) == 0 then call('DEL', LAST_CHANCE .. queue) end
+    if is_started then
       if alone then return true end
       left = left - 1
     end
   end
 end
+
+-- Stores what this step has found out about limits. Returns the reply.
+local function reply()
+  for _, entry in ipairs(held) do hold(unpack(entry)) end
+  wake_freed(now)
+  taken[7] = look_in(now)
+  return taken
+end
+
 if quarantine ~= 'skip' then
   for _, queue in ipairs(queues) do
-    if not is_paused[queue] and start_quarantined(queue) then return taken end
+    if not is_paused[queue] and start_quarantined(queue) then return reply() end
   end
 end
-if taken[3] == 1 then return taken end
+if taken[3] == 1 then return reply() end
+
+-- Whether this step has done enough besides starting jobs.
+local function is_step_full()
+  return drops >= MAX_DROPS or #expired >= 2 * MAX_EXPIRED or held_number >= MAX_HELD
+end
 
 -- Repeats for as many entries as were dropped: a job may wait behind 1,000,000 entries of cancelled jobs.
 local function take(queue, number)
-  while number > 0 and not is_paused[queue] and drops < MAX_DROPS and #expired < 2 * MAX_EXPIRED do
+  while number > 0 and not is_paused[queue] and not is_step_full() do
     local ids, dropped_before = call('RPOP', WORK .. queue, digits(number)), drops
     if not ids then return end
     call('LPUSH', list, unpack(ids))
@@ -195,8 +249,8 @@ end
 for i = 8, 7 + strict do take(ARGV[i], left) end
 for i = 8 + strict, #ARGV, 2 do take(ARGV[i], math.min(left, tonumber(ARGV[i + 1]))) end
 for _, queue in ipairs(queues) do take(queue, left) end
-if drops >= MAX_DROPS or #expired >= 2 * MAX_EXPIRED then taken[5] = 1 end
+if is_step_full() then taken[5] = 1 end
 for queue in pairs(found) do
-  if quarantine ~= 'skip' and start_quarantined(queue) then return taken end
+  if quarantine ~= 'skip' and start_quarantined(queue) then return reply() end
 end
-return taken
+return reply()

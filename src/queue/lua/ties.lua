@@ -1,17 +1,8 @@
 -- Functions about what hangs on a job besides its place in lists and indexes; linker.rs puts those that a script calls
--- behind common.lua. The field `ties` names these things by letters, so that a script reads one field more, and does
+-- behind limits.lua. The field `ties` names these things by letters, so that a script reads one field more, and does
 -- nothing more for a job without them:
 -- T tags | X expiry | R a retention of its own | S its unique key is freed at its first start | W its unique key is held
--- for a fixed time | C made by a schedule.
-
--- A number of a record, or nil if the field is missing or damaged. A number that Redis refuses as a score would end a script
--- half-way.
-local function stored_number(text)
-  local number = tonumber(text)
-  return number and number >= 0 and number < 9007199254740992 and number or nil
-end
-
-local function is_tied(ties, letter) return ties and string.find(ties, letter, 1, true) end
+-- for a fixed time | C made by a schedule | L limits.
 
 -- Moves a job in the indexes of its tags. `from` or `to` is nil for a job that is new or that is deleted.
 local function move_tags(id, ties, from, to)
@@ -129,7 +120,8 @@ end
 -- Removes a queued job from the lists of its queue, or leaves its entry in a long list as a tombstone. If a server has
 -- claimed the job already, the entry stays in that server's list, and start_jobs.lua drops it. A quarantined job may wait in
 -- either list.
-local function leave_queue(id, queue, crashes)
+local function leave_queue(id, queue, crashes, ties)
+  if is_tied(ties, 'L') and leave_line(id, queue or DEFAULT_QUEUE) then return end
   local list, is_long = WORK .. (queue or DEFAULT_QUEUE), false
   for _, key in ipairs(crashes and {list .. SUSPECTS, list} or {list}) do
     if call('LLEN', key) > SHORT then
@@ -146,6 +138,17 @@ local function leave_queue(id, queue, crashes)
     if not last or not drop_tombstone(queue, last) then break end
     call('RPOP', list)
   end
+end
+
+-- Sends a job back to its queue before the end of its attempt, as the job that has waited longest: to the front of the
+-- queue. A job with limits, whose slots are free, waits for room again, and keeps the time when it became ready.
+local function go_back(id, queue, ties, now)
+  queue = queue or DEFAULT_QUEUE
+  local job = is_tied(ties, 'L') and read(id, 'limits', 'scheduled_at', 'ready_at') or {}
+  local first = string.match(job[1] or '', '^[^\n]+')
+  if not first then return call('RPUSH', fill_list(queue), id) end
+  call('HSET', JOB .. id, 'blocked', 'held ' .. digits(now) .. ' ' .. first)
+  hold(first, queue, {digits(ready_since(id, job[2], job[3])), id})
 end
 
 -- Sends a job where it waits next: until its due time, if that is to come, or in its queue. enqueue.lua does the same for
@@ -253,7 +256,7 @@ local function change_job(id, set, now)
   if to_queue ~= queue then call('HSET', JOB .. id, 'queue', to_queue) end
   local due = due_after(set, status ~= 'queued' and stored_number(job[6]) or nil, now)
   if status == 'queued' and to_queue == queue and (not due or due <= now) then return status end
-  if status == 'queued' then leave_queue(id, queue, job[5]) else call('ZREM', SCHEDULED, id) end
+  if status == 'queued' then leave_queue(id, queue, job[5], ties) else call('ZREM', SCHEDULED, id) end
   if due and due > now then
     call('HDEL', JOB .. id, 'ready_at')
     return admit(id, job_type, ties, status, to_queue, due, now)

@@ -4,8 +4,10 @@
 --          {now, [field, value, .. of the job], 1 if it was told to stop, 1 if its queue is paused, number of living
 --           servers, of those that take from its queue, of their workers, of their busy workers, the one of them that is
 --           reserved for a quarantined job or '', [strict queue before its queue, its number of jobs, ..],
---           place queue|suspects|claimed|server|scheduled|none, number of jobs before it in its list, 1 if there may be
---           more, the server that has claimed it or '', ms since the last heartbeat of the server that runs it or -1}
+--           place queue|suspects|claimed|server|scheduled|limit|none, number of jobs before it in its list, 1 if there may be
+--           more, the server that has claimed it or '', ms since the last heartbeat of the server that runs it or -1,
+--           [of the limit for which the job waits: name, slots or 0, ms when the rate allows the next start or -1, ids of at
+--           most 100 jobs that have a slot]}
 --          place: where the entry of the job is
 local id, now = ARGV[1], now_ms()
 local fields = try_call('HGETALL', JOB .. id)
@@ -65,7 +67,24 @@ local function find_in(key, word)
   end
 end
 
-if status == 'queued' then
+-- Looks for the job among those that wait for room in a limit, and counts the jobs before it.
+local room = {}
+local function find_held(limit)
+  local key = HELD .. queue .. ':' .. limit
+  local score = call('ZSCORE', key, id)
+  if not score then return end
+  place = 'limit'
+  for _, other in ipairs(call('ZRANGE', HOLDS .. limit, 0, 31)) do
+    before = before + call('ZCOUNT', HELD .. other .. ':' .. limit, '-inf', '(' .. score)
+  end
+  local _, _, opens_at = figures_of(limit, now)
+  room = {limit, numbers_of(limit) and numbers_of(limit).slots or 0, opens_at,
+    unpack(call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'))}
+end
+
+local state, _, held_by = parts_of(read(id, 'blocked')[1])
+if status == 'queued' and state == 'held' then find_held(held_by) end
+if status == 'queued' and place == 'none' then
   find_in(list, 'queue')
   if place == 'none' then find_in(list .. SUSPECTS, 'suspects') end
   if place == 'none' then
@@ -80,4 +99,4 @@ elseif call('ZSCORE', SCHEDULED, id) then
   place = 'scheduled'
 end
 return {now, fields, job[4] or 0, call('SISMEMBER', PAUSED, queue), living, takers, workers, busy, reserved, strict,
-  place, before, is_more, holder, beat_age}
+  place, before, is_more, holder, beat_age, room}

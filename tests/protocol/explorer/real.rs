@@ -271,7 +271,10 @@ impl Real {
         self.once(format!("settle {name} {job} {token} {what:?}"), |real| {
             real.prepare_settlement(job, token, what);
             let settlement = std::slice::from_ref(&real.settlements[&(job, token, what)]);
-            real.queue.settle(real.name(name), settlement).map(|all| all[0]).map_err(|e| e.to_string())
+            real.queue
+                .settle(real.name(name), settlement)
+                .map(|all| all.results[0])
+                .map_err(|e| e.to_string())
         })
     }
 

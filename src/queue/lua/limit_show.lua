@@ -1,0 +1,49 @@
+-- Reads a limit, and the jobs that run and wait under it.
+-- ARGV: limit, number of waiting jobs to skip, most waiting jobs
+-- Returns: {} if there is no limit, otherwise {value as in `limits`, 1 if a key has numbers of its own, running, waiting, ms
+--          when the rate allows the next start or -1, [ids of at most 100 running jobs],
+--          [key, running, waiting, opens at, ..: at most 100 keys with waiting jobs, those with most jobs first], a page as list.lua}
+local limit, skip, most, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), now_ms()
+local name = string.match(limit, '^([^:]*):')
+local own = call('HGET', LIMITS, limit)
+local value = own or (name and call('HGET', LIMITS, name))
+if not value then return {} end
+local running, waiting, opens_at = figures_of(limit, now)
+
+-- The keys with most waiting jobs among 1,000.
+local keys, found = {}, {}
+for _, other in ipairs(waiting_keys(limit, 1000)) do found[#found + 1] = {other, figures_of(other, now)} end
+table.sort(found, function(a, b)
+  if a[3] ~= b[3] then return a[3] > b[3] end
+  return a[1] < b[1]
+end)
+for i = 1, math.min(#found, 100) do
+  local other = found[i]
+  for _, fact in ipairs({string.sub(other[1], #limit + 2), other[2], other[3], other[4]}) do keys[#keys + 1] = fact end
+end
+
+-- The waiting jobs of all queues in their order, from the first one on.
+local queues, heads, ids = call('ZRANGE', HOLDS .. limit, 0, 31), {}, {}
+local function read_on(queue, from)
+  local page = call('ZRANGE', HELD .. queue .. ':' .. limit, digits(from), digits(from + 99), 'WITHSCORES')
+  return page[1] and {queue = queue, page = page, at = 1, from = from} or nil
+end
+for _, queue in ipairs(queues) do heads[#heads + 1] = read_on(queue, #queues == 1 and skip or 0) end
+local skipped = #queues == 1 and skip or 0
+while #heads > 0 and #ids < most do
+  local best = 1
+  for i = 2, #heads do
+    if tonumber(heads[i].page[heads[i].at + 1]) < tonumber(heads[best].page[heads[best].at + 1]) then best = i end
+  end
+  local head = heads[best]
+  if skipped < skip then skipped = skipped + 1 else ids[#ids + 1] = head.page[head.at] end
+  head.at = head.at + 2
+  if not head.page[head.at] then
+    local more = read_on(head.queue, head.from + 100)
+    if more then heads[best] = more else table.remove(heads, best) end
+  end
+end
+local page = {waiting, 0}
+add_jobs(page, ids)
+return {value, own and name and 1 or 0, running, waiting, opens_at,
+  call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'), keys, page}
