@@ -21,7 +21,7 @@ pub(crate) static LIMITS: Command = Command {
     about: "Lists limits, shows one and the jobs that wait for it, or sets or unsets its numbers.\n\
             set replaces all numbers of a limit or of one key. The numbers that are set hold in place of those of the\n\
             configuration file, also after a restart. unset deletes them: those of the file hold again, for a key\n\
-            those of the name. Without any numbers the limit is gone.",
+            those of the name. A limit without other numbers is deleted with the numbers of its keys.",
     flags: &[
         Flag { name: "concurrency", value: "N", help: "set: how many jobs run at a time, 1 to 100000" },
         Flag {
@@ -116,12 +116,10 @@ fn row(limit: &LimitInfo) -> [String; 6] {
     ]
 }
 
-/// The number of jobs that run and of those that may run. With keys, more may run: so many of each key.
+/// The number of jobs that have a slot, and of all slots; the jobs of all keys can have more. Only a limit with a
+/// concurrency has slots.
 fn running(limit: &LimitInfo) -> String {
-    match limit.concurrency {
-        Some(most) => format!("{}/{most}", limit.running),
-        None => limit.running.to_string(),
-    }
+    limit.concurrency.map_or(String::new(), |most| format!("{}/{most}", limit.running))
 }
 
 fn rate(limit: &LimitInfo) -> String {
@@ -153,7 +151,7 @@ fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -
         ("concurrency", limit.concurrency.map_or(String::new(), |most| most.to_string())),
         ("rate", rate(&limit)),
         ("opens", limit.opens_at.clone().unwrap_or_default()),
-        ("running", limit.running.to_string()),
+        ("running", limit.concurrency.map_or(String::new(), |_| limit.running.to_string())),
     ];
     for (name, value) in fields {
         if !value.is_empty() {
@@ -227,7 +225,7 @@ fn unset(name: &LimitName, args: &Args, client: &Client, console: &mut Console) 
 mod tests {
     use crate::cli::testing::{FakeServer, job, run};
 
-    const SMTP: &str = r#"{"name": "smtp", "rate": "10/s", "burst": 1, "source": "config", "overridden": false, "running": 3,
+    const SMTP: &str = r#"{"name": "smtp", "rate": "10/s", "burst": 1, "source": "config", "overridden": false, "running": 0,
         "waiting": 1204, "opens_at": "2026-11-24T08:00:00.250Z""#;
     const TENANT: &str = r#"{"name": "tenant", "concurrency": 2, "rate": "100/m", "burst": 20, "source": "config",
         "overridden": true, "running": 3, "waiting": 5"#;
@@ -239,7 +237,7 @@ mod tests {
         let done = server.run(&["limits"]);
         let expected = "\
 LIMIT   RUNNING  RATE             WAITING  OPENS (UTC)          SOURCE
-smtp    3        10/s             1204     2026-11-24 08:00:00  config
+smtp             10/s             1204     2026-11-24 08:00:00  config
 tenant  3/2      100/m, burst 20  5                             config, overridden
 ";
         assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
@@ -248,8 +246,8 @@ tenant  3/2      100/m, burst 20  5                             config, overridd
     }
 
     #[test]
-    fn a_limit_is_shown_with_the_jobs_that_run_and_wait() {
-        let one = format!(r#"{SMTP}, "running_ids": [5, 6], "waiting_jobs": [{}]}}"#, job(17, "queued"));
+    fn a_limit_is_shown_with_the_jobs_that_wait() {
+        let one = format!(r#"{SMTP}, "waiting_jobs": [{}]}}"#, job(17, "queued"));
         let server = FakeServer::start(&[(200, &one)]);
         let done = server.run(&["limits", "show", "smtp", "--page", "2", "--limit", "1"]);
         let expected = "\
@@ -257,9 +255,6 @@ limit       smtp
 source      config
 rate        10/s
 opens       2026-11-24T08:00:00.250Z
-running     3
-            5
-            6
 waiting     1204
 
 ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
@@ -271,13 +266,18 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
     }
 
     #[test]
-    fn a_limit_with_keys_is_shown_with_the_keys_that_jobs_wait_for() {
-        let keys = r#""keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
+    fn a_limit_with_keys_is_shown_with_the_jobs_that_run_and_the_keys_that_jobs_wait_for() {
+        let keys = r#""running_ids": [7, 9], "keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
             {"key": "\u001b", "running": 1, "waiting": 1}]"#;
         let server =
             FakeServer::start(&[(200, &format!("{TENANT}, {keys}}}")), (200, &format!("{TENANT}}}"))]);
         let done = server.run(&["limits", "show", "tenant"]);
         let expected = "\
+concurrency 2
+rate        100/m, burst 20
+running     3
+            7
+            9
 waiting     5
 
 KEY     RUNNING  WAITING  OPENS (UTC)

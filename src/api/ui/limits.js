@@ -1,0 +1,91 @@
+// The pages Limits and Limit, and the form for a limit.
+
+import { api, ask, notify, query } from "./api.js";
+import { el } from "./elements.js";
+import { bodyText, form, readForm, sendButton } from "./forms.js";
+import { button, facts, jobLink, keepWaiting, limitLink, limitPath, PAGE_SIZE, part, table, waiting } from "./parts.js";
+import { exact, now, number, plural, rough } from "./text.js";
+
+/** What a limit allows, in words. */
+const rule = ({ concurrency, rate, burst }) => [concurrency && `${plural(concurrency, "job")} at a time`,
+  rate && `${rate}${burst > 1 ? ` in bursts of up to ${number(burst)}` : ""}`].filter(Boolean).join("; ");
+
+/** The number of jobs that have a slot, and of all slots. The jobs of all keys together can have more than one key has. */
+const slots = ({ running, concurrency: most }) => !most ? "–" : running <= most
+  ? [el("meter", { min: 0, max: most, value: running, "aria-hidden": "true" }), ` ${number(running)} of ${number(most)}`] : number(running);
+
+/** When the rate lets the next job start. The clock of the server is known to about 1 s. */
+function opens({ opens_at: at }) {
+  if (!at) return "–";
+  const ms = Date.parse(at) - now();
+  return el("time", { datetime: at, title: exact(at) }, ms < 1500 ? "in a moment" : `in ${rough(ms)}`);
+}
+
+const mark = ({ overridden }) => overridden && el("span", { class: "mark", title: "These numbers hold in place of those of the configuration file." }, "overridden");
+
+const buttons = ({ name, source, overridden }) => [
+  el("a", { class: "button", href: `#/set-limit${query({ limit: name })}`, "aria-label": `Change the limit ${name}` }, "Change"),
+  (overridden || source === "api") && button("Unset", "unset-limit", { name, overridden }, { class: "danger", "aria-label": `Unset the limit ${name}` })];
+
+export const limits = {
+  title: "Limits",
+  every: 2000,
+  head: () => el("a", { class: "button", href: "#/set-limit" }, "Set a limit"),
+  read: () => api("GET", "/limits"),
+  render: ({ limits }) => table("Limits", [["Limit", "name"], ["Allows"], ["Running", "n"], ["Waiting", "n"], ["Opens", "n wide"], ["Action", "wide act"]], limits.map((limit) => [
+    [limitLink(limit.name), mark(limit)],
+    rule(limit), slots(limit), [number(limit.waiting), limit.opens_at && el("div", { class: "narrow" }, opens(limit))], opens(limit), el("span", { class: "acts" }, buttons(limit)),
+  ]), ["There is no limit yet. ", el("a", { href: "#/set-limit" }, "Set one"), " here, or add [limits.NAME] to the configuration file."], limits.map(({ name }) => name)),
+};
+
+export const limit = {
+  title: "Limit",
+  every: 2000,
+  async read({ name, key, page = 1 }, old) {
+    const text = key ? `${name}:${key}` : name;
+    const one = await api("GET", limitPath(text, { page, limit: PAGE_SIZE }));
+    return { ...keepWaiting({ jobs: one.waiting_jobs, total: one.waiting }, page, old), text, one };
+  },
+  render({ text, one, ...list }) {
+    const keys = one.keys ?? [];
+    const details = [["Allows", rule(one)], ["Running", slots(one)], one.opens_at && ["Opens", opens(one)],
+      ["Defined", one.overridden ? "here, in place of the configuration file" : one.source === "api" ? "on this page or by the API" : "in the configuration file of the servers"]];
+    return [
+      el("p", { class: "jobhead" }, el("span", { class: "mono" }, text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
+      el("div", { class: "two" },
+        part("Facts", facts(details)),
+        one.concurrency && part("What runs", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job runs."))),
+      keys.length > 0 && part("Keys that jobs wait for", table("Keys", [["Key", "name"], ["Running", "n"], ["Waiting", "n"], ["Opens", "n"]],
+        keys.map((one) => [limitLink(`${text}:${one.key}`), number(one.running), number(one.waiting), opens(one)]), "", keys.map(({ key }) => key))),
+      keys.length === 0 && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
+  },
+};
+
+export const setLimit = {
+  title: "Set a limit",
+  every: null,
+  read: async ({ limit }) => limit ? { ...await api("GET", limitPath(limit)), name: limit } : {},
+  render: ({ name, concurrency, rate, burst }) => form("set-limit", name ? `Set the limit ${name}` : "Set a limit", [
+    name ? el("p", {}, limitLink(name)) : { name: "name", label: "Limit", hint: "A NAME, or NAME:KEY for the numbers of one key." },
+    { name: "concurrency", label: "Jobs at a time", kind: "number", value: concurrency },
+    { name: "rate", label: "Rate of starts", value: rate, hint: "Such as 10/s, 100/m or 5/30s." },
+    { name: "burst", label: "Starts at once", kind: "number", value: burst, placeholder: 1, hint: "How many starts of the rate can come at the same moment." },
+  ], [], name ? { name } : {}, sendButton("Set"), el("a", { class: "button", href: name ? `#${limitPath(name)}` : "#/limits" }, "Back")),
+};
+
+export const actions = {
+  async "set-limit"(form) {
+    const { name = form.dataset.name, ...body } = readForm(form);
+    if (!name) throw Object.assign(new Error("name is missing"), { status: 400 });
+    await api("PUT", limitPath(name), bodyText(body));
+    notify(`The limit ${name} is set.`);
+    location.hash = limitPath(name);
+  },
+  async "unset-limit"({ name, overridden }) {
+    const then = overridden != null ? "The numbers of the configuration file hold again." : "If no other numbers hold for it, the jobs that wait start.";
+    if (!await ask(`Unset the limit ${name}?`, then, "Unset this limit", true)) return;
+    await api("DELETE", limitPath(name));
+    notify(`The limit ${name} is unset.`);
+    location.hash = "#/limits";
+  },
+};

@@ -1,0 +1,132 @@
+//! The pages for limits, and what other pages say about limits.
+
+use super::browser::Browser;
+use super::common::*;
+
+const CONFIG: &str = r#"
+[limits.smtp]
+concurrency = 1
+
+[handlers.mail]
+exec = ["sleep", "600"]
+limited_by = ["smtp"]
+"#;
+
+#[test]
+fn a_limit_of_the_file_is_shown_overridden_and_unset() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).config(CONFIG).start();
+    let running = server.submit_job(json!({"type": "mail"}));
+    server.wait_for_status(running, "processing");
+    let waiting = server.submit_batch(&vec![json!({"type": "mail"}); 2]);
+    server.wait_for(waiting[1], LIMIT, "waits", |job| job["blocked_by"]["limit"] == "smtp");
+
+    let browser = Browser::open(&server, "/limits");
+    let row = "[...document.querySelector('tbody tr').cells].slice(0, 4).map((cell) => cell.innerText.trim()).join('|')";
+    browser.wait_until("the limit is full", &format!("{row} === 'smtp|1 job at a time|1 of 1|2'"));
+    assert_eq!(browser.find("button", "Unset the limit smtp"), None, "the file has the numbers");
+    browser.click("link", "smtp");
+    browser.wait_until_drawn("Limit");
+    browser.wait_for_text("in the configuration file of the servers");
+    let listed = "[...document.querySelectorAll('[aria-label=\"What waits\"] tbody .id')].map((id) => id.innerText).join()";
+    browser.wait_until("both wait", &format!("{listed} === '{},{}'", waiting[0], waiting[1]));
+
+    // The job and its queue say why the job waits.
+    browser.click("link", &waiting[1].to_string());
+    browser.wait_until_drawn("Job");
+    browser.wait_for_text("waits for the limit smtp");
+    browser.go(&server, "/queues/default");
+    browser.wait_for_text("2 jobs queued, 2 held by limits");
+    browser.wait_for_text("waits for the limit smtp");
+    browser.go(&server, "/queues");
+    browser.wait_for_text("2 held by limits");
+    browser.go(&server, "/jobs?status=queued");
+    browser.wait_for_text("waits for the limit smtp");
+
+    browser.click("link", "smtp");
+    browser.wait_until_drawn("Limit");
+    browser.click("link", "Change the limit smtp");
+    browser.wait_until_drawn("Set a limit");
+    browser.click("textbox", "Jobs at a time");
+    browser.run("document.activeElement.select()");
+    browser.write("2");
+    browser.click("button", "Set");
+    browser.wait_for_text("The limit smtp is set.");
+    for part in ["overridden", "2 of 2", "in place of the configuration file"] {
+        browser.wait_for_text(part);
+    }
+    // The row of the job that has started stays until the user asks for the present list.
+    browser.wait_until("the other one waits", &format!("{listed} === '{}'", waiting[1]));
+
+    browser.click("button", "Unset the limit smtp");
+    browser.wait_for_text("The numbers of the configuration file hold again.");
+    browser.click("button", "Change nothing");
+    browser.wait_until_answered();
+    assert_eq!(server.get("/limits/smtp").expect(200).json()["concurrency"], 2);
+    browser.click("button", "Unset the limit smtp");
+    browser.click("button", "Unset this limit");
+    browser.wait_for_text("The limit smtp is unset.");
+    browser.wait_until_drawn("Limits");
+    browser.wait_for_text("1 job at a time");
+    browser.wait_until_gone("overridden");
+}
+
+#[test]
+fn limits_with_keys_are_set_and_shown_without_a_mouse() {
+    /// A key that changes the page if the browser runs any part of it.
+    const KEY: &str = "<b>a & b</b>/ü?#:%";
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let browser = Browser::open(&server, "/limits");
+    browser.wait_for_text("There is no limit yet.");
+    browser.choose("link", "Set a limit");
+    browser.wait_until_drawn("Set a limit");
+    browser.tab_to("textbox", "Limit");
+    browser.write("tenant");
+    browser.tab_to("textbox", "Rate of starts");
+    browser.write("10 a second");
+    browser.choose("button", "Set");
+    let error = "document.getElementById('f-rate-error').innerText.startsWith('rate must be')";
+    browser.wait_until("the error stands beside the field", error);
+    browser.wait_for_focus("textbox", "Rate of starts");
+    browser.run("document.activeElement.select()");
+    browser.write("1/h");
+    browser.tab_to("textbox", "Starts at once");
+    browser.write("2");
+    browser.choose("button", "Set");
+    browser.wait_for_text("The limit tenant is set.");
+    browser.wait_until_drawn("Limit");
+    browser.wait_for_text("1/h in bursts of up to 2");
+
+    let job = |key: &str| json!({"type": "echo", "limits": [format!("tenant:{key}")]});
+    let ids = server.submit_batch(&[job(KEY), job(KEY), job(KEY), job(KEY), job("7"), job("7"), job("7")]);
+    server.wait_for_status(ids[1], "completed");
+    browser.reload();
+    let keys = "[...document.querySelectorAll('[aria-label=Keys] tbody tr')].map((row) => `${row.cells[0].innerText} ${row.cells[2].innerText}`).join('|')";
+    let expected = json!(format!("tenant:{KEY} 2|tenant:7 1"));
+    browser.wait_until("the keys by their waiters", &format!("{keys} === {expected}"));
+    browser.wait_for_text("in 59 min");
+    browser.choose("link", &format!("tenant:{KEY}"));
+    browser.wait_until_drawn("Limit");
+    let listed = "[...document.querySelectorAll('[aria-label=\"What waits\"] tbody .id')].map((id) => id.innerText).join()";
+    browser.wait_until("two wait", &format!("{listed} === '{},{}'", ids[2], ids[3]));
+    assert_eq!(browser.run("document.querySelectorAll('b').length"), 0);
+
+    // Numbers for this key alone.
+    browser.choose("link", &format!("Change the limit tenant:{KEY}"));
+    browser.wait_until_drawn("Set a limit");
+    browser.tab_to("textbox", "Rate of starts");
+    browser.run("document.activeElement.select()");
+    browser.write("1000/s");
+    browser.choose("button", "Set");
+    browser.wait_for_text("1000/s");
+    server.wait_for_status(ids[3], "completed");
+    browser.go(&server, "/limits");
+    browser.wait_for_text(&format!("tenant:{KEY}"));
+    assert_eq!(server.count("queued"), 1, "the numbers of the other key have not changed");
+    browser.choose("button", "Unset the limit tenant");
+    browser.wait_for_focus("button", "Change nothing");
+    browser.choose("button", "Unset this limit");
+    browser.wait_for_text("The limit tenant is unset.");
+    server.wait_for_status(ids[6], "completed");
+}
