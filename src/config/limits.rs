@@ -11,7 +11,18 @@ use crate::job::rules::RESERVED_PREFIX;
 /// The limits, in the order of their names.
 pub(super) fn limits(value: Value, origin: &str) -> Result<Vec<(LimitName, LimitNumbers)>, ConfigError> {
     let entries = Section::new("limits".to_owned(), value, origin)?.table;
-    entries.into_iter().map(|(name, entry)| limit(&name, entry, origin)).collect()
+    let limits: Vec<_> =
+        entries.into_iter().map(|(name, entry)| limit(&name, entry, origin)).collect::<Result<_, _>>()?;
+    for (limit, _) in &limits {
+        if !limits.iter().any(|(other, _)| other.as_str() == limit.name()) {
+            let why = Invalid::new(
+                format!("gives a key numbers of its own, but there is no [limits.{}]", limit.name()),
+                "a key of a limit of this file",
+            );
+            return Err(ConfigError::new(&format!("limits.{:?}", limit.as_str()), origin, "the entry", why));
+        }
+    }
+    Ok(limits)
 }
 
 fn limit(name: &str, value: Value, origin: &str) -> Result<(LimitName, LimitNumbers), ConfigError> {

@@ -360,7 +360,7 @@ fn limits_section() -> String {
         "A name is 1 to 64 of `A-Z a-z 0-9 _ . -` and does not begin with `threadq.`, a key is 1 to 100 characters.",
         "A job names its limits in `limits` when it is submitted. Those of its type are in `limited_by` of its handler.",
         "A job may name a limit with a key, such as `tenant:42`. Then the numbers hold for each key alone. A section \
-         `[limits.\"NAME:KEY\"]` gives one key numbers of its own.",
+         `[limits.\"NAME:KEY\"]` gives one key other numbers than `[limits.NAME]`.",
         "`concurrency`, `rate` and `burst` of a handler are a limit of its type alone, called `threadq.type:TYPE`.",
         "If the files of two servers differ, the numbers of the server that started last hold. Numbers that were set \
          through the API hold in place of those of all files.",

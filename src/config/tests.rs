@@ -490,6 +490,11 @@ fn bad_limits_are_refused_by_name() {
             "has no valid name; allowed: NAME or NAME:KEY",
         ),
         ("[limits.\"a:\"]\nrate = '1/s'", r#"limits."a:" ("#, "has no valid name"),
+        (
+            "[limits.\"a:1\"]\nrate = '1/s'\n[limits.b]\nrate = '1/s'",
+            r#"limits."a:1" ("#,
+            "gives a key numbers of its own, but there is no [limits.a]",
+        ),
         ("[limits.\"threadq.x\"]\nrate = '1/s'", r#"limits."threadq.x" ("#, "not beginning with threadq."),
         ("[handlers.x]\nburst = 2", r#"handlers."x" ("#, "has a burst, but no rate"),
         ("[handlers.x]\nrate = '1'", r#"handlers."x".rate ("#, "is not a rate"),
