@@ -6,9 +6,12 @@ use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::engine::metrics::{escape_label, header};
+use crate::queue::LimitRecord;
 
 /// Maximum number of queues in the metrics.
 const QUEUE_METRICS: usize = 100;
+/// Maximum number of limits in the metrics.
+const LIMIT_METRICS: usize = 100;
 
 impl Api {
     pub(super) fn metrics(&self, _request: &Request) -> Result<Response, Response> {
@@ -59,6 +62,20 @@ impl Api {
                     );
                 }
             }
+        }
+        if let Ok(limits) = self.queue.limits()
+            && !limits.is_empty()
+        {
+            let mut gauge = |name, help, figure: fn(&LimitRecord) -> u64| {
+                header(&mut out, name, help, "gauge");
+                for limit in limits.iter().take(LIMIT_METRICS) {
+                    let _ =
+                        writeln!(out, "{name}{{limit=\"{}\"}} {}", escape_label(&limit.name), figure(limit));
+                }
+            };
+            let running = "Jobs that have a slot of the limit; with keys, those of keys with waiting jobs.";
+            gauge("threadq_limit_running", running, |limit| limit.running);
+            gauge("threadq_limit_waiting", "Jobs that wait for room in the limit.", |limit| limit.waiting);
         }
         let content_type = "text/plain; version=0.0.4; charset=utf-8";
         Ok(Response { status: 200, content_type, headers: Vec::new(), body: out.into_bytes() })

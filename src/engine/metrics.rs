@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::job::Status;
+use crate::job::limit::LimitName;
 use crate::queue::{Conflict, Tick};
 use crate::sync;
 
@@ -20,7 +21,9 @@ use crate::sync;
 const UNKNOWN_TYPES: usize = 100;
 /// The most schedules that get a label of their own.
 const SCHEDULES: usize = 1_000;
-/// The label of all further job types and methods.
+/// The most limits that get a label of their own.
+const LIMITS: usize = 100;
+/// The label of all further job types, limits and methods.
 const OTHER: &str = "other";
 /// The methods that get a label of their own.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
@@ -69,19 +72,19 @@ impl Histogram {
         [&self.count, &self.micros].into_iter().chain(&self.buckets)
     }
 
-    fn render(&self, out: &mut String, name: &str, job_type: &str) {
+    /// `label` is the label with its value.
+    fn render(&self, out: &mut String, name: &str, label: &str) {
         let mut sum = 0;
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MS) {
             sum += bucket.load(Ordering::Relaxed);
-            let _ =
-                writeln!(out, "{name}_bucket{{type=\"{job_type}\",le=\"{}\"}} {sum}", bound as f64 / 1000.0);
+            let _ = writeln!(out, "{name}_bucket{{{label},le=\"{}\"}} {sum}", bound as f64 / 1000.0);
         }
         // An observation under way can be in its bucket and not yet in the count.
         let count = self.count.load(Ordering::Relaxed).max(sum);
         let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_bucket{{type=\"{job_type}\",le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum{{type=\"{job_type}\"}} {seconds}");
-        let _ = writeln!(out, "{name}_count{{type=\"{job_type}\"}} {count}");
+        let _ = writeln!(out, "{name}_bucket{{{label},le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum{{{label}}} {seconds}");
+        let _ = writeln!(out, "{name}_count{{{label}}} {count}");
     }
 }
 
@@ -134,6 +137,8 @@ pub struct Metrics {
     waiting: AtomicU64,
     /// The number of ticks by schedule and outcome.
     ticks: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
+    /// How long jobs waited for room, by limit.
+    limit_waits: Mutex<BTreeMap<String, Histogram>>,
     requests: Mutex<HashMap<(String, &'static str, u16), u64>>,
 }
 
@@ -146,6 +151,7 @@ impl Metrics {
             recovered: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             ticks: Mutex::default(),
+            limit_waits: Mutex::default(),
             requests: Mutex::default(),
         }
     }
@@ -251,6 +257,14 @@ impl Metrics {
         }
     }
 
+    /// Records how long a job waited for room in a limit before it was started.
+    pub fn waited_for_limit(&self, limit: &LimitName, time: Duration) {
+        let mut waits = sync::lock(&self.limit_waits);
+        let name = limit.listed_name();
+        let label = if waits.len() < LIMITS || waits.contains_key(name) { name } else { OTHER };
+        waits.entry(label.to_owned()).or_default().observe(time);
+    }
+
     /// Counts a request that begins to wait for a job.
     pub fn wait_begins(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -331,7 +345,7 @@ impl Metrics {
         for (name, help, histogram) in histograms {
             header(&mut out, name, help, "histogram");
             for (job_type, counts) in &types {
-                histogram(counts).render(&mut out, name, job_type);
+                histogram(counts).render(&mut out, name, &format!("type=\"{job_type}\""));
             }
         }
         let name = "threadq_jobs_recovered_total";
@@ -351,6 +365,14 @@ impl Metrics {
                     let schedule = escape_label(schedule);
                     let _ = writeln!(out, "{name}{{schedule=\"{schedule}\",outcome=\"{outcome}\"}} {count}");
                 }
+            }
+        }
+        let limit_waits = sync::lock(&self.limit_waits);
+        if !limit_waits.is_empty() {
+            let name = "threadq_limit_wait_seconds";
+            header(&mut out, name, "How long jobs waited for room in a limit.", "histogram");
+            for (limit, waits) in &*limit_waits {
+                waits.render(&mut out, name, &format!("limit=\"{}\"", escape_label(limit)));
             }
         }
         let name = "threadq_http_requests_waiting";

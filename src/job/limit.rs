@@ -135,6 +135,11 @@ impl LimitName {
         self.0.split_once(':').map(|(_, key)| key)
     }
 
+    /// The name under which the limit is listed: without its key, but a limit of the server with its key.
+    pub fn listed_name(&self) -> &str {
+        if self.is_reserved() { &self.0 } else { self.name() }
+    }
+
     /// Whether the server keeps this name for itself.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with(RESERVED_PREFIX)
