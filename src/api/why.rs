@@ -149,30 +149,6 @@ fn blocked(situation: &Situation, reasons: &mut Vec<Value>) {
     }
 }
 
-/// Why a job waits for room in a limit, with the number of jobs before it.
-fn limited(room: &LimitRoom, before: u64) -> Value {
-    let limit = &room.limit;
-    let is_full = room.slots.is_some_and(|slots| room.running.len() as u64 >= slots.min(100));
-    if let Some(opens_at) = room.opens_at_ms.filter(|_| !is_full) {
-        let at = rfc3339(opens_at);
-        let sentence = format!(
-            "The limit {limit} allows the next start at {at}. Jobs before this one in its line: {before}."
-        );
-        return reason("limit_rate", sentence, json!({ "limit": limit, "opens_at": at, "before": before }));
-    }
-    let (slots, running) = (room.slots, &room.running);
-    let sentence = match slots {
-        Some(slots) if is_full => format!("The limit {limit} allows {slots} running jobs, and as many run"),
-        _ => format!("The job waits for its turn under the limit {limit}"),
-    };
-    let sentence = format!("{sentence}. Jobs before this one in its line: {before}.");
-    reason(
-        "limit_full",
-        sentence,
-        json!({ "limit": limit, "max": slots, "running": running, "before": before }),
-    )
-}
-
 fn queued(situation: &Situation, reasons: &mut Vec<Value>) {
     let Situation { job, before, workers, busy, .. } = situation;
     match &situation.place {
@@ -181,11 +157,14 @@ fn queued(situation: &Situation, reasons: &mut Vec<Value>) {
                 format!("The server {server} has taken the job from its queue and starts it in a moment.");
             reasons.push(reason("starting", sentence, json!({ "server": server })));
         }
-        Place::Limit(room) => reasons.push(limited(room, *before)),
-        Place::Queue | Place::Suspects => {}
+        Place::Queue | Place::Suspects | Place::Limit(_) => {}
         _ => reasons.push(no_entry()),
     }
     blocked(situation, reasons);
+    if let Place::Limit(room) = &situation.place {
+        no_room(situation, room, reasons);
+        return;
+    }
     if situation.place == Place::Suspects {
         let sentence = format!(
             "The job ran when a server died (crashes: {}), and its next such crash would be its last: it starts as soon as \
@@ -239,6 +218,33 @@ fn queued(situation: &Situation, reasons: &mut Vec<Value>) {
             "next",
             "The job is the next one of its queue: a server starts it in a moment.",
             json!({}),
+        ));
+    }
+}
+
+/// What a limit without room allows.
+fn no_room(situation: &Situation, room: &LimitRoom, reasons: &mut Vec<Value>) {
+    let LimitRoom { limit, slots, opens_at_ms, running } = room;
+    let place = situation.before + 1;
+    if let Some(max) = slots
+        && (opens_at_ms.is_none() || running.len() as u64 >= (*max).min(100))
+    {
+        let sentence = format!(
+            "The limit {limit} lets {max} of its jobs run at a time, and has no room: this job is number {place} of those \
+             that wait."
+        );
+        let fields = json!({ "limit": limit, "max": max, "running": running, "place": place });
+        reasons.push(reason("limit_full", sentence, fields));
+    }
+    if opens_at_ms.is_some() || slots.is_none() {
+        let at = rfc3339(opens_at_ms.unwrap_or(situation.now_ms));
+        let sentence = format!(
+            "The rate of the limit {limit} lets a job start at {at}: this job is number {place} of those that wait."
+        );
+        reasons.push(reason(
+            "limit_rate",
+            sentence,
+            json!({ "limit": limit, "opens_at": at, "place": place }),
         ));
     }
 }
@@ -337,6 +343,34 @@ mod tests {
             (it.job.status, it.job.scheduled_at_ms, it.job.snoozes) = (Status::Scheduled, Some(2_000), 1);
         });
         assert_eq!(asked, "The handler asked to run the job again later: at 1970-01-01T00:00:02.000Z.");
+    }
+
+    #[test]
+    fn a_limit_without_room_is_the_only_reason_of_the_server() {
+        let room = |slots, opens_at_ms, running: u64| {
+            let running = (1..=running).filter_map(JobId::new).collect();
+            Place::Limit(LimitRoom { limit: "tenant:42".to_owned(), slots, opens_at_ms, running })
+        };
+        let told =
+            |place: Place| told(|it| (it.place, it.before, it.busy, it.is_paused) = (place, 2, 8, true));
+        let codes = |place| -> Vec<String> { told(place).into_iter().map(|(code, _)| code).collect() };
+        assert_eq!(codes(room(Some(2), None, 2)), ["queue_paused", "limit_full"]);
+        assert_eq!(codes(room(None, Some(5_000), 0)), ["queue_paused", "limit_rate"]);
+        assert_eq!(codes(room(Some(2), Some(5_000), 1)), ["queue_paused", "limit_rate"]);
+        assert_eq!(codes(room(Some(2), Some(5_000), 2)), ["queue_paused", "limit_full", "limit_rate"]);
+        assert_eq!(codes(room(None, None, 0)), ["queue_paused", "limit_rate"]);
+        let full = &told(room(Some(2), None, 2))[1].1;
+        assert_eq!(
+            full,
+            "The limit tenant:42 lets 2 of its jobs run at a time, and has no room: this job is number 3 of those that wait."
+        );
+        let rate = &told(room(None, Some(5_000), 0))[1].1;
+        assert!(
+            rate.starts_with(
+                "The rate of the limit tenant:42 lets a job start at 1970-01-01T00:00:05.000Z: "
+            ),
+            "{rate}"
+        );
     }
 
     #[test]
