@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api::answer::{Answer, client_number};
+use crate::api::limits::with_key;
 use crate::api::long_poll::{LongPoll, LongPolls};
 use crate::api::outcome::Outcome;
 use crate::api::query::Query;
@@ -104,6 +105,11 @@ impl Api {
             }
             Endpoint::Schedule(function) => {
                 function(self, path.schedule_name()?, &request.check(route)?).map(Outcome::Now)
+            }
+            Endpoint::Limit(function) => {
+                let name = path.limit_name()?;
+                let request = request.check(route)?;
+                function(self, &with_key(name, &request.query)?, &request).map(Outcome::Now)
             }
             Endpoint::File => {
                 request.check(route)?;

@@ -34,7 +34,8 @@ impl<'a> Query<'a> {
         Ok(Query(parameters))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// The text of a parameter.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_ref())
     }
 

@@ -51,6 +51,9 @@ pub(super) fn queue_json(queue: &QueueInfo) -> Value {
         "oldest_ms": queue.oldest_ms,
         "servers": queue.servers,
     });
+    if queue.held > 0 {
+        body["held"] = json!(queue.held);
+    }
     if queue.strict {
         body["strict"] = json!(true);
     }

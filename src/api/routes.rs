@@ -1,6 +1,7 @@
 //! The table of routes. The router, the errors 404 and 405, the check of query parameters, the labels of the metrics and
 //! the shared parts of the OpenAPI document come from it.
 
+use crate::api::limits::no_such_limit;
 use crate::api::outcome::{Outcome, Submitted};
 use crate::api::request::Request;
 use crate::api::response::Response;
@@ -9,7 +10,9 @@ use crate::api::state::Api;
 use crate::api::ui;
 use crate::engine::group_commit::NewJobs;
 use crate::job::JobId;
+use crate::job::limit::LimitName;
 use crate::job::rules::{QUEUE_NAME, SCHEDULE_NAME};
+use crate::net::percent::decode_segment;
 
 /// One operation of the API.
 pub struct Route {
@@ -40,11 +43,13 @@ pub enum Endpoint {
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
     /// The parameter is `{name}`: a schedule.
     Schedule(fn(&Api, &str, &Request) -> Result<Response, Response>),
+    /// The parameter is `{name}`: a limit. A query parameter `key` is part of the limit.
+    Limit(fn(&Api, &LimitName, &Request) -> Result<Response, Response>),
     /// The parameter is `{file}`: a file of the dashboard.
     File,
 }
 
-use Endpoint::{File, Fixed, Job, LongPoll, Queue, Schedule, Submit};
+use Endpoint::{File, Fixed, Job, Limit, LongPoll, Queue, Schedule, Submit};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
@@ -98,6 +103,10 @@ pub static ROUTES: &[Route] = &[
     post("/schedules/{name}/run", Schedule(Api::run_schedule)).errors(&[409]),
     post("/schedules/{name}/pause", Schedule(Api::pause_schedule)),
     post("/schedules/{name}/resume", Schedule(Api::resume_schedule)),
+    get("/limits", Fixed(Api::list_limits)),
+    get("/limits/{name}", Limit(Api::show_limit)).query(&["key", "page", "limit"]),
+    put("/limits/{name}", Limit(Api::put_limit)).query(&["key"]).errors(&[409]),
+    delete("/limits/{name}", Limit(Api::delete_limit)).query(&["key"]).errors(&[409]),
     get("/stats", Fixed(Api::stats)),
     get("/stats/history", Fixed(Api::history)),
     get("/stats/workers", Fixed(Api::workers)),
@@ -200,6 +209,12 @@ impl<'a> Path<'a> {
         if SCHEDULE_NAME.accepts(self.parameter) { Ok(self.parameter) } else { Err(no_such_schedule()) }
     }
 
+    /// The parameter as a limit: its name, or its name and its key.
+    pub fn limit_name(self) -> Result<LimitName, Response> {
+        let text = decode_segment(self.parameter);
+        text.and_then(|text| LimitName::parse(&text)).ok_or_else(no_such_limit)
+    }
+
     /// The parameter as a queue name.
     pub fn queue_name(self) -> Result<&'a str, Response> {
         if QUEUE_NAME.accepts(self.parameter) {
@@ -254,7 +269,7 @@ mod tests {
             let parameter = match route.endpoint {
                 Fixed(_) | Submit(..) => "",
                 Job(_) | LongPoll(_) => "{id}",
-                Queue(_) | Schedule(_) => "{name}",
+                Queue(_) | Schedule(_) | Limit(_) => "{name}",
                 File => "{file}",
             };
             let in_pattern: String =
@@ -288,5 +303,11 @@ mod tests {
         }
         assert!(Path::find("/queues/a%20b/pause").unwrap().queue_name().is_err());
         assert_eq!(Path::find("/queues/a/pause").unwrap().queue_name().unwrap(), "a");
+        let limit = |path| Path::find(path).unwrap().limit_name().map(|limit| limit.to_string()).ok();
+        assert_eq!(limit("/limits/smtp").as_deref(), Some("smtp"));
+        assert_eq!(limit("/limits/threadq.type:a%20%2F%C3%A9").as_deref(), Some("threadq.type:a /é"));
+        for path in ["/limits/a%20b", "/limits/a:", "/limits/a:%FF", "/limits/a:%00", "/limits/%"] {
+            assert_eq!(limit(path), None, "{path}");
+        }
     }
 }

@@ -38,6 +38,12 @@ impl Api {
 
     pub(super) fn put_schedule(&self, name: &str, request: &Request) -> Result<Response, Response> {
         let schedule = body::schedule(name, request.body, &self.handlers).map_err(invalid_schedule)?;
+        for limit in schedule.job.extras.iter().flat_map(|extras| &extras.limits) {
+            if !limit.is_reserved() && self.queue.limit(limit, 0, 1)?.is_none() {
+                let sentence = format!("job.limits: there is no limit {:?}", limit.as_str());
+                return Err(Response::error(400, "invalid_schedule", sentence));
+            }
+        }
         let defined = schedule.define(&self.queue, None)?;
         let status = match defined {
             Defined::Created => 201,

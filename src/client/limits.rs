@@ -71,8 +71,10 @@ impl Limit {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct LimitInfo {
-    /// The name, or `name:key` for a key with numbers of its own. `threadq.type:TYPE` is the limit of one job type.
+    /// The name, without a key. `threadq.type:TYPE` is the limit of one job type.
     pub name: String,
+    /// The key that was asked for.
+    pub key: Option<String>,
     /// How many jobs may run at a time.
     pub concurrency: Option<u32>,
     /// How many attempts may start in a period, such as `10/s`.
@@ -81,11 +83,11 @@ pub struct LimitInfo {
     pub burst: Option<u32>,
     /// `api`, or `config` for a limit of the configuration file of a server.
     pub source: String,
-    /// Whether these numbers hold in place of those of the configuration file.
+    /// Whether these numbers hold in place of those of the configuration file, or of those of the limit without the key.
     pub overridden: bool,
-    /// The number of jobs that run, over all keys.
+    /// The number of jobs that run; 0 without a concurrency. In a list over all keys with waiting jobs, up to 1,000.
     pub running: u64,
-    /// The number of jobs that wait for room, over all keys.
+    /// The number of jobs that wait for room. In a list over all these keys.
     pub waiting: u64,
     /// The time from which the rate lets a job start again, as RFC 3339; `None` if a job can start now.
     pub opens_at: Option<String>,
@@ -127,7 +129,7 @@ pub struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// Returns all limits by name.
+    /// Returns the limits by name, up to 1,000.
     ///
     /// # Errors
     /// As any request.
@@ -151,7 +153,8 @@ impl Limits<'_> {
     /// request that got no response is sent again.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `invalid_limit`, whose message names the field.
+    /// [`Error::Refused`] with `invalid_limit`, whose message names the field, and with `not_found` for a key of a limit that
+    /// does not exist.
     pub fn put(&self, limit: &Limit) -> Result<LimitInfo, Error> {
         let path = path(&limit.name);
         self.client.with_retries(|| self.client.transport.put_json(&path, limit))?.parse()

@@ -559,6 +559,8 @@ fn another_method_of_a_known_path_is_told_what_is_allowed() {
         ("/schedules/nightly/run", vec!["POST"]),
         ("/schedules/nightly/pause", vec!["POST"]),
         ("/schedules/nightly/resume", vec!["POST"]),
+        ("/limits", vec!["GET"]),
+        ("/limits/smtp", vec!["GET", "PUT", "DELETE"]),
         ("/stats", vec!["GET"]),
         ("/stats/history", vec!["GET"]),
         ("/stats/workers", vec!["GET"]),

@@ -132,7 +132,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("queue", &["job", "logging", "net"]),
     ("config", &["handler", "job", "logging", "net", "schedule"]),
     ("engine", &["handler", "job", "logging", "queue", "schedule"]),
-    ("api", &["config", "engine", "gate", "handler", "job", "logging", "queue", "schedule"]),
+    ("api", &["config", "engine", "gate", "handler", "job", "logging", "net", "queue", "schedule"]),
     (
         "server",
         &["api", "client", "config", "engine", "gate", "handler", "job", "logging", "private_redis", "queue"],

@@ -9,6 +9,7 @@ mod common;
 
 mod api_bad_input;
 mod api_jobs;
+mod api_limits;
 mod api_listing;
 mod api_wait;
 mod architecture;

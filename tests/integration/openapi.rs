@@ -194,7 +194,7 @@ fn every_error_is_described_where_it_can_occur() {
                     "/jobs/{id}/cancel" | "/jobs/{id}/retry" | "/jobs/{id}/run" | "/schedules/{name}/run",
                 )
                 | ("delete" | "patch", "/jobs/{id}")
-                | ("delete" | "put", "/schedules/{name}") => {
+                | ("delete" | "put", "/schedules/{name}" | "/limits/{name}") => {
                     wanted.insert(409);
                 }
                 _ => {}
@@ -210,8 +210,12 @@ fn every_error_is_described_where_it_can_occur() {
 #[test]
 fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     let redis = TestRedis::start();
-    let server =
-        TestServer::builder().redis(&redis).flag("max-queue-length", "5").flag("max-body", "4KiB").start();
+    let server = TestServer::builder()
+        .redis(&redis)
+        .flag("max-queue-length", "5")
+        .flag("max-body", "4KiB")
+        .flag("queues", "default,limited")
+        .start();
     let document = Document::of(&server);
     let json_type = ("Content-Type", "application/json");
     let mut seen: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
@@ -317,6 +321,29 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("GET", path, "/schedules/hourly", &[], None).expect(404);
     let preview = r#"{"cron": "@daily", "count": 2}"#;
     ask("POST", "/schedules/preview", "/schedules/preview", &[json_type], Some(preview)).expect(200);
+    let path = "/limits/{name}";
+    ask("PUT", path, "/limits/tenant", &[json_type], Some(r#"{"concurrency": 1}"#)).expect(201);
+    ask("PUT", path, "/limits/tenant", &[json_type], Some(r#"{"concurrency": 1, "rate": "1/30d"}"#))
+        .expect(200);
+    ask("PUT", path, "/limits/tenant", &[json_type], Some("{}")).expect(400);
+    ask("PUT", path, "/limits/tenant?key=b", &[json_type], Some(r#"{"concurrency": 5}"#)).expect(201);
+    let limited =
+        r#"{"type": "sleep", "payload": {"ms": 600000}, "queue": "limited", "limits": ["tenant:a"]}"#;
+    let limited =
+        [(); 2].map(|()| id_of(ask("POST", "/jobs", "/jobs", &[json_type], Some(limited)).expect(202)));
+    eventually(LIMIT, "a job waits for the limit", || {
+        let url = format!("/jobs/{}", limited[1]);
+        ask("GET", "/jobs/{id}", &url, &[], None).expect(200).json()["blocked_by"].is_object()
+    });
+    ask("GET", "/jobs/{id}/why", &format!("/jobs/{}/why", limited[1]), &[], None).expect(200);
+    ask("GET", "/queues", "/queues", &[], None).expect(200);
+    ask("GET", path, "/limits/tenant", &[], None).expect(200);
+    ask("GET", path, "/limits/tenant?key=a&limit=5", &[], None).expect(200);
+    ask("GET", path, "/limits/tenant?key=b", &[], None).expect(200);
+    ask("GET", path, "/limits/x", &[], None).expect(404);
+    ask("GET", "/limits", "/limits", &[], None).expect(200);
+    ask("DELETE", path, "/limits/tenant", &[], None).expect(204);
+    ask("DELETE", path, "/limits/tenant", &[], None).expect(404);
     // A history begins when the first figures are written.
     eventually(LIMIT, "the last minutes have figures", || {
         !ask("GET", "/stats/history", "/stats/history", &[], None).expect(200).json()["minutes"]
