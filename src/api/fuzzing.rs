@@ -12,6 +12,7 @@ use crate::api::response::Response;
 use crate::api::routes::Path;
 use crate::handler::Handlers;
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
+use crate::job::limit::{LimitName, LimitNumbers};
 use crate::job::{
     Change, Expiry, Hold, NewJob, OnConflict, Start, UniqueMode, is_job_type, is_queue_name, rfc3339,
 };
@@ -42,6 +43,10 @@ pub fn check(data: &[u8]) {
             Err(error) => check_error(&error.into()),
         }
     }
+    match body::limit(data) {
+        Ok(limit) => check_limit(&limit),
+        Err(error) => check_error(&error.into()),
+    }
     if let Err(error) = body::change_of_job(data) {
         check_error(&error.into());
     }
@@ -70,6 +75,7 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
         assert!(extras.tags.len() <= 5 && extras.tags.iter().all(|tag| !tag.contains('\n')), "{extras:?}");
         let meta: usize = extras.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(meta <= 1024, "{extras:?}");
+        assert!(extras.limits.len() <= 4 && !extras.limits.iter().any(LimitName::is_reserved), "{extras:?}");
     }
     let payload = job.payload.get();
     // The body itself is one level.
@@ -82,6 +88,23 @@ fn check_job(job: &NewJob, handlers: &Handlers) {
     let again = body::job(written(job).as_bytes(), handlers);
     let again = again.unwrap_or_else(|error| panic!("{job:?} is not accepted again: {error:?}"));
     assert_eq!(format!("{again:?}"), format!("{:?}", clamped(job)));
+}
+
+/// Checks the numbers of a limit, and that its body gives the same numbers again.
+fn check_limit(limit: &LimitNumbers) {
+    let LimitNumbers { concurrency, rate, burst } = *limit;
+    assert!(concurrency.is_some() || rate.is_some());
+    assert!(concurrency.is_none_or(|jobs| (1..=100_000).contains(&jobs)), "{limit:?}");
+    assert!((1..=1_000_000).contains(&burst), "{limit:?}");
+    let mut body = json!({});
+    if let Some(jobs) = concurrency {
+        body["concurrency"] = json!(jobs);
+    }
+    if let Some(rate) = rate {
+        assert!((1..=1_000_000).contains(&rate.count), "{limit:?}");
+        (body["rate"], body["burst"]) = (json!(rate), json!(burst));
+    }
+    assert_eq!(body::limit(body.to_string().as_bytes()).ok(), Some(*limit));
 }
 
 /// The job with each time before the year 10000, as [`written`] writes it.
@@ -129,6 +152,7 @@ fn written(job: &NewJob) -> String {
         }));
     }
     if let Some(extras) = &job.extras {
+        fields.push(("limits", json!(extras.limits).to_string()));
         fields.extend(extras.retain.map(|time| ("retain_ms", time.as_millis().to_string())));
         let meta: serde_json::Map<_, _> = extras.meta.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
         fields.push(("meta", Value::from(meta).to_string()));
@@ -205,6 +229,9 @@ fn check_path(path: &str) {
     }
     if let Err(error) = found.queue_name() {
         check_error(&error);
+    }
+    if let Ok(limit) = found.limit_name() {
+        assert!(is_queue_name(limit.name()), "{limit}");
     }
 }
 

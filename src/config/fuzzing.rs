@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
 /// As `Config::load`, for the text of a file.
 fn read(text: &str) -> Result<Config, ConfigError> {
     let file = file::parse(text, "file \"threadq.toml\"")?;
-    let mut config = Config { handlers: file.handlers, ..Config::default() };
+    let mut config = Config { handlers: file.handlers, limits: file.limits, ..Config::default() };
     // Without the settings that would read other files of this machine.
     let settings = file.settings.into_iter().filter(|raw| !raw.setting.name.ends_with("-file"));
     config.apply(settings.collect())?;
@@ -53,10 +53,16 @@ fn check_limits(config: &Config) {
         assert!(is_job_type(&handler.job_type), "{handler:?}");
         assert!((Duration::from_millis(1)..=day).contains(&handler.policy.timeout), "{handler:?}");
         assert!((1..=100).contains(&handler.policy.max_attempts), "{handler:?}");
+        assert!(handler.all_limits().len() <= 4, "{handler:?}");
         assert!(handler.policy.backoff.base <= handler.policy.backoff.cap, "{handler:?}");
         if let Some(Run::Exec(words)) = &handler.run {
             assert!(words.first().is_some_and(|program| !program.is_empty()), "{handler:?}");
         }
+    }
+    for (limit, numbers) in config.defined_limits() {
+        assert!(is_queue_name(limit.name()), "{limit}");
+        assert!(numbers.concurrency.is_some() || numbers.rate.is_some(), "{limit}: {numbers}");
+        assert!((1..=1_000_000).contains(&numbers.burst), "{limit}: {numbers}");
     }
     let is_open = !config.listen.ip().to_canonical().is_loopback();
     assert!(!is_open || config.api_token.is_some() || config.insecure_no_token, "{config:?}");

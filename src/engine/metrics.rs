@@ -418,6 +418,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_get_a_bounded_number_of_labels_without_their_keys() {
+        let metrics = Metrics::new(std::iter::empty());
+        let wait = |limit: &str| {
+            metrics.waited_for_limit(&LimitName::parse(limit).unwrap(), Duration::from_secs(2));
+        };
+        wait("tenant:1");
+        wait("tenant:2");
+        wait("threadq.type:a\"b");
+        (0..1_000).for_each(|i| wait(&format!("made.up.{i}")));
+        let text = metrics.render();
+        assert!(text.contains("threadq_limit_wait_seconds_count{limit=\"tenant\"} 2\n"));
+        assert!(text.contains("threadq_limit_wait_seconds_sum{limit=\"threadq.type:a\\\"b\"} 2\n"));
+        assert!(text.contains("threadq_limit_wait_seconds_bucket{limit=\"other\",le=\"5\"} 902\n"));
+    }
+
+    #[test]
     fn a_job_type_cannot_break_the_text_format() {
         let metrics = Metrics::new(std::iter::empty());
         metrics.completed("a\"b\\c");
