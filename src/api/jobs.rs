@@ -110,7 +110,8 @@ impl Api {
                 Err(Response::error(429, "queue_full", sentence).with("Retry-After", "1"))
             }
             Err(SubmitError::Refused(Refused::UnknownLimit(limit))) => {
-                Err(Response::error(400, "invalid_job", format!("limits: there is no limit {limit:?}")))
+                let how = "define it in the configuration file, or with PUT /limits/NAME";
+                Err(Response::invalid_job(format!("limits: there is no limit {limit:?}; {how}")))
             }
             Err(SubmitError::Refused(Refused::Expired(place))) => {
                 let expiry = new_jobs.jobs.get(place as usize).and_then(|job| job.extras.as_ref()?.expiry);

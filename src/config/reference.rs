@@ -362,6 +362,8 @@ fn limits_section() -> String {
         "A job may name a limit with a key, such as `tenant:42`. Then the numbers hold for each key alone. A section \
          `[limits.\"NAME:KEY\"]` gives one key other numbers than `[limits.NAME]`.",
         "`concurrency`, `rate` and `burst` of a handler are a limit of its type alone, called `threadq.type:TYPE`.",
+        "The server that accepts a job adds the limits of the job's type. So the files of all servers should say the same \
+         about handlers and limits.",
         "If the files of two servers differ, the numbers of the server that started last hold. Numbers that were set \
          through the API hold in place of those of all files.",
     ] {
