@@ -47,6 +47,13 @@ pub(super) fn with_constants(text: &str, constants: &[(String, String)]) -> Stri
     replaced + rest
 }
 
+/// The part that defines this function; empty if the text has none.
+pub(super) fn part<'a>(text: &'a str, name: &str) -> &'a str {
+    parts(text)
+        .find(|part| part.starts_with("local function ") && names(part).next() == Some(name))
+        .unwrap_or_default()
+}
+
 /// The words of a text: names, keywords, commands.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| !is_word(c)).filter(|word| !word.is_empty())

@@ -55,24 +55,45 @@ pub(super) fn of_script(text: &str, namespace: &str) -> Vec<Right> {
     bare.chain(keyed).collect()
 }
 
-/// The lines of Lua that end a script at its beginning if a right is missing. Each check costs as much as a short command,
+/// The lines of Lua that end a script at its beginning if a right is missing, and those that end the script at the
+/// beginning of the part `late`, for the rights that only this part needs. Each check costs as much as a short command,
 /// so one check covers all keys that no other check covers. A script that `reads_first`, before it writes, may stop at
 /// any read. The lines have the constants of the keys: a namespace may have the name of a constant.
-pub(super) fn check_in_lua(text: &str, reads_first: bool) -> String {
-    let mut keys: Vec<&str> = keys_of(text).iter().map(|(name, _)| *name).collect();
-    let first = keys[0];
+pub(super) fn checks_in_lua(text: &str, late: &str, reads_first: bool) -> (String, String) {
+    let early = text.replacen(late, "", 1);
+    let is_read = |command: &&str| reads_first && READS.contains(command);
+    let early_commands: Vec<&str> =
+        commands(&early).into_iter().filter(|command| !is_read(command)).collect();
+    let early_keys = keys_of(&early);
+    let is_new = |command: &&str| !early_commands.contains(command) && !is_read(command);
+    let late_commands: Vec<&str> = commands(late).into_iter().filter(is_new).collect();
+    let late_keys: Vec<_> = if late.is_empty() {
+        Vec::new()
+    } else {
+        keys_of(late).into_iter().filter(|key| !early_keys.contains(key)).collect()
+    };
+    let first = early_keys[0].0;
+    (
+        checks(&early_commands, &early_keys, first, "return"),
+        checks(&late_commands, &late_keys, first, "error"),
+    )
+}
+
+/// A check of each command with a key, and of the keys that are left over. `ends` ends the script with a refusal.
+fn checks(commands: &[&str], keys: &[(&str, &str)], first: &str, ends: &str) -> String {
+    let mut keys: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
     let mut lua = String::new();
-    for command in commands(text).iter().filter(|command| !(reads_first && READS.contains(command))) {
+    for command in commands {
         let has_key = !WITHOUT_KEY.contains(command) && !keys.is_empty();
         let key = if has_key { keys.remove(0) } else { first };
         lua.push_str(&format!(
-            "if not may('{command}', {key}) then return refusal('{command}', {key}) end\n"
+            "if not may('{command}', {key}) then {ends}(refusal('{command}', {key})) end\n"
         ));
     }
     if let Some(key) = keys.first() {
         let list = keys.join(", ");
         lua.push_str(&format!(
-            "if not may('EVALSHA', '', '{}', {list}) then return refusal('EVALSHA', {key}) end\n",
+            "if not may('EVALSHA', '', '{}', {list}) then {ends}(refusal('EVALSHA', {key})) end\n",
             keys.len()
         ));
     }

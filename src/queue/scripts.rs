@@ -83,6 +83,8 @@ const LIMITS: (&str, &[u8]) = ("limits", packed!("limits", ".lua"));
 const TIES: (&str, &[u8]) = ("ties", packed!("ties", ".lua"));
 const PAGES: (&str, &[u8]) = ("pages", packed!("pages", ".lua"));
 const AUDIT_COMMON: (&str, &[u8]) = ("audit_common", packed!("audit_common", ".lua"));
+/// The function of Lua whose rights are checked when a call needs the function.
+const LATE: &str = "limit_rules";
 const REQUIRE_RIGHTS: (&str, &[u8]) = ("require_rights", packed!("require_rights", ".lua"));
 
 /// Makes the fields of [`Scripts`], and the lists of scripts and files, of one table.
@@ -222,14 +224,18 @@ impl Row {
         };
         let linked = self.linked(&source);
         // A script that only reads may stop anywhere.
-        let require_rights = match self.access {
-            Access::Read => String::new(),
+        let (require_rights, late_checks) = match self.access {
+            Access::Read => Default::default(),
             _ => {
                 // The scripts with the access `Add` read first.
-                let check = rights::check_in_lua(&linked, self.access == Access::Add);
-                linker::link(&[&source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)], &check)
+                let (checks, late_checks) =
+                    rights::checks_in_lua(&linked, linker::part(&linked, LATE), self.access == Access::Add);
+                let require_rights = [&*source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)];
+                let used = linker::link(&require_rights, &(checks + &late_checks));
+                (used[..used.len() - late_checks.len()].to_owned(), late_checks)
             }
         };
+        let linked = linked.replace("check_rights()", &late_checks);
         let body = linker::with_constants(&(require_rights + &linked), &keys::lua_constants(namespace));
         format!("{flags}\n-- {}\n{body}", self.name)
     }

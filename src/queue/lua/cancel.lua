@@ -22,5 +22,5 @@ for i = 2, #ARGV do
     answers[#answers + 1] = {'cancelled'}
   end
 end
-wake_freed(now)
+send_on_freed(now)
 return answers

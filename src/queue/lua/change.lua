@@ -21,5 +21,5 @@ local function change(id)
 end
 
 for i = 3, #ARGV do answers[#answers + 1] = change(ARGV[i]) end
-wake_freed(now)
+send_on_freed(now)
 return answers

@@ -5,7 +5,7 @@
 --          delete: done | missing | managed_by_config
 -- Jobs that may start with the new numbers go on. register.lua stores the limits of files.
 local what, limit, now = ARGV[1], ARGV[2], now_ms()
-local holds, source, of_file = stored_limit(limit)
+local holds, source, of_file = limit_rules().stored_limit(limit)
 if what == 'put' then
   local name, numbers = string.match(limit, '^([^:]*):'), ARGV[3]
   local is_reserved = string.find(limit, 'threadq.', 1, true) == 1
@@ -25,7 +25,7 @@ else
     end
   end
 end
-change_numbers(limit, now)
-wake_freed(now)
+limit_rules().change_numbers(limit, now)
+send_on_freed(now)
 if what == 'delete' then return 'done' end
 return holds and 'updated' or 'created'

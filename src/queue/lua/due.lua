@@ -56,18 +56,18 @@ function work.tick(schedule)
   ticks[#ticks + 1] = schedule
 end
 
-function work.limit(limit) worked = worked + send_on(limit, now) end
+function work.limit(limit) worked = worked + limit_rules().send_on(limit, now) end
 
 function work.wake(rest)
   local name, last = string.match(rest, '^(.-)\n(.*)$')
-  local first, behind = key_bounds(name)
+  local first, behind = limit_rules().key_bounds(name)
   if last ~= '' then first = '(' .. last end
   local limits = call('ZRANGE', WAITING_LIMITS, first, behind, 'BYLEX', 'LIMIT', 0, '50')
   for _, limit in ipairs(limits) do
-    if name ~= '' then apply_numbers(limit, now) end
+    if name ~= '' then limit_rules().apply_numbers(limit, now) end
     call('ZADD', AGENDA, at, 'limit:' .. limit)
   end
-  if #limits == 50 then call('ZADD', AGENDA, at, wake_word(name, limits[50])) end
+  if #limits == 50 then call('ZADD', AGENDA, at, limit_rules().wake_word(name, limits[50])) end
   worked = worked + #limits
 end
 
@@ -79,5 +79,5 @@ for _, word in ipairs(call('ZRANGEBYSCORE', AGENDA, '-inf', at, 'LIMIT', 0, ARGV
   if work[kind] then work[kind](rest) end
 end
 
-wake_freed(now)
+send_on_freed(now)
 return {moved, due_in(now), expired, ticks, now}

@@ -84,7 +84,7 @@ local function decide(places, key, fingerprint)
     local at, expires_at = due_time(start, now), options[i] and expiry_of(options[i], now)
     for _, limit in ipairs(options[i] and options[i].limits or {}) do
       has_limits = true
-      if string.find(limit, 'threadq.', 1, true) ~= 1 and not numbers_of(limit) then return {'unknown_limit', limit} end
+      if string.find(limit, 'threadq.', 1, true) ~= 1 and not limit_rules().numbers_of(limit) then return {'unknown_limit', limit} end
     end
     if at and options[i] and options[i].max_wait then at = math.min(at, now + options[i].max_wait) end
     local is_due_later = at and at > now
@@ -168,7 +168,7 @@ for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
 for queue, ids in pairs(queues) do push_new(queue, ids) end
 for _, replacement in ipairs(replacements) do change_job(replacement[1], replacement[2], now) end
-wake_freed(now)
+send_on_freed(now)
 -- WAIT looks at the last write of its connection. So a call that stores nothing writes too if WAIT follows: a replica
 -- that has this write has all earlier ones.
 if accepted[1] or (is_known and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end

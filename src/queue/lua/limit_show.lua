@@ -8,11 +8,11 @@ local name = string.match(limit, '^([^:]*):')
 local own = call('HGET', LIMITS, limit)
 local value = own or (name and call('HGET', LIMITS, name))
 if not value then return {} end
-local running, waiting, opens_at = figures_of(limit, now)
+local running, waiting, opens_at = limit_rules().figures_of(limit, now)
 
 -- The keys with most waiting jobs among 1,000.
 local keys, found = {}, {}
-for _, other in ipairs(waiting_keys(limit, 1000)) do found[#found + 1] = {other, figures_of(other, now)} end
+for _, other in ipairs(limit_rules().waiting_keys(limit, 1000)) do found[#found + 1] = {other, limit_rules().figures_of(other, now)} end
 table.sort(found, function(a, b)
   if a[3] ~= b[3] then return a[3] > b[3] end
   return a[1] < b[1]

@@ -15,9 +15,9 @@ end
 table.sort(names)
 for i = 1, math.min(#names, tonumber(ARGV[1])) do
   local name = names[i]
-  local running, waiting, opens_at = figures_of(name, now)
-  for _, limit in ipairs(waiting_keys(name, left)) do
-    local more_running, more_waiting = figures_of(limit, now)
+  local running, waiting, opens_at = limit_rules().figures_of(name, now)
+  for _, limit in ipairs(limit_rules().waiting_keys(name, left)) do
+    local more_running, more_waiting = limit_rules().figures_of(limit, now)
     running, waiting, left = running + more_running, waiting + more_waiting, left - 1
   end
   answers[i] = {name, values[name], running, waiting, opens_at}

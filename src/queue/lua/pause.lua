@@ -8,7 +8,7 @@ local queue = ARGV[1]
 call(ARGV[2] == '1' and 'SADD' or 'SREM', PAUSED, queue)
 local has_held = call('HGET', HELD_COUNT, queue)
 -- While the queue was paused, none of its jobs was sent on.
-if has_held and ARGV[2] ~= '1' then call('ZADD', AGENDA, digits(now_ms()), wake_word('', '')) end
+if has_held and ARGV[2] ~= '1' then call('ZADD', AGENDA, digits(now_ms()), 'wake:\n') end
 
 local function is_of_queue(id)
   local job = read(id, 'status', 'queue')

@@ -23,9 +23,9 @@ if ARGV[1] == '0' then
     -- An override stays until a person deletes it.
     if string.find(limits[i + 1], ' config$') and not server_with('limits', limits[i]) then
       call('HDEL', LIMITS, limits[i])
-      change_numbers(limits[i], now)
+      limit_rules().change_numbers(limits[i], now)
     end
   end
-  wake_freed(now)
+  send_on_freed(now)
 end
 return found[1]

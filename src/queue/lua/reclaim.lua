@@ -40,7 +40,7 @@ for _, id in ipairs(ids) do
     'starts', 'ties')
   local running, job_type, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
   local is_limited = running and is_tied(job[10], 'L')
-  if is_limited then leave_limits(id, read(id, 'limits')[1]) end
+  if is_limited then limit_rules().leave(id, read(id, 'limits')[1]) end
   if handled[id] then
     drop_tombstone(job[4], id)
   elseif running and job[6] then
@@ -76,5 +76,5 @@ end
 call('LTRIM', list, digits(#ids), -1)
 local left = call('LLEN', list)
 if left == 0 then call('DEL', CANCELS .. server) end
-wake_freed(now)
+send_on_freed(now)
 return {'reclaimed', moved, left, told, beat}

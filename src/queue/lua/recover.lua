@@ -13,7 +13,7 @@ for i = 2, #ARGV do
     local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key', 'ties')
     local running = job[1] == 'processing' and job[2] == server
     local is_limited = running and is_tied(job[7], 'L')
-    if is_limited then leave_limits(id, read(id, 'limits')[1]) end
+    if is_limited then limit_rules().leave(id, read(id, 'limits')[1]) end
     if running and job[4] then
       finish(id, job[5], job[7], 'processing', 'cancelled', at, job[6])
       call('HDEL', JOB .. id, 'cancel', 'server')
@@ -29,5 +29,5 @@ for i = 2, #ARGV do
     end
   end
 end
-wake_freed(now)
+send_on_freed(now)
 return moved

@@ -8,7 +8,7 @@
 local server, now, names, others = ARGV[1], now_ms(), {}, {}
 for i = 6, #ARGV, 2 do
   local limit, numbers = ARGV[i], ARGV[i + 1]
-  local holds, source, of_file = stored_limit(limit)
+  local holds, source, of_file = limit_rules().stored_limit(limit)
   if source == 'config' and (of_file or holds) ~= numbers then
     local other = server_with('limits', limit, server)
     if other then others[#others + 1], others[#others + 2] = limit, other end
@@ -18,7 +18,7 @@ for i = 6, #ARGV, 2 do
     call('HSET', LIMITS, limit, holds .. ' config ' .. numbers)
   else
     call('HSET', LIMITS, limit, numbers .. ' config')
-    if holds and holds ~= numbers then change_numbers(limit, now) end
+    if holds and holds ~= numbers then limit_rules().change_numbers(limit, now) end
   end
 end
 call('HSET', SERVERS, server, 1)
@@ -27,5 +27,5 @@ call('HSET', SERVER .. server, 'started_at', digits(now), 'workers', ARGV[2], 'b
 if ARGV[4] ~= '' then call('HSET', SERVER .. server, 'strict', ARGV[4]) end
 if ARGV[5] ~= '' then call('HSET', SERVER .. server, 'schedules', ARGV[5]) end
 if #names > 0 then call('HSET', SERVER .. server, 'limits', table.concat(names, '\n')) end
-wake_freed(now)
+send_on_freed(now)
 return others

@@ -52,9 +52,9 @@ local function settle(id, token, what, delay, first, last)
   if to ~= 'processing' then call('LREM', list, -1, id) end
   local limits = ties and is_tied(ties, 'L') and read(id, 'limits')[1]
   if limits then
-    leave_limits(id, limits)
+    limit_rules().leave(id, limits)
     local wait = what == 'release' and delay or (what == 'retry' and first < last and ARGV[last])
-    if wait and tonumber(wait) > 0 then close_rates(limits, tonumber(wait), now) end
+    if wait and tonumber(wait) > 0 then limit_rules().close_rates(limits, tonumber(wait), now) end
   end
   if to == 'completed' then
     -- A record leaves out the number of attempts if the job completes at its first attempt.
@@ -104,6 +104,6 @@ while place <= #ARGV do
 end
 for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end
 if done[1] then call('LPUSH', COMPLETED, unpack(done)) end
-wake_freed(now)
+send_on_freed(now)
 answers[1] = look_in(now)
 return answers

@@ -62,7 +62,7 @@ local MAX_HELD, held_number = 200, 0
 -- Lets a job start if its limits have room. Otherwise the job waits for room, and no list has an entry of the job.
 local function passes_limits(id, queue)
   local limits, blocked, scheduled_at, ready_at = unpack(read(id, 'limits', 'blocked', 'scheduled_at', 'ready_at'))
-  local state, since, held_by = parts_of(blocked)
+  local state, since, held_by = limit_rules().parts_of(blocked)
   -- The job waits already, and this entry has stayed behind.
   if state == 'held' then
     call('LREM', list, 1, id)
@@ -70,7 +70,7 @@ local function passes_limits(id, queue)
     drops = drops + 1
     return false
   end
-  local limit = enter_limits(id, queue, limits or '', blocked, closed, now)
+  local limit = limit_rules().enter(id, queue, limits or '', blocked, closed, now)
   if not limit then
     if blocked then call('HDEL', JOB .. id, 'blocked') end
     return true
@@ -84,7 +84,7 @@ local function passes_limits(id, queue)
     held[#held + 1] = held[key]
   end
   local scored = held[key][3]
-  scored[#scored + 1], scored[#scored + 2] = digits(ready_since(id, scheduled_at, ready_at)), id
+  scored[#scored + 1], scored[#scored + 2] = digits(limit_rules().ready_since(id, scheduled_at, ready_at)), id
   drops, held_number = drops + 1, held_number + 1
   return false
 end
@@ -126,7 +126,7 @@ local function start(id, queue, is_suspect)
   if ties and is_expired(id, ties, now) then
     call('LREM', list, 1, id)
     drops = drops + 1
-    if is_tied(ties, 'L') then leave_line(id, queue) end
+    if is_tied(ties, 'L') then limit_rules().leave_line(id, queue) end
     local to, job_type = finish_expired(id, at)
     expired[#expired + 1], expired[#expired + 2] = job_type, to
     return false
@@ -208,8 +208,8 @@ end
 
 -- Stores what this step has found out about limits. Returns the reply.
 local function reply()
-  for _, entry in ipairs(held) do hold(unpack(entry)) end
-  wake_freed(now)
+  for _, entry in ipairs(held) do limit_rules().hold(unpack(entry)) end
+  send_on_freed(now)
   taken[7] = look_in(now)
   return taken
 end

@@ -121,7 +121,7 @@ end
 -- claimed the job already, the entry stays in that server's list, and start_jobs.lua drops it. A quarantined job may wait in
 -- either list.
 local function leave_queue(id, queue, crashes, ties)
-  if is_tied(ties, 'L') and leave_line(id, queue or DEFAULT_QUEUE) then return end
+  if is_tied(ties, 'L') and limit_rules().leave_line(id, queue or DEFAULT_QUEUE) then return end
   local list, is_long = WORK .. (queue or DEFAULT_QUEUE), false
   for _, key in ipairs(crashes and {list .. SUSPECTS, list} or {list}) do
     if call('LLEN', key) > SHORT then
@@ -148,7 +148,7 @@ local function go_back(id, queue, ties, now)
   local first = string.match(job[1] or '', '^[^\n]+')
   if not first then return call('RPUSH', fill_list(queue), id) end
   call('HSET', JOB .. id, 'blocked', 'held ' .. digits(now) .. ' ' .. first)
-  hold(first, queue, {digits(ready_since(id, job[2], job[3])), id})
+  limit_rules().hold(first, queue, {digits(limit_rules().ready_since(id, job[2], job[3])), id})
 end
 
 -- Sends a job where it waits next: until its due time, if that is to come, or in its queue. enqueue.lua does the same for

@@ -77,12 +77,12 @@ local function find_held(limit)
   for _, other in ipairs(call('ZRANGE', HOLDS .. limit, 0, 31)) do
     before = before + call('ZCOUNT', HELD .. other .. ':' .. limit, '-inf', '(' .. score)
   end
-  local _, _, opens_at = figures_of(limit, now)
-  room = {limit, numbers_of(limit) and numbers_of(limit).slots or 0, opens_at,
+  local _, _, opens_at = limit_rules().figures_of(limit, now)
+  room = {limit, limit_rules().numbers_of(limit) and limit_rules().numbers_of(limit).slots or 0, opens_at,
     unpack(call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'))}
 end
 
-local state, _, held_by = parts_of(read(id, 'blocked')[1])
+local state, _, held_by = limit_rules().parts_of(read(id, 'blocked')[1])
 if status == 'queued' and state == 'held' then find_held(held_by) end
 if status == 'queued' and place == 'none' then
   find_in(list, 'queue')
