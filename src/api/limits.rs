@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::json;
 
 use crate::api::body::{self, Invalid};
 use crate::api::listing::estimated_bytes;
@@ -20,8 +19,7 @@ use crate::queue::{LimitDeleted, LimitKey, LimitPut, LimitRecord};
 impl Api {
     pub(super) fn list_limits(&self, _request: &Request) -> Result<Response, Response> {
         let limits = self.queue.limits()?;
-        let limits: Vec<Shown> = limits.iter().map(shown).collect();
-        Ok(Response::json(200, &json!({ "limits": limits })))
+        Ok(Response::json(200, &List { limits: limits.iter().map(shown).collect() }))
     }
 
     /// A limit with its running jobs, the keys with most waiting jobs, and a page of its waiting jobs.
@@ -53,7 +51,11 @@ impl Api {
                 );
                 return Err(Response::error(400, "invalid_limit", sentence));
             }
-            LimitPut::Missing => return Err(no_such_limit()),
+            LimitPut::Missing => {
+                let sentence =
+                    format!("there is no limit {:?}, so its keys have no numbers of their own", limit.name());
+                return Err(Response::error(404, "not_found", sentence));
+            }
             LimitPut::TooMany => {
                 return Err(Response::error(409, "too_many_limits", "there are 10000 limits already"));
             }
@@ -104,6 +106,12 @@ pub fn checked_limit(name: &str, body: &[u8]) -> Result<(LimitName, LimitNumbers
         Invalid::Json(sentence) | Invalid::Field(sentence) => sentence,
     })?;
     Ok((limit, numbers))
+}
+
+/// The body of the response to GET /limits.
+#[derive(Serialize)]
+struct List<'a> {
+    limits: Vec<Shown<'a>>,
 }
 
 /// A limit as the API shows it.

@@ -146,7 +146,7 @@ impl Queue {
         if limit.is_reserved() {
             limit.as_str().clone_into(&mut record.name);
         }
-        record.overridden |= as_int(is_own)? == 1;
+        record.overridden |= as_int(is_own)? == 1 && !limit.is_reserved();
         let keys = as_array(keys.clone())?;
         let keys = keys.chunks_exact(4).map(|key| {
             Ok(LimitKey {

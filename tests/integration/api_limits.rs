@@ -63,7 +63,11 @@ fn a_limit_of_the_file_is_overridden_and_gets_its_numbers_back() {
     // The limit of a job type: the server's name, which no one else can use.
     let of_type = "threadq.type?key=sleep";
     assert_eq!(limit(&server, of_type), limit(&server, "threadq.type:sleep"));
-    assert_eq!(limit(&server, of_type)["name"], "threadq.type:sleep");
+    let listed = server.get("/limits").expect(200).json()["limits"][2].clone();
+    for (field, value) in listed.as_object().unwrap() {
+        assert_eq!(limit(&server, of_type)[field], *value, "{field}");
+    }
+    assert_eq!((&listed["name"], &listed["overridden"]), (&json!("threadq.type:sleep"), &json!(false)));
     put(&server, &format!("/limits/{of_type}"), json!({"concurrency": 9})).expect(200);
     assert_eq!(limit(&server, of_type)["concurrency"], 9);
     server.delete(&format!("/limits/{of_type}")).expect(204);
