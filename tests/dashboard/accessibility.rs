@@ -20,7 +20,14 @@ impl Page {
     }
 }
 
-const SCHEDULE: &str = r#"
+const SCHEDULE_AND_LIMITS: &str = r#"
+[limits.mails-to-the-provider-of-the-whole-world]
+rate = "100/m"
+burst = 20
+
+[limits.gpu]
+concurrency = 1
+
 [[schedules]]
 name = "nightly-report-of-all-customers-of-the-world"
 cron = "30 2 * * *"
@@ -32,7 +39,7 @@ job = { type = "echo", queue = "reports", tags = ["customer/42"] }
 fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     let server = TestServer::builder()
         .redis(redis)
-        .config(&format!("{QUICK_BACKOFF}\n{SCHEDULE}"))
+        .config(&format!("{QUICK_BACKOFF}\n{SCHEDULE_AND_LIMITS}"))
         .flag("workers", "8")
         .flag("queues", "default,urgent!")
         .start();
@@ -62,8 +69,17 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     for _ in 0..3 {
         server.submit("sleep", json!({"ms": 600_000}));
     }
-    eventually(LIMIT, "all is at rest but three jobs", || {
-        server.count("queued") == 2 && server.count("processing") == 3 && server.count("retrying") == 0
+    let mut limited = Vec::new();
+    for _ in 0..2 {
+        for gpu in ["gpu", "gpu:in a rack that has a rather long name"] {
+            let limits = json!([gpu, "mails-to-the-provider-of-the-whole-world"]);
+            limited.push(
+                server.submit_job(json!({"type": "sleep", "payload": {"ms": 600_000}, "limits": limits})),
+            );
+        }
+    }
+    eventually(LIMIT, "all is at rest but five jobs", || {
+        server.count("queued") == 4 && server.count("processing") == 5 && server.count("retrying") == 0
     });
     let page = |name, hash: &str, title, text| Page { name, hash: hash.to_owned(), title, text };
     let pages = vec![
@@ -74,6 +90,11 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
         page("schedules", "/schedules", "Schedules", "each day at 02:30"),
         page("schedule", &format!("/schedules/{schedule}"), "Schedule", "History"),
         page("create", "/new-schedule", "Create a schedule", "next five ticks"),
+        page("limits", "/limits", "Limits", "100/m in bursts"),
+        page("limit", "/limits/gpu", "Limit", "What runs"),
+        page("key", "/limits/gpu?key=in+a+rack+that+has+a+rather+long+name", "Limit", "page 1 of 1"),
+        page("set-limit", "/set-limit?limit=gpu", "Set a limit", "Rate of starts"),
+        page("held", &format!("/jobs/{}", limited[3]), "Job", "waits for the limit"),
         page("jobs", "/jobs", "Jobs", "page 1 of 2"),
         page("waiting", &format!("/jobs/{waiting}"), "Job", "Why it does not run"),
         page("change", &format!("/jobs/{waiting}/change"), "Change job", "Max attempts"),

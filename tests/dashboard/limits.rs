@@ -27,7 +27,7 @@ fn a_limit_of_the_file_is_shown_overridden_and_unset() {
     assert_eq!(browser.find("button", "Unset the limit smtp"), None, "the file has the numbers");
     browser.click("link", "smtp");
     browser.wait_until_drawn("Limit");
-    browser.wait_for_text("in the configuration file of the servers");
+    browser.wait_for_text("in the configuration file");
     let listed = "[...document.querySelectorAll('[aria-label=\"What waits\"] tbody .id')].map((id) => id.innerText).join()";
     browser.wait_until("both wait", &format!("{listed} === '{},{}'", waiting[0], waiting[1]));
 
@@ -37,9 +37,10 @@ fn a_limit_of_the_file_is_shown_overridden_and_unset() {
     browser.wait_for_text("waits for the limit smtp");
     browser.go(&server, "/queues/default");
     browser.wait_for_text("2 jobs queued, 2 held by limits");
-    browser.wait_for_text("waits for the limit smtp");
+    browser.wait_for_text("All jobs of this queue wait for limits.");
     browser.go(&server, "/queues");
-    browser.wait_for_text("2 held by limits");
+    browser.wait_for_text("2 held");
+    browser.look(1280, "light");
     browser.go(&server, "/jobs?status=queued");
     browser.wait_for_text("waits for the limit smtp");
 
@@ -52,14 +53,14 @@ fn a_limit_of_the_file_is_shown_overridden_and_unset() {
     browser.write("2");
     browser.click("button", "Set");
     browser.wait_for_text("The limit smtp is set.");
-    for part in ["overridden", "2 of 2", "in place of the configuration file"] {
+    for part in ["overridden", "2 of 2", "on this page or by the API"] {
         browser.wait_for_text(part);
     }
     // The row of the job that has started stays until the user asks for the present list.
     browser.wait_until("the other one waits", &format!("{listed} === '{}'", waiting[1]));
 
     browser.click("button", "Unset the limit smtp");
-    browser.wait_for_text("The numbers of the configuration file hold again.");
+    browser.wait_for_text("The numbers of the file, or of the limit without the key, hold again.");
     browser.click("button", "Change nothing");
     browser.wait_until_answered();
     assert_eq!(server.get("/limits/smtp").expect(200).json()["concurrency"], 2);
@@ -91,7 +92,7 @@ fn limits_with_keys_are_set_and_shown_without_a_mouse() {
     browser.wait_for_focus("textbox", "Rate of starts");
     browser.run("document.activeElement.select()");
     browser.write("1/h");
-    browser.tab_to("textbox", "Starts at once");
+    browser.tab_to("textbox", "Burst");
     browser.write("2");
     browser.choose("button", "Set");
     browser.wait_for_text("The limit tenant is set.");
@@ -121,9 +122,10 @@ fn limits_with_keys_are_set_and_shown_without_a_mouse() {
     browser.choose("button", "Set");
     browser.wait_for_text("1000/s");
     server.wait_for_status(ids[3], "completed");
-    browser.go(&server, "/limits");
-    browser.wait_for_text(&format!("tenant:{KEY}"));
+    browser.wait_for_text("overridden");
     assert_eq!(server.count("queued"), 1, "the numbers of the other key have not changed");
+    browser.go(&server, "/limits");
+    browser.wait_until_drawn("Limits");
     browser.choose("button", "Unset the limit tenant");
     browser.wait_for_focus("button", "Change nothing");
     browser.choose("button", "Unset this limit");

@@ -12,6 +12,7 @@ mod browser;
 mod figures;
 mod files;
 mod forms;
+mod limits;
 mod lists;
 mod pages;
 mod schedules;

@@ -6,6 +6,7 @@
 import { byId, el, show } from "./elements.js";
 import { dead, jobs, selected, actions as listActions } from "./jobs.js";
 import { change, job, actions as jobActions } from "./job.js";
+import { limit, limits, setLimit, actions as limitActions } from "./limits.js";
 import { clearErrors, showError } from "./forms.js";
 import { notify, query } from "./api.js";
 import { actionOf, inProgress, markBusy } from "./parts.js";
@@ -16,7 +17,7 @@ import { rough, ZONE } from "./text.js";
 import { submit, actions as submitActions } from "./submit.js";
 
 const actions = {
-  ...queueActions, ...jobActions, ...listActions, ...submitActions, ...scheduleActions,
+  ...queueActions, ...jobActions, ...listActions, ...submitActions, ...scheduleActions, ...limitActions,
   async newest() {
     document.querySelector("h1").focus();
   },
@@ -101,6 +102,9 @@ const VIEWS = [
   ["/schedules/:name", "schedules", schedule],
   ["/schedules/:name/change", "schedules", changeSchedule],
   ["/new-schedule", "schedules", newSchedule],
+  ["/limits", "limits", limits],
+  ["/limits/:name", "limits", limit],
+  ["/set-limit", "limits", setLimit],
   ["/jobs", "jobs", jobs],
   ["/jobs/:id", "jobs", job],
   ["/jobs/:id/change", "jobs", change],

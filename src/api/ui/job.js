@@ -3,7 +3,7 @@
 import { api, ask, notify } from "./api.js";
 import { el } from "./elements.js";
 import { bodyText, form, readForm, sendButton, showOutcome, timeText } from "./forms.js";
-import { attempts, brief, button, facts, hasEnded, part, status, table, tagLinks } from "./parts.js";
+import { attempts, blockedBy, brief, button, facts, hasEnded, limitLink, part, status, table, tagLinks } from "./parts.js";
 import { jobFields } from "./submit.js";
 import { duration, exact, indent, members, number, plural, time, ZONE } from "./text.js";
 
@@ -24,6 +24,7 @@ export const job = {
     const details = [
       ["Type", job.type], ["Queue", el("a", { class: "mono", href: `#/queues/${job.queue}` }, job.queue)],
       job.tags && ["Tags", tagLinks(job)],
+      job.limits && ["Limits", el("span", { class: "tags" }, job.limits.map(limitLink))],
       job.schedule && ["Schedule", [el("a", { href: `#/schedules/${job.schedule.name}` }, job.schedule.name), ", meant for ", el("span", { class: "mono" }, exact(job.schedule.tick).slice(0, 19))]],
       [job.status === "processing" ? "Attempt" : "Attempts", attempts(job)],
       job.crashes > 0 && ["Server crashes", job.crashes],
@@ -41,7 +42,7 @@ export const job = {
       raw[name]?.length > MAX_SHOWN && el("p", { class: "facts" }, `The first ${number(MAX_SHOWN)} of ${plural(raw[name].length, "character")}. All: `,
         el("span", { class: "mono" }, `threadq show ${job.id} --server ${location.origin}`)));
     return [
-      el("p", { class: "jobhead" }, status(job.status), CANCEL_REASONS[job.cancel_reason] && el("span", {}, CANCEL_REASONS[job.cancel_reason]), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
+      el("p", { class: "jobhead" }, status(job.status), CANCEL_REASONS[job.cancel_reason] && el("span", {}, CANCEL_REASONS[job.cancel_reason]), blockedBy(job), el("span", { class: "mono" }, job.id), el("span", { class: "acts" },
         can("Retry", "retry", job.status === "failed" || job.status === "cancelled"),
         go("Duplicate", `#/submit?from=${job.id}`), waits && go("Change", `#/jobs/${job.id}/change`),
         can("Run now", "run-now", job.status === "scheduled" || job.status === "retrying"),

@@ -3,7 +3,7 @@
 import { ACTIONS, bulk } from "./bulk.js";
 import { el } from "./elements.js";
 import { timeText } from "./forms.js";
-import { attempts, button, hasEnded, jobLink, lastPage, learnTypes, listInfo, noSuchPage, pager, readList, status, STATUSES, table,
+import { attempts, blockedBy, button, hasEnded, jobLink, lastPage, learnTypes, listInfo, noSuchPage, pager, readList, status, STATUSES, table,
   tagLinks, typeFilter } from "./parts.js";
 import { number, time, ZONE } from "./text.js";
 
@@ -49,7 +49,7 @@ export const jobs = {
     if (!jobs.length && (before || page > lastPage(total))) return noSuchPage("/jobs", filter, list);
     const rows = jobs.map((job) => [
       idCell(job), [job.type, tagCell(job), el("span", { class: "narrow" }, time(job.created_at))], job.queue, status(job.status), attempts(job), time(job.created_at),
-      el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : job.last_error ?? "")]);
+      el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : blockedBy(job) ?? job.last_error ?? "")]);
     return [
       total > 0 && el("p", { class: "acts bulk", role: "group", "aria-label": "All jobs of this list" },
         el("span", {}, `All ${number(total)} of this list:`),

@@ -21,11 +21,11 @@ function opens({ opens_at: at }) {
   return el("time", { datetime: at, title: exact(at) }, ms < 1500 ? "in a moment" : `in ${rough(ms)}`);
 }
 
-const mark = ({ overridden }) => overridden && el("span", { class: "mark", title: "These numbers hold in place of those of the configuration file." }, "overridden");
+const mark = ({ overridden }) => overridden && el("span", { class: "mark", title: "These numbers hold in place of those of the file, or of the limit without the key." }, "overridden");
 
-const buttons = ({ name, source, overridden }) => [
+const buttons = ({ name, key, source, overridden }) => [
   el("a", { class: "button", href: `#/set-limit${query({ limit: name })}`, "aria-label": `Change the limit ${name}` }, "Change"),
-  (overridden || source === "api") && button("Unset", "unset-limit", { name, overridden }, { class: "danger", "aria-label": `Unset the limit ${name}` })];
+  (overridden || (source === "api" && !key)) && button("Unset", "unset-limit", { name, overridden }, { class: "danger", "aria-label": `Unset the limit ${name}` })];
 
 export const limits = {
   title: "Limits",
@@ -49,7 +49,7 @@ export const limit = {
   render({ text, one, ...list }) {
     const keys = one.keys ?? [];
     const details = [["Allows", rule(one)], ["Running", slots(one)], one.opens_at && ["Opens", opens(one)],
-      ["Defined", one.overridden ? "here, in place of the configuration file" : one.source === "api" ? "on this page or by the API" : "in the configuration file of the servers"]];
+      ["Defined", one.source === "api" || one.overridden ? "on this page or by the API" : "in the configuration file"]];
     return [
       el("p", { class: "jobhead" }, el("span", { class: "mono" }, text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
       el("div", { class: "two" },
@@ -57,7 +57,7 @@ export const limit = {
         one.concurrency && part("What runs", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job runs."))),
       keys.length > 0 && part("Keys that jobs wait for", table("Keys", [["Key", "name"], ["Running", "n"], ["Waiting", "n"], ["Opens", "n"]],
         keys.map((one) => [limitLink(`${text}:${one.key}`), number(one.running), number(one.waiting), opens(one)]), "", keys.map(({ key }) => key))),
-      keys.length === 0 && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
+      (list.total > 0 || !keys.length) && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
   },
 };
 
@@ -69,7 +69,7 @@ export const setLimit = {
     name ? el("p", {}, limitLink(name)) : { name: "name", label: "Limit", hint: "A NAME, or NAME:KEY for the numbers of one key." },
     { name: "concurrency", label: "Jobs at a time", kind: "number", value: concurrency },
     { name: "rate", label: "Rate of starts", value: rate, hint: "Such as 10/s, 100/m or 5/30s." },
-    { name: "burst", label: "Starts at once", kind: "number", value: burst, placeholder: 1, hint: "How many starts of the rate can come at the same moment." },
+    { name: "burst", label: "Burst", kind: "number", value: burst, placeholder: 1, hint: "How many of these starts may come at once." },
   ], [], name ? { name } : {}, sendButton("Set"), el("a", { class: "button", href: name ? `#${limitPath(name)}` : "#/limits" }, "Back")),
 };
 
@@ -82,7 +82,7 @@ export const actions = {
     location.hash = limitPath(name);
   },
   async "unset-limit"({ name, overridden }) {
-    const then = overridden != null ? "The numbers of the configuration file hold again." : "If no other numbers hold for it, the jobs that wait start.";
+    const then = overridden != null ? "The numbers of the file, or of the limit without the key, hold again." : "The jobs that wait for this limit start.";
     if (!await ask(`Unset the limit ${name}?`, then, "Unset this limit", true)) return;
     await api("DELETE", limitPath(name));
     notify(`The limit ${name} is unset.`);

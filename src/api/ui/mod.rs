@@ -33,6 +33,7 @@ static FILES: &[File] = &[
     script("forms.js", packed!("forms.js")),
     script("job.js", packed!("job.js")),
     script("jobs.js", packed!("jobs.js")),
+    script("limits.js", packed!("limits.js")),
     script("overview.js", packed!("overview.js")),
     script("parts.js", packed!("parts.js")),
     script("queues.js", packed!("queues.js")),

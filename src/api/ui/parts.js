@@ -14,6 +14,14 @@ export const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id
 /** The tags of a job, each as a link to the jobs with this tag. */
 export const tagLinks = ({ tags = [] }) => tags.length > 0 && el("span", { class: "tags" },
   tags.map((tag) => el("a", { href: `#/jobs${query({ tag })}` }, tag)));
+/** The path of a limit such as tenant:42, in the API and in addresses of pages. */
+export function limitPath(limit, more = {}) {
+  const [name, ...key] = limit.split(":");
+  return `/limits/${encodeURIComponent(name)}${query({ key: key.join(":"), ...more })}`;
+}
+export const limitLink = (limit) => el("a", { class: "mono", href: `#${limitPath(limit)}` }, limit);
+/** The limit that keeps a job waiting. */
+export const blockedBy = ({ blocked_by: by }) => by?.limit && el("span", { class: "hint" }, "waits for the limit ", limitLink(by.limit));
 export const button = (name, action, data = {}, attributes = {}) => {
   const all = { type: "button", "data-do": action, ...attributes };
   for (const [key, value] of Object.entries(data)) all[`data-${key}`] = value;
@@ -121,15 +129,15 @@ export function keepWaiting({ jobs, total }, page, old) {
   return { ...old, total, jobs: old.jobs.map((job) => there.get(job.id) ?? { ...job, hasMoved: true }) };
 }
 
-/** The list of such a page. `address` makes the address of another page, and `empty` is shown if nothing waits. */
-export function waiting({ jobs, total, page, listed }, address, empty) {
+/** The list of such a page. `address` makes the address of another page, and `where` an additional cell. */
+export function waiting({ jobs, total, page, listed }, address, empty, where) {
   const last = Math.max(page, lastPage(total));
   return el("section", { "aria-labelledby": "waits" }, el("h2", { id: "waits" }, "What waits, the next one first"),
     jobs.length > 0 && el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
       jobs.some((job) => job.hasMoved) && button("Show what waits now", "newest")),
-    table("What waits", [["Place", "n wide"], ["Id"], ["Type", "name"], ["Submitted", "n wide"], ["State", "state"]],
-      jobs.map((job, at) => [number((page - 1) * PAGE_SIZE + at + 1), jobLink(job.id), [job.type, tagLinks(job)], time(job.created_at),
-        job.hasMoved ? el("span", { class: "status" }, "moved on") : status(job.status)]),
+    table("What waits", [["Place", "n wide"], ["Id"], ["Type", "name"], where && ["Queue", "name wide"], ["Submitted", "n wide"], ["State", "state"]].filter(Boolean),
+      jobs.map((job, at) => [number((page - 1) * PAGE_SIZE + at + 1), jobLink(job.id), [job.type, tagLinks(job)], where && where(job), time(job.created_at),
+        job.hasMoved ? el("span", { class: "status" }, "moved on") : status(job.status)].filter((cell) => cell != null)),
       page > 1 ? "Nothing waits on this page." : empty, jobs.map((job) => job.id)),
     (jobs.length > 0 || page > 1) && pages(address, ["Sooner", "Later"], page, page < last, `page ${number(page)} of ${number(last)}`));
 }

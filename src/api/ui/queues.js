@@ -16,13 +16,16 @@ const switchButton = ({ name, paused }) => button(paused ? "Resume" : "Pause", p
 
 const strictMark = ({ strict }) => strict && el("span", { class: "mark", title: "The jobs of a strict queue start before those of all other queues." }, "strict");
 
+/** How many jobs of a queue wait for limits. They stand beside the queue. */
+const heldLink = ({ held }) => held > 0 && el("a", { href: "#/limits" }, `${number(held)} held`);
+
 export const queues = {
   title: "Queues",
   every: 2000,
   read: () => api("GET", "/queues"),
   render: ({ queues }) => table("Queues", [["Queue", "name"], ["Queued", "n"], ["Oldest waits", "n wide"], ["Servers", "n wide"], ["State", "state"], ["Action", "act"]], queues.map((queue) => [
     [el("a", { class: "mono", href: `#/queues/${queue.name}` }, queue.name), strictMark(queue)],
-    [number(queue.queued), queue.oldest_ms != null && el("span", { class: "narrow" }, duration(queue.oldest_ms))],
+    [number(queue.queued), el("div", {}, heldLink(queue)), queue.oldest_ms != null && el("span", { class: "narrow" }, duration(queue.oldest_ms))],
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
     number(queue.servers),
     queueState(queue),
@@ -42,9 +45,9 @@ export const queue = {
     return [
       el("p", { class: "jobhead" }, queue && queueState(queue), el("span", { class: "mono" }, name), queue && strictMark(queue),
         queue && el("span", { class: "acts" }, switchButton(queue))),
-      el("p", { class: "facts" }, queue ? [`${plural(queue.queued, "job")} queued`, queue.oldest_ms != null && `, the oldest waits for ${duration(queue.oldest_ms)}`,
+      el("p", { class: "facts" }, queue ? [`${plural(queue.queued, "job")} queued`, queue.held > 0 && [", ", heldLink(queue), " by limits"], queue.oldest_ms != null && `, the oldest waits for ${duration(queue.oldest_ms)}`,
         `, taken by ${plural(queue.servers, "server")}`] : "No job has been in this queue, and no server takes jobs from it."),
-      waiting(list, (page) => `#/queues/${name}${query({ page })}`, "Nothing waits in this queue.")];
+      waiting(list, (page) => `#/queues/${name}${query({ page })}`, queue?.held > 0 ? "All jobs of this queue wait for limits." : "Nothing waits in this queue.")];
   },
 };
 

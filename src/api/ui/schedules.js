@@ -122,7 +122,7 @@ const times = (list, zone) => list.length ? el("ol", { class: "ticks" }, list.ma
 
 /** The form; `one` is the schedule that it changes. */
 function scheduleForm(one, job, isNew) {
-  const { type, payload, queue, tags, attempts, timeout, expires, retain, meta } = jobFields(one.job ?? {}, job.payload ? indent(job.payload) : "{}", "job.");
+  const { type, payload, queue, ...ofJob } = jobFields(one.job ?? {}, job.payload ? indent(job.payload) : "{}", "job.");
   const preview = el("div", { id: "preview", class: "preview", role: "region", "aria-label": "Next ticks", "aria-live": "polite" },
     isNew ? PREVIEW_HINT : times(one.next, zoneOf(one)));
   const when = [
@@ -138,7 +138,7 @@ function scheduleForm(one, job, isNew) {
     { name: "jitter", label: "Jitter", value: one.jitter, placeholder: "0s", hint: "Up to 1h: each job starts a part of this time after its tick." },
     { name: "starts_at", label: "No tick before", kind: "time", value: timeText(one.starts_at), hint: `in ${ZONE}` },
     { name: "ends_at", label: "No tick after", kind: "time", value: timeText(one.ends_at), hint: `in ${ZONE}` },
-    tags, attempts, timeout, expires, retain, meta,
+    ...Object.values(ofJob),
   ];
   const name = isNew ? [{ name: "name", label: "Name", maxlength: 64, hint: "1 to 64 of A-Z a-z 0-9 _ . -" }] : [];
   const back = !isNew && el("a", { class: "button", href: `#/schedules/${one.name}` }, "Back to the schedule");

@@ -7,7 +7,7 @@ import { indent, members, ZONE } from "./text.js";
 
 const TIMES = "Such as 250ms, 5s, 10m, 24h or 90d.";
 
-/** The fields of a job that change how it is run, for the forms of jobs and of schedules. `at` is the path of the job in
+/** The fields of a job that change how it is run, for the forms of jobs and of schedules, in their order. `at` is the path of the job in
  *  the body. */
 export function jobFields(job, payload, at = "") {
   return {
@@ -15,6 +15,7 @@ export function jobFields(job, payload, at = "") {
     payload: { name: `${at}payload`, label: "Payload", kind: "json", value: payload, hint: "JSON. The handler gets this value." },
     queue: { name: `${at}queue`, label: "Queue", value: job.queue, placeholder: "default" },
     tags: { name: `${at}tags`, label: "Tags", kind: "list", value: job.tags?.join("\n"), hint: "Up to 5, one in each line." },
+    limits: { name: `${at}limits`, label: "Limits", kind: "list", value: job.limits?.filter((limit) => !limit.startsWith("threadq.")).join("\n"), hint: "Up to 4, each a NAME or NAME:KEY in its own line." },
     attempts: { name: `${at}max_attempts`, label: "Max attempts", kind: "number", value: job.max_attempts },
     timeout: { name: `${at}timeout_ms`, label: "Timeout of an attempt", kind: "duration", value: durationText(job.timeout_ms), hint: TIMES },
     expires: { name: `${at}expires_in_ms`, names: "expires_at", label: "Expires after", kind: "duration", value: durationText(job.expires_in_ms), hint: `No attempt starts later than this. ${TIMES}` },
@@ -41,13 +42,11 @@ export const submit = {
     return from ? api("GET", `/jobs/${encodeURIComponent(from)}`, undefined, true) : { value: {}, text: "{}" };
   },
   render({ value: job, text }) {
-    const fields = jobFields(job, job.id ? indent(members(text).payload) : "{}");
-    const { type, payload, queue, tags, attempts, timeout, expires, retain, meta } = fields;
+    const { type, payload, queue, ...more } = jobFields(job, job.id ? indent(members(text).payload) : "{}");
     return [form("submit", "Submit a job", [type, payload, queue], [
       { name: "delay_ms", label: "Delay", kind: "duration", hint: TIMES },
       { name: "run_at", label: "Or run at", kind: "time", hint: `in ${ZONE}` },
-      tags, attempts, timeout,
-      expires, retain, ...UNIQUE, meta,
+      ...Object.values(more), ...UNIQUE,
     ], {}, sendButton("Submit")), typeOptions()];
   },
 };
