@@ -15,7 +15,7 @@ use super::payload;
 
 /// A client of the queue in a bench's Redis.
 pub struct Bare {
-    queue: Queue,
+    pub queue: Queue,
 }
 
 impl Bare {
