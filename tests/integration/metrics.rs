@@ -200,9 +200,11 @@ fn a_request_that_waited_is_counted_with_the_code_that_it_got() {
 #[test]
 fn the_examples_for_prometheus_and_grafana_ask_for_what_is_there() {
     let redis = TestRedis::start();
-    let schedule = "[[schedules]]\nname = 'x'\nevery = '1s'\njob = { type = 'echo' }\n";
-    let server = TestServer::builder().redis(&redis).config(schedule).start();
-    server.complete("echo", json!({}));
+    let config = "[limits.x]\nrate = '10/s'\n\n[[schedules]]\nname = 'x'\nevery = '1s'\njob = { type = 'echo' }\n";
+    let server = TestServer::builder().redis(&redis).config(config).start();
+    for id in server.submit_batch(&vec![json!({"type": "echo", "limits": ["x"]}); 2]) {
+        server.wait_for_status(id, "completed");
+    }
     eventually(LIMIT, "a job of the schedule has completed", || {
         server.get("/metrics").expect(200).text().contains("threadq_schedule_last_success_timestamp_seconds{")
     });
