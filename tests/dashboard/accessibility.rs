@@ -91,7 +91,7 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
         page("schedule", &format!("/schedules/{schedule}"), "Schedule", "History"),
         page("create", "/new-schedule", "Create a schedule", "next five ticks"),
         page("limits", "/limits", "Limits", "100/m in bursts"),
-        page("limit", "/limits/gpu", "Limit", "What runs"),
+        page("limit", "/limits/gpu", "Limit", "Jobs with a slot"),
         page("key", "/limits/gpu?key=in+a+rack+that+has+a+rather+long+name", "Limit", "page 1 of 1"),
         page("set-limit", "/set-limit?limit=gpu", "Set a limit", "Rate of starts"),
         page("held", &format!("/jobs/{}", limited[3]), "Job", "waits for the limit"),

@@ -54,7 +54,7 @@ export const limit = {
       el("p", { class: "jobhead" }, el("span", { class: "mono" }, text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
       el("div", { class: "two" },
         part("Facts", facts(details)),
-        one.concurrency && part("What runs", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job runs."))),
+        one.concurrency && part("Jobs with a slot", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job has a slot."))),
       keys.length > 0 && part("Keys that jobs wait for", table("Keys", [["Key", "name"], ["Running", "n"], ["Waiting", "n"], ["Opens", "n"]],
         keys.map((one) => [limitLink(`${text}:${one.key}`), number(one.running), number(one.waiting), opens(one)]), "", keys.map(({ key }) => key))),
       (list.total > 0 || !keys.length) && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
