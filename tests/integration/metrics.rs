@@ -200,7 +200,8 @@ fn a_request_that_waited_is_counted_with_the_code_that_it_got() {
 #[test]
 fn the_examples_for_prometheus_and_grafana_ask_for_what_is_there() {
     let redis = TestRedis::start();
-    let config = "[limits.x]\nrate = '10/s'\n\n[[schedules]]\nname = 'x'\nevery = '1s'\njob = { type = 'echo' }\n";
+    let config =
+        "[limits.x]\nrate = '10/s'\n\n[[schedules]]\nname = 'x'\nevery = '1s'\njob = { type = 'echo' }\n";
     let server = TestServer::builder().redis(&redis).config(config).start();
     for id in server.submit_batch(&vec![json!({"type": "echo", "limits": ["x"]}); 2]) {
         server.wait_for_status(id, "completed");
