@@ -32,6 +32,7 @@ impl Api {
         let details = Details {
             running_ids: &found.running,
             keys: found.keys.iter().map(shown_key).collect(),
+            key_numbers: found.key_numbers.iter().map(shown_numbers).collect(),
             waiting_jobs: &found.waiting,
             page,
             limit: number,
@@ -120,12 +121,8 @@ struct Shown<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    concurrency: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate: Option<Rate>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    burst: Option<u32>,
+    #[serde(flatten)]
+    numbers: Numbers,
     source: &'static str,
     overridden: bool,
     running: u64,
@@ -136,12 +133,24 @@ struct Shown<'a> {
     details: Option<Details<'a>>,
 }
 
+#[derive(Serialize)]
+struct Numbers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+}
+
 /// What a list leaves out.
 #[derive(Serialize)]
 struct Details<'a> {
     running_ids: &'a [JobId],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys: Vec<ShownKey<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    key_numbers: Vec<ShownNumbers<'a>>,
     waiting_jobs: &'a [Job],
     page: u64,
     limit: u64,
@@ -156,15 +165,21 @@ struct ShownKey<'a> {
     opens_at: Option<Time>,
 }
 
+/// A key with numbers of its own.
+#[derive(Serialize)]
+struct ShownNumbers<'a> {
+    key: &'a str,
+    #[serde(flatten)]
+    numbers: Numbers,
+    source: &'static str,
+}
+
 /// A limit without its jobs and keys.
 fn shown(record: &LimitRecord) -> Shown<'_> {
-    let LimitNumbers { concurrency, rate, burst } = record.numbers;
     Shown {
         name: &record.name,
         key: None,
-        concurrency,
-        rate,
-        burst: rate.map(|_| burst),
+        numbers: numbers(record),
         source: record.source.as_str(),
         overridden: record.overridden,
         running: record.running,
@@ -172,6 +187,15 @@ fn shown(record: &LimitRecord) -> Shown<'_> {
         opens_at: record.opens_at_ms.map(Time),
         details: None,
     }
+}
+
+fn numbers(record: &LimitRecord) -> Numbers {
+    let LimitNumbers { concurrency, rate, burst } = record.numbers;
+    Numbers { concurrency, rate, burst: rate.map(|_| burst) }
+}
+
+fn shown_numbers(record: &LimitRecord) -> ShownNumbers<'_> {
+    ShownNumbers { key: &record.name, numbers: numbers(record), source: record.source.as_str() }
 }
 
 fn shown_key(key: &LimitKey) -> ShownKey<'_> {

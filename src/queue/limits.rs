@@ -7,7 +7,7 @@ use redis::Value;
 use super::Queue;
 use super::error::Error;
 use super::replies;
-use super::reply_value::{as_array, as_count, as_int, as_job_id, as_text, unexpected};
+use super::reply_value::{as_array, as_count, as_int, as_job_id, as_text, as_texts, unexpected};
 use crate::job::limit::{LimitName, LimitNumbers, Rate};
 use crate::job::{Job, JobId};
 
@@ -57,7 +57,7 @@ pub enum LimitDeleted {
 /// A limit with its figures. Of a limit that is used with keys the figures are sums over the keys with waiting jobs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitRecord {
-    /// The name, without a key.
+    /// The name, without a key; in [`LimitDetails::key_numbers`] the key.
     pub name: String,
     pub numbers: LimitNumbers,
     pub source: LimitSource,
@@ -88,6 +88,8 @@ pub struct LimitDetails {
     pub running: Vec<JobId>,
     /// Keys with waiting jobs, at most 100, those with most jobs first.
     pub keys: Vec<LimitKey>,
+    /// Keys with numbers of their own, at most 100, sorted by key; without figures.
+    pub key_numbers: Vec<LimitRecord>,
     /// The waiting jobs of one page, in the order in which they start.
     pub waiting: Vec<Job>,
 }
@@ -138,7 +140,8 @@ impl Queue {
         let mut call = self.scripts.limit_show.call();
         call.arg(limit.as_str()).arg(offset).arg(number);
         let reply = as_array(self.run(&self.scripts.limit_show, &call)?)?;
-        let [value, is_own, running, waiting, opens_at, ids, keys, page] = reply.as_slice() else {
+        let [value, is_own, running, waiting, opens_at, ids, keys, key_numbers, page] = reply.as_slice()
+        else {
             return if reply.is_empty() { Ok(None) } else { Err(unexpected(&Value::Array(reply))) };
         };
         let figures = [running, waiting, opens_at];
@@ -156,8 +159,12 @@ impl Queue {
                 opens_at_ms: u64::try_from(as_int(&key[3])?).ok(),
             })
         });
+        let none = [&Value::Int(0), &Value::Int(0), &Value::Int(-1)];
+        let key_numbers = as_texts(key_numbers.clone())?;
+        let key_numbers = key_numbers.chunks_exact(2).map(|pair| to_record(pair[0].clone(), &pair[1], none));
         Ok(Some(LimitDetails {
             record,
+            key_numbers: key_numbers.collect::<Result<_, Error>>()?,
             running: as_array(ids.clone())?.iter().filter_map(|id| as_job_id(id).ok()).collect(),
             keys: keys.collect::<Result<_, Error>>()?,
             waiting: replies::page(page.clone())?.jobs,

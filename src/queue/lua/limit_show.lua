@@ -2,7 +2,9 @@
 -- ARGV: limit, number of waiting jobs to skip, most waiting jobs
 -- Returns: {} if there is no limit, otherwise {value as in `limits`, 1 if a key has numbers of its own, running, waiting, ms
 --          when the rate allows the next start or -1, [ids of at most 100 running jobs],
---          [key, running, waiting, opens at, ..: at most 100 keys with waiting jobs, those with most jobs first], a page as list.lua}
+--          [key, running, waiting, opens at, ..: at most 100 keys with waiting jobs, those with most jobs first],
+--          [key, value as in `limits`, ..: at most 100 keys with numbers of their own], a page as list.lua}
+-- Behind the first 10,000 jobs that wait in several queues, no page has jobs.
 local limit, skip, most, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), now_ms()
 local name = string.match(limit, '^([^:]*):')
 local own = call('HGET', LIMITS, limit)
@@ -22,8 +24,23 @@ for i = 1, math.min(#found, 100) do
   for _, fact in ipairs({string.sub(other[1], #limit + 2), other[2], other[3], other[4]}) do keys[#keys + 1] = fact end
 end
 
+-- Keys with numbers of their own.
+local own_keys, numbers = {}, {}
+if not name then
+  local all = call('HGETALL', LIMITS)
+  for i = 1, #all, 2 do
+    if #own_keys < 100 and string.find(all[i], limit .. ':', 1, true) == 1 then
+      own_keys[#own_keys + 1] = {string.sub(all[i], #limit + 2), all[i + 1]}
+    end
+  end
+  table.sort(own_keys, function(a, b) return a[1] < b[1] end)
+  for _, other in ipairs(own_keys) do numbers[#numbers + 1], numbers[#numbers + 2] = other[1], other[2] end
+end
+
 -- The waiting jobs of all queues in their order, from the first one on.
+local MOST_SKIPPED = 10000
 local queues, heads, ids = call('ZRANGE', HOLDS .. limit, 0, 31), {}, {}
+if #queues > 1 and skip > MOST_SKIPPED then queues = {} end
 local function read_on(queue, from)
   local page = call('ZRANGE', HELD .. queue .. ':' .. limit, digits(from), digits(from + 99), 'WITHSCORES')
   return page[1] and {queue = queue, page = page, at = 1, from = from} or nil
@@ -46,4 +63,4 @@ end
 local page = {waiting, 0}
 add_jobs(page, ids)
 return {value, own and name and 1 or 0, running, waiting, opens_at,
-  call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'), keys, page}
+  call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'), keys, numbers, page}
