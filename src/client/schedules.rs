@@ -46,7 +46,8 @@ impl Schedule {
         self
     }
 
-    /// What a tick does while the job of an earlier tick has not ended: `skip` (the default) or `allow`.
+    /// What a tick does while the job of an earlier tick has not ended: `skip` (the default), `allow`, `wait` or
+    /// `replace`.
     pub fn overlap(mut self, overlap: impl Into<String>) -> Schedule {
         self.spec.overlap = Some(overlap.into());
         self

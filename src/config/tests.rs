@@ -722,8 +722,8 @@ fn a_wrong_schedule_is_named_with_its_field() {
             "schedules.\"x\".cron (test): \"0 24 * * *\" has the hour \"24\"; allowed: 0-23, with * , - /",
         ),
         (
-            entry("every = '1h'\noverlap = 'wait'\njob = {}"),
-            "schedules.\"x\".overlap (test): \"wait\" is none of the allowed words; allowed: skip, allow",
+            entry("every = '1h'\noverlap = 'queue'\njob = {}"),
+            "schedules.\"x\".overlap (test): \"queue\" is none of the allowed words; allowed: skip, allow, wait, replace",
         ),
         (entry("evry = '1h'\njob = {}"), "schedules.\"x\" (test): the entry has the unknown key \"evry\""),
         (

@@ -7,8 +7,9 @@ use crate::job::NewJob;
 use crate::job::time::rfc3339;
 use crate::queue::{
     Defined, Error, Fired, Queue, ScheduleDefinition, ScheduleRecord, ScheduleSource, ServerId, TickOutcome,
+    TickOverlap,
 };
-use crate::schedule::{Plan, Spec};
+use crate::schedule::{Overlap, Plan, Spec};
 
 /// A schedule that was checked, and its job.
 pub struct CheckedSchedule {
@@ -30,7 +31,12 @@ impl CheckedSchedule {
             spec: self.spec.to_json(),
             body: self.body.clone(),
             job: self.job.clone(),
-            skips_overlap: self.plan.skips_overlap(),
+            overlap: match self.plan.overlap() {
+                Overlap::Allow => TickOverlap::Allow,
+                // Only a job that has not started holds the unique key of a schedule that waits.
+                Overlap::Skip | Overlap::Wait => TickOverlap::Skip,
+                Overlap::Replace => TickOverlap::Replace,
+            },
             server: server.map_or("", ServerId::as_str).to_owned(),
         };
         queue.define_schedule(&definition, |now| {

@@ -52,7 +52,7 @@ pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};
 pub use schedules::{
     Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ScheduleRecord, ScheduleSource, Tick,
-    TickOutcome,
+    TickOutcome, TickOverlap,
 };
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{

@@ -35,6 +35,17 @@ impl ScheduleSource {
     }
 }
 
+/// What a tick does while a job of an earlier tick holds the unique key of the schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TickOverlap {
+    /// The jobs of the schedule have no unique key.
+    Allow = 0,
+    /// The tick starts nothing.
+    Skip = 1,
+    /// The tick cancels the last job of the schedule, waiting or running, and starts its own job.
+    Replace = 2,
+}
+
 /// A schedule to store.
 #[derive(Debug)]
 pub struct ScheduleDefinition {
@@ -47,8 +58,7 @@ pub struct ScheduleDefinition {
     pub body: String,
     /// The job of each tick, made of the body.
     pub job: NewJob,
-    /// Whether a tick starts nothing while the job of an earlier tick has not ended.
-    pub skips_overlap: bool,
+    pub overlap: TickOverlap,
     /// The server whose file has the schedule; empty for a schedule of the API.
     pub server: String,
 }
@@ -191,7 +201,7 @@ impl Queue {
         let mut call = self.scripts.define.call();
         call.arg(&definition.name).arg("put").arg(definition.source.as_str());
         call.arg(&definition.spec).arg(&definition.body).arg(template(&definition.job));
-        call.arg(u8::from(definition.skips_overlap)).arg(next).arg(due);
+        call.arg(definition.overlap as u8).arg(next).arg(due);
         call.arg(MOST_SCHEDULES).arg(&definition.server);
         let word = as_text(&self.run(&self.scripts.define, &call)?)?;
         Ok(match word.as_str() {

@@ -10,6 +10,6 @@ mod spec;
 mod tests;
 mod zone;
 
-pub(crate) use self::plan::Plan;
+pub(crate) use self::plan::{Overlap, Plan};
 pub(crate) use self::spec::Invalid;
 pub use self::spec::Spec;

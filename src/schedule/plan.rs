@@ -39,11 +39,15 @@ pub(super) enum Rule {
 
 /// What a tick does while the job of an earlier tick has not ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Overlap {
+pub(crate) enum Overlap {
     /// It starts nothing.
     Skip,
     /// It starts another job.
     Allow,
+    /// Its job waits until the earlier one has ended. While a job waits, further ticks start nothing.
+    Wait,
+    /// The earlier job is cancelled, and the new job waits until the earlier one has ended.
+    Replace,
 }
 
 /// What happens to missed ticks.
@@ -69,9 +73,9 @@ pub(crate) struct Due {
 }
 
 impl Plan {
-    /// Whether a tick starts no job while the job of an earlier tick has not ended.
-    pub(crate) fn skips_overlap(&self) -> bool {
-        self.overlap == Overlap::Skip
+    /// What a tick does while the job of an earlier tick has not ended.
+    pub(crate) fn overlap(&self) -> Overlap {
+        self.overlap
     }
 
     /// The first tick after this time; `None` if there is none.

@@ -112,10 +112,16 @@ impl Spec {
     /// # Errors
     /// The first field that is not valid.
     pub(crate) fn plan(&self) -> Result<Plan, Invalid> {
+        let overlap = [
+            ("skip", Overlap::Skip),
+            ("allow", Overlap::Allow),
+            ("wait", Overlap::Wait),
+            ("replace", Overlap::Replace),
+        ];
         let catch_up = [("one", CatchUp::One), ("none", CatchUp::None), ("all", CatchUp::All)];
         let plan = Plan {
             rule: self.rule()?,
-            overlap: choice("overlap", &self.overlap, &[("skip", Overlap::Skip), ("allow", Overlap::Allow)])?,
+            overlap: choice("overlap", &self.overlap, &overlap)?,
             catch_up: choice("catch_up", &self.catch_up, &catch_up)?,
             catch_up_window_ms: duration_ms("catch_up_window", &self.catch_up_window, MINUTE, 30 * DAY)?
                 .unwrap_or(DAY.as_millis() as u64),

@@ -311,7 +311,7 @@ fn every_other_field_is_checked_and_named() {
         ("timezone", "/etc/localtime", "timezone is no time zone; "),
         ("timezone", "Europe", "timezone is no time zone; "),
         ("every", "5m", "every is given beside cron; allowed: one of the two"),
-        ("overlap", "wait", "overlap is none of the allowed words; allowed: skip, allow"),
+        ("overlap", "queue", "overlap is none of the allowed words; allowed: skip, allow, wait, replace"),
         ("catch_up", "some", "catch_up is none of the allowed words; allowed: one, none, all"),
         (
             "catch_up_window",

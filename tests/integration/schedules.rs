@@ -127,8 +127,8 @@ fn a_preview_stores_nothing_and_wrong_schedules_are_refused_with_the_field() {
             "cron \"30 25 * * *\" has the hour \"25\"; allowed: 0-23",
         ),
         (
-            json!({"every": "1h", "overlap": "replace", "job": {"type": "a"}}),
-            "overlap \"replace\" is none of the allowed words",
+            json!({"every": "1h", "overlap": "queue", "job": {"type": "a"}}),
+            "overlap \"queue\" is none of the allowed words",
         ),
         (json!({"every": "1h"}), "job is missing"),
         (json!({"every": "1h", "job": {"type": "a", "delay_ms": 1}}), "unknown field \"job.delay_ms\""),
@@ -165,6 +165,31 @@ fn a_tick_is_skipped_while_the_job_of_an_earlier_tick_waits() {
     // The cancel frees the overlap.
     server.act(&format!("/jobs/{}/cancel", held[0]["id"])).expect(200);
     eventually(LIMIT, "another job", || jobs_of_type(&server, "echo").len() >= 2);
+}
+
+#[test]
+fn the_jobs_of_a_schedule_that_waits_or_replaces_never_run_side_by_side() {
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    for overlap in ["wait", "replace"] {
+        let job = json!({"type": "sleep", "payload": {"ms": 2500}, "tags": [overlap]});
+        put(&server, overlap, json!({"every": "1s", "overlap": overlap, "job": job})).expect(201);
+    }
+    let with_tag = |overlap: &str, status: &str| {
+        let path = format!("/jobs?limit=100&tag={overlap}&status={status}");
+        server.get(&path).expect(200).json()["jobs"].as_array().unwrap().clone()
+    };
+    eventually(LIMIT, "completed jobs of one schedule and replaced jobs of the other one", || {
+        for overlap in ["wait", "replace"] {
+            assert!(with_tag(overlap, "processing").len() <= 1, "{overlap}");
+        }
+        with_tag("wait", "completed").len() >= 2 && with_tag("replace", "cancelled").len() >= 3
+    });
+    for job in with_tag("replace", "cancelled") {
+        assert_eq!(job["cancel_reason"], "replaced");
+    }
+    assert!(outcomes(&server, "wait").iter().any(|outcome| outcome == "skipped_overlap"));
+    assert!(outcomes(&server, "replace").iter().all(|outcome| outcome == "started"));
 }
 
 #[test]

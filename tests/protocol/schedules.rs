@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use threadq::internals::queue::{
     Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ScheduleSource, ServerFacts, ServerId, Tick,
-    TickOutcome,
+    TickOutcome, TickOverlap,
 };
-use threadq::job::{Extras, JobId, NewJob, ScheduleTick};
+use threadq::job::limit::LimitName;
+use threadq::job::{CancelReason, Extras, Hold, JobId, NewJob, ScheduleTick, Status, UniqueMode};
 
-use crate::fixture::{Place, completed, ids};
+use crate::fixture::{Place, completed, ids, released};
 use crate::invariants::assert_sound;
 
 fn definition(source: ScheduleSource, spec: &str) -> ScheduleDefinition {
@@ -20,7 +21,7 @@ fn definition(source: ScheduleSource, spec: &str) -> ScheduleDefinition {
         spec: spec.to_owned(),
         body: "{}".to_owned(),
         job: NewJob { extras: Some(Box::new(extras)), ..NewJob::new("t") },
-        skips_overlap: true,
+        overlap: TickOverlap::Skip,
         server: String::new(),
     }
 }
@@ -100,13 +101,73 @@ fn a_tick_is_skipped_while_the_job_of_an_earlier_one_lives() {
 #[test]
 fn a_schedule_that_allows_overlap_starts_each_tick() {
     let place = Place::new();
-    let definition = ScheduleDefinition { skips_overlap: false, ..definition(ScheduleSource::Api, "1") };
+    let definition =
+        ScheduleDefinition { overlap: TickOverlap::Allow, ..definition(ScheduleSource::Api, "1") };
     put(&place, &definition, 1);
     let fired = ticks(place.queue.fire("s", 1, None, None, &[1, 2], 0).unwrap());
     assert!(fired.iter().all(|tick| tick.outcome == TickOutcome::Started));
     assert_eq!(place.list("work_queue:default").len(), 2);
     // There is no further tick.
     assert_eq!((next(&place), agenda(&place).len()), (None, 0));
+    assert_sound(&place);
+}
+
+/// A schedule whose jobs never run at the same time.
+fn one_at_a_time(overlap: TickOverlap) -> ScheduleDefinition {
+    let mut definition = ScheduleDefinition { overlap, ..definition(ScheduleSource::Api, "1") };
+    let extras = definition.job.extras.as_mut().unwrap();
+    extras.limits = vec![LimitName::of_schedule("s")];
+    extras.unique = UniqueMode { hold: Hold::UntilStart, ..UniqueMode::default() };
+    definition
+}
+
+#[test]
+fn a_schedule_that_waits_has_one_running_and_one_waiting_job() {
+    let place = Place::new();
+    let a = place.server();
+    put(&place, &one_at_a_time(TickOverlap::Skip), 1);
+    let fired = ticks(place.queue.fire("s", 1, Some(2), Some(2), &[1], 0).unwrap());
+    let running = place.take_one(&a);
+    assert_eq!(Some(running.id()), fired[0].job);
+    let fired = ticks(place.queue.fire("s", 2, None, None, &[2, 3], 0).unwrap());
+    assert_eq!(fired[1].outcome, TickOutcome::SkippedOverlap);
+    assert!(place.take(&a, 5).is_empty(), "the second job waits for the end of the first one");
+    let waiting = fired[0].job.unwrap();
+    assert!(place.job(waiting).blocked.unwrap().is_held);
+    place.settle(&a, &completed(running));
+    let second = place.take_one(&a);
+    assert_eq!(second.id(), waiting);
+    place.settle(&a, &completed(second));
+    assert!(place.keys().iter().all(|key| !key.starts_with("slots:") && !key.starts_with("hold")));
+    assert_sound(&place);
+}
+
+#[test]
+fn a_schedule_that_replaces_cancels_its_last_job_and_waits_for_the_end_of_it() {
+    let place = Place::new();
+    let a = place.server();
+    put(&place, &one_at_a_time(TickOverlap::Replace), 1);
+    place.queue.fire("s", 1, Some(2), Some(2), &[1], 0).unwrap();
+    let running = place.take_one(&a);
+    let first = running.id();
+    // The first of the two ticks asks the running job to stop, the second one cancels the job of the first one.
+    let fired = ticks(place.queue.fire("s", 2, None, None, &[2, 3], 0).unwrap());
+    assert!(fired.iter().all(|tick| tick.outcome == TickOutcome::Started));
+    let [replaced, last] = [0, 1].map(|i| fired[i].job.unwrap());
+    assert_eq!(place.job(replaced).cancel_reason, Some(CancelReason::Replaced));
+    assert!(place.take(&a, 5).is_empty(), "the handler has not returned yet");
+    place.settle(&a, &released(running));
+    assert_eq!(
+        (place.status(first), place.job(first).cancel_reason),
+        (Status::Cancelled, Some(CancelReason::Replaced))
+    );
+    let third = place.take_one(&a);
+    assert_eq!(third.id(), last);
+    place.settle(&a, &completed(third));
+    // A job that has ended is not cancelled.
+    let Ran::Started(by_hand) = place.queue.run_schedule("s", false).unwrap() else { panic!("not started") };
+    assert_eq!(place.status(last), Status::Completed);
+    place.cancel(by_hand);
     assert_sound(&place);
 }
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use threadq::internals::queue::{
     Defined, Error, Filter, Lease, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
     ScheduleDefinition, ScheduleSource, Selection, ServerFacts, ServerId, Settings, Settlement, Share,
-    StartedJobs, Verdict, Walk,
+    StartedJobs, TickOverlap, Verdict, Walk,
 };
 use threadq::job::{Change, JobId, NewJob, Start};
 
@@ -46,7 +46,7 @@ impl Scene {
             spec: String::new(),
             body: String::new(),
             job: NewJob::new("t"),
-            skips_overlap: false,
+            overlap: TickOverlap::Allow,
             server: String::new(),
         };
         self.queue.define_schedule(&definition, |_| Some((1, 1)))

@@ -6,7 +6,9 @@ use super::fields::{Fields, Invalid, json};
 use super::job::scheduled;
 use crate::engine::schedules::CheckedSchedule;
 use crate::handler::Handlers;
-use crate::schedule::{Plan, Spec};
+use crate::job::limit::LimitName;
+use crate::job::{Hold, ScheduleTick};
+use crate::schedule::{Overlap, Plan, Spec};
 
 /// The most times of a preview.
 const MAX_TIMES: u64 = 100;
@@ -28,8 +30,13 @@ pub fn checked_schedule(
     handlers: &Handlers,
 ) -> Result<CheckedSchedule, Invalid> {
     let mut read = scheduled(job, "job.".to_owned(), handlers)?;
-    let tick = crate::job::ScheduleTick { name: name.to_owned(), tick_ms: 0 };
-    read.extras.get_or_insert_default().schedule = Some(tick);
+    let extras = read.extras.get_or_insert_default();
+    extras.schedule = Some(ScheduleTick { name: name.to_owned(), tick_ms: 0 });
+    // At most one job of the schedule runs and one waits.
+    if matches!(plan.overlap(), Overlap::Wait | Overlap::Replace) {
+        extras.unique.hold = Hold::UntilStart;
+        LimitName::add(&mut extras.limits, &[LimitName::of_schedule(name)]);
+    }
     Ok(CheckedSchedule { name: name.to_owned(), spec, plan, body: job.get().to_owned(), job: read })
 }
 

@@ -95,7 +95,7 @@ export const schedule = {
     const zone = zoneOf(one), isOwn = one.source === "api", job = members(members(text).job);
     const definition = [
       ["When", rule(one)], one.cron && ["Time zone", zone],
-      ["If a job has not ended", one.overlap === "allow" ? "a tick starts another job" : "a tick is skipped"],
+      ["If a job has not ended", ({ allow: "a tick starts another job", wait: "the job of the next tick waits", replace: "a tick cancels the job" })[one.overlap] || "a tick is skipped"],
       ["Missed ticks", { none: "do not start", all: "all start" }[one.catch_up] ?? "the newest one starts"],
       one.catch_up_window && ["Missed for at most", one.catch_up_window],
       one.jitter && one.jitter !== "0s" && ["Jitter", `up to ${one.jitter}`],
@@ -132,7 +132,7 @@ function scheduleForm(one, job, isNew) {
   ];
   const zones = el("datalist", { id: "zones" }, Intl.supportedValuesOf("timeZone").map((zone) => el("option", { value: zone })));
   const more = [
-    { name: "overlap", label: "If a job of an earlier tick has not ended", kind: "choice", value: one.overlap, options: [["", "skip the tick"], ["allow", "start another job"]] },
+    { name: "overlap", label: "If a job of an earlier tick has not ended", kind: "choice", value: one.overlap, options: [["", "skip the tick"], ["allow", "start another job"], ["wait", "wait for its end"], ["replace", "cancel the job, then start"]] },
     { name: "catch_up", label: "Ticks that were missed while no server ran", kind: "choice", value: one.catch_up, options: [["", "start the newest one"], ["none", "start none"], ["all", "start all"]] },
     { name: "catch_up_window", label: "Start missed ticks for at most", value: one.catch_up_window, placeholder: "24h", hint: "1m to 30d" },
     { name: "jitter", label: "Jitter", value: one.jitter, placeholder: "0s", hint: "Up to 1h: each job starts a part of this time after its tick." },

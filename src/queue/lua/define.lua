@@ -1,6 +1,7 @@
 -- Stores, deletes, pauses or resumes a schedule.
 -- ARGV: name, then
---       put, source (api|config), spec, body, template, 1 if a tick starts nothing while an earlier job lives,
+--       put, source (api|config), spec, body, template, what a tick does while an earlier job lives: 0 start a job,
+--       1 start nothing, 2 cancel the last job and start a job,
 --       next tick in ms, '' for none, or ? if the caller has not computed it, the time in ms when the next tick is due, or
 --       '', most schedules, the server whose file has the schedule, or '' |
 --       delete | pause | resume

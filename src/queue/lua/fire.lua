@@ -17,9 +17,10 @@ if not schedule[4] then
   call('ZREM', AGENDA, word)
   return {'missing'}
 end
-local template, unique = cjson.decode(schedule[4]), schedule[5] == '1' and 'threadq.schedule/' .. name or ''
+local template, unique = cjson.decode(schedule[4]), schedule[5] ~= '0' and 'threadq.schedule/' .. name or ''
+local replaces = schedule[5] == '2'
 
--- Stores the job of a tick. Returns its id.
+-- Stores the job of a tick, in place of the last job if the schedule replaces that one. Returns the id.
 local function store(tick, unique_key)
   local queue, job_type = template[1], template[2]
   local id = digits(first_id(time))
@@ -27,9 +28,18 @@ local function store(tick, unique_key)
   local fields = {unpack(template, 4)}
   fields[#fields + 1], fields[#fields + 2] = 'tick', digits(tick)
   write_job(id, 'queued', job_type, unique_key, options_of(template[3]), nil, now, unpack(fields))
+  if replaces then call('HSET', key, 'job', id) end
   index_add({id}, job_type, 'queued')
   push_new(queue, {id})
   return id
+end
+
+-- The id of the live job that keeps a tick from starting, or nil. If the schedule replaces its last job, that job is
+-- cancelled.
+local function holder()
+  local last = replaces and call('HGET', key, 'job')
+  if last then cancel_job(last, '', digits(now), 'replaced') end
+  return unique ~= '' and holder_of(unique)
 end
 
 -- Adds an entry to the history: tick, outcome, id or '-', number of ticks, time.
@@ -42,9 +52,10 @@ local function note(tick, outcome, id, number)
 end
 
 if what == 'manual' then
-  local holder = unique ~= '' and holder_of(unique)
-  if holder and ARGV[3] ~= '1' then return {'overlap', holder} end
-  note(now, 'manual', store(now, holder and '' or unique), 1)
+  local other = holder()
+  if other and ARGV[3] ~= '1' then return {'overlap', other} end
+  note(now, 'manual', store(now, other and '' or unique), 1)
+  send_on_freed(now)
   return fired
 end
 
@@ -71,8 +82,8 @@ for i = 7, #ARGV do
   if schedule[2] then
     note(tick, 'skipped_paused', nil, 1)
   else
-    local holder = unique ~= '' and holder_of(unique)
-    if holder then note(tick, 'skipped_overlap', holder, 1) else note(tick, 'started', store(tick, unique), 1) end
+    local other = holder()
+    if other then note(tick, 'skipped_overlap', other, 1) else note(tick, 'started', store(tick, unique), 1) end
   end
 end
 if next == '' then
@@ -82,4 +93,5 @@ else
   call('HSET', key, 'next', next)
   call('ZADD', AGENDA, due, word)
 end
+send_on_freed(now)
 return fired

@@ -140,6 +140,25 @@ local function leave_queue(id, queue, crashes, ties)
   end
 end
 
+-- Cancels a job that has not ended. A running job is marked, and the heartbeat of its server gets the id. `wanted` are the
+-- statuses that the job must have, separated by spaces, or '' for any; `reason` is that of the field cancel_reason or nil.
+-- Returns {'missing'} | {'wrong_status', status} | {'cancelled'} | {'requested', server}.
+local function cancel_job(id, wanted, at, reason)
+  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'unique_key', 'ties')
+  local status = job[1]
+  if not status then return {'missing'} end
+  if is_final(status) or not is_one_of(wanted, status) then return {'wrong_status', status} end
+  if reason then call('HSET', JOB .. id, 'cancel_reason', reason) end
+  if status == 'processing' then
+    call('HSET', JOB .. id, 'cancel', 1)
+    call('SADD', CANCELS .. job[2], id)
+    return {'requested', job[2]}
+  end
+  if status == 'queued' then leave_queue(id, job[4], job[5], job[7]) else call('ZREM', SCHEDULED, id) end
+  finish(id, job[3], job[7], status, 'cancelled', at, job[6])
+  return {'cancelled'}
+end
+
 -- Sends a job back to its queue before the end of its attempt, as the job that has waited longest: to the front of the
 -- queue. A job with limits, whose slots are free, waits for room again, and keeps the time when it became ready.
 local function go_back(id, queue, ties, now)
