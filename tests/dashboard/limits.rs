@@ -99,6 +99,27 @@ fn limits_with_keys_are_set_and_shown_without_a_mouse() {
     browser.wait_until_drawn("Limit");
     browser.wait_for_text("1/h in bursts of up to 2");
 
+    // A job is submitted with limits, of which an unknown one is refused beside the field.
+    browser.go(&server, "/submit");
+    browser.wait_until_drawn("Submit a job");
+    browser.tab_to("combobox", "Type");
+    browser.write("echo");
+    browser.choose("DisclosureTriangle", "More fields");
+    browser.tab_to("textbox", "Limits");
+    browser.write("nope\ntenant:8");
+    browser.choose("button", "Submit");
+    let error = "document.getElementById('f-limits-error').innerText.includes('nope')";
+    browser.wait_until("the error stands beside the field", error);
+    browser.wait_for_focus("textbox", "Limits");
+    browser.run("document.activeElement.select()");
+    browser.write("tenant:8");
+    browser.choose("button", "Submit");
+    browser.wait_for_text("is submitted.");
+    let jobs = server.list_all("/jobs", "");
+    assert_eq!(json!([jobs.len(), jobs[0]["limits"]]), json!([1, ["tenant:8"]]));
+    browser.go(&server, "/limits/tenant");
+    browser.wait_until_drawn("Limit");
+
     let job = |key: &str| json!({"type": "echo", "limits": [format!("tenant:{key}")]});
     let ids = server.submit_batch(&[job(KEY), job(KEY), job(KEY), job(KEY), job("7"), job("7"), job("7")]);
     server.wait_for_status(ids[1], "completed");

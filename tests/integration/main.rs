@@ -30,6 +30,7 @@ mod hostile_requests;
 mod http_front;
 mod idle_servers;
 mod job_fields;
+mod limits_command;
 mod limits_under_kills;
 mod metrics;
 mod openapi;

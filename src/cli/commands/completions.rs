@@ -254,6 +254,7 @@ mod tests {
         assert_eq!(completed(&["threadq", "serve", "--fsync", "al"]), ["always"]);
         assert_eq!(completed(&["threadq", "serve", "--redis-ca"]), ["--redis-ca-file"]);
         assert_eq!(completed(&["threadq", "help", "enq"]), ["enqueue"]);
+        assert_eq!(completed(&["threadq", "limits", "s"]), ["show", "set"]);
         assert_eq!(completed(&["threadq", "serve", "--config", "Cargo.t"]), ["Cargo.toml"]);
         assert_eq!(completed(&["threadq", "jobs", "--type", ""]), [""]);
         assert!(completed(&["threadq", "schedules", "-"]).contains(&"-n".to_owned()));
