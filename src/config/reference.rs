@@ -382,7 +382,7 @@ const SCHEDULE_KEYS: [[&str; 4]; 11] = [
         "`overlap`",
         "`skip`",
         "`skip`, `allow`, `wait`, `replace`",
-        "what a tick does while the job of an earlier tick has not ended",
+        "what a tick does while an earlier job has not ended",
     ],
     ["`catch_up`", "`one`", "`one`, `none`, `all`", "which ticks start that are more than 60 s late"],
     ["`catch_up_window`", "`24h`", "`1m` to `30d`", "how late a tick can start"],

@@ -12,16 +12,16 @@ local value = own or (name and call('HGET', LIMITS, name))
 if not value then return {} end
 local running, waiting, opens_at = limit_rules().figures_of(limit, now)
 
--- The keys with most waiting jobs among 1,000.
+-- The keys with most waiting jobs among 500.
 local keys, found = {}, {}
-for _, other in ipairs(limit_rules().waiting_keys(limit, 1000)) do found[#found + 1] = {other, limit_rules().figures_of(other, now)} end
+for _, other in ipairs(limit_rules().waiting_keys(limit, 500)) do found[#found + 1] = {other, limit_rules().waiting_of(other)} end
 table.sort(found, function(a, b)
-  if a[3] ~= b[3] then return a[3] > b[3] end
+  if a[2] ~= b[2] then return a[2] > b[2] end
   return a[1] < b[1]
 end)
 for i = 1, math.min(#found, 100) do
-  local other = found[i]
-  for _, fact in ipairs({string.sub(other[1], #limit + 2), other[2], other[3], other[4]}) do keys[#keys + 1] = fact end
+  local other = found[i][1]
+  for _, fact in ipairs({string.sub(other, #limit + 2), limit_rules().figures_of(other, now)}) do keys[#keys + 1] = fact end
 end
 
 -- Keys with numbers of their own.

@@ -305,16 +305,21 @@ local function limit_rules()
     return call('ZRANGE', WAITING_LIMITS, first, behind, 'BYLEX', 'LIMIT', 0, digits(most))
   end
 
-  -- How many jobs have a slot of a limit, how many wait for room, and the time in ms when the rate allows the next start,
-  -- or -1 if it allows a start now.
-  local function figures_of(limit, now)
+  -- How many jobs wait for room in a limit.
+  local function waiting_of(limit)
     local waiting = 0
     for _, queue in ipairs(call('ZRANGE', HOLDS .. limit, 0, -1)) do
       waiting = waiting + call('ZCARD', HELD .. queue .. ':' .. limit)
     end
+    return waiting
+  end
+
+  -- How many jobs have a slot of a limit, how many wait for room, and the time in ms when the rate allows the next start,
+  -- or -1 if it allows a start now.
+  local function figures_of(limit, now)
     local numbers = numbers_of(limit)
     local _, opens_at = tokens_of(limit, numbers or {}, now)
-    return call('ZCOUNT', SLOTS .. limit, '+inf', '+inf'), waiting, opens_at or -1
+    return call('ZCOUNT', SLOTS .. limit, '+inf', '+inf'), waiting_of(limit), opens_at or -1
   end
 
   -- A limit as it is stored: the numbers that hold (slots, starts, period in ms, burst; 0 for what is not limited), the
@@ -343,6 +348,7 @@ local function limit_rules()
     send_on_freed = send_on_freed,
     stored_limit = stored_limit,
     waiting_keys = waiting_keys,
+    waiting_of = waiting_of,
     wake_word = wake_word,
   }
   return made_rules

@@ -1,8 +1,8 @@
 -- Reads limits with their figures.
 -- ARGV: most limits
 -- Returns: {limit, value as in `limits`, running, waiting, ms when the rate allows the next start or -1}, .., sorted by name
--- Of a limit that is used with keys the figures are sums over the keys with waiting jobs, at most 1,000 keys in all.
-local now, left = now_ms(), 1000
+-- Of a limit that is used with keys the figures are sums over the keys with waiting jobs, at most 300 keys in all.
+local now, left = now_ms(), 300
 local values, names, answers = {}, {}, {}
 local all = call('HGETALL', LIMITS)
 for i = 1, #all, 2 do

@@ -56,7 +56,7 @@ end
 -- What this step has found out about limits: those without room, and the jobs that wait for room from now on: limit, queue,
 -- {ms when the job became ready, id, ..}.
 local closed, held = {}, {}
--- A step ends after this many held jobs, each of which costs about 5 commands.
+-- A step ends after this many held jobs, each of which costs about 5 commands; a limit costs as much as two jobs.
 local MAX_HELD, held_number = 200, 0
 
 -- Lets a job start if its limits have room. Otherwise the job waits for room, and no list has an entry of the job.
@@ -82,6 +82,7 @@ local function passes_limits(id, queue)
   if not held[key] then
     held[key] = {limit, queue, {}}
     held[#held + 1] = held[key]
+    held_number = held_number + 2
   end
   local scored = held[key][3]
   scored[#scored + 1], scored[#scored + 2] = digits(limit_rules().ready_since(id, scheduled_at, ready_at)), id
