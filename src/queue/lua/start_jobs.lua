@@ -59,9 +59,18 @@ local closed, held = {}, {}
 -- A step ends after this many held jobs, each of which costs about 5 commands; a limit costs as much as two jobs.
 local MAX_HELD, held_number = 200, 0
 
--- Lets a job start if its limits have room. Otherwise the job waits for room, and no list has an entry of the job.
-local function passes_limits(id, queue)
-  local limits, blocked, scheduled_at, ready_at = unpack(read(id, 'limits', 'blocked', 'scheduled_at', 'ready_at'))
+-- Lets a job start if its limits have room. Otherwise the job waits for room, and no list has an entry of the job. `fields`
+-- are those of the job, each name before its value.
+local function passes_limits(id, queue, fields)
+  local limits, blocked, scheduled_at, ready_at
+  for i = 1, #fields, 2 do
+    local name = fields[i]
+    if name == 'limits' then limits = fields[i + 1]
+    elseif name == 'blocked' then blocked = fields[i + 1]
+    elseif name == 'scheduled_at' then scheduled_at = fields[i + 1]
+    elseif name == 'ready_at' then ready_at = fields[i + 1]
+    end
+  end
   local state, since, held_by = limit_rules().parts_of(blocked)
   -- The job waits already, and this entry has stayed behind.
   if state == 'held' then
@@ -138,7 +147,7 @@ local function start(id, queue, is_suspect)
     found[queue] = true
     return false
   end
-  if ties and is_tied(ties, 'L') and not passes_limits(id, queue) then return false end
+  if ties and is_tied(ties, 'L') and not passes_limits(id, queue, fields) then return false end
   if ties and not starts and is_tied(ties, 'S') then release_unique(id, read(id, 'unique_key')[1]) end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
