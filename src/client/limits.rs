@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::{Client, Job};
 use crate::job::JobId;
-use crate::job::duration::{to_text, whole_ms};
+use crate::job::duration::whole_ms;
+use crate::job::limit::Rate;
 use crate::net::percent::encode_segment;
 
 /// A period of [`Limit::rate`].
@@ -55,7 +56,8 @@ impl Limit {
 
     /// How many attempts start in a period: 1 to 1,000,000 in 1 ms to 30 days, rounded up to milliseconds.
     pub fn rate(mut self, starts: u32, period: Duration) -> Limit {
-        self.rate = Some(format!("{starts}/{}", to_text(Duration::from_millis(whole_ms(period)))));
+        let period = Duration::from_millis(whole_ms(period));
+        self.rate = Some(Rate { count: starts, period }.to_string());
         self
     }
 
@@ -207,7 +209,7 @@ mod tests {
         let json = |limit: &Limit| serde_json::to_string(limit).unwrap();
         assert_eq!(json(&Limit::named("a")), "{}");
         let all = Limit::named("a").concurrency(2).rate(100, MINUTE).burst(20);
-        assert_eq!(json(&all), r#"{"concurrency":2,"rate":"100/1m","burst":20}"#);
+        assert_eq!(json(&all), r#"{"concurrency":2,"rate":"100/m","burst":20}"#);
         assert_eq!(json(&Limit::named("a").rate(1, Duration::from_micros(1_500))), r#"{"rate":"1/2ms"}"#);
     }
 

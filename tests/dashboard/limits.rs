@@ -53,7 +53,7 @@ fn a_limit_of_the_file_is_shown_overridden_and_unset() {
     browser.write("2");
     browser.click("button", "Set");
     browser.wait_for_text("The limit smtp is set.");
-    for part in ["overridden", "2 of 2", "on this page or by the API"] {
+    for part in ["overridden", "2 of 2", "by the API"] {
         browser.wait_for_text(part);
     }
     // The row of the job that has started stays until the user asks for the present list.
@@ -145,6 +145,11 @@ fn limits_with_keys_are_set_and_shown_without_a_mouse() {
     server.wait_for_status(ids[3], "completed");
     browser.wait_for_text("overridden");
     assert_eq!(server.count("queued"), 1, "the numbers of the other key have not changed");
+    browser.go(&server, "/limits/tenant");
+    browser.wait_until_drawn("Limit");
+    let own = "document.querySelector('dl > div:last-child').innerText.replace('\\n', '|')";
+    let expected = json!(format!("tenant:{KEY}|1000/s in bursts of up to 2"));
+    browser.wait_until("the own numbers of the key", &format!("{own} === {expected}"));
     browser.go(&server, "/limits");
     browser.wait_until_drawn("Limits");
     browser.choose("button", "Unset the limit tenant");

@@ -10,18 +10,18 @@ import { exact, now, number, plural, rough } from "./text.js";
 const rule = ({ concurrency, rate, burst }) => [concurrency && `${plural(concurrency, "job")} at a time`,
   rate && `${rate}${burst > 1 ? ` in bursts of up to ${number(burst)}` : ""}`].filter(Boolean).join("; ");
 
-/** The number of jobs that have a slot, and of all slots. The jobs of all keys together can have more than one key has. */
+/** The numbers of jobs with a slot and of all slots. All keys together can have more than one key has. */
 const slots = ({ running, concurrency: most }) => !most ? "–" : running <= most
   ? [el("meter", { min: 0, max: most, value: running, "aria-hidden": "true" }), ` ${number(running)} of ${number(most)}`] : number(running);
 
-/** When the rate lets the next job start. The clock of the server is known to about 1 s. */
+/** When the rate lets the next job start. */
 function opens({ opens_at: at }) {
   if (!at) return "–";
   const ms = Date.parse(at) - now();
   return el("time", { datetime: at, title: exact(at) }, ms < 1500 ? "in a moment" : `in ${rough(ms)}`);
 }
 
-const mark = ({ overridden }) => overridden && el("span", { class: "mark", title: "These numbers hold in place of those of the file, or of the limit without the key." }, "overridden");
+const mark = ({ overridden }) => overridden && el("span", { class: "mark", title: "In place of the numbers of the file, or of the limit without the key." }, "overridden");
 
 const buttons = ({ name, key, source, overridden }) => [
   el("a", { class: "button", href: `#/set-limit${query({ limit: name })}`, "aria-label": `Change the limit ${name}` }, "Change"),
@@ -49,7 +49,8 @@ export const limit = {
   render({ text, one, ...list }) {
     const keys = one.keys ?? [];
     const details = [["Allows", rule(one)], ["Running", slots(one)], one.opens_at && ["Opens", opens(one)],
-      ["Defined", one.source === "api" || one.overridden ? "on this page or by the API" : "in the configuration file"]];
+      ["Defined", one.source === "api" || one.overridden ? "by the API" : "in the configuration file"],
+      ...(one.key_numbers ?? []).map((own) => [limitLink(`${text}:${own.key}`), rule(own)])];
     return [
       el("p", { class: "jobhead" }, el("span", { class: "mono" }, text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
       el("div", { class: "two" },

@@ -11,7 +11,7 @@ use crate::cli::error::Error;
 use crate::cli::responses::{Page, short_time};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::table::{Column, full, truncated};
-use crate::client::limits::{Limit, LimitInfo, LimitKey};
+use crate::client::limits::{KeyNumbers, Limit, LimitInfo, LimitKey};
 use crate::job::limit::{CONCURRENCY, LIMIT_ALLOWED, LimitName, RATE_ALLOWED, Rate, STARTS};
 use crate::logging::escape::escape;
 
@@ -109,7 +109,7 @@ fn row(limit: &LimitInfo) -> [String; 6] {
     [
         limit.name.clone(),
         running(limit),
-        rate(limit),
+        rate(limit.rate.as_deref(), limit.burst),
         limit.waiting.to_string(),
         opens(limit.opens_at.as_deref()),
         source(limit),
@@ -122,11 +122,21 @@ fn running(limit: &LimitInfo) -> String {
     limit.concurrency.map_or(String::new(), |most| format!("{}/{most}", limit.running))
 }
 
-fn rate(limit: &LimitInfo) -> String {
-    match (&limit.rate, limit.burst) {
+fn rate(rate: Option<&str>, burst: Option<u32>) -> String {
+    match (rate, burst) {
         (Some(rate), Some(burst)) if burst > 1 => format!("{rate}, burst {burst}"),
-        (rate, _) => rate.clone().unwrap_or_default(),
+        (rate, _) => rate.unwrap_or_default().to_owned(),
     }
+}
+
+/// A key with its own numbers.
+fn own_numbers(key: &KeyNumbers) -> String {
+    let rate = rate(key.rate.as_deref(), key.burst);
+    let numbers = [
+        key.concurrency.map(|most| format!("concurrency {most}")),
+        Some(rate).filter(|rate| !rate.is_empty()),
+    ];
+    format!("{}: {}", key.key, numbers.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 fn opens(at: Option<&str>) -> String {
@@ -149,7 +159,7 @@ fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -
         ("limit", name.to_string()),
         ("source", source(&limit)),
         ("concurrency", limit.concurrency.map_or(String::new(), |most| most.to_string())),
-        ("rate", rate(&limit)),
+        ("rate", rate(limit.rate.as_deref(), limit.burst)),
         ("opens", limit.opens_at.clone().unwrap_or_default()),
         ("running", limit.concurrency.map_or(String::new(), |_| limit.running.to_string())),
     ];
@@ -162,6 +172,9 @@ fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -
         field(console.out, "", &id.to_string())?;
     }
     field(console.out, "waiting", &limit.waiting.to_string())?;
+    for (at, key) in limit.key_numbers.iter().enumerate() {
+        field(console.out, if at == 0 { "own numbers" } else { "" }, &own_numbers(key))?;
+    }
     if !limit.keys.is_empty() {
         writeln!(console.out)?;
         let row = |key: &LimitKey| {
@@ -268,7 +281,8 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
     #[test]
     fn a_limit_with_keys_is_shown_with_the_jobs_that_run_and_the_keys_that_jobs_wait_for() {
         let keys = r#""running_ids": [7, 9], "keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
-            {"key": "\u001b", "running": 1, "waiting": 1}]"#;
+            {"key": "\u001b", "running": 1, "waiting": 1}], "key_numbers": [{"key": "42", "concurrency": 5, "source": "api"},
+            {"key": "a:b", "concurrency": 7, "rate": "1/s", "burst": 2, "source": "config"}]"#;
         let server =
             FakeServer::start(&[(200, &format!("{TENANT}, {keys}}}")), (200, &format!("{TENANT}}}"))]);
         let done = server.run(&["limits", "show", "tenant"]);
@@ -279,6 +293,8 @@ running     3
             7
             9
 waiting     5
+own numbers 42: concurrency 5
+            a:b: concurrency 7, 1/s, burst 2
 
 KEY     RUNNING  WAITING  OPENS (UTC)
 a b     2        4        2026-11-24 08:00:00
@@ -296,7 +312,7 @@ a b     2        4        2026-11-24 08:00:00
             FakeServer::start(&[(201, &format!("{SMTP}}}")), (200, &format!("{TENANT}}}")), (204, "")]);
         assert_eq!(server.run(&["limits", "set", "smtp", "--rate", "10/s"]).out, "the limit smtp is set\n");
         let request = server.request();
-        assert_eq!((&*request.line, &*request.body), ("PUT /limits/smtp", r#"{"rate":"10/1s"}"#));
+        assert_eq!((&*request.line, &*request.body), ("PUT /limits/smtp", r#"{"rate":"10/s"}"#));
         let args = [
             "limits",
             "set",
@@ -312,7 +328,7 @@ a b     2        4        2026-11-24 08:00:00
         assert!(server.run(&args).out.starts_with(r#"{"name": "tenant""#));
         let request = server.request();
         assert_eq!(request.line, "PUT /limits/tenant?key=42");
-        assert_eq!(request.body, r#"{"concurrency":5,"rate":"100/1m","burst":20}"#);
+        assert_eq!(request.body, r#"{"concurrency":5,"rate":"100/m","burst":20}"#);
         assert_eq!(server.run(&["limits", "unset", "tenant:42"]).out, "the limit tenant:42 is unset\n");
         assert_eq!(server.request().line, "DELETE /limits/tenant?key=42");
     }
