@@ -28,6 +28,11 @@ burst = 20
 [limits.gpu]
 concurrency = 1
 
+[limits."gpu:premium customer"]
+concurrency = 20
+rate = "1000/m"
+burst = 100
+
 [[schedules]]
 name = "nightly-report-of-all-customers-of-the-world"
 cron = "30 2 * * *"

@@ -47,17 +47,18 @@ export const limit = {
     return { ...keepWaiting({ jobs: one.waiting_jobs, total: one.waiting }, page, old), text, one };
   },
   render({ text, one, ...list }) {
-    const keys = one.keys ?? [];
+    const { keys: waits = [], key_numbers: own = [] } = one;
+    const ownOf = ({ key }) => own.find((one) => one.key === key);
+    const keys = [...waits, ...own.filter((one) => waits.every(({ key }) => key !== one.key))];
     const details = [["Allows", rule(one)], ["Running", slots(one)], one.opens_at && ["Opens", opens(one)],
-      ["Defined", one.source === "api" || one.overridden ? "by the API" : "in the configuration file"],
-      ...(one.key_numbers ?? []).map((own) => [limitLink(`${text}:${own.key}`), rule(own)])];
+      ["Defined", one.source === "api" || one.overridden ? "by the API" : "in the configuration file"]];
     return [
       el("p", { class: "jobhead" }, el("span", { class: "mono" }, text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
       el("div", { class: "two" },
         part("Facts", facts(details)),
         one.concurrency && part("Jobs with a slot", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job has a slot."))),
-      keys.length > 0 && part("Keys that jobs wait for", table("Keys", [["Key", "name"], ["Running", "n"], ["Waiting", "n"], ["Opens", "n"]],
-        keys.map((one) => [limitLink(`${text}:${one.key}`), number(one.running), number(one.waiting), opens(one)]), "", keys.map(({ key }) => key))),
+      keys.length > 0 && part("Keys with waiting jobs or own numbers", table("Keys", [["Key", "name"], ["Own numbers"], ["Running", "n wide"], ["Waiting", "n"], ["Opens", "n"]],
+        keys.map((one) => [limitLink(`${text}:${one.key}`), ownOf(one) ? rule(ownOf(one)) : "–", one.running ?? "–", number(one.waiting ?? 0), opens(one)]), "", keys.map(({ key }) => key))),
       (list.total > 0 || !keys.length) && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
   },
 };

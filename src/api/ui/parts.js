@@ -19,7 +19,11 @@ export function limitPath(limit, more = {}) {
   const [name, ...key] = limit.split(":");
   return `/limits/${encodeURIComponent(name)}${query({ key: key.join(":"), ...more })}`;
 }
-export const limitLink = (limit) => el("a", { class: "mono", href: `#${limitPath(limit)}` }, limit);
+/** A link to a limit; from the limit of a schedule, which has no page, to the schedule. */
+export function limitLink(limit) {
+  const [, schedule] = limit.split("threadq.schedule:");
+  return el("a", { class: "mono", href: `#${schedule ? `/schedules/${schedule}` : limitPath(limit)}` }, limit);
+}
 /** The limit that keeps a job waiting. */
 export const blockedBy = ({ blocked_by: by }) => by?.limit && el("span", { class: "hint" }, "waits for the limit ", limitLink(by.limit));
 export const button = (name, action, data = {}, attributes = {}) => {

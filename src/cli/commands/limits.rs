@@ -1,5 +1,6 @@
 //! `threadq limits`: how many jobs run at a time, and how many start in a period.
 
+use std::io;
 use std::process::ExitCode;
 
 use serde::Deserialize;
@@ -129,14 +130,8 @@ fn rate(rate: Option<&str>, burst: Option<u32>) -> String {
     }
 }
 
-/// A key with its own numbers.
-fn own_numbers(key: &KeyNumbers) -> String {
-    let rate = rate(key.rate.as_deref(), key.burst);
-    let numbers = [
-        key.concurrency.map(|most| format!("concurrency {most}")),
-        Some(rate).filter(|rate| !rate.is_empty()),
-    ];
-    format!("{}: {}", key.key, numbers.into_iter().flatten().collect::<Vec<_>>().join(", "))
+fn number<T: ToString>(number: Option<T>) -> String {
+    number.map_or(String::new(), |number| number.to_string())
 }
 
 fn opens(at: Option<&str>) -> String {
@@ -148,8 +143,6 @@ fn source(limit: &LimitInfo) -> String {
 }
 
 fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
-    const COLUMNS: [Column; 4] =
-        [truncated("KEY"), full("RUNNING"), full("WAITING"), full("OPENS (UTC)").unless_empty()];
     let response = client.get(&path(name, args)?)?;
     if args.has("json") {
         return Ok(console.json(&response.body)?);
@@ -158,10 +151,10 @@ fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -
     let fields = [
         ("limit", name.to_string()),
         ("source", source(&limit)),
-        ("concurrency", limit.concurrency.map_or(String::new(), |most| most.to_string())),
+        ("concurrency", number(limit.concurrency)),
         ("rate", rate(limit.rate.as_deref(), limit.burst)),
         ("opens", limit.opens_at.clone().unwrap_or_default()),
-        ("running", limit.concurrency.map_or(String::new(), |_| limit.running.to_string())),
+        ("running", number(limit.concurrency.map(|_| limit.running))),
     ];
     for (name, value) in fields {
         if !value.is_empty() {
@@ -172,34 +165,57 @@ fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -
         field(console.out, "", &id.to_string())?;
     }
     field(console.out, "waiting", &limit.waiting.to_string())?;
-    for (at, key) in limit.key_numbers.iter().enumerate() {
-        field(console.out, if at == 0 { "own numbers" } else { "" }, &own_numbers(key))?;
-    }
-    if !limit.keys.is_empty() {
-        writeln!(console.out)?;
-        let row = |key: &LimitKey| {
-            [
-                key.key.clone(),
-                key.running.to_string(),
-                key.waiting.to_string(),
-                opens(key.opens_at.as_deref()),
-            ]
-        };
-        return Ok(console.table(&COLUMNS, &limit.keys.iter().map(row).collect::<Vec<_>>())?);
-    }
+    write_keys(&limit, console)?;
     if limit.waiting == 0 {
         return Ok(());
     }
     writeln!(console.out)?;
-    let number = |name| args.read(name, whole_number(1..=u64::MAX));
+    let given = |name| args.read(name, whole_number(1..=u64::MAX));
     let page = Page {
-        page: Some(number("page")?.unwrap_or(1)),
-        limit: number("limit")?.unwrap_or(10),
+        page: Some(given("page")?.unwrap_or(1)),
+        limit: given("limit")?.unwrap_or(10),
         total: limit.waiting,
         jobs: limit.waiting_jobs,
         next: None,
     };
     Ok(write_jobs(&page, console)?)
+}
+
+/// Writes the keys that jobs wait for, and those with numbers of their own.
+fn write_keys(limit: &LimitInfo, console: &mut Console) -> io::Result<()> {
+    const COLUMNS: [Column; 6] = [
+        truncated("KEY"),
+        full("RUNNING").unless_empty(),
+        full("WAITING"),
+        full("CONCURRENCY").unless_empty(),
+        full("RATE").unless_empty(),
+        full("OPENS (UTC)").optional().unless_empty(),
+    ];
+    let LimitInfo { keys, key_numbers, .. } = limit;
+    let of_key = |key: &LimitKey| key_numbers.iter().find(|own| own.key == key.key);
+    let idle = key_numbers.iter().filter(|own| keys.iter().all(|key| key.key != own.key));
+    let rows: Vec<[String; 6]> = keys
+        .iter()
+        .map(|key| key_row(&key.key, Some(key), of_key(key)))
+        .chain(idle.map(|own| key_row(&own.key, None, Some(own))))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(console.out)?;
+    console.table(&COLUMNS, &rows)
+}
+
+/// A key with its figures, if jobs wait for the key, and with the numbers of its own, if the key has them.
+fn key_row(key: &str, figures: Option<&LimitKey>, own: Option<&KeyNumbers>) -> [String; 6] {
+    [
+        key.to_owned(),
+        number(figures.map(|key| key.running)),
+        figures.map_or(0, |key| key.waiting).to_string(),
+        number(own.and_then(|own| own.concurrency)),
+        own.map_or(String::new(), |own| rate(own.rate.as_deref(), own.burst)),
+        opens(figures.and_then(|key| key.opens_at.as_deref())),
+    ]
 }
 
 fn set(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
@@ -279,28 +295,37 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
     }
 
     #[test]
-    fn a_limit_with_keys_is_shown_with_the_jobs_that_run_and_the_keys_that_jobs_wait_for() {
-        let keys = r#""running_ids": [7, 9], "keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
-            {"key": "\u001b", "running": 1, "waiting": 1}], "key_numbers": [{"key": "42", "concurrency": 5, "source": "api"},
-            {"key": "a:b", "concurrency": 7, "rate": "1/s", "burst": 2, "source": "config"}]"#;
-        let server =
-            FakeServer::start(&[(200, &format!("{TENANT}, {keys}}}")), (200, &format!("{TENANT}}}"))]);
+    fn a_limit_with_keys_is_shown_with_the_jobs_that_run_and_its_keys() {
+        let keys = r#""running_ids": [7, 9],
+            "keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
+                {"key": "\u001b", "running": 1, "waiting": 1}],
+            "key_numbers": [{"key": "a b", "concurrency": 3, "source": "api"},
+                {"key": "c", "rate": "1/s", "burst": 1, "source": "config"}]"#;
+        let server = FakeServer::start(&[
+            (200, &format!("{TENANT}, {keys}, \"waiting_jobs\": [{}]}}", job(17, "queued"))),
+            (200, &format!("{TENANT}}}")),
+        ]);
         let done = server.run(&["limits", "show", "tenant"]);
         let expected = "\
+limit       tenant
+source      config, overridden
 concurrency 2
 rate        100/m, burst 20
 running     3
             7
             9
 waiting     5
-own numbers 42: concurrency 5
-            a:b: concurrency 7, 1/s, burst 2
 
-KEY     RUNNING  WAITING  OPENS (UTC)
-a b     2        4        2026-11-24 08:00:00
+KEY     RUNNING  WAITING  CONCURRENCY  RATE  OPENS (UTC)
+a b     2        4        3                  2026-11-24 08:00:00
 \\u{1b}  1        1
+c                0                     1/s
+
+ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
+17  queued  Encode Video  default  1/5    2026-11-24 08:00:00
+5 jobs
 ";
-        assert!(done.out.ends_with(expected), "{}", done.out);
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
         server.request();
         assert_eq!(server.run(&["limits", "show", "tenant:a b:c"]).code, 0);
         assert_eq!(server.request().line, "GET /limits/tenant?key=a%20b%3Ac");
