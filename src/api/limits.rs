@@ -29,16 +29,17 @@ impl Api {
         let _slot = self.listings.acquire();
         let found = self.queue.limit(limit, (page - 1) * number, number)?.ok_or_else(no_such_limit)?;
         let bytes = 1024 + found.waiting.iter().map(estimated_bytes).sum::<usize>();
-        let details = Details {
-            running_ids: &found.running,
+        let shown = Shown {
+            key: limit.key().filter(|_| !limit.is_reserved()),
+            running_ids: Some(&found.running),
             keys: found.keys.iter().map(shown_key).collect(),
             key_numbers: found.key_numbers.iter().map(shown_numbers).collect(),
-            waiting_jobs: &found.waiting,
-            page,
-            limit: number,
+            waiting_jobs: Some(&found.waiting),
+            page: Some(page),
+            limit: Some(number),
+            ..shown(&found.record)
         };
-        let key = limit.key().filter(|_| !limit.is_reserved());
-        Ok(Response::large_json(200, &Shown { key, details: Some(details), ..shown(&found.record) }, bytes))
+        Ok(Response::large_json(200, &shown, bytes))
     }
 
     pub(super) fn put_limit(&self, limit: &LimitName, request: &Request) -> Result<Response, Response> {
@@ -115,45 +116,37 @@ struct List<'a> {
     limits: Vec<Shown<'a>>,
 }
 
-/// A limit as the API shows it.
+/// A limit as the API shows it. Without `flatten`, which makes the program much larger.
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
-    #[serde(flatten)]
-    numbers: Numbers,
-    source: &'static str,
-    overridden: bool,
-    running: u64,
-    waiting: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    opens_at: Option<Time>,
-    #[serde(flatten)]
-    details: Option<Details<'a>>,
-}
-
-#[derive(Serialize)]
-struct Numbers {
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
-}
-
-/// What a list leaves out.
-#[derive(Serialize)]
-struct Details<'a> {
-    running_ids: &'a [JobId],
+    source: &'static str,
+    overridden: bool,
+    running: u64,
+    waiting: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens_at: Option<Time>,
+    /// This and the following are left out of a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running_ids: Option<&'a [JobId]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys: Vec<ShownKey<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     key_numbers: Vec<ShownNumbers<'a>>,
-    waiting_jobs: &'a [Job],
-    page: u64,
-    limit: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_jobs: Option<&'a [Job]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -169,33 +162,42 @@ struct ShownKey<'a> {
 #[derive(Serialize)]
 struct ShownNumbers<'a> {
     key: &'a str,
-    #[serde(flatten)]
-    numbers: Numbers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
     source: &'static str,
 }
 
 /// A limit without its jobs and keys.
 fn shown(record: &LimitRecord) -> Shown<'_> {
+    let LimitNumbers { concurrency, rate, burst } = record.numbers;
     Shown {
         name: &record.name,
         key: None,
-        numbers: numbers(record),
+        concurrency,
+        rate,
+        burst: rate.map(|_| burst),
         source: record.source.as_str(),
         overridden: record.overridden,
         running: record.running,
         waiting: record.waiting,
         opens_at: record.opens_at_ms.map(Time),
-        details: None,
+        running_ids: None,
+        keys: Vec::new(),
+        key_numbers: Vec::new(),
+        waiting_jobs: None,
+        page: None,
+        limit: None,
     }
 }
 
-fn numbers(record: &LimitRecord) -> Numbers {
-    let LimitNumbers { concurrency, rate, burst } = record.numbers;
-    Numbers { concurrency, rate, burst: rate.map(|_| burst) }
-}
-
 fn shown_numbers(record: &LimitRecord) -> ShownNumbers<'_> {
-    ShownNumbers { key: &record.name, numbers: numbers(record), source: record.source.as_str() }
+    let LimitNumbers { concurrency, rate, burst } = record.numbers;
+    let (burst, source) = (rate.map(|_| burst), record.source.as_str());
+    ShownNumbers { key: &record.name, concurrency, rate, burst, source }
 }
 
 fn shown_key(key: &LimitKey) -> ShownKey<'_> {

@@ -87,7 +87,7 @@ pub struct LimitInfo {
     pub source: String,
     /// Whether these numbers hold in place of those of the configuration file, or of those of the limit without the key.
     pub overridden: bool,
-    /// The number of jobs that run; 0 without a concurrency. In a list over all keys with waiting jobs, up to 1,000.
+    /// The number of jobs that run; 0 without a concurrency. In a list over all keys with waiting jobs, up to 300.
     pub running: u64,
     /// The number of jobs that wait for room. In a list over all these keys.
     pub waiting: u64,
@@ -139,8 +139,8 @@ pub struct KeyNumbers {
 
 /// The response to GET /limits.
 #[derive(Deserialize)]
-struct List {
-    limits: Vec<LimitInfo>,
+pub(crate) struct List {
+    pub limits: Vec<LimitInfo>,
 }
 
 /// The limits of a server: see [`Client::limits`]. A name is that of a limit, or `name:key` for one key.

@@ -3,8 +3,6 @@
 use std::io;
 use std::process::ExitCode;
 
-use serde::Deserialize;
-
 use crate::cli::args::{Args, Command, Flag, JSON, Run, whole_number};
 use crate::cli::client::{Client, with_query};
 use crate::cli::commands::jobs::{field, limit, page, write_jobs};
@@ -12,7 +10,7 @@ use crate::cli::error::Error;
 use crate::cli::responses::{Page, short_time};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::table::{Column, full, truncated};
-use crate::client::limits::{KeyNumbers, Limit, LimitInfo, LimitKey};
+use crate::client::limits::{KeyNumbers, Limit, LimitInfo, LimitKey, List};
 use crate::job::limit::{CONCURRENCY, LIMIT_ALLOWED, LimitName, RATE_ALLOWED, Rate, STARTS};
 use crate::logging::escape::escape;
 
@@ -79,12 +77,6 @@ fn path(name: &LimitName, args: &Args) -> Result<String, Error> {
     Ok(with_query(&format!("/limits/{}", name.name()), &query))
 }
 
-/// The response to GET /limits.
-#[derive(Deserialize)]
-struct Limits {
-    limits: Vec<LimitInfo>,
-}
-
 fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error> {
     const COLUMNS: [Column; 6] = [
         truncated("LIMIT"),
@@ -95,7 +87,7 @@ fn list(args: &Args, client: &Client, console: &mut Console) -> Result<(), Error
         full("SOURCE").optional(),
     ];
     let response = client.get("/limits")?;
-    let Limits { limits } = response.parse()?;
+    let List { limits } = response.parse()?;
     if args.has("json") {
         return Ok(console.json(&response.body)?);
     }
