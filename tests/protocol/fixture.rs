@@ -60,6 +60,11 @@ impl Place {
         Place::changed(shared_redis(), vec![long_lists()])
     }
 
+    /// A place where a test moves the clock of the scripts ahead, see [`Place::passes`].
+    pub fn with_moving_clock() -> Place {
+        Place::changed(shared_redis(), moving_clock().into())
+    }
+
     /// A place whose scripts have these changes.
     pub fn with_changes(changes: Vec<Change>) -> Place {
         Place::changed(shared_redis(), changes)
@@ -76,6 +81,11 @@ impl Place {
         let connection = RefCell::new(redis.connection().unwrap());
         let queue = open_queue(wire.url(), &namespace);
         Place { queue, wire, connection, namespace, shared: redis }
+    }
+
+    /// Lets this time pass, in ms.
+    pub fn passes(&self, ms: u64) {
+        let _: i64 = self.redis("INCRBY", "clock", &[&ms.to_string()]);
     }
 
     /// The queue of another process: it does not know that the first queue lost its connection.
@@ -240,6 +250,16 @@ impl Place {
         taken.jobs
     }
 
+    /// Starts jobs of these shares.
+    pub fn try_start(
+        &self,
+        server: &ServerId,
+        shares: &[Share],
+        quarantine: Quarantine,
+    ) -> Result<StartedJobs, Error> {
+        self.queue.start_jobs(server, shares, quarantine, MAX_CRASHES, None)
+    }
+
     #[track_caller]
     pub fn take_one(&self, server: &ServerId) -> Lease {
         let mut taken = self.take(server, 1);
@@ -278,14 +298,15 @@ impl Place {
         self.job(id).status
     }
 
-    /// The lists and sorted sets that contain this id, except the indexes; once per entry.
+    /// The lists and sorted sets in which a job waits, runs or is kept that contain this id; once per entry.
     pub fn handles(&self, id: JobId) -> Vec<String> {
         let id = id.to_string();
         let mut handles = Vec::new();
         for key in self.keys() {
             if key.starts_with("work_queue:") || key.starts_with("in_progress_queue:") || key == "completed" {
                 handles.extend(self.list(&key).iter().filter(|entry| **entry == id).map(|_| key.clone()));
-            } else if matches!(key.as_str(), "scheduled" | "done" | "dlq_queue" | "lost")
+            } else if (key.starts_with("held:")
+                || matches!(key.as_str(), "scheduled" | "done" | "dlq_queue" | "lost"))
                 && self.redis::<Option<f64>>("ZSCORE", &key, &[&id]).is_some()
             {
                 handles.push(key);
@@ -299,6 +320,16 @@ impl Place {
 /// The change with which scripts treat every non-empty list as a long one, which they do not search.
 pub fn long_lists() -> Change {
     Change::new("common", "local SHORT = 2048", "local SHORT = 0")
+}
+
+/// The changes with which the clock of scripts is ahead of Redis's clock by the ms in the key `clock`. What Redis deletes
+/// at a time of its own it deletes too late by this clock.
+pub fn moving_clock() -> [Change; 2] {
+    let ahead = "tonumber(call('GET', PREFIX .. 'clock') or 0)";
+    let ms = "return time[1] * 1000 + math.floor(time[2] / 1000)";
+    let id = "time[1] * 1000000 + time[2]";
+    [(ms, format!("{ms} + {ahead}")), (id, format!("{id} + 1000 * {ahead}"))]
+        .map(|(text, moved)| Change::new("common", text, &moved))
 }
 
 pub fn open_queue(url: String, namespace: &str) -> Queue {

@@ -25,6 +25,22 @@ impl Record {
     fn queue(&self) -> &str {
         self.get("queue").unwrap_or("default")
     }
+
+    fn limits(&self) -> impl Iterator<Item = &str> {
+        self.get("limits").unwrap_or_default().lines()
+    }
+
+    /// `held` or `sent`, and the limit for which the job waits or has waited.
+    fn blocked(&self) -> Option<(&str, &str)> {
+        let (state, rest) = self.get("blocked")?.split_once(' ')?;
+        Some((state, rest.split_once(' ')?.1))
+    }
+
+    /// When the job became ready, in ms since 1970.
+    fn ready_since(&self, id: JobId) -> u64 {
+        let time = |field: &str| self.get(field).map_or(0, |ms| ms.parse().unwrap());
+        (id.get() / 1000).max(time("scheduled_at")).max(time("ready_at"))
+    }
 }
 
 /// Asserts that every job has exactly its entries, and that no other entry exists.
@@ -42,6 +58,7 @@ pub fn find_strays(place: &Place) -> Vec<(String, JobId)> {
     check_agenda(place, &jobs);
     check_unique_keys(place, &jobs);
     check_cancels(place, &jobs);
+    check_limits(place, &jobs);
     let strays = check_handles(place, &jobs);
     check_listings(place, &jobs, &strays);
     strays
@@ -98,7 +115,7 @@ fn check_indexes(place: &Place, jobs: &BTreeMap<JobId, Record>) {
 fn check_agenda(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     let found: Vec<(String, f64)> = place.redis("ZRANGE", "agenda", &["0", "-1", "WITHSCORES"]);
     let mut found: BTreeMap<String, f64> = found.into_iter().collect();
-    found.retain(|word, _| !word.starts_with("tick:"));
+    found.retain(|word, _| !["tick:", "limit:", "wake:"].iter().any(|kind| word.starts_with(kind)));
     for (id, job) in jobs {
         let number = |field: &str| job.get(field).map(|text| text.parse::<f64>().unwrap());
         if let Some(expires_at) = number("expires_at").filter(|_| !job.status.is_final()) {
@@ -171,6 +188,69 @@ fn check_cancels(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     assert!(asked.is_empty(), "servers are told to stop what they do not run: {asked:?}");
 }
 
+/// Asserts that slots, kept places and waiting jobs of all limits agree with the jobs. `check_handles` checks the entries of
+/// waiting jobs.
+#[track_caller]
+fn check_limits(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    for (id, job) in jobs {
+        let is_blocked = job.blocked().is_some();
+        assert!(!is_blocked || job.status == Status::Queued, "{id} is {} and waits", job.status);
+    }
+    // By limit and queue: how many jobs keep a place.
+    let mut places: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for key in place.keys() {
+        if let Some(limit) = key.strip_prefix("slots:") {
+            let members: Vec<(JobId, f64)> = scored(place, &key);
+            for (id, score) in members {
+                let job =
+                    jobs.get(&id).unwrap_or_else(|| panic!("{id} has a slot of {limit}, and is no job"));
+                let own = job.limits().position(|name| name == limit);
+                let waits_for = job.blocked().map(|(_, name)| job.limits().position(|other| other == name));
+                let state = job.blocked().map(|(state, _)| state);
+                let is_right = match (score.is_finite(), job.status, state) {
+                    (false, Status::Processing, None) => own.is_some(),
+                    (false, Status::Queued, Some("held")) => own.is_some() && Some(own) < waits_for,
+                    (true, Status::Queued, Some("sent")) => own.is_some() && Some(own) <= waits_for,
+                    _ => false,
+                };
+                assert!(
+                    is_right,
+                    "{id} ({}) has a slot of {limit} until {score}: {:?}",
+                    job.status, job.fields
+                );
+                if score.is_finite() {
+                    *places.entry((limit.to_owned(), job.queue().to_owned())).or_default() += 1;
+                }
+            }
+        }
+        if let Some((queue, limit)) = key.strip_prefix("held:").and_then(|rest| rest.split_once(':')) {
+            places.entry((limit.to_owned(), queue.to_owned())).or_default();
+            *counts.entry(queue.to_owned()).or_default() += place.redis::<u64>("ZCARD", &key, &[]);
+        }
+    }
+    let found: BTreeMap<String, u64> = place.redis("HGETALL", "held_count", &[]);
+    assert_eq!(found, counts, "the numbers of jobs that wait for room, by queue");
+    let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for key in place.keys() {
+        let Some(limit) = key.strip_prefix("holds:") else { continue };
+        let queues: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
+        found.extend(queues.into_iter().map(|(queue, number)| ((limit.to_owned(), queue), number as u64)));
+    }
+    assert_eq!(found, places, "the numbers of jobs that were sent on, by limit and queue");
+    let waiting: BTreeSet<String> = places.into_keys().map(|(limit, _)| limit).collect();
+    let found: Vec<String> = place.redis("ZRANGE", "waiting_limits", &["0", "-1"]);
+    assert_eq!(BTreeSet::from_iter(found), waiting, "the limits with jobs that wait or were sent on");
+    let words: Vec<String> = place.redis("ZRANGE", "agenda", &["0", "-1"]);
+    let words = words.iter().filter_map(|word| word.strip_prefix("limit:")).map(str::to_owned);
+    assert_eq!(words.collect::<BTreeSet<_>>(), waiting, "the limits that are looked at again");
+}
+
+fn scored(place: &Place, key: &str) -> Vec<(JobId, f64)> {
+    let members: Vec<(String, f64)> = place.redis("ZRANGE", key, &["0", "-1", "WITHSCORES"]);
+    members.into_iter().map(|(id, score)| (id.parse().unwrap(), score)).collect()
+}
+
 #[track_caller]
 fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, JobId)> {
     let mut handles: BTreeMap<JobId, Vec<String>> = BTreeMap::new();
@@ -181,7 +261,7 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
                 let id = entry.parse().unwrap_or_else(|_| panic!("{key} holds {entry:?}"));
                 handles.entry(id).or_default().push(key.clone());
             }
-        } else if matches!(key.as_str(), "scheduled" | "done" | "dlq_queue") {
+        } else if key.starts_with("held:") || matches!(key.as_str(), "scheduled" | "done" | "dlq_queue") {
             let members: Vec<(String, f64)> = place.redis("ZRANGE", &key, &["0", "-1", "WITHSCORES"]);
             for (id, score) in members {
                 let id = id.parse().unwrap();
@@ -193,9 +273,12 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
     for (id, job) in jobs {
         let work = format!("work_queue:{}", job.queue());
         let crashed = job.get("crashes").is_some_and(|crashes| crashes != "0");
-        let held = handles.get_mut(id).unwrap_or_else(|| panic!("{id} ({}) has no handle", job.status));
+        let found = handles.get_mut(id).unwrap_or_else(|| panic!("{id} ({}) has no handle", job.status));
+        let held = job.blocked().filter(|blocked| blocked.0 == "held");
+        let held = held.map(|(_, limit)| format!("held:{}:{limit}", job.queue()));
         // A claimed job that is not started yet counts as queued.
         let belongs = |key: &&String| match job.status {
+            Status::Queued if held.is_some() => Some(*key) == held.as_ref(),
             Status::Queued if crashed && **key == format!("{work}:suspects") => true,
             Status::Queued => **key == work || key.starts_with("in_progress_queue:"),
             Status::Processing => **key == format!("in_progress_queue:{}", job.get("server").unwrap_or("?")),
@@ -205,10 +288,15 @@ fn check_handles(place: &Place, jobs: &BTreeMap<JobId, Record>) -> Vec<(String, 
             Status::Completed => *key == "completed" || *key == "done",
             Status::Cancelled => *key == "done",
         };
-        let right = held.iter().rposition(|key| belongs(&key));
-        let right = right.unwrap_or_else(|| panic!("{id} ({}) is only in {held:?}", job.status));
-        let right = held.remove(right);
+        let right = found.iter().rposition(|key| belongs(&key));
+        let right = right.unwrap_or_else(|| panic!("{id} ({}) is only in {found:?}", job.status));
+        let right = found.remove(right);
+        let is_held = right.starts_with("held:");
         if let Some(score) = scores.remove(&(right, *id)) {
+            if is_held {
+                assert_eq!(score, job.ready_since(*id), "the place of {id} in the order of its limit");
+                continue;
+            }
             let field = if job.status.is_final() { "finished_at" } else { "scheduled_at" };
             // The janitor gives a job with a retention of its own another score.
             let is_rescored = job.status.is_final() && job.get("retain_ms").is_some();
@@ -266,11 +354,14 @@ fn check_listings(place: &Place, jobs: &BTreeMap<JobId, Record>, strays: &[(Stri
         let keys = [prefix.clone(), format!("{prefix}:suspects")];
         let entries: usize = keys.iter().map(|key| place.list(key).len()).sum();
         let left: Option<u64> = place.redis("HGET", &format!("tombstones:{}", queue.name), &["all"]);
-        let shown = (entries as u64).saturating_sub(left.unwrap_or(0));
-        assert_eq!(queue.queued, shown, "queued in {}", queue.name);
+        let held: Option<u64> = place.redis("HGET", "held_count", &[&queue.name]);
+        let held = held.unwrap_or(0);
+        let shown = (entries as u64).saturating_sub(left.unwrap_or(0)) + held;
+        assert_eq!((queue.queued, queue.held), (shown, held), "queued and held in {}", queue.name);
         let stray = strays.iter().filter(|(key, _)| keys.contains(key)).count();
         let ready = jobs.values().filter(|job| job.status == Status::Queued);
         let ready = ready.filter(|job| job.queue() == queue.name).count();
-        assert!(entries - stray <= ready, "{} entries in {}, {ready} jobs", entries, queue.name);
+        let waiting = entries - stray + held as usize;
+        assert!(waiting <= ready, "{waiting} entries in {}, {ready} jobs", queue.name);
     }
 }

@@ -18,6 +18,7 @@ mod full;
 mod guards;
 mod invariants;
 mod layout;
+mod limits;
 mod listing;
 mod long_lists;
 mod lost_answers;

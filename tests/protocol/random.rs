@@ -18,17 +18,21 @@ use threadq::job::{Change, Expiry, Extras, Hold, JobId, NewJob, OnConflict, Star
 use crate::fixture::*;
 use crate::invariants::{assert_sound, find_strays};
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The seeds of a random test that makes this number of runs.
+pub fn seeds(runs: u64) -> Vec<u64> {
+    match std::env::var("THREADQ_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..number("THREADQ_SEEDS", runs)).collect(),
+    }
 }
 
 #[test]
 fn whatever_happens_every_job_ends_exactly_once() {
-    let seeds = match std::env::var("THREADQ_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..number("THREADQ_SEEDS", 12)).collect(),
-    };
-    for seed in seeds {
+    for seed in seeds(12) {
         println!("seed {seed}");
         // In every second run a cancelled job leaves its entry, as in a long list.
         let place = if seed % 2 == 0 { Place::new() } else { Place::of_long_lists() };

@@ -39,7 +39,7 @@ end
 
 -- The waiting jobs of all queues in their order, from the first one on.
 local MOST_SKIPPED = 10000
-local queues, heads, ids = call('ZRANGE', HOLDS .. limit, 0, 31), {}, {}
+local queues, heads, ids = call('ZRANGE', HOLDS .. limit, 0, '31'), {}, {}
 if #queues > 1 and skip > MOST_SKIPPED then queues = {} end
 local function read_on(queue, from)
   local page = call('ZRANGE', HELD .. queue .. ':' .. limit, digits(from), digits(from + 99), 'WITHSCORES')

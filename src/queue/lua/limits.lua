@@ -103,7 +103,7 @@ local function limit_rules()
     call('ZADD', HELD .. queue .. ':' .. limit, unpack(scored))
     call('ZADD', HOLDS .. limit, 'NX', 0, queue)
     call('ZADD', WAITING_LIMITS, 0, limit)
-    call('HINCRBY', HELD_COUNT, queue, #scored / 2)
+    call('HINCRBY', HELD_COUNT, queue, digits(#scored / 2))
     free(limit)
   end
 
@@ -148,7 +148,7 @@ local function limit_rules()
   -- ready longest first. While jobs of a queue were sent on and not taken yet, no other job of this queue is: it would
   -- overtake them. At most 32 queues are looked at. Returns the number of jobs that were sent on.
   local function send_on(limit, now)
-    local queues = call('ZRANGE', HOLDS .. limit, 0, 31, 'WITHSCORES')
+    local queues = call('ZRANGE', HOLDS .. limit, 0, '31', 'WITHSCORES')
     if #queues == 0 then return 0 end
     local numbers, room, opens_at, sent, heads = numbers_of(limit), MOST_WOKEN, nil, {}, {}
     if numbers then room, opens_at = room_in(limit, numbers, now) end
@@ -181,7 +181,10 @@ local function limit_rules()
         -- A slot of an earlier limit becomes a place for a time: in a paused queue the job must not keep the slot.
         for earlier in string.gmatch(job[3] or '', '[^\n]+') do
           if earlier == limit then break end
-          if call('ZSCORE', SLOTS .. earlier, id) then keep_place(earlier, queue, id, now) end
+          if call('ZSCORE', SLOTS .. earlier, id) then
+            keep_place(earlier, queue, id, now)
+            call('ZADD', WAITING_LIMITS, 0, earlier)
+          end
         end
         if numbers then keep_place(limit, queue, id, now) end
         sent[#sent + 1] = {queue, id}
@@ -222,6 +225,10 @@ local function limit_rules()
         local is_open
         if score and (score == 'inf' or tonumber(score) >= now) then
           is_open = tokens_of(limit, numbers, now) > 0
+          -- The limit may have fewer slots than when the place was given.
+          if is_open and numbers.slots > 0 then
+            is_open = call('ZCOUNT', SLOTS .. limit, '+inf', '+inf') - (score == 'inf' and 1 or 0) < numbers.slots
+          end
         elseif closed[limit] or (not score and call('EXISTS', HOLDS .. limit) == 1) then
           is_open = false
         else
@@ -347,6 +354,7 @@ local function limit_rules()
     close_rates = close_rates,
     enter = enter_limits,
     figures_of = figures_of,
+    free = free,
     hold = hold,
     key_bounds = key_bounds,
     leave = leave_limits,
@@ -358,6 +366,7 @@ local function limit_rules()
     send_on = send_on,
     send_on_freed = send_on_freed,
     stored_limit = stored_limit,
+    tidy = tidy,
     waiting_keys = waiting_keys,
     waiting_of = waiting_of,
     wake_word = wake_word,

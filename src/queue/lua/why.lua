@@ -74,7 +74,7 @@ local function find_held(limit)
   local score = call('ZSCORE', key, id)
   if not score then return end
   place = 'limit'
-  for _, other in ipairs(call('ZRANGE', HOLDS .. limit, 0, 31)) do
+  for _, other in ipairs(call('ZRANGE', HOLDS .. limit, 0, '31')) do
     before = before + call('ZCOUNT', HELD .. other .. ':' .. limit, '-inf', '(' .. score)
   end
   local _, _, opens_at = limit_rules().figures_of(limit, now)
