@@ -17,6 +17,7 @@ use threadq::job::{Change, Expiry, Extras, Hold, JobId, NewJob, OnConflict, Star
 
 use crate::fixture::*;
 use crate::invariants::{assert_sound, find_strays};
+use crate::limits::{HOUR, limit, rate, slots};
 
 pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -72,6 +73,9 @@ impl World {
     fn new(place: Place, seed: u64) -> World {
         let workers = (0..3).map(|_| Worker::new(&place)).collect();
         let random = Rng::with_seed(seed);
+        place.define("narrow", slots(1));
+        place.define("keyed", slots(1));
+        place.define("slow", rate(2, HOUR, 2));
         World {
             place,
             random,
@@ -105,6 +109,7 @@ impl World {
             92..94 => self.send_back(),
             94..96 => self.promote(),
             96..98 => self.change_one(),
+            98 => self.renumber(),
             _ => self.delete(),
         }
     }
@@ -163,7 +168,11 @@ impl World {
             }
             _ => OnConflict::Reject,
         };
+        let mixtures: [&[&str]; 6] =
+            [&[], &["narrow"], &["keyed:1"], &["keyed:2", "narrow"], &["slow"], &["keyed:1", "slow"]];
+        let limits = self.random.choice(mixtures).unwrap().iter().map(|name| limit(name)).collect();
         Extras {
+            limits,
             tags,
             expiry: self.random.bool().then_some(Expiry::AfterMs(3_600_000)),
             retain: self.random.bool().then_some(Duration::from_secs(3600)),
@@ -196,11 +205,34 @@ impl World {
         assert_eq!(matches!(result[0], ChangeResult::WrongStatus(_)), !waits, "{result:?}");
     }
 
-    /// Lets the time of a word of the agenda come: the expiry of a job, or the end of its own retention.
+    /// Gives a limit other numbers, or pauses a queue or lets it go on.
+    fn renumber(&mut self) {
+        let room = self.random.u32(1..4);
+        match self.random.u32(..5) {
+            0 => self.place.define("narrow", slots(room)),
+            1 => self.place.define("keyed", slots(room)),
+            2 => self.place.define("slow", rate(room, HOUR, room)),
+            3 => _ = self.place.queue.set_paused("other", true).unwrap(),
+            _ => _ = self.place.queue.set_paused("other", false).unwrap(),
+        }
+    }
+
+    /// Lets the time of a word of the agenda come: the expiry of a job, the end of its own retention, or that when a limit is
+    /// looked at again. Then kept places have lapsed, and tokens are there.
     fn make_word_due(&mut self) {
         let words: Vec<String> = self.place.redis("ZRANGE", "agenda", &["0", "-1"]);
         let Some(word) = self.random.choice(words) else { return };
         let (kind, id) = word.split_once(':').unwrap();
+        if kind == "limit" || kind == "wake" {
+            let _: i64 = self.place.redis("DEL", &format!("tat:{id}"), &[]);
+            for job in self.place.kept(id) {
+                if self.random.bool() {
+                    let _: i64 = self.place.redis("ZADD", &format!("slots:{id}"), &["1", &job.to_string()]);
+                }
+            }
+            let _: i64 = self.place.redis("ZADD", "agenda", &["1", &word]);
+            return;
+        }
         let field = if kind == "expire" { "expires_at" } else { "finished_at" };
         let id: JobId = id.parse().unwrap();
         let _: i64 = self.place.redis("HSET", &format!("job:{id}"), &[field, "1"]);
@@ -423,7 +455,22 @@ impl World {
             self.ending(|place| drop(place.queue.reclaim(server, observed, MAX_CRASHES).unwrap()), &entries);
         }
         let last = self.place.server();
+        self.place.queue.set_paused("other", false).unwrap();
+        let mut idle = 0;
         for _ in 0..10_000 {
+            // Time enough for tokens, and for kept places to lapse.
+            for key in self.place.keys().into_iter().filter(|key| key.starts_with("tat:")) {
+                let _: i64 = self.place.redis("DEL", &key, &[]);
+            }
+            for word in self.place.agenda().into_iter().map(|(word, _)| word) {
+                if let Some(name) = word.strip_prefix("limit:") {
+                    let _: i64 = self.place.redis("ZADD", "agenda", &["1", &word]);
+                    for job in self.place.kept(name) {
+                        let _: i64 =
+                            self.place.redis("ZADD", &format!("slots:{name}"), &["1", &job.to_string()]);
+                    }
+                }
+            }
             let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
             parked.iter().for_each(|id| self.place.make_due(id.parse().unwrap()));
             let step = self.place.queue.work_off_due().unwrap();
@@ -434,7 +481,10 @@ impl World {
                 self.place.queue.start_jobs(&last, &shares, Quarantine::Start, MAX_CRASHES, None).unwrap();
             if !taken.expired.is_empty() {
                 self.note_ends(true);
-            } else if taken.jobs.is_empty() {
+            }
+            // A job that was sent on in this round is taken in the next one.
+            idle = if taken.jobs.is_empty() && taken.expired.is_empty() { idle + 1 } else { 0 };
+            if idle > 3 {
                 break;
             }
             for (lease, job) in taken.jobs {
@@ -443,6 +493,7 @@ impl World {
             }
         }
         assert_sound(&self.place);
+        self.place.assert_no_trace();
         for (id, life) in &self.lives {
             assert!(self.place.status(*id).is_final(), "job {id}: {:?}", self.place.job(*id));
             assert!(self.ends.contains(&(*id, *life)), "nobody heard of the end of job {id}");
