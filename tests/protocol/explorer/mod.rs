@@ -63,6 +63,8 @@ pub struct Scenario {
     returns: u32,
     /// How often a server stops by SIGTERM.
     leaves: u32,
+    /// The room of a limit that all jobs have.
+    room: Option<u32>,
     /// The rule for states in which all jobs have ended.
     end: fn(&View, &Scenario) -> Result<(), String>,
 }
@@ -87,6 +89,7 @@ const PLAIN: Scenario = Scenario {
     cancels: 0,
     returns: 0,
     leaves: 0,
+    room: None,
     end: |_, _| Ok(()),
 };
 
@@ -97,7 +100,7 @@ impl Scenario {
 
     fn limits(&self) -> Limits {
         let step = if self.small_steps { 1 } else { usize::MAX };
-        Limits { max_attempts: self.max_attempts, max_crashes: self.max_crashes, step }
+        Limits { max_attempts: self.max_attempts, max_crashes: self.max_crashes, step, room: self.room }
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -201,6 +204,21 @@ const COMING_AND_GOING: Scenario = Scenario {
     ..PLAIN
 };
 
+/// Jobs with a limit that has room for one. Places lapse.
+const LIMITED: Scenario = Scenario {
+    name: "limited",
+    room: Some(1),
+    late_wakes: false,
+    late_answers: false,
+    workers: 1,
+    allowed: |fault| matches!(fault, Step::Crash(_) | Step::Take(..) | Step::Settle(..)),
+    ..PLAIN
+};
+
+/// The same without faults, and an operator cancels a job.
+const LIMITED_PEOPLE: Scenario =
+    Scenario { name: "limited, and people", cancels: 1, returns: 1, faults: 0, ..LIMITED };
+
 #[test]
 fn whatever_the_order_every_job_ends_once() {
     holds(PLAIN);
@@ -234,6 +252,12 @@ fn whoever_takes_over_may_end_half_way() {
 #[test]
 fn jobs_and_servers_come_and_go() {
     holds(COMING_AND_GOING);
+}
+
+#[test]
+fn a_limit_is_never_exceeded_and_lets_every_job_start() {
+    holds(LIMITED);
+    holds(LIMITED_PEOPLE);
 }
 
 /// The violation that the explorer finds with a changed script, if any.
@@ -271,6 +295,7 @@ fn what_is_broken_is_found() {
             PEOPLE,
             "a person cancels job 1",
         ),
+        ("limits", "if call('ZREM', SLOTS .. limit, id) == 1 then free(limit) end", "", LIMITED, "settles"),
         ("reclaim", "(mode == 'crash' and beat ~= ARGV[2])", "false", PLAIN, "beats and looks at the others"),
         ("reclaim", "  call('HSET', SERVERS, server, beat)", "", PLAIN, "takes over"),
         ("reclaim", "call('HSET', JOB .. id, 'crashes', digits(crashes))", "", POISON, "kills"),
@@ -331,9 +356,17 @@ fn deep_people_and_any_fault() {
 }
 
 #[test]
-#[ignore = "explores six times for each mutant: some hours"]
+#[ignore = "some minutes"]
+fn deep_a_limit_and_any_fault() {
+    holds(Scenario { name: "limited, any fault", allowed: |_| true, leaves: 1, ..LIMITED });
+    holds(Scenario { name: "limited, given back", verdicts: &[What::Complete, What::Release], ..LIMITED });
+    holds(Scenario { name: "limited, people and a fault", faults: 1, ..LIMITED_PEOPLE });
+}
+
+#[test]
+#[ignore = "explores eight times for each mutant: some hours"]
 fn guards_that_are_noticed() {
-    let scenarios = [PLAIN, FAILING, PEOPLE, SMALL_STEPS, COMING_AND_GOING, POISON];
+    let scenarios = [PLAIN, FAILING, PEOPLE, SMALL_STEPS, COMING_AND_GOING, POISON, LIMITED, LIMITED_PEOPLE];
     for mutant in Mutant::chosen() {
         let found = scenarios.iter().find_map(|scenario| violation_with(mutant.change(), *scenario));
         let first = found.as_deref().and_then(|text| text.lines().next());

@@ -20,10 +20,11 @@ use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
 use super::Scenario;
 use super::step::{Job, Name, What};
 use super::store::{Snapshot, Store};
-use super::view::{View, WORK};
+use super::view::{LIMIT, View, WORK};
 use crate::common::TestRedis;
 use crate::fixture::{NO_LIMIT, buried, completed, new_redis, open_queue, released, retried, shares};
 use crate::guards::Change;
+use crate::limits::{limit, limited, slots};
 use crate::lua_proxy::LuaProxy;
 
 /// The first id; the second one follows it. Higher than any id from the clock, so that ids are always the same.
@@ -211,10 +212,18 @@ impl Real {
         })
     }
 
+    /// Defines the limit of all jobs.
+    pub fn define_limit(&mut self, room: u32) -> Result<(), String> {
+        self.once(format!("limit {room}"), |real| {
+            real.queue.put_limit(&limit(LIMIT), &slots(room)).map(drop).map_err(|e| e.to_string())
+        })
+    }
+
     /// Submits a job. Returns whether it got the expected id.
     pub fn submit(&mut self, job: Job, scenario: &Scenario) -> Result<bool, String> {
         let start = if scenario.delayed == Some(job) { Start::AfterMs(3_600_000) } else { Start::Now };
-        let new = NewJob { start, max_attempts: scenario.max_attempts, ..NewJob::new("t") };
+        let new = if scenario.room.is_some() { limited(&[LIMIT]) } else { NewJob::new("t") };
+        let new = NewJob { start, max_attempts: scenario.max_attempts, ..new };
         let key = Idempotency { key: job.to_string(), fingerprint: "f".to_owned() };
         self.once(format!("submit {job}"), |real| {
             let submitted = real
@@ -354,6 +363,24 @@ impl Real {
             let _: i64 = real.store.run("HSET", &format!("job:{}", id(job)), &["scheduled_at", "1"]);
             let _: i64 = real.store.run("ZADD", "scheduled", &["1", &id(job)]);
             real.queue.work_off_due().map(drop).map_err(|e| e.to_string())
+        })
+    }
+
+    /// Lets a server look at the limit.
+    pub fn limit_due(&mut self) -> Result<(), String> {
+        self.once("limit due".to_owned(), |real| {
+            let _: i64 = real.store.run("ZADD", "agenda", &["1", &format!("limit:{LIMIT}")]);
+            real.queue.work_off_due().map(drop).map_err(|e| e.to_string())
+        })
+    }
+
+    /// Lets the places lapse of the jobs that were sent on.
+    pub fn lapse(&mut self, kept: &[String]) -> Result<(), String> {
+        self.once("lapse".to_owned(), |real| {
+            for id in kept {
+                let _: i64 = real.store.run("ZADD", &format!("slots:{LIMIT}"), &["1", id]);
+            }
+            Ok(())
         })
     }
 

@@ -7,7 +7,7 @@ use threadq::internals::queue::Settled;
 use threadq::job::Status;
 
 use super::step::What;
-use super::view::{JobView, SUSPECTS, View, WORK, in_progress};
+use super::view::{HELD, JobView, SUSPECTS, View, WORK, in_progress};
 
 /// The result of a step, whether or not its caller got the reply.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct Limits {
     pub max_crashes: u32,
     /// The number of entries that one step of a reclaim handles.
     pub step: usize,
+    /// The room of the limit of all jobs.
+    pub room: Option<u32>,
 }
 
 type Rule = Result<(), String>;
@@ -251,12 +253,39 @@ pub fn check_state(view: &View, strays: bool, limits: Limits) -> Rule {
         rule(fits, || format!("job {id} is in {found:?}: {job:?}"))?;
     }
     check_indexes(view)?;
-    check_cancels(view)
+    check_cancels(view)?;
+    limits.room.map_or(Ok(()), |room| check_room(view, room))
+}
+
+/// No more jobs run than have room, each of them has a slot, and nobody else but those who were sent on.
+fn check_room(view: &View, room: u32) -> Rule {
+    let running: BTreeSet<&String> =
+        view.jobs.iter().filter(|(_, job)| job.status == Status::Processing).map(|(id, _)| id).collect();
+    rule(running.len() <= room as usize, || {
+        format!("{} jobs run, and there is room for {room}", running.len())
+    })?;
+    let (holders, sent): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        view.slots.iter().partition(|(_, score)| score.is_infinite());
+    let holders: BTreeSet<&String> = holders.into_keys().collect();
+    rule(holders == running, || format!("{running:?} run and {holders:?} have a slot"))?;
+    let held = view.sorted.get(HELD).map_or(0, BTreeSet::len);
+    for id in sent.keys() {
+        let waits = view.jobs.get(*id).is_some_and(|job| job.status == Status::Queued);
+        let is_held = view.sorted.get(HELD).is_some_and(|held| held.contains(*id));
+        rule(waits && !is_held, || format!("{id} keeps a place, and is {:?}", view.jobs.get(*id)))?;
+    }
+    let expected = (held + sent.len() > 0).then_some(sent.len() as f64);
+    rule(view.sent == expected, || format!("{expected:?} were sent on, and {:?} are counted", view.sent))?;
+    rule(view.held_count == held, || format!("{held} wait, and {} are counted", view.held_count))?;
+    rule(view.has_limit_word == expected.is_some(), || "the limit is not looked at in time".to_owned())?;
+    let kept = view.kept().count() + running.len();
+    let is_stuck = held > 0 && sent.is_empty() && kept < room as usize;
+    rule(!is_stuck, || format!("{held} wait, and there is room"))
 }
 
 fn belongs(job: &JobView, place: &str, limits: Limits) -> bool {
     match job.status {
-        Status::Queued if place == WORK => true,
+        Status::Queued if place == WORK || place == HELD => true,
         Status::Queued if place == SUSPECTS => is_last_chance(job.crashes, limits.max_crashes),
         // Claimed by a fetcher.
         Status::Queued => place.starts_with("in_progress_queue:"),

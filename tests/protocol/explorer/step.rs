@@ -53,6 +53,10 @@ pub enum Step {
     Recover(Slot),
     /// A scheduled job is due, and a server moves it to its queue.
     Promote(Slot, Job),
+    /// The time has come to look at the limit, and a server does.
+    LimitDue(Slot),
+    /// So much time passes that the places of jobs that were sent on have lapsed.
+    Lapse,
     Crash(Slot),
     /// A poison job ends its server.
     Kill(Slot, Job),
@@ -85,7 +89,12 @@ impl Step {
     pub fn is_bound_to_happen(&self) -> bool {
         let by_chance = matches!(
             self,
-            Step::LateWake(_) | Step::Deliver(_) | Step::Leave(_) | Step::Cancel(_) | Step::SendBack(_)
+            Step::LateWake(_)
+                | Step::Deliver(_)
+                | Step::Lapse
+                | Step::Leave(_)
+                | Step::Cancel(_)
+                | Step::SendBack(_)
         );
         !self.is_fault() && !by_chance
     }
@@ -123,6 +132,8 @@ impl fmt::Display for Step {
             Step::Look(s) => write!(f, "{} looks for what it does not know of", server(s)),
             Step::Recover(s) => write!(f, "{} puts back what it did not know of", server(s)),
             Step::Promote(s, j) => write!(f, "the time of {} comes, {} moves it", job(j), server(s)),
+            Step::LimitDue(s) => write!(f, "{} looks at the limit in time", server(s)),
+            Step::Lapse => write!(f, "the places that were kept lapse"),
             Step::Crash(s) => write!(f, "{} crashes", server(s)),
             Step::Kill(s, j) => write!(f, "{} kills {}", job(j), server(s)),
             Step::Pause(s) => write!(f, "{} is paused", server(s)),

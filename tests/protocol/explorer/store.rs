@@ -224,6 +224,16 @@ impl Store {
                 };
                 pair_value.lines().map(line).collect::<Vec<_>>().join("\n")
             }
+            // A place is kept for long, or has lapsed.
+            ("slots", _) if pair_value != "inf" => {
+                let is_kept = pair_value.parse::<f64>().unwrap() as u64 > self.begin;
+                if is_kept { (self.begin + PARKED).to_string() } else { "1".to_owned() }
+            }
+            ("agenda", _) => (self.begin + PARKED).to_string(),
+            ("job", "blocked") => {
+                let parts: Vec<&str> = pair_value.splitn(3, ' ').collect();
+                format!("{} {begin} {}", parts[0], parts[2])
+            }
             // The counter of a live server is 1. Any other observed value counts as old (see `World::beat`).
             ("servers", _) => match pair_value.strip_prefix('D') {
                 Some(died) => format!("D{begin}{}", &died[died.find(':').unwrap_or(died.len())..]),

@@ -32,8 +32,20 @@ pub struct View {
     pub beats: BTreeMap<String, String>,
     /// Cancel requests by server.
     pub cancels: BTreeMap<String, BTreeSet<String>>,
+    /// The jobs with a slot of the limit, or a place: its score.
+    pub slots: BTreeMap<String, f64>,
+    /// How many jobs were sent on and not taken yet, if jobs wait for the limit or were sent on.
+    pub sent: Option<f64>,
+    /// Whether the agenda has the word of the limit.
+    pub has_limit_word: bool,
+    /// The number of jobs that wait for the limit, as it is counted.
+    pub held_count: usize,
 }
 
+/// The limit of all jobs, in a scenario with a limit.
+pub const LIMIT: &str = "narrow";
+/// The jobs that wait for the limit.
+pub const HELD: &str = "held:default:narrow";
 pub const WORK: &str = "work_queue:default";
 pub const SUSPECTS: &str = "work_queue:default:suspects";
 
@@ -57,7 +69,7 @@ impl View {
                 "completed" => {
                     view.sorted.insert(key.to_owned(), own().collect());
                 }
-                "scheduled" | "done" | "dlq_queue" | "lost" | "index" | "type_index" => {
+                "scheduled" | "done" | "dlq_queue" | "lost" | "index" | "type_index" | "held" => {
                     view.sorted.insert(key.to_owned(), own().step_by(2).collect());
                 }
                 "servers" => {
@@ -67,6 +79,10 @@ impl View {
                 "cancels" => {
                     view.cancels.insert(key["cancels:".len()..].to_owned(), own().collect());
                 }
+                "slots" => view.slots.extend(scored(&words)),
+                "holds" => view.sent = scored(&words).next().map(|(_, number)| number),
+                "agenda" => view.has_limit_word = true,
+                "held_count" => view.held_count = words[1].parse().unwrap(),
                 _ => {}
             }
         }
@@ -94,10 +110,19 @@ impl View {
         self.jobs.get(id).is_some_and(|job| job.server.as_deref() == Some(server))
     }
 
-    /// Whether all jobs have ended and all lists are empty.
-    pub fn is_quiet(&self) -> bool {
-        self.jobs.values().all(|job| job.status.is_final()) && self.lists.is_empty()
+    /// The jobs whose place is kept.
+    pub fn kept(&self) -> impl Iterator<Item = &String> {
+        self.slots.iter().filter(|(_, score)| score.is_finite() && **score > 1.0).map(|(id, _)| id)
     }
+
+    /// Whether all jobs have ended, all lists are empty and nobody has a slot.
+    pub fn is_quiet(&self) -> bool {
+        self.jobs.values().all(|job| job.status.is_final()) && self.lists.is_empty() && self.slots.is_empty()
+    }
+}
+
+fn scored(words: &[&str]) -> impl Iterator<Item = (String, f64)> {
+    words.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].parse().unwrap()))
 }
 
 impl JobView {

@@ -103,6 +103,7 @@ impl World {
             late_wakes: Vec::new(),
         };
         [0, 1].iter().for_each(|slot| real.register(Name(*slot, 0), scenario.workers).unwrap());
+        scenario.room.iter().for_each(|room| real.define_limit(*room).unwrap());
         while !scenario.submits && world.submitted < scenario.jobs {
             world.submit(scenario, real, world.submitted, Answer::Heard).unwrap();
         }
@@ -124,6 +125,9 @@ impl World {
         }
         if !view.list(WORK).is_empty() {
             steps.extend(self.late_wakes.iter().map(|name| Step::LateWake(*name)));
+        }
+        if view.kept().next().is_some() {
+            steps.push(Step::Lapse);
         }
         for (id, found) in &view.jobs {
             if self.cancels > 0 && !found.status.is_final() && !found.cancel {
@@ -197,6 +201,9 @@ impl World {
         let parked =
             view.jobs.iter().filter(|(_, job)| matches!(job.status, Status::Scheduled | Status::Retrying));
         steps.extend(parked.map(|(id, _)| Step::Promote(slot, job(id))));
+        if view.has_limit_word {
+            steps.push(Step::LimitDue(slot));
+        }
     }
 
     /// Executes a step on the real Redis. An error is a broken rule.
@@ -278,6 +285,11 @@ impl World {
             Step::Promote(_, job) => {
                 real.promote(job)?;
                 return Ok(Effect::Promoted(id(job)));
+            }
+            Step::LimitDue(_) => real.limit_due()?,
+            Step::Lapse => {
+                let kept: Vec<String> = real.view(real.at()).kept().cloned().collect();
+                real.lapse(&kept)?;
             }
             Step::Crash(slot) | Step::Kill(slot, _) => self.stop(slot, Life::Gone, scenario, real),
             Step::Pause(slot) => self.stop(slot, Life::Paused, scenario, real),
