@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use threadq::internals::queue::{FindingKind, Findings, Quarantine, RepairPolicy, ServerId, Share};
-use threadq::job::{Expiry, Extras, Hold, JobId, NewJob, Start, Status, UniqueMode};
+use threadq::internals::queue::{FindingKind, Findings, Lease, Quarantine, RepairPolicy, ServerId, Share};
+use threadq::job::{Expiry, Extras, Hold, Job, JobId, NewJob, Start, Status, UniqueMode};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
+use crate::limits::{limit, slots};
 
 /// A lease so long that no server counts as silent.
 pub const POLICY: RepairPolicy =
@@ -120,6 +121,19 @@ fn nothing_is_wrong_where_all_is_well() {
     place.submit_with(|job| job.queue = "mail".to_owned());
     place.submit_suspect_in("mail", MAX_CRASHES - 1);
     place.submit_with(unique("ended"));
+    // Jobs that run under a limit, wait for one, keep a slot meanwhile, and were sent on.
+    for name in ["smtp", "tenant", "full"] {
+        place.define(name, slots(1));
+    }
+    let limits: [&[&str]; 5] = [&["smtp"], &["tenant:1", "smtp"], &["tenant:1"], &["full"], &["full"]];
+    for limits in limits {
+        place.submit_limited_to("limited", limits);
+    }
+    let of_full = |(_, job): &(Lease, Job)| job.limits == [limit("full")];
+    let (lease, _) = place.take_from(&a, &["limited"], 9).into_iter().find(of_full).expect("it has started");
+    place.settle(&a, &completed(lease));
+    let held = ["smtp", "tenant:1"].map(|name| place.held_in("limited", name).len());
+    assert_eq!((held, place.kept("full").len()), ([1, 1], 1));
     // Jobs in the indexes of all types.
     place.make_old(&a);
     place.submit_with(|job| job.job_type = "old".to_owned());
@@ -300,6 +314,148 @@ fn entries_of_tags_and_of_the_agenda_without_a_use_are_taken_out() {
     assert_eq!(lease.id(), tied);
     place.settle(&a, &buried(lease));
     place.raw(&[&format!("ZADD T:agenda 1 expire:{tied}")]);
+    place.assert_mends(FindingKind::AgendaStale, "taken out");
+}
+
+/// A place where one job runs under the limit `smtp`, two wait for it, and one keeps a slot of `tenant:1` meanwhile.
+fn with_limits() -> (Place, ServerId, Lease, Vec<JobId>) {
+    let place = Place::with_moving_clock();
+    let a = place.resting_server();
+    place.define("smtp", slots(1));
+    place.define("tenant", slots(2));
+    let mut all = place.submit_limited_many(2, &["smtp"]);
+    all.push(place.submit_limited(&["tenant:1", "smtp"]));
+    let lease = place.take(&a, 9).remove(0).0;
+    assert_eq!((place.held("smtp"), place.holders("tenant:1")), (all[1..].to_vec(), all[2..].to_vec()));
+    assert_sound(&place);
+    assert_eq!(place.found(), BTreeMap::new());
+    (place, a, lease, all)
+}
+
+/// Asserts that the doctor finds this kind of fault, mends what is wrong, and leaves the data sound. Returns what was
+/// done about this kind: nothing, if another repair has removed the fault too.
+#[track_caller]
+fn mends_among_others(place: &Place, kind: FindingKind) -> Vec<String> {
+    assert!(place.found().contains_key(&kind), "{:?}", place.found());
+    let mut done = place.repair();
+    assert_sound(place);
+    done.remove(&kind).map_or(Vec::new(), |group| group.done)
+}
+
+#[test]
+fn a_slot_that_no_job_needs_is_freed_and_the_next_job_goes_on() {
+    let (place, _, lease, all) = with_limits();
+    let running = lease.id();
+    // A job that is gone, a job that has ended, a job of another limit, and a place of a job that was never sent on.
+    let ended = place.submit_limited(&["tenant:1"]);
+    place.cancel(ended);
+    for (id, score) in
+        [(7, "inf"), (ended.get(), "inf"), (running.get(), "inf"), (ended.get(), "9000000000000")]
+    {
+        place.raw(&[&format!("ZADD T:slots:tenant:1 {score} {id}")]);
+        place.assert_finds(FindingKind::SlotStale, &[&format!("{id} in slots:tenant:1")]);
+        place.assert_mends(FindingKind::SlotStale, "is free");
+    }
+    // A job that waits for an earlier limit has no slot of a later one, nor a slot of the limit for which it waits.
+    place.raw(&[&format!("ZADD T:slots:smtp inf {}", all[1])]);
+    place.assert_mends(FindingKind::SlotStale, "is free");
+    // The running job was forgotten: the slot is stuck, and nobody else would start.
+    place.raw(&[&format!("DEL T:job:{running}")]);
+    let freed = mends_among_others(&place, FindingKind::SlotStale);
+    assert_eq!(freed, ["is free"]);
+    assert_eq!(place.kept("smtp"), all[1..2]);
+    assert_eq!(place.list("work_queue:default"), [all[1].to_string()]);
+}
+
+#[test]
+fn a_job_that_waits_for_room_and_is_not_among_the_waiting_ones_goes_back_to_its_queue() {
+    let (place, _, _lease, all) = with_limits();
+    place.raw(&[&format!("ZREM T:held:default:smtp {}", all[2])]);
+    let done = mends_among_others(&place, FindingKind::Stranded);
+    assert_eq!(done, ["is at the front of its queue"]);
+    assert_eq!(place.holders("tenant:1"), []);
+    let b = place.server();
+    assert!(place.take(&b, 9).is_empty());
+    assert_eq!(place.held("smtp"), all[1..]);
+    assert_sound(&place);
+    // All of them.
+    place.raw(&["DEL T:held:default:smtp"]);
+    mends_among_others(&place, FindingKind::Stranded);
+    assert_eq!(place.list("work_queue:default"), [all[2].to_string(), all[1].to_string()]);
+    assert!(place.take(&b, 9).is_empty());
+    assert_eq!(place.held("smtp"), all[1..]);
+    assert_sound(&place);
+}
+
+#[test]
+fn entries_among_the_waiting_ones_without_a_use_are_taken_out() {
+    let (place, _, lease, all) = with_limits();
+    let elsewhere = place.submit_limited_to("elsewhere", &["smtp"]);
+    for (key, id, kind, how) in [
+        ("held:default:smtp", 7, FindingKind::Dangling, "taken out, noted in lost"),
+        ("held:default:smtp", lease.id().get(), FindingKind::Misplaced, "taken out"),
+        ("held:default:smtp", elsewhere.get(), FindingKind::Misplaced, "taken out"),
+    ] {
+        place.raw(&[&format!("ZADD T:{key} 5 {id}")]);
+        assert_eq!(mends_among_others(&place, kind), [how]);
+        assert_eq!(place.held("smtp"), all[1..]);
+    }
+    for key in ["held:elsewhere:smtp", "held:default:tenant:1", "held:default:tenant:2"] {
+        place.raw(&[&format!("ZADD T:{key} 5 {}", all[1])]);
+        mends_among_others(&place, FindingKind::Misplaced);
+        assert_eq!(place.held("smtp"), all[1..]);
+        assert!(!place.keys().contains(&key.to_owned()));
+    }
+    // A job that waits for room has no entry in a list.
+    place.raw(&[&format!("LPUSH T:work_queue:default {}", all[1])]);
+    assert_eq!(mends_among_others(&place, FindingKind::Misplaced), ["taken out"]);
+    assert_eq!(place.held("smtp"), all[1..]);
+}
+
+#[test]
+fn wrong_figures_of_limits_are_counted_again() {
+    let (place, a, lease, all) = with_limits();
+    for damage in [
+        "HINCRBY T:held_count default 1",
+        "HINCRBY T:held_count default -2",
+        "DEL T:held_count",
+        "HSET T:held_count elsewhere 3",
+    ] {
+        place.raw(&[damage]);
+        place.assert_finds(FindingKind::LimitMiscounted, &["held_count"]);
+        place.assert_mends(FindingKind::LimitMiscounted, "is counted again");
+    }
+    for damage in [
+        "ZADD T:holds:smtp 1 default",
+        "ZADD T:holds:smtp 0 elsewhere",
+        "ZREM T:waiting_limits smtp",
+        "ZADD T:waiting_limits 0 tenant:7",
+        "DEL T:holds:smtp",
+        "ZADD T:holds:tenant:1 0 default",
+    ] {
+        place.raw(&[damage]);
+        let done = mends_among_others(&place, FindingKind::LimitMiscounted);
+        assert!(done.iter().all(|done| done == "is counted again"), "{damage}: {done:?}");
+    }
+    // A job that was sent on.
+    place.ends(&a, &completed(lease));
+    assert_eq!(place.kept("smtp"), all[1..2]);
+    for damage in ["ZADD T:holds:smtp 0 default", "ZADD T:holds:smtp 2 default"] {
+        place.raw(&[damage]);
+        place.assert_finds(FindingKind::LimitMiscounted, &["holds:smtp"]);
+        place.assert_mends(FindingKind::LimitMiscounted, "is counted again");
+        assert_eq!(place.kept("smtp"), all[1..2]);
+    }
+}
+
+#[test]
+fn a_limit_that_nobody_would_look_at_again_is_looked_at() {
+    let (place, _, _lease, _) = with_limits();
+    place.raw(&["ZREM T:agenda limit:smtp"]);
+    place.assert_finds(FindingKind::AgendaMissing, &["smtp in waiting_limits"]);
+    place.assert_mends(FindingKind::AgendaMissing, "is looked at again");
+    place.raw(&["ZADD T:agenda 1 limit:nothing"]);
+    place.assert_finds(FindingKind::AgendaStale, &["limit:nothing in agenda"]);
     place.assert_mends(FindingKind::AgendaStale, "taken out");
 }
 

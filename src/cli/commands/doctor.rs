@@ -408,11 +408,15 @@ fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
         }
         FindingKind::AgendaMissing => (
             "jobs",
-            "jobs that would not expire, or would be kept for ever",
+            "jobs that would not expire or be deleted, and limits that would not send jobs on",
             "--repair adds them to the agenda",
         ),
         FindingKind::TickMissing => {
             ("jobs", "schedules that would never have a tick again", "--repair adds them to the agenda")
+        }
+        FindingKind::SlotStale => ("jobs", "slots of limits that no job needs", "--repair frees them"),
+        FindingKind::LimitMiscounted => {
+            ("jobs", "limits and queues with a wrong number of waiting jobs", "--repair counts them again")
         }
         FindingKind::UniqueStale => {
             ("jobs", "unique keys whose job was deleted or has ended", "--repair releases them")

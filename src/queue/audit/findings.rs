@@ -30,10 +30,15 @@ pub enum FindingKind {
     IndexMissing,
     /// A word of the agenda without a job or schedule that needs the word.
     AgendaStale,
-    /// A job without its word in the agenda: it would not expire, or would be kept for ever.
+    /// A job without its word in the agenda: it would not expire, or would be kept for ever. Or a limit without its word: jobs
+    /// that wait for its next start would wait too long.
     AgendaMissing,
     /// A schedule without its word in the agenda: it would never have a tick again.
     TickMissing,
+    /// A slot, or a kept place, of a job that does not need it: other jobs would wait for ever.
+    SlotStale,
+    /// A limit, or a queue, with a wrong number of jobs that wait for room or were sent on.
+    LimitMiscounted,
     /// A unique key whose holder was deleted or has ended.
     UniqueStale,
     /// A live job that does not hold its unique key.
@@ -48,7 +53,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of a report.
-    pub const ALL: [FindingKind; 17] = [
+    pub const ALL: [FindingKind; 19] = [
         FindingKind::WrongType,
         FindingKind::Unreadable,
         FindingKind::Stranded,
@@ -61,6 +66,8 @@ impl FindingKind {
         FindingKind::AgendaStale,
         FindingKind::AgendaMissing,
         FindingKind::TickMissing,
+        FindingKind::SlotStale,
+        FindingKind::LimitMiscounted,
         FindingKind::UniqueStale,
         FindingKind::UniqueMissing,
         FindingKind::CancelStale,
@@ -83,6 +90,8 @@ impl FindingKind {
             FindingKind::AgendaStale => "agenda_stale",
             FindingKind::AgendaMissing => "agenda_missing",
             FindingKind::TickMissing => "tick_missing",
+            FindingKind::SlotStale => "slot_stale",
+            FindingKind::LimitMiscounted => "limit_miscounted",
             FindingKind::UniqueStale => "unique_stale",
             FindingKind::UniqueMissing => "unique_missing",
             FindingKind::CancelStale => "cancel_stale",

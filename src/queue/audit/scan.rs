@@ -96,6 +96,7 @@ pub(super) fn run(queue: &Queue, policy: RepairPolicy, repairs: bool) -> Result<
     for set in scan.known_sets() {
         scan.walk_set(&set)?;
     }
+    scan.check_held_counts()?;
     scan.check_lists()?;
     scan.check_completed()?;
     scan.wait()?;
@@ -183,6 +184,11 @@ impl Scan<'_> {
                 } else if name.starts_with(keys::CANCELS) {
                     candidates.push(key_candidate(FindingKind::Abandoned, &key, ""));
                     self.sets.push(key);
+                } else if name.starts_with(keys::HOLDS) {
+                    candidates.push(key_candidate(FindingKind::LimitMiscounted, &key, ""));
+                } else if [keys::SLOTS, keys::HELD].iter().any(|set| name.starts_with(set)) {
+                    candidates.push(key_candidate(FindingKind::LimitMiscounted, &key, ""));
+                    self.sets.push(key);
                 } else if [keys::INDEX, keys::TYPE_INDEX, keys::TAG_INDEX]
                     .iter()
                     .any(|set| name.starts_with(set))
@@ -212,10 +218,16 @@ impl Scan<'_> {
     fn known_sets(&self) -> Vec<String> {
         let mut sets = self.sets.clone();
         sets.extend(
-            [keys::SCHEDULED, keys::DLQ, keys::DONE, keys::AGENDA, keys::SCHEDULES]
+            [keys::SCHEDULED, keys::DLQ, keys::DONE, keys::AGENDA, keys::SCHEDULES, keys::WAITING_LIMITS]
                 .map(|name| self.full(name)),
         );
         sets
+    }
+
+    /// Checks the numbers of waiting jobs, after the sets that are counted.
+    fn check_held_counts(&mut self) -> Result<(), Error> {
+        let candidate = key_candidate(FindingKind::LimitMiscounted, &self.full(keys::HELD_COUNT), "");
+        self.check(vec![candidate])
     }
 
     fn check_jobs(&mut self, ids: &[String]) -> Result<(), Error> {
@@ -245,6 +257,7 @@ impl Scan<'_> {
                 candidates.push(job_candidate(FindingKind::Unreadable, id, &print));
             }
             if status == "queued"
+                && !faults.iter().any(|fault| fault == "held")
                 && let Ok(id) = id.parse::<JobId>()
             {
                 self.queued.push(id.get());

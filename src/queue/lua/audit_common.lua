@@ -91,6 +91,7 @@ end
 local function is_word_stale(word)
   local kind, rest_of_word = string.match(word, '^(%l+):(.*)$')
   if kind == 'tick' then return try('EXISTS', SCHEDULE .. rest_of_word) ~= 1 end
+  if kind == 'limit' then return try('EXISTS', HOLDS .. rest_of_word) ~= 1 end
   if kind ~= 'expire' and kind ~= 'forget' then return false end
   local job = read(rest_of_word, 'status', 'ties')
   if kind == 'forget' then return not (is_final(job[1]) and is_tied(job[2], 'R')) end
@@ -112,11 +113,122 @@ local function missing_tags(id)
   return missing
 end
 
+-- The state and the limit of the field `blocked`: see limits.lua.
+local function parts_of_blocked(blocked) return string.match(blocked or '', '^(%l+) %d+ (.*)$') end
+
+-- Whether a queued job waits for room in a limit: then the job has no entry in a list.
+local function is_held(id)
+  local job = read(id, 'status', 'queue', 'blocked')
+  local state, limit = parts_of_blocked(job[3])
+  return job[1] == 'queued' and state == 'held'
+    and try('ZSCORE', HELD .. (job[2] or DEFAULT_QUEUE) .. ':' .. limit, id)
+end
+
+-- Whether a job may have this score in the slots of a limit.
+local function may_have_slot(id, limit, score)
+  local job = read(id, 'status', 'blocked', 'limits')
+  local limits = '\n' .. (job[3] or '') .. '\n'
+  local function place(name) return string.find(limits, '\n' .. name .. '\n', 1, true) end
+  local own, state, waits_for = place(limit), parts_of_blocked(job[2])
+  if job[1] == 'processing' then return own and score == 'inf' end
+  local until_then = job[1] == 'queued' and own and waits_for and place(waits_for)
+  if not until_then then return false end
+  -- A job that waits keeps its slots of the limits before that one; a job that was sent on keeps places for a time.
+  if state == 'held' then return score == 'inf' and own < until_then end
+  return score ~= 'inf' and own <= until_then
+end
+
+-- The limit that a key or an entry is about, and the queue of a set of waiting jobs.
+local function limit_of(key, id)
+  if key == WAITING_LIMITS then return id end
+  local queue, limit = string.match(rest(key, HELD) or '', '^([^:]*):(.*)$')
+  if queue then return limit, queue end
+  return rest(key, HOLDS) or rest(key, SLOTS)
+end
+
+-- A limit with more kept places, and queues with jobs that wait for more limits, are not counted: it would take too long.
+local MOST_COUNTED = 2000
+
+-- By queue, how many jobs were sent on under a limit and not taken yet, by their kept places: 0 for a queue whose jobs
+-- only wait. Returns nil if there are too many.
+local function count_sent(limit, queue)
+  local ids = try('ZRANGEBYSCORE', SLOTS .. limit, '-inf', '(inf', 'WITHSCORES', 'LIMIT', 0, digits(MOST_COUNTED)) or {}
+  if #ids == 2 * MOST_COUNTED then return nil end
+  local numbers = {}
+  for i = 1, #ids, 2 do
+    if may_have_slot(ids[i], limit, ids[i + 1]) then
+      local queue_of_job = read(ids[i], 'queue')[1] or DEFAULT_QUEUE
+      numbers[queue_of_job] = (numbers[queue_of_job] or 0) + 1
+    end
+  end
+  local queues = try('ZRANGE', HOLDS .. limit, 0, -1) or {}
+  queues[#queues + 1] = queue
+  for _, name in ipairs(queues) do
+    if try('EXISTS', HELD .. name .. ':' .. limit) == 1 then numbers[name] = numbers[name] or 0 end
+  end
+  return numbers
+end
+
+-- Whether the numbers of a limit differ from what is counted: those in holds:<limit>, or, for another key or an entry of
+-- waiting_limits, whether there are numbers at all.
+local function is_limit_miscounted(key, id)
+  local limit, queue = limit_of(key, id)
+  local stored = try('ZRANGE', HOLDS .. limit, 0, -1, 'WITHSCORES') or {}
+  if key == WAITING_LIMITS then return #stored == 0 end
+  if queue then return not try('ZSCORE', HOLDS .. limit, queue) end
+  local is_own = rest(key, HOLDS)
+  if is_own and not try('ZSCORE', WAITING_LIMITS, limit) then return true end
+  local numbers = (is_own or #stored == 0) and count_sent(limit)
+  if not numbers then return false end
+  for i = 1, #stored, 2 do
+    if numbers[stored[i]] ~= tonumber(stored[i + 1]) then return true end
+    numbers[stored[i]] = nil
+  end
+  return next(numbers) ~= nil
+end
+
+-- How many jobs of each queue wait for room, by the sets of all limits. Returns nil if there are too many limits.
+local function count_held()
+  local limits, numbers = try('ZRANGE', WAITING_LIMITS, 0, digits(MOST_COUNTED)) or {}, {}
+  if #limits > MOST_COUNTED then return nil end
+  for _, limit in ipairs(limits) do
+    for _, queue in ipairs(try('ZRANGE', HOLDS .. limit, 0, -1) or {}) do
+      local number = try('ZCARD', HELD .. queue .. ':' .. limit) or 0
+      if number > 0 then numbers[queue] = (numbers[queue] or 0) + number end
+    end
+  end
+  return numbers
+end
+
+-- Whether the numbers of waiting jobs differ from what is counted.
+local function is_held_miscounted()
+  local numbers = count_held()
+  if not numbers then return false end
+  local stored = try('HGETALL', HELD_COUNT) or {}
+  for i = 1, #stored, 2 do
+    if numbers[stored[i]] ~= tonumber(stored[i + 1]) then return true end
+    numbers[stored[i]] = nil
+  end
+  return next(numbers) ~= nil
+end
+
+-- Whether a limit with jobs that wait or were sent on is not looked at again.
+local function lacks_look(limit)
+  return try('EXISTS', HOLDS .. limit) == 1 and not try('ZSCORE', AGENDA, 'limit:' .. limit)
+end
+
 -- The fault of an entry of a list or set: dangling | misplaced | index_stale | cancel_stale | agenda_stale
--- | tick_missing, or nil.
+-- | tick_missing | agenda_missing | limit_miscounted | slot_stale, or nil.
 local function entry_fault(key, id)
   if key == AGENDA then return is_word_stale(id) and 'agenda_stale' or nil end
   if key == SCHEDULES then return lacks_tick(id) and 'tick_missing' or nil end
+  if key == WAITING_LIMITS then
+    if lacks_look(id) then return 'agenda_missing' end
+    return is_limit_miscounted(key, id) and 'limit_miscounted' or nil
+  end
+  if rest(key, SLOTS) then
+    return not may_have_slot(id, rest(key, SLOTS), try('ZSCORE', key, id)) and 'slot_stale' or nil
+  end
   local job = read(id, 'status', 'type', 'server', 'queue', 'crashes', 'cancel')
   local status = job[1]
   if id == TOMBSTONE and is_list(key) then return nil end
@@ -147,7 +259,11 @@ local function entry_fault(key, id)
     return 'dangling'
   end
   local fits
-  if key == SCHEDULED then
+  if rest(key, HELD) then
+    local limit, held_queue = limit_of(key)
+    local state, waits_for = parts_of_blocked(read(id, 'blocked')[1])
+    fits = status == 'queued' and state == 'held' and waits_for == limit and held_queue == (job[4] or DEFAULT_QUEUE)
+  elseif key == SCHEDULED then
     fits = status == 'scheduled' or status == 'retrying'
   elseif key == DLQ then
     fits = status == 'failed'
@@ -158,7 +274,8 @@ local function entry_fault(key, id)
   elseif rest(key, WORK) then
     -- Any job with a crash may be quarantined, since each server has its own setting max-crashes.
     local list = WORK .. (job[4] or DEFAULT_QUEUE)
-    fits = status == 'queued' and (key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))
+    fits = status == 'queued' and not is_held(id)
+      and (key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))
   else
     -- BRPOPLPUSH has moved a queued job here; it is not started yet.
     fits = status == 'queued' or (status == 'processing' and job[3] == rest(key, IN_PROGRESS))
@@ -173,14 +290,16 @@ local function is_unindexed(id, status, job_type)
   return not in_index and not is_in_type_index(id, word, job_type)
 end
 
--- The faults of a job: stranded | unlisted | index_missing | unique_missing | agenda_missing. Whether a queued job is stranded is not
--- checked here, since that takes a walk through all lists. A completed job is right if it is in the list of completed
+-- The faults of a job: stranded | unlisted | index_missing | unique_missing | agenda_missing; and `held`, which is none, of
+-- a queued job that waits for room in a limit. Whether another queued job is stranded is not checked here, since that
+-- takes a walk through all lists. A completed job is right if it is in the list of completed
 -- jobs, although it is `unlisted` here.
 local function job_faults(id)
   local job = read(id, 'status', 'type', 'server', 'unique_key', 'ties')
   local status, job_type, server, unique, ties = job[1], job[2], job[3], job[4], job[5]
   local faults = {}
   if not KNOWN[status] or not job_type then return faults end
+  if is_tied(ties, 'L') and is_held(id) then faults.held = true end
   if status == 'scheduled' or status == 'retrying' then
     if not try('ZSCORE', SCHEDULED, id) then faults.stranded = true end
   elseif status == 'processing' then

@@ -6,11 +6,13 @@
 -- Returns: for as many candidates as fit into one step, at least one:
 --          {'gone'} | {'there', note} | {'repaired', what was done} | {'left', why}
 -- Protects from: a repair of data that a server has changed since the scan met it.
-local repairs, at_now = ARGV[1] == 'repair', digits(now_ms())
+local repairs, now = ARGV[1] == 'repair', now_ms()
+local at_now = digits(now)
 local unregistered = {}
 for i = 1, tonumber(ARGV[2]) do unregistered[i] = ARGV[2 + i] end
 
 local function is_listed(id, queue)
+  if is_held(id) then return true end
   if entries(WORK .. queue)[id] or entries(WORK .. queue .. SUSPECTS)[id] then return true end
   for _, server in ipairs(try('HKEYS', SERVERS) or {}) do
     if entries(IN_PROGRESS .. server)[id] then return true end
@@ -73,6 +75,7 @@ function check.stranded(_, id, starts)
       return 'is in the list of its server again'
     end
     call('HSET', JOB .. id, 'status', 'queued', 'queue', queue)
+    limit_rules().leave_line(id, queue)
     push_front(id, queue)
     return 'is at the front of its queue'
   end
@@ -106,7 +109,14 @@ function check.tick_missing(key, name)
   end
 end
 
-function check.agenda_missing(_, id)
+function check.agenda_missing(key, id)
+  if key == WAITING_LIMITS then
+    if not lacks_look(id) then return end
+    return '', function()
+      call('ZADD', AGENDA, at_now, 'limit:' .. id)
+      return 'is looked at again'
+    end
+  end
   if not job_faults(id).agenda_missing then return end
   return '', function()
     local word, due = agenda_word(id)
@@ -134,6 +144,41 @@ function check.unique_stale(key)
   end
 end
 
+function check.slot_stale(key, id)
+  local limit, score = rest(key, SLOTS), try('ZSCORE', key, id)
+  if not score or may_have_slot(id, limit, score) then return end
+  return '', function()
+    call('ZREM', key, id)
+    limit_rules().free(limit)
+    return 'is free'
+  end
+end
+
+function check.limit_miscounted(key, id)
+  if key == HELD_COUNT then
+    if not is_held_miscounted() then return end
+    return '', function()
+      call('DEL', key)
+      for queue, number in pairs(count_held()) do call('HSET', key, queue, digits(number)) end
+      return 'is counted again'
+    end
+  end
+  if not is_limit_miscounted(key, id) then return end
+  local limit, queue = limit_of(key, id)
+  return '', function()
+    local numbers = count_sent(limit, queue)
+    call('DEL', HOLDS .. limit)
+    for name, number in pairs(numbers) do call('ZADD', HOLDS .. limit, digits(number), name) end
+    if next(numbers) then
+      call('ZADD', WAITING_LIMITS, 0, limit)
+      limit_rules().free(limit)
+    else
+      call('ZREM', WAITING_LIMITS, limit)
+    end
+    return 'is counted again'
+  end
+end
+
 function check.entry(kind, key, id, hint)
   local at
   if is_list(key) then
@@ -150,6 +195,7 @@ function check.entry(kind, key, id, hint)
     else
       call(rest(key, CANCELS) and 'SREM' or 'ZREM', key, id)
     end
+    if rest(key, HELD) then limit_rules().tidy(limit_of(key)) end
     if kind == 'dangling' then note_lost(id, at_now) end
     local job = read(id, 'status', 'queue')
     if rest(key, WORK) and job[1] == 'queued' and not is_listed(id, job[2] or 'default') then
@@ -244,4 +290,6 @@ for i = 3 + #unregistered, #ARGV, 4 do
     end
   end
 end
+-- Jobs that a repair has made room for go on. A key of a wrong type may prevent this too.
+if repairs then pcall(send_on_freed, now) end
 return answers
