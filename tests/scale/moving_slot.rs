@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Defined, Error, Filter, Lease, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
+    Defined, Error, Filter, Lease, LimitPut, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
     ScheduleDefinition, ScheduleSource, Selection, ServerFacts, ServerId, Settings, Settlement, Share,
     StartedJobs, TickOverlap, Verdict, Walk,
 };
+use threadq::job::limit::{LimitName, LimitNumbers};
 use threadq::job::{Change, JobId, NewJob, Start};
 
 use crate::call_proxy::{CallProxy, Data, Record, Watch};
@@ -52,6 +53,10 @@ impl Scene {
         self.queue.define_schedule(&definition, |_| Some((1, 1)))
     }
 
+    fn define_limit(&self) -> Result<LimitPut, Error> {
+        self.queue.put_limit(&narrow(), &LimitNumbers { concurrency: Some(1), rate: None, burst: 1 })
+    }
+
     fn register(&self) -> Result<(), Error> {
         self.queue.register(&self.server, &ServerFacts::new(8, &["default"]))
     }
@@ -82,6 +87,10 @@ impl Scene {
         self.submit();
         self.try_take().unwrap().jobs.remove(0).0
     }
+}
+
+fn narrow() -> LimitName {
+    LimitName::parse("narrow").unwrap()
 }
 
 /// Prepares jobs, then calls a script as a server does. The first call of the script is the one that counts.
@@ -132,6 +141,16 @@ const ROWS: &[Row] = &[
     ("cancel", |scene| {
         let id = scene.submit();
         let _ = scene.queue.cancel(&[id], &[]);
+    }),
+    ("define_limit", |scene| {
+        let _ = scene.define_limit();
+    }),
+    ("limits_list", |scene| {
+        let _ = scene.queue.limits();
+    }),
+    ("limit_show", |scene| {
+        let _ = scene.define_limit();
+        let _ = scene.queue.limit(&narrow(), 0, 10);
     }),
     ("define", |scene| {
         let _ = scene.define();

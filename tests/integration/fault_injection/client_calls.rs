@@ -10,6 +10,7 @@ use super::proxy::Call;
 use crate::common::http::Reply;
 use crate::common::*;
 use threadq::job::Start;
+use threadq::job::limit::{LimitName, LimitNumbers};
 
 const ONCE: &str = "completed: 1 runs, 1 attempts, 0 crashes";
 /// A retried dead letter counts its attempts from 0.
@@ -138,6 +139,12 @@ pub const STEPS: &[Step] = &[
     reads("queues", "GET /queues", |stage| looks(stage, "/queues")),
     reads("schedules", "GET /schedules", |stage| looks(stage, "/schedules")),
     reads("schedule_figures", "GET /metrics", |stage| looks(stage, "/metrics")),
+    reads("limits_list", "GET /limits", |stage| looks(stage, "/limits")),
+    reads("limit_show", "GET /limits/NAME", |stage| {
+        let numbers = LimitNumbers { concurrency: Some(1), rate: None, burst: 1 };
+        stage.queue.put_limit(&LimitName::parse("narrow").unwrap(), &numbers).unwrap();
+        looks(stage, "/limits/narrow");
+    }),
     reads("stats", "GET /stats", |stage| looks(stage, "/stats")),
     reads("history", "GET /stats/history", |stage| looks(stage, "/stats/history")),
     reads("workers", "GET /stats/workers", |stage| looks(stage, "/stats/workers")),

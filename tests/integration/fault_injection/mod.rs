@@ -8,6 +8,7 @@ mod client_calls;
 mod doctor;
 mod fixture;
 mod jobs;
+mod limits;
 mod proxy;
 mod schedules;
 mod servers;
@@ -29,7 +30,9 @@ const TRIES: usize = 6;
 
 fn table() -> impl Iterator<Item = &'static Step> {
     // The longest plays first.
-    [doctor::STEPS, servers::STEPS, jobs::STEPS, schedules::STEPS, client_calls::STEPS].into_iter().flatten()
+    [doctor::STEPS, servers::STEPS, jobs::STEPS, limits::STEPS, schedules::STEPS, client_calls::STEPS]
+        .into_iter()
+        .flatten()
 }
 
 fn name(step: &Step, cut: Cut) -> String {
