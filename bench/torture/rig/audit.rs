@@ -24,9 +24,9 @@ const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
 const CALM: Duration = Duration::from_secs(15);
 
 /// The fields of a job's hash.
-type Fields = BTreeMap<String, String>;
+pub type Fields = BTreeMap<String, String>;
 
-/// Waits until all jobs are done, and compares all records.
+/// Waits until all jobs are done, and compares all records. Returns all jobs.
 pub fn run(
     plan: &Plan,
     folder: &Path,
@@ -35,7 +35,7 @@ pub fn run(
     load: &Load,
     faults: &Faults,
     report: &mut Report,
-) -> Result<(), String> {
+) -> Result<HashMap<u64, Fields>, String> {
     let mut eye = redis.eye();
     let drain_begin = Instant::now();
     report.drained = drain(&mut eye, plan.drain_limit)?;
@@ -63,7 +63,7 @@ pub fn run(
     if !report.is_good() {
         report.details.push(servers.log_ends(15));
     }
-    Ok(())
+    Ok(jobs)
 }
 
 /// Checks that Redis lists no live server after all servers were stopped by SIGTERM.
@@ -413,13 +413,14 @@ fn judge_executions(
     }
 }
 
-/// No list, unique key, word of the agenda or pause may remain.
+/// No list, unique key, slot of a limit, word of the agenda or pause may remain.
 fn check_lists(eye: &mut Eye, report: &mut Report) -> Result<(), String> {
     for key in scan(eye, "*")? {
         let name = key.trim_start_matches("{threadq}:");
-        let must_be_gone = ["work_queue:", "in_progress_queue:", "unique:", "cancels:"];
+        let must_be_gone =
+            ["work_queue:", "in_progress_queue:", "unique:", "cancels:", "slots:", "held:", "holds:"];
         if must_be_gone.iter().any(|prefix| name.starts_with(prefix))
-            || ["scheduled", "agenda", "lost", "paused"].contains(&name)
+            || ["scheduled", "agenda", "lost", "paused", "held_count", "waiting_limits"].contains(&name)
         {
             report.wrong(format!("the key {name} remains"));
         }

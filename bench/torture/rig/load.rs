@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use super::http::Http;
+use super::limits;
 use super::processes::Servers;
 
 /// The file in the run's folder to which the programs of exec jobs write.
@@ -55,7 +56,7 @@ backoff = { base = "400ms", cap = "2s" }
 
 /// Writes the configuration file of the servers and the program of the exec jobs.
 pub fn write_handlers(folder: &Path) -> io::Result<()> {
-    fs::write(folder.join("threadq.toml"), CONFIG)?;
+    fs::write(folder.join("threadq.toml"), CONFIG.to_owned() + limits::CONFIG)?;
     let step = folder.join("step.sh");
     fs::write(&step, STEP)?;
     fs::set_permissions(&step, fs::Permissions::from_mode(0o755))?;
@@ -358,6 +359,9 @@ fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
     }
     if random.u32(0..100) < 15 {
         body["tags"] = json!(["all", format!("tag {}", random.u32(0..4))]);
+    }
+    if let Some(limits) = limits::choose(random) {
+        body["limits"] = limits;
     }
     match random.u32(0..100) {
         // Some of these jobs expire while they wait, others while they run, and most never.

@@ -6,6 +6,7 @@
 mod audit;
 mod faults;
 mod http;
+mod limits;
 mod load;
 #[path = "../../common/redis.rs"]
 mod own_redis;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use faults::Faults;
+use limits::Watch;
 use load::Load;
 use own_redis::Redis;
 use processes::Servers;
@@ -116,9 +118,11 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, String> {
     let load = Load::new(plan);
     let servers = Servers::new(plan, &folder, redis.url());
     let faults = Faults::new(plan, &redis, &servers);
+    let watch = Watch::default();
     let mut report = Report::new(plan, &folder);
 
-    std::thread::scope(|scope| {
+    let jobs = std::thread::scope(|scope| {
+        scope.spawn(|| watch.look(redis.eye()));
         let result = (|| {
             servers.supervise(scope);
             servers.wait_until_up(Duration::from_secs(30))?;
@@ -133,10 +137,12 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, String> {
             servers.wait_until_up(Duration::from_secs(30))?;
             audit::run(plan, &folder, &redis, &servers, &load, faults, &mut report)
         })();
+        watch.end();
         let ends = servers.stop_all();
         report.note_ends(ends);
         result
     })?;
+    limits::judge(&watch, jobs.values(), &mut report);
     audit::after_the_stop(&redis, &mut report);
     drop(redis);
 
