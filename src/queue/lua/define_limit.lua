@@ -10,7 +10,7 @@ if what == 'put' then
   local name, numbers = string.match(limit, '^([^:]*):'), ARGV[3]
   local is_reserved = string.find(limit, 'threadq.', 1, true) == 1
   if not holds and (is_reserved or (name and not call('HGET', LIMITS, name))) then return 'missing' end
-  if not holds and call('HLEN', LIMITS) >= tonumber(ARGV[4]) then return 'too_many' end
+  if not holds and #call('HKEYS', LIMITS) >= tonumber(ARGV[4]) then return 'too_many' end
   local file = source == 'config' and ' ' .. (of_file or holds) or ''
   call('HSET', LIMITS, limit, numbers .. ' ' .. (source or 'api') .. file)
 else

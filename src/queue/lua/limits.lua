@@ -98,6 +98,9 @@ local function limit_rules()
     return math.max(math.floor((tonumber(id) or 0) / 1000), stored_number(scheduled_at) or 0, stored_number(ready_at) or 0)
   end
 
+  -- The score of a member, or false. Servers need no right to ZSCORE otherwise, and this command changes nothing either.
+  local function score_of(key, member) return call('ZADD', key, 'XX', 'INCR', 0, member) end
+
   -- Lets jobs wait for room in a limit. `scored` is {ms when the job became ready, id, ..}; the jobs have no entry in a list.
   local function hold(limit, queue, scored)
     call('ZADD', HELD .. queue .. ':' .. limit, unpack(scored))
@@ -110,7 +113,7 @@ local function limit_rules()
   -- Forgets a queue at a limit if none of its jobs waits or was sent on.
   local function tidy(limit, queue)
     if call('EXISTS', HELD .. queue .. ':' .. limit) == 1 then return end
-    if (stored_number(call('ZSCORE', HOLDS .. limit, queue)) or 0) > 0 then return end
+    if (stored_number(score_of(HOLDS .. limit, queue)) or 0) > 0 then return end
     call('ZREM', HOLDS .. limit, queue)
     if call('EXISTS', HOLDS .. limit) == 0 then
       call('ZREM', WAITING_LIMITS, limit)
@@ -181,7 +184,7 @@ local function limit_rules()
         -- A slot of an earlier limit becomes a place for a time: in a paused queue the job must not keep the slot.
         for earlier in string.gmatch(job[3] or '', '[^\n]+') do
           if earlier == limit then break end
-          if call('ZSCORE', SLOTS .. earlier, id) then
+          if score_of(SLOTS .. earlier, id) then
             keep_place(earlier, queue, id, now)
             call('ZADD', WAITING_LIMITS, 0, earlier)
           end
@@ -218,7 +221,7 @@ local function limit_rules()
     for limit in string.gmatch(limits, '[^\n]+') do
       local numbers = numbers_of(limit)
       -- Only a job that has waited can have a slot or a place.
-      local score = blocked and call('ZSCORE', SLOTS .. limit, id)
+      local score = blocked and score_of(SLOTS .. limit, id)
       if full or not numbers then
         if score then vacate(limit, queue, id, score) end
       else
@@ -268,7 +271,7 @@ local function limit_rules()
       tidy(held_by, queue)
     end
     for limit in string.gmatch(limits or '', '[^\n]+') do
-      local score = call('ZSCORE', SLOTS .. limit, id)
+      local score = score_of(SLOTS .. limit, id)
       if score then vacate(limit, queue, id, score) end
     end
     return state == 'held'

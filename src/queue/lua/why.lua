@@ -71,8 +71,9 @@ end
 local room = {}
 local function find_held(limit)
   local key = HELD .. queue .. ':' .. limit
-  local score = call('ZSCORE', key, id)
-  if not score then return end
+  local rank = call('ZREVRANK', key, id)
+  if not rank then return end
+  local score = call('ZREVRANGE', key, digits(rank), digits(rank), 'WITHSCORES')[2]
   place = 'limit'
   for _, other in ipairs(call('ZRANGE', HOLDS .. limit, 0, '31')) do
     before = before + call('ZCOUNT', HELD .. other .. ':' .. limit, '-inf', '(' .. score)
@@ -95,7 +96,7 @@ if status == 'queued' and place == 'none' then
   end
 elseif status == 'processing' then
   if server and call('LPOS', IN_PROGRESS .. server, id) then place = 'server' end
-elseif call('ZSCORE', SCHEDULED, id) then
+elseif call('ZREVRANK', SCHEDULED, id) then
   place = 'scheduled'
 end
 return {now, fields, job[4] or 0, call('SISMEMBER', PAUSED, queue), living, takers, workers, busy, reserved, strict,
