@@ -109,10 +109,15 @@ fn row(limit: &LimitInfo) -> [String; 6] {
     ]
 }
 
-/// The number of jobs that have a slot, and of all slots; the jobs of all keys can have more. Only a limit with a
-/// concurrency has slots.
+/// The number of jobs that have a slot, and of all slots. Only a limit with a concurrency has slots. More jobs than slots
+/// are those of several keys.
 fn running(limit: &LimitInfo) -> String {
-    limit.concurrency.map_or(String::new(), |most| format!("{}/{most}", limit.running))
+    let running = limit.running;
+    match limit.concurrency {
+        Some(most) if running > u64::from(most) => format!("{running} ({most} per key)"),
+        Some(most) => format!("{running}/{most}"),
+        None => String::new(),
+    }
 }
 
 fn rate(rate: Option<&str>, burst: Option<u32>) -> String {
@@ -257,9 +262,9 @@ mod tests {
         let server = FakeServer::start(&[(200, &list), (200, r#"{"limits": []}"#)]);
         let done = server.run(&["limits"]);
         let expected = "\
-LIMIT   RUNNING  RATE             WAITING  OPENS (UTC)          SOURCE
-smtp             10/s             1204     2026-11-24 08:00:00  config
-tenant  3/2      100/m, burst 20  5                             config, overridden
+LIMIT   RUNNING        RATE             WAITING  OPENS (UTC)          SOURCE
+smtp                   10/s             1204     2026-11-24 08:00:00  config
+tenant  3 (2 per key)  100/m, burst 20  5                             config, overridden
 ";
         assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, expected, ""));
         assert_eq!(server.request().line, "GET /limits");

@@ -5,5 +5,5 @@
 local wanted, now, answers = ARGV[1], now_ms(), {}
 local at = digits(now)
 for i = 2, #ARGV do answers[#answers + 1] = cancel_job(ARGV[i], wanted, at) end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return answers

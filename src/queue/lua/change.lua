@@ -21,5 +21,5 @@ local function change(id)
 end
 
 for i = 3, #ARGV do answers[#answers + 1] = change(ARGV[i]) end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return answers

@@ -26,6 +26,6 @@ else
   end
 end
 limit_rules().change_numbers(limit, now)
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 if what == 'delete' then return 'done' end
 return holds and 'updated' or 'created'

@@ -79,5 +79,5 @@ for _, word in ipairs(call('ZRANGEBYSCORE', AGENDA, '-inf', at, 'LIMIT', 0, ARGV
   if work[kind] then work[kind](rest) end
 end
 
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return {moved, due_in(now), expired, ticks, now}

@@ -168,7 +168,7 @@ for job_type, ids in pairs(queued) do index_add(ids, job_type, 'queued', indexes
 for job_type, ids in pairs(scheduled) do index_add(ids, job_type, 'scheduled', indexes[job_type]) end
 for queue, ids in pairs(queues) do push_new(queue, ids) end
 for _, replacement in ipairs(replacements) do change_job(replacement[1], replacement[2], now) end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 -- WAIT looks at the last write of its connection. So a call that stores nothing writes too if WAIT follows: a replica
 -- that has this write has all earlier ones.
 if accepted[1] or (is_known and replicas > 0) then call('SET', LAST_ID, digits(next_id - 1)) end

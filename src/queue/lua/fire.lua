@@ -55,7 +55,7 @@ if what == 'manual' then
   local other = holder()
   if other and ARGV[3] ~= '1' then return {'overlap', other} end
   note(now, 'manual', store(now, other and '' or unique), 1)
-  send_on_freed(now)
+  if made_rules then made_rules.send_on_freed(now) end
   return fired
 end
 
@@ -93,5 +93,5 @@ else
   call('HSET', key, 'next', next)
   call('ZADD', AGENDA, due, word)
 end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return fired

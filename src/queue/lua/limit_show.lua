@@ -12,16 +12,19 @@ local value = own or (name and call('HGET', LIMITS, name))
 if not value then return {} end
 local running, waiting, opens_at = limit_rules().figures_of(limit, now)
 
--- The keys with most waiting jobs among 500.
+-- The keys with most waiting jobs among 300. The figures are sums over these keys, as in limits_list.lua.
 local keys, found = {}, {}
-for _, other in ipairs(limit_rules().waiting_keys(limit, 500)) do found[#found + 1] = {other, limit_rules().waiting_of(other)} end
+for _, other in ipairs(limit_rules().waiting_keys(limit, 300)) do
+  local figures = {string.sub(other, #limit + 2), limit_rules().figures_of(other, now)}
+  found[#found + 1] = figures
+  running, waiting = running + figures[2], waiting + figures[3]
+end
 table.sort(found, function(a, b)
-  if a[2] ~= b[2] then return a[2] > b[2] end
+  if a[3] ~= b[3] then return a[3] > b[3] end
   return a[1] < b[1]
 end)
 for i = 1, math.min(#found, 100) do
-  local other = found[i][1]
-  for _, fact in ipairs({string.sub(other, #limit + 2), limit_rules().figures_of(other, now)}) do keys[#keys + 1] = fact end
+  for _, fact in ipairs(found[i]) do keys[#keys + 1] = fact end
 end
 
 -- Keys with numbers of their own.

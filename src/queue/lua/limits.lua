@@ -12,7 +12,8 @@
 -- Most calls meet no job with limits. So one function makes all others when a call needs the first of them, and
 -- checks the rights that only these functions need: scripts.rs puts the checks in place of check_rights().
 
--- The functions about limits, once a script has needed one of them.
+-- The functions about limits, once a script has needed one of them. Then the script ends with
+-- made_rules.send_on_freed(now).
 local made_rules = false
 
 local function limit_rules()
@@ -260,6 +261,17 @@ local function limit_rules()
     end
   end
 
+  -- Lets a queued job whose attempt has not ended wait for room again, as the job that has been ready longest: it keeps the
+  -- time when it became ready. The job has no slots and no entry in a list.
+  local function go_back(id, queue, now)
+    queue = queue or DEFAULT_QUEUE
+    local limits, scheduled_at, ready_at = unpack(read(id, 'limits', 'scheduled_at', 'ready_at'))
+    local first = string.match(limits or '', '^[^\n]+')
+    if not first then return call('RPUSH', fill_list(queue), id) end
+    call('HSET', JOB .. id, 'blocked', 'held ' .. digits(now) .. ' ' .. first)
+    hold(first, queue, {digits(ready_since(id, scheduled_at, ready_at)), id})
+  end
+
   -- Takes a queued job out of the line of its limits. Returns whether the job was held: then no list has an entry of the job.
   local function leave_line(id, queue)
     local blocked, limits = unpack(read(id, 'blocked', 'limits'))
@@ -326,21 +338,16 @@ local function limit_rules()
     return call('ZRANGE', WAITING_LIMITS, first, behind, 'BYLEX', 'LIMIT', 0, digits(most))
   end
 
-  -- How many jobs wait for room in a limit.
-  local function waiting_of(limit)
+  -- How many jobs have a slot of a limit, how many wait for room, and the time in ms when the rate allows the next start,
+  -- or -1 if it allows a start now.
+  local function figures_of(limit, now)
     local waiting = 0
     for _, queue in ipairs(call('ZRANGE', HOLDS .. limit, 0, -1)) do
       waiting = waiting + call('ZCARD', HELD .. queue .. ':' .. limit)
     end
-    return waiting
-  end
-
-  -- How many jobs have a slot of a limit, how many wait for room, and the time in ms when the rate allows the next start,
-  -- or -1 if it allows a start now.
-  local function figures_of(limit, now)
     local numbers = numbers_of(limit)
     local _, opens_at = tokens_of(limit, numbers or {}, now)
-    return call('ZCOUNT', SLOTS .. limit, '+inf', '+inf'), waiting_of(limit), opens_at or -1
+    return call('ZCOUNT', SLOTS .. limit, '+inf', '+inf'), waiting, opens_at or -1
   end
 
   -- A limit as it is stored: the numbers that hold (slots, starts, period in ms, burst; 0 for what is not limited), the
@@ -358,6 +365,7 @@ local function limit_rules()
     enter = enter_limits,
     figures_of = figures_of,
     free = free,
+    go_back = go_back,
     hold = hold,
     key_bounds = key_bounds,
     leave = leave_limits,
@@ -371,16 +379,7 @@ local function limit_rules()
     stored_limit = stored_limit,
     tidy = tidy,
     waiting_keys = waiting_keys,
-    waiting_of = waiting_of,
     wake_word = wake_word,
   }
   return made_rules
 end
-
--- Sends on the jobs that wait for limits in which this script has made room.
-local function send_on_freed(now)
-  if made_rules then made_rules.send_on_freed(now) end
-end
-
--- The time in ms until a limit that this script has looked at is looked at again, or -1.
-local function look_in(now) return made_rules and made_rules.look_in(now) or -1 end

@@ -26,6 +26,6 @@ if ARGV[1] == '0' then
       limit_rules().change_numbers(limits[i], now)
     end
   end
-  send_on_freed(now)
+  if made_rules then made_rules.send_on_freed(now) end
 end
 return found[1]

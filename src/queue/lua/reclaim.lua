@@ -63,8 +63,12 @@ for _, id in ipairs(ids) do
     call('HDEL', JOB .. id, 'server')
     if not fails then
       call('HSET', JOB .. id, 'status', 'queued')
-      if running and not is_limited then call('HSET', JOB .. id, 'ready_at', at) end
-      go_back(id, job[4], is_limited and job[10], now)
+      if is_limited then
+        limit_rules().go_back(id, job[4], now)
+      else
+        if running then call('HSET', JOB .. id, 'ready_at', at) end
+        call('RPUSH', fill_list(job[4]), id)
+      end
       if job[10] then watch_expiry(id, job[10]) end
     end
     moved = moved + 1
@@ -76,5 +80,5 @@ end
 call('LTRIM', list, digits(#ids), -1)
 local left = call('LLEN', list)
 if left == 0 then call('DEL', CANCELS .. server) end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return {'reclaimed', moved, left, told, beat}

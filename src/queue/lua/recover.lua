@@ -21,7 +21,7 @@ for i = 2, #ARGV do
     elseif running or job[1] == 'queued' then
       call('HSET', JOB .. id, 'status', 'queued')
       call('HDEL', JOB .. id, 'server')
-      go_back(id, job[3], is_limited and job[7], now)
+      if is_limited then limit_rules().go_back(id, job[3], now) else call('RPUSH', fill_list(job[3]), id) end
       if job[7] then watch_expiry(id, job[7]) end
       moved = moved + 1
     elseif not drop_tombstone(job[3], id) and not job[1] then
@@ -29,5 +29,5 @@ for i = 2, #ARGV do
     end
   end
 end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return moved

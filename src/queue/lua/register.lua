@@ -27,5 +27,5 @@ call('HSET', SERVER .. server, 'started_at', digits(now), 'workers', ARGV[2], 'b
 if ARGV[4] ~= '' then call('HSET', SERVER .. server, 'strict', ARGV[4]) end
 if ARGV[5] ~= '' then call('HSET', SERVER .. server, 'schedules', ARGV[5]) end
 if #names > 0 then call('HSET', SERVER .. server, 'limits', table.concat(names, '\n')) end
-send_on_freed(now)
+if made_rules then made_rules.send_on_freed(now) end
 return others

@@ -291,5 +291,5 @@ for i = 3 + #unregistered, #ARGV, 4 do
   end
 end
 -- Jobs that a repair has made room for go on. A key of a wrong type may prevent this too.
-if repairs then pcall(send_on_freed, now) end
+if repairs and made_rules then pcall(made_rules.send_on_freed, now) end
 return answers

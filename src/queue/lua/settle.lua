@@ -83,9 +83,14 @@ local function settle(id, token, what, delay, first, last)
     call('ZADD', SCHEDULED, due, id)
   else
     call('HSET', JOB .. id, 'status', to)
-    if not limits then call('HSET', JOB .. id, 'ready_at', at) end
     call('HDEL', JOB .. id, 'server')
-    go_back(id, read(id, 'queue')[1], ties, now)
+    local queue = read(id, 'queue')[1]
+    if limits then
+      limit_rules().go_back(id, queue, now)
+    else
+      call('HSET', JOB .. id, 'ready_at', at)
+      call('RPUSH', fill_list(queue), id)
+    end
     if ties then watch_expiry(id, ties) end
   end
   if cancelled then
@@ -104,6 +109,8 @@ while place <= #ARGV do
 end
 for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end
 if done[1] then call('LPUSH', COMPLETED, unpack(done)) end
-send_on_freed(now)
-answers[1] = look_in(now)
+if made_rules then
+  made_rules.send_on_freed(now)
+  answers[1] = made_rules.look_in(now)
+end
 return answers

@@ -219,8 +219,10 @@ end
 -- Stores what this step has found out about limits. Returns the reply.
 local function reply()
   for _, entry in ipairs(held) do limit_rules().hold(unpack(entry)) end
-  send_on_freed(now)
-  taken[7] = look_in(now)
+  if made_rules then
+    made_rules.send_on_freed(now)
+    taken[7] = made_rules.look_in(now)
+  end
   return taken
 end
 

@@ -159,17 +159,6 @@ local function cancel_job(id, wanted, at, reason)
   return {'cancelled'}
 end
 
--- Sends a job back to its queue before the end of its attempt, as the job that has waited longest: to the front of the
--- queue. A job with limits, whose slots are free, waits for room again, and keeps the time when it became ready.
-local function go_back(id, queue, ties, now)
-  queue = queue or DEFAULT_QUEUE
-  local job = is_tied(ties, 'L') and read(id, 'limits', 'scheduled_at', 'ready_at') or {}
-  local first = string.match(job[1] or '', '^[^\n]+')
-  if not first then return call('RPUSH', fill_list(queue), id) end
-  call('HSET', JOB .. id, 'blocked', 'held ' .. digits(now) .. ' ' .. first)
-  limit_rules().hold(first, queue, {digits(limit_rules().ready_since(id, job[2], job[3])), id})
-end
-
 -- Sends a job where it waits next: until its due time, if that is to come, or in its queue. enqueue.lua does the same for
 -- many new jobs at once. Returns the new status. `from` is the status until now; further arguments are fields to set.
 local function admit(id, job_type, ties, from, queue, due, now, ...)
