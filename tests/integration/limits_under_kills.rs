@@ -112,7 +112,8 @@ fn limits_hold_while_servers_are_killed_and_no_slot_is_missing_afterwards() {
         .map(|n| {
             json!({
                 "type": "note", "queue": queue(n), "limits": limits(n), "max_attempts": 50,
-                "payload": f64::from(fastrand::u32(5..120)) / 1000.0,
+                // Some programs outlive their killed server, and run on after the take-over of their job.
+                "payload": if n.is_multiple_of(49) { 3.0 } else { f64::from(fastrand::u32(5..120)) / 1000.0 },
             })
         })
         .collect();
