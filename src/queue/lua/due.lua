@@ -74,8 +74,10 @@ end
 for _, word in ipairs(call('ZRANGEBYSCORE', AGENDA, '-inf', at, 'LIMIT', 0, ARGV[2])) do
   if worked >= tonumber(ARGV[2]) then break end
   worked = worked + 1
-  call('ZREM', AGENDA, word)
   local kind, rest = string.match(word, '^(%l+):(.*)$')
+  -- A missing right ends the script here, and the word stays.
+  if kind == 'limit' or kind == 'wake' then limit_rules() end
+  call('ZREM', AGENDA, word)
   if work[kind] then work[kind](rest) end
 end
 

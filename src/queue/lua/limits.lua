@@ -23,9 +23,6 @@ local function limit_rules()
   -- until a limit with waiting jobs is looked at again.
   local PLACE_KEPT, MOST_WOKEN, LONGEST_REST = 5000, 50, 60000
 
-  -- How late a start may be without putting off the starts behind it, in ms.
-  local MOST_LATE = 50
-
   -- The limits whose waiting jobs may go on when the script ends, each once.
   local freed = {}
   local function free(limit)
@@ -53,15 +50,7 @@ local function limit_rules()
   local function tat_of(limit, now) return math.max(stored_number(call('GET', TAT .. limit)) or 0, now) end
 
   local function set_tat(limit, tat, now)
-    call('SET', TAT .. limit, string.format('%.3f', tat), 'PX', digits(math.ceil(tat - now) + MOST_LATE))
-  end
-
-  -- Counts a start. A start that is late by up to half a gap does not put off the starts behind it: otherwise the time
-  -- from the moment when a job may start until its start would slow down the rate. In no period there are more starts
-  -- than the rate and the burst together.
-  local function spend_token(limit, gap, now)
-    local tat = stored_number(call('GET', TAT .. limit)) or 0
-    set_tat(limit, math.max(tat, now - math.min(gap / 2, MOST_LATE)) + gap, now)
+    call('SET', TAT .. limit, string.format('%.3f', tat), 'PX', digits(math.ceil(tat - now) + 1))
   end
 
   -- How many starts the rate of a limit allows now, and when it allows one more if that number is 0.
@@ -250,7 +239,7 @@ local function limit_rules()
     if full then return full end
     for _, limit in ipairs(passed) do
       local gap = numbers_of(limit).gap
-      if gap then spend_token(limit, gap, now) end
+      if gap then set_tat(limit, tat_of(limit, now) + gap, now) end
     end
   end
 

@@ -9,10 +9,12 @@ local list = IN_PROGRESS .. server
 if not is_registered(server) then return 0 end
 for i = 2, #ARGV do
   local id = ARGV[i]
+  local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key', 'ties')
+  local running = job[1] == 'processing' and job[2] == server
+  local is_limited = running and is_tied(job[7], 'L')
+  -- A missing right ends the script here, before it changes anything of the job.
+  if is_limited then limit_rules() end
   if call('LREM', list, 1, id) == 1 then
-    local job = read(id, 'status', 'server', 'queue', 'cancel', 'type', 'unique_key', 'ties')
-    local running = job[1] == 'processing' and job[2] == server
-    local is_limited = running and is_tied(job[7], 'L')
     if is_limited then limit_rules().leave(id, read(id, 'limits')[1]) end
     if running and job[4] then
       finish(id, job[5], job[7], 'processing', 'cancelled', at, job[6])

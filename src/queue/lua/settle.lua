@@ -26,6 +26,9 @@ local function settle(id, token, what, delay, first, last)
   local status, job_type, attempts, unique_key, ties = job[1], job[4], tonumber(job[5]) or 0, job[6], job[7]
   if job[2] ~= server or job[3] ~= token then return 'stale' end
   if status ~= 'processing' then return 'repeated' end
+  local limits = ties and is_tied(ties, 'L') and read(id, 'limits')[1]
+  -- A missing right ends the script here, before it changes anything of the job.
+  if limits then limit_rules() end
   -- cancel.lua writes both the set and the field.
   local cancelled = has_cancels and read(id, 'cancel')[1]
   if what ~= 'release' then attempts = attempts + 1 end
@@ -50,7 +53,6 @@ local function settle(id, token, what, delay, first, last)
 
   -- From the right: jobs are pushed from the left, and mostly settled in that order.
   if to ~= 'processing' then call('LREM', list, -1, id) end
-  local limits = ties and is_tied(ties, 'L') and read(id, 'limits')[1]
   if limits then
     limit_rules().leave(id, limits)
     local wait = what == 'release' and delay or (what == 'retry' and first < last and ARGV[last])
