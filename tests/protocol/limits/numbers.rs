@@ -234,6 +234,52 @@ fn numbers_of_a_file_hold_at_once() {
 }
 
 #[test]
+fn a_limit_of_a_file_goes_when_no_living_server_has_it() {
+    let place = Place::with_moving_clock();
+    let a = place.server();
+    let first = server_with(&place, &[("smtp", slots(1)), ("kept", slots(1))]);
+    let second = server_with(&place, &[("smtp", slots(1))]);
+    place.define("kept", slots(2));
+    place.define("own", slots(1));
+    let all = place.submit_limited_many(3, &["smtp"]);
+    assert_eq!(place.started(&a), all[..1]);
+    place.queue.leave(&first).unwrap();
+    place.queue.prune_names(None).unwrap();
+    assert_eq!(names(&place), ["kept", "own", "smtp"]);
+    assert!(place.take(&a, 9).is_empty());
+    place.dies(&second);
+    place.queue.prune_names(None).unwrap();
+    // An override stays.
+    assert_eq!(names(&place), ["kept", "own"]);
+    assert_eq!(place.started(&a), all[1..]);
+    assert_sound(&place);
+}
+
+fn names(place: &Place) -> Vec<String> {
+    place.queue.limits().unwrap().into_iter().map(|record| record.name).collect()
+}
+
+#[test]
+fn a_type_and_a_schedule_may_have_a_limit_of_their_own() {
+    let place = Place::with_moving_clock();
+    let a = place.server();
+    let of_type = LimitName::of_type("t");
+    server_with(&place, &[(of_type.as_str(), slots(2))]);
+    let of_schedule = LimitName::of_schedule("nightly");
+    let all = place.submit_limited_many(3, &[of_type.as_str()]);
+    let ticks = place.submit_limited_many(2, &[of_schedule.as_str()]);
+    let mut taken = place.take(&a, 9);
+    assert_eq!(ids(&taken), [all[0], all[1], ticks[0]]);
+    assert_sound(&place);
+    place.ends(&a, &completed(taken.remove(2).0));
+    assert_eq!(place.started(&a), ticks[1..]);
+    // The numbers of the file may be overridden.
+    place.define(of_type.as_str(), slots(3));
+    assert_eq!(place.started(&a), all[2..]);
+    assert_sound(&place);
+}
+
+#[test]
 fn figures_count_what_runs_and_what_waits() {
     let place = Place::with_moving_clock();
     let a = place.server();
