@@ -33,7 +33,6 @@ impl Api {
             key: limit.key().filter(|_| !limit.is_reserved()),
             running_ids: Some(&found.running),
             keys: found.keys.iter().map(shown_key).collect(),
-            key_numbers: found.key_numbers.iter().map(shown_numbers).collect(),
             waiting_jobs: Some(&found.waiting),
             page: Some(page),
             limit: Some(number),
@@ -139,8 +138,6 @@ struct Shown<'a> {
     running_ids: Option<&'a [JobId]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys: Vec<ShownKey<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    key_numbers: Vec<ShownNumbers<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_jobs: Option<&'a [Job]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,18 +146,9 @@ struct Shown<'a> {
     limit: Option<u64>,
 }
 
+/// A key, with its numbers if it has its own.
 #[derive(Serialize)]
 struct ShownKey<'a> {
-    key: &'a str,
-    running: u64,
-    waiting: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    opens_at: Option<Time>,
-}
-
-/// A key with numbers of its own.
-#[derive(Serialize)]
-struct ShownNumbers<'a> {
     key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<u32>,
@@ -168,7 +156,12 @@ struct ShownNumbers<'a> {
     rate: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
-    source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+    running: u64,
+    waiting: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens_at: Option<Time>,
 }
 
 /// A limit without its jobs and keys.
@@ -187,22 +180,16 @@ fn shown(record: &LimitRecord) -> Shown<'_> {
         opens_at: record.opens_at_ms.map(Time),
         running_ids: None,
         keys: Vec::new(),
-        key_numbers: Vec::new(),
         waiting_jobs: None,
         page: None,
         limit: None,
     }
 }
 
-fn shown_numbers(record: &LimitRecord) -> ShownNumbers<'_> {
-    let LimitNumbers { concurrency, rate, burst } = record.numbers;
-    let (burst, source) = (rate.map(|_| burst), record.source.as_str());
-    ShownNumbers { key: &record.name, concurrency, rate, burst, source }
-}
-
 fn shown_key(key: &LimitKey) -> ShownKey<'_> {
-    let LimitKey { key, running, waiting, opens_at_ms } = key;
-    ShownKey { key, running: *running, waiting: *waiting, opens_at: opens_at_ms.map(Time) }
+    let Shown { name, concurrency, rate, burst, source, running, waiting, opens_at, .. } = shown(&key.record);
+    let source = key.is_own.then_some(source);
+    ShownKey { key: name, concurrency, rate, burst, source, running, waiting, opens_at }
 }
 
 fn invalid_limit(invalid: Invalid) -> Response {

@@ -96,12 +96,10 @@ pub struct LimitInfo {
     /// The ids of up to 100 jobs that run. Empty in a list.
     #[serde(default)]
     pub running_ids: Vec<JobId>,
-    /// Up to 100 keys that have waiting jobs, the key with most of them first. Empty in a list, and for one key.
+    /// Up to 100 keys that have waiting jobs, the key with most of them first; then up to 100 others with numbers of their
+    /// own. Empty in a list, and for one key.
     #[serde(default)]
     pub keys: Vec<LimitKey>,
-    /// Up to 100 keys with numbers of their own. Empty in a list, and for one key.
-    #[serde(default)]
-    pub key_numbers: Vec<KeyNumbers>,
     /// One page of the jobs that wait, in their order. Empty in a list.
     #[serde(default)]
     pub waiting_jobs: Vec<Job>,
@@ -113,28 +111,20 @@ pub struct LimitInfo {
 pub struct LimitKey {
     /// The key, without the name of the limit.
     pub key: String,
+    /// How many jobs with this key may run at a time, if the key has numbers of its own.
+    pub concurrency: Option<u32>,
+    /// How many attempts may start in a period, if the key has numbers of its own.
+    pub rate: Option<String>,
+    /// How many of these starts may come at once.
+    pub burst: Option<u32>,
+    /// Where the numbers of its own are from: `api` or `config`.
+    pub source: Option<String>,
     /// The number of jobs with this key that run.
     pub running: u64,
     /// The number of jobs with this key that wait for room.
     pub waiting: u64,
     /// The time from which the rate lets a job with this key start again, as RFC 3339.
     pub opens_at: Option<String>,
-}
-
-/// The numbers that a key has in place of those of its limit.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[non_exhaustive]
-pub struct KeyNumbers {
-    /// The key, without the name of the limit.
-    pub key: String,
-    /// How many jobs with this key may run at a time.
-    pub concurrency: Option<u32>,
-    /// How many attempts may start in a period, such as `10/s`.
-    pub rate: Option<String>,
-    /// How many of these starts may come at once.
-    pub burst: Option<u32>,
-    /// `api`, or `config` for numbers of the configuration file of a server.
-    pub source: String,
 }
 
 /// The response to GET /limits.

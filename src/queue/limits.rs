@@ -7,7 +7,7 @@ use redis::Value;
 use super::Queue;
 use super::error::Error;
 use super::replies;
-use super::reply_value::{as_array, as_count, as_int, as_job_id, as_text, as_texts, unexpected};
+use super::reply_value::{as_array, as_count, as_int, as_job_id, as_text, unexpected};
 use crate::job::limit::{LimitName, LimitNumbers, Rate};
 use crate::job::{Job, JobId};
 
@@ -15,6 +15,9 @@ use crate::job::{Job, JobId};
 const MOST_LIMITS: u32 = 10_000;
 /// The most limits of a listing.
 const MOST_LISTED: u32 = 1_000;
+
+/// A value as in `limits` that limits nothing.
+const NO_NUMBERS: &str = "0 0 0 1 api";
 
 /// Where a limit was defined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +60,7 @@ pub enum LimitDeleted {
 /// A limit with its figures. Of a limit that is used with keys the figures are sums over the keys with waiting jobs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitRecord {
-    /// The name, without a key; in [`LimitDetails::key_numbers`] the key.
+    /// The name, without a key.
     pub name: String,
     pub numbers: LimitNumbers,
     pub source: LimitSource,
@@ -71,13 +74,13 @@ pub struct LimitRecord {
     pub opens_at_ms: Option<u64>,
 }
 
-/// The figures of a key of a limit.
+/// A key of a limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitKey {
-    pub key: String,
-    pub running: u64,
-    pub waiting: u64,
-    pub opens_at_ms: Option<u64>,
+    /// The figures; in place of the name of the limit the key.
+    pub record: LimitRecord,
+    /// Whether the key has numbers of its own. If not, those of the record mean nothing.
+    pub is_own: bool,
 }
 
 /// A limit with its jobs.
@@ -86,10 +89,9 @@ pub struct LimitDetails {
     pub record: LimitRecord,
     /// Jobs that have a slot, at most 100.
     pub running: Vec<JobId>,
-    /// Keys with waiting jobs, at most 100, those with most jobs first.
+    /// Keys with waiting jobs, at most 100, those with most jobs first; then at most 100 other keys with numbers of their
+    /// own.
     pub keys: Vec<LimitKey>,
-    /// Keys with numbers of their own, at most 100, sorted by key; without figures.
-    pub key_numbers: Vec<LimitRecord>,
     /// The waiting jobs of one page, in the order in which they start.
     pub waiting: Vec<Job>,
 }
@@ -140,8 +142,7 @@ impl Queue {
         let mut call = self.scripts.limit_show.call();
         call.arg(limit.as_str()).arg(offset).arg(number);
         let reply = as_array(self.run(&self.scripts.limit_show, &call)?)?;
-        let [value, is_own, running, waiting, opens_at, ids, keys, key_numbers, page] = reply.as_slice()
-        else {
+        let [value, is_own, running, waiting, opens_at, ids, keys, page] = reply.as_slice() else {
             return if reply.is_empty() { Ok(None) } else { Err(unexpected(&Value::Array(reply))) };
         };
         let figures = [running, waiting, opens_at];
@@ -151,20 +152,14 @@ impl Queue {
         }
         record.overridden |= as_int(is_own)? == 1 && !limit.is_reserved();
         let keys = as_array(keys.clone())?;
-        let keys = keys.chunks_exact(4).map(|key| {
-            Ok(LimitKey {
-                key: as_text(&key[0])?,
-                running: as_count(&key[1])?,
-                waiting: as_count(&key[2])?,
-                opens_at_ms: u64::try_from(as_int(&key[3])?).ok(),
-            })
+        let keys = keys.chunks_exact(5).map(|key| {
+            let own = as_text(&key[4])?;
+            let numbers = if own.is_empty() { NO_NUMBERS } else { &own };
+            let record = to_record(as_text(&key[0])?, numbers, [&key[1], &key[2], &key[3]])?;
+            Ok(LimitKey { record, is_own: !own.is_empty() })
         });
-        let none = [&Value::Int(0), &Value::Int(0), &Value::Int(-1)];
-        let key_numbers = as_texts(key_numbers.clone())?;
-        let key_numbers = key_numbers.chunks_exact(2).map(|pair| to_record(pair[0].clone(), &pair[1], none));
         Ok(Some(LimitDetails {
             record,
-            key_numbers: key_numbers.collect::<Result<_, Error>>()?,
             running: as_array(ids.clone())?.iter().filter_map(|id| as_job_id(id).ok()).collect(),
             keys: keys.collect::<Result<_, Error>>()?,
             waiting: replies::page(page.clone())?.jobs,

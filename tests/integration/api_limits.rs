@@ -93,9 +93,9 @@ fn a_limit_of_the_api_is_defined_changed_and_deleted_and_so_are_its_keys() {
         (&json!("tenant"), &json!("a /b"), &json!(7), &json!(true))
     );
     put(&server, "/limits/tenant?key=0", json!({"rate": "5/30s"})).expect(201);
-    let own = limit(&server, "tenant")["key_numbers"].clone();
-    let expected = json!([{"key": "0", "rate": "5/30s", "burst": 1, "source": "api"},
-                          {"key": "a /b", "concurrency": 7, "source": "api"}]);
+    let own = limit(&server, "tenant")["keys"].clone();
+    let expected = json!([{"key": "0", "rate": "5/30s", "burst": 1, "source": "api", "running": 0, "waiting": 0},
+                          {"key": "a /b", "concurrency": 7, "source": "api", "running": 0, "waiting": 0}]);
     assert_eq!(own, expected);
     let other = limit(&server, "tenant?key=other");
     assert_eq!((&other["concurrency"], &other["overridden"]), (&json!(3), &json!(false)));
@@ -256,7 +256,7 @@ fn the_rust_client_defines_shows_and_deletes_limits() {
     );
     let key = limits.put(&Limit::named("tenant:4 2").concurrency(3)).unwrap();
     assert_eq!((key.name.as_str(), key.key.as_deref(), key.overridden), ("tenant", Some("4 2"), true));
-    assert_eq!(limits.get("tenant", 1, 10).unwrap().key_numbers[0].concurrency, Some(3));
+    assert_eq!(limits.get("tenant", 1, 10).unwrap().keys[0].concurrency, Some(3));
     let job = Submission::new("add").payload(&5).unwrap().limit("tenant:4 2").limit("smtp");
     let id = client.submit(&job).unwrap().id;
     let job = client.wait(id, LIMIT).unwrap();

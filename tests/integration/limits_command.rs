@@ -94,7 +94,7 @@ fn limits_are_listed_shown_set_and_unset() {
     );
     assert_eq!(words(&server, &["limits", "show", "tenant:a b"])[2], "concurrency 9");
     let shown = words(&server, &["limits", "show", "tenant"]);
-    assert_eq!(shown[shown.len() - 2..], ["KEY WAITING CONCURRENCY", "a b 0 9"]);
+    assert_eq!(shown[shown.len() - 2..], ["KEY RUNNING WAITING CONCURRENCY", "a b 1 0 9"]);
     assert_eq!(words(&server, &["limits", "unset", "tenant:a b"]), ["the limit tenant:a b is unset"]);
     assert_eq!(words(&server, &["limits", "show", "tenant:a b"])[2], "concurrency 2");
 }

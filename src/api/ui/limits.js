@@ -47,9 +47,7 @@ export const limit = {
     return { ...keepWaiting({ jobs: one.waiting_jobs, total: one.waiting }, page, old), text, one };
   },
   render({ text, one, ...list }) {
-    const { keys: waits = [], key_numbers: own = [] } = one;
-    const ownOf = ({ key }) => own.find((one) => one.key === key);
-    const keys = [...waits, ...own.filter((one) => waits.every(({ key }) => key !== one.key))];
+    const { keys = [] } = one;
     const details = [["Allows", rule(one)], ["Running", slots(one)], one.opens_at && ["Opens", opens(one)],
       ["Defined", one.source === "api" || one.overridden ? "by the API" : "in the configuration file"]];
     return [
@@ -58,7 +56,7 @@ export const limit = {
         part("Facts", facts(details)),
         one.concurrency && part("Jobs with a slot", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job has a slot."))),
       keys.length > 0 && part("Keys with waiting jobs or own numbers", table("Keys", [["Key", "name"], ["Own numbers"], ["Running", "n wide"], ["Waiting", "n"], ["Opens", "n"]],
-        keys.map((one) => [limitLink(`${text}:${one.key}`), ownOf(one) ? rule(ownOf(one)) : "–", one.running ?? "–", number(one.waiting ?? 0), opens(one)]), "", keys.map(({ key }) => key))),
+        keys.map((one) => [limitLink(`${text}:${one.key}`), rule(one) || "–", number(one.running), number(one.waiting), opens(one)]), "", keys.map(({ key }) => key))),
       (list.total > 0 || !keys.length) && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
   },
 };

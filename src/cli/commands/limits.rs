@@ -10,7 +10,7 @@ use crate::cli::error::Error;
 use crate::cli::responses::{Page, short_time};
 use crate::cli::terminal::console::Console;
 use crate::cli::terminal::table::{Column, full, truncated};
-use crate::client::limits::{KeyNumbers, Limit, LimitInfo, LimitKey, List};
+use crate::client::limits::{Limit, LimitInfo, LimitKey, List};
 use crate::job::limit::{CONCURRENCY, LIMIT_ALLOWED, LimitName, RATE_ALLOWED, Rate, STARTS};
 use crate::logging::escape::escape;
 
@@ -182,36 +182,27 @@ fn show(name: &LimitName, args: &Args, client: &Client, console: &mut Console) -
 fn write_keys(limit: &LimitInfo, console: &mut Console) -> io::Result<()> {
     const COLUMNS: [Column; 6] = [
         truncated("KEY"),
-        full("RUNNING").unless_empty(),
+        full("RUNNING"),
         full("WAITING"),
         full("CONCURRENCY").unless_empty(),
         full("RATE").unless_empty(),
         full("OPENS (UTC)").optional().unless_empty(),
     ];
-    let LimitInfo { keys, key_numbers, .. } = limit;
-    let of_key = |key: &LimitKey| key_numbers.iter().find(|own| own.key == key.key);
-    let idle = key_numbers.iter().filter(|own| keys.iter().all(|key| key.key != own.key));
-    let rows: Vec<[String; 6]> = keys
-        .iter()
-        .map(|key| key_row(&key.key, Some(key), of_key(key)))
-        .chain(idle.map(|own| key_row(&own.key, None, Some(own))))
-        .collect();
-    if rows.is_empty() {
+    if limit.keys.is_empty() {
         return Ok(());
     }
     writeln!(console.out)?;
-    console.table(&COLUMNS, &rows)
+    console.table(&COLUMNS, &limit.keys.iter().map(key_row).collect::<Vec<_>>())
 }
 
-/// A key with its figures, if jobs wait for the key, and with the numbers of its own, if the key has them.
-fn key_row(key: &str, figures: Option<&LimitKey>, own: Option<&KeyNumbers>) -> [String; 6] {
+fn key_row(key: &LimitKey) -> [String; 6] {
     [
-        key.to_owned(),
-        number(figures.map(|key| key.running)),
-        figures.map_or(0, |key| key.waiting).to_string(),
-        number(own.and_then(|own| own.concurrency)),
-        own.map_or(String::new(), |own| rate(own.rate.as_deref(), own.burst)),
-        opens(figures.and_then(|key| key.opens_at.as_deref())),
+        key.key.clone(),
+        key.running.to_string(),
+        key.waiting.to_string(),
+        number(key.concurrency),
+        rate(key.rate.as_deref(), key.burst),
+        opens(key.opens_at.as_deref()),
     ]
 }
 
@@ -294,10 +285,10 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
     #[test]
     fn a_limit_with_keys_is_shown_with_the_jobs_that_run_and_its_keys() {
         let keys = r#""running_ids": [7, 9],
-            "keys": [{"key": "a b", "running": 2, "waiting": 4, "opens_at": "2026-11-24T08:00:00.000Z"},
-                {"key": "\u001b", "running": 1, "waiting": 1}],
-            "key_numbers": [{"key": "a b", "concurrency": 3, "source": "api"},
-                {"key": "c", "rate": "1/s", "burst": 1, "source": "config"}]"#;
+            "keys": [{"key": "a b", "concurrency": 3, "source": "api", "running": 2, "waiting": 4,
+                    "opens_at": "2026-11-24T08:00:00.000Z"},
+                {"key": "\u001b", "running": 1, "waiting": 1},
+                {"key": "c", "rate": "1/s", "burst": 1, "source": "config", "running": 0, "waiting": 0}]"#;
         let server = FakeServer::start(&[
             (200, &format!("{TENANT}, {keys}, \"waiting_jobs\": [{}]}}", job(17, "queued"))),
             (200, &format!("{TENANT}}}")),
@@ -316,7 +307,7 @@ waiting     5
 KEY     RUNNING  WAITING  CONCURRENCY  RATE  OPENS (UTC)
 a b     2        4        3                  2026-11-24 08:00:00
 \\u{1b}  1        1
-c                0                     1/s
+c       0        0                     1/s
 
 ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
 17  queued  Encode Video  default  1/5    2026-11-24 08:00:00

@@ -294,7 +294,11 @@ fn figures_count_what_runs_and_what_waits() {
     let tenant = record(&place, "tenant");
     assert_eq!((tenant.running, tenant.waiting, tenant.opens_at_ms), (2, 3, None));
     let details = place.queue.limit(&limit("tenant"), 0, 10).unwrap().expect("it is defined");
-    let keys: Vec<_> = details.keys.iter().map(|key| (key.key.as_str(), key.running, key.waiting)).collect();
+    let keys: Vec<_> = details
+        .keys
+        .iter()
+        .map(|key| (key.record.name.as_str(), key.record.running, key.record.waiting))
+        .collect();
     assert_eq!(keys, [("1", 1, 2), ("2", 1, 1)], "most waiting first");
     let details = place.queue.limit(&limit("tenant:1"), 1, 1).unwrap().expect("it is defined");
     assert_eq!(details.running, tenants[0][..1]);
