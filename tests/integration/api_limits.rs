@@ -167,7 +167,8 @@ fn a_job_without_room_says_what_it_waits_for() {
     put(&server, "/limits/tenant?key=42", json!({"concurrency": 2})).expect(201);
     let started = server.wait_for_status(second, "processing");
     assert!(started["blocked_by"].is_null() && started["limits"].is_array());
-    assert_eq!(server.metric("threadq_limit_wait_seconds_count{limit=\"tenant\"}"), 1.0);
+    let waits = "threadq_limit_wait_seconds_count{limit=\"tenant\"}";
+    eventually(LIMIT, "the wait is counted, just after the start", || server.metric(waits) == 1.0);
     // Now the limit of the type has no room.
     put(&server, "/limits/tenant?key=42", json!({"concurrency": 3})).expect(200);
     eventually(LIMIT, "it waits for the type", || blocked_by(third)["limit"] == "threadq.type:sleep");
