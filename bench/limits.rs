@@ -24,7 +24,7 @@ Prints Redis's own time per job for its take and its settlement, by the limits o
 scripts through the library, as a server with 30 workers does that finish together: a take of up to 30 jobs, one
 settlement of all of them, and the step of the scheduler when a take brings no job. Redis's time is that of its scripts,
 from `INFO commandstats`: without the handling of the socket. A further column has the processor time of the whole
-redis-server. The last columns have the same figures of an early model of the limits.
+redis-server. The last column has the time of the scripts in a model of the limits, on another machine.
 
   --jobs N         jobs per case [6000]
   --rounds N       how often each case runs; the cases take turns [5]
@@ -50,7 +50,7 @@ const BATCH: usize = 500;
 struct Case {
     name: &'static str,
     limits: fn(usize) -> Vec<String>,
-    /// The time of the model in µs: as it was measured first, and with the processor of the other figures.
+    /// The time of the model's scripts in µs, on another machine.
     model: &'static str,
 }
 
