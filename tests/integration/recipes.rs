@@ -176,9 +176,8 @@ fn ten_mails_start_in_a_second_on_two_servers() {
     let mut starts: Vec<u64> =
         ids.iter().map(|id| time_ms(&server.wait_for_status(*id, "completed")["started_at"])).collect();
     starts.sort_unstable();
-    // A start that is late by up to 50 ms does not put off those behind it. Times are rounded to milliseconds.
-    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= 49), "{starts:?}");
-    assert!(starts.windows(12).all(|some| some[11] - some[0] >= 1000), "11 in a second at most: {starts:?}");
+    // Times are rounded to milliseconds.
+    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= 99), "{starts:?}");
     assert_eq!(shell(commands[1], &server), "the limit smtp is set\n");
     let limit = server.get("/limits/smtp").expect(200).json();
     assert_eq!(json!([limit["rate"], limit["overridden"]]), json!(["100/s", true]));
