@@ -39,6 +39,23 @@ fn less_room_lets_the_running_ones_end() {
 }
 
 #[test]
+fn a_place_that_was_kept_does_not_outlive_its_slot() {
+    let place = Place::with_moving_clock();
+    let a = place.server();
+    place.define("smtp", slots(2));
+    let all = place.submit_limited_many(4, &["smtp"]);
+    let mut taken = place.take(&a, 9);
+    place.ends(&a, &completed(taken.remove(0).0));
+    assert_eq!(place.kept("smtp"), all[2..3]);
+    place.define("smtp", slots(1));
+    assert!(place.take(&a, 9).is_empty());
+    assert_eq!(place.held("smtp"), all[2..]);
+    place.ends(&a, &completed(taken.remove(0).0));
+    assert_eq!(place.started(&a), all[2..3]);
+    assert_sound(&place);
+}
+
+#[test]
 fn a_higher_rate_helps_at_once() {
     let place = Place::with_moving_clock();
     let a = place.server();
