@@ -27,7 +27,12 @@ pub fn verdict_of(
     match failure {
         Failure::Snooze(time) => Verdict::Snooze(time),
         Failure::Permanent { message } => Verdict::Fail(message),
-        Failure::Retryable { message, .. } if job.attempts + 1 >= job.max_attempts => Verdict::Fail(message),
+        // The last attempt too closes the rates of the job's limits; the settlement makes a dead letter of the job.
+        Failure::Retryable { message, retry_after }
+            if job.attempts + 1 >= job.max_attempts && (retry_after.is_none() || job.limits.is_empty()) =>
+        {
+            Verdict::Fail(message)
+        }
         Failure::Retryable { message, retry_after } => {
             let backoff = policy.backoff.delay(job.attempts + 1, random);
             let delay = backoff.max(retry_after.unwrap_or_default());
@@ -71,6 +76,19 @@ mod tests {
             Verdict::Snooze(time) => format!("snooze {} s", time.as_secs()),
             Verdict::Release => "release".to_owned(),
         }
+    }
+
+    #[test]
+    fn the_last_attempt_of_a_job_with_limits_closes_their_rates() {
+        let late =
+            || Failure::Retryable { message: "busy".into(), retry_after: Some(Duration::from_secs(9)) };
+        let limits = vec![crate::job::limit::LimitName::of_type("a")];
+        let job = Job { attempts: 2, max_attempts: 3, limits, ..job("{}") };
+        let verdict = |failure| verdict_of(&job, &Policy::default(), None, Err(failure), 1.0);
+        assert!(
+            matches!(verdict(late()), Verdict::Retry { throttle: Some(time), .. } if time == Duration::from_secs(9))
+        );
+        assert!(matches!(verdict(Failure::retryable("no")), Verdict::Fail(_)));
     }
 
     #[test]
