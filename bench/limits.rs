@@ -30,6 +30,7 @@ redis-server. The last column has the time of the scripts in a model of the limi
   --rounds N       how often each case runs; the cases take turns [5]
   --instructions   count the processor instructions of redis-server with callgrind instead, in one round; exit code 3 if
                    valgrind is missing
+  --rates          instead of all that: how many jobs a server starts per second under limits of some rates and bursts
   --blocked N      instead of all that: submit N jobs under a limit that allows no start for a month, and --free jobs
                    without limits behind them. Prints how long a server needs until it has run the latter, the slowest
                    steps by Redis's SLOWLOG, and the memory per job; then the same for the blocked jobs after a change
@@ -78,6 +79,7 @@ fn tenant(number: usize) -> String {
 fn main() -> ExitCode {
     flags::check(HELP);
     match flag("blocked", 0) {
+        0 if is_set("rates") => run_rates(),
         0 if is_set("instructions") => return count_instructions(),
         0 => print_times(),
         blocked if is_set("steps") => walk_blocked(blocked),
@@ -257,6 +259,46 @@ impl Crowd {
             self.bare.submit(&(first..number.min(first + BATCH)).map(job).collect::<Vec<_>>());
         }
     }
+}
+
+/// A server starts jobs under a limit of some rates, each for 10 s.
+fn run_rates() {
+    const SECONDS: u64 = 10;
+    let redis = BenchRedis::start("limits");
+    let bare = Bare::new(&redis.url());
+    let started = Arc::new(AtomicUsize::new(0));
+    let config = Config { workers: flag("workers", 4_usize), ..redis.config_without_limits() };
+    let count = Arc::clone(&started);
+    let server = Server::builder().config(config).handler("echo", move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let server = server.start().expect("a server");
+    println!("{:<14} {:>6} {:>14}", "rate", "burst", "starts per s");
+    for (at, (rate, burst)) in [(10, 1), (100, 1), (100, 5), (1000, 1), (1000, 20)].into_iter().enumerate() {
+        let name = format!("rate-{at}");
+        let per_second = Rate::new(rate, Duration::from_secs(1));
+        put_limit(&bare, &name, &LimitNumbers { concurrency: None, rate: per_second, burst });
+        let jobs = rate as usize * (SECONDS as usize + 2);
+        for first in (0..jobs).step_by(BATCH) {
+            let batch = (first..jobs.min(first + BATCH)).map(|_| job(names(&[name.as_str()])));
+            bare.submit(&batch.collect::<Vec<_>>());
+        }
+        // The burst comes before the measured time.
+        std::thread::sleep(Duration::from_secs(1));
+        let (before, begun) = (started.load(Ordering::Relaxed), Instant::now());
+        std::thread::sleep(Duration::from_secs(SECONDS));
+        let starts = started.load(Ordering::Relaxed) - before;
+        println!("{rate:<14} {burst:>6} {:>14.1}", starts as f64 / begun.elapsed().as_secs_f64());
+        // The next rate has the server for itself.
+        bare.queue.delete_limit(&limit_name(&name)).expect("Redis answers");
+        wait_until("all jobs have run", || {
+            let counts = bare.queue.stats().expect("Redis answers").counts;
+            counts.iter().all(|(status, number)| *number == 0 || status.is_final())
+        });
+    }
+    let (_, hurry) = crossbeam_channel::bounded(0);
+    server.shut_down(&hurry);
 }
 
 /// A server runs the free jobs behind very many blocked ones, and then blocked ones.
