@@ -1,6 +1,7 @@
 //! Helpers for the unit tests of handlers.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 
@@ -19,9 +20,12 @@ pub(crate) fn job(payload: &str) -> Job {
     }
 }
 
-/// The first attempt at a job with this payload; it gets no stop signal.
+/// The first attempt at a job with this payload, and with an id of its own; it gets no stop signal. A test that stops a
+/// program would also stop a program of another test that has just begun, if both had the same id in their environment.
 pub(crate) fn context(payload: &str) -> JobContext {
-    JobContext::new(job(payload), StopSignal::default())
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = JobId::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap();
+    JobContext::new(Job { id, ..job(payload) }, StopSignal::default())
 }
 
 /// Waits until the process has ended. A zombie, which its new parent has not reaped yet, counts as ended.
