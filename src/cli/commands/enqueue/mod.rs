@@ -19,8 +19,9 @@ pub(crate) static ENQUEUE: Command = Command {
             With --wait, waits until the job ends: exit code 0 if it completed, 1 if it failed or was cancelled.\n\n\
             With --file, submits one job per line. A line is a JSON object with the fields of POST /jobs: type,\n\
             payload, queue, delay_ms, run_at, max_attempts, timeout_ms, unique_key, unique, expires_at,\n\
-            expires_in_ms, retain_ms, meta, tags, limits. Jobs are sent in batches of up to 1,000. A batch is stored once, also if a response is lost and the batch is sent again. The same\n\
-            command with the same --idempotency-key, within 24 h, submits only the jobs that are not stored yet.",
+            expires_in_ms, retain_ms, meta, tags, limits. Jobs are sent in batches of up to 1,000. A batch is\n\
+            stored once, also if a response is lost and the batch is sent again. The same command with the\n\
+            same --idempotency-key, within 24 h, submits only the jobs that are not stored yet.",
     flags: &[
         Flag {
             name: "payload",
