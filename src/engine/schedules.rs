@@ -6,7 +6,7 @@ use crate::engine::shared::Shared;
 use crate::job::NewJob;
 use crate::job::time::rfc3339;
 use crate::queue::{
-    Defined, Error, Fired, Queue, ScheduleDefinition, ScheduleRecord, ScheduleSource, ServerId, TickOutcome,
+    Defined, Error, Fired, Queue, ScheduleDefinition, ScheduleRecord, ServerId, Source, TickOutcome,
     TickOverlap,
 };
 use crate::schedule::{Overlap, Plan, Spec};
@@ -27,7 +27,7 @@ impl CheckedSchedule {
     pub fn define(&self, queue: &Queue, server: Option<&ServerId>) -> Result<Defined, Error> {
         let definition = ScheduleDefinition {
             name: self.name.clone(),
-            source: if server.is_some() { ScheduleSource::Config } else { ScheduleSource::Api },
+            source: if server.is_some() { Source::Config } else { Source::Api },
             spec: self.spec.to_json(),
             body: self.body.clone(),
             job: self.job.clone(),

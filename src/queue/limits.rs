@@ -8,6 +8,7 @@ use super::Queue;
 use super::error::Error;
 use super::replies;
 use super::reply_value::{as_array, as_count, as_int, as_job_id, as_text, unexpected};
+use super::types::Source;
 use crate::job::limit::{LimitName, LimitNumbers, Rate};
 use crate::job::{Job, JobId};
 
@@ -18,23 +19,6 @@ const MOST_LISTED: u32 = 1_000;
 
 /// A value as in `limits` that limits nothing.
 const NO_NUMBERS: &str = "0 0 0 1 api";
-
-/// Where a limit was defined.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LimitSource {
-    Api,
-    Config,
-}
-
-impl LimitSource {
-    /// The source as the API and Redis spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LimitSource::Api => "api",
-            LimitSource::Config => "config",
-        }
-    }
-}
 
 /// The result of storing the numbers of a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +47,7 @@ pub struct LimitRecord {
     /// The name, without a key.
     pub name: String,
     pub numbers: LimitNumbers,
-    pub source: LimitSource,
+    pub source: Source,
     /// Whether the numbers are others than those of the file, or than those of the limit without the key.
     pub overridden: bool,
     /// The number of jobs that have a slot; 0 if the limit has no `concurrency`.
@@ -187,7 +171,7 @@ fn to_record(
             rate: Rate::new(starts, Duration::from_millis(period)),
             burst: small(burst)?,
         },
-        source: if words.get(4) == Some(&"config") { LimitSource::Config } else { LimitSource::Api },
+        source: if words.get(4) == Some(&"config") { Source::Config } else { Source::Api },
         overridden: words.len() > 5,
         running: as_count(running)?,
         waiting: as_count(waiting)?,

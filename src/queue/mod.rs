@@ -45,21 +45,20 @@ use redis::{Cmd, Value};
 
 pub use audit::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
 pub use error::{Error, Refused, SettingsError, SubmitError};
-pub use limits::{LimitDeleted, LimitDetails, LimitKey, LimitPut, LimitRecord, LimitSource};
+pub use limits::{LimitDeleted, LimitDetails, LimitKey, LimitPut, LimitRecord};
 pub use place::report::PlaceReport;
 pub use pool::BLOCK;
 pub use redis_info::RedisInfo;
 pub use redis_report::{Advice, RedisReport, Severity};
 pub use schedules::{
-    Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ScheduleRecord, ScheduleSource, Tick,
-    TickOutcome, TickOverlap,
+    Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ScheduleRecord, Tick, TickOutcome, TickOverlap,
 };
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
     Broken, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter, HeartbeatReply,
     Idempotency, Lease, LimitRoom, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed,
     Selection, ServerFacts, ServerId, ServerInfo, Settings, Settled, SettledStep, Settlement, Share,
-    Situation, StartedJobs, Stats, Submitted, Turns, Verdict, Walk,
+    Situation, Source, StartedJobs, Stats, Submitted, Turns, Verdict, Walk,
 };
 
 use pool::{Access, Connections, Repeat};

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::error::Error;
 use super::pool::Repeat;
 use super::reply_value::{as_array, as_count, as_job_id, as_text, as_texts, first, text_pairs, unexpected};
+use super::types::Source;
 use super::{Queue, options, record};
 use crate::job::{JobId, NewJob};
 
@@ -17,23 +18,6 @@ const MOST_SCHEDULES: u64 = 10_000;
 
 /// The most schedules with a figure in the metrics.
 const MOST_FIGURES: u32 = 1_000;
-
-/// Where a schedule was defined.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ScheduleSource {
-    Api,
-    Config,
-}
-
-impl ScheduleSource {
-    /// The source as the API and Redis spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ScheduleSource::Api => "api",
-            ScheduleSource::Config => "config",
-        }
-    }
-}
 
 /// What a tick does while a job of an earlier tick holds the unique key of the schedule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +35,7 @@ pub enum TickOverlap {
 pub struct ScheduleDefinition {
     /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
     pub name: String,
-    pub source: ScheduleSource,
+    pub source: Source,
     /// When the schedule has ticks, as text. A schedule whose text has not changed keeps its next tick.
     pub spec: String,
     /// The job body as JSON, to show.
@@ -87,7 +71,7 @@ pub enum ScheduleChange {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScheduleRecord {
     pub name: String,
-    pub source: ScheduleSource,
+    pub source: Source,
     pub spec: String,
     pub body: String,
     pub paused: bool,
@@ -339,8 +323,8 @@ fn to_record(reply: Value) -> Result<ScheduleRecord, Error> {
     Ok(ScheduleRecord {
         name: as_text(name)?,
         source: match field("source").as_deref() {
-            Some("config") => ScheduleSource::Config,
-            _ => ScheduleSource::Api,
+            Some("config") => Source::Config,
+            _ => Source::Api,
         },
         spec: field("spec").unwrap_or_default(),
         body: field("body").unwrap_or_default(),

@@ -491,6 +491,23 @@ pub struct Situation {
     pub beat_age_ms: Option<u64>,
 }
 
+/// Where a schedule or a limit was defined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    Api,
+    Config,
+}
+
+impl Source {
+    /// The source as the API and Redis spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Api => "api",
+            Source::Config => "config",
+        }
+    }
+}
+
 /// What a limit is about for a job that waits for room in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitRoom {

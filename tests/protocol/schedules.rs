@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threadq::internals::queue::{
-    Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ScheduleSource, ServerFacts, ServerId, Tick,
+    Defined, Fired, Ran, ScheduleChange, ScheduleDefinition, ServerFacts, ServerId, Source, Tick,
     TickOutcome, TickOverlap,
 };
 use threadq::job::limit::LimitName;
@@ -12,7 +12,7 @@ use threadq::job::{CancelReason, Extras, Hold, JobId, NewJob, ScheduleTick, Stat
 use crate::fixture::{Place, completed, ids, released};
 use crate::invariants::assert_sound;
 
-fn definition(source: ScheduleSource, spec: &str) -> ScheduleDefinition {
+fn definition(source: Source, spec: &str) -> ScheduleDefinition {
     let schedule = Some(ScheduleTick { name: "s".to_owned(), tick_ms: 0 });
     let extras = Extras { schedule, tags: vec!["x".to_owned()], ..Extras::default() };
     ScheduleDefinition {
@@ -31,7 +31,7 @@ fn put(place: &Place, definition: &ScheduleDefinition, next: u64) -> Defined {
     place.queue.define_schedule(definition, |_| Some((next, next + 5))).unwrap()
 }
 
-fn define(place: &Place, source: ScheduleSource, spec: &str, next: u64) -> Defined {
+fn define(place: &Place, source: Source, spec: &str, next: u64) -> Defined {
     put(place, &definition(source, spec), next)
 }
 
@@ -54,7 +54,7 @@ fn agenda(place: &Place) -> Vec<String> {
 fn a_due_tick_is_handed_out_and_fired_once() {
     let place = Place::new();
     let a = place.server();
-    assert_eq!(define(&place, ScheduleSource::Api, "1", 1000), Defined::Created);
+    assert_eq!(define(&place, Source::Api, "1", 1000), Defined::Created);
     assert_eq!(agenda(&place), ["tick:s", "1005"]);
     let step = place.queue.work_off_due().unwrap();
     assert_eq!(step.ticks, ["s"]);
@@ -81,7 +81,7 @@ fn a_due_tick_is_handed_out_and_fired_once() {
 fn a_tick_is_skipped_while_the_job_of_an_earlier_one_lives() {
     let place = Place::new();
     let a = place.server();
-    define(&place, ScheduleSource::Api, "1", 1000);
+    define(&place, Source::Api, "1", 1000);
     let fired = ticks(place.queue.fire("s", 1000, Some(3000), Some(3000), &[1000, 2000], 0).unwrap());
     let outcomes: Vec<TickOutcome> = fired.iter().map(|tick| tick.outcome).collect();
     assert_eq!(outcomes, [TickOutcome::Started, TickOutcome::SkippedOverlap]);
@@ -101,8 +101,7 @@ fn a_tick_is_skipped_while_the_job_of_an_earlier_one_lives() {
 #[test]
 fn a_schedule_that_allows_overlap_starts_each_tick() {
     let place = Place::new();
-    let definition =
-        ScheduleDefinition { overlap: TickOverlap::Allow, ..definition(ScheduleSource::Api, "1") };
+    let definition = ScheduleDefinition { overlap: TickOverlap::Allow, ..definition(Source::Api, "1") };
     put(&place, &definition, 1);
     let fired = ticks(place.queue.fire("s", 1, None, None, &[1, 2], 0).unwrap());
     assert!(fired.iter().all(|tick| tick.outcome == TickOutcome::Started));
@@ -114,7 +113,7 @@ fn a_schedule_that_allows_overlap_starts_each_tick() {
 
 /// A schedule whose jobs never run at the same time.
 fn one_at_a_time(overlap: TickOverlap) -> ScheduleDefinition {
-    let mut definition = ScheduleDefinition { overlap, ..definition(ScheduleSource::Api, "1") };
+    let mut definition = ScheduleDefinition { overlap, ..definition(Source::Api, "1") };
     let extras = definition.job.extras.as_mut().unwrap();
     extras.limits = vec![LimitName::of_schedule("s")];
     extras.unique = UniqueMode { hold: Hold::UntilStart, ..UniqueMode::default() };
@@ -174,7 +173,7 @@ fn a_schedule_that_replaces_cancels_its_last_job_and_waits_for_the_end_of_it() {
 #[test]
 fn a_paused_schedule_moves_on_and_starts_nothing_but_by_hand() {
     let place = Place::new();
-    define(&place, ScheduleSource::Config, "1", 1000);
+    define(&place, Source::Config, "1", 1000);
     register_with(&place, &["s"]);
     assert_eq!(place.queue.pause_schedule("s", true).unwrap(), ScheduleChange::Done);
     let fired = ticks(place.queue.fire("s", 1000, Some(5000), Some(5000), &[4000], 3).unwrap());
@@ -182,7 +181,7 @@ fn a_paused_schedule_moves_on_and_starts_nothing_but_by_hand() {
     assert_eq!(fired.iter().map(|tick| tick.count).sum::<u64>(), 4);
     assert_eq!(next(&place), Some(5000));
     // A server that starts again changes nothing of that.
-    assert_eq!(define(&place, ScheduleSource::Config, "1", 9000), Defined::Updated);
+    assert_eq!(define(&place, Source::Config, "1", 9000), Defined::Updated);
     assert!(place.queue.schedule("s").unwrap().unwrap().paused);
     assert_eq!(next(&place), Some(5000));
     assert!(matches!(place.queue.run_schedule("s", false).unwrap(), Ran::Started(_)));
@@ -203,7 +202,7 @@ fn register_with(place: &Place, schedules: &[&str]) -> ServerId {
 #[test]
 fn a_schedule_of_a_file_fires_only_while_a_living_server_has_it_in_its_file() {
     let place = Place::new();
-    define(&place, ScheduleSource::Config, "1", 1000);
+    define(&place, Source::Config, "1", 1000);
     register_with(&place, &["other", "ss"]);
     let fire = || place.queue.fire("s", 1000, Some(2000), Some(2000), &[1000], 0).unwrap();
     assert_eq!(fire(), Fired::Orphaned);
@@ -223,19 +222,19 @@ fn a_schedule_of_a_file_fires_only_while_a_living_server_has_it_in_its_file() {
 #[test]
 fn the_api_cannot_change_a_schedule_of_a_file() {
     let place = Place::new();
-    assert_eq!(define(&place, ScheduleSource::Api, "1", 1000), Defined::Created);
-    assert_eq!(define(&place, ScheduleSource::Config, "1", 2000), Defined::Updated);
+    assert_eq!(define(&place, Source::Api, "1", 1000), Defined::Created);
+    assert_eq!(define(&place, Source::Config, "1", 2000), Defined::Updated);
     assert_eq!(next(&place), Some(1000));
-    assert_eq!(define(&place, ScheduleSource::Api, "2", 3000), Defined::ManagedByConfig);
+    assert_eq!(define(&place, Source::Api, "2", 3000), Defined::ManagedByConfig);
     assert_eq!(place.queue.delete_schedule("s").unwrap(), ScheduleChange::ManagedByConfig);
-    assert_eq!(define(&place, ScheduleSource::Config, "2", 3000), Defined::Updated);
+    assert_eq!(define(&place, Source::Config, "2", 3000), Defined::Updated);
     assert_eq!(next(&place), Some(3000));
 }
 
 #[test]
 fn a_deleted_schedule_leaves_only_its_jobs() {
     let place = Place::new();
-    define(&place, ScheduleSource::Api, "1", 1000);
+    define(&place, Source::Api, "1", 1000);
     let fired = ticks(place.queue.fire("s", 1000, Some(2000), Some(2000), &[1000], 0).unwrap());
     assert_eq!(place.queue.delete_schedule("s").unwrap(), ScheduleChange::Done);
     for change in [place.queue.delete_schedule("s"), place.queue.pause_schedule("s", true)] {
@@ -257,7 +256,7 @@ fn a_deleted_schedule_leaves_only_its_jobs() {
 fn schedules_are_listed_by_name_and_are_at_most_10000() {
     let place = Place::new();
     for name in ["b", "a", "c"] {
-        let definition = ScheduleDefinition { name: name.to_owned(), ..definition(ScheduleSource::Api, "1") };
+        let definition = ScheduleDefinition { name: name.to_owned(), ..definition(Source::Api, "1") };
         put(&place, &definition, 1);
     }
     let (number, page) = place.queue.schedules(1, 1).unwrap();
@@ -266,13 +265,13 @@ fn schedules_are_listed_by_name_and_are_at_most_10000() {
     add.arg(place.key("schedules"));
     (3..10_000).for_each(|n| _ = add.arg(0).arg(format!("x{n}")));
     let _: i64 = place.run(&add);
-    assert_eq!(define(&place, ScheduleSource::Api, "1", 1), Defined::TooMany);
+    assert_eq!(define(&place, Source::Api, "1", 1), Defined::TooMany);
 }
 
 #[test]
 fn the_history_keeps_50_entries() {
     let place = Place::new();
-    define(&place, ScheduleSource::Api, "1", 0);
+    define(&place, Source::Api, "1", 0);
     for n in 0..60 {
         place.queue.fire("s", n, Some(n + 1), Some(n + 1), &[], 1).unwrap();
     }

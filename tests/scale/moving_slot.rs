@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
     Defined, Error, Filter, Lease, LimitPut, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
-    ScheduleDefinition, ScheduleSource, Selection, ServerFacts, ServerId, Settings, Settlement, Share,
-    StartedJobs, TickOverlap, Verdict, Walk,
+    ScheduleDefinition, Selection, ServerFacts, ServerId, Settings, Settlement, Share, Source, StartedJobs,
+    TickOverlap, Verdict, Walk,
 };
 use threadq::job::limit::{LimitName, LimitNumbers};
 use threadq::job::{Change, JobId, NewJob, Start};
@@ -43,7 +43,7 @@ impl Scene {
     fn define(&self) -> Result<Defined, Error> {
         let definition = ScheduleDefinition {
             name: "s".to_owned(),
-            source: ScheduleSource::Api,
+            source: Source::Api,
             spec: String::new(),
             body: String::new(),
             job: NewJob::new("t"),

@@ -1,6 +1,6 @@
 //! The numbers of limits: defined, changed and deleted by the API and by files, for all keys or for one.
 
-use threadq::internals::queue::{LimitPut, LimitSource, ServerFacts};
+use threadq::internals::queue::{LimitPut, ServerFacts, Source};
 
 use super::*;
 use crate::fixture::completed;
@@ -216,16 +216,16 @@ fn an_override_of_the_api_survives_the_starts_of_servers_with_a_file() {
     let place = Place::with_moving_clock();
     server_with(&place, &[("smtp", slots(1))]);
     let smtp = record(&place, "smtp");
-    assert_eq!((smtp.numbers, smtp.source, smtp.overridden), (slots(1), LimitSource::Config, false));
+    assert_eq!((smtp.numbers, smtp.source, smtp.overridden), (slots(1), Source::Config, false));
     assert_eq!(place.undefine("smtp"), LimitDeleted::ManagedByConfig);
     place.queue.put_limit(&limit("smtp"), &slots(5)).unwrap();
     // The server that started last decides what the override hides.
     server_with(&place, &[("smtp", slots(2))]);
     let smtp = record(&place, "smtp");
-    assert_eq!((smtp.numbers, smtp.source, smtp.overridden), (slots(5), LimitSource::Config, true));
+    assert_eq!((smtp.numbers, smtp.source, smtp.overridden), (slots(5), Source::Config, true));
     assert_eq!(place.undefine("smtp"), LimitDeleted::Done);
     let smtp = record(&place, "smtp");
-    assert_eq!((smtp.numbers, smtp.source, smtp.overridden), (slots(2), LimitSource::Config, false));
+    assert_eq!((smtp.numbers, smtp.source, smtp.overridden), (slots(2), Source::Config, false));
     assert_eq!(place.undefine("smtp"), LimitDeleted::ManagedByConfig);
 }
 
@@ -234,7 +234,7 @@ fn a_file_takes_over_a_limit_of_the_api() {
     let place = Place::with_moving_clock();
     place.define("smtp", slots(5));
     server_with(&place, &[("smtp", slots(2))]);
-    assert_eq!(record(&place, "smtp").source, LimitSource::Config);
+    assert_eq!(record(&place, "smtp").source, Source::Config);
     assert_eq!(place.undefine("nothing"), LimitDeleted::Missing);
 }
 
