@@ -44,6 +44,9 @@ end
 -- Whether the ties of a job have this letter, see ties.lua.
 local function is_tied(ties, letter) return ties and string.find(ties, letter, 1, true) end
 
+-- Whether the server keeps the name of a limit for itself.
+local function is_reserved(limit) return string.find(limit, 'threadq.', 1, true) == 1 end
+
 -- The word of a status in the index.
 local function indexed(status)
   if status == 'queued' or status == 'processing' then return READY end

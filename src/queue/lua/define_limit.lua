@@ -8,8 +8,7 @@ local what, limit, now = ARGV[1], ARGV[2], now_ms()
 local holds, source, of_file = limit_rules().stored_limit(limit)
 if what == 'put' then
   local name, numbers = string.match(limit, '^([^:]*):'), ARGV[3]
-  local is_reserved = string.find(limit, 'threadq.', 1, true) == 1
-  if not holds and (is_reserved or (name and not call('HGET', LIMITS, name))) then return 'missing' end
+  if not holds and (is_reserved(limit) or (name and not call('HGET', LIMITS, name))) then return 'missing' end
   if not holds and #call('HKEYS', LIMITS) >= tonumber(ARGV[4]) then return 'too_many' end
   local file = source == 'config' and ' ' .. (of_file or holds) or ''
   call('HSET', LIMITS, limit, numbers .. ' ' .. (source or 'api') .. file)
@@ -26,6 +25,6 @@ else
   end
 end
 limit_rules().change_numbers(limit, now)
-if made_rules then made_rules.send_on_freed(now) end
+limit_rules().send_on_freed(now)
 if what == 'delete' then return 'done' end
 return holds and 'updated' or 'created'

@@ -84,7 +84,7 @@ local function decide(places, key, fingerprint)
     local at, expires_at = due_time(start, now), options[i] and expiry_of(options[i], now)
     for _, limit in ipairs(options[i] and options[i].limits or {}) do
       has_limits = true
-      if string.find(limit, 'threadq.', 1, true) ~= 1 and not limit_rules().numbers_of(limit) then return {'unknown_limit', limit} end
+      if not is_reserved(limit) and not limit_rules().numbers_of(limit) then return {'unknown_limit', limit} end
     end
     if at and options[i] and options[i].max_wait then at = math.min(at, now + options[i].max_wait) end
     local is_due_later = at and at > now

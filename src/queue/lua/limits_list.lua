@@ -7,7 +7,7 @@ local values, names, answers = {}, {}, {}
 local all = call('HGETALL', LIMITS)
 for i = 1, #all, 2 do
   local name = all[i]
-  if not string.find(name, ':', 1, true) or string.find(name, 'threadq.', 1, true) == 1 then
+  if not string.find(name, ':', 1, true) or is_reserved(name) then
     names[#names + 1] = name
     values[name] = all[i + 1]
   end

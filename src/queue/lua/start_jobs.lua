@@ -62,15 +62,9 @@ local MAX_HELD, held_number = 200, 0
 -- Lets a job start if its limits have room. Otherwise the job waits for room, and no list has an entry of the job. `fields`
 -- are those of the job, each name before its value.
 local function passes_limits(id, queue, fields)
-  local limits, blocked, scheduled_at, ready_at
-  for i = 1, #fields, 2 do
-    local name = fields[i]
-    if name == 'limits' then limits = fields[i + 1]
-    elseif name == 'blocked' then blocked = fields[i + 1]
-    elseif name == 'scheduled_at' then scheduled_at = fields[i + 1]
-    elseif name == 'ready_at' then ready_at = fields[i + 1]
-    end
-  end
+  local job = {}
+  for i = 1, #fields, 2 do job[fields[i]] = fields[i + 1] end
+  local blocked = job.blocked
   local state, since, held_by = limit_rules().parts_of(blocked)
   -- The job waits already, and this entry has stayed behind.
   if state == 'held' then
@@ -79,7 +73,7 @@ local function passes_limits(id, queue, fields)
     drops = drops + 1
     return false
   end
-  local limit = limit_rules().enter(id, queue, limits or '', blocked, closed, now)
+  local limit = limit_rules().enter(id, queue, job.limits or '', blocked, closed, now)
   if not limit then
     if blocked then call('HDEL', JOB .. id, 'blocked') end
     return true
@@ -94,7 +88,7 @@ local function passes_limits(id, queue, fields)
     held_number = held_number + 2
   end
   local scored = held[key][3]
-  scored[#scored + 1], scored[#scored + 2] = digits(limit_rules().ready_since(id, scheduled_at, ready_at)), id
+  scored[#scored + 1], scored[#scored + 2] = digits(limit_rules().ready_since(id, job.scheduled_at, job.ready_at)), id
   drops, held_number = drops + 1, held_number + 1
   return false
 end

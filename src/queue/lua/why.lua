@@ -13,7 +13,7 @@ local id, now = ARGV[1], now_ms()
 local fields = try_call('HGETALL', JOB .. id)
 -- An error has no fields.
 if #fields == 0 then return {} end
-local job = read(id, 'status', 'queue', 'server', 'cancel')
+local job = read(id, 'status', 'queue', 'server', 'cancel', 'blocked')
 local status, queue, server = job[1], job[2] or DEFAULT_QUEUE, job[3]
 local list = WORK .. queue
 
@@ -79,11 +79,12 @@ local function find_held(limit)
     before = before + call('ZCOUNT', HELD .. other .. ':' .. limit, '-inf', '(' .. score)
   end
   local _, _, opens_at = limit_rules().figures_of(limit, now)
-  room = {limit, limit_rules().numbers_of(limit) and limit_rules().numbers_of(limit).slots or 0, opens_at,
+  local numbers = limit_rules().numbers_of(limit)
+  room = {limit, numbers and numbers.slots or 0, opens_at,
     unpack(call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'))}
 end
 
-local state, _, held_by = limit_rules().parts_of(read(id, 'blocked')[1])
+local state, _, held_by = limit_rules().parts_of(job[5])
 if status == 'queued' and state == 'held' then find_held(held_by) end
 if status == 'queued' and place == 'none' then
   find_in(list, 'queue')
