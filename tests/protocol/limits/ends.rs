@@ -188,11 +188,7 @@ fn changes(place: &Place, id: JobId, change: &Change, to: Status) {
 fn a_job_that_waits_for_room_leaves_nothing_behind() {
     for (how, act) in LEAVES {
         println!("{how}");
-        let place = Place::with_moving_clock();
-        let a = place.server();
-        place.define("smtp", slots(1));
-        let all = place.submit_limited_many(3, &["smtp"]);
-        let lease = place.take(&a, 9).remove(0).0;
+        let (place, a, all, lease) = one_runs(3);
         act(&place, all[1]);
         assert_eq!(place.held("smtp"), all[2..]);
         assert_eq!(place.job(all[1]).blocked, None);
@@ -210,11 +206,7 @@ fn a_job_that_waits_for_room_leaves_nothing_behind() {
 fn a_job_that_was_sent_on_leaves_its_place_to_the_next_one() {
     for (how, act) in LEAVES {
         println!("{how}");
-        let place = Place::with_moving_clock();
-        let a = place.server();
-        place.define("smtp", slots(1));
-        let all = place.submit_limited_many(3, &["smtp"]);
-        let lease = place.take(&a, 9).remove(0).0;
+        let (place, a, all, lease) = one_runs(3);
         place.ends(&a, &completed(lease));
         assert_eq!(place.kept("smtp"), all[1..2]);
         act(&place, all[1]);
@@ -252,11 +244,7 @@ fn a_job_that_waits_for_a_later_limit_leaves_its_slots_of_the_earlier_ones() {
 
 #[test]
 fn a_job_that_expires_while_it_is_taken_leaves_nothing_behind() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(3, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(3);
     place.ends(&a, &completed(lease));
     let change = Change { expiry: Some(Expiry::AfterMs(2)), ..Change::default() };
     changes(&place, all[1], &change, Status::Queued);
@@ -271,11 +259,7 @@ fn a_job_that_expires_while_it_is_taken_leaves_nothing_behind() {
 
 #[test]
 fn a_job_that_a_person_sends_back_waits_behind_the_others() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(3, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(3);
     assert_eq!(place.cancel(all[1]), Changed::Done);
     place.passes(2);
     assert_eq!(place.queue.retry(&[all[1]], &[]).unwrap(), [Changed::Done]);
@@ -291,11 +275,7 @@ fn a_job_that_a_person_sends_back_waits_behind_the_others() {
 
 #[test]
 fn a_job_that_moved_to_another_queue_waits_there() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(2, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(2);
     let change = Change { queue: Some("elsewhere".to_owned()), ..Change::default() };
     changes(&place, all[1], &change, Status::Queued);
     assert!(place.take_from(&a, &["elsewhere"], 9).is_empty());

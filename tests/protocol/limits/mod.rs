@@ -51,6 +51,17 @@ pub fn snoozed(lease: Lease, delay: Duration) -> Settlement {
     Settlement { lease, verdict: Verdict::Snooze(delay) }
 }
 
+/// A limit with one slot, and this number of jobs under it: the first one runs, on the returned server and under the returned
+/// lease, and the others wait for room.
+pub fn one_runs(jobs: usize) -> (Place, ServerId, Vec<JobId>, Lease) {
+    let place = Place::with_moving_clock();
+    let a = place.server();
+    place.define("smtp", slots(1));
+    let all = place.submit_limited_many(jobs, &["smtp"]);
+    let lease = place.take(&a, 9).remove(0).0;
+    (place, a, all, lease)
+}
+
 impl Place {
     pub fn define(&self, name: &str, numbers: LimitNumbers) {
         self.queue.put_limit(&limit(name), &numbers).unwrap();

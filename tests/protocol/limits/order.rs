@@ -6,11 +6,7 @@ use crate::invariants::assert_sound;
 
 #[test]
 fn several_that_are_sent_on_at_once_keep_their_order() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(8, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(8);
     let free = place.submit();
     place.define("smtp", slots(5));
     let waiting = place.list("work_queue:default");

@@ -142,11 +142,7 @@ fn solid_queue_pr_761_a_late_settlement_frees_no_slot_of_another_attempt() {
 /// the next job goes on in the step that ends the attempt, and a long attempt keeps its slot.
 #[test]
 fn solid_queue_456_and_476_nobody_waits_for_an_expiry() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(3, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(3);
     for _ in 0..30 {
         place.waits(100 * HOUR);
         assert!(place.take(&a, 9).is_empty());

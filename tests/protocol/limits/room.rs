@@ -52,11 +52,7 @@ fn a_job_without_room_waits_aside_and_the_one_behind_it_starts() {
 
 #[test]
 fn a_place_is_kept_for_a_job_that_was_sent_on() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(2, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(2);
     place.ends(&a, &completed(lease));
     // A job in another queue, whose turn comes first, does not take the place.
     let other = place.submit_limited_to("other", &["smtp"]);
@@ -69,11 +65,7 @@ fn a_place_is_kept_for_a_job_that_was_sent_on() {
 
 #[test]
 fn a_place_lapses_after_5_s_and_the_job_is_looked_at_anew() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(2, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(2);
     let other = place.submit_limited_to("other", &["smtp"]);
     assert!(place.take_from(&a, &["other"], 9).is_empty());
     place.ends(&a, &completed(lease));
@@ -95,11 +87,7 @@ fn a_place_lapses_after_5_s_and_the_job_is_looked_at_anew() {
 
 #[test]
 fn a_place_that_has_lapsed_is_taken_up_if_it_is_still_free() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(2, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(2);
     place.ends(&a, &completed(lease));
     place.passes(KEPT + 1);
     assert_eq!(place.started(&a), [all[1]]);
@@ -109,11 +97,7 @@ fn a_place_that_has_lapsed_is_taken_up_if_it_is_still_free() {
 
 #[test]
 fn a_job_of_a_paused_queue_is_passed_over_and_goes_on_after_the_pause() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(2, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(2);
     let other = place.submit_limited_to("other", &["smtp"]);
     assert!(place.take_from(&a, &["other"], 9).is_empty());
     assert!(place.queue.set_paused("default", true).unwrap(), "the queue has a job that waits for room");
@@ -132,11 +116,7 @@ fn a_job_of_a_paused_queue_is_passed_over_and_goes_on_after_the_pause() {
 
 #[test]
 fn a_queue_that_is_paused_with_a_kept_place_gives_the_place_away() {
-    let place = Place::with_moving_clock();
-    let a = place.server();
-    place.define("smtp", slots(1));
-    let all = place.submit_limited_many(2, &["smtp"]);
-    let lease = place.take(&a, 9).remove(0).0;
+    let (place, a, all, lease) = one_runs(2);
     let other = place.submit_limited_to("other", &["smtp"]);
     assert!(place.take_from(&a, &["other"], 9).is_empty());
     place.ends(&a, &completed(lease));
