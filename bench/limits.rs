@@ -158,7 +158,7 @@ fn slots(number: u32) -> LimitNumbers {
     LimitNumbers { concurrency: Some(number), rate: None, burst: 1 }
 }
 
-/// One start in 30 days.
+/// The numbers of a limit with one start in 30 days.
 fn seldom() -> LimitNumbers {
     let rate = Rate { count: 1, period: Duration::from_secs(30 * 24 * 3600) };
     LimitNumbers { concurrency: None, rate: Some(rate), burst: 1 }

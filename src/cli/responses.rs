@@ -52,7 +52,7 @@ pub(super) struct Deleted {
 pub(super) struct QueueView {
     pub name: String,
     pub queued: u64,
-    /// Those of `queued` that wait for room in a limit; 0 from a server before 0.10.
+    /// How many of the `queued` jobs wait for room in a limit; 0 from a server older than 0.10.
     #[serde(default)]
     pub held: u64,
     pub paused: bool,

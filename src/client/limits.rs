@@ -100,7 +100,7 @@ pub struct LimitInfo {
     /// own. Empty in a list, and for one key.
     #[serde(default)]
     pub keys: Vec<LimitKey>,
-    /// One page of the jobs that wait, in their order. Empty in a list.
+    /// A page of the waiting jobs, in the order in which they start. Empty in a list.
     #[serde(default)]
     pub waiting_jobs: Vec<Job>,
 }

@@ -14,7 +14,7 @@ fn with_tagged_jobs(server: &TestServer, tags: &[(&str, usize)]) -> Vec<u64> {
 /// The ids of the rows, in their order.
 const ROWS: &str = "[...document.querySelectorAll('tbody tr')].map((row) => Number(row.dataset.key))";
 
-/// Closes the dialog that tells the result.
+/// Closes the dialog that shows the result.
 #[track_caller]
 fn close(browser: &Browser) {
     browser.click("button", "Close");

@@ -19,7 +19,7 @@ burst = 4
 "#;
 const PACE: (f64, usize) = (20.0, 4);
 
-/// One run of a handler, with times in nanoseconds since 1970.
+/// A run of a handler, with times in nanoseconds since 1970.
 struct Run {
     job: u64,
     begin: u64,

@@ -257,7 +257,7 @@ pub fn check_state(view: &View, strays: bool, limits: Limits) -> Rule {
     limits.room.map_or(Ok(()), |room| check_room(view, room))
 }
 
-/// No more jobs run than have room, each of them has a slot, and nobody else but those who were sent on.
+/// No more jobs run than a limit allows. Each running job has a slot, and besides them only jobs that were sent on.
 fn check_room(view: &View, room: u32) -> Rule {
     let running: BTreeSet<&String> =
         view.jobs.iter().filter(|(_, job)| job.status == Status::Processing).map(|(id, _)| id).collect();

@@ -115,7 +115,7 @@ impl View {
         self.slots.iter().filter(|(_, score)| score.is_finite() && **score > 1.0).map(|(id, _)| id)
     }
 
-    /// Whether all jobs have ended, all lists are empty and nobody has a slot.
+    /// Whether all jobs have ended, all lists are empty and no job has a slot.
     pub fn is_quiet(&self) -> bool {
         self.jobs.values().all(|job| job.status.is_final()) && self.lists.is_empty() && self.slots.is_empty()
     }
