@@ -2,7 +2,7 @@
 //!
 //! The heartbeat has its own thread and makes one Redis call per beat, since other servers reclaim the jobs of a server
 //! whose beat does not advance. The reply is passed on without waiting: dead servers to the reaper, the need for figures to
-//! the reporter, due times to the scheduler, cancels to the attempts. A busy thread gets the news of a later beat.
+//! the thread `figures`, due times to the scheduler, cancels to the attempts. A busy thread gets the news of a later beat.
 
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,8 @@ pub struct Heartbeat {
     pub queues: Vec<String>,
     /// To the reaper. Full while the reaper is busy.
     pub reaper: Sender<Findings>,
-    /// To the reporter: whether a dashboard shows the activity of workers. Full while the reporter is busy.
-    pub reporter: Sender<bool>,
+    /// To the thread `figures`: whether a dashboard shows the activity of workers. Full while that thread is busy.
+    pub figures: Sender<bool>,
     /// A server is dead when its beat has not advanced for this time.
     pub lease_timeout: Duration,
     pub early_beat: EarlyBeat,
@@ -115,6 +115,6 @@ impl Heartbeat {
         let findings =
             Findings { server, dead, in_progress: beat.in_progress, quarantine_waits: beat.quarantine_waits };
         let _ = self.reaper.try_send(findings);
-        let _ = self.reporter.try_send(beat.is_watched);
+        let _ = self.figures.try_send(beat.is_watched);
     }
 }

@@ -9,7 +9,7 @@
 //! | `committer` | [`committer`] | stores outcomes | workers, watchdog, fetchers: twice as many outcomes as workers |
 //! | `heartbeat` | [`heartbeat`] | keeps the lease and the registration | |
 //! | `reaper` | [`reaper`] | reclaims jobs of dead servers, recovers lost hand-overs | heartbeat: one |
-//! | `reporter` | [`reporter`] | writes the figures for dashboards | heartbeat: one |
+//! | `figures` | [`figures`] | writes the figures for dashboards | heartbeat: one |
 //! | `scheduler` | [`scheduler`] | works off what is due: delayed jobs, retries, expiries, ticks of [`schedules`] | |
 //! | `janitor` | [`janitor`] | deletes finished jobs by the retention | |
 //!
@@ -44,6 +44,7 @@ pub mod committer;
 pub mod due_timer;
 pub mod early_beat;
 pub mod fetcher;
+pub mod figures;
 pub mod group_commit;
 pub mod heartbeat;
 pub mod in_flight;
@@ -54,7 +55,6 @@ pub mod metrics;
 pub mod panics;
 pub mod reaper;
 pub mod recovery;
-pub mod reporter;
 pub mod scheduler;
 pub mod schedules;
 pub mod shared;

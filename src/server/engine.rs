@@ -12,6 +12,7 @@ use crate::engine::committer::Committer;
 use crate::engine::due_timer::DueTimer;
 use crate::engine::early_beat::EarlyBeat;
 use crate::engine::fetcher::{Fetchers, thread_names};
+use crate::engine::figures::Figures;
 use crate::engine::heartbeat::Heartbeat;
 use crate::engine::in_flight::InFlight;
 use crate::engine::janitor::{Janitor, Retention};
@@ -19,7 +20,6 @@ use crate::engine::liveness::LastBeat;
 use crate::engine::membership::Registrar;
 use crate::engine::metrics::Metrics;
 use crate::engine::reaper::Reaper;
-use crate::engine::reporter::Reporter;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::schedules::{CheckedSchedule, FileSchedules};
 use crate::engine::shared::Shared;
@@ -81,7 +81,7 @@ impl Engine {
         let (to_committer, settlements) = bounded(2 * config.workers);
         // The findings of one heartbeat can wait while the thread works on those of another one.
         let (to_reaper, findings) = bounded(1);
-        let (to_reporter, is_watched) = bounded(1);
+        let (to_figures, is_watched) = bounded(1);
 
         let workers = Arc::new(Workers {
             shared: shared.clone(),
@@ -111,15 +111,15 @@ impl Engine {
         spawn("committer", move || committer.run())?;
         let reaper = Reaper { shared: shared.clone(), findings, shutdown: ending.clone() };
         spawn("reaper", move || reaper.run())?;
-        let reporter = Reporter { shared: shared.clone(), is_watched };
-        let reporter = spawn("reporter", move || reporter.run())?;
+        let figures = Figures { shared: shared.clone(), is_watched };
+        let figures = spawn("figures", move || figures.run())?;
         let (early_beat, last_beat) = (EarlyBeat::default(), LastBeat::default());
         let heartbeat = Heartbeat {
             shared: shared.clone(),
             registrar,
             queues: queue_names,
             reaper: to_reaper,
-            reporter: to_reporter,
+            figures: to_figures,
             lease_timeout: config.lease_timeout,
             early_beat: early_beat.clone(),
             last_beat: last_beat.clone(),
@@ -130,7 +130,7 @@ impl Engine {
             shared: shared.clone(),
             end: Some(end),
             heartbeat: Some(heartbeat),
-            reporter: Some(reporter),
+            figures: Some(figures),
         };
         let file_schedules = FileSchedules::new(schedules);
         let scheduler = Scheduler { shared: shared.clone(), file_schedules, shutdown: stopping.clone() };
@@ -213,7 +213,7 @@ pub(super) struct Registration {
     /// Ends the heartbeat. `None` once the end has begun.
     end: Option<Trigger>,
     heartbeat: Option<JoinHandle<()>>,
-    reporter: Option<JoinHandle<()>>,
+    figures: Option<JoinHandle<()>>,
 }
 
 impl Registration {
@@ -223,7 +223,7 @@ impl Registration {
         let Some(heartbeat) = self.heartbeat.take() else { return Ok(None) };
         // Joined first: a later heartbeat would register this server again.
         let _ = heartbeat.join();
-        let _ = self.reporter.take().map(JoinHandle::join);
+        let _ = self.figures.take().map(JoinHandle::join);
         self.shared.queue.leave(&self.shared.server())
     }
 }

@@ -203,7 +203,7 @@ fn no_thread_of_the_engine_imports_another_one() {
         "committer",
         "heartbeat",
         "reaper",
-        "reporter",
+        "figures",
         "scheduler",
         "janitor",
     ];

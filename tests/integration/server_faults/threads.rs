@@ -201,7 +201,7 @@ fn every_thread_has_a_name_that_says_what_it_does() {
     let known = [
         ["api-", "worker-", "conn-", "redis-connect-"].as_slice(),
         &["threadq", "ctrl-c", "gate", "api-waits", "redis-watch"],
-        &["heartbeat", "reaper", "reporter", "scheduler", "janitor", "committer", "watchdog"],
+        &["heartbeat", "reaper", "figures", "scheduler", "janitor", "committer", "watchdog"],
         &["fetch-default", "fetch-mail", "fetch-a-queue~2", "fetch-a-queue~3"],
     ]
     .concat();

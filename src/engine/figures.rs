@@ -1,4 +1,4 @@
-//! The reporter: writes figures for dashboards to Redis. It writes the activity of the workers while a dashboard shows
+//! The thread `figures`: writes figures for dashboards to Redis. It writes the activity of the workers while a dashboard shows
 //! them, and the history minute by minute, as increments of this server's counters. An idle server writes nothing.
 
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::queue::Queue;
 /// The shortest time between two writes of the history.
 const HISTORY_INTERVAL: Duration = Duration::from_secs(3);
 
-pub struct Reporter {
+pub struct Figures {
     pub shared: Shared,
     /// From the heartbeat, with each beat: whether a dashboard shows the activity of workers. Has room for one.
     pub is_watched: Receiver<bool>,
 }
 
-impl Reporter {
+impl Figures {
     /// Runs until the heartbeat has ended, and writes the last figures then.
     pub fn run(&self) {
         let Shared { queue, metrics, .. } = &self.shared;
