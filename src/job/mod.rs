@@ -11,6 +11,7 @@ mod failure;
 mod id;
 pub(crate) mod json;
 pub mod limit;
+pub mod report;
 pub(crate) mod rules;
 mod status;
 pub(crate) mod time;
@@ -26,6 +27,7 @@ pub use self::extras::{CancelReason, Extras, Hold, OnConflict, ScheduleTick, Uni
 pub use self::failure::{Failure, Outcome};
 pub use self::id::{InvalidId, JobId};
 use self::limit::{Blocked, LimitName};
+pub use self::report::{Progress, Report};
 pub use self::rules::{
     DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, MAX_ERROR_CHARS, MAX_RESULT_BYTES, is_job_type,
     is_queue_name,
@@ -135,6 +137,14 @@ pub struct Job {
     pub schedule: Option<ScheduleTick>,
     /// Why the job was cancelled; `None` for a job that is not cancelled.
     pub cancel_reason: Option<CancelReason>,
+    /// What the job has reported last of how far it has come.
+    pub progress: Option<Progress>,
+    /// What an attempt has stored for the next one. Listings leave the checkpoint out.
+    pub checkpoint: Option<Box<RawValue>>,
+    /// The name of the pull worker that has the latest attempt; `None` if a server runs it, or if the worker has no name.
+    pub worker: Option<String>,
+    /// When the lease of a running attempt of a pull worker ends, in milliseconds since 1970.
+    pub lease_until_ms: Option<u64>,
     /// The names of the fields that are missing or damaged in the job's record. They have a default here and are null in
     /// JSON. Such a job is never run.
     pub unreadable: Vec<&'static str>,
@@ -152,11 +162,14 @@ pub enum LargeField {
     Result,
     /// [`Job::errors`] was shortened to its last entry.
     Errors,
+    /// [`Job::checkpoint`] was left out, as in every listing.
+    Checkpoint,
 }
 
 impl LargeField {
     /// All large fields.
-    pub const ALL: [LargeField; 3] = [LargeField::Payload, LargeField::Result, LargeField::Errors];
+    pub const ALL: [LargeField; 4] =
+        [LargeField::Payload, LargeField::Result, LargeField::Errors, LargeField::Checkpoint];
 
     /// The name of the field in the API and in Redis.
     pub fn as_str(self) -> &'static str {
@@ -164,6 +177,7 @@ impl LargeField {
             LargeField::Payload => "payload",
             LargeField::Result => "result",
             LargeField::Errors => "errors",
+            LargeField::Checkpoint => "checkpoint",
         }
     }
 }
@@ -208,6 +222,10 @@ impl Job {
             snoozes: 0,
             schedule: None,
             cancel_reason: None,
+            progress: None,
+            checkpoint: None,
+            worker: None,
+            lease_until_ms: None,
             unreadable: Vec::new(),
             omitted: Vec::new(),
         }
@@ -284,6 +302,14 @@ impl Serialize for Job {
             schedule: Option<&'a ScheduleTick>,
             #[serde(skip_serializing_if = "Option::is_none")]
             cancel_reason: Option<CancelReason>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            progress: Option<&'a Progress>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            checkpoint: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            worker: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            lease_until: Option<Time>,
         }
 
         #[derive(Serialize)]
@@ -323,8 +349,26 @@ impl Serialize for Job {
             snoozes: Some(self.snoozes).filter(|snoozes| *snoozes > 0),
             schedule: self.schedule.as_ref(),
             cancel_reason: self.cancel_reason,
+            progress: self.progress.as_ref(),
+            checkpoint: self.checkpoint.as_deref(),
+            worker: self.worker.as_deref(),
+            lease_until: self.lease_until_ms.map(Time),
         };
         shown.serialize(serializer)
+    }
+}
+
+impl Serialize for Progress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            value: f64,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            message: &'a str,
+            at: Time,
+        }
+
+        Shown { value: self.value, message: &self.message, at: Time(self.at_ms) }.serialize(serializer)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each key begins with the namespace in braces, so that all keys are in one slot of a Redis Cluster.
 
-use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE};
+use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT};
 
 /// A row of the table of keys.
 struct Key {
@@ -58,6 +58,7 @@ keys! {
     TAG_INDEX = "tag_index:": zset;
     /// Time in ms → word: everything that becomes due besides jobs. `expire:<id>`: a job that has not started is over.
     /// `forget:<id>`: the own retention of an ended job is over. `tick:<schedule>`: the schedule's next tick.
+    /// `lease:<id>`: the lease of a pull worker ends.
     /// `limit:<limit>`: jobs that wait for the limit may go on. `wake:<name>`, newline, `<limit>`: so may those of its keys.
     AGENDA = "agenda": zset;
     /// Limit → its numbers and their source, see `define_limit.lua`. A limit is a name, or a name, a colon and a key.
@@ -81,7 +82,8 @@ keys! {
     SCHEDULE = "schedule:": hash;
     /// `ticks:<name>`: the last ticks of a schedule and what became of them, newest first.
     TICKS = "ticks:": list;
-    /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone.
+    /// Server → heartbeat counter, or `D<ms>[:<id>]` after the server was declared dead; `id`: the job that ran alone; or `P` for
+    /// [`PULL`], which is no server.
     SERVERS = "servers": hash;
     /// Never exists. Each call of a script names this key beside [`SERVERS`]. While a slot moves to another node of a Redis
     /// Cluster, Redis answers TRYAGAIN to a call that names an existing and a missing key, before the script begins. A
@@ -93,6 +95,14 @@ keys! {
     SERVER = "server:": hash;
     /// `cancels:<server>`, ids: running jobs that this server was asked to stop.
     CANCELS = "cancels:": set;
+    /// `log:<id>`, `<ms since 1970> <text>`: the last 1,000 log lines of the job, oldest first.
+    LOG = "log:": list;
+    /// The key of the attempt tokens, made once.
+    SECRET = "secret": string;
+    /// Time of its last request in ms → name: pull workers.
+    PULL_WORKERS = "pull_workers": zset;
+    /// Time of the last request in ms → queue: the queues from which pull workers take.
+    PULLED_QUEUES = "pulled_queues": zset;
     /// The names of queues that have jobs or had jobs lately.
     QUEUES = "queues": set;
     /// The names of paused queues.
@@ -122,12 +132,14 @@ keys! {
 /// The end of the key of a list of quarantined jobs. A quarantined job waits for a server that runs no other job, so it
 /// must not stand in front of other jobs.
 pub(super) const SUSPECTS: &str = ":suspects";
+/// The name under which the jobs of pull workers are in progress: that of a server which does not exist.
+pub(super) const PULL: &str = "pull";
 /// The word in [`TYPE_INDEX`], [`INDEX`] and [`TAG_INDEX`] for queued and processing jobs.
 const READY: &str = "ready";
 
 /// The number of the rules by which servers work on the same jobs. Servers with different numbers must not run side by side:
-/// 2 is that of versions 0.7 and 0.8, 3 that of version 0.9; older versions have none.
-pub(super) const PROTOCOL: u32 = 4;
+/// 2 is that of versions 0.7 and 0.8, 3 that of version 0.9, 4 that of version 0.10; older versions have none.
+pub(super) const PROTOCOL: u32 = 5;
 
 /// The prefix of every key.
 pub(super) fn prefix(namespace: &str) -> String {
@@ -148,9 +160,11 @@ pub(super) fn lua_constants(namespace: &str) -> Vec<(String, String)> {
         ("PREFIX", prefix.clone()),
         ("SUSPECTS", SUSPECTS.to_owned()),
         ("READY", READY.to_owned()),
+        ("PULL", PULL.to_owned()),
         ("PROTOCOL", PROTOCOL.to_string()),
         ("DEFAULT_QUEUE", DEFAULT_QUEUE.to_owned()),
         ("DEFAULT_MAX_ATTEMPTS", DEFAULT_MAX_ATTEMPTS.to_string()),
+        ("DEFAULT_TIMEOUT_MS", DEFAULT_TIMEOUT.as_millis().to_string()),
     ];
     keys.chain(others).map(|(name, value)| (name.to_owned(), format!("'{value}'"))).collect()
 }

@@ -3,14 +3,15 @@
 //!
 //! Fields: type, queue, status, payload, max_attempts, timeout_ms; if they apply: attempts, crashes, starts, server,
 //! scheduled_at, ready_at, started_at, finished_at, errors, result, unique_key, cancel, ties, tags, meta, expires_at,
-//! retain_ms, snoozes, schedule, tick, cancel_reason, limits, blocked. The id is the time of submission. Only a job that became ready again
+//! retain_ms, snoozes, schedule, tick, cancel_reason, limits, blocked, checkpoint, progress (ms since 1970, value, message), worker,
+//! lease_ms and lease_until (of an attempt of a pull worker), answered, log_last, log_second. The id is the time of submission. Only a job that became ready again
 //! without a delay has ready_at. A cancelled job without cancel_reason was cancelled on request.
 //!
 //! A record leaves out what is as by default: queue, max_attempts and timeout_ms (if all three are), the result `null`, and
 //! the attempts of a job that completed at its first attempt.
 //!
 //! Redis stores a hash compactly only while each value has at most 64 bytes. So a short payload or result is split into
-//! chunks: `payload`, `payload:1`, `payload:2` and so on.
+//! chunks: `payload`, `payload:1`, `payload:2` and so on. So is a checkpoint.
 //!
 //! `ties` has a letter for each thing that hangs on the job, so that the scripts read one field to know them all; ties.lua
 //! names the letters.
@@ -20,10 +21,11 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use super::keys;
 use crate::job::limit::{Blocked, LimitName};
 use crate::job::{
     AttemptError, CancelReason, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Extras,
-    Hold, Job, JobId, NewJob, ScheduleTick, Status,
+    Hold, Job, JobId, NewJob, Progress, ScheduleTick, Status,
 };
 
 /// The most bytes of a chunk, and of a text that is split into chunks.
@@ -137,10 +139,14 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
         job.payload = payload;
     }
     let mut broken = None;
-    let (mut schedule, mut tick, mut has_meta) = (None, None, false);
+    let (mut schedule, mut tick, mut has_meta, mut has_checkpoint) = (None, None, false, false);
     let (mut has_type, mut has_status, mut has_attempts) = (false, false, false);
     for (name, value) in pairs(fields) {
         if chunk(b"payload", name).or_else(|| chunk(b"result", name)).is_some() {
+            continue;
+        }
+        if chunk(b"checkpoint", name).is_some() {
+            has_checkpoint = true;
             continue;
         }
         if chunk(b"meta", name).is_some() {
@@ -230,6 +236,18 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
                 job.cancel_reason = cancel_reason(&value);
                 true
             }
+            b"progress" => {
+                job.progress = progress(&value);
+                true
+            }
+            b"worker" => {
+                job.worker = Some(value.into_owned()).filter(|name| !name.is_empty());
+                true
+            }
+            b"lease_until" => {
+                job.lease_until_ms = number(&value);
+                true
+            }
             _ => true,
         };
         if !read {
@@ -238,6 +256,16 @@ pub(super) fn to_job(id: JobId, fields: &[&[u8]]) -> Result<Job, Broken> {
     }
     if has_meta {
         job.meta = meta(fields);
+    }
+    // An attempt with a damaged checkpoint begins as without one.
+    if has_checkpoint {
+        job.checkpoint = json_of(b"checkpoint", fields).ok().flatten();
+    }
+    if job.server.as_deref() != Some(keys::PULL) {
+        job.worker = None;
+    }
+    if job.server.as_deref() != Some(keys::PULL) || job.status != Status::Processing {
+        job.lease_until_ms = None;
     }
     job.schedule = schedule.zip(tick).map(|(name, tick_ms)| ScheduleTick { name, tick_ms });
     job.cancel_reason =
@@ -319,6 +347,14 @@ fn meta(fields: &[&[u8]]) -> Vec<(String, String)> {
     let text = json_of(b"meta", fields).ok().flatten();
     let values = text.and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text.get()).ok());
     values.unwrap_or_default().into_iter().collect()
+}
+
+/// Reads the time in ms since 1970, the value and the message.
+fn progress(text: &str) -> Option<Progress> {
+    let mut parts = text.splitn(3, ' ');
+    let (at, value) = (parts.next()?, parts.next()?);
+    let message = parts.next().unwrap_or_default().to_owned();
+    Some(Progress { value: value.parse().ok()?, message, at_ms: number(at)? })
 }
 
 /// Reads `held` or `sent`, the time in ms since 1970 and the limit.
