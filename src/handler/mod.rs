@@ -49,6 +49,7 @@
 //! each time, so it can serve as a key for effects that must happen only once.
 
 mod cancellable;
+mod context;
 pub mod demo;
 mod descendants;
 mod error;
@@ -63,17 +64,18 @@ mod stop;
 pub(crate) mod testing;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+#[cfg(test)]
+pub(crate) use self::context::Attempts;
+pub use self::context::JobContext;
 pub use self::error::HandlerError;
 pub use self::stop::{StopReason, StopSignal};
 use crate::job::backoff::Backoff;
 use crate::job::limit::LimitName;
-use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Job, Outcome};
+use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Outcome};
 
 /// Runs jobs of one type, on several threads at the same time.
 ///
@@ -116,65 +118,6 @@ where
     fn handle(&self, job: &JobContext) -> Outcome {
         let value = (self.0)(job)?;
         Ok(serde_json::value::to_raw_value(&value)?)
-    }
-}
-
-/// One attempt at a job, as its handler sees it.
-#[derive(Debug)]
-pub struct JobContext {
-    job: Arc<Job>,
-    stop: StopSignal,
-    deadline: Instant,
-}
-
-impl JobContext {
-    /// An attempt that starts now. `job.attempts` is the number of attempts before it.
-    pub fn new(job: impl Into<Arc<Job>>, stop: StopSignal) -> JobContext {
-        let job = job.into();
-        let deadline = Instant::now() + Duration::from_millis(job.timeout_ms);
-        JobContext { job, stop, deadline }
-    }
-
-    /// The job as it was when the attempt started.
-    pub fn job(&self) -> &Job {
-        &self.job
-    }
-
-    /// The number of this attempt, from 1.
-    pub fn attempt(&self) -> u32 {
-        self.job.attempts + 1
-    }
-
-    /// The payload, converted into a type of the handler.
-    ///
-    /// # Errors
-    /// A permanent [`Failure`] if the payload does not fit the type, since the next attempt would get the same payload.
-    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_str(self.job.payload.get())
-            .map_err(|error| Failure::permanent(format!("the payload does not fit: {error}")))
-    }
-
-    /// When the attempt times out, by the clock of this process.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Whether the attempt should stop: it has timed out, the job was cancelled or reclaimed, or the server stops.
-    ///
-    /// A handler that does not return within 5 s after its timeout is abandoned: its attempt fails, and its thread is
-    /// replaced.
-    pub fn is_cancelled(&self) -> bool {
-        self.stop.reason().is_some()
-    }
-
-    /// Why the attempt should stop; `None` while it may go on.
-    pub fn stop_reason(&self) -> Option<StopReason> {
-        self.stop.reason()
-    }
-
-    /// Sleeps for `time`, or until the attempt should stop. Returns whether it should stop.
-    pub fn sleep(&self, time: Duration) -> bool {
-        self.stop.wait(time).is_some()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Helpers for the unit tests of handlers.
 
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 
-use super::{JobContext, StopSignal};
-use crate::job::{Job, JobId, Status};
+use super::{Attempts, JobContext, StopSignal};
+use crate::job::{AttemptId, Job, JobId, Report, Status};
+use crate::sync;
 use crate::wait::{LIMIT, eventually};
 
 /// A job at its first attempt.
@@ -26,6 +28,27 @@ pub(crate) fn context(payload: &str) -> JobContext {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = JobId::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap();
     JobContext::new(Job { id, ..job(payload) }, StopSignal::default())
+}
+
+/// Keeps what attempts report.
+#[derive(Default)]
+pub(crate) struct Recorded(Mutex<Report>);
+
+impl Recorded {
+    /// All reports since the last call, merged.
+    pub(crate) fn take(&self) -> Report {
+        std::mem::take(&mut sync::lock(&self.0))
+    }
+}
+
+impl Attempts for Recorded {
+    fn report(&self, _: AttemptId, report: Report) {
+        sync::lock(&self.0).merge(report);
+    }
+
+    fn token(&self, _: AttemptId) -> Option<String> {
+        Some("token".to_owned())
+    }
 }
 
 /// Waits until the process has ended. A zombie, which its new parent has not reaped yet, counts as ended.
