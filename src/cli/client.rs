@@ -8,7 +8,7 @@ use super::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::net::authorities::{self, Authorities};
 // The layer below the typed client: a command prints the JSON of the response unchanged.
-use crate::client::DEFAULT_SERVER;
+use crate::client::{self, DEFAULT_SERVER, with_retries};
 pub(super) use crate::client::{Response, Transport as Client, Unserved};
 use crate::config::token_in_file;
 use crate::net::http_url::redacted;
@@ -100,6 +100,23 @@ fn connect_without_token(
         }
         _ => Ok(client),
     }
+}
+
+/// Sends a request that is safe to repeat, again after a transient error, for [`OUTAGE_LIMIT`]. The first error is printed
+/// behind the text `before`.
+pub(super) fn retried(
+    before: &str,
+    console: &mut Console,
+    send: impl FnMut() -> Result<Response, client::Error>,
+) -> Result<Response, Error> {
+    let mut is_reported = false;
+    let report = |error: client::Error| {
+        if !is_reported {
+            console.note(&format!("{before}{}; retrying", Error::from(error)));
+            is_reported = true;
+        }
+    };
+    Ok(with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, client::Error::is_transient, send, report)?)
 }
 
 /// A path with the query parameters that have a value, percent-encoded.

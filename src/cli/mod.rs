@@ -27,13 +27,14 @@ use error::Error;
 use terminal::console::{Console, environment};
 
 /// All commands, in the order of the help.
-static COMMANDS: [&Command; 19] = [
+static COMMANDS: [&Command; 21] = [
     &commands::serve::SERVE,
     &commands::serve::CHECK,
     &commands::doctor::DOCTOR,
     &commands::enqueue::ENQUEUE,
     &commands::jobs::JOBS,
     &commands::jobs::SHOW,
+    &commands::logs::LOGS,
     &commands::jobs::RETRY,
     &commands::jobs::CANCEL,
     &commands::jobs::DELETE,
@@ -41,6 +42,7 @@ static COMMANDS: [&Command; 19] = [
     &commands::dlq::DLQ,
     &commands::stats::STATS,
     &commands::stats::QUEUES,
+    &commands::workers::WORKERS,
     &commands::schedules::SCHEDULES,
     &commands::limits::LIMITS,
     &commands::top::TOP,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::client::Job;
+use crate::client::{Job, Progress};
 use crate::job::{JobId, Status};
 
 /// A page of jobs.
@@ -94,6 +94,22 @@ pub(super) struct ServerView {
     pub workers: u64,
     pub busy: u64,
     pub beat_age_ms: u64,
+    /// In the response to GET /stats/workers: the worker threads that have a job; `None` until the server has reported them.
+    pub threads: Option<Vec<Thread>>,
+}
+
+/// A worker thread that has a job.
+#[derive(Deserialize)]
+pub(super) struct Thread {
+    /// The name; `None` while the job waits for a thread.
+    pub thread: Option<String>,
+    pub job: JobId,
+    #[serde(rename = "type")]
+    pub job_type: String,
+    pub attempt: u32,
+    pub for_ms: u64,
+    /// `starting`, `running`, `stopping` or `backing_off`.
+    pub state: String,
 }
 
 /// The response to GET /stats.
@@ -107,6 +123,16 @@ pub(super) struct Stats {
 /// `1/5`: the number of the latest attempt, and `max_attempts`.
 pub(super) fn tries(job: &Job) -> String {
     format!("{}/{}", begun(job), job.max_attempts)
+}
+
+/// `40 %  encoded 3 of 7`: what the running attempt of a job has said of its progress.
+pub(super) fn progress(job: &Job) -> String {
+    match &job.progress {
+        Some(Progress { value, message, .. }) if job.status == Status::Processing => {
+            format!("{:.0} %  {message}", value * 100.0).trim_end().to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// The number of attempts that were started: `attempts` does not count the one that runs.

@@ -74,8 +74,8 @@ pub struct Job {
     pub unique_key: Option<String>,
     /// The server that runs the job or ran it last.
     pub server: Option<String>,
-    /// The large fields that a listing leaves out: `payload`, `result`, `errors` (all but the last). Empty for a job that was
-    /// requested by its id.
+    /// The large fields that a listing leaves out: `payload`, `result`, `checkpoint`, `errors` (all but the last). Empty for a
+    /// job that was requested by its id.
     #[serde(default)]
     pub omitted: Vec<String>,
     /// What the queued job waits for.
@@ -102,9 +102,31 @@ pub struct Job {
     /// The tick of the schedule that made the job.
     #[serde(default)]
     pub schedule: Option<ScheduleTick>,
+    /// What the latest attempt said of its progress.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+    /// What an attempt left for the next one; see [`Job::checkpoint`].
+    #[serde(default)]
+    pub(crate) checkpoint: Option<Box<RawValue>>,
+    /// The pull worker that has the job now.
+    #[serde(default)]
+    pub worker: Option<String>,
     /// Why the job was cancelled: `request`, `expired` or `replaced`. `None` if the job is not cancelled.
     #[serde(default)]
     pub cancel_reason: Option<String>,
+}
+
+/// What an attempt said of its progress.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The part that is done, 0 to 1.
+    pub value: f64,
+    /// What the attempt does; may be empty.
+    #[serde(default)]
+    pub message: String,
+    /// When the attempt said this.
+    pub at: String,
 }
 
 /// What a queued job waits for.
@@ -180,6 +202,14 @@ impl Job {
             Some(result) => self.read("result", result),
             None => self.read("result", RawValue::NULL),
         }
+    }
+
+    /// The checkpoint of the job as a value of type `T`; `None` if no attempt has set one.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if the checkpoint is not a `T`, or was [omitted](Job::omitted).
+    pub fn checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        self.read("checkpoint", self.checkpoint.as_deref().unwrap_or(RawValue::NULL))
     }
 
     fn read<T: DeserializeOwned>(&self, field: &str, json: &RawValue) -> Result<T, Error> {

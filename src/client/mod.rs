@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Cause, Error, Refusal};
-pub use self::job::{AttemptError, BlockedBy, Job, ScheduleTick};
+pub use self::job::{AttemptError, BlockedBy, Job, Progress, ScheduleTick};
 pub use self::listing::{Listing, Page};
 pub use self::reason::Reason;
 pub(crate) use self::reason::Reasons;

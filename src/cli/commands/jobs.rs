@@ -1,16 +1,19 @@
 //! `threadq jobs`, `show`, `retry`, `cancel`, `delete`: lists jobs, and shows or changes one job.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::args::{Args, Command, Flag, JSON, Run, job_type, time, valid_text, whole_number};
 use crate::cli::client::{Client, with_query};
+use crate::cli::commands::logs::{Line, tail};
 use crate::cli::error::Error;
-use crate::cli::responses::{Page, begun, short_span, short_time, tries};
+use crate::cli::responses::{Page, begun, progress, short_span, short_time, tries};
 use crate::cli::terminal::console::Console;
+use crate::cli::terminal::progress::gauge;
 use crate::cli::terminal::style::of_status;
 use crate::cli::terminal::table::{Column, full, truncated};
-use crate::client::{self, AttemptError, Job, Reason, Reasons, ScheduleTick};
+use crate::client::{self, AttemptError, Job, Progress, Reason, Reasons, ScheduleTick};
 use crate::job::rules::TAG;
 use crate::job::{ErrorKind, JobId, Status};
 use crate::logging::escape::escape;
@@ -56,7 +59,7 @@ pub(crate) static JOBS: Command = Command {
 pub(crate) static SHOW: Command = Command {
     name: "show",
     operands: "ID",
-    about: "Shows all fields of a job, and why it does not run yet.\n\
+    about: "Shows all fields of a job, why it does not run yet, and the last lines of its log.\n\
             With --json it prints only the fields.",
     flags: &[JSON],
     examples: &["show 1764000000000123", "show 1764000000000123 --json"],
@@ -66,9 +69,10 @@ pub(crate) static SHOW: Command = Command {
 pub(crate) static RETRY: Command = Command {
     name: "retry",
     operands: "ID",
-    about: "Puts a failed or cancelled job back into its queue and resets its attempts to 0.",
-    flags: &[JSON],
-    examples: &["retry 1764000000000123"],
+    about: "Puts a failed or cancelled job back into its queue and resets its attempts to 0.\n\
+            The next attempt gets the checkpoint of the job, unless --from-start drops it.",
+    flags: &[Flag { name: "from-start", value: "", help: "drop the checkpoint of the job" }, JSON],
+    examples: &["retry 1764000000000123", "retry 1764000000000123 --from-start"],
     run: Run::Client(retry),
 };
 
@@ -143,29 +147,31 @@ pub(crate) fn limit(args: &Args) -> Result<Option<String>, Error> {
 }
 
 pub(crate) fn write_jobs(page: &Page, console: &mut Console) -> io::Result<()> {
-    const COLUMNS: [Column; 7] = [
+    const COLUMNS: [Column; 8] = [
         full("ID"),
         full("STATUS").styled(of_status),
         truncated("TYPE"),
         truncated("QUEUE").optional(),
         full("TRIES").optional(),
+        truncated("PROGRESS").optional().unless_empty(),
         full("CREATED (UTC)").optional(),
         truncated("TAGS").optional().unless_empty(),
     ];
-    let rows: Vec<[String; 7]> = page.jobs.iter().map(row).collect();
+    let rows: Vec<[String; 8]> = page.jobs.iter().map(row).collect();
     if !rows.is_empty() {
         console.table(&COLUMNS, &rows)?;
     }
     writeln!(console.out, "{}", page.summary())
 }
 
-fn row(job: &Job) -> [String; 7] {
+fn row(job: &Job) -> [String; 8] {
     [
         job.id.to_string(),
         job.status.to_string(),
         job.job_type.clone(),
         job.queue.clone(),
         tries(job),
+        progress(job),
         short_time(&job.created_at),
         job.tags.join(", "),
     ]
@@ -178,6 +184,10 @@ fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode,
         console.json(&response.body)?;
     } else {
         write_job(&job, &reasons(&job, client)?, console.out)?;
+        // A job that has not started has no log.
+        if job.started_at.is_some() {
+            write_log_tail(job.id, client, console.out)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -192,6 +202,17 @@ fn reasons(job: &Job, client: &Client) -> Result<Vec<Reason>, Error> {
         Err(client::Error::Refused(refusal)) if refusal.status == 404 => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes the last lines of the job's log.
+fn write_log_tail(id: JobId, client: &Client, out: &mut dyn Write) -> Result<(), Error> {
+    const LINES: u64 = 10;
+    let log = tail(id, LINES, client)?;
+    let mut text: Vec<String> = log.lines.iter().map(Line::shown).collect();
+    if log.total > LINES {
+        text.insert(0, format!("the last {LINES} of {} lines; all: threadq logs {id}", log.total));
+    }
+    Ok(block(out, "log", &text.join("\n"))?)
 }
 
 /// Writes a line for each field that has a value.
@@ -211,6 +232,7 @@ fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<(
         ("expires", &job.expires_at),
         ("finished", &job.finished_at),
         ("server", &job.server),
+        ("worker", &job.worker),
         ("unique key", &job.unique_key),
     ];
     for (name, value) in optional {
@@ -218,12 +240,21 @@ fn write_job(job: &Job, reasons: &[Reason], out: &mut dyn Write) -> io::Result<(
             field(out, name, value)?;
         }
     }
+    if let Some(Progress { value, message, at }) = &job.progress {
+        const CELLS: usize = 20;
+        let said = if message.is_empty() { String::new() } else { format!("{message}, ") };
+        let bar = gauge(*value, CELLS);
+        field(out, "progress", &format!("{bar}  {:.0} %  {said}at {at}", value * 100.0))?;
+    }
     write_extras(job, out)?;
     let sentences: Vec<&str> = reasons.iter().map(|reason| reason.sentence.as_str()).collect();
     block(out, "why", &sentences.join("\n"))?;
     block(out, "payload", job.payload.get())?;
     if let Some(result) = &job.result {
         block(out, "result", result.get())?;
+    }
+    if let Some(checkpoint) = &job.checkpoint {
+        block(out, "checkpoint", checkpoint.get())?;
     }
     let (mut last, mut is_again) = (0, false);
     for AttemptError { attempt, kind, at, message, .. } in &job.errors {
@@ -292,7 +323,12 @@ fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
     let id = id(args)?;
-    let response = client.post(&format!("/jobs/{id}/retry"))?;
+    let path = format!("/jobs/{id}/retry");
+    let response = if args.has("from-start") {
+        client.post_json(&path, &HashMap::from([("from_start", true)]), None)?
+    } else {
+        client.post(&path)?
+    };
     let job: Job = response.parse()?;
     let line = format!("job {id} is back in queue {}", escape(&job.queue));
     console.json_or_line(args.has("json"), &response.body, &line)?;
@@ -319,7 +355,7 @@ fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCod
 }
 
 /// The one word: a job's id.
-fn id(args: &Args) -> Result<JobId, Error> {
+pub(crate) fn id(args: &Args) -> Result<JobId, Error> {
     let operands = args.operands();
     let [id] = operands[..] else { return Err(args.unexpected_operands()) };
     id.parse().map_err(|error| Error::Usage(format!("ID {id:?}: {error}")))
@@ -329,6 +365,9 @@ fn id(args: &Args) -> Result<JobId, Error> {
 mod tests {
     use crate::cli::testing::{FakeServer, job, run};
     use crate::logging::escape::json_line;
+
+    /// The log of a job that has logged nothing.
+    const NO_LOG: (u16, &str) = (200, r#"{"lines": [], "total": 0}"#);
 
     fn page_of(jobs: &[String], total: u64) -> String {
         format!(r#"{{"jobs": [{}], "page": 1, "limit": 10, "total": {total}}}"#, jobs.join(", "))
@@ -396,7 +435,7 @@ ID                STATUS      TYPE          QUEUE    TRIES  CREATED (UTC)
 
     #[test]
     fn show_lists_fields_and_errors() {
-        let server = FakeServer::start(&[(200, &job(17, "failed"))]);
+        let server = FakeServer::start(&[(200, &job(17, "failed")), NO_LOG]);
         let done = server.run(&["show", "17"]);
         let expected = "\
 id          17
@@ -417,6 +456,46 @@ error 1     2026-11-24T08:00:02.000Z
 ";
         assert_eq!((done.code, done.out.as_str()), (0, expected));
         assert_eq!(server.request().line, "GET /jobs/17");
+        assert_eq!(server.request().line, "GET /jobs/17/log?limit=10");
+    }
+
+    #[test]
+    fn show_says_how_far_a_job_is() {
+        let more = r#", "progress": {"value": 0.5, "message": "page \u001b[2J", "at": "2026-11-24T08:00:02.000Z"},
+            "checkpoint": {"page": 1.00000000000000000000000000001}, "worker": "gpu-1""#;
+        let running = job(17, "processing").trim_end().strip_suffix('}').unwrap().to_owned() + more + "}";
+        let line = |n: u64| format!(r#"{{"n": {n}, "at": "2026-11-24T08:00:01.000Z", "text": "line {n}"}}"#);
+        let log = |lines: &[u64]| {
+            let lines: Vec<String> = lines.iter().copied().map(line).collect();
+            format!(r#"{{"lines": [{}], "total": 12}}"#, lines.join(", "))
+        };
+        let why = r#"{"reasons": []}"#;
+        let answers = [(200, &*running), (200, why), (200, &log(&[1, 2])), (200, &log(&[11, 12]))];
+        let server = FakeServer::start(&answers);
+        let done = server.run(&["show", "17"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+        let progress = "worker      gpu-1\nprogress    [##########----------]  50 %  page \\u{1b}[2J, at 2026-11-24T08:00:02.000Z\n";
+        assert!(done.out.contains(progress), "{}", done.out);
+        assert!(
+            done.out.contains("\ncheckpoint  {\"page\": 1.00000000000000000000000000001}\n"),
+            "{}",
+            done.out
+        );
+        let log = "\
+log         the last 10 of 12 lines; all: threadq logs 17
+            2026-11-24 08:00:01  line 11
+            2026-11-24 08:00:01  line 12
+";
+        assert!(done.out.ends_with(log), "{}", done.out);
+        for line in ["/jobs/17", "/jobs/17/why", "/jobs/17/log?limit=10", "/jobs/17/log?after=2&limit=1000"] {
+            assert_eq!(server.request().line, format!("GET {line}"));
+        }
+
+        let ended = running.replace("processing", "completed");
+        let server = FakeServer::start(&[(200, &page_of(&[running, ended], 2))]);
+        let out = server.run(&["jobs"]).out;
+        assert!(out.contains("TRIES  PROGRESS"), "{out}");
+        assert_eq!(out.matches("50 %  page \\u{1b}[2J  2026").count(), 1, "{out}");
     }
 
     /// A job with every field that only few jobs have.
@@ -429,7 +508,7 @@ error 1     2026-11-24T08:00:02.000Z
 
     #[test]
     fn show_lists_the_fields_that_few_jobs_have() {
-        let server = FakeServer::start(&[(200, &special_job())]);
+        let server = FakeServer::start(&[(200, &special_job()), NO_LOG]);
         let out = server.run(&["show", "17"]).out;
         let expected = "\
 blocked by  limit tenant:42
@@ -462,13 +541,20 @@ meta        b=\\u{1b}[2J
         let why = r#"{"reasons": [{"code": "behind", "sentence": "3 jobs start before."}, {"code": "x", "sentence": "And x."}]}"#;
         let gone = r#"{"error": "no", "code": "not_found"}"#;
         let waiting = job(17, "queued");
-        let server = FakeServer::start(&[(200, &waiting), (200, why), (200, &waiting), (404, gone)]);
+        let server = FakeServer::start(&[
+            (200, &waiting),
+            (200, why),
+            NO_LOG,
+            (200, &waiting),
+            (404, gone),
+            (404, gone),
+        ]);
         let done = server.run(&["show", "17"]);
         let lines = "why         3 jobs start before.\n            And x.\npayload ";
         assert!(done.out.contains(lines), "{}", done.out);
         assert_eq!(server.request().line, "GET /jobs/17");
         assert_eq!(server.request().line, "GET /jobs/17/why");
-        // An older server does not know the reasons.
+        // An older server knows neither reasons nor logs.
         let done = server.run(&["show", "17"]);
         assert_eq!((done.code, done.out.contains("why"), done.err.as_str()), (0, false, ""));
     }
@@ -487,7 +573,8 @@ meta        b=\\u{1b}[2J
             error(1, "c"),
         ];
         let entry = r#"{"attempt": 1, "at": "2026-11-24T08:00:02.000Z", "message": "disk\nfull"}"#;
-        let server = FakeServer::start(&[(200, &job(17, "failed").replace(entry, &errors.join(", ")))]);
+        let server =
+            FakeServer::start(&[(200, &job(17, "failed").replace(entry, &errors.join(", "))), NO_LOG]);
         let out = server.run(&["show", "17"]).out;
         let expected = "\
 crash       2026-11-24T08:00:01.000Z
@@ -506,7 +593,8 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
     fn a_job_cannot_control_the_terminal() {
         let evil =
             job(17, "failed").replace("Encode Video", r"\u001b]0;x\u0007").replace(r"disk\n", r"\u001b[2J");
-        let server = FakeServer::start(&[(200, &evil), (200, &page_of(std::slice::from_ref(&evil), 1))]);
+        let page = page_of(std::slice::from_ref(&evil), 1);
+        let server = FakeServer::start(&[(200, &evil), NO_LOG, (200, &page)]);
         for args in [&["show", "17"][..], &["jobs"]] {
             let out = server.run(args).out;
             assert!(out.contains("\\u{1b}]0;x"), "{out:?}");
@@ -546,6 +634,18 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
             assert_eq!((request.line.as_str(), request.body.as_str()), (line, ""));
             assert_eq!(request.header("content-type"), None);
         }
+    }
+
+    #[test]
+    fn a_retry_from_the_start_drops_the_checkpoint() {
+        let server = FakeServer::start(&[(202, &job(17, "queued"))]);
+        let done = server.run(&["retry", "17", "--from-start"]);
+        assert_eq!((done.code, done.out.as_str()), (0, "job 17 is back in queue default\n"));
+        let request = server.request();
+        assert_eq!(
+            (request.line.as_str(), request.body.as_str()),
+            ("POST /jobs/17/retry", r#"{"from_start":true}"#)
+        );
     }
 
     #[test]

@@ -118,9 +118,14 @@ impl Console<'_> {
         let _ = writeln!(self.err, "threadq: {}", escape(text));
     }
 
+    /// Whether a progress bar is shown: stderr is a terminal.
+    pub(crate) fn can_show_bar(&self) -> bool {
+        self.err_is_terminal && self.env("TERM").as_deref() != Some("dumb")
+    }
+
     /// Shows the progress bar if stderr is a terminal.
     pub(crate) fn show_bar(&mut self, bar: &Bar) {
-        if self.err_is_terminal && self.env("TERM").as_deref() != Some("dumb") {
+        if self.can_show_bar() {
             let line = bar.line(self.width().saturating_sub(1));
             let _ = write!(self.err, "\r{line}\x1b[K").and_then(|()| self.err.flush());
             self.has_bar = true;

@@ -28,10 +28,14 @@ impl Bar<'_> {
         let percent = (share * 100.0) as u64;
         let around = format!("{what} []  {percent:3} %  {result}").chars().count();
         let cells = MAX_CELLS.min(width.saturating_sub(around));
-        let full = (share * cells as f64) as usize;
-        let bar = format!("{}{}", "#".repeat(full), "-".repeat(cells - full));
-        truncate(&format!("{what} [{bar}]  {percent:3} %  {result}"), width)
+        truncate(&format!("{what} {}  {percent:3} %  {result}", gauge(share, cells)), width)
     }
+}
+
+/// A share from 0 to 1 as `[####----]` with this number of cells.
+pub(crate) fn gauge(share: f64, cells: usize) -> String {
+    let full = (share.clamp(0.0, 1.0) * cells as f64) as usize;
+    format!("[{}{}]", "#".repeat(full), "-".repeat(cells - full))
 }
 
 #[cfg(test)]

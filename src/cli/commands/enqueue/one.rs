@@ -8,12 +8,13 @@ use std::time::Instant;
 use super::submission::submission;
 use super::unserved::{Stored, warn_of_unserved};
 use crate::cli::args::{Args, idempotency_key};
-use crate::cli::client::{Client, OUTAGE_LIMIT, RETRY_INTERVAL, Response};
+use crate::cli::client::{Client, RETRY_INTERVAL, Response, retried};
 use crate::cli::commands::jobs::cancel_reason;
 use crate::cli::error::Error;
 use crate::cli::responses::short_span;
 use crate::cli::terminal::console::Console;
-use crate::client::{Error as ClientError, Job, MAX_WAIT, Submitted, poll_job, with_retries};
+use crate::cli::terminal::progress::Bar;
+use crate::client::{Job, MAX_WAIT, Progress, Submitted, poll_job};
 use crate::job::time::parse_rfc3339;
 use crate::job::{DEFAULT_QUEUE, JobId, Status};
 use crate::logging::escape::escape;
@@ -74,21 +75,29 @@ fn write_end(job: &Job, console: &mut Console) -> io::Result<()> {
 fn wait_for_end(client: &Client, id: JobId, console: &mut Console) -> Result<(Job, Response), Error> {
     loop {
         let sent = Instant::now();
-        let mut is_reported = false;
-        let report = |error: ClientError| {
-            if !is_reported {
-                console.note(&format!("job {id} is stored, but: {}; retrying", Error::from(error)));
-                is_reported = true;
-            }
-        };
-        let poll = || poll_job(client, id, MAX_WAIT);
-        let response = with_retries(OUTAGE_LIMIT, RETRY_INTERVAL, ClientError::is_transient, poll, report)?;
+        // The progress of a job is only seen by asking again.
+        let wait = if console.can_show_bar() { RETRY_INTERVAL } else { MAX_WAIT };
+        let stored = format!("job {id} is stored, but: ");
+        let response = retried(&stored, console, || poll_job(client, id, wait))?;
         let job: Job = response.parse()?;
         if job.has_ended() {
+            console.clear_bar();
             return Ok((job, response));
         }
+        show_progress(&job, console);
         // Only if the server answered at once.
         thread::sleep(RETRY_INTERVAL.saturating_sub(sent.elapsed()));
+    }
+}
+
+/// Shows how far a running job is, if its attempt has said that.
+fn show_progress(job: &Job, console: &mut Console) {
+    match &job.progress {
+        Some(Progress { value, message, .. }) if job.status == Status::Processing => {
+            let done = (value.clamp(0.0, 1.0) * 1000.0) as u64;
+            console.show_bar(&Bar { what: "running", done, total: 1000, result: escape(message) });
+        }
+        _ => console.clear_bar(),
     }
 }
 
@@ -168,6 +177,26 @@ mod tests {
         assert_eq!(server.request().line, "POST /jobs");
         assert_eq!(server.request().line, "GET /jobs/17?wait=60s");
         assert_eq!(server.request().line, "GET /jobs/17?wait=60s");
+    }
+
+    #[test]
+    fn waiting_on_a_terminal_shows_the_progress() {
+        let progress =
+            r#", "progress": {"value": 0.5, "message": "page \u001b[2J", "at": "2026-11-24T08:00:02.000Z"}}"#;
+        let with_progress =
+            |status| job(17, status).trim_end().strip_suffix('}').unwrap().to_owned() + progress;
+        let server = FakeServer::start(&[
+            SUBMITTED,
+            (200, &with_progress("processing")),
+            (200, &with_progress("retrying")),
+            (200, &with_progress("completed")),
+        ]);
+        let done = server.run_on_terminal(&["enqueue", "a", "--wait"], &[]);
+        assert_eq!(done.code, 0);
+        let bar = "\rrunning [###############---------------]   50 %  page \\u{1b}[2J\u{1b}[K\r\u{1b}[K";
+        assert_eq!(done.err, bar);
+        assert_eq!(server.request().line, "POST /jobs");
+        assert_eq!(server.request().line, "GET /jobs/17?wait=1s");
     }
 
     #[test]
