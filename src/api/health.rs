@@ -30,7 +30,7 @@ impl Api {
         if let Err(reason) = self.membership.check_heartbeat(self.settings.lease_timeout) {
             return Err(Response::error(503, "not_registered", reason).with("Retry-After", "1"));
         }
-        if self.in_flight.workers() == 0 {
+        if self.settings.workers > 0 && self.in_flight.workers() == 0 {
             let sentence = "no worker thread is left: every one hangs in a handler that does not return";
             return Err(Response::error(503, "no_workers", sentence).with("Retry-After", "10"));
         }

@@ -65,7 +65,7 @@ impl Api {
     /// from the queue of a job. The name may be misspelt, or another server may serve the job.
     fn unserved(&self, jobs: &[NewJob]) -> String {
         let parts = [
-            ("type", jobs.iter().any(|job| self.handlers.get(&job.job_type).is_none())),
+            ("type", jobs.iter().any(|job| !self.handlers.knows(&job.job_type))),
             ("queue", jobs.iter().any(|job| !self.settings.queues.contains(&job.queue))),
         ];
         parts

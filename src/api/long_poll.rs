@@ -13,8 +13,6 @@ use crate::gate::ParkedRequest;
 use crate::job::JobId;
 use crate::sync;
 
-/// How many long polls may wait at a time, if connections and file descriptors allow it.
-pub const MAX_LONG_POLLS: usize = 100;
 /// The time between two reads of the states of all waited-for jobs, in one command. Any server may end a job, so only
 /// Redis has its state.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -54,7 +54,7 @@ use std::time::Duration;
 pub use crate::api::access::Access;
 use crate::api::backend::{Backend, MAX_REQUESTS};
 pub use crate::api::limits::checked_limit;
-use crate::api::long_poll::{LongPolls, MAX_LONG_POLLS};
+use crate::api::long_poll::LongPolls;
 pub use crate::api::schedules::checked_schedule;
 pub use crate::api::slots::Slots;
 pub use crate::api::state::{Api, Settings};
@@ -89,7 +89,8 @@ impl Running {
 /// # Errors
 /// When the private socket cannot be made or a thread cannot be started.
 pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
-    let wanted = ConnectionLimits { connections: api.settings.max_connections, parked: MAX_LONG_POLLS };
+    let wanted =
+        ConnectionLimits { connections: api.settings.max_connections, parked: api.settings.max_waiting };
     let possible = ConnectionLimits::find(wanted, MAX_REQUESTS + Handovers::LIMIT);
     let limits = Limits {
         max_connections: possible.connections,

@@ -21,10 +21,14 @@ pub struct Settings {
     pub max_body: usize,
     /// The most open connections.
     pub max_connections: usize,
+    /// The most requests that wait at a time.
+    pub max_waiting: usize,
     /// How old the last heartbeat of this server may be while it is ready.
     pub lease_timeout: Duration,
     /// The queues that this server takes jobs from.
     pub queues: Vec<String>,
+    /// The number of worker threads that this server was started with.
+    pub workers: usize,
 }
 
 /// The parts of the server that the API uses.

@@ -98,12 +98,13 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
         return Err(entry.error("has no valid name", &format!("a job type of {}", JOB_TYPE.allowed)));
     }
     let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
+    let is_pulled = entry.take_text("pull", values::boolean)?.unwrap_or(false);
     let policy = policy(&mut entry)?;
     let limit = numbers(&mut entry)?;
     let limited_by = entry.take("limited_by", limited_by)?.unwrap_or_default();
     let limits = entry.table.remove("limits");
     entry.finish(
-        "exec, http, timeout, max_attempts, backoff, retain, concurrency, rate, burst, limited_by, limits",
+        "exec, http, pull, timeout, max_attempts, backoff, retain, concurrency, rate, burst, limited_by, limits",
     )?;
     if limited_by.len() + usize::from(limit.is_some()) > MAX_LIMITS {
         let problem = "has too many limits";
@@ -120,6 +121,8 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
     };
     let run = match (exec, http) {
         (Some(_), Some(_)) => return Err(entry.error("has both exec and http", "one of them")),
+        (None, None) => is_pulled.then_some(Run::Pull),
+        _ if is_pulled => return Err(entry.error("has pull beside exec or http", "one of them")),
         (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
     };
     Ok(HandlerEntry { job_type, run, limits, policy, limit, limited_by })

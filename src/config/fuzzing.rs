@@ -36,7 +36,8 @@ fn check_error(line: &str) {
 
 fn check_limits(config: &Config) {
     let day = Duration::from_secs(24 * 3600);
-    assert!((1..=1000).contains(&config.workers));
+    assert!((0..=1000).contains(&config.workers));
+    assert!((1..=32_768).contains(&config.max_waiting));
     assert!((1..=16).contains(&config.fetchers));
     assert!(config.redis_replicas <= 5);
     assert!((1..=65_536).contains(&config.max_connections));

@@ -25,8 +25,8 @@ impl Config {
     /// let config = Config::load(["--lease-timeout", "5s"], env)?;
     /// assert_eq!((config.workers, config.lease_timeout.as_secs()), (8, 5));
     ///
-    /// let error = Config::load(["--workers", "0"], env).unwrap_err().to_string();
-    /// assert_eq!(error, r#"workers (flag --workers): "0" is too small; allowed: a whole number from 1 to 1000"#);
+    /// let error = Config::load(["--workers", "1001"], env).unwrap_err().to_string();
+    /// assert_eq!(error, r#"workers (flag --workers): "1001" is too large; allowed: a whole number from 0 to 1000"#);
     /// # Ok::<(), threadq::config::ConfigError>(())
     /// ```
     ///
@@ -95,8 +95,8 @@ impl Config {
     ///
     /// # Errors
     /// Other machines can reach `listen`, but there is neither an `api_token` nor `insecure_no_token`; `redis_ca`,
-    /// `redis_cert` or `redis_key` is set, but `redis_url` does not use TLS; `redis_cert` and `redis_key` are not a pair; or
-    /// `redis_replicas` is set without `redis_url`.
+    /// `redis_cert` or `redis_key` is set, but `redis_url` does not use TLS; `redis_cert` and `redis_key` are not a pair;
+    /// `redis_replicas` is set without `redis_url`; or `worker_token` is set without `api_token`.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_redis_tls()?;
         if self.redis_replicas > 0 && self.redis_url.is_none() {
@@ -106,6 +106,13 @@ impl Config {
             );
             let value = self.redis_replicas.to_string();
             return Err(ConfigError::new("redis-replicas", "with the other settings", &value, why));
+        }
+        if self.worker_token.is_some() && self.api_token.is_none() {
+            let why = Invalid::new(
+                "is set, but without an api-token every request can do everything",
+                "worker-token only beside an api-token",
+            );
+            return Err(ConfigError::new("worker-token", "with the other settings", "the value", why));
         }
         let is_local = self.listen.ip().to_canonical().is_loopback();
         if is_local || self.api_token.is_some() || self.insecure_no_token {
@@ -181,14 +188,14 @@ pub(crate) fn token_in_file(path: &str) -> Result<Secret, String> {
     values::token_file(path).map_err(|why| format!("{}; allowed: {}", why.problem, why.allowed))
 }
 
-/// Refuses api-token and api-token-file in one source, since neither obviously overrides the other.
+/// Refuses a token and its file in one source, since neither obviously overrides the other.
 fn refuse_two_tokens(source: &[RawSetting]) -> Result<(), ConfigError> {
     let origin = |name| source.iter().find(|raw| raw.setting.name == name).map(|raw| &raw.origin);
-    match (origin("api-token"), origin("api-token-file")) {
-        (Some(_), Some(file)) => {
-            let why = Invalid::new("is given beside api-token", "one of the two");
-            Err(ConfigError::new("api-token-file", file, "the setting", why))
+    for (token, file) in [("api-token", "api-token-file"), ("worker-token", "worker-token-file")] {
+        if let (Some(_), Some(origin)) = (origin(token), origin(file)) {
+            let why = Invalid::new(format!("is given beside {token}"), "one of the two");
+            return Err(ConfigError::new(file, origin, "the setting", why));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

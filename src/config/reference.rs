@@ -60,8 +60,8 @@ const AFTER_SETTINGS: &str = "
 ## Handlers
 
 A section `[handlers.TYPE]` of the file defines the handler of a job type. A type that is not a bare TOML key needs
-quotation marks: `[handlers.\"Encode Video\"]`. All keys are optional. An entry without `exec` and `http` sets the policy
-of a handler that exists in Rust, for example of a `--demo` handler.
+quotation marks: `[handlers.\"Encode Video\"]`. All keys are optional. An entry without `exec`, `http` and `pull` sets the
+policy of a handler that exists in Rust, for example of a `--demo` handler.
 ";
 
 const LIMITS: &str = "
@@ -175,7 +175,14 @@ fn details(name: &str) -> &'static str {
         }
         "max-connections" => {
             "The limit is lower if `ulimit -Hn` allows fewer files. When it is reached, the connection that was idle \
-             longest is closed. Half as many requests, and at most 100, can wait for the end of a job."
+             longest is closed."
+        }
+        "max-waiting" => {
+            "These requests wait for the end of a job (`GET /jobs/ID?wait=`) or for jobs (`POST /pull`). At most half of \
+             `max-connections` can wait. More requests get 503 `too_many_waiting`."
+        }
+        "workers" => {
+            "A server without workers takes no jobs from `queues`. It answers requests, also those of pull workers."
         }
         "max-queue-length" => "More jobs get 429 `queue_full`. Scheduled jobs do not count.",
         "retain-completed" | "retain-completed-max" => {
@@ -192,6 +199,14 @@ fn details(name: &str) -> &'static str {
         "api-token" => "Requests send it in the header `Authorization`, after the word `Bearer`.",
         "api-token-file" => {
             "White space around the token is ignored. One source must not set both `api-token` and `api-token-file`."
+        }
+        "worker-token" => {
+            "It opens `POST /pull` and the paths below `/attempts`; any other path answers 403 `forbidden`. The setting \
+             needs an `api-token`, which opens these paths too."
+        }
+        "worker-token-file" => {
+            "White space around the token is ignored. One source must not set both `worker-token` and \
+             `worker-token-file`."
         }
         "insecure-no-token" => "Use it only where a proxy or the network keeps strangers out.",
         "log-format" => {
@@ -255,6 +270,12 @@ fn handler_keys() -> Vec<[String; 4]> {
     vec![
         row("exec", none(), "list of strings".to_owned(), "program and arguments, run without a shell"),
         row("http", none(), "URL".to_owned(), "service that gets a POST of the job's JSON"),
+        row(
+            "pull",
+            "`false`".to_owned(),
+            "`true` or `false`".to_owned(),
+            "only pull workers run jobs of this type",
+        ),
         row("timeout", format!("`{}`", to_text(policy.timeout)), timeout, "time limit of one attempt"),
         row(
             "max_attempts",
@@ -543,5 +564,5 @@ fn the_table_of_schedule_keys_has_the_keys_that_are_read() {
 #[test]
 fn the_details_of_the_configuration_are_about_settings() {
     let with_details = SETTINGS.iter().filter(|setting| !details(setting.name).is_empty()).count();
-    assert_eq!(with_details, SETTINGS.len() - 2, "all but workers and max-body");
+    assert_eq!(with_details, SETTINGS.len() - 1, "all but max-body");
 }

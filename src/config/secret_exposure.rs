@@ -11,7 +11,11 @@ use super::sources::RawSetting;
 pub(super) fn of_flags(flags: &[RawSetting]) -> Vec<String> {
     let secret = flags.iter().filter(|raw| holds_secret(raw));
     let warning = |raw: &RawSetting| {
-        let file = if raw.setting.name == "api-token" { "api-token-file" } else { "the configuration file" };
+        let file = match raw.setting.name {
+            "api-token" => "api-token-file",
+            "worker-token" => "worker-token-file",
+            _ => "the configuration file",
+        };
         format!(
             "{} ({}): every user of this machine can see it in the list of processes; better give it in the \
              environment ({}) or by {file}",

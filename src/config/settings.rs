@@ -191,8 +191,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.queues, values::queues(text)),
     )
     .default(queues_text),
-    Setting::new("workers", "N", "threads that run jobs, 1 to 1000", |config, text| {
-        put(&mut config.workers, values::number(text, 1..=1000))
+    Setting::new("workers", "N", "threads that run jobs, 0 to 1000; with 0 none run here", |config, text| {
+        put(&mut config.workers, values::number(text, 0..=1000))
     })
     .default(|config| config.workers.to_string()),
     Setting::new(
@@ -225,6 +225,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.max_connections, values::number(text, 1..=65_536)),
     )
     .default(|config| config.max_connections.to_string()),
+    Setting::new(
+        "max-waiting",
+        "N",
+        "largest number of HTTP requests that wait at a time, 1 to 32768",
+        |config, text| put(&mut config.max_waiting, values::number(text, 1..=32_768)),
+    )
+    .default(|config| config.max_waiting.to_string()),
     Setting::new("max-body", "SIZE", "largest request body, 1KiB to 64MiB", |config, text| {
         put(&mut config.max_body, values::size(text, 1 << 10..=64 << 20))
     })
@@ -281,6 +288,17 @@ pub(super) static SETTINGS: &[Setting] = &[
     .secrecy(Secrecy::Secret),
     Setting::new("api-token-file", "FILE", "file that holds the api-token", |config, text| {
         put(&mut config.api_token, values::token_file(text).map(Some))
+    })
+    .secrecy(Secrecy::NamesSecretFile),
+    Setting::new(
+        "worker-token",
+        "TOKEN",
+        "bearer token with which pull workers can take and settle jobs, and nothing else",
+        |config, text| put(&mut config.worker_token, values::token(text).map(Some)),
+    )
+    .secrecy(Secrecy::Secret),
+    Setting::new("worker-token-file", "FILE", "file that holds the worker-token", |config, text| {
+        put(&mut config.worker_token, values::token_file(text).map(Some))
     })
     .secrecy(Secrecy::NamesSecretFile),
     Setting::new(
@@ -348,11 +366,12 @@ mod tests {
             fsync: Fsync::Always,
             namespace: String::new(),
             queues: Vec::new(),
-            workers: 0,
+            workers: 1,
             fetchers: 0,
             drain_timeout: Duration::MAX,
             lease_timeout: Duration::MAX,
             max_connections: 0,
+            max_waiting: 0,
             max_body: 0,
             max_queue_length: 0,
             retain_completed: Duration::MAX,

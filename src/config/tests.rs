@@ -165,13 +165,14 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
         ),
         (
             "workers",
-            vec!["0", "1001", "-1", "3.5", "many", "99999999999999999999"],
-            "a whole number from 1 to 1000",
+            vec!["1001", "-1", "3.5", "many", "99999999999999999999"],
+            "a whole number from 0 to 1000",
         ),
         ("fetchers", vec!["0", "17"], "a whole number from 1 to 16"),
         ("drain-timeout", vec!["5", "-5s", "3651d", "1h30m"], "0s to 3650d"),
         ("lease-timeout", vec!["0", "999ms", "1 s", "99999999999999999999d"], "1s to 3650d"),
         ("max-connections", vec!["0", "65537"], "a whole number from 1 to 65536"),
+        ("max-waiting", vec!["0", "32769"], "a whole number from 1 to 32768"),
         ("max-body", vec!["1023", "65MiB", "1MB", "99999999999999999999GiB"], "1KiB to 64MiB"),
         ("max-queue-length", vec!["0", "9007199254740992"], "a whole number from 1 to 9007199254740991"),
         ("retain-completed", vec!["1y", "24"], "0s to 3650d"),
@@ -182,6 +183,8 @@ fn bad_values_are_refused_from_every_source_with_the_same_words() {
         ("inline-backoff", vec!["200"], "0s to 3650d"),
         ("api-token", vec!["a b", "é", "a\nb"], "1 to 1024 visible ASCII characters"),
         ("api-token-file", vec!["/nonexistent/token", "/dev/zero", "/dev/null"], ""),
+        ("worker-token", vec!["a b", "é", "a\nb"], "1 to 1024 visible ASCII characters"),
+        ("worker-token-file", vec!["/nonexistent/token", "/dev/zero", "/dev/null"], ""),
         ("insecure-no-token", vec!["yes", "TRUE"], "true, false, 1, 0"),
         ("log-format", vec!["xml", "JSON"], "text, json"),
         ("log-level", vec!["loud", "3"], "off, error, warn, info, debug, trace"),
@@ -339,6 +342,12 @@ fn a_token_may_come_from_a_file() {
         line.starts_with("api-token-file (flag --api-token-file): the setting is given beside api-token"),
         "{line}"
     );
+    let args = ["--api-token=all", "--worker-token-file", &token];
+    assert_eq!(load(&args, &[]).unwrap().worker_token.unwrap().expose(), "hunter2");
+    let line = refused(load(&["--worker-token-file", &token, "--worker-token", "other"], &[]));
+    assert!(line.contains("the setting is given beside worker-token"), "{line}");
+    let line = refused(load(&["--worker-token-file", &token], &[]));
+    assert!(line.starts_with("worker-token (with the other settings): the value is set, but"), "{line}");
     let line = refused(load(&["--api-token-file", &folder.file("bad", "hunter2 hunter3")], &[]));
     assert!(line.contains("holds a token that has a space") && !line.contains("hunter"), "{line}");
     assert!(refused(load(&["--api-token-file", &folder.file("empty", "\n")], &[])).contains("is empty"));
@@ -396,6 +405,10 @@ fn handlers_are_read_with_their_policies() {
             [handlers.echo]
             max_attempts = 1
             retain = "7d"
+
+            [handlers.train]
+            pull = true
+            timeout = "6h"
         "#,
     );
     let config = load(&["--config", &file], &[]).unwrap();
@@ -435,7 +448,13 @@ fn handlers_are_read_with_their_policies() {
         limited_by: ["smtp", "tenant:42"].map(|name| LimitName::parse(name).unwrap()).to_vec(),
         ..HandlerEntry::default()
     };
-    assert_eq!(config.handlers, [encode, echo, notify]);
+    let train = HandlerEntry {
+        job_type: "train".to_owned(),
+        run: Some(Run::Pull),
+        policy: Policy { timeout: Duration::from_secs(6 * 3600), ..Policy::default() },
+        ..HandlerEntry::default()
+    };
+    assert_eq!(config.handlers, [encode, echo, notify, train]);
 }
 
 #[test]
@@ -535,6 +554,13 @@ fn bad_handlers_are_refused_by_name() {
     let long = format!("handlers.{}.exec = ['x']", "n".repeat(101));
     for (text, start, part) in [
         ("[handlers.x]\nexec = ['a']\nhttp = 'http://h'", r#"handlers."x" ("#, "both exec and http"),
+        ("[handlers.x]\nexec = ['a']\npull = true", r#"handlers."x" ("#, "has pull beside exec or http"),
+        ("[handlers.x]\npull = 'yes'", r#"handlers."x".pull ("#, "allowed: true, false"),
+        (
+            "[handlers.x]\npull = true\nlimits = { cpu = '1s' }",
+            r#"handlers."x" ("#,
+            "limits only beside exec",
+        ),
         ("[handlers.x]\nexec = []", r#"handlers."x".exec ("#, "names no program"),
         ("[handlers.x]\nexec = ['']", r#"handlers."x".exec ("#, "names no program"),
         ("[handlers.x]\nexec = ['a', 1]", r#"handlers."x".exec ("#, "is not a string"),

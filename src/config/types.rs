@@ -46,7 +46,8 @@ pub struct Config {
     pub namespace: String,
     /// The queues that this server takes jobs from: at least one, with distinct names. Defaults to the queue `default`.
     pub queues: Vec<QueueShare>,
-    /// The number of threads that run jobs: 1 to 1,000. Defaults to 30.
+    /// The number of threads that run jobs: 0 to 1,000. With 0 this server takes no jobs of its own: it answers requests, also
+    /// those of pull workers. Defaults to 30.
     pub workers: usize,
     /// The number of threads per queue that take jobs from Redis: 1 to 16. Defaults to 1: jobs of a queue start strictly in
     /// the order of their submission. More threads overlap the round trips to a distant Redis, and keep that order only
@@ -58,6 +59,9 @@ pub struct Config {
     pub lease_timeout: Duration,
     /// The largest number of open HTTP connections: 1 to 65,536. Defaults to 512.
     pub max_connections: usize,
+    /// The largest number of HTTP requests that wait at a time, for the end of a job or for jobs: 1 to 32,768, and at most half
+    /// of `max_connections`. Defaults to 100.
+    pub max_waiting: usize,
     /// The largest request body in bytes: 1 KiB to 64 MiB. Defaults to 1 MiB.
     pub max_body: usize,
     /// The number of queued jobs at which a queue refuses more: 1 to 2^53 - 1. Defaults to 1,000,000.
@@ -77,6 +81,8 @@ pub struct Config {
     pub inline_backoff: Duration,
     /// The bearer token that requests must have: 1 to 1,024 visible ASCII characters. Defaults to none.
     pub api_token: Option<Secret>,
+    /// The bearer token of pull workers: 1 to 1,024 visible ASCII characters. It needs an `api_token`. Defaults to none.
+    pub worker_token: Option<Secret>,
     /// Whether requests from other machines, and for any `Host`, are accepted without a token. Defaults to no.
     pub insecure_no_token: bool,
     /// The format of log lines. Defaults to text.
@@ -174,6 +180,8 @@ pub enum Run {
     Exec(Vec<String>),
     /// The URL that jobs are posted to: `http://`, or `https://` with the feature `tls`.
     Http(String),
+    /// Pull workers take the jobs. This server runs none of them.
+    Pull,
 }
 
 /// Shows neither URL nor arguments, which may hold secrets.
@@ -182,6 +190,7 @@ impl fmt::Debug for Run {
         match self {
             Run::Exec(words) => write!(f, "Exec({:?}, ***)", words.first().map_or("", String::as_str)),
             Run::Http(_) => f.write_str("Http(***)"),
+            Run::Pull => f.write_str("Pull"),
         }
     }
 }
@@ -195,9 +204,14 @@ impl Config {
         }
     }
 
-    /// The names of the queues that the server takes jobs from.
+    /// The queues that the workers of the server take jobs from: none without workers.
+    pub(crate) fn taken_queues(&self) -> &[QueueShare] {
+        if self.workers == 0 { &[] } else { &self.queues }
+    }
+
+    /// The names of the queues that the workers of the server take jobs from.
     pub(crate) fn queue_names(&self) -> Vec<String> {
-        self.queues.iter().map(|queue| queue.name.clone()).collect()
+        self.taken_queues().iter().map(|queue| queue.name.clone()).collect()
     }
 
     /// All limits that this configuration defines: those of the section `[limits]`, and those of single job types.
@@ -211,7 +225,7 @@ impl Config {
 
     /// The names of those queues that are strict.
     pub(crate) fn strict_queue_names(&self) -> Vec<String> {
-        self.queues.iter().filter(|queue| queue.strict).map(|queue| queue.name.clone()).collect()
+        self.taken_queues().iter().filter(|queue| queue.strict).map(|queue| queue.name.clone()).collect()
     }
 }
 
@@ -234,6 +248,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(25),
             lease_timeout: Duration::from_secs(15),
             max_connections: 512,
+            max_waiting: 100,
             max_body: 1 << 20,
             max_queue_length: 1_000_000,
             retain_completed: Duration::from_secs(24 * 3600),
@@ -243,6 +258,7 @@ impl Default for Config {
             max_crashes: 3,
             inline_backoff: Duration::from_millis(200),
             api_token: None,
+            worker_token: None,
             insecure_no_token: false,
             log_format: LogFormat::Text,
             log_level: LevelFilter::Info,

@@ -113,7 +113,11 @@ impl Workers {
 
     fn attempt(&self, job: &Arc<Job>, stop: &StopSignal) -> Outcome {
         let Some(handler) = self.handlers.get(&job.job_type) else {
-            return Err(Failure::retryable(format!("no handler for type \"{}\"", job.job_type)));
+            let mut reason = format!("no handler for type \"{}\"", job.job_type);
+            if self.handlers.knows(&job.job_type) {
+                reason += "; only pull workers run its jobs, so no server may have their queue in `queues`";
+            }
+            return Err(Failure::retryable(reason));
         };
         let context = JobContext::new(job.clone(), stop.clone());
         panics::catch(job, || handler.handle(&context)).unwrap_or_else(|message| {

@@ -149,7 +149,8 @@ impl Default for Policy {
 /// The handler, the policy and the limits of each job type.
 #[derive(Default)]
 pub struct Handlers {
-    handlers: HashMap<String, Box<dyn Handler>>,
+    /// `None` for a type whose jobs only pull workers run.
+    handlers: HashMap<String, Option<Box<dyn Handler>>>,
     policies: HashMap<String, Policy>,
     limits: HashMap<String, Vec<LimitName>>,
 }
@@ -157,7 +158,17 @@ pub struct Handlers {
 impl Handlers {
     /// Sets the handler of a job type; replaces an earlier one.
     pub fn insert(&mut self, job_type: impl Into<String>, handler: impl Handler) {
-        self.handlers.insert(job_type.into(), Box::new(handler));
+        self.handlers.insert(job_type.into(), Some(Box::new(handler)));
+    }
+
+    /// Makes a job type known whose jobs only pull workers run. A type with a handler keeps it.
+    pub fn insert_pulled(&mut self, job_type: impl Into<String>) {
+        self.handlers.entry(job_type.into()).or_default();
+    }
+
+    /// Whether the job type has a handler, or is one of those that only pull workers run.
+    pub fn knows(&self, job_type: &str) -> bool {
+        self.handlers.contains_key(job_type)
     }
 
     /// Sets the policy of a job type; replaces an earlier one.
@@ -177,10 +188,10 @@ impl Handlers {
 
     /// The handler of a job type, if it has one.
     pub fn get(&self, job_type: &str) -> Option<&dyn Handler> {
-        self.handlers.get(job_type).map(Box::as_ref)
+        self.handlers.get(job_type)?.as_deref()
     }
 
-    /// The job types that have a handler, in alphabetical order.
+    /// The job types that have a handler or that only pull workers run, in alphabetical order.
     pub fn job_types(&self) -> impl Iterator<Item = &str> {
         let mut job_types: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
         job_types.sort_unstable();

@@ -22,7 +22,9 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     let job_types = handlers.job_types().collect::<Vec<_>>().join(", ");
     if job_types.is_empty() {
         say("handlers: none".to_owned());
-        say(format!("warning: {NO_HANDLERS}"));
+        if config.workers > 0 {
+            say(format!("warning: {NO_HANDLERS}"));
+        }
     } else {
         say(format!("handlers: {job_types}"));
     }

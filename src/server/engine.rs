@@ -142,7 +142,7 @@ impl Engine {
         let janitor = Janitor { shared: shared.clone(), retention, shutdown: stopping.clone() };
         spawn("janitor", move || janitor.run())?;
 
-        let turns = config.queues.iter().map(|queue| match queue.strict {
+        let turns = config.taken_queues().iter().map(|queue| match queue.strict {
             true => (queue.name.clone(), Turn::Strict),
             false => (queue.name.clone(), Turn::Weight(queue.weight)),
         });

@@ -25,9 +25,10 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
             }
             Some(Run::Http(url)) => handlers
                 .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(invalid)?),
+            Some(Run::Pull) => handlers.insert_pulled(&entry.job_type),
             None if handlers.get(&entry.job_type).is_none() => {
                 return Err(StartError::Configuration(format!(
-                    "handlers.{:?}: needs exec or http, because the program has no handler of this job type",
+                    "handlers.{:?}: needs exec, http or pull, because the program has no handler of this job type",
                     entry.job_type
                 )));
             }

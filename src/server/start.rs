@@ -157,7 +157,7 @@ fn wait_for_other_protocols(
 }
 
 fn log_risky_settings(config: &Config, handlers: &Handlers) {
-    if handlers.job_types().next().is_none() {
+    if handlers.job_types().next().is_none() && config.workers > 0 {
         log::warn!("{NO_HANDLERS}");
     }
     undefined_limits(config).iter().for_each(|warning| log::warn!("{warning}"));
@@ -181,8 +181,10 @@ fn start_api(
         access: api::Access { token: config.api_token.clone(), any_host: config.insecure_no_token },
         max_body: config.max_body,
         max_connections: config.max_connections,
+        max_waiting: config.max_waiting,
         lease_timeout: config.lease_timeout,
         queues: config.queue_names(),
+        workers: config.workers,
     };
     let api = Api {
         queue: shared.queue.clone(),

@@ -20,7 +20,7 @@ const FURTHER_CONNECTIONS: u32 = 16;
 
 /// The number of fetchers, over all queues.
 pub(super) fn fetcher_count(config: &Config) -> usize {
-    config.queues.len() * config.fetchers
+    config.taken_queues().len() * config.fetchers
 }
 
 /// Prepares the queue. Makes no connection yet, so an unreachable Redis is not an error.
@@ -31,7 +31,7 @@ pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
         namespace: config.namespace.clone(),
         connections: FURTHER_CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
         // Only the first fetcher of each queue blocks.
-        fetchers: config.queues.len() as u32,
+        fetchers: config.taken_queues().len().max(1) as u32,
         replicas: config.redis_replicas,
     };
     Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))

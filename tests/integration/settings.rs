@@ -48,6 +48,40 @@ fn settings_with_dashes_are_read_from_everywhere() {
 }
 
 #[test]
+fn a_server_without_workers_answers_requests_and_takes_no_job() {
+    let redis = TestRedis::start();
+    let builder = TestServer::builder().redis(&redis).flag("workers", "0");
+    let check = builder.clone().without_demo().run("check");
+    assert!(check.code == Some(0) && !check.stdout.contains("warning: no handlers"), "{check:?}");
+    let mut server = builder.start();
+    assert_eq!(workers(&server), 0);
+    server.get("/readyz").expect(200);
+    let id = server.submit("echo", json!({}));
+    let why = server.get(&format!("/jobs/{id}/why")).expect(200).json();
+    assert_eq!(why["reasons"][0]["code"], "no_server", "{why}");
+    let other = TestServer::start(&redis);
+    other.wait_for_status(id, "completed");
+    assert_eq!(server.stop(LIMIT), Some(0));
+}
+
+#[test]
+fn a_type_of_pull_workers_needs_no_handler() {
+    let redis = TestRedis::start();
+    let config = "[handlers.train]\npull = true\ntimeout = \"6h\"\nmax_attempts = 1\n";
+    let builder = TestServer::builder().redis(&redis).config(config).without_demo();
+    let check = builder.run("check");
+    assert!(check.code == Some(0) && check.stdout.contains("handlers: train\n"), "{check:?}");
+    let server = builder.start();
+    let reply = server.post("/jobs", &json!({"type": "train", "queue": "gpu"}));
+    assert_eq!(reply.header("Threadq-Unserved"), Some("queue"));
+    assert_eq!(server.job(reply.json()["job_id"].as_u64().unwrap())["timeout_ms"], 6 * 3_600_000);
+    // In a queue of a server, the job fails with an error that says why.
+    let id = server.submit("train", json!({}));
+    let error = server.wait_for_status(id, "failed")["last_error"].to_string();
+    assert!(error.contains("no handler for type") && error.contains("only pull workers"), "{error}");
+}
+
+#[test]
 fn the_namespace_keeps_two_services_apart_on_one_redis() {
     let redis = TestRedis::start();
     let one = TestServer::builder().redis(&redis).flag("namespace", "one").start();
@@ -105,7 +139,7 @@ const BAD: [(&str, &str); 48] = [
     ("queues", "a=-1"),
     ("queues", "a,a"),
     ("queues", ",,"),
-    ("workers", "0"),
+    ("workers", "1001"),
     ("workers", "-1"),
     ("workers", "many"),
     ("workers", "99999999999"),
@@ -156,7 +190,7 @@ fn a_bad_value_is_refused_with_one_line_that_names_the_setting() {
 fn a_bad_value_of_the_environment_or_the_file_is_refused_too() {
     let redis = TestRedis::start();
     for (name, value) in
-        [("workers", "0"), ("lease-timeout", "999ms"), ("log-format", "xml"), ("max-body", "big")]
+        [("workers", "1001"), ("lease-timeout", "999ms"), ("log-format", "xml"), ("max-body", "big")]
     {
         let variable = format!("THREADQ_{}", name.to_uppercase().replace('-', "_"));
         let finished = TestServer::builder().redis(&redis).env(&variable, value).run_serve();
@@ -259,7 +293,7 @@ fn check_says_whether_all_is_well() {
     let finished = TestServer::builder().flag("redis-url", "redis://127.0.0.1:1/").config(good).run("check");
     assert!(matches!(finished.code, Some(1 | 2)), "{finished:?}");
     assert!(finished.stderr.to_lowercase().contains("redis"), "{finished:?}");
-    let finished = TestServer::builder().redis(&redis).config("workers = 0\n").run("check");
+    let finished = TestServer::builder().redis(&redis).config("workers = 1001\n").run("check");
     assert_refused(&finished, "workers");
 }
 
