@@ -15,10 +15,10 @@ use crate::children::{is_own, process_list};
 const SEARCH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The descendants of one program.
-pub(super) struct Descendants<'a> {
+pub(super) struct Descendants {
     leader: i32,
     /// An entry of the environment that the program passes on to its descendants.
-    mark: &'a str,
+    mark: String,
     /// The descendants that were found, by process id and start time, and whether each got SIGTERM.
     found: BTreeMap<(i32, u64), bool>,
     /// How many of them ran at the last search.
@@ -26,11 +26,11 @@ pub(super) struct Descendants<'a> {
     last_search: Option<Instant>,
 }
 
-impl<'a> Descendants<'a> {
+impl Descendants {
     /// Of the program `leader`; no search was made yet.
-    pub(super) fn new(leader: Pid, mark: &'a str) -> Descendants<'a> {
+    pub(super) fn new(leader: Pid, mark: &str) -> Descendants {
         let leader = leader.as_raw_nonzero().get();
-        Descendants { leader, mark, found: BTreeMap::new(), running: 0, last_search: None }
+        Descendants { leader, mark: mark.to_owned(), found: BTreeMap::new(), running: 0, last_search: None }
     }
 
     /// Searches for descendants if the last search is older than [`SEARCH_INTERVAL`], and sends SIGTERM to the new ones
@@ -76,7 +76,7 @@ impl<'a> Descendants<'a> {
         let known = all.iter().filter(is_known);
         let inherited = children.get(&me).into_iter().flatten().copied().filter(|process| {
             let is_orphan = process.pid != self.leader && !is_own(process.pid.unsigned_abs());
-            is_orphan && process_list::has_in_environment(process.pid, self.mark)
+            is_orphan && process_list::has_in_environment(process.pid, &self.mark)
         });
         let of_leader = children.get(&self.leader).into_iter().flatten().copied();
         let mut queue: Vec<&process_list::Process> = known.chain(inherited).chain(of_leader).collect();

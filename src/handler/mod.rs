@@ -55,11 +55,14 @@ mod descendants;
 mod error;
 pub mod exec;
 mod executable;
+mod group;
 pub mod http;
 pub mod limits;
+mod pipes;
 mod process;
 pub(crate) mod results;
 mod stop;
+mod stopping;
 #[cfg(test)]
 pub(crate) mod testing;
 
