@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::engine::outcomes::record_outcome;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
-use crate::job::{Job, Status};
+use crate::job::Status;
 use crate::logging::job_fields::{JobFields, log_job};
 use crate::queue::{Error, Settled, Settlement, Verdict};
 
@@ -56,7 +57,9 @@ impl Committer {
             let jobs = self.shared.in_flight.remove(ids);
             for ((settlement, job), settled) in group.iter().zip(jobs).zip(answers) {
                 if let (Some(job), Some(settled)) = (job, settled) {
-                    self.record_outcome(&job, &settlement.verdict, settled);
+                    let Shared { metrics, due_timer, .. } = &self.shared;
+                    let fields = JobFields::attempt(&job);
+                    record_outcome(metrics, due_timer, fields, &settlement.verdict, settled);
                 }
             }
         }
@@ -117,62 +120,6 @@ impl Committer {
             Verdict::Fail(error) => log_job!(error, fields, "failed for good, not written: {error}"),
             Verdict::Snooze(_) => log_job!(warn, fields, "snoozed, not written"),
             Verdict::Release => log_job!(warn, fields, "stopped before its end, not written"),
-        }
-    }
-
-    /// Records a stored outcome in the log, the metrics and the timer of the scheduler. [`Settled::Repeated`] means
-    /// that an earlier request with this verdict was executed and its reply was lost, so nothing was recorded yet.
-    fn record_outcome(&self, job: &Job, verdict: &Verdict, settled: Settled) {
-        let Shared { metrics, due_timer, .. } = &self.shared;
-        let job_type = &job.job_type;
-        let fields = JobFields::attempt(job);
-        match (settled, verdict) {
-            (Settled::Now(Status::Completed) | Settled::Repeated, Verdict::Complete(_)) => {
-                metrics.completed(job_type)
-            }
-            (Settled::Now(Status::Retrying) | Settled::Repeated, Verdict::Retry { error, delay, .. }) => {
-                log_job!(warn, fields, "failed; retry in {:.1} s: {error}", delay.as_secs_f64());
-                metrics.retried(job_type);
-                due_timer.due_in(*delay);
-            }
-            (Settled::Now(Status::Scheduled) | Settled::Repeated, Verdict::Snooze(time)) => {
-                log_job!(info, fields, "snoozed for {} s", time.as_secs());
-                metrics.snoozed(job_type);
-                due_timer.due_in(*time);
-            }
-            (Settled::Expired(status), verdict) => {
-                metrics.expired(job_type, status);
-                match verdict {
-                    Verdict::Retry { error, .. } => {
-                        log_job!(
-                            error,
-                            fields,
-                            "failed for good, the job expires before its next attempt: {error}"
-                        );
-                    }
-                    _ => log_job!(info, fields, "{status}, the job expires before the end of its snooze"),
-                }
-            }
-            (Settled::Now(Status::Failed), Verdict::Retry { error, .. })
-            | (Settled::Now(Status::Failed) | Settled::Repeated, Verdict::Fail(error)) => {
-                log_job!(error, fields, "failed for good: {error}");
-                metrics.failed(job_type);
-            }
-            (Settled::Now(Status::Cancelled), Verdict::Retry { error, .. } | Verdict::Fail(error)) => {
-                log_job!(info, fields, "cancelled; the attempt failed: {error}");
-            }
-            (Settled::Now(Status::Cancelled), _) => log_job!(info, fields, "cancelled"),
-            (Settled::Stale, Verdict::Retry { error, .. } | Verdict::Fail(error)) => {
-                log_job!(
-                    warn,
-                    fields,
-                    "outcome discarded, the job was reclaimed or deleted meanwhile; the attempt failed: {error}"
-                );
-            }
-            (Settled::Stale, _) => {
-                log_job!(warn, fields, "outcome discarded, the job was reclaimed or deleted meanwhile");
-            }
-            _ => {}
         }
     }
 }

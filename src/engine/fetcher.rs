@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::engine::early_beat::EarlyBeat;
+use crate::engine::outage_pause::OutagePause;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::take_permits::TakePermits;
-use crate::job::Status;
 use crate::logging::once::LogOnce;
 use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Settlement, Verdict};
 
@@ -24,14 +24,9 @@ use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Settlement, Verdic
 const PAUSED_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The time between attempts while Redis is full and refuses BRPOPLPUSH.
 const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// The longest pause between attempts during an outage; the first pause is about a tenth of it.
-const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// Redis can end BRPOPLPUSH this much before the timeout of the command, because Redis reads its clock once for many
 /// commands.
 const BLOCK_MARGIN: Duration = Duration::from_millis(100);
-
-/// The longest name of a thread in bytes: the system cuts longer names.
-const LONGEST_THREAD_NAME: usize = 15;
 
 /// What all fetchers share.
 pub struct Fetchers {
@@ -41,26 +36,6 @@ pub struct Fetchers {
     pub committer: Sender<Settlement>,
     pub take_permits: Arc<TakePermits>,
     pub shutdown: Shutdown,
-}
-
-/// The names of the threads of each queue, all different: a name has as much of the queue's name as fits. A name that is
-/// cut gets the number of the queue too.
-pub fn thread_names(queues: &[String], fetchers: usize) -> Vec<Vec<String>> {
-    const PREFIX: &str = "fetch-";
-    let names = queues.iter().enumerate().map(|(number, queue)| {
-        let name = |fetcher: usize| {
-            // `/` and `~` are not allowed in names of queues.
-            let suffix = if fetchers > 1 { format!("/{fetcher}") } else { String::new() };
-            let room = LONGEST_THREAD_NAME - PREFIX.len() - suffix.len();
-            if queue.len() <= room {
-                return format!("{PREFIX}{queue}{suffix}");
-            }
-            let number = format!("~{number}");
-            format!("{PREFIX}{}{number}{suffix}", &queue[..room - number.len()])
-        };
-        (0..fetchers).map(name).collect()
-    });
-    names.collect()
 }
 
 /// The result of a take.
@@ -88,7 +63,7 @@ impl Fetchers {
         let mut is_stranded = false;
         while in_flight.wait_for_capacity().is_some() {
             if is_stranded && claimed.is_none() {
-                match self.find_stranded(queue) {
+                match self.shared.find_stranded(queue) {
                     Ok(found) => (is_stranded, claimed) = (found.is_some(), found),
                     Err(_) => {
                         self.shutdown.wait(pause.next());
@@ -175,24 +150,6 @@ impl Fetchers {
         }
     }
 
-    /// Finds a job of this queue that BRPOPLPUSH moved to this server's list while its reply was lost. The fetcher does not
-    /// have to wait for the reaper, since a take never starts a job twice.
-    fn find_stranded(&self, queue: &str) -> Result<Option<Claimed>, Error> {
-        // From the end of the list: the last entry was moved first.
-        for entry in self.shared.queue.in_progress_here(&self.shared.server())?.into_iter().rev() {
-            let id = std::str::from_utf8(&entry).ok().and_then(|id| id.parse().ok());
-            let Some(id) = id.filter(|id| !self.shared.in_flight.contains(*id)) else { continue };
-            match self.shared.queue.get(id) {
-                Ok(Some(job)) if job.status == Status::Queued && job.queue == queue => {
-                    return Ok(Some(Claimed { entry, queue: queue.to_owned() }));
-                }
-                Ok(_) | Err(Error::Protocol(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
     /// Takes as many jobs as the capacity allows and passes them to the workers. Clears `claimed` once
     /// Redis has executed or fenced the call.
     fn take(&self, queue: &str, is_first: bool, claimed: &mut Option<Claimed>) -> Result<Take, Error> {
@@ -251,52 +208,5 @@ impl Fetchers {
             _ if is_full => Take::More,
             _ => Take::Drained,
         })
-    }
-}
-
-/// Pauses between attempts, which grow with the number of failures in a row.
-#[derive(Default)]
-struct OutagePause {
-    failures: u32,
-}
-
-impl OutagePause {
-    fn next(&mut self) -> Duration {
-        self.failures = (self.failures + 1).min(10);
-        // With jitter, so that several servers do not all return at the same moment.
-        LONGEST_OUTAGE_PAUSE / 10 * self.failures / 2 + LONGEST_OUTAGE_PAUSE.mul_f64(fastrand::f64() * 0.05)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_fetcher_thread_has_another_name() {
-        let queues = ["default", "a", "reports.eu-north", "reports.eu-south", "a.1"].map(str::to_owned);
-        for fetchers in [1, 16] {
-            let names: Vec<String> = thread_names(&queues, fetchers).concat();
-            assert_eq!(names.len(), queues.len() * fetchers);
-            assert!(names.iter().all(|name| name.len() <= LONGEST_THREAD_NAME), "{names:?}");
-            assert_eq!(
-                names.iter().collect::<std::collections::HashSet<_>>().len(),
-                names.len(),
-                "{names:?}"
-            );
-        }
-        assert_eq!(thread_names(&queues, 1).concat()[..3], ["fetch-default", "fetch-a", "fetch-reports~2"]);
-        assert_eq!(thread_names(&queues, 2)[2], ["fetch-repor~2/0", "fetch-repor~2/1"]);
-    }
-
-    #[test]
-    fn pauses_grow_up_to_the_longest_one() {
-        let mut pause = OutagePause::default();
-        let pauses: Vec<Duration> = (0..50).map(|_| pause.next()).collect();
-        assert!(pauses[0] <= LONGEST_OUTAGE_PAUSE / 5, "{:?}", pauses[0]);
-        assert!(
-            pauses[9] > pauses[0] && pauses.iter().all(|pause| *pause <= LONGEST_OUTAGE_PAUSE),
-            "{pauses:?}"
-        );
     }
 }

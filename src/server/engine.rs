@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::engine::committer::Committer;
 use crate::engine::due_timer::DueTimer;
 use crate::engine::early_beat::EarlyBeat;
-use crate::engine::fetcher::{Fetchers, thread_names};
+use crate::engine::fetcher::Fetchers;
 use crate::engine::figures::Figures;
 use crate::engine::heartbeat::Heartbeat;
 use crate::engine::in_flight::InFlight;
@@ -25,6 +25,7 @@ use crate::engine::schedules::{CheckedSchedule, FileSchedules};
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::{self, Trigger};
 use crate::engine::take_permits::{TakePermits, Turn};
+use crate::engine::thread_names::fetcher_names;
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::Workers;
 use crate::handler::Handlers;
@@ -172,7 +173,7 @@ impl Engine {
     pub(super) fn start_fetchers(&mut self, config: &Config, fetchers: Fetchers) -> io::Result<()> {
         let fetchers = Arc::new(fetchers);
         let queue_names = config.queue_names();
-        for (queue, names) in queue_names.iter().zip(thread_names(&queue_names, config.fetchers)) {
+        for (queue, names) in queue_names.iter().zip(fetcher_names(&queue_names, config.fetchers)) {
             for (number, name) in names.iter().enumerate() {
                 let (fetchers, queue) = (fetchers.clone(), queue.clone());
                 self.fetchers.push(spawn(name, move || match number {
