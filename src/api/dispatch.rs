@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::api::answer::{Answer, client_number};
+use crate::api::answer::Answer;
 use crate::api::limits::with_key;
 use crate::api::long_poll::{LongPoll, LongPolls};
 use crate::api::outcome::Outcome;
+use crate::api::parked::Parked;
 use crate::api::query::Query;
 use crate::api::request::{Headers, Request};
 use crate::api::response::Response;
@@ -75,13 +76,11 @@ impl Api {
                 return self.group_commit.submit(new_jobs, Box::new(done), before_waiting);
             }
             Outcome::WaitForJob(id, time) => {
-                self.metrics.wait_begins();
-                let parked = permits.park(client_number(&request));
-                let long_poll = LongPoll { id, until: Instant::now() + time, request, pattern, parked };
-                if let Some(long_poll) = long_polls.add(long_poll) {
-                    let sentence = "too many requests wait for jobs; retry later, or without wait";
-                    let response = Response::error(503, "too_many_waiting", sentence);
-                    long_poll.respond(self, response.with("Retry-After", "1"));
+                let until = Instant::now() + time;
+                if let Some(parked) = Parked::new(request, self, pattern, &long_polls.places, permits)
+                    && let Some(refused) = long_polls.add(LongPoll { id, until, parked })
+                {
+                    refused.parked.respond(Response::too_many_waiting());
                 }
             }
         }

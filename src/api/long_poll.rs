@@ -4,12 +4,11 @@
 //! the client has closed only its sending half, it gets that response, the job in its present state. The two cannot be
 //! told apart until a write fails.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::api::response::Response;
+use crate::api::parked::{Parked, Places};
 use crate::api::state::Api;
-use crate::gate::ParkedRequest;
 use crate::job::JobId;
 use crate::sync;
 
@@ -19,7 +18,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The long polls that wait.
 pub struct LongPolls {
-    limit: usize,
+    /// The places of all requests that wait.
+    pub places: Arc<Places>,
     list: Mutex<List>,
     added: Condvar,
 }
@@ -34,33 +34,19 @@ struct List {
 pub struct LongPoll {
     pub id: JobId,
     pub until: Instant,
-    pub request: tiny_http::Request,
-    /// The pattern of the request's path, for the metrics.
-    pub pattern: &'static str,
-    /// The permit of the request, which another request uses while this request waits.
-    pub parked: ParkedRequest,
-}
-
-impl LongPoll {
-    /// Counts and sends the response.
-    pub fn respond(self, api: &Api, response: Response) {
-        api.metrics.wait_ends();
-        api.metrics.answered(self.request.method().as_str(), self.pattern, response.status);
-        drop(self.parked);
-        response.send(self.request);
-    }
+    pub parked: Parked,
 }
 
 impl LongPolls {
-    /// At most `limit` long polls may wait at a time.
+    /// At most `limit` requests may wait at a time.
     pub fn new(limit: usize) -> LongPolls {
-        LongPolls { limit, list: Mutex::default(), added: Condvar::new() }
+        LongPolls { places: Places::new(limit), list: Mutex::default(), added: Condvar::new() }
     }
 
-    /// Adds a long poll. Returns it when the limit is reached or the API stops.
+    /// Adds a long poll. Returns it when the API stops.
     pub fn add(&self, long_poll: LongPoll) -> Option<LongPoll> {
         let mut list = sync::lock(&self.list);
-        if list.waiting.len() >= self.limit || list.is_closed {
+        if list.is_closed {
             return Some(long_poll);
         }
         list.waiting.push(long_poll);
@@ -102,7 +88,7 @@ impl LongPolls {
             drop(list);
             for long_poll in ended {
                 let response = api.show(long_poll.id).unwrap_or_else(|error| error);
-                long_poll.respond(api, response);
+                long_poll.parked.respond(response);
             }
             if is_closed {
                 return;

@@ -14,7 +14,7 @@
 //!   function decides.
 //! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `limits`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
 //!   routes.
-//! * `long_poll`: requests that wait until a job ends.
+//! * `parked`: requests that wait. `long_poll`: those that wait until a job ends.
 
 mod access;
 mod answer;
@@ -33,6 +33,7 @@ mod long_poll;
 mod metrics;
 mod openapi;
 mod outcome;
+mod parked;
 mod private_socket;
 mod query;
 mod queues;

@@ -61,6 +61,11 @@ impl Response {
         Response::error(404, "not_found", "there is no job with this id")
     }
 
+    pub fn too_many_waiting() -> Response {
+        let sentence = "too many requests wait for jobs; retry later, or without waiting";
+        Response::error(503, "too_many_waiting", sentence).with("Retry-After", "1")
+    }
+
     pub fn duplicate(holder: JobId) -> Response {
         let error = "another job holds this unique key";
         Response::json(409, &json!({ "error": error, "code": "duplicate", "job_id": holder }))
