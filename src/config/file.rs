@@ -102,10 +102,19 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
     let policy = policy(&mut entry)?;
     let limit = numbers(&mut entry)?;
     let limited_by = entry.take("limited_by", limited_by)?.unwrap_or_default();
+    let stderr_is_log = entry.take_text("log", log)?;
     let limits = entry.table.remove("limits");
     entry.finish(
-        "exec, http, pull, timeout, max_attempts, backoff, retain, concurrency, rate, burst, limited_by, limits",
+        "exec, http, pull, timeout, max_attempts, backoff, retain, silence, log, concurrency, rate, burst, limited_by, limits",
     )?;
+    if stderr_is_log.is_some() && exec.is_none() {
+        return Err(entry.error("has log, but no exec", "log only beside exec"));
+    }
+    if policy.silence.is_some() && (http.is_some() || is_pulled) {
+        return Err(
+            entry.error("has silence beside http or pull", "silence for handlers that run on this server")
+        );
+    }
     if limited_by.len() + usize::from(limit.is_some()) > MAX_LIMITS {
         let problem = "has too many limits";
         return Err(
@@ -125,7 +134,17 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
         _ if is_pulled => return Err(entry.error("has pull beside exec or http", "one of them")),
         (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
     };
-    Ok(HandlerEntry { job_type, run, limits, policy, limit, limited_by })
+    let stderr_is_log = stderr_is_log.unwrap_or_default();
+    Ok(HandlerEntry { job_type, run, limits, policy, stderr_is_log, limit, limited_by })
+}
+
+/// What becomes the log of a job: `true` if standard error does too.
+fn log(text: &str) -> Result<bool, Invalid> {
+    match text {
+        "report" => Ok(false),
+        "stderr" => Ok(true),
+        _ => Err(Invalid::new("is neither of the two words", "report or stderr")),
+    }
 }
 
 fn exec(value: &Value) -> Result<Vec<String>, Invalid> {
@@ -155,8 +174,10 @@ fn policy(entry: &mut Section) -> Result<Policy, ConfigError> {
         None => default.backoff,
     };
     let retain = entry.take_text("retain", |text| values::duration(text, RETENTION))?;
+    let silence = entry.take_text("silence", |text| values::duration(text, TIMEOUT))?;
     Ok(Policy {
         retain,
+        silence,
         timeout: timeout.unwrap_or(default.timeout),
         max_attempts: max_attempts.unwrap_or(default.max_attempts),
         backoff,

@@ -276,7 +276,12 @@ fn handler_keys() -> Vec<[String; 4]> {
             "`true` or `false`".to_owned(),
             "only pull workers run jobs of this type",
         ),
-        row("timeout", format!("`{}`", to_text(policy.timeout)), timeout, "time limit of one attempt"),
+        row(
+            "timeout",
+            format!("`{}`", to_text(policy.timeout)),
+            timeout.clone(),
+            "time limit of one attempt",
+        ),
         row(
             "max_attempts",
             policy.max_attempts.to_string(),
@@ -300,6 +305,13 @@ fn handler_keys() -> Vec<[String; 4]> {
             none(),
             range(*RETENTION.start(), *RETENTION.end()),
             "how long a job is kept after its end, at least 1m",
+        ),
+        row("silence", none(), timeout, "how long an attempt may report nothing"),
+        row(
+            "log",
+            "`report`".to_owned(),
+            "`report` or `stderr`".to_owned(),
+            "what the log of a job is made of",
         ),
         row(
             "concurrency",
@@ -341,6 +353,10 @@ fn handlers_section() -> String {
             .to_owned(),
         "A relative path in `exec` starts at the folder of the file, which is also the working directory of the \
          program. A name without a `/` is searched on `PATH`."
+            .to_owned(),
+        "An attempt that reports nothing for as long as `silence` says is stopped as at its timeout. `silence` is \
+         not for `http` and `pull`, and `log` needs `exec`. With `log = \"stderr\"` the lines of standard error are log lines of the job too, and \
+         count as reports."
             .to_owned(),
         "`concurrency`, `rate` and `burst` are those of a [limit](#limits). With that limit, `limited_by` and the job's own \
          `limits` a job has at most 4 limits."
@@ -480,7 +496,7 @@ fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_fil
     for [key, default, allowed, _] in handler_keys() {
         let key = key.trim_matches('`').to_owned();
         let read = |value: &str| {
-            let exec = if key.starts_with("limits") { "exec = ['a']\n" } else { "" };
+            let exec = if key.starts_with("limits") || key == "log" { "exec = ['a']\n" } else { "" };
             let value = if value.starts_with(char::is_numeric) && value.ends_with(char::is_numeric) {
                 value.to_owned()
             } else {

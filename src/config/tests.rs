@@ -392,6 +392,8 @@ fn handlers_are_read_with_their_policies() {
             timeout = "10m"
             max_attempts = 3
             backoff = { base = "2s", cap = "5m" }
+            silence = "1m"
+            log = "stderr"
             limits = { memory = "512MiB", cpu = "1m", open_files = 256, niceness = 10 }
 
             [handlers.notify]
@@ -427,7 +429,9 @@ fn handlers_are_read_with_their_policies() {
             max_attempts: 3,
             backoff: Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(300) },
             retain: None,
+            silence: Some(Duration::from_secs(60)),
         },
+        stderr_is_log: true,
         ..HandlerEntry::default()
     };
     let echo = HandlerEntry {
@@ -593,6 +597,18 @@ fn bad_handlers_are_refused_by_name() {
         ),
         ("[handlers.x]\nbackoff = { cap = '366d' }", r#"handlers."x".backoff.cap ("#, "0s to 365d"),
         ("[handlers.x]\nlimits = { cpu = '1s' }", r#"handlers."x" ("#, "limits, but no exec"),
+        (
+            "[handlers.x]\nlog = 'report'",
+            r#"handlers."x" ("#,
+            "has log, but no exec; allowed: log only beside",
+        ),
+        ("[handlers.x]\nexec = ['a']\nlog = 'all'", r#"handlers."x".log ("#, "allowed: report or stderr"),
+        ("[handlers.x]\nsilence = '0s'", r#"handlers."x".silence ("#, "1ms to 24h"),
+        (
+            "[handlers.x]\nhttp = 'http://h'\nsilence = '1m'",
+            r#"handlers."x" ("#,
+            "has silence beside http or pull; allowed: silence for handlers that run",
+        ),
         ("[handlers.x]\nexec = ['a']\nlimits = 3", r#"handlers."x".limits ("#, "allowed: a table"),
         ("[handlers.x]\nexec = ['a']\nlimits.ram = 3", r#"handlers."x".limits ("#, r#"unknown key "ram""#),
         ("[handlers.x]\nexec = ['a']\nlimits.memory = 3", r#"handlers."x".limits.memory ("#, "1MiB to"),

@@ -146,6 +146,9 @@ pub struct HandlerEntry {
     pub limits: ResourceLimits,
     /// Timeout (1 ms to 24 h), attempts (1 to 100) and backoff (up to 365 days). Each defaults as in [`Policy`].
     pub policy: Policy,
+    /// Whether the lines that the program of an `exec` handler writes to standard error become log lines of the job. The
+    /// lines that the program reports are log lines in any case.
+    pub stderr_is_log: bool,
     /// The limit of this job type alone, over all servers.
     pub limit: Option<LimitNumbers>,
     /// The limits of each job of this type, besides those that the job names itself: up to 4, `limit` included.

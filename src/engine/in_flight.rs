@@ -81,36 +81,56 @@ struct Entry {
     /// `None` once the thread that settles the attempt has the lease.
     lease: Option<Lease>,
     stop: StopSignal,
-    /// When the attempt times out or, after the stop signal, when the watchdog abandons the attempt. `None` while the
-    /// handler does not run.
+    /// When the watchdog looks at the attempt: when it times out or has been silent for too long or, after the stop signal,
+    /// when it is abandoned. `None` while the handler does not run.
     deadline: Option<Instant>,
     /// Whether the job still needs a worker.
     occupies_worker: bool,
-    /// The thread of the attempt, and when the attempt started.
-    started: Option<(Thread, Instant)>,
+    /// `None` until the handler runs.
+    run: Option<Run>,
     job: Arc<Job>,
+}
+
+/// The run of a handler on a thread.
+struct Run {
+    thread: Thread,
+    started: Instant,
+    timeout: Duration,
+    /// How long the attempt may report nothing; `None` if it need not report.
+    silence: Option<Duration>,
+    /// When the attempt has reported something last, at first its start.
+    heard: Instant,
+}
+
+impl Run {
+    /// When the attempt is to stop, and why, if it reports nothing more.
+    fn end(&self) -> (Instant, StopReason) {
+        let timed_out = (self.started + self.timeout, StopReason::TimedOut);
+        let silent = self.silence.map(|time| (self.heard + time, StopReason::Silent(time)));
+        silent.filter(|silent| silent.0 < timed_out.0).unwrap_or(timed_out)
+    }
 }
 
 impl Entry {
     /// The entry of a job that has not started. Only a job with a lease needs a worker: a broken job has none here.
     fn new(lease: Option<Lease>, stop: StopSignal, job: &Arc<Job>) -> Entry {
         let occupies_worker = lease.is_some();
-        Entry { lease, stop, deadline: None, occupies_worker, started: None, job: job.clone() }
+        Entry { lease, stop, deadline: None, occupies_worker, run: None, job: job.clone() }
     }
 
     fn activity(&self) -> Activity {
-        let state = match (&self.started, self.deadline) {
+        let state = match (&self.run, self.deadline) {
             (None, _) => WorkerState::Starting,
             (Some(_), Some(_)) if self.stop.reason().is_some() => WorkerState::Stopping,
             (Some(_), Some(_)) => WorkerState::Running,
             (Some(_), None) => WorkerState::BackingOff,
         };
         Activity {
-            thread: self.started.as_ref().and_then(|(thread, _)| thread.name().map(str::to_owned)),
+            thread: self.run.as_ref().and_then(|run| run.thread.name().map(str::to_owned)),
             job: self.job.id.get(),
             job_type: self.job.job_type.clone(),
             attempt: self.job.attempts + 1,
-            for_ms: self.started.as_ref().map_or(0, |(_, since)| since.elapsed().as_millis() as u64),
+            for_ms: self.run.as_ref().map_or(0, |run| run.started.elapsed().as_millis() as u64),
             state,
         }
     }
@@ -309,8 +329,9 @@ impl InFlight {
         }
     }
 
-    /// Starts an attempt on the current thread, with a timeout. `false` if the attempt must not start any more.
-    pub fn start(&self, id: AttemptId, timeout: Duration) -> bool {
+    /// Starts an attempt on the current thread, with a timeout, and with a time for which it may report nothing. `false` if the
+    /// attempt must not start any more.
+    pub fn start(&self, id: AttemptId, timeout: Duration, silence: Option<Duration>) -> bool {
         let mut state = self.state();
         let is_closed = state.admission.is_closed;
         let Some(entry) = state.entries.get_mut(&id) else { return false };
@@ -318,12 +339,25 @@ impl InFlight {
             return false;
         }
         let now = Instant::now();
-        let deadline = now + timeout;
-        entry.started = Some((std::thread::current(), now));
+        let run = Run { thread: std::thread::current(), started: now, timeout, silence, heard: now };
+        let (deadline, _) = run.end();
+        entry.run = Some(run);
         entry.deadline = Some(deadline);
         if state.next_check.is_none_or(|at| deadline < at) {
             state.next_check = Some(deadline);
             self.deadline_set.notify_one();
+        }
+        true
+    }
+
+    /// Records that an attempt has reported something. `false` if the attempt has ended: then its reports are worthless.
+    pub fn hear(&self, id: AttemptId) -> bool {
+        let mut state = self.state();
+        let Some(entry) = state.entries.get_mut(&id).filter(|entry| entry.lease.is_some()) else {
+            return false;
+        };
+        if let Some(run) = &mut entry.run {
+            run.heard = Instant::now();
         }
         true
     }
@@ -380,6 +414,11 @@ impl InFlight {
     /// Asks all attempts at one job to stop.
     pub fn stop(&self, id: JobId, reason: StopReason) {
         self.stop_entries(reason, |attempt| attempt.job == id);
+    }
+
+    /// Asks one attempt to stop.
+    pub fn stop_attempt(&self, id: AttemptId, reason: StopReason) {
+        self.stop_entries(reason, |attempt| *attempt == id);
     }
 
     /// Asks all attempts to stop.
@@ -476,16 +515,19 @@ impl InFlight {
         let mut abandoned = Vec::new();
         for entry in entries.values_mut().filter(|entry| entry.deadline.is_some_and(|at| at <= now)) {
             let Some(reason) = entry.stop.reason() else {
-                entry.stop.stop(StopReason::TimedOut);
-                entry.deadline = Some(now + STOP_GRACE);
+                let (end, why) = entry.run.as_ref().map_or((now, StopReason::TimedOut), Run::end);
+                if end <= now {
+                    entry.stop.stop(why);
+                }
+                // Later than before, if the attempt has reported something meanwhile.
+                entry.deadline = Some(if end <= now { now + STOP_GRACE } else { end });
                 continue;
             };
             entry.deadline = None;
             if std::mem::take(&mut entry.occupies_worker) {
                 admission.free_worker();
             }
-            let started = entry.started.as_ref().map(|(_, at)| *at);
-            let time = started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            let time = entry.run.as_ref().map_or(Duration::ZERO, |run| now - run.started);
             let job = entry.job.clone();
             abandoned.extend(entry.lease.take().map(|lease| Abandoned { lease, job, reason, time }));
         }
@@ -526,7 +568,7 @@ mod tests {
         insert(&in_flight, &first);
         let doing = || in_flight.activity().into_iter().map(|one| (one.job, one.state)).collect::<Vec<_>>();
         assert_eq!(doing(), [(1, WorkerState::Starting)]);
-        assert!(in_flight.start(first.attempt_id(), LONG));
+        assert!(in_flight.start(first.attempt_id(), LONG, None));
         assert_eq!(doing(), [(1, WorkerState::Running)]);
         let thread = in_flight.activity()[0].thread.clone();
         assert_eq!(thread.as_deref(), std::thread::current().name());
@@ -535,7 +577,7 @@ mod tests {
         assert!(in_flight.finish(first.attempt_id(), false).is_some());
         assert_eq!(doing(), [], "its outcome is not stored, but its worker is free");
         insert(&in_flight, &second);
-        assert!(in_flight.start(second.attempt_id(), LONG));
+        assert!(in_flight.start(second.attempt_id(), LONG, None));
         assert!(in_flight.finish(second.attempt_id(), true).is_some());
         assert_eq!(doing(), [(2, WorkerState::BackingOff)]);
     }
@@ -553,7 +595,7 @@ mod tests {
                         for n in 0..in_flight.capacity().jobs {
                             let job = nth(number * 100 + n as u64, 1, 0);
                             insert(&in_flight, &job);
-                            assert!(in_flight.start(job.attempt_id(), LONG));
+                            assert!(in_flight.start(job.attempt_id(), LONG, None));
                             running.push(job.attempt_id());
                         }
                     }
@@ -680,7 +722,7 @@ mod tests {
         let _ = in_flight.finish(first.attempt_id(), true).unwrap();
         in_flight.restart(first.attempt_id(), Lease::for_tests(second.attempt_id()), &second);
         assert_eq!((in_flight.busy(), in_flight.len(), in_flight.capacity().jobs), (1, 1, 0));
-        assert!(in_flight.start(second.attempt_id(), LONG));
+        assert!(in_flight.start(second.attempt_id(), LONG, None));
         let _ = in_flight.finish(second.attempt_id(), false).unwrap();
         in_flight.remove([second.attempt_id()]);
         assert_eq!(capacity(&in_flight), (4, Quarantine::Skip));
@@ -769,19 +811,44 @@ mod tests {
         insert(&in_flight, &stopped);
         insert(&in_flight, &late);
         in_flight.stop(stopped.id, StopReason::Cancelled);
-        assert!(!in_flight.start(stopped.attempt_id(), LONG));
+        assert!(!in_flight.start(stopped.attempt_id(), LONG, None));
         in_flight.close();
-        assert!(!in_flight.start(late.attempt_id(), LONG));
-        assert!(!in_flight.start(nth(3, 1, 0).attempt_id(), LONG), "not in flight");
+        assert!(!in_flight.start(late.attempt_id(), LONG, None));
+        assert!(!in_flight.start(nth(3, 1, 0).attempt_id(), LONG, None), "not in flight");
     }
 
     /// An attempt that times out and ignores the stop signal until it is abandoned.
     fn abandon(in_flight: &InFlight, job: &Arc<Job>, stop: &StopSignal) -> Abandoned {
-        assert!(in_flight.start(job.attempt_id(), Duration::ZERO));
+        assert!(in_flight.start(job.attempt_id(), Duration::ZERO, None));
         assert!(in_flight.watch_deadlines(None).unwrap().is_empty());
         assert_eq!(stop.reason(), Some(StopReason::TimedOut));
         in_flight.state().entries.get_mut(&job.attempt_id()).unwrap().deadline = Some(Instant::now());
         in_flight.watch_deadlines(None).unwrap().remove(0)
+    }
+
+    #[test]
+    fn an_attempt_that_reports_nothing_for_too_long_is_stopped() {
+        let in_flight = InFlight::new(3);
+        let (silent, speaking, late) = (nth(1, 1, 0), nth(2, 1, 0), nth(3, 1, 0));
+        let stops = [&silent, &speaking, &late].map(|job| insert(&in_flight, job));
+        let short = Duration::from_millis(1);
+        assert!(in_flight.start(silent.attempt_id(), LONG, Some(short)));
+        assert!(in_flight.start(speaking.attempt_id(), LONG, Some(LONG / 2)));
+        assert!(in_flight.start(late.attempt_id(), Duration::ZERO, Some(LONG / 2)));
+        assert!(in_flight.hear(speaking.attempt_id()));
+        // As if the time had come at which it had been silent for too long without the report.
+        in_flight.state().entries.get_mut(&speaking.attempt_id()).unwrap().deadline = Some(Instant::now());
+        while stops[0].reason().is_none() {
+            assert!(in_flight.watch_deadlines(None).unwrap().is_empty());
+        }
+        let reasons = stops.map(|stop| stop.reason());
+        assert_eq!(reasons, [Some(StopReason::Silent(short)), None, Some(StopReason::TimedOut)]);
+        let deadline = in_flight.state().entries[&speaking.attempt_id()].deadline.unwrap();
+        assert!(deadline > Instant::now() + LONG / 4, "{deadline:?}");
+
+        assert!(in_flight.finish(speaking.attempt_id(), false).is_some());
+        assert!(!in_flight.hear(speaking.attempt_id()), "it has ended");
+        assert!(!in_flight.hear(nth(4, 1, 0).attempt_id()), "not in flight");
     }
 
     #[test]
@@ -800,7 +867,7 @@ mod tests {
 
         let in_flight = InFlight::new(1);
         insert(&in_flight, &job);
-        assert!(in_flight.start(job.attempt_id(), Duration::ZERO));
+        assert!(in_flight.start(job.attempt_id(), Duration::ZERO, None));
         assert!(in_flight.finish(job.attempt_id(), false).is_some());
         in_flight.close();
         assert!(in_flight.watch_deadlines(None).is_none());
@@ -816,7 +883,7 @@ mod tests {
         in_flight.remove([first.attempt_id()]);
         // The same server has taken the job again when the first handler returns after all.
         insert(&in_flight, &second);
-        assert!(in_flight.start(second.attempt_id(), LONG));
+        assert!(in_flight.start(second.attempt_id(), LONG, None));
         assert_eq!(in_flight.finish(first.attempt_id(), false), None);
         assert_eq!(in_flight.busy(), 1);
         assert_eq!(in_flight.finish(second.attempt_id(), false).unwrap().attempt_id(), second.attempt_id());
@@ -827,10 +894,10 @@ mod tests {
         let in_flight = InFlight::new(2);
         let (old, new) = (nth(1, 1, 0), nth(1, 2, 0));
         let stop = insert(&in_flight, &old);
-        assert!(in_flight.start(old.attempt_id(), LONG));
+        assert!(in_flight.start(old.attempt_id(), LONG, None));
         in_flight.stop_all(StopReason::Reclaimed);
         let new_stop = insert(&in_flight, &new);
-        assert!(in_flight.start(new.attempt_id(), LONG));
+        assert!(in_flight.start(new.attempt_id(), LONG, None));
         assert_eq!((stop.reason(), new_stop.reason()), (Some(StopReason::Reclaimed), None));
         assert_eq!((in_flight.busy(), in_flight.capacity().jobs), (2, 0));
         assert_eq!(in_flight.finish(old.attempt_id(), false).unwrap().attempt_id(), old.attempt_id());
@@ -849,5 +916,13 @@ mod tests {
         in_flight.stop(JobId::new(1).unwrap(), StopReason::Cancelled);
         let reasons = stops.map(|stop| stop.reason());
         assert_eq!(reasons, [Some(StopReason::Cancelled), Some(StopReason::Cancelled), None]);
+    }
+
+    #[test]
+    fn one_attempt_can_be_stopped_alone() {
+        let in_flight = InFlight::new(4);
+        let stops = [nth(1, 1, 0), nth(1, 2, 0)].map(|job| insert(&in_flight, &job).clone());
+        in_flight.stop_attempt(nth(1, 1, 0).attempt_id(), StopReason::Reclaimed);
+        assert_eq!(stops.map(|stop| stop.reason()), [Some(StopReason::Reclaimed), None]);
     }
 }

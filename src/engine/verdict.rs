@@ -21,7 +21,9 @@ pub fn verdict_of(
         (Err(_), Some(StopReason::Cancelled | StopReason::Shutdown | StopReason::Reclaimed)) => {
             return Verdict::Release;
         }
-        (Err(failure), Some(StopReason::TimedOut)) => Failure::retryable(timeout_message(&failure)),
+        (Err(failure), Some(reason @ (StopReason::TimedOut | StopReason::Silent(_)))) => {
+            Failure::retryable(stop_message(reason, &failure))
+        }
         (Err(failure), None) => failure,
     };
     match failure {
@@ -41,9 +43,9 @@ pub fn verdict_of(
     }
 }
 
-/// The error of an attempt that timed out, with the handler's own last message.
-fn timeout_message(failure: &Failure) -> String {
-    let reason = StopReason::TimedOut.to_string();
+/// The error of an attempt that timed out or was silent for too long, with the handler's own last message.
+fn stop_message(reason: StopReason, failure: &Failure) -> String {
+    let reason = reason.to_string();
     match failure.message() {
         message if message.starts_with(&reason) => message.to_owned(),
         message => message_with_end(&reason, message.as_bytes()),
@@ -101,7 +103,7 @@ mod tests {
             || Err(Failure::Retryable { message: "busy".into(), retry_after: Some(Duration::from_secs(1)) });
         let hopeless = || Err(Failure::permanent("hopeless"));
         let snoozed = || Err(Failure::snooze(Duration::from_secs(9)));
-        use StopReason::{Cancelled, Reclaimed, Shutdown, TimedOut};
+        use StopReason::{Cancelled, Reclaimed, Shutdown, Silent, TimedOut};
         for (attempts, stop, outcome, expected) in [
             (0, None, done(), "complete 1"),
             (0, Some(Cancelled), done(), "complete 1"),
@@ -125,6 +127,13 @@ mod tests {
                 "retry after 2 s: timed out: so far",
             ),
             (2, Some(TimedOut), broken(), "fail: timed out: broken"),
+            (0, Some(Silent(Duration::from_secs(60))), done(), "complete 1"),
+            (
+                0,
+                Some(Silent(Duration::from_secs(60))),
+                hopeless(),
+                "retry after 2 s: silent for 60s: hopeless",
+            ),
             (2, None, snoozed(), "snooze 9 s"),
             (2, Some(Shutdown), snoozed(), "snooze 9 s"),
             (2, Some(Cancelled), snoozed(), "release"),

@@ -49,7 +49,7 @@ impl Watchdog {
             STOP_GRACE.as_secs_f64()
         );
         let policy = self.handlers.policy(&job.job_type);
-        let failure = Err(Failure::retryable("timed out"));
+        let failure = Err(Failure::retryable(reason.to_string()));
         let verdict = verdict_of(&job, &policy, Some(reason), failure, fastrand::f64());
         // The committer ends after the watchdog, so the channel is open.
         let _ = self.committer.send(Settlement { lease, verdict });

@@ -53,14 +53,15 @@ impl Workers {
     /// replaced this thread meanwhile.
     fn work(&self, mut job: Arc<Job>, stop: &StopSignal) -> bool {
         let Shared { queue, in_flight, metrics, .. } = &self.shared;
+        let policy = self.handlers.policy(&job.job_type);
         loop {
-            if !in_flight.start(job.attempt_id(), Duration::from_millis(job.timeout_ms)) {
+            let timeout = Duration::from_millis(job.timeout_ms);
+            if !in_flight.start(job.attempt_id(), timeout, policy.silence) {
                 self.release(&job);
                 return true;
             }
             let started = Instant::now();
             let outcome = self.attempt(&job, stop);
-            let policy = self.handlers.policy(&job.job_type);
             let verdict = verdict_of(&job, &policy, stop.reason(), outcome, fastrand::f64());
             let inline_retry = match &verdict {
                 // Each attempt of a job with limits is a start that the limits count.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{StopReason, StopSignal};
+use super::stop::{StopReason, StopSignal};
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
 use crate::job::report::{MAX_CHECKPOINT_BYTES, checked_line, checked_progress};
 use crate::job::{AttemptId, Failure, Job, Report};

@@ -128,7 +128,7 @@ impl Handler for ExecHandler {
 fn log_stderr(job: &JobContext, ended: &Ended) {
     let is_in_error = match ended.stopped {
         // An attempt that was cancelled, or stopped with the server, has no error.
-        Some(reason) => reason == StopReason::TimedOut,
+        Some(reason) => reason.is_failure(),
         None => !ended.status.success(),
     };
     if !is_in_error && !ended.stderr.trim_ascii().is_empty() {

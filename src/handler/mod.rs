@@ -136,6 +136,9 @@ pub struct Policy {
     /// How long a job is kept after its end, unless the job says it: 0 to 365 days. Defaults to `None`: as long as the
     /// server's settings say.
     pub retain: Option<Duration>,
+    /// How long an attempt may report nothing: 1 ms to 24 h. Then it is stopped as at its timeout. Defaults to `None`: it need
+    /// not report.
+    pub silence: Option<Duration>,
 }
 
 impl Default for Policy {
@@ -145,6 +148,7 @@ impl Default for Policy {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             backoff: Backoff::default(),
             retain: None,
+            silence: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::job::duration::in_largest_unit;
 use crate::sync;
 
 /// Why a running attempt should stop.
@@ -11,6 +12,8 @@ use crate::sync;
 pub enum StopReason {
     /// The attempt ran longer than its timeout.
     TimedOut,
+    /// The attempt reported nothing for this time, the `silence` of its handler.
+    Silent(Duration),
     /// A client or an operator cancelled the job.
     Cancelled,
     /// Another server has reclaimed the job, because this server missed its lease.
@@ -19,11 +22,22 @@ pub enum StopReason {
     Shutdown,
 }
 
+impl StopReason {
+    /// Whether the attempt has failed because the server stopped it.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, StopReason::TimedOut | StopReason::Silent(_))
+    }
+}
+
 impl fmt::Display for StopReason {
     /// The text of the attempt's error.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             StopReason::TimedOut => "timed out",
+            StopReason::Silent(time) => {
+                let time = in_largest_unit(time.as_millis(), &[("s", 1_000), ("ms", 1)]);
+                return write!(f, "silent for {time}");
+            }
             StopReason::Cancelled => "cancelled",
             StopReason::Reclaimed => "another server has reclaimed the job",
             StopReason::Shutdown => "the server is stopping",
