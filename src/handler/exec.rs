@@ -8,13 +8,16 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::HandlerError;
 use super::executable::{Place, check_format};
 use super::limits::ResourceLimits;
-use super::pipes::OutputLimits;
+use super::pipes::{OutputLimits, Source, Streams};
 use super::process::{self, Ended};
+use super::report_lines::ReportLines;
+use super::report_pipe::{ReportFolder, ReportPipe};
 use super::results::{READ_LIMIT, message_with_end, result_from_output};
 use super::{Handler, JobContext, StopReason};
 use crate::children::program::{check_file, find_on_path};
@@ -23,6 +26,8 @@ use crate::logging::job_fields::{JobFields, log_job};
 
 /// Exit codes of a permanent failure: EX_USAGE and EX_DATAERR of sysexits.h.
 const PERMANENT_CODES: [i32; 2] = [64, 65];
+/// The exit code of a program that has reported a `snooze`: EX_TEMPFAIL of sysexits.h.
+const SNOOZE_CODE: i32 = 75;
 /// The only variables of the server's environment that a program receives. Secrets stay with the server.
 const INHERITED_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 const OUTPUT_LIMITS: OutputLimits = OutputLimits { stdout: READ_LIMIT, stderr: 2 * 1024 };
@@ -33,8 +38,8 @@ const HURRIED_TERM_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs a program for each attempt, without a shell.
 ///
-/// The program's environment is `PATH`, `HOME`, `LANG` and `TZ` of the server, `THREADQ_JOB_ID`, `THREADQ_JOB_TYPE` and
-/// `THREADQ_ATTEMPT`. Exit code 0 completes the job with stdout as its result; 64 and 65 are permanent failures; any other
+/// The program's environment is `PATH`, `HOME`, `LANG` and `TZ` of the server, `THREADQ_JOB_ID`, `THREADQ_JOB_TYPE`,
+/// `THREADQ_ATTEMPT` and `THREADQ_REPORT`, the path of a pipe for its reports. Exit code 0 completes the job with stdout as its result; 64 and 65 are permanent failures; any other
 /// code or a signal is a retryable failure.
 #[derive(Clone, Debug)]
 pub struct ExecHandler {
@@ -45,6 +50,8 @@ pub struct ExecHandler {
     /// The command that sets the limits and then becomes the program; empty without limits.
     prefix: Vec<OsString>,
     term_timeout: Duration,
+    stderr_is_log: bool,
+    reports: Arc<ReportFolder>,
 }
 
 impl ExecHandler {
@@ -80,7 +87,19 @@ impl ExecHandler {
             limits: ResourceLimits::default(),
             prefix: Vec::new(),
             term_timeout: TERM_TIMEOUT,
+            stderr_is_log: false,
+            reports: Arc::default(),
         })
+    }
+
+    /// Whether the lines of stderr become log lines of the job.
+    pub fn logging_stderr(self, stderr_is_log: bool) -> ExecHandler {
+        ExecHandler { stderr_is_log, ..self }
+    }
+
+    /// Makes the pipes for reports in this folder.
+    pub(crate) fn reporting_in(self, reports: Arc<ReportFolder>) -> ExecHandler {
+        ExecHandler { reports, ..self }
     }
 
     /// Runs the program under these limits. A small program is run once, to find out whether the limits can be set.
@@ -92,7 +111,7 @@ impl ExecHandler {
         Ok(ExecHandler { prefix, limits, ..self })
     }
 
-    fn command(&self, job: &JobContext) -> Command {
+    fn command(&self, job: &JobContext, reports: Option<&ReportPipe>) -> Command {
         let program = self.program.as_os_str();
         let mut words = self.prefix.iter().map(OsString::as_os_str).chain([program]);
         let mut command = Command::new(words.next().unwrap_or(program));
@@ -105,6 +124,12 @@ impl ExecHandler {
         if let Some(schedule) = &job.job().schedule {
             command.env("THREADQ_TICK", rfc3339(schedule.tick_ms));
         }
+        if let Some(reports) = reports {
+            command.env("THREADQ_REPORT", reports.path());
+        }
+        if let Some(checkpoint) = &job.job().checkpoint {
+            command.env("THREADQ_CHECKPOINT", checkpoint.get());
+        }
         command
     }
 }
@@ -112,15 +137,29 @@ impl ExecHandler {
 impl Handler for ExecHandler {
     /// Blocks until the program and its whole process group have ended: at most 5 s after the stop signal.
     fn handle(&self, job: &JobContext) -> Outcome {
-        let mut command = self.command(job);
-        let input = job.job().payload.get().as_bytes();
+        let reports = self.reports.make_pipe();
+        let mut command = self.command(job, reports.as_ref());
+        let mut lines = ReportLines::new();
+        let mut stderr_lines = ReportLines::of_log();
+        let streams = Streams {
+            input: job.job().payload.get().as_bytes(),
+            limits: OUTPUT_LIMITS,
+            reports: reports.as_ref(),
+            take: &mut |source, bytes| match source {
+                Source::Reports => job.report(lines.push(bytes)),
+                Source::Stderr if self.stderr_is_log => job.report(stderr_lines.push(bytes)),
+                Source::Stderr => {}
+            },
+        };
         let mark = format!("THREADQ_JOB_ID={}", job.job().id);
         let timeout = || if job.stop.is_hurried() { HURRIED_TERM_TIMEOUT } else { TERM_TIMEOUT };
         let timeout = || self.term_timeout.min(timeout());
-        let ended = process::run(&mut command, input, &mark, OUTPUT_LIMITS, || job.stop_reason(), timeout)
+        let ended = process::run(&mut command, &mark, streams, || job.stop_reason(), timeout)
             .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
+        job.report(lines.end());
+        job.report(stderr_lines.end());
         log_stderr(job, &ended);
-        outcome(&ended, &self.limits)
+        outcome(&ended, &self.limits, lines.snooze)
     }
 }
 
@@ -136,7 +175,14 @@ fn log_stderr(job: &JobContext, ended: &Ended) {
     }
 }
 
-fn outcome(ended: &Ended, limits: &ResourceLimits) -> Outcome {
+/// `snooze` is the time that the program has reported.
+fn outcome(ended: &Ended, limits: &ResourceLimits, snooze: Option<Duration>) -> Outcome {
+    if ended.status.code() == Some(SNOOZE_CODE)
+        && matches!(ended.stopped, None | Some(StopReason::Shutdown))
+        && let Some(time) = snooze
+    {
+        return Err(Failure::snooze(time));
+    }
     if let Some(reason) = ended.stopped {
         return Err(Failure::retryable(message_with_end(&reason.to_string(), &ended.stderr)));
     }
@@ -195,13 +241,23 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    use serde_json::value::RawValue;
     use tempfile::{TempDir, tempdir};
 
     use super::*;
     use crate::handler::StopSignal;
-    use crate::handler::testing::{assert_gone, context, job};
-    use crate::job::{Job, MAX_RESULT_BYTES, ScheduleTick};
+    use crate::handler::testing::{Recorded, assert_gone, context, job};
+    use crate::job::report::{MAX_CHECKPOINT_BYTES, MAX_LINES};
+    use crate::job::{Job, MAX_RESULT_BYTES, Report, ScheduleTick};
     use crate::wait::{LIMIT, eventually};
+
+    /// Runs a script as an attempt at this job, and gives all its reports.
+    fn run_reporting(script: &str, job: Job) -> (Outcome, Report) {
+        let recorded = Arc::new(Recorded::default());
+        let context = JobContext::on_server(Arc::new(job), StopSignal::default(), recorded.clone());
+        let outcome = shell(script, &tempdir().unwrap()).handle(&context);
+        (outcome, recorded.take())
+    }
 
     fn shell(script: &str, dir: &TempDir) -> ExecHandler {
         ExecHandler::new(&words(&["/bin/sh", "-c", script]), dir.path()).unwrap()
@@ -280,6 +336,87 @@ mod tests {
         let message = message.message();
         assert!(message.starts_with("exit code 3: xxx") && message.ends_with("xlast"), "{message}");
         assert_eq!(message.chars().count(), 1000);
+    }
+
+    #[test]
+    fn a_program_reports_through_its_pipe() {
+        let script = "echo 'progress 0.5 half way' > $THREADQ_REPORT; exec 3> $THREADQ_REPORT; \
+                      echo 'log from a child' >&3; (echo 'log from its child' >&3); \
+                      echo \"checkpoint {\\\"page\\\": 7}\" >&3; echo \"was $THREADQ_CHECKPOINT\"; printf 'log no end' >&3";
+        let checkpoint = Some(RawValue::from_string("{\"page\": 6}".to_owned()).unwrap());
+        let (outcome, report) = run_reporting(script, Job { checkpoint, ..job("{}") });
+        assert_eq!(outcome.unwrap().get(), r#""was {\"page\": 6}""#);
+        assert_eq!(report.progress, Some((0.5, "half way".to_owned())));
+        assert_eq!(report.log, ["from a child", "from its child", "no end"]);
+        assert_eq!(report.checkpoint.unwrap().get(), r#"{"page": 7}"#);
+
+        let (_, report) = run_reporting("echo \"${THREADQ_CHECKPOINT-none}\"; echo noise >&2", job("{}"));
+        assert!(report.is_empty(), "{report:?}");
+    }
+
+    #[test]
+    fn a_long_checkpoint_needs_several_writes() {
+        let json = format!("\"{}\"", "x".repeat(MAX_CHECKPOINT_BYTES - 2));
+        let script = "payload=$(cat); printf 'checkpoint %s\\n' \"$payload\" > $THREADQ_REPORT";
+        let (outcome, report) = run_reporting(script, job(&json));
+        outcome.unwrap();
+        assert_eq!(report.checkpoint.unwrap().get(), json);
+    }
+
+    #[test]
+    fn a_program_that_reports_without_end_is_read_and_little_of_it_is_kept() {
+        for garbage in ["yes log noise", "cat /dev/zero", "cat /dev/urandom"] {
+            let script = format!(
+                "{garbage} | head -c 50000000 > $THREADQ_REPORT; printf '\\nprogress 1 end\\n' > $THREADQ_REPORT"
+            );
+            let (outcome, report) = run_reporting(&script, job("{}"));
+            assert_eq!(outcome.unwrap().get(), "null", "{garbage}");
+            assert_eq!(report.progress, Some((1.0, "end".to_owned())), "{garbage}");
+            assert!(report.log.len() <= MAX_LINES, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_holds_the_pipe_does_not_delay_the_end() {
+        let start = Instant::now();
+        let script = "exec 3> $THREADQ_REPORT; (sleep 1000) > /dev/null 2>&1 & echo 'log last' >&3";
+        let (outcome, report) = run_reporting(script, job("{}"));
+        outcome.unwrap();
+        assert_eq!(report.log, ["last"]);
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_program_that_snoozes_exits_with_75() {
+        let run = |script: &str| run_reporting(script, job("{}")).0;
+        let snoozed = run("echo 'snooze 10m' > $THREADQ_REPORT; exit 75");
+        assert_eq!(snoozed.unwrap_err(), Failure::snooze(Duration::from_secs(600)));
+        let short = run("echo 'snooze 10ms' > $THREADQ_REPORT; exit 75");
+        assert_eq!(short.unwrap_err(), Failure::snooze(Duration::from_secs(1)));
+        assert_eq!(
+            run("echo 'snooze soon' > $THREADQ_REPORT; exit 75").unwrap_err(),
+            Failure::retryable("exit code 75")
+        );
+        assert_eq!(
+            run("echo 'snooze 10m' > $THREADQ_REPORT; exit 1").unwrap_err(),
+            Failure::retryable("exit code 1")
+        );
+        run("echo 'snooze 10m' > $THREADQ_REPORT").unwrap();
+    }
+
+    #[test]
+    fn stderr_can_be_a_log_too() {
+        let recorded = Arc::new(Recorded::default());
+        let context = JobContext::on_server(Arc::new(job("{}")), StopSignal::default(), recorded.clone());
+        let dir = tempdir().unwrap();
+        let handler = shell("echo progress 0.4 >&2; printf 'no end' >&2; exit 1", &dir);
+        let failure = handler.logging_stderr(true).handle(&context).unwrap_err();
+        assert_eq!(failure, Failure::retryable("exit code 1: progress 0.4\nno end"));
+        let report = recorded.take();
+        assert_eq!(
+            (report.log, report.progress),
+            (vec!["progress 0.4".to_owned(), "no end".to_owned()], None)
+        );
     }
 
     #[test]

@@ -58,8 +58,11 @@ mod executable;
 mod group;
 pub mod http;
 pub mod limits;
+mod line_splitter;
 mod pipes;
 mod process;
+mod report_lines;
+mod report_pipe;
 pub(crate) mod results;
 mod stop;
 mod stopping;
@@ -67,6 +70,7 @@ mod stopping;
 pub(crate) mod testing;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -75,6 +79,7 @@ use serde::Serialize;
 pub(crate) use self::context::Attempts;
 pub use self::context::JobContext;
 pub use self::error::HandlerError;
+use self::report_pipe::ReportFolder;
 pub use self::stop::{StopReason, StopSignal};
 use crate::job::backoff::Backoff;
 use crate::job::limit::LimitName;
@@ -156,6 +161,8 @@ impl Default for Policy {
 /// The handler, the policy and the limits of each job type.
 #[derive(Default)]
 pub struct Handlers {
+    /// Where programs report. A server that stops removes the folder.
+    pub(crate) report_folder: Arc<ReportFolder>,
     /// `None` for a type whose jobs only pull workers run.
     handlers: HashMap<String, Option<Box<dyn Handler>>>,
     policies: HashMap<String, Policy>,

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
+use super::report_pipe::ReportPipe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
@@ -20,55 +21,78 @@ pub(super) struct OutputLimits {
     pub stderr: usize,
 }
 
+/// What a program gets, and who gets what it writes.
+pub(super) struct Streams<'a> {
+    /// The whole stdin.
+    pub input: &'a [u8],
+    /// How much of stdout and stderr is kept.
+    pub limits: OutputLimits,
+    /// The pipe that is read besides stdout and stderr.
+    pub reports: Option<&'a ReportPipe>,
+    /// Gets all bytes of stderr and of the pipe of reports, as they arrive.
+    pub take: &'a mut dyn FnMut(Source, &[u8]),
+}
+
+/// Where bytes come from.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    Stderr,
+    Reports,
+}
+
 /// This process's ends of the program's pipes; `None` once closed.
 pub(super) struct Pipes<'a> {
+    streams: Streams<'a>,
     stdin: Option<ChildStdin>,
-    input: &'a [u8],
     stdout: Option<ChildStdout>,
     pub stdout_kept: Vec<u8>,
-    stdout_limit: usize,
     stderr: Option<ChildStderr>,
     pub stderr_kept: Tail,
     chunk: Box<[u8]>,
 }
 
 impl<'a> Pipes<'a> {
-    pub fn new(child: &mut Child, input: &'a [u8], limits: OutputLimits) -> io::Result<Pipes<'a>> {
+    pub fn new(child: &mut Child, streams: Streams<'a>) -> io::Result<Pipes<'a>> {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         set_nonblocking(&stdin)?;
         set_nonblocking(&stdout)?;
         set_nonblocking(&stderr)?;
         Ok(Pipes {
             stdin,
-            input,
             stdout,
             stdout_kept: Vec::new(),
-            stdout_limit: limits.stdout,
             stderr,
-            stderr_kept: Tail::new(limits.stderr),
+            stderr_kept: Tail::new(streams.limits.stderr),
+            streams,
             chunk: vec![0; CHUNK].into_boxed_slice(),
         })
     }
 
     /// Waits until a pipe is ready or `wake` is readable, at most for `timeout`, then reads and writes without blocking.
     pub fn pump(&mut self, wake: Option<&OwnedFd>, timeout: Duration) -> io::Result<()> {
-        let (writable, out_readable, err_readable) = self.wait(wake, timeout)?;
+        let [writable, out_readable, err_readable, reports_readable] = self.wait(wake, timeout)?;
         if writable {
             self.write_input();
         }
+        if reports_readable && let Some(pipe) = self.streams.reports {
+            // An error means that there is nothing to read.
+            let length = pipe.pipe().read(&mut self.chunk).unwrap_or(0);
+            (self.streams.take)(Source::Reports, &self.chunk[..length]);
+        }
         if out_readable && let Some(bytes) = read_once(&mut self.stdout, &mut self.chunk) {
-            let room = self.stdout_limit - self.stdout_kept.len();
+            let room = self.streams.limits.stdout - self.stdout_kept.len();
             self.stdout_kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         if err_readable && let Some(bytes) = read_once(&mut self.stderr, &mut self.chunk) {
             self.stderr_kept.push(bytes);
+            (self.streams.take)(Source::Stderr, bytes);
         }
         Ok(())
     }
 
-    /// Which of stdin, stdout and stderr are ready, or must be closed.
-    fn wait(&self, wake: Option<&OwnedFd>, timeout: Duration) -> io::Result<(bool, bool, bool)> {
-        let mut fds = Vec::with_capacity(4);
+    /// Which of stdin, stdout, stderr and the pipe of reports are ready, or must be closed.
+    fn wait(&self, wake: Option<&OwnedFd>, timeout: Duration) -> io::Result<[bool; 4]> {
+        let mut fds = Vec::with_capacity(5);
         let mut add = |fd: Option<_>, events| {
             fd.map(|fd| {
                 fds.push(PollFd::from_borrowed_fd(fd, events));
@@ -78,6 +102,7 @@ impl<'a> Pipes<'a> {
         let stdin = add(self.stdin.as_ref().map(AsFd::as_fd), PollFlags::OUT);
         let stdout = add(self.stdout.as_ref().map(AsFd::as_fd), PollFlags::IN);
         let stderr = add(self.stderr.as_ref().map(AsFd::as_fd), PollFlags::IN);
+        let reports = add(self.streams.reports.map(|reports| reports.pipe().as_fd()), PollFlags::IN);
         add(wake.map(AsFd::as_fd), PollFlags::IN);
 
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
@@ -86,19 +111,27 @@ impl<'a> Pipes<'a> {
             Err(error) => return Err(error.into()),
         }
         let ready = |index: Option<usize>| index.is_some_and(|index| !fds[index].revents().is_empty());
-        Ok((ready(stdin), ready(stdout), ready(stderr)))
+        Ok([stdin, stdout, stderr, reports].map(ready))
     }
 
     /// Writes more of the input. Closes stdin when all is written, or when the program has closed its end.
     fn write_input(&mut self) {
         let Some(stdin) = &mut self.stdin else { return };
-        match stdin.write(self.input) {
-            Ok(written) => self.input = &self.input[written..],
+        let input = &mut self.streams.input;
+        match stdin.write(input) {
+            Ok(written) => *input = &input[written..],
             Err(error) if is_temporary(&error) => return,
-            Err(_) => self.input = &[],
+            Err(_) => *input = &[],
         }
-        if self.input.is_empty() {
+        if input.is_empty() {
             self.stdin = None;
+        }
+    }
+
+    /// Reads the reports that are in the pipe after the end of the program.
+    pub fn read_left_reports(&mut self) {
+        if let Some(pipe) = self.streams.reports {
+            pipe.read_rest(&mut self.chunk, |bytes| (self.streams.take)(Source::Reports, bytes));
         }
     }
 

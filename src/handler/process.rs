@@ -1,7 +1,7 @@
 //! Runs one program for one attempt, from its start to its end, and leaves no process of its group behind.
 //!
-//! The calling thread does everything in one loop over `poll`: it writes stdin, reads stdout and stderr, and notices the end
-//! of the program and the stop signal. This file knows processes and pipes, but neither jobs nor results.
+//! The calling thread does everything in one loop over `poll`: it writes stdin, reads stdout, stderr and the pipe of reports,
+//! and notices the end of the program and the stop signal. This file knows processes and pipes, but neither jobs nor results.
 
 use std::io;
 use std::process::{Command, ExitStatus};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::StopReason;
 use super::group::Group;
-use super::pipes::{OutputLimits, Pipes};
+use super::pipes::{Pipes, Streams};
 use super::stopping::Stopping;
 
 /// The longest sleep of the loop, so that it sees a stop signal within this time.
@@ -29,7 +29,7 @@ pub(super) struct Ended {
     pub stderr: Vec<u8>,
 }
 
-/// Runs the program with `input` on its stdin until it ends.
+/// Runs the program until it ends.
 ///
 /// When `stop` returns a reason, the process group and all other descendants of the program get SIGTERM, and after
 /// `term_timeout` SIGKILL. `term_timeout` is called repeatedly, since the time may become shorter. When this function returns
@@ -40,14 +40,13 @@ pub(super) struct Ended {
 /// The program cannot be started, or a system call on its pipes fails.
 pub(super) fn run(
     command: &mut Command,
-    input: &[u8],
     mark: &str,
-    limits: OutputLimits,
+    streams: Streams,
     stop: impl Fn() -> Option<StopReason>,
     term_timeout: impl Fn() -> Duration,
 ) -> io::Result<Ended> {
     let mut group = Group::spawn(command)?;
-    let mut pipes = Pipes::new(&mut group.child, input, limits)?;
+    let mut pipes = Pipes::new(&mut group.child, streams)?;
     let exit_event = group.exit_event();
 
     let mut stopping: Option<(StopReason, Stopping)> = None;
@@ -78,6 +77,7 @@ pub(super) fn run(
         }
     };
     let status = group.end()?;
+    pipes.read_left_reports();
     let (stdout, stderr) = (pipes.stdout_kept, pipes.stderr_kept);
     Ok(Ended { status, stopped, stdout, stderr: stderr.into_bytes() })
 }

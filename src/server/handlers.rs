@@ -20,7 +20,9 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
             Some(Run::Exec(command)) => {
                 let handler = ExecHandler::new(command, &config.config_dir)
                     .and_then(|handler| handler.limited(entry.limits))
-                    .map_err(invalid)?;
+                    .map_err(invalid)?
+                    .logging_stderr(entry.stderr_is_log)
+                    .reporting_in(handlers.report_folder.clone());
                 handlers.insert(&entry.job_type, handler);
             }
             Some(Run::Http(url)) => handlers

@@ -1,10 +1,12 @@
 //! A running server: its address and its liveness.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api;
 use crate::engine::liveness::Liveness;
+use crate::handler::Handlers;
 use crate::server::engine::Engine;
 use crate::server::store::{SentinelWatch, WatchedRedis};
 
@@ -12,6 +14,7 @@ use crate::server::store::{SentinelWatch, WatchedRedis};
 pub struct Server {
     pub(super) api: api::Running,
     pub(super) engine: Engine,
+    pub(super) handlers: Arc<Handlers>,
     pub(super) drain_timeout: Duration,
     /// Dropped after the engine, which uses Redis until its end.
     pub(super) _sentinel_watch: Option<SentinelWatch>,

@@ -58,7 +58,7 @@ pub(super) fn start(
     let sentinel_watch = SentinelWatch::start(&engine.shared.queue)?;
     let (server, workers) = (engine.shared.server(), config.workers);
     log::info!(server = server.as_str(); "server={server}: starting with {workers} workers");
-    let api = start_api(&config, handlers, &engine, listener)?;
+    let api = start_api(&config, handlers.clone(), &engine, listener)?;
     // After the API: a job that ends the process at once must not do so before a client had an answer.
     if let Err(error) = engine.start_fetchers(&config, fetchers) {
         engine.close();
@@ -68,6 +68,7 @@ pub(super) fn start(
     Ok(Server {
         api,
         engine,
+        handlers,
         drain_timeout: config.drain_timeout,
         _sentinel_watch: sentinel_watch,
         private_redis,

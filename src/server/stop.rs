@@ -49,6 +49,7 @@ impl Server {
         drain(&shared.in_flight, self.drain_timeout, &mut hurry);
         self.engine.end_drain();
         stop_attempts(&shared.in_flight, &mut hurry);
+        self.handlers.report_folder.remove();
         match self.engine.registration.leave() {
             Ok(left) => {
                 let released = self.engine.released.load(Ordering::Relaxed) - released_before;
