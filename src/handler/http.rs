@@ -90,6 +90,9 @@ impl HttpHandler {
                 request = request.header(format!("Threadq-Meta-{name}"), value);
             }
         }
+        if let Some(token) = job.attempt_token() {
+            request = request.header("Threadq-Attempt-Token", token);
+        }
         request
             .header("Content-Type", "application/json")
             .header("Threadq-Job-Id", job.job().id.to_string())
@@ -196,11 +199,11 @@ fn http_date(text: &str) -> Option<OffsetDateTime> {
 mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::sync::mpsc;
+    use std::sync::{Arc, mpsc};
     use std::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::handler::testing::{context, job};
+    use crate::handler::testing::{Recorded, context, job};
     use crate::handler::{StopReason, StopSignal};
     use crate::job::{Job, MAX_RESULT_BYTES};
     use crate::wait::{LIMIT, eventually};
@@ -275,6 +278,17 @@ mod tests {
             assert!(head.lines().any(|line| line == header), "{header} is not in {head}");
         }
         assert!(!head.contains("accept-encoding"), "{head}");
+        assert!(!head.contains("threadq-attempt-token"), "without a server there is no token: {head}");
+    }
+
+    #[test]
+    fn the_service_gets_the_token_of_the_attempt() {
+        let (url, server) = serve(vec![answer("200 OK", "", "")]);
+        let server_side = Arc::new(Recorded::default());
+        let context = JobContext::on_server(Arc::new(job("{}")), StopSignal::default(), server_side);
+        HttpHandler::new(&url).unwrap().handle(&context).unwrap();
+        let request = server.join().unwrap().remove(0).to_lowercase();
+        assert!(request.contains("\r\nthreadq-attempt-token: token\r\n"), "{request}");
     }
 
     #[test]
