@@ -190,7 +190,7 @@ fn drain(bare: &Bare, server: &ServerId, jobs: usize) -> usize {
         let taken = bare.take_from("default", server, WORKERS);
         takes += 1;
         if taken.is_empty() {
-            bare.queue.work_off_due().expect("Redis answers");
+            bare.queue.work_off_due(3).expect("Redis answers");
             continue;
         }
         done += taken.len();
@@ -393,7 +393,7 @@ fn walk_blocked(blocked: usize) {
     time("put", &mut || put_limit(&crowd.bare, "tenant", &slots(1)));
     for _ in 0..1_000 {
         time("due", &mut || {
-            queue.work_off_due().expect("Redis answers");
+            queue.work_off_due(3).expect("Redis answers");
         });
         run(&mut time, "take: start", "settle: wake");
     }

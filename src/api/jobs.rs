@@ -9,7 +9,7 @@ use crate::engine::group_commit::{NewJobs, SubmitResult};
 use crate::handler::StopReason;
 use crate::job::rules::IDEMPOTENCY_KEY;
 use crate::job::{Change, Expiry, Job, JobId, NewJob, Start, Status};
-use crate::queue::{ChangeResult, Changed, Conflict, Idempotency, Refused, SubmitError, Submitted};
+use crate::queue::{ChangeResult, Changed, Conflict, Idempotency, JobState, Refused, SubmitError, Submitted};
 
 use crate::api::body;
 use crate::api::listing::estimated_bytes;
@@ -132,7 +132,7 @@ impl Api {
     /// The job; with `wait`, when it has ended or the time is over.
     pub(super) fn show_or_wait(&self, id: JobId, request: &Request) -> Result<Outcome, Response> {
         if let Some(time) = request.query.wait()?
-            && let Some(Some((status, _))) = self.queue.statuses(&[id])?.first()
+            && let Some(Some(JobState { status, .. })) = self.queue.statuses(&[id])?.first()
             && !status.is_final()
             && !time.is_zero()
         {

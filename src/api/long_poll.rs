@@ -78,7 +78,7 @@ impl LongPolls {
                 let is_final = statuses.as_ref().is_ok_and(|statuses| {
                     statuses
                         .get(place)
-                        .is_some_and(|found| found.as_ref().is_none_or(|(status, _)| status.is_final()))
+                        .is_some_and(|found| found.as_ref().is_none_or(|job| job.status.is_final()))
                 });
                 let long_poll = &list.waiting[place];
                 if is_final || is_closed || long_poll.until <= now || long_poll.parked.client_has_hung_up() {

@@ -194,7 +194,7 @@ impl Fetchers {
         in_flight.insert(taken.jobs.into_iter().map(|(lease, job)| (lease, Arc::new(job))), *max_crashes);
         for Broken { lease, job, reason } in taken.broken {
             in_flight.insert_broken(&lease, &Arc::new(job));
-            let verdict = Verdict::Fail(format!("the job's record is broken: {reason}"));
+            let verdict = Verdict::Fail(reason);
             let _ = self.committer.send(Settlement { lease, verdict });
         }
         if number > 0 {

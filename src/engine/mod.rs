@@ -24,7 +24,7 @@
 //!
 //! Rules that need no thread are pure: what may be taken ([`admission`]), what an outcome means ([`verdict`]), which
 //! servers are dead and which jobs are lost ([`recovery`]). [`group_commit`] stores submissions, on the threads of the
-//! API. [`liveness`] checks the server from outside.
+//! API. [`leases`] ends the attempts of pull workers. [`liveness`] checks the server from outside.
 //!
 //! # Where to add
 //!
@@ -49,6 +49,7 @@ pub mod group_commit;
 pub mod heartbeat;
 pub mod in_flight;
 pub mod janitor;
+pub mod leases;
 pub mod liveness;
 pub mod membership;
 pub mod metrics;

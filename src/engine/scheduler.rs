@@ -1,11 +1,14 @@
-//! The scheduler: works off what is due (delayed jobs, retries, expiries, ticks of schedules), and sleeps until something
+//! The scheduler: works off what is due (delayed jobs, retries, expiries, leases, ticks of schedules), and sleeps until something
 //! is due next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::leases;
 use crate::engine::schedules::FileSchedules;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
+use crate::handler::Handlers;
 use crate::queue::Error;
 
 /// The longest sleep. Each heartbeat learns when the next job is due, also of jobs that other servers have parked.
@@ -16,6 +19,8 @@ const OUTAGE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 pub struct Scheduler {
     pub shared: Shared,
     pub file_schedules: FileSchedules,
+    /// Have the policies of the job types.
+    pub handlers: Arc<Handlers>,
     pub shutdown: Shutdown,
 }
 
@@ -43,14 +48,18 @@ impl Scheduler {
     /// Works off what is due. Returns the time until the next step.
     fn work_off(&mut self) -> Result<Option<Duration>, Error> {
         self.file_schedules.define(&self.shared)?;
-        let step = self.shared.queue.work_off_due()?;
+        let step = self.shared.queue.work_off_due(self.shared.max_crashes)?;
         let metrics = &self.shared.metrics;
         step.expired.iter().for_each(|(job_type, status)| metrics.expired(job_type, *status));
-        if step.ticks.is_empty() {
+        step.lost.iter().for_each(|job| leases::record_lost(&self.shared, job));
+        for attempt in &step.timed_out {
+            leases::time_out(&self.shared, &self.handlers, *attempt)?;
+        }
+        if step.ticks.is_empty() && step.timed_out.is_empty() {
             return Ok(step.next);
         }
         self.file_schedules.fire(&self.shared, &step.ticks, step.now_ms)?;
-        // The words of these ticks have a new time.
+        // The words of these ticks and attempts have a new time.
         Ok(Some(Duration::ZERO))
     }
 }

@@ -174,7 +174,8 @@ impl Queue {
         for share in &turns.shares {
             call.arg(&share.queue).arg(share.jobs);
         }
-        let (mut taken, unsplit) = replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server)?;
+        let (mut taken, unsplit) =
+            replies::started_jobs(self.run(&self.scripts.start_jobs, &call)?, server.as_str())?;
         for id in unsplit {
             replies::add_started(&mut taken, id, as_array(self.record(id)?)?);
         }
@@ -187,21 +188,10 @@ impl Queue {
     /// After [`Error::Unavailable`] any of the attempts may have been settled.
     pub fn settle(&self, server: &ServerId, settlements: &[Settlement]) -> Result<SettledStep, Error> {
         let mut call = self.scripts.settle.call();
-        call.arg(server.as_str());
+        call.arg(server.as_str()).arg(0);
         for Settlement { lease, verdict } in settlements {
             call.arg(lease.id.get()).arg(lease.token);
-            match verdict {
-                Verdict::Complete(result) => {
-                    call.arg("complete").arg(0);
-                    add_fields(&mut call, record::result(result));
-                }
-                Verdict::Retry { error, delay, throttle } => {
-                    add_failure(&mut call, "retry", *delay, error, *throttle)
-                }
-                Verdict::Fail(error) => add_failure(&mut call, "fail", Duration::ZERO, error, None),
-                Verdict::Snooze(time) => _ = call.arg("release").arg(time.as_millis() as u64).arg(0),
-                Verdict::Release => _ = call.arg("release").arg(0).arg(0),
-            }
+            add_verdict(&mut call, verdict);
         }
         replies::settled(self.run(&self.scripts.settle, &call)?)
     }
@@ -220,7 +210,7 @@ impl Queue {
         delay: Duration,
     ) -> Result<Settled, Error> {
         let mut call = self.scripts.settle.call();
-        call.arg(server.as_str()).arg(lease.id.get()).arg(lease.token);
+        call.arg(server.as_str()).arg(0).arg(lease.id.get()).arg(lease.token);
         add_failure(&mut call, "retry_inline", delay, error, None);
         // Never repeated: the first call gives the lease a new token, so that a second one would be refused as stale.
         let reply = self.run_repeated(&self.scripts.settle, Repeat::Never, &call)?;
@@ -241,10 +231,11 @@ impl Queue {
     }
 
     /// Does one step of what is due: moves scheduled and retrying jobs into their queues, ends jobs that have expired,
-    /// deletes jobs whose own retention is over, and returns the schedules that have a tick.
-    pub fn work_off_due(&self) -> Result<DueStep, Error> {
+    /// deletes jobs whose own retention is over, takes back jobs of pull workers whose lease is over, and returns the schedules
+    /// that have a tick and the attempts of pull workers that have timed out.
+    pub fn work_off_due(&self, max_crashes: u32) -> Result<DueStep, Error> {
         let mut call = self.scripts.due.call();
-        call.arg(STEP).arg(WORDS);
+        call.arg(STEP).arg(WORDS).arg(max_crashes);
         replies::due_step(self.run(&self.scripts.due, &call)?)
     }
 
@@ -362,7 +353,18 @@ impl Queue {
     /// Puts failed or cancelled jobs back into their queues as new, each by itself; with `wanted` only jobs of these
     /// statuses.
     pub fn retry(&self, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
-        self.change(&self.scripts.retry, ids, wanted)
+        self.revive(ids, wanted, false)
+    }
+
+    /// As [`Queue::retry`], and deletes progress and checkpoint of the jobs.
+    pub fn retry_from_start(&self, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
+        self.revive(ids, wanted, true)
+    }
+
+    fn revive(&self, ids: &[JobId], wanted: &[Status], from_start: bool) -> Result<Vec<Changed>, Error> {
+        let mut call = self.scripts.retry.call();
+        call.arg(words(wanted)).arg(u8::from(from_start));
+        self.change_each(&self.scripts.retry, call, ids)
     }
 
     /// Deletes completed, failed or cancelled jobs, each by itself; with `wanted` only jobs of these statuses.
@@ -371,11 +373,15 @@ impl Queue {
     }
 
     fn change(&self, script: &Script, ids: &[JobId], wanted: &[Status]) -> Result<Vec<Changed>, Error> {
+        let mut call = script.call();
+        call.arg(words(wanted));
+        self.change_each(script, call, ids)
+    }
+
+    fn change_each(&self, script: &Script, mut call: Cmd, ids: &[JobId]) -> Result<Vec<Changed>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = script.call();
-        call.arg(words(wanted));
         for id in ids {
             call.arg(id.get());
         }
@@ -447,9 +453,23 @@ fn add_job(call: &mut Cmd, job: &NewJob) {
 }
 
 /// Adds the number of texts that follow, and the fields and their values.
-fn add_fields<'a>(call: &mut Cmd, fields: impl Iterator<Item = record::Field<'a>> + Clone) {
+pub(super) fn add_fields<'a>(call: &mut Cmd, fields: impl Iterator<Item = record::Field<'a>> + Clone) {
     call.arg(2 * fields.clone().count());
     fields.for_each(|(name, value)| _ = call.arg(&*name).arg(&*value));
+}
+
+/// Adds what a verdict says to a call of `settle.lua`.
+pub(super) fn add_verdict(call: &mut Cmd, verdict: &Verdict) {
+    match verdict {
+        Verdict::Complete(result) => {
+            call.arg("complete").arg(0);
+            add_fields(call, record::result(result));
+        }
+        Verdict::Retry { error, delay, throttle } => add_failure(call, "retry", *delay, error, *throttle),
+        Verdict::Fail(error) => add_failure(call, "fail", Duration::ZERO, error, None),
+        Verdict::Snooze(time) => _ = call.arg("release").arg(time.as_millis() as u64).arg(0),
+        Verdict::Release => _ = call.arg("release").arg(0).arg(0),
+    }
 }
 
 fn add_failure(call: &mut Cmd, what: &str, delay: Duration, error: &str, throttle: Option<Duration>) {

@@ -21,7 +21,7 @@ pub fn check(data: &[u8]) {
     if let Value::Array(fields) = &value {
         check_record(id, fields.clone());
     }
-    if let Some((taken, _)) = read(replies::started_jobs(value.clone(), &server)) {
+    if let Some((taken, _)) = read(replies::started_jobs(value.clone(), server.as_str())) {
         let leases = taken
             .jobs
             .iter()

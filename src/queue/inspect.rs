@@ -13,7 +13,8 @@ use super::reply_value::{as_array, as_bytes, as_texts};
 use super::rights::Right;
 use super::scripts::{self, Script};
 use super::types::{
-    Filter, Minute, Page, Position, QueueInfo, Selection, ServerId, ServerInfo, Situation, Stats, Walk,
+    Filter, JobState, Minute, Page, Position, QueueInfo, Selection, ServerId, ServerInfo, Situation, Stats,
+    Walk,
 };
 use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
@@ -34,8 +35,8 @@ impl Queue {
         self.run(&self.scripts.get, &call)
     }
 
-    /// The status and type of each job, in the order of the ids; `None` for a job that was deleted.
-    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<(Status, String)>>, Error> {
+    /// The state of each job, in the order of the ids; `None` for a job that was deleted.
+    pub fn statuses(&self, ids: &[JobId]) -> Result<Vec<Option<JobState>>, Error> {
         let mut call = self.scripts.statuses.call();
         for id in ids {
             call.arg(id.get());
@@ -145,7 +146,7 @@ impl Queue {
         command.arg(format!("{}{}", self.prefix, keys::SERVERS));
         let words = as_texts(self.connections.query(&command)?)?;
         let mut others = Vec::new();
-        for pair in words.chunks_exact(2).filter(|pair| !pair[1].starts_with('D')) {
+        for pair in words.chunks_exact(2).filter(|pair| !pair[1].starts_with(['D', 'P'])) {
             let mut command = redis::cmd("HGET");
             command.arg(format!("{}{}{}", self.prefix, keys::SERVER, pair[0])).arg("version");
             let version: Option<String> = self.connections.query(&command)?;

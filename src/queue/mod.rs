@@ -9,6 +9,7 @@
 // Public only for tests and benches, so that an item whose name says everything needs no comment.
 #![allow(missing_docs)]
 
+mod attempts;
 mod audit;
 mod availability;
 mod changes;
@@ -40,6 +41,7 @@ mod types;
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
 
 use redis::{Cmd, Value};
 
@@ -55,8 +57,9 @@ pub use schedules::{
 };
 pub use scripts::{SCRIPT_NAMES, files_of_script, lua_files, script_text};
 pub use types::{
-    Broken, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired, Filter, HeartbeatReply,
-    Idempotency, Lease, LimitRoom, Minute, Page, Place, Position, Quarantine, QueueInfo, Reclaimed,
+    Answered, AttemptReport, Broken, ChangeResult, Changed, Claimed, Conflict, CrashedJob, DueStep, Expired,
+    Filter, HeartbeatReply, Idempotency, JobLog, JobState, Lease, LimitRoom, LogLine, Minute, Page, Place,
+    Position, PullRequest, PullWorker, Pulled, PulledJob, Quarantine, QueueInfo, Reclaimed, Reported,
     Selection, ServerFacts, ServerId, ServerInfo, Settings, Settled, SettledStep, Settlement, Share,
     Situation, Source, StartedJobs, Stats, Submitted, Turns, Verdict, Walk,
 };
@@ -77,6 +80,8 @@ pub struct Queue {
     replicas: u32,
     /// The rights without which no job can be run.
     needed_rights: Vec<Right>,
+    /// The key of the attempt tokens, once it is known.
+    secret: Mutex<Option<String>>,
 }
 
 impl Queue {
@@ -102,6 +107,7 @@ impl Queue {
             namespace: settings.namespace.clone(),
             replicas: settings.replicas,
             needed_rights: needed.into_iter().collect(),
+            secret: Mutex::default(),
         })
     }
 

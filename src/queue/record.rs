@@ -105,6 +105,11 @@ pub(super) fn result(result: &RawValue) -> impl Iterator<Item = Field<'_>> + Clo
     text("result", if result.get() == "null" { "" } else { result.get() })
 }
 
+/// The fields of a checkpoint.
+pub(super) fn checkpoint(checkpoint: &RawValue) -> impl Iterator<Item = Field<'_>> + Clone {
+    text("checkpoint", checkpoint.get())
+}
+
 /// The fields of a text; none if the text is empty.
 fn text<'t>(name: &'static str, text: &'t str) -> impl Iterator<Item = Field<'t>> + Clone {
     let size = if text.len() <= MAX_CHUNKED { CHUNK } else { text.len() };

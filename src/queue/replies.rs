@@ -7,17 +7,18 @@ use std::time::Duration;
 use redis::Value;
 use serde_json::value::RawValue;
 
-use crate::job::{Job, JobId, LargeField, Status};
+use crate::job::{AttemptId, Job, JobId, LargeField, Status};
 use crate::logging::job_fields::{JobFields, log_job};
 
 use super::error::{Error, Refused};
+use super::keys;
 use super::record::to_job;
 use super::reply_value::{
     as_array, as_count, as_int, as_job_id, as_joined_texts, as_text, as_texts, first, text_pairs, unexpected,
 };
 use super::types::{
-    Broken, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, Lease, LimitRoom,
-    Minute, Page, Place, QueueInfo, Reclaimed, ServerId, ServerInfo, Settled, SettledStep, Situation,
+    Broken, ChangeResult, Changed, Conflict, CrashedJob, DueStep, Expired, HeartbeatReply, JobState, Lease,
+    LimitRoom, Minute, Page, Place, QueueInfo, Reclaimed, ServerInfo, Settled, SettledStep, Situation,
     StartedJobs, Stats, Submitted, Walk,
 };
 
@@ -99,7 +100,7 @@ fn one_submitted(reply: Value, jobs: usize) -> Result<Result<Submitted, Refused>
 
 /// The jobs that `start_jobs` has started on this server, and the ids of jobs whose texts the reply does not tell apart:
 /// a text has a zero byte.
-pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJobs, Vec<JobId>), Error> {
+pub(super) fn started_jobs(reply: Value, server: &str) -> Result<(StartedJobs, Vec<JobId>), Error> {
     let mut reply = as_array(reply)?.into_iter();
     let mut next =
         || reply.next().ok_or_else(|| Error::Protocol("a reply of start_jobs that ends early".to_owned()));
@@ -128,10 +129,20 @@ pub(super) fn started_jobs(reply: Value, server: &ServerId) -> Result<(StartedJo
         job.status = Status::Processing;
         job.starts += 1;
         job.started_at_ms = Some(taken.now_ms);
-        job.server = Some(server.to_string());
+        job.server = Some(server.to_owned());
         add(&mut taken, job, reason);
     }
     Ok((taken, unsplit))
+}
+
+/// As [`started_jobs`], for a pull worker; `None` if pull workers have as many jobs as they may have.
+pub(super) fn pulled_jobs(reply: Value) -> Result<Option<(StartedJobs, Vec<JobId>)>, Error> {
+    match &reply {
+        Value::Array(parts) if matches!(parts.first().map(as_text), Some(Ok(word)) if word == "full") => {
+            Ok(None)
+        }
+        _ => started_jobs(reply, keys::PULL).map(Some),
+    }
 }
 
 /// Adds a started job whose record was read after the start. A job that was deleted meanwhile is left out.
@@ -158,6 +169,7 @@ fn add(taken: &mut StartedJobs, mut job: Job, reason: Option<String>) {
             if job.unreadable.contains(&"type") {
                 "unknown".clone_into(&mut job.job_type);
             }
+            let reason = format!("the job's record is broken: {reason}");
             taken.broken.push(Broken { lease, job, reason });
         }
     }
@@ -180,15 +192,24 @@ pub(super) fn settled(reply: Value) -> Result<SettledStep, Error> {
 
 /// The result of a step of `due`.
 pub(super) fn due_step(reply: Value) -> Result<DueStep, Error> {
-    let [moved, next, ended, ticks, now] =
-        <[Value; 5]>::try_from(as_array(reply)?).map_err(|reply| unexpected(&Value::Array(reply)))?;
+    let [moved, next, ended, ticks, now, lost, timed_out] =
+        <[Value; 7]>::try_from(as_array(reply)?).map_err(|reply| unexpected(&Value::Array(reply)))?;
     Ok(DueStep {
         moved: as_count(&moved)?,
         next: time_left(&next)?,
         expired: expired(ended)?,
         ticks: as_texts(ticks)?,
         now_ms: as_count(&now)?,
+        // As in `reclaimed`.
+        lost: as_array(lost)?.into_iter().filter_map(|job| crashed_job(job).ok()).collect(),
+        timed_out: attempts(&as_texts(timed_out)?),
     })
+}
+
+/// The attempts of `id, token, ..`. A damaged entry is left out.
+fn attempts(words: &[String]) -> Vec<AttemptId> {
+    let read = |pair: &[String]| Some(AttemptId { job: pair[0].parse().ok()?, start: pair[1].parse().ok()? });
+    words.chunks_exact(2).filter_map(read).collect()
 }
 
 /// The type and status of each job that has expired.
@@ -295,11 +316,14 @@ pub(super) fn job(id: JobId, reply: Value) -> Result<Option<Job>, Error> {
     Ok((!fields.is_empty()).then(|| readable(id, &fields)))
 }
 
-/// The status and type of each job; `None` for a job that was deleted.
-pub(super) fn statuses(reply: Value) -> Result<Vec<Option<(Status, String)>>, Error> {
+/// The state of each job; `None` for a job that was deleted.
+pub(super) fn statuses(reply: Value) -> Result<Vec<Option<JobState>>, Error> {
     let words = as_texts(reply)?;
-    let read = |pair: &[String]| pair[0].parse().ok().map(|status| (status, pair[1].clone()));
-    Ok(words.chunks_exact(2).map(read).collect())
+    let read = |job: &[String]| {
+        let last_line = job[2].parse().unwrap_or(0);
+        job[0].parse().ok().map(|status| JobState { status, job_type: job[1].clone(), last_line })
+    };
+    Ok(words.chunks_exact(3).map(read).collect())
 }
 
 /// A page of jobs.
@@ -475,7 +499,7 @@ fn server_info(facts: &[Value]) -> Result<ServerInfo, Error> {
 }
 
 /// A time in ms; -1 means none.
-fn time_left(ms: &Value) -> Result<Option<Duration>, Error> {
+pub(super) fn time_left(ms: &Value) -> Result<Option<Duration>, Error> {
     Ok(u64::try_from(as_int(ms)?).ok().map(Duration::from_millis))
 }
 

@@ -129,6 +129,9 @@ scripts! {
     enqueue_plain: "enqueue_plain", Add, Never, Jobs;
     start_jobs: "start_jobs", Write, Safe, Jobs;
     settle: "settle", Write, Safe, Jobs;
+    report: "report", Add, Never, Jobs;
+    // One file, so that a full Redis refuses reports and still extends leases.
+    extend: "report", Write, Safe, Jobs;
     recover: "recover", Write, Never, Jobs;
     due: "due", Write, Safe, Jobs;
     fire: "fire", Write, Safe, Jobs;
@@ -152,6 +155,9 @@ scripts! {
     readiness: "missing_rights", Add, Safe, RightsCheck;
     missing_rights: "missing_rights", Read, Safe, RightsCheck;
     get: "get", Read, Safe, Operators;
+    job_log: "job_log", Read, Safe, Operators;
+    note_pulls: "note_pulls", Write, Safe, Operators;
+    pull_workers: "pull_workers", Read, Safe, Operators;
     statuses: "statuses", Read, Safe, Operators;
     list: "list", Read, Safe, Operators;
     list_queue: "list_queue", Read, Safe, Operators;

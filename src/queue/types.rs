@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::job::limit::{LimitName, LimitNumbers};
-use crate::job::{AttemptId, Job, JobId, Status};
+use crate::job::{AttemptId, Job, JobId, Report, Status};
 use crate::net::certificates::Certificates;
 
 /// How to connect to Redis. No `Debug`: the URL may hold a password.
@@ -209,6 +209,132 @@ pub enum Settled {
     Stale,
 }
 
+/// What an attempt reports.
+#[derive(Debug)]
+pub struct AttemptReport {
+    pub attempt: AttemptId,
+    pub report: Report,
+    /// For an attempt of a pull worker: the length of its lease from now on. `None`: as long as before.
+    pub lease: Option<Duration>,
+}
+
+/// The result of a report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reported {
+    /// The job is in another attempt or has ended. Nothing was changed.
+    Stale,
+    Accepted {
+        /// When the lease ends, in ms since 1970; `None` if a server runs the attempt.
+        lease_until_ms: Option<u64>,
+        /// When the attempt times out, in ms since 1970.
+        timeout_at_ms: u64,
+        /// Whether a client has cancelled the job.
+        is_cancelled: bool,
+    },
+}
+
+/// What a pull worker asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PullRequest {
+    /// The queues, 1 to 16: jobs of the first one are taken first.
+    pub queues: Vec<String>,
+    /// The most jobs, 1 to 100.
+    pub max: u32,
+    /// How long the jobs are leased. `None`: until the attempt times out.
+    pub lease: Option<Duration>,
+    /// The name of the worker: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+    pub worker: Option<String>,
+}
+
+/// A job that was started for a pull worker.
+#[derive(Debug)]
+pub struct PulledJob {
+    pub attempt: AttemptId,
+    pub job: Job,
+    /// When the lease ends, in ms since 1970.
+    pub lease_until_ms: u64,
+    /// When the attempt times out, in ms since 1970.
+    pub timeout_at_ms: u64,
+}
+
+/// The result of [`pull`](super::Queue::pull).
+#[derive(Debug, Default)]
+pub struct Pulled {
+    pub jobs: Vec<PulledJob>,
+    /// The paused queues of the request.
+    pub paused: Vec<String>,
+    /// Whether more jobs may be ready, because the script ended early.
+    pub has_more: bool,
+    /// The time until a limit is looked at again; `None` if no limit is.
+    pub next_look: Option<Duration>,
+    /// Jobs that were not started because they have expired.
+    pub expired: Vec<Expired>,
+    /// Redis's time of the start, in ms since 1970; 0 if `is_full`.
+    pub now_ms: u64,
+    /// Whether pull workers have 10,000 jobs already: no job was started.
+    pub is_full: bool,
+}
+
+/// The result of an answer of a pull worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answered {
+    /// The attempt is settled.
+    Now {
+        /// The status of the job now.
+        status: Status,
+        /// Whether the next attempt would have started after the expiry of the job, so that the job has ended.
+        has_expired: bool,
+        job_type: String,
+        /// How long the attempt has run.
+        run_ms: u64,
+    },
+    /// The same answer has settled the attempt already, and the job had this status then.
+    Repeated(Status),
+    /// The job is in another attempt, or another answer has settled this one. Nothing was changed.
+    Stale,
+}
+
+/// What a job does, for those who wait for a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobState {
+    pub status: Status,
+    pub job_type: String,
+    /// The number of the last log line; 0 without a line.
+    pub last_line: u64,
+}
+
+/// A part of the log of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobLog {
+    /// The lines, oldest first.
+    pub lines: Vec<LogLine>,
+    /// The number of the last line of the job; 0 if the job has no line.
+    pub last: u64,
+    /// Whether the job has ended.
+    pub is_final: bool,
+}
+
+/// A line of the log of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogLine {
+    /// From 1.
+    pub number: u64,
+    /// When the line was stored, in ms since 1970.
+    pub at_ms: u64,
+    pub text: String,
+}
+
+/// A pull worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PullWorker {
+    /// Empty for all workers without a name together.
+    pub name: String,
+    /// When the worker last asked for jobs, in ms since 1970; `None` if it has asked for none in the last hour.
+    pub last_seen_ms: Option<u64>,
+    /// The id and type of its jobs, and when their leases end, in ms since 1970.
+    pub jobs: Vec<(JobId, String, u64)>,
+}
+
 /// A job whose expiry has passed before a start: its type, and its status now (cancelled or failed).
 pub type Expired = (String, Status);
 
@@ -224,6 +350,11 @@ pub struct DueStep {
     pub ticks: Vec<String>,
     /// Redis's time of the step, in ms since 1970.
     pub now_ms: u64,
+    /// The jobs that were charged with a crash, because the lease of their pull worker is over.
+    pub lost: Vec<CrashedJob>,
+    /// The attempts of pull workers whose timeout is over, which the caller has to settle. Redis returns such an attempt
+    /// again after 2 s if no server has settled it.
+    pub timed_out: Vec<AttemptId>,
 }
 
 /// The share of one queue in a call of `start_jobs`.
@@ -285,7 +416,7 @@ pub struct Broken {
     pub lease: Lease,
     /// The fields that could be read; a type that could not be read is `unknown`.
     pub job: Job,
-    /// Which field could not be read.
+    /// The error of the attempt, which names the field that could not be read.
     pub reason: String,
 }
 

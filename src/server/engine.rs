@@ -134,7 +134,9 @@ impl Engine {
             figures: Some(figures),
         };
         let file_schedules = FileSchedules::new(schedules);
-        let scheduler = Scheduler { shared: shared.clone(), file_schedules, shutdown: stopping.clone() };
+        let handlers = handlers.clone();
+        let scheduler =
+            Scheduler { shared: shared.clone(), file_schedules, handlers, shutdown: stopping.clone() };
         spawn("scheduler", move || scheduler.run())?;
         let retention = Retention {
             completed: (config.retain_completed, config.retain_completed_max),

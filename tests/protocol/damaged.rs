@@ -198,7 +198,7 @@ fn a_damaged_field_of_a_tied_job_strands_neither_this_job_nor_the_others() {
                     "{field} is {text:?}, {:?}: {handles:?}",
                     settlements[0].verdict
                 );
-                let due = place.queue.work_off_due();
+                let due = place.queue.work_off_due(3);
                 assert!(due.is_ok(), "{field} is {text:?}, {:?}: {due:?}", settlements[0].verdict);
                 let change = threadq::job::Change { queue: Some("other".to_owned()), ..Default::default() };
                 place.queue.change_waiting(&[bad], &[], &change).unwrap();

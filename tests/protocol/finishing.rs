@@ -326,11 +326,11 @@ fn a_parked_job_is_promoted_when_it_is_due_and_once() {
     let later = place.submit_delayed();
     let due = place.submit_delayed();
     place.make_due(due);
-    let DueStep { moved, next, .. } = place.queue.work_off_due().unwrap();
+    let DueStep { moved, next, .. } = place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_eq!(moved, 1);
     assert!(next.unwrap() > Duration::from_secs(3500), "{next:?}");
     assert_eq!((place.status(due), place.status(later)), (Status::Queued, Status::Scheduled));
-    assert_eq!(place.queue.work_off_due().unwrap().moved, 0);
+    assert_eq!(place.queue.work_off_due(MAX_CRASHES).unwrap().moved, 0);
     assert_sound(&place);
 }
 
@@ -342,7 +342,7 @@ fn due_jobs_start_after_the_jobs_that_wait_and_in_the_order_of_their_times() {
     for (id, due) in [(first, "1"), (second, "2")] {
         let _: i64 = place.redis("ZADD", "scheduled", &[due, &id.to_string()]);
     }
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_eq!(ids(&place.take(&a, 3)), [waiting, first, second]);
 }
 
@@ -352,9 +352,9 @@ fn when_more_jobs_are_due_than_one_step_moves_the_next_one_is_due_at_once() {
     // One step moves 200 jobs.
     let jobs = vec![NewJob { start: Start::AfterMs(3_600_000), ..NewJob::new("t") }; 201];
     place.try_submit(&jobs).unwrap().ids().for_each(|id| place.make_due(id));
-    let step = place.queue.work_off_due().unwrap();
+    let step = place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_eq!((step.moved, step.next), (200, Some(Duration::ZERO)));
-    let step = place.queue.work_off_due().unwrap();
+    let step = place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_eq!((step.moved, step.next), (1, None));
 }
 
@@ -370,7 +370,7 @@ fn only_a_job_that_waits_for_its_time_is_promoted() {
     for id in [running, done, queued] {
         let _: i64 = place.redis("ZADD", "scheduled", &["1", &id.to_string()]);
     }
-    let step = place.queue.work_off_due().unwrap();
+    let step = place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_eq!((step.moved, step.next), (0, None));
     assert_eq!(place.handles(running), [in_progress(&a)]);
     assert_eq!(place.handles(done), ["completed"]);

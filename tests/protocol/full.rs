@@ -46,7 +46,7 @@ fn everything_but_a_submission_goes_on_while_redis_is_full() {
     assert_eq!(place.settle(&a, &released(asked)), Settled::Now(Status::Cancelled));
     assert_eq!(place.cancel(submitted[8]), Changed::Done);
     assert_eq!(place.queue.retry(&[submitted[8]], &[]).unwrap(), [Changed::Done]);
-    assert_eq!(place.queue.work_off_due().unwrap().moved, 1);
+    assert_eq!(place.queue.work_off_due(3).unwrap().moved, 1);
     assert_eq!(place.dies(&a).crashed.len(), 1);
     assert_eq!(place.queue.leave(&b).unwrap().unwrap().moved, 1);
     place.queue.set_paused("default", true).unwrap();

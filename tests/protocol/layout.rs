@@ -57,7 +57,7 @@ fn jobs_of_an_older_version_change_their_index_when_they_change_their_status() {
         place.settle(&new, &verdict(lease.0));
     }
     place.make_due(parked);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert!(!place.keys().iter().any(|key| key.starts_with("index:")), "{:?}", place.keys());
     assert_sound(&place);
     assert_eq!(place.queue.delete(&[ids[0]], &[]).unwrap(), [Changed::Done]);

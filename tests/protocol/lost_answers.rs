@@ -252,8 +252,8 @@ fn everything_else_is_safe_to_repeat() {
     place.queue.register(&a, &ServerFacts::new(8, &[])).unwrap();
     let delayed = place.submit_delayed();
     place.make_due(delayed);
-    broken(&place, "due", Loses::Answer, Queue::work_off_due);
-    let step = place.queue.work_off_due().unwrap();
+    broken(&place, "due", Loses::Answer, |queue| queue.work_off_due(MAX_CRASHES));
+    let step = place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_eq!((step.moved, step.next), (0, None));
     assert_eq!(place.handles(delayed), ["work_queue:default"]);
     broken(&place, "reclaim", Loses::Answer, |queue| queue.leave(&a));

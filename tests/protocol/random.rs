@@ -439,7 +439,7 @@ impl World {
         if self.random.u32(..3) == 0 {
             self.make_word_due();
         }
-        let step = self.place.queue.work_off_due().unwrap();
+        let step = self.place.queue.work_off_due(MAX_CRASHES).unwrap();
         self.note_ends(!step.expired.is_empty());
     }
 
@@ -473,7 +473,7 @@ impl World {
             }
             let parked: Vec<String> = self.place.redis("ZRANGE", "scheduled", &["0", "-1"]);
             parked.iter().for_each(|id| self.place.make_due(id.parse().unwrap()));
-            let step = self.place.queue.work_off_due().unwrap();
+            let step = self.place.queue.work_off_due(MAX_CRASHES).unwrap();
             self.note_ends(!step.expired.is_empty());
             let shares = ["default", "other"]
                 .map(|queue| threadq::internals::queue::Share { queue: queue.to_owned(), jobs: 4 });

@@ -126,7 +126,7 @@ fn refused_steps(place: &Place, lacks: &str, queue: &Queue) -> usize {
     step("reclaim", &mut || queue.reclaim(server.as_str(), &observed, MAX_CRASHES).map(|_| ()));
     let due = place.submit_delayed();
     place.make_due(due);
-    step("due", &mut || queue.work_off_due().map(|_| ()));
+    step("due", &mut || queue.work_off_due(MAX_CRASHES).map(|_| ()));
     let (waits, parked) = (place.submit(), place.submit_delayed());
     step("cancel a queued job", &mut || queue.cancel(&[waits], &[]).map(|_| ()));
     step("cancel a parked job", &mut || queue.cancel(&[parked], &[]).map(|_| ()));

@@ -56,10 +56,10 @@ fn a_due_tick_is_handed_out_and_fired_once() {
     let a = place.server();
     assert_eq!(define(&place, Source::Api, "1", 1000), Defined::Created);
     assert_eq!(agenda(&place), ["tick:s", "1005"]);
-    let step = place.queue.work_off_due().unwrap();
+    let step = place.queue.work_off_due(3).unwrap();
     assert_eq!(step.ticks, ["s"]);
     assert!(step.next.unwrap() > Duration::from_secs(1), "{step:?}");
-    assert_eq!(place.queue.work_off_due().unwrap().ticks, [""; 0]);
+    assert_eq!(place.queue.work_off_due(3).unwrap().ticks, [""; 0]);
     let later = step.now_ms + 60_000;
     let fired = ticks(place.queue.fire("s", 1000, Some(later), Some(later + 7), &[1000], 0).unwrap());
     assert_eq!((fired[0].at_ms, fired[0].outcome, fired[0].count), (1000, TickOutcome::Started, 1));

@@ -80,7 +80,7 @@ fn a_servers_own_earlier_attempt_is_late_too() {
         },
     );
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     let first = place.take_one(&a);
     assert_eq!(place.queue.recover(&a, &[id.to_string().into()]).unwrap(), 1);
     let second = place.take_one(&a);
@@ -115,7 +115,7 @@ fn a_failure_sent_twice_counts_once_even_after_its_backoff() {
     assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["scheduled".to_owned()]));
     assert_sound(&place);
     place.make_due(id);
-    let step = place.queue.work_off_due().unwrap();
+    let step = place.queue.work_off_due(3).unwrap();
     assert_eq!((step.moved, step.next), (1, None));
     assert_eq!(place.settle(&a, &failure), Settled::Repeated);
     assert_eq!((place.job(id).attempts, place.handles(id)), (1, vec!["work_queue:default".to_owned()]));
@@ -178,7 +178,7 @@ fn the_last_attempt_ends_in_the_dead_letter_queue() {
     let lease = place.take_one(&a);
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Retrying));
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     let lease = place.take_one(&a);
     assert_eq!(place.settle(&a, &retried(lease)), Settled::Now(Status::Failed));
     let attempts: Vec<u32> = place.job(id).errors.iter().map(|error| error.attempt).collect();
@@ -347,9 +347,9 @@ fn a_paused_queue_holds_what_would_start_again() {
         assert_eq!(again(&mut lease), Settled::Now(Status::Retrying));
         assert_eq!((place.job(id).attempts, place.handles(id)), (2, vec!["scheduled".to_owned()]));
         assert_eq!(again(&mut lease), Settled::Repeated, "its lease has ended");
-        assert_eq!(place.queue.work_off_due().unwrap().moved, 0, "after its backoff");
+        assert_eq!(place.queue.work_off_due(3).unwrap().moved, 0, "after its backoff");
         place.make_due(id);
-        assert_eq!(place.queue.work_off_due().unwrap().moved, 1);
+        assert_eq!(place.queue.work_off_due(3).unwrap().moved, 1);
         assert!(place.take(&a, 1).is_empty());
         assert_eq!(
             (place.status(id), place.handles(id)),
@@ -422,7 +422,7 @@ fn a_record_leaves_out_the_first_attempt_of_a_completed_job_and_the_result_null(
     let id = place.submit();
     place.settle(&server, &retried(place.take_one(&server)));
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     place.settle(&server, &settlement(place.take_one(&server), "[]"));
     assert_eq!((place.job(id).attempts, place.job(id).result.unwrap().get()), (2, "[]"));
     assert_sound(&place);

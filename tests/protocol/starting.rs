@@ -245,7 +245,7 @@ fn entries_without_a_job_are_noted_and_do_not_stop_the_scheduler() {
     for entry in &entries {
         let _: i64 = place.redis("ZADD", "scheduled", &["1", entry]);
     }
-    let step = place.queue.work_off_due().unwrap();
+    let step = place.queue.work_off_due(3).unwrap();
     assert_eq!((step.moved, step.next), (0, None));
     assert_all_lost(&place, &entries);
 }

@@ -367,7 +367,7 @@ fn a_suspect_that_is_retried_or_delayed_stays_one() {
     let lease = place.take_one(&a);
     place.settle(&a, &retried(lease));
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(MAX_CRASHES).unwrap();
     assert_sound(&place);
     assert_eq!(take_beside(&place, &a), (vec![], true));
     assert_eq!(place.handles(id), [LIST]);

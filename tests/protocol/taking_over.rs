@@ -22,7 +22,7 @@ fn crashes_and_attempts_before_and_after_a_retry_are_told_apart() {
     let id = place.submit();
     place.settle(&a, &retried(place.take_one(&a)));
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(MAX_CRASHES).unwrap();
     let _lease = place.take_one(&a);
     let before = place.job(id).started_at_ms.unwrap();
     place.dies(&a);

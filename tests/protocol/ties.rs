@@ -71,7 +71,7 @@ fn expire(place: &Place, id: JobId) {
 }
 
 fn expired(place: &Place) -> Vec<(String, Status)> {
-    place.queue.work_off_due().unwrap().expired
+    place.queue.work_off_due(3).unwrap().expired
 }
 
 #[test]
@@ -88,14 +88,14 @@ fn tags_are_indexed_through_the_whole_life_of_a_job() {
     assert_eq!(place.job(id).tags, ["x", "a b:c"]);
     tags("scheduled");
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     tags("ready");
     let lease = place.take_one(&a);
     tags("ready");
     place.settle(&a, &retried(lease));
     tags("retrying");
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     place.settle(&a, &buried(place.take_one(&a)));
     tags("failed");
     place.queue.retry(&[id], &[]).unwrap();
@@ -263,7 +263,7 @@ fn a_job_with_a_retention_of_its_own_is_kept_for_that_time_and_at_least_a_minute
     // A minute passes.
     let _: i64 = place.redis("HSET", &format!("job:{short}"), &["finished_at", "1"]);
     let _: i64 = place.redis("ZADD", "agenda", &["1", &format!("forget:{short}")]);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     assert!(place.queue.get(short).unwrap().is_none());
     assert_eq!(agenda(&place), [format!("forget:{long}")]);
     // The greatest number of kept jobs holds for them too.
@@ -299,7 +299,7 @@ fn a_key_until_the_start_is_free_from_the_first_start_on() {
     // The first one holds the key no more, not even after a failure.
     place.settle(&a, &retried(lease));
     place.make_due(first);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     assert_eq!(ids(&place.take(&a, 2)), [second, first]);
     submit(&place, unique(Hold::UntilStart, OnConflict::Reject));
     assert_sound(&place);
@@ -455,7 +455,7 @@ fn a_waiting_job_moves_to_another_queue_and_time() {
         assert_eq!(status(change(at(Start::AfterMs(3_600_000)))), Status::Scheduled);
         assert_eq!(status(change(to_queue("default"))), Status::Scheduled);
         assert_eq!(place.job(id).queue, "default");
-        assert_eq!(place.queue.work_off_due().unwrap().moved, 0);
+        assert_eq!(place.queue.work_off_due(3).unwrap().moved, 0);
         assert_eq!(status(change(at(Start::Now))), Status::Queued);
         assert_eq!(place.job(id).scheduled_at_ms, None);
         assert_sound(&place);
@@ -510,7 +510,7 @@ fn a_snooze_counts_neither_as_an_attempt_nor_as_an_error() {
     assert!(job.errors.is_empty());
     assert_eq!(words_of(&place, "x", id), ["scheduled"]);
     place.make_due(id);
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     let lease = place.take_one(&a);
     place.cancel(id);
     assert_eq!(place.settle(&a, &snoozed(lease, HOUR)), Settled::Now(Status::Cancelled));
@@ -570,7 +570,7 @@ fn a_failed_and_a_cancelled_job_with_a_retention_of_their_own_leave_nothing_behi
         let _: i64 = place.redis("HSET", &format!("job:{id}"), &["finished_at", "1"]);
         let _: i64 = place.redis("ZADD", "agenda", &["1", &format!("forget:{id}")]);
     }
-    place.queue.work_off_due().unwrap();
+    place.queue.work_off_due(3).unwrap();
     for id in [failed, cancelled] {
         assert!(place.queue.get(id).unwrap().is_none());
         assert!(place.handles(id).is_empty(), "{:?}", place.handles(id));

@@ -126,7 +126,7 @@ const ROWS: &[Row] = &[
     ("due", |scene| {
         scene.submit_with(|job| job.start = Start::AfterMs(1));
         std::thread::sleep(ms(5));
-        let _ = scene.queue.work_off_due();
+        let _ = scene.queue.work_off_due(3);
     }),
     ("register", |scene| {
         let _ = scene.register();

@@ -41,6 +41,9 @@ local function stored_number(text)
   return number and number >= 0 and number < 9007199254740992 and number or nil
 end
 
+-- Whether an entry of the registry is that of a living server: D begins that of a dead one, and P is that of PULL.
+local function is_living(beat) return not string.find(beat, '^[DP]') end
+
 -- Whether the ties of a job have this letter, see ties.lua.
 local function is_tied(ties, letter) return ties and string.find(ties, letter, 1, true) end
 
@@ -64,7 +67,7 @@ local function index_of(job_type, added)
   if call('ZCARD', TYPES) + (added or 0) >= MOST_TYPES then return 'all' end
   local servers = call('HGETALL', SERVERS)
   for i = 1, #servers, 2 do
-    if string.sub(servers[i + 1], 1, 1) ~= 'D' and not call('HGET', SERVER .. servers[i], 'version') then return 'all' end
+    if is_living(servers[i + 1]) and not call('HGET', SERVER .. servers[i], 'version') then return 'all' end
   end
   return 'new'
 end
@@ -232,7 +235,7 @@ end
 local function living(all, now)
   local servers = {}
   for i = 1, #all, 2 do
-    if string.sub(all[i + 1], 1, 1) ~= 'D' then
+    if is_living(all[i + 1]) then
       local facts = call('HMGET', SERVER .. all[i], 'started_at', 'workers', 'busy', 'beat_at')
       servers[#servers + 1] = {all[i], tonumber(facts[1] or 0), tonumber(facts[2] or 0), tonumber(facts[3] or 0),
         now - tonumber(facts[4] or now)}
@@ -263,8 +266,7 @@ end
 local function server_with(field, name, except)
   local servers = call('HGETALL', SERVERS)
   for i = 1, #servers, 2 do
-    local is_living = string.sub(servers[i + 1], 1, 1) ~= 'D'
-    if is_living and servers[i] ~= except and has_word(call('HGET', SERVER .. servers[i], field), '\n', name) then
+    if is_living(servers[i + 1]) and servers[i] ~= except and has_word(call('HGET', SERVER .. servers[i], field), '\n', name) then
       return servers[i]
     end
   end

@@ -59,7 +59,7 @@ while handled < limit do
 end
 for job_type, ids in pairs(completed) do
   index_remove(ids, job_type, 'completed')
-  for i = 1, #ids do call('UNLINK', JOB .. ids[i]) end
+  for i = 1, #ids do call('UNLINK', JOB .. ids[i], LOG .. ids[i]) end
 end
 call('LTRIM', COMPLETED, 0, digits(-1 - popped))
 if #removed > 0 then call('ZREM', set, unpack(removed)) end

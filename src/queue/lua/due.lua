@@ -2,15 +2,19 @@
 -- agenda. A word stays in the agenda until its step is done, so that a crash loses nothing.
 -- expire:<id>: a job that has not started is over -> cancelled | failed
 -- forget:<id>: the retention of an ended job is over; the job is deleted
+-- lease:<id>: the lease of a pull worker is over: the job gets a crash -> queued | failed | cancelled. If the timeout of the
+-- attempt is over, the caller settles the attempt; if it does not, the word is due again after 2 s
 -- tick:<schedule>: the caller fires the schedule; if it does not, the word is due again after 2 s
 -- limit:<limit>: jobs that wait for the limit may go on
 -- wake:<name>, newline, <limit>: so may those that wait for the limits of this name with a key, or of all names if the
 -- name is '', behind this limit
--- ARGV: most jobs, most words of this step
+-- ARGV: most jobs, most words of this step, max crashes
 -- Returns: {moved, ms until the next job or word is due or -1, [type, status, .. of each job that expired],
---           [the schedules to fire], now in ms}
--- Protects from: two servers that move the same job; a server that dies before it has fired a schedule.
-local now, moved, expired, ticks = now_ms(), 0, {}, {}
+--           [the schedules to fire], now in ms, [job whose lease is over {id, type, attempt, crashes, 1 if it failed}, ..],
+--           [id, token, .. of attempts whose timeout is over]}
+-- Protects from: two servers that move the same job; a server that dies before it has fired a schedule; a pull worker that
+-- dies with its jobs.
+local now, max_crashes, moved, expired, ticks, lost, timed_out = now_ms(), tonumber(ARGV[3]), 0, {}, {}, {}, {}
 local at = digits(now)
 for _, id in ipairs(call('ZRANGEBYSCORE', SCHEDULED, '-inf', at, 'LIMIT', 0, ARGV[1])) do
   call('ZREM', SCHEDULED, id)
@@ -51,6 +55,34 @@ function work.forget(id)
   forget_job(id, job[2], job[3], job[1])
 end
 
+function work.lease(id)
+  local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts', 'starts',
+    'ties', 'lease_until', 'started_at', 'timeout_ms')
+  if job[1] ~= 'processing' or job[2] ~= PULL then return end
+  local lease_until = stored_number(job[11]) or 0
+  if lease_until > now then return call('ZADD', AGENDA, digits(lease_until), 'lease:' .. id) end
+  local timeout_at = (stored_number(job[12]) or 0) + (stored_number(job[13]) or DEFAULT_TIMEOUT_MS)
+  if timeout_at <= now and not job[6] then
+    call('ZADD', AGENDA, digits(now + 2000), 'lease:' .. id)
+    timed_out[#timed_out + 1], timed_out[#timed_out + 2] = id, job[9] or '0'
+    return
+  end
+  call('LREM', IN_PROGRESS .. PULL, -1, id)
+  if is_tied(job[10], 'L') then limit_rules().leave(id, read(id, 'limits')[1]) end
+  if job[6] then
+    finish(id, job[3], job[10], 'processing', 'cancelled', at, job[7])
+    call('HDEL', JOB .. id, 'cancel', 'server')
+    call('SREM', CANCELS .. PULL, id)
+    return
+  end
+  local fails = needs_quarantine(job[5], max_crashes) or max_crashes == 1
+  lost[#lost + 1] = charge_crash(id, job, fails, at, 'its worker let the lease run out', '')
+  if not fails then
+    send_back(id, job[4], job[10], at)
+    moved = moved + 1
+  end
+end
+
 function work.tick(schedule)
   call('ZADD', AGENDA, digits(now + 2000), 'tick:' .. schedule)
   ticks[#ticks + 1] = schedule
@@ -76,10 +108,11 @@ for _, word in ipairs(call('ZRANGEBYSCORE', AGENDA, '-inf', at, 'LIMIT', 0, ARGV
   worked = worked + 1
   local kind, rest = string.match(word, '^(%l+):(.*)$')
   -- A missing right ends the script here, and the word stays.
-  if kind == 'limit' or kind == 'wake' then limit_rules() end
+  local is_limited = kind == 'lease' and is_tied(read(rest, 'ties')[1], 'L')
+  if kind == 'limit' or kind == 'wake' or is_limited then limit_rules() end
   call('ZREM', AGENDA, word)
   if work[kind] then work[kind](rest) end
 end
 
 if made_rules then made_rules.send_on_freed(now) end
-return {moved, due_in(now), expired, ticks, now}
+return {moved, due_in(now), expired, ticks, now, lost, timed_out}

@@ -26,10 +26,10 @@ local is_quiet = call('EXISTS', unpack(keys)) == 0
 for i = 1, #all, 2 do
   local id, beat = all[i], all[i + 1]
   local died = string.match(beat, '^D(%d+)')
-  if not died or (not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then
+  if is_living(beat) or (died and not is_quiet and call('LLEN', IN_PROGRESS .. id) > 0) then
     others[#others + 1] = id
     others[#others + 1] = beat
-  elseif now - tonumber(died) > tonumber(ARGV[4]) then
+  elseif died and now - tonumber(died) > tonumber(ARGV[4]) then
     call('HDEL', SERVERS, id)
     call('DEL', SERVER .. id, CANCELS .. id)
   end

@@ -7,7 +7,7 @@ local MOST_PAGE_BYTES = 4 * 1024 * 1024 - 4096
 -- A shorter text always stays.
 local SHORT_TEXT = 1024
 -- The most bytes of a job besides its large texts, and of its last error, which the page shows twice.
-local OTHER_BYTES, LAST_ERROR_BYTES = 5 * 1024, 6 * 1024
+local OTHER_BYTES, LAST_ERROR_BYTES = 6 * 1024, 6 * 1024
 
 -- The length of a text of a job.
 local function text_length(id, name)
@@ -31,9 +31,10 @@ local function bytes_of_job(lengths)
 end
 
 -- The fields and values of a job without the texts that are left out; the names of those texts come first. Of errors
--- the last one stays.
+-- the last one stays; a checkpoint never stays.
 local function shown_record(id, shown)
   local omitted = {}
+  if text_length(id, 'checkpoint') > 0 then omitted[1] = 'checkpoint' end
   for _, name in ipairs({'payload', 'result', 'errors'}) do
     if not shown[name] then omitted[#omitted + 1] = name end
   end
@@ -44,7 +45,7 @@ local function shown_record(id, shown)
     for i = 1, #all do fields[i + 2] = all[i] end
   else
     for _, name in ipairs(call('HKEYS', JOB .. id)) do
-      if (name ~= 'payload' and name ~= 'result') or shown[name] then
+      if (name ~= 'payload' and name ~= 'result' and string.sub(name, 1, 10) ~= 'checkpoint') or shown[name] then
         local value = call('HGET', JOB .. id, name)
         if name == 'errors' and not shown[name] then value = string.match(value, '^.*\n(.*)$') or value end
         fields[#fields + 1], fields[#fields + 2] = name, value

@@ -8,7 +8,7 @@ local now, seen, answers = now_ms(), {}, {}
 -- The number of live servers that take from each queue, and the queues that are strict for one of them.
 local takers, strict, servers = {}, {}, call('HGETALL', SERVERS)
 for i = 1, #servers, 2 do
-  if string.sub(servers[i + 1], 1, 1) ~= 'D' then
+  if is_living(servers[i + 1]) then
     local names = call('HMGET', SERVER .. servers[i], 'queues', 'strict')
     for queue in string.gmatch(names[1] or '', '[^,]+') do takers[queue] = (takers[queue] or 0) + 1 end
     for queue in string.gmatch(names[2] or '', '[^,]+') do strict[queue] = 1 end

@@ -38,39 +38,25 @@ local ids, handled, told, moved = call('LRANGE', list, 0, digits(limit - 1)), {}
 for _, id in ipairs(ids) do
   local job = read(id, 'status', 'server', 'type', 'queue', 'crashes', 'cancel', 'unique_key', 'attempts',
     'starts', 'ties')
-  local running, job_type, crashes, fails = is_running(job), job[3], tonumber(job[5]) or 0, false
-  local is_limited = running and is_tied(job[10], 'L')
-  if is_limited then limit_rules().leave(id, read(id, 'limits')[1]) end
+  local running = is_running(job)
+  if running and is_tied(job[10], 'L') then limit_rules().leave(id, read(id, 'limits')[1]) end
   if handled[id] then
     drop_tombstone(job[4], id)
   elseif running and job[6] then
-    finish(id, job_type, job[10], 'processing', 'cancelled', at, job[7])
+    finish(id, job[3], job[10], 'processing', 'cancelled', at, job[7])
     call('HDEL', JOB .. id, 'cancel', 'server')
     moved = moved + 1
-  elseif running or job[1] == 'queued' then
-    if running and mode == 'crash' then
-      crashes = crashes + 1
-      fails = suspect == id or max_crashes == 1
-      call('HSET', JOB .. id, 'crashes', digits(crashes))
-      local attempt = (tonumber(job[8]) or 0) + 1
-      told[#told + 1] = {id, job_type, attempt, crashes, fails and 1 or 0}
-      local times = fails and ' ' .. digits(crashes) .. ' times' or ''
-      add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c', '"its server died' .. times .. ' while this job was running"')
-      if fails then
-        finish(id, job_type, job[10], 'processing', 'failed', at, job[7])
-      end
+  elseif running then
+    local fails = mode == 'crash' and (suspect == id or max_crashes == 1)
+    if mode == 'crash' then
+      told[#told + 1] = charge_crash(id, job, fails, at, 'its server died', ' while this job was running')
     end
+    if fails then call('HDEL', JOB .. id, 'server') else send_back(id, job[4], job[10], at) end
+    moved = moved + 1
+  elseif job[1] == 'queued' then
     call('HDEL', JOB .. id, 'server')
-    if not fails then
-      call('HSET', JOB .. id, 'status', 'queued')
-      if is_limited then
-        limit_rules().go_back(id, job[4], now)
-      else
-        if running then call('HSET', JOB .. id, 'ready_at', at) end
-        call('RPUSH', fill_list(job[4]), id)
-      end
-      if job[10] then watch_expiry(id, job[10]) end
-    end
+    call('RPUSH', fill_list(job[4]), id)
+    if job[10] then watch_expiry(id, job[10]) end
     moved = moved + 1
   elseif not drop_tombstone(job[4], id) and not job[1] then
     note_lost(id, at)

@@ -1,6 +1,6 @@
 -- Settles attempts, each by itself: processing -> completed | retrying | failed | cancelled | queued | scheduled
 -- | processing.
--- ARGV: server, then per attempt: id, fencing token (starts), what, delay ms, number of the texts that follow, [texts]
+-- ARGV: server, 1 if these are answers of pull workers, then per attempt: id, fencing token (starts), what, delay ms, number of the texts that follow, [texts]
 --       what: complete (texts: field, value, .. of the result) | retry, retry_inline, fail (text: error; for retry also
 --       how long the rates of the job's limits are closed, in ms, or nothing) | release (back
 --       to the queue, or scheduled after the delay if that is not 0; the attempt does not count; the rates of the job's
@@ -8,10 +8,12 @@
 --       retry_inline starts the next attempt at once, since the worker sleeps the backoff itself; in a paused queue, and
 --       for a job with limits, it is the same as retry
 -- Returns: {ms until a limit is looked at again or -1, per attempt: the new status, behind 'expired ' if the expiry of the
---          job has ended the job | 'stale': the token is out of date | 'repeated': an earlier call has settled the attempt}
+--          job has ended the job | 'stale': the token is out of date | 'repeated': an earlier call has settled the attempt;
+--          for an attempt of a pull worker {the same, type, ms since its start}: 'repeated <status>' if the same answer (complete,
+--          fail or release) has settled the attempt and given the job this status, else 'stale'}
 -- Protects from: a late call of a server that was declared dead; a call that is sent again after a lost reply.
 local server, now = ARGV[1], now_ms()
-local list, at, answers = IN_PROGRESS .. server, digits(now), {-1}
+local list, at, answers, is_answer = IN_PROGRESS .. server, digits(now), {-1}, ARGV[2] == '1'
 local has_cancels = call('EXISTS', CANCELS .. server) == 1
 -- Completed jobs are the most frequent, so they change index and list together: ids by type, and all ids.
 local completed, done = {}, {}
@@ -84,16 +86,7 @@ local function settle(id, token, what, delay, first, last)
     end
     call('ZADD', SCHEDULED, due, id)
   else
-    call('HSET', JOB .. id, 'status', to)
-    call('HDEL', JOB .. id, 'server')
-    local queue = read(id, 'queue')[1]
-    if limits then
-      limit_rules().go_back(id, queue, now)
-    else
-      call('HSET', JOB .. id, 'ready_at', at)
-      call('RPUSH', fill_list(queue), id)
-    end
-    if ties then watch_expiry(id, ties) end
+    send_back(id, read(id, 'queue')[1], ties, at)
   end
   if cancelled then
     call('HDEL', JOB .. id, 'cancel')
@@ -102,11 +95,26 @@ local function settle(id, token, what, delay, first, last)
   return has_expired and 'expired ' .. to or to
 end
 
-local place = 2
+-- As settle, for an attempt of a pull worker.
+local function settle_pulled(id, token, what, delay, first, last)
+  local job = read(id, 'type', 'started_at', 'answered')
+  local to, answer = settle(id, token, what, delay, first, last), what == 'retry' and 'fail' or what
+  if to == 'stale' or to == 'repeated' then
+    local answered, status = string.match(job[3] or '', '^' .. token .. ' (%l+) (%l+)$')
+    to = is_answer and answered == answer and 'repeated ' .. status or 'stale'
+  else
+    call('ZREM', AGENDA, 'lease:' .. id)
+    if is_answer then call('HSET', JOB .. id, 'answered', token .. ' ' .. answer .. ' ' .. string.match(to, '%l+$')) end
+  end
+  return {to, job[1] or '', digits(math.max(0, now - (stored_number(job[2]) or now)))}
+end
+
+local settle_one = server == PULL and settle_pulled or settle
+local place = 3
 while place <= #ARGV do
   local first = place + 5
   local last = first - 1 + ARGV[place + 4]
-  answers[#answers + 1] = settle(ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3], first, last)
+  answers[#answers + 1] = settle_one(ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3], first, last)
   place = last + 1
 end
 for job_type, ids in pairs(completed) do index_move(ids, job_type, 'processing', 'completed') end

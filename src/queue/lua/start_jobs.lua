@@ -1,12 +1,14 @@
 -- Starts ready jobs: queued -> processing.
--- ARGV: server, quarantine skip|reserve|start, max crashes, id that BRPOPLPUSH has moved or '', its queue,
+-- ARGV: server, quarantine skip|reserve|start (for PULL: the lease in ms or 0 for the timeout, the server that has claimed the
+--       job or -, the name of the pull worker, separated by spaces), max crashes, id that BRPOPLPUSH has moved or '', its queue,
 --       most jobs to start, number of strict queues, their names: no job of a later queue starts while an earlier
 --       one has a job, then shares of other queues, for a queue one or several: name, number of jobs to start from it;
 --       further jobs are started in the order of the first shares
 --       quarantine: what to do about quarantined jobs, each of which runs alone on a server:
 --       skip: start none | reserve: start none, since jobs run here, but this server may be reserved for a quarantined
---       job and then has to drain | start: start one if one waits, since nothing runs here
--- Returns: {'fenced'} | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
+--       job and then has to drain | start: start one if one waits, since nothing runs here. A call for PULL starts one, and
+--       then no other job
+-- Returns: {'fenced'} | {'full'}: pull workers have the most jobs that they may have | {'taken', now ms, 1 if this server has to drain, [the paused queues of ARGV],
 --          1 if the step ended early and more jobs may be ready, [type, status, .. of jobs that have expired], ms until a
 --          limit is looked at again or -1, job, ..}
 --          A job is [field, value, .., id] as before the start, and a byte with the number of these texts modulo 256, all
@@ -16,7 +18,8 @@
 -- call that arrives so late that its claimed job was put back and started again (the job must keep its entry); a job
 -- that fails for a crash of another job that ran at the same time.
 local server, quarantine, max_crashes, claimed, claimed_from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-if not is_registered(server) then return {'fenced'} end
+local is_pull = server == PULL
+if not is_pull and not is_registered(server) then return {'fenced'} end
 local list, now = IN_PROGRESS .. server, now_ms()
 local at, paused, is_paused = digits(now), {}, {}
 local left, strict, queues = tonumber(ARGV[6]), tonumber(ARGV[7]), {}
@@ -28,6 +31,43 @@ local function add(queue)
 end
 for i = 8, 7 + strict do add(ARGV[i]) end
 for i = 8 + strict, #ARGV, 2 do add(ARGV[i]) end
+
+-- What pull workers may have at a time: LREM in a longer list takes too long.
+local MOST_LEASES = 10000
+local lease_ms, worker
+-- The agenda words of the leases: ms, word, ..
+local leases = {}
+if is_pull then
+  local claimed_by
+  lease_ms, claimed_by, worker = string.match(quarantine, '^(%d+) (%S+) ?(.*)$')
+  lease_ms, quarantine = tonumber(lease_ms), 'start'
+  call('HSET', SERVERS, PULL, 'P')
+  if worker ~= '' then
+    call('ZADD', PULL_WORKERS, at, worker)
+    call('ZREMRANGEBYRANK', PULL_WORKERS, 0, '-1001')
+  end
+  for _, queue in ipairs(queues) do call('ZADD', PULLED_QUEUES, at, queue) end
+  call('ZREMRANGEBYRANK', PULLED_QUEUES, 0, '-1001')
+  -- The claimed job is the first one of its queue again.
+  if claimed ~= '' and call('LREM', IN_PROGRESS .. claimed_by, 1, claimed) == 1 then
+    call('RPUSH', fill_list(claimed_from), claimed)
+  end
+  claimed = ''
+  left = math.min(left, MOST_LEASES - call('LLEN', list))
+  if left < 1 then return {'full'} end
+end
+
+-- Leases a started job to the pull worker.
+local function lease(id, fields)
+  local time = DEFAULT_TIMEOUT_MS
+  for i = 1, #fields, 2 do
+    if fields[i] == 'timeout_ms' then time = stored_number(fields[i + 1]) or time end
+  end
+  local lease_until = digits(now + (lease_ms > 0 and math.min(lease_ms, time) or time))
+  call('HSET', JOB .. id, 'worker', worker, 'lease_ms', digits(lease_ms), 'lease_until', lease_until)
+  leases[#leases + 1], leases[#leases + 2] = lease_until, 'lease:' .. id
+end
+
 local expired = {}
 local taken = {'taken', now, 0, paused, 0, expired, -1}
 local HEAD = #taken
@@ -135,7 +175,8 @@ local function start(id, queue, is_suspect)
     expired[#expired + 1], expired[#expired + 2] = job_type, to
     return false
   end
-  if not is_suspect and needs_quarantine(crashes, max_crashes) then
+  local is_alone = needs_quarantine(crashes, max_crashes)
+  if is_alone and not is_suspect and not is_pull then
     call('LREM', list, 1, id)
     call('LPUSH', fill_list(queue) .. SUSPECTS, id)
     found[queue] = true
@@ -145,6 +186,11 @@ local function start(id, queue, is_suspect)
   if ties and not starts and is_tied(ties, 'S') then release_unique(id, read(id, 'unique_key')[1]) end
   starts = starts and is_id(starts) and digits(starts + 1) or '1'
   call('HSET', JOB .. id, 'status', 'processing', 'server', server, 'starts', starts, 'started_at', at)
+  if is_pull then
+    lease(id, fields)
+    -- No other job is handed out with this one.
+    if is_alone then left = 0 end
+  end
   local number = #fields + 1
   fields[number], fields[number + 1] = id, string.char(number % 256)
   local job = table.concat(fields, '\0')
@@ -197,7 +243,7 @@ local function start_quarantined(queue)
     if not id then return false end
     local alone = needs_quarantine(read(id, 'crashes')[1], max_crashes)
     if alone and (quarantine ~= 'start' or #taken > HEAD) then
-      if reserve_server(queue) then taken[3] = 1 end
+      if not is_pull and reserve_server(queue) then taken[3] = 1 end
       return false
     end
     call('LPUSH', list, call('RPOP', waiting))
@@ -213,6 +259,7 @@ end
 -- Stores what this step has found out about limits. Returns the reply.
 local function reply()
   for _, entry in ipairs(held) do limit_rules().hold(unpack(entry)) end
+  if leases[1] then call('ZADD', AGENDA, unpack(leases)) end
   if made_rules then
     made_rules.send_on_freed(now)
     taken[7] = made_rules.look_in(now)
@@ -239,7 +286,9 @@ local function take(queue, number)
     if not ids then return end
     call('LPUSH', list, unpack(ids))
     for i = 1, #ids do
-      if bytes >= MAX_BYTES then
+      local is_kept_back = is_pull and #taken > HEAD
+        and (left < 1 or needs_quarantine(read(ids[i], 'crashes')[1], max_crashes))
+      if bytes >= MAX_BYTES or is_kept_back then
         for back = #ids, i, -1 do
           call('LREM', list, 1, ids[back])
           call('RPUSH', fill_list(queue), ids[back])

@@ -2,7 +2,10 @@
 -- Returns: {[status, number of jobs, ..], [{server, started_at, workers, busy, ms since its last heartbeat}, ..]}
 local all, running, seen = call('HGETALL', SERVERS), 0, {}
 for i = 1, #all, 2 do
-  for _, id in ipairs(call('LRANGE', IN_PROGRESS .. all[i], 0, -1)) do
+  -- Jobs of pull workers are all running; there may be 10,000.
+  local is_pull = all[i] == PULL
+  if is_pull then running = running + call('LLEN', IN_PROGRESS .. PULL) end
+  for _, id in ipairs(is_pull and {} or call('LRANGE', IN_PROGRESS .. all[i], 0, -1)) do
     if not seen[id] and read(id, 'status')[1] == 'processing' then running = running + 1 end
     seen[id] = true
   end

@@ -114,7 +114,33 @@ local function forget_job(id, job_type, ties, status)
     move_tags(id, ties, status, nil)
     if is_tied(ties, 'R') then call('ZREM', AGENDA, 'forget:' .. id) end
   end
-  call('UNLINK', JOB .. id)
+  call('UNLINK', JOB .. id, LOG .. id)
+end
+
+-- Charges a job with a crash that has cut off its latest attempt. If the job `fails`, it becomes a dead letter; otherwise
+-- the caller sends the job back. `job`: status, server, type, queue, crashes, cancel, unique_key, attempts, starts, ties.
+-- `what` and `when` are the error before and behind the number of crashes of a job that fails.
+-- Returns {id, type, attempt, crashes, 1 if it failed}.
+local function charge_crash(id, job, fails, at, what, when)
+  local crashes, attempt = (tonumber(job[5]) or 0) + 1, (tonumber(job[8]) or 0) + 1
+  call('HSET', JOB .. id, 'crashes', digits(crashes))
+  local times = fails and ' ' .. digits(crashes) .. ' times' or ''
+  add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c', '"' .. what .. times .. when .. '"')
+  if fails then finish(id, job[3], job[10], 'processing', 'failed', at, job[7]) end
+  return {id, job[3], attempt, crashes, fails and 1 or 0}
+end
+
+-- Sends a job whose attempt has ended to the front of its queue. The caller has freed the room of the job in its limits.
+local function send_back(id, queue, ties, at)
+  call('HSET', JOB .. id, 'status', 'queued')
+  call('HDEL', JOB .. id, 'server')
+  if is_tied(ties, 'L') then
+    limit_rules().go_back(id, queue, tonumber(at))
+  else
+    call('HSET', JOB .. id, 'ready_at', at)
+    call('RPUSH', fill_list(queue), id)
+  end
+  if ties then watch_expiry(id, ties) end
 end
 
 -- Removes a queued job from the lists of its queue, or leaves its entry in a long list as a tombstone. If a server has

@@ -23,7 +23,7 @@ local all = call('HGETALL', SERVERS)
 for i = 1, #all, 2 do
   local name = all[i]
   names[#names + 1] = name
-  if string.sub(all[i + 1], 1, 1) ~= 'D' then
+  if is_living(all[i + 1]) then
     living = living + 1
     local facts = call('HMGET', SERVER .. name, 'queues', 'workers', 'busy', 'beat_at', 'strict')
     if name == server then beat_age = now - (tonumber(facts[4]) or now) end

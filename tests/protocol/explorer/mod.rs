@@ -273,7 +273,13 @@ fn what_is_broken_is_found() {
         ("settle", owner, "if job[2] ~= server then return", FAILING, "begins the next attempt"),
         ("settle", owner, "if job[3] ~= token then return", PLAIN, "settles job 1"),
         ("settle", "if status ~= 'processing' then return 'repeated' end", "", FAILING, "the answer is lost"),
-        ("start_jobs", "if not is_registered(server) then return {'fenced'} end", "", PLAIN, "takes over A1"),
+        (
+            "start_jobs",
+            "if not is_pull and not is_registered(server) then return {'fenced'} end",
+            "",
+            PLAIN,
+            "takes over A1",
+        ),
         (
             "start_jobs",
             " and call('LPOS', list, claimed) then",
@@ -298,7 +304,7 @@ fn what_is_broken_is_found() {
         ("limits", "if call('ZREM', SLOTS .. limit, id) == 1 then free(limit) end", "", LIMITED, "settles"),
         ("reclaim", "(mode == 'crash' and beat ~= ARGV[2])", "false", PLAIN, "beats and looks at the others"),
         ("reclaim", "  call('HSET', SERVERS, server, beat)", "", PLAIN, "takes over"),
-        ("reclaim", "call('HSET', JOB .. id, 'crashes', digits(crashes))", "", POISON, "kills"),
+        ("ties", "call('HSET', JOB .. id, 'crashes', digits(crashes))", "", POISON, "kills"),
         (
             "due",
             "  call('ZREM', SCHEDULED, id)\n  local job",

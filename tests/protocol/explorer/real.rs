@@ -362,7 +362,7 @@ impl Real {
         self.once(format!("promote {job}"), |real| {
             let _: i64 = real.store.run("HSET", &format!("job:{}", id(job)), &["scheduled_at", "1"]);
             let _: i64 = real.store.run("ZADD", "scheduled", &["1", &id(job)]);
-            real.queue.work_off_due().map(drop).map_err(|e| e.to_string())
+            real.queue.work_off_due(3).map(drop).map_err(|e| e.to_string())
         })
     }
 
@@ -370,7 +370,7 @@ impl Real {
     pub fn limit_due(&mut self) -> Result<(), String> {
         self.once("limit due".to_owned(), |real| {
             let _: i64 = real.store.run("ZADD", "agenda", &["1", &format!("limit:{LIMIT}")]);
-            real.queue.work_off_due().map(drop).map_err(|e| e.to_string())
+            real.queue.work_off_due(3).map(drop).map_err(|e| e.to_string())
         })
     }
 

@@ -173,7 +173,7 @@ const LEAVES: &[(&str, Leave)] = &[
         let change = Change { expiry: Some(Expiry::AfterMs(2)), ..Change::default() };
         changes(place, id, &change, Status::Queued);
         place.passes(3);
-        let expired = place.queue.work_off_due().unwrap().expired;
+        let expired = place.queue.work_off_due(MAX_CRASHES).unwrap().expired;
         assert_eq!(expired, [("t".to_owned(), Status::Cancelled)]);
     }),
 ];

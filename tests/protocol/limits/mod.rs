@@ -108,7 +108,7 @@ impl Place {
     #[track_caller]
     pub fn works_off(&self) -> Option<Duration> {
         for _ in 0..100 {
-            let next = self.queue.work_off_due().unwrap().next;
+            let next = self.queue.work_off_due(MAX_CRASHES).unwrap().next;
             if next != Some(Duration::ZERO) {
                 return next;
             }
