@@ -13,6 +13,7 @@ use super::client::Client;
 use super::error::Error;
 use crate::cli::terminal::console::Console;
 use crate::config::{help_settings, setting_flags};
+use crate::job::JobId;
 use crate::job::rules::{self, TextRule};
 use crate::job::time::parse_rfc3339_micros;
 
@@ -272,6 +273,13 @@ impl Args {
     /// The operands: the arguments that are neither flags nor their values.
     pub(super) fn operands(&self) -> Vec<&str> {
         self.operands.iter().map(String::as_str).collect()
+    }
+
+    /// The one operand: the id of a job.
+    pub(super) fn job_id(&self) -> Result<JobId, Error> {
+        let operands = self.operands();
+        let [id] = operands[..] else { return Err(self.unexpected_operands()) };
+        id.parse().map_err(|error| Error::Usage(format!("ID {id:?}: {error}")))
     }
 
     /// The usage error for operands that the command does not take.

@@ -178,7 +178,7 @@ fn row(job: &Job) -> [String; 8] {
 }
 
 fn show(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    let response = client.get(&format!("/jobs/{}", id(args)?))?;
+    let response = client.get(&format!("/jobs/{}", args.job_id()?))?;
     let job: Job = response.parse()?;
     if args.has("json") {
         console.json(&response.body)?;
@@ -322,7 +322,7 @@ fn block(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 }
 
 fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    let id = id(args)?;
+    let id = args.job_id()?;
     let path = format!("/jobs/{id}/retry");
     let response = if args.has("from-start") {
         client.post_json(&path, &HashMap::from([("from_start", true)]), None)?
@@ -336,7 +336,7 @@ fn retry(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode
 }
 
 fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    let id = id(args)?;
+    let id = args.job_id()?;
     let response = client.post(&format!("/jobs/{id}/cancel"))?;
     response.parse::<Job>()?;
     // 202: the job runs, and its handler was signalled to stop.
@@ -347,18 +347,11 @@ fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCod
 }
 
 fn delete(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    let id = id(args)?;
+    let id = args.job_id()?;
     client.delete(&format!("/jobs/{id}"))?;
     // The API has nothing to say of it; this is what a purge says.
     console.json_or_line(args.has("json"), r#"{"deleted": 1}"#, &format!("job {id} is deleted"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The one word: a job's id.
-pub(crate) fn id(args: &Args) -> Result<JobId, Error> {
-    let operands = args.operands();
-    let [id] = operands[..] else { return Err(args.unexpected_operands()) };
-    id.parse().map_err(|error| Error::Usage(format!("ID {id:?}: {error}")))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use serde::Deserialize;
 
 use crate::cli::args::{Args, Command, Flag, JSON, Run};
 use crate::cli::client::{Client, RETRY_INTERVAL, Response, retried};
-use crate::cli::commands::jobs::id;
 use crate::cli::error::Error;
 use crate::cli::responses::{count, short_time};
 use crate::cli::terminal::console::Console;
@@ -76,7 +75,7 @@ pub(crate) fn tail(id: JobId, lines: u64, client: &Client) -> Result<Log, Error>
 }
 
 fn logs(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCode, Error> {
-    let id = id(args)?;
+    let id = args.job_id()?;
     let json = args.has(JSON.name);
     if args.has("f") || args.has("follow") {
         follow(id, json, client, console)?;
