@@ -169,7 +169,7 @@ fn newest(stage: &Stage) -> u64 {
 }
 
 fn is_verdict(verdict: &'static [u8]) -> impl Fn(&Call) -> bool {
-    move |call| call.arg(3) == verdict
+    move |call| call.arg(4) == verdict
 }
 
 fn settles(stage: &Stage, kind: &str, verdict: &'static [u8], counted: &str) {

@@ -139,7 +139,7 @@ fn has_no_room(stage: &Stage) {
 fn frees_its_slot(stage: &Stage) {
     let server = stage.server();
     stage.queue.put_limit(&narrow(), &one_slot()).unwrap();
-    let is_complete = |call: &Call| call.arg(3) == b"complete";
+    let is_complete = |call: &Call| call.arg(4) == b"complete";
     let ids = stage.at_step_when(
         is_complete,
         || submit_two(stage),
