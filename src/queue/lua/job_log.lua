@@ -8,6 +8,6 @@ if not job[1] then return {} end
 local last, kept = stored_number(job[2]) or 0, try_call('LLEN', LOG .. id)
 if type(kept) ~= 'number' then kept = 0 end
 local before = math.max(0, last - kept)
-local skipped = math.max(0, after - before)
+local skipped = math.min(kept, math.max(0, after - before))
 local lines = kept > skipped and call('LRANGE', LOG .. id, digits(skipped), digits(skipped + ARGV[3] - 1)) or {}
 return {job[1], digits(last), digits(before + skipped + 1), unpack(lines)}

@@ -10,7 +10,7 @@ local at, second = digits(now), digits(math.floor(now / 1000))
 -- The log lines that a job keeps, and those that it gets in a second.
 local MOST_KEPT, MOST_A_SECOND = 1000, 100
 
--- Appends log lines. What is over the limit of this second becomes one line, which says how many lines are missing.
+-- Appends log lines; a log that is not a list gets none. What is over the limit of this second becomes one line, which says how many lines are missing.
 local function add_lines(id, window, last, from, to, missing)
   local key, lines = LOG .. id, {}
   local of, number, dropped = string.match(window or '', '^(%d+) (%d+) (%d+)$')
@@ -25,14 +25,16 @@ local function add_lines(id, window, last, from, to, missing)
   end
   if missing > 0 then
     if dropped > 0 then
-      call('RPOP', key)
+      try_call('RPOP', key)
       last = last - 1
     end
     dropped = dropped + missing
     lines[#lines + 1] = at .. ' ' .. digits(dropped) .. ' lines are missing: more than ' .. digits(MOST_A_SECOND) .. ' in a second'
   end
   last = last + #lines
-  if call('RPUSH', key, unpack(lines)) > MOST_KEPT then call('LTRIM', key, digits(-MOST_KEPT), -1) end
+  local length = try_call('RPUSH', key, unpack(lines))
+  if type(length) ~= 'number' then return end
+  if length > MOST_KEPT then call('LTRIM', key, digits(-MOST_KEPT), -1) end
   call('HSET', JOB .. id, 'log_last', digits(last), 'log_second', second .. ' ' .. digits(number) .. ' ' .. digits(dropped))
 end
 
@@ -64,7 +66,7 @@ local function report(place)
   end
   local timeout_at = (stored_number(job[4]) or now) + (stored_number(job[5]) or DEFAULT_TIMEOUT_MS)
   local lease = tonumber(ARGV[place + 2]) or stored_number(job[6]) or 0
-  local lease_until = job[3] == PULL and extend(id, lease, timeout_at) or -1
+  local lease_until = job[3] == PULL and extend(id, lease, timeout_at) or '-1'
   return {lease_until, digits(timeout_at), job[7] and 1 or 0}
 end
 
