@@ -59,6 +59,7 @@ pub fn find_strays(place: &Place) -> Vec<(String, JobId)> {
     check_unique_keys(place, &jobs);
     check_cancels(place, &jobs);
     check_limits(place, &jobs);
+    check_logs(place, &jobs);
     let strays = check_handles(place, &jobs);
     check_listings(place, &jobs, &strays);
     strays
@@ -118,6 +119,17 @@ fn check_agenda(place: &Place, jobs: &BTreeMap<JobId, Record>) {
     found.retain(|word, _| !["tick:", "limit:", "wake:"].iter().any(|kind| word.starts_with(kind)));
     for (id, job) in jobs {
         let number = |field: &str| job.get(field).map(|text| text.parse::<f64>().unwrap());
+        if job.status == Status::Processing && job.get("server") == Some("pull") {
+            let (due, lease_until) = (found.remove(&format!("lease:{id}")), number("lease_until").unwrap());
+            // An attempt whose timeout is over is looked at again and again until a server has settled it.
+            let timeout_at = number("started_at").unwrap() + number("timeout_ms").unwrap_or(300_000.0);
+            assert!(
+                lease_until <= timeout_at,
+                "the lease of {id} ends at {lease_until}, its time at {timeout_at}"
+            );
+            let is_right = due.is_some_and(|due| due == lease_until || due > timeout_at);
+            assert!(is_right, "the lease of {id} ends at {lease_until}, by the agenda at {due:?}");
+        }
         if let Some(expires_at) = number("expires_at").filter(|_| !job.status.is_final()) {
             let due = found.remove(&format!("expire:{id}"));
             // Nothing is to be done while an attempt runs.
@@ -134,6 +146,22 @@ fn check_agenda(place: &Place, jobs: &BTreeMap<JobId, Record>) {
         }
     }
     assert!(found.is_empty(), "words of the agenda that no job needs: {found:?}");
+}
+
+/// Asserts that every log belongs to a job, is not too long, and ends with the line that the job names.
+#[track_caller]
+fn check_logs(place: &Place, jobs: &BTreeMap<JobId, Record>) {
+    for key in place.keys() {
+        let Some(id) = key.strip_prefix("log:") else { continue };
+        let id: JobId = id.parse().unwrap();
+        let job = jobs.get(&id).unwrap_or_else(|| panic!("{key} is the log of no job"));
+        let last: usize = job.get("log_last").map_or(0, |text| text.parse().unwrap());
+        let kept = place.list(&key).len();
+        assert!(kept <= 1_000 && kept == last.min(1_000), "{id} has {kept} lines, the last one is {last}");
+    }
+    for (id, job) in jobs.iter().filter(|(_, job)| job.get("log_last").is_some()) {
+        assert!(!place.list(&format!("log:{id}")).is_empty(), "the log of {id} is gone: {:?}", job.fields);
+    }
 }
 
 #[track_caller]

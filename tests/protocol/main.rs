@@ -24,6 +24,7 @@ mod long_lists;
 mod lost_answers;
 mod lua_proxy;
 mod many_types;
+mod pull;
 mod random;
 mod repair;
 mod rights;

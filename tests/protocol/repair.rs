@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use threadq::internals::queue::{FindingKind, Findings, Lease, Quarantine, RepairPolicy, ServerId, Share};
-use threadq::job::{Expiry, Extras, Hold, Job, JobId, NewJob, Start, Status, UniqueMode};
+use threadq::job::{AttemptId, Expiry, Extras, Hold, Job, JobId, NewJob, Start, Status, UniqueMode};
 
 use crate::fixture::*;
 use crate::invariants::assert_sound;
@@ -457,6 +457,181 @@ fn a_limit_that_nobody_would_look_at_again_is_looked_at() {
     place.raw(&["ZADD T:agenda 1 limit:nothing"]);
     place.assert_finds(FindingKind::AgendaStale, &["limit:nothing in agenda"]);
     place.assert_mends(FindingKind::AgendaStale, "taken out");
+}
+
+/// Pull workers have two jobs; their attempts.
+fn with_pulled_jobs() -> (Place, Vec<JobId>) {
+    let place = Place::new();
+    place.resting_server();
+    let all = place.submit_many(2);
+    assert_eq!(place.pulled(), all);
+    (place, all)
+}
+
+#[test]
+fn jobs_of_pull_workers_and_their_logs_are_left_alone() {
+    let (place, all) = with_pulled_jobs();
+    place.cancel(all[1]);
+    for id in &all {
+        let attempt = AttemptId { job: *id, start: 1 };
+        place.reports(attempt, crate::pull::lines(&["a line"]));
+    }
+    assert_eq!(place.found(), BTreeMap::new());
+    // The word of an attempt whose timeout is over is put off.
+    let now: (u64, u64) = place.run(&redis::cmd("TIME"));
+    let due = now.0 * 1_000 + 1_500;
+    place.raw(&[
+        &format!("HSET T:job:{} started_at 1000 lease_until 301000", all[0]),
+        &format!("ZADD T:agenda {due} lease:{}", all[0]),
+    ]);
+    assert_eq!(place.found(), BTreeMap::new());
+    // Nobody takes the place of a dead server where the registry has lost the pseudo-server.
+    place.raw(&["HDEL T:servers pull"]);
+    assert_eq!(place.found(), BTreeMap::new());
+    place.repair();
+    assert_eq!((place.status(all[1]), place.job(all[1]).crashes), (Status::Processing, 0));
+}
+
+#[test]
+fn a_lease_that_nobody_would_end_is_in_the_agenda_again() {
+    let (place, all) = with_pulled_jobs();
+    let id = all[0].to_string();
+    let until: String = place.redis("HGET", &format!("job:{id}"), &["lease_until"]);
+    for damage in [format!("ZREM T:agenda lease:{id}"), format!("ZADD T:agenda 9000000000000 lease:{id}")] {
+        place.raw(&[&damage]);
+        place.assert_finds(FindingKind::AgendaMissing, &[&id]);
+        place.assert_mends(FindingKind::AgendaMissing, "is in the agenda again");
+        assert_eq!(place.lease_word(all[0]).map(|due| due.to_string()).as_ref(), Some(&until));
+    }
+    // A lease without a time ends soon.
+    place.raw(&[&format!("HDEL T:job:{id} lease_until"), &format!("ZREM T:agenda lease:{id}")]);
+    place.assert_finds(FindingKind::AgendaMissing, &[&id]);
+    place.repair();
+    let now: (u64, u64) = place.run(&redis::cmd("TIME"));
+    assert!(place.lease_word(all[0]).is_some_and(|due| due <= now.0 * 1_000 + 3_000));
+}
+
+#[test]
+fn words_of_leases_that_no_job_has_are_taken_out() {
+    let (place, all) = with_pulled_jobs();
+    let a = place.server();
+    let [waits, runs, ended] = [place.submit(), place.submit(), place.submit()];
+    place.raw(&[
+        &format!("LREM T:work_queue:default 1 {waits}"),
+        &format!("LPUSH T:work_queue:default {waits}"),
+    ]);
+    let mut taken = place.take(&a, 2);
+    place.settle(&a, &completed(taken.pop().unwrap().0));
+    place.rests(&a);
+    for id in [7, waits.get(), runs.get(), ended.get()] {
+        place.raw(&[&format!("ZADD T:agenda 5 lease:{id}")]);
+        place.assert_finds(FindingKind::AgendaStale, &[&format!("lease:{id} in agenda")]);
+        place.assert_mends(FindingKind::AgendaStale, "taken out");
+    }
+    assert!(all.iter().all(|id| place.lease_word(*id).is_some()));
+}
+
+#[test]
+fn wrong_entries_among_the_jobs_of_pull_workers_are_taken_out() {
+    let (place, all) = with_pulled_jobs();
+    let a = place.server();
+    let [runs, waits] = [place.submit(), place.submit()];
+    let _lease = place.take_one(&a);
+    place.rests(&a);
+    for (id, kind, how) in [
+        (7, FindingKind::Dangling, "taken out, noted in lost"),
+        (runs.get(), FindingKind::Doubled, "1 taken out"),
+        (waits.get(), FindingKind::Doubled, "1 taken out"),
+        (all[0].get(), FindingKind::Doubled, "1 taken out"),
+    ] {
+        place.raw(&[&format!("LPUSH T:in_progress_queue:pull {id}")]);
+        let done = place.repair();
+        let kinds: Vec<_> = done.keys().copied().collect();
+        assert!(kinds.contains(&kind) || kinds.contains(&FindingKind::Misplaced), "{id}: {done:?}");
+        assert!(done.values().all(|group| group.repaired == group.found), "{id}: {done:?}");
+        println!("{id}: {done:?}, expected {kind}: {how}");
+        assert_sound(&place);
+        assert_eq!(place.list("in_progress_queue:pull").len(), 2);
+    }
+}
+
+#[test]
+fn a_queued_job_that_only_the_list_of_pull_workers_has_goes_back_to_its_queue() {
+    let (place, _) = with_pulled_jobs();
+    let id = place.submit();
+    place.raw(&["DEL T:work_queue:default", &format!("LPUSH T:in_progress_queue:pull {id}")]);
+    let done = place.repair();
+    assert!(done.contains_key(&FindingKind::Misplaced), "{done:?}");
+    assert_eq!(place.handles(id), ["work_queue:default"]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_pulled_job_without_an_entry_gets_it_back_and_ends_with_its_lease() {
+    let (place, all) = with_pulled_jobs();
+    place.raw(&[&format!("LREM T:in_progress_queue:pull 1 {}", all[0])]);
+    place.assert_finds(FindingKind::Stranded, &[&all[0].to_string()]);
+    place.assert_mends(FindingKind::Stranded, "is in the list of its server again");
+    assert_eq!(
+        place.is_answered(AttemptId { job: all[0], start: 1 }, crate::pull::complete()),
+        Status::Completed
+    );
+    assert_sound(&place);
+}
+
+#[test]
+fn jobs_in_the_middle_of_a_long_list_of_pulled_jobs_are_found_there() {
+    let place = Place::new();
+    place.resting_server();
+    let all = place.submit_many(3 * 1_000);
+    let mut number = 0;
+    while number < all.len() {
+        number += place.pull(100).len();
+    }
+    assert_eq!(place.found(), BTreeMap::new());
+    let middle = all[1_500];
+    place.raw(&[&format!("LREM T:in_progress_queue:pull 1 {middle}")]);
+    place.assert_finds(FindingKind::Stranded, &[&middle.to_string()]);
+    let (_, left) = place.queue.repair(POLICY).unwrap();
+    assert_eq!(left.findings, BTreeMap::new());
+    assert_eq!(place.handles(middle), ["in_progress_queue:pull"]);
+}
+
+#[test]
+fn logs_without_a_job_are_deleted_and_wrong_numbers_of_lines_are_mended() {
+    let (place, all) = with_pulled_jobs();
+    let (id, attempt) = (all[0], AttemptId { job: all[0], start: 1 });
+    place.reports(attempt, crate::pull::lines(&["one", "two", "three"]));
+    place.raw(&["RPUSH T:log:7 x"]);
+    place.assert_finds(FindingKind::LogStale, &["log:7"]);
+    place.assert_mends(FindingKind::LogStale, "deleted");
+    assert!(!place.keys().contains(&"log:7".to_owned()));
+    for damage in [format!("HSET T:job:{id} log_last 2"), format!("HDEL T:job:{id} log_last")] {
+        place.raw(&[&damage]);
+        place.assert_finds(FindingKind::LogStale, &[&format!("log:{id}")]);
+        place.assert_mends(FindingKind::LogStale, "is numbered again");
+        assert_eq!(place.log_texts(id), ["one", "two", "three"]);
+    }
+    place.raw(&[&format!("RPUSH T:log:{id}{}", " 5".repeat(1_200))]);
+    place.assert_mends(FindingKind::LogStale, "is numbered again");
+    assert_eq!(place.list(&format!("log:{id}")).len(), 1_000);
+    // A log of another type is set aside.
+    place.raw(&[
+        &format!("DEL T:log:{id}"),
+        &format!("SET T:log:{id} x"),
+        &format!("HDEL T:job:{id} log_last"),
+    ]);
+    place.assert_finds(FindingKind::WrongType, &[&format!("log:{id}")]);
+    place.assert_mends(FindingKind::WrongType, &format!("renamed to set_aside:log:{id}"));
+}
+
+#[test]
+fn a_request_to_stop_a_job_that_no_pull_worker_has_is_taken_out() {
+    let (place, _) = with_pulled_jobs();
+    let waits = place.submit();
+    place.raw(&[&format!("SADD T:cancels:pull {waits}")]);
+    place.assert_finds(FindingKind::CancelStale, &[&format!("{waits} in cancels:pull")]);
+    place.assert_mends(FindingKind::CancelStale, "taken out");
 }
 
 #[test]

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use threadq::internals::queue::{
-    Defined, Error, Filter, Lease, LimitPut, Position, Quarantine, Queue, RepairPolicy, SCRIPT_NAMES,
-    ScheduleDefinition, Selection, ServerFacts, ServerId, Settings, Settlement, Share, Source, StartedJobs,
-    TickOverlap, Verdict, Walk,
+    AttemptReport, Defined, Error, Filter, Lease, LimitPut, Position, PullRequest, Quarantine, Queue,
+    RepairPolicy, SCRIPT_NAMES, ScheduleDefinition, Selection, ServerFacts, ServerId, Settings, Settlement,
+    Share, Source, StartedJobs, TickOverlap, Verdict, Walk,
 };
 use threadq::job::limit::{LimitName, LimitNumbers};
-use threadq::job::{Change, JobId, NewJob, Start};
+use threadq::job::report::Report;
+use threadq::job::{AttemptId, Change, JobId, NewJob, Start};
 
 use crate::call_proxy::{CallProxy, Data, Record, Watch};
 use crate::common::cluster::Cluster;
@@ -82,6 +83,18 @@ impl Scene {
         self.queue.start_jobs(&self.server, &shares, Quarantine::Skip, POLICY.max_crashes, None)
     }
 
+    /// Submits a job and gives it to a pull worker.
+    fn pull_one(&self) -> AttemptId {
+        self.submit();
+        let request = PullRequest {
+            queues: vec!["default".to_owned()],
+            max: 1,
+            lease: Some(secs(60)),
+            worker: Some("w".to_owned()),
+        };
+        self.queue.pull(&request, None, POLICY.max_crashes).unwrap().jobs[0].attempt
+    }
+
     /// Submits and starts a job.
     fn start_one(&self) -> Lease {
         self.submit();
@@ -118,6 +131,26 @@ const ROWS: &[Row] = &[
         scene.queue.cancel(&[other.id()], &[]).unwrap();
         let verdict = Verdict::Retry { error: "no".to_owned(), delay: secs(3600), throttle: None };
         let _ = scene.queue.settle(&scene.server, &[Settlement { lease, verdict }]);
+    }),
+    ("report", |scene| {
+        let attempt = scene.pull_one();
+        let report = Report { log: vec!["a line".to_owned()], ..Report::default() };
+        let _ = scene.queue.report(&[AttemptReport { attempt, report, lease: None }]);
+    }),
+    ("extend", |scene| {
+        let attempt = scene.pull_one();
+        let _ = scene.queue.extend(&[(attempt, None)]);
+    }),
+    ("job_log", |scene| {
+        let id = scene.submit();
+        let _ = scene.queue.job_log(id, 0, 10);
+    }),
+    ("pull_workers", |scene| {
+        scene.pull_one();
+        let _ = scene.queue.pull_workers();
+    }),
+    ("note_pulls", |scene| {
+        let _ = scene.queue.saw_pull_workers(&["w".to_owned()], &["default".to_owned()]);
     }),
     ("recover", |scene| {
         let lease = scene.start_one();

@@ -408,7 +408,7 @@ fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
         }
         FindingKind::AgendaMissing => (
             "jobs",
-            "jobs that would not expire or be deleted, and limits that would not send jobs on",
+            "jobs that would not expire, be deleted or be taken from dead workers, and limits that would not send jobs on",
             "--repair adds them to the agenda",
         ),
         FindingKind::TickMissing => {
@@ -417,6 +417,9 @@ fn describe(kind: FindingKind) -> (&'static str, &'static str, &'static str) {
         FindingKind::SlotStale => ("jobs", "slots of limits that no job needs", "--repair frees them"),
         FindingKind::LimitMiscounted => {
             ("jobs", "limits and queues with a wrong number of waiting jobs", "--repair counts them again")
+        }
+        FindingKind::LogStale => {
+            ("jobs", "logs without a job or with more lines than counted", "--repair deletes or counts them")
         }
         FindingKind::UniqueStale => {
             ("jobs", "unique keys whose job was deleted or has ended", "--repair releases them")

@@ -30,7 +30,8 @@ pub enum FindingKind {
     IndexMissing,
     /// A word of the agenda without a job or schedule that needs the word.
     AgendaStale,
-    /// A job without its word in the agenda: it would not expire, or would be kept for ever. Or a limit without its word: jobs
+    /// A job without its word in the agenda: it would not expire, or would be kept for ever, or a dead pull worker would keep
+    /// it. Or a limit without its word: jobs
     /// that wait for its next start would wait too long.
     AgendaMissing,
     /// A schedule without its word in the agenda: it would never have a tick again.
@@ -39,6 +40,8 @@ pub enum FindingKind {
     SlotStale,
     /// A limit, or a queue, with a wrong number of jobs that wait for room or were sent on.
     LimitMiscounted,
+    /// A log without a job, or with more lines than its job has.
+    LogStale,
     /// A unique key whose holder was deleted or has ended.
     UniqueStale,
     /// A live job that does not hold its unique key.
@@ -53,7 +56,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of a report.
-    pub const ALL: [FindingKind; 19] = [
+    pub const ALL: [FindingKind; 20] = [
         FindingKind::WrongType,
         FindingKind::Unreadable,
         FindingKind::Stranded,
@@ -68,6 +71,7 @@ impl FindingKind {
         FindingKind::TickMissing,
         FindingKind::SlotStale,
         FindingKind::LimitMiscounted,
+        FindingKind::LogStale,
         FindingKind::UniqueStale,
         FindingKind::UniqueMissing,
         FindingKind::CancelStale,
@@ -92,6 +96,7 @@ impl FindingKind {
             FindingKind::TickMissing => "tick_missing",
             FindingKind::SlotStale => "slot_stale",
             FindingKind::LimitMiscounted => "limit_miscounted",
+            FindingKind::LogStale => "log_stale",
             FindingKind::UniqueStale => "unique_stale",
             FindingKind::UniqueMissing => "unique_missing",
             FindingKind::CancelStale => "cancel_stale",

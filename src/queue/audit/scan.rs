@@ -171,7 +171,20 @@ impl Scan<'_> {
                     continue;
                 };
                 candidates.push(key_candidate(FindingKind::WrongType, &key, right));
-                if name.starts_with(keys::UNIQUE) {
+                if [keys::IN_PROGRESS, keys::CANCELS]
+                    .iter()
+                    .any(|of| name.strip_prefix(of) == Some(keys::PULL))
+                {
+                    // Leases, and no heartbeats, decide over the jobs of pull workers.
+                    if name.starts_with(keys::IN_PROGRESS) {
+                        self.unregistered.push(key.clone());
+                        self.lists.push(key);
+                    } else {
+                        self.sets.push(key);
+                    }
+                } else if name.starts_with(keys::LOG) {
+                    candidates.push(key_candidate(FindingKind::LogStale, &key, ""));
+                } else if name.starts_with(keys::UNIQUE) {
                     candidates.push(key_candidate(FindingKind::UniqueStale, &key, ""));
                 } else if name.starts_with(keys::WORK) {
                     self.lists.push(key);

@@ -76,11 +76,13 @@ local function is_in_type_index(id, word, job_type)
   return try('ZREVRANK', TYPES, job_type) and try('ZSCORE', TYPE_INDEX .. word .. ':' .. job_type, id)
 end
 
--- The word that a job needs in the agenda, and when it is due, in ms; or nil. While the job runs, the word for its expiry
--- may be there or not.
+-- The word that a job needs in the agenda, and when it is due at the latest, in ms; or nil. While the job runs, the word for
+-- its expiry may be there or not. due.lua puts off the word of an attempt that has timed out by 2 s.
 local function agenda_word(id)
-  local job = read(id, 'status', 'ties', 'expires_at', 'finished_at', 'retain_ms')
-  if is_tied(job[2], 'R') and is_final(job[1]) then
+  local job = read(id, 'status', 'ties', 'expires_at', 'finished_at', 'retain_ms', 'server', 'lease_until')
+  if job[1] == 'processing' and job[6] == PULL then
+    return 'lease:' .. id, math.max(stored_number(job[7]) or 0, now_ms() + 2000)
+  elseif is_tied(job[2], 'R') and is_final(job[1]) then
     return 'forget:' .. id, (stored_number(job[4]) or 0) + own_retention(job[5])
   elseif is_tied(job[2], 'X') and not is_final(job[1]) and job[1] ~= 'processing' and stored_number(job[3]) then
     return 'expire:' .. id, stored_number(job[3])
@@ -92,8 +94,9 @@ local function is_word_stale(word)
   local kind, rest_of_word = string.match(word, '^(%l+):(.*)$')
   if kind == 'tick' then return try('EXISTS', SCHEDULE .. rest_of_word) ~= 1 end
   if kind == 'limit' then return try('EXISTS', HOLDS .. rest_of_word) ~= 1 end
-  if kind ~= 'expire' and kind ~= 'forget' then return false end
-  local job = read(rest_of_word, 'status', 'ties')
+  if kind ~= 'expire' and kind ~= 'forget' and kind ~= 'lease' then return false end
+  local job = read(rest_of_word, 'status', 'ties', 'server')
+  if kind == 'lease' then return job[1] ~= 'processing' or job[3] ~= PULL end
   if kind == 'forget' then return not (is_final(job[1]) and is_tied(job[2], 'R')) end
   return not job[1] or is_final(job[1]) or not is_tied(job[2], 'X')
 end
@@ -277,8 +280,9 @@ local function entry_fault(key, id)
     fits = status == 'queued' and not is_held(id)
       and (key == list or (key == list .. SUSPECTS and (tonumber(job[5]) or 0) > 0))
   else
-    -- BRPOPLPUSH has moved a queued job here; it is not started yet.
-    fits = status == 'queued' or (status == 'processing' and job[3] == rest(key, IN_PROGRESS))
+    -- BRPOPLPUSH has moved a queued job here; it is not started yet. Pull workers have only jobs that are started.
+    local server = rest(key, IN_PROGRESS)
+    fits = (status == 'queued' and server ~= PULL) or (status == 'processing' and job[3] == server)
   end
   if not fits then return 'misplaced' end
 end
@@ -303,7 +307,9 @@ local function job_faults(id)
   if status == 'scheduled' or status == 'retrying' then
     if not try('ZSCORE', SCHEDULED, id) then faults.stranded = true end
   elseif status == 'processing' then
-    if not server or not entries(IN_PROGRESS .. server)[id] then faults.stranded = true end
+    -- Pull workers may have 10,000 jobs: entries() reads only the ends of their list.
+    local is_listed = server and (server == PULL and try('LPOS', IN_PROGRESS .. PULL, id) or entries(IN_PROGRESS .. server)[id])
+    if not is_listed then faults.stranded = true end
   elseif is_final(status) then
     if not try('ZSCORE', status == 'failed' and DLQ or DONE, id) then faults.unlisted = true end
   end
@@ -314,6 +320,12 @@ local function job_faults(id)
   local word, due = agenda_word(id)
   if word and (tonumber(try('ZSCORE', AGENDA, word) or 'inf') > due) then faults.agenda_missing = true end
   return faults
+end
+
+-- Whether a log has no job, or more lines than its job has had or keeps.
+local function is_log_stale(key)
+  local job, length = read(rest(key, LOG), 'status', 'log_last'), try('LLEN', key) or 0
+  return length > 0 and (not job[1] or length > math.min(stored_number(job[2]) or 0, 1000))
 end
 
 -- Whether the holder of a unique key is a live job with that key. A key that is held for a fixed time ends by itself.

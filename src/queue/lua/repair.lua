@@ -144,6 +144,21 @@ function check.unique_stale(key)
   end
 end
 
+function check.log_stale(key)
+  if not is_log_stale(key) then return end
+  return '', function()
+    local id, job = rest(key, LOG), read(rest(key, LOG), 'status', 'log_last')
+    if not job[1] then
+      call('DEL', key)
+      return 'deleted'
+    end
+    local last = math.max(stored_number(job[2]) or 0, call('LLEN', key))
+    call('LTRIM', key, '-1000', -1)
+    call('HSET', JOB .. id, 'log_last', digits(last))
+    return 'is numbered again'
+  end
+end
+
 function check.slot_stale(key, id)
   local limit, score = rest(key, SLOTS), try('ZSCORE', key, id)
   if not score or may_have_slot(id, limit, score) then return end

@@ -65,6 +65,8 @@ pub struct Scenario {
     leaves: u32,
     /// The room of a limit that all jobs have.
     room: Option<u32>,
+    /// Whether pull workers take jobs too.
+    pulls: bool,
     /// The rule for states in which all jobs have ended.
     end: fn(&View, &Scenario) -> Result<(), String>,
 }
@@ -90,6 +92,7 @@ const PLAIN: Scenario = Scenario {
     returns: 0,
     leaves: 0,
     room: None,
+    pulls: false,
     end: |_, _| Ok(()),
 };
 
@@ -219,6 +222,39 @@ const LIMITED: Scenario = Scenario {
 const LIMITED_PEOPLE: Scenario =
     Scenario { name: "limited, and people", cancels: 1, returns: 1, faults: 0, ..LIMITED };
 
+/// Pull workers beside a server: leases end, answers come late or are lost, and a job on its last chance is given out alone.
+const PULLED: Scenario = Scenario {
+    name: "pulled",
+    pulls: true,
+    jobs: 1,
+    workers: 1,
+    max_crashes: 2,
+    verdicts: &[What::Complete, What::Retry],
+    late_wakes: false,
+    late_answers: false,
+    allowed: |fault| {
+        matches!(fault, Step::Crash(_) | Step::Pull(_) | Step::PullFetched(..) | Step::Reply(..))
+    },
+    ..PLAIN
+};
+
+/// The same with two jobs, and without faults.
+const TWO_PULLED: Scenario =
+    Scenario { name: "two pulled", jobs: 2, verdicts: &[What::Complete], faults: 0, ..PULLED };
+
+/// The same, and an operator cancels and retries.
+const PULLED_PEOPLE: Scenario = Scenario {
+    name: "pulled, and people",
+    verdicts: &[What::Complete, What::Fail],
+    cancels: 1,
+    returns: 1,
+    faults: 0,
+    ..PULLED
+};
+
+/// Pulled jobs under a limit that has room for one.
+const PULLED_LIMITED: Scenario = Scenario { name: "pulled, limited", room: Some(1), ..TWO_PULLED };
+
 #[test]
 fn whatever_the_order_every_job_ends_once() {
     holds(PLAIN);
@@ -258,6 +294,18 @@ fn jobs_and_servers_come_and_go() {
 fn a_limit_is_never_exceeded_and_lets_every_job_start() {
     holds(LIMITED);
     holds(LIMITED_PEOPLE);
+}
+
+#[test]
+fn leases_end_and_late_answers_change_nothing() {
+    holds(PULLED);
+    holds(PULLED_PEOPLE);
+}
+
+#[test]
+fn pull_workers_share_queues_and_limits_with_servers() {
+    holds(TWO_PULLED);
+    holds(PULLED_LIMITED);
 }
 
 /// The violation that the explorer finds with a changed script, if any.
@@ -370,9 +418,30 @@ fn deep_a_limit_and_any_fault() {
 }
 
 #[test]
-#[ignore = "explores eight times for each mutant: some hours"]
+#[ignore = "some minutes"]
+fn deep_pull_workers_and_any_fault() {
+    holds(Scenario { name: "pulled, any fault", allowed: |_| true, late_wakes: true, leaves: 1, ..PULLED });
+    holds(Scenario { name: "two pulled, a fault", faults: 1, ..TWO_PULLED });
+    holds(Scenario { name: "pulled, people and a fault", faults: 1, ..PULLED_PEOPLE });
+    holds(Scenario { name: "pulled, limited, a fault", faults: 1, ..PULLED_LIMITED });
+}
+
+#[test]
+#[ignore = "explores eleven times for each mutant: some hours"]
 fn guards_that_are_noticed() {
-    let scenarios = [PLAIN, FAILING, PEOPLE, SMALL_STEPS, COMING_AND_GOING, POISON, LIMITED, LIMITED_PEOPLE];
+    let scenarios = [
+        PLAIN,
+        FAILING,
+        PEOPLE,
+        SMALL_STEPS,
+        COMING_AND_GOING,
+        POISON,
+        LIMITED,
+        LIMITED_PEOPLE,
+        PULLED,
+        PULLED_PEOPLE,
+        PULLED_LIMITED,
+    ];
     for mutant in Mutant::chosen() {
         let found = scenarios.iter().find_map(|scenario| violation_with(mutant.change(), *scenario));
         let first = found.as_deref().and_then(|text| text.lines().next());

@@ -10,12 +10,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use threadq::internals::in_flight::{Capacity, InFlight};
 use threadq::internals::queue::{
-    Changed, Claimed, Error, Idempotency, Lease, Quarantine, Queue, ServerFacts, ServerId, Settled,
-    Settlement,
+    Answered, AttemptReport, Changed, Claimed, Error, Idempotency, Lease, PullRequest, PulledJob, Quarantine,
+    Queue, Reported, ServerFacts, ServerId, Settled, Settlement, Verdict,
 };
-use threadq::job::{Job as QueueJob, JobId, NewJob, Start};
+use threadq::job::report::Report;
+use threadq::job::{AttemptId, Job as QueueJob, JobId, NewJob, Start};
 
 use super::Scenario;
 use super::step::{Job, Name, What};
@@ -223,7 +225,9 @@ impl Real {
     pub fn submit(&mut self, job: Job, scenario: &Scenario) -> Result<bool, String> {
         let start = if scenario.delayed == Some(job) { Start::AfterMs(3_600_000) } else { Start::Now };
         let new = if scenario.room.is_some() { limited(&[LIMIT]) } else { NewJob::new("t") };
-        let new = NewJob { start, max_attempts: scenario.max_attempts, ..new };
+        // The time of an attempt is longer than an exploration takes.
+        let timeout = if scenario.pulls { Duration::from_secs(86_400) } else { new.timeout };
+        let new = NewJob { start, max_attempts: scenario.max_attempts, timeout, ..new };
         let key = Idempotency { key: job.to_string(), fingerprint: "f".to_owned() };
         self.once(format!("submit {job}"), |real| {
             let submitted = real
@@ -381,6 +385,76 @@ impl Real {
                 let _: i64 = real.store.run("ZADD", &format!("slots:{LIMIT}"), &["1", id]);
             }
             Ok(())
+        })
+    }
+
+    /// Takes jobs for pull workers. `fetched` is a job that a server has fetched.
+    pub fn pull(
+        &mut self,
+        room: usize,
+        fetched: Option<(Name, Job)>,
+        max_crashes: u32,
+    ) -> Result<Vec<Started>, String> {
+        self.once(format!("pull {room} {fetched:?}"), |real| {
+            let claim = |job| Claimed { entry: id(job).into_bytes(), queue: "default".to_owned() };
+            let claimed = fetched.map(|(name, job)| (real.name(name), claim(job)));
+            let claimed = claimed.as_ref().map(|(server, claimed)| (*server, claimed));
+            let request = PullRequest {
+                queues: vec!["default".to_owned()],
+                max: room as u32,
+                lease: Some(Duration::from_secs(3_600)),
+                worker: None,
+            };
+            let pulled = real.queue.pull(&request, claimed, max_crashes).map_err(|e| e.to_string())?;
+            let started = |pulled: PulledJob| Started {
+                job: job(&pulled.job.id.to_string()),
+                token: pulled.attempt.start,
+                crashes: pulled.job.crashes,
+            };
+            Ok(pulled.jobs.into_iter().map(started).collect())
+        })
+    }
+
+    /// Reports the progress of an attempt. Returns whether Redis has accepted the report.
+    pub fn report(&mut self, job: Job, token: u64) -> Result<bool, String> {
+        self.once(format!("report {job} {token}"), |real| {
+            let attempt = AttemptId { job: job_id(job), start: token };
+            let report = Report { progress: Some((0.5, String::new())), ..Report::default() };
+            let report = AttemptReport { attempt, report, lease: None };
+            let reported = real.queue.report(&[report]).map_err(|e| e.to_string())?;
+            Ok(reported[0] != Reported::Stale)
+        })
+    }
+
+    /// A pull worker answers.
+    pub fn reply(&mut self, job: Job, token: u64, what: What) -> Result<Settled, String> {
+        self.once(format!("reply {job} {token} {what:?}"), |real| {
+            let verdict = match what {
+                What::Complete => Verdict::Complete(RawValue::from_string("1".to_owned()).unwrap()),
+                What::Retry => Verdict::Retry {
+                    error: "no".to_owned(),
+                    delay: Duration::from_secs(3600),
+                    throttle: None,
+                },
+                What::Fail => Verdict::Fail("never".to_owned()),
+                What::Release => Verdict::Release,
+            };
+            let attempt = AttemptId { job: job_id(job), start: token };
+            let (answers, _) = real.queue.answer(&[(attempt, verdict)]).map_err(|e| e.to_string())?;
+            Ok(match answers[0] {
+                Answered::Now { status, .. } => Settled::Now(status),
+                Answered::Repeated(_) => Settled::Repeated,
+                Answered::Stale => Settled::Stale,
+            })
+        })
+    }
+
+    /// Lets the lease of a job end, and a server look at it.
+    pub fn lease_end(&mut self, job: Job, max_crashes: u32) -> Result<(), String> {
+        self.once(format!("lease end {job}"), |real| {
+            let _: i64 = real.store.run("HSET", &format!("job:{}", id(job)), &["lease_until", "1"]);
+            let _: i64 = real.store.run("ZADD", "agenda", &["1", &format!("lease:{}", id(job))]);
+            real.queue.work_off_due(max_crashes).map(drop).map_err(|e| e.to_string())
         })
     }
 

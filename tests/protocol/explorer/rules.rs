@@ -7,7 +7,7 @@ use threadq::internals::queue::Settled;
 use threadq::job::Status;
 
 use super::step::What;
-use super::view::{HELD, JobView, SUSPECTS, View, WORK, in_progress};
+use super::view::{HELD, JobView, PULL, SUSPECTS, View, WORK, in_progress};
 
 /// The result of a step, whether or not its caller got the reply.
 #[derive(Debug)]
@@ -50,6 +50,14 @@ pub enum Effect {
     Promoted(String),
     Cancelled(String),
     SentBack(String),
+    /// The lease of a pulled job was over.
+    LeaseEnded(String),
+    /// An attempt has reported, and was accepted or not.
+    Reported {
+        id: String,
+        token: u64,
+        accepted: bool,
+    },
 }
 
 /// The limits of an exploration.
@@ -136,6 +144,22 @@ fn expected(before: &View, effect: &Effect, limits: Limits) -> Result<BTreeMap<S
         }
         Effect::Promoted(id) => {
             jobs.get_mut(id).ok_or("a job that is not there was promoted")?.status = Status::Queued;
+        }
+        Effect::LeaseEnded(id) => {
+            let job = jobs.get_mut(id).ok_or("the lease of a job that is not there has ended")?;
+            rule(job.server.as_deref() == Some(PULL), || format!("job {id} has no lease: {job:?}"))?;
+            let fails =
+                !job.cancel && (limits.max_crashes == 1 || is_last_chance(job.crashes, limits.max_crashes));
+            put_back(Some(job), true);
+            if fails {
+                job.status = Status::Failed;
+            }
+        }
+        Effect::Reported { id, token, accepted } => {
+            let is_own = jobs.get(id).is_some_and(|job| job.server.is_some() && job.starts == *token);
+            rule(is_own == *accepted, || {
+                format!("a report of token {token} on {id} was accepted: {accepted}")
+            })?;
         }
         Effect::Cancelled(id) => {
             let job = jobs.get_mut(id).ok_or("a job that is not there was cancelled")?;
@@ -227,7 +251,8 @@ fn check_registry(before: &View, after: &View, effect: &Effect) -> Rule {
             rule(died == (ended == Some(server)), || format!("{server} is {now:?} after {effect:?}"))?;
         }
     }
-    let new: Vec<_> = after.beats.keys().filter(|server| !before.beats.contains_key(*server)).collect();
+    let is_new = |server: &&String| *server != PULL && !before.beats.contains_key(*server);
+    let new: Vec<_> = after.beats.keys().filter(is_new).collect();
     let entered = match effect {
         Effect::Entered(server) => vec![server],
         _ => vec![],
@@ -254,6 +279,7 @@ pub fn check_state(view: &View, strays: bool, limits: Limits) -> Rule {
     }
     check_indexes(view)?;
     check_cancels(view)?;
+    check_leases(view)?;
     limits.room.map_or(Ok(()), |room| check_room(view, room))
 }
 
@@ -317,6 +343,16 @@ fn check_indexes(view: &View) -> Rule {
         .map(|(key, ids)| (key.clone(), ids.clone()))
         .collect();
     rule(found == expected, || format!("the indexes are {found:?}"))
+}
+
+/// The agenda has a word for the lease of each job that pull workers have, and for no other job.
+fn check_leases(view: &View) -> Rule {
+    let pulled: BTreeSet<&String> =
+        view.jobs.iter().filter(|(_, job)| job.server.as_deref() == Some(PULL)).map(|(id, _)| id).collect();
+    let watched: BTreeSet<&String> = view.leases.iter().collect();
+    rule(pulled == watched, || {
+        format!("pull workers have {pulled:?}, and the leases of {watched:?} are watched")
+    })
 }
 
 /// A job with a cancel request runs, and its server has the request; no server has a request for another job.

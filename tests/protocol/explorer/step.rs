@@ -67,6 +67,16 @@ pub enum Step {
     Leave(Slot),
     Cancel(Job),
     SendBack(Job),
+    /// Pull workers take jobs from a server that has fetched none.
+    Pull(Answer),
+    /// A server gives the job that it has fetched to pull workers.
+    PullFetched(Slot, Answer),
+    /// A pull worker reports, perhaps after its lease has ended.
+    Report(Job, u64),
+    /// A pull worker answers, perhaps after its lease has ended.
+    Reply(Job, u64, What, Answer),
+    /// The lease of a job ends, and a server notices.
+    LeaseEnd(Job),
 }
 
 impl Step {
@@ -82,6 +92,9 @@ impl Step {
                 | Step::Settle(.., Answer::Lost)
                 | Step::Again(.., Answer::Lost)
                 | Step::TakeOver(.., Answer::Lost)
+                | Step::Pull(Answer::Lost)
+                | Step::PullFetched(_, Answer::Lost)
+                | Step::Reply(.., Answer::Lost)
         )
     }
 
@@ -142,6 +155,13 @@ impl fmt::Display for Step {
             Step::Leave(s) => write!(f, "{} stops in order", server(s)),
             Step::Cancel(j) => write!(f, "a person cancels {}", job(j)),
             Step::SendBack(j) => write!(f, "a person sends back {}", job(j)),
+            Step::Pull(a) => write!(f, "pull workers take{}", answer(a)),
+            Step::PullFetched(s, a) => write!(f, "{} gives its job to pull workers{}", server(s), answer(a)),
+            Step::Report(j, token) => write!(f, "a pull worker reports on {} (token {token})", job(j)),
+            Step::Reply(j, token, what, a) => {
+                write!(f, "a pull worker answers {} (token {token}): {what:?}{}", job(j), answer(a))
+            }
+            Step::LeaseEnd(j) => write!(f, "the lease of {} ends", job(j)),
         }
     }
 }

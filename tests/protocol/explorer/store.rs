@@ -185,9 +185,11 @@ impl Store {
             _ => 0,
         };
         if pairs == 2 && key.starts_with("job:") {
-            // This field only feeds statistics: two paths to a state may differ in it.
-            let at = words[1..].iter().step_by(2).position(|field| field == "ready_at");
-            at.map(|at| words.drain(2 * at + 1..2 * at + 3));
+            // These fields only feed statistics and people: two paths to a state may differ in them.
+            for left_out in ["ready_at", "progress"] {
+                let at = words[1..].iter().step_by(2).position(|field| field == left_out);
+                at.map(|at| words.drain(2 * at + 1..2 * at + 3));
+            }
         }
         if pairs == 2 {
             words[1..].chunks_exact_mut(2).for_each(|pair| self.even_out(key, pair));
@@ -212,7 +214,9 @@ impl Store {
         };
         let even = match (key.split(':').next().unwrap(), word) {
             ("job", "started_at" | "finished_at") | ("server", "started_at" | "beat_at") => begin,
-            ("done" | "dlq_queue" | "lost", _) => begin,
+            ("done" | "dlq_queue" | "lost" | "pull_workers" | "pulled_queues", _) => begin,
+            ("job", "lease_until") => (self.begin + PARKED).to_string(),
+            ("servers", "pull") => return,
             ("job", "scheduled_at") | ("scheduled", _) => parked(),
             ("job", "errors") => {
                 let line = |line: &str| {

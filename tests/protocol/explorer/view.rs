@@ -40,12 +40,16 @@ pub struct View {
     pub has_limit_word: bool,
     /// The number of jobs that wait for the limit, as it is counted.
     pub held_count: usize,
+    /// The jobs whose lease the agenda watches.
+    pub leases: BTreeSet<String>,
 }
 
 /// The limit of all jobs, in a scenario with a limit.
 pub const LIMIT: &str = "narrow";
 /// The jobs that wait for the limit.
 pub const HELD: &str = "held:default:narrow";
+/// The name under which pull workers have their jobs.
+pub const PULL: &str = "pull";
 pub const WORK: &str = "work_queue:default";
 pub const SUSPECTS: &str = "work_queue:default:suspects";
 
@@ -81,7 +85,14 @@ impl View {
                 }
                 "slots" => view.slots.extend(scored(&words)),
                 "holds" => view.sent = scored(&words).next().map(|(_, number)| number),
-                "agenda" => view.has_limit_word = true,
+                "agenda" => {
+                    for (word, _) in scored(&words) {
+                        match word.strip_prefix("lease:") {
+                            Some(id) => _ = view.leases.insert(id.to_owned()),
+                            None => view.has_limit_word = true,
+                        }
+                    }
+                }
                 "held_count" => view.held_count = words[1].parse().unwrap(),
                 _ => {}
             }
@@ -93,9 +104,9 @@ impl View {
         self.lists.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a server is registered and not declared dead.
+    /// Whether a server is registered and not declared dead. Pull workers together never are.
     pub fn is_alive(&self, server: &str) -> bool {
-        self.beats.get(server).is_some_and(|beat| !beat.starts_with('D'))
+        server == PULL || self.beats.get(server).is_some_and(|beat| !beat.starts_with('D'))
     }
 
     /// The jobs that a server runs, by the data in Redis, newest first.

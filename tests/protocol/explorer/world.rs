@@ -8,10 +8,10 @@ use threadq::internals::queue::{Changed, Quarantine, Settled};
 use threadq::job::Status;
 
 use super::Scenario;
-use super::real::{Real, id, job};
+use super::real::{Real, Started, id, job};
 use super::rules::{Effect, is_last_chance};
 use super::step::{Answer, Job, Name, Slot, Step, What};
-use super::view::{SUSPECTS, View, WORK, in_progress};
+use super::view::{PULL, SUSPECTS, View, WORK, in_progress};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Life {
@@ -87,7 +87,20 @@ pub struct World {
     leaves: u32,
     /// BRPOPLPUSH calls of paused or dead servers that Redis may still execute.
     late_wakes: Vec<Name>,
+    /// The attempts in the memory of pull workers, also those that were taken away since.
+    pulled: Vec<Pulled>,
 }
+
+/// An attempt in the memory of a pull worker: job, token, and the answer that was sent without a reply so far.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+struct Pulled {
+    job: Job,
+    token: u64,
+    sent: Option<What>,
+}
+
+/// The most attempts that pull workers have at a time.
+const MOST_PULLED: usize = 2;
 
 impl World {
     /// Two servers that have just registered, and the scenario's jobs.
@@ -101,6 +114,7 @@ impl World {
             returns: scenario.returns,
             leaves: scenario.leaves,
             late_wakes: Vec::new(),
+            pulled: Vec::new(),
         };
         [0, 1].iter().for_each(|slot| real.register(Name(*slot, 0), scenario.workers).unwrap());
         scenario.room.iter().for_each(|room| real.define_limit(*room).unwrap());
@@ -129,6 +143,9 @@ impl World {
         if view.kept().next().is_some() {
             steps.push(Step::Lapse);
         }
+        if scenario.pulls {
+            self.pull_steps(scenario, view, &mut steps);
+        }
         for (id, found) in &view.jobs {
             if self.cancels > 0 && !found.status.is_final() && !found.cancel {
                 steps.push(Step::Cancel(job(id)));
@@ -139,6 +156,25 @@ impl World {
         }
         steps.retain(|step| !step.is_fault() || (self.faults > 0 && scenario.allows(step)));
         steps
+    }
+
+    fn pull_steps(&self, scenario: &Scenario, view: &View, steps: &mut Vec<Step>) {
+        let has_room = self.pulled.len() < MOST_PULLED;
+        if has_room && !(view.list(WORK).is_empty() && view.list(SUSPECTS).is_empty()) {
+            both(steps, Step::Pull);
+        }
+        for (slot, process) in self.processes.iter().enumerate() {
+            if has_room && process.life == Life::Up && process.fetched.is_some() {
+                both(steps, |answer| Step::PullFetched(slot, answer));
+            }
+        }
+        for Pulled { job, token, sent } in &self.pulled {
+            steps.push(Step::Report(*job, *token));
+            let whats = sent.as_ref().map_or(scenario.verdicts, std::slice::from_ref);
+            whats.iter().for_each(|what| both(steps, |answer| Step::Reply(*job, *token, *what, answer)));
+        }
+        let pulled = view.jobs.iter().filter(|(_, job)| job.server.as_deref() == Some(PULL));
+        steps.extend(pulled.map(|(id, _)| Step::LeaseEnd(job(id))));
     }
 
     fn own_steps(
@@ -311,6 +347,22 @@ impl World {
                 real.leave(name)?;
                 return Ok(Effect::Left(real.name(name).to_string()));
             }
+            Step::Pull(answer) => return self.pull(None, answer, scenario, real),
+            Step::PullFetched(slot, answer) => {
+                let process = &mut self.processes[slot];
+                process.unknown.clear();
+                let fetched = process.fetched.take().map(|job| (process.name, job));
+                return self.pull(fetched, answer, scenario, real);
+            }
+            Step::Report(job, token) => {
+                let accepted = real.report(job, token)?;
+                return Ok(Effect::Reported { id: id(job), token, accepted });
+            }
+            Step::Reply(job, token, what, answer) => return self.reply(job, token, what, answer, real),
+            Step::LeaseEnd(job) => {
+                real.lease_end(job, scenario.max_crashes)?;
+                return Ok(Effect::LeaseEnded(id(job)));
+            }
         }
         Ok(Effect::Nothing)
     }
@@ -427,6 +479,58 @@ impl World {
         Ok(Effect::Settled { server, id: id(job), token, what: Some(what), again, answer: settled })
     }
 
+    fn pull(
+        &mut self,
+        fetched: Option<(Name, Job)>,
+        answer: Answer,
+        scenario: &Scenario,
+        real: &mut Real,
+    ) -> Result<Effect, String> {
+        let room = MOST_PULLED - self.pulled.len();
+        let started = real.pull(room, fetched, scenario.max_crashes)?;
+        let is_alone = |started: &Started| is_last_chance(started.crashes, scenario.max_crashes);
+        if started.len() > room || (started.len() > 1 && started.iter().any(is_alone)) {
+            return Err(format!("given out together: {started:?}"));
+        }
+        if answer == Answer::Heard {
+            let pulled =
+                started.iter().map(|started| Pulled { job: started.job, token: started.token, sent: None });
+            self.pulled.extend(pulled);
+            self.pulled.sort();
+        }
+        let started = started.iter().map(|started| (id(started.job), started.token)).collect();
+        Ok(Effect::Taken { server: PULL.to_owned(), started })
+    }
+
+    fn reply(
+        &mut self,
+        job: Job,
+        token: u64,
+        what: What,
+        answer: Answer,
+        real: &mut Real,
+    ) -> Result<Effect, String> {
+        let settled = real.reply(job, token, what)?;
+        let at = self
+            .pulled
+            .iter()
+            .position(|pulled| (pulled.job, pulled.token) == (job, token))
+            .expect("in hand");
+        let again = self.pulled[at].sent.is_some();
+        match answer {
+            Answer::Heard => _ = self.pulled.remove(at),
+            Answer::Lost => self.pulled[at].sent = Some(what),
+        }
+        Ok(Effect::Settled {
+            server: PULL.to_owned(),
+            id: id(job),
+            token,
+            what: Some(what),
+            again,
+            answer: settled,
+        })
+    }
+
     fn again(
         &mut self,
         slot: Slot,
@@ -477,7 +581,8 @@ impl World {
 
     /// Checks that the servers' memory agrees with Redis.
     pub fn check(&self, view: &View, real: &Real) -> Result<(), String> {
-        let mut tokens = Vec::new();
+        let mut tokens: Vec<(Job, u64)> =
+            self.pulled.iter().map(|pulled| (pulled.job, pulled.token)).collect();
         for process in &self.processes {
             process.check_last_chance()?;
             for attempt in &process.hands {
