@@ -16,6 +16,7 @@ use super::types::{HandlerEntry, Run, ScheduleEntry};
 use super::values::{self, Invalid};
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
+use crate::handler::lines::Lines;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
 use crate::job::limit::{LimitName, LimitNumbers, MAX_LIMITS};
@@ -27,6 +28,10 @@ const MAX_FILE: u64 = 1 << 20;
 const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const OPEN_FILES: RangeInclusive<u64> = 4..=1 << 20;
 const NICENESS: RangeInclusive<u8> = 0..=19;
+/// The ranges of the settings of programs that stay.
+pub(super) const PROCESSES: RangeInclusive<u32> = 1..=1_000;
+pub(super) const MAX_JOBS: RangeInclusive<u32> = 0..=1_000_000_000;
+pub(super) const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=*DELAY.end();
 
 /// The content of a file. The texts of its settings are not checked yet.
 #[derive(Default)]
@@ -99,13 +104,14 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
     }
     let (exec, http) = (entry.take("exec", exec)?, entry.take("http", http)?);
     let is_pulled = entry.take_text("pull", values::boolean)?.unwrap_or(false);
+    let lines = lines(&mut entry, exec.is_some())?;
     let policy = policy(&mut entry)?;
     let limit = numbers(&mut entry)?;
     let limited_by = entry.take("limited_by", limited_by)?.unwrap_or_default();
     let stderr_is_log = entry.take_text("log", log)?;
     let limits = entry.table.remove("limits");
     entry.finish(
-        "exec, http, pull, timeout, max_attempts, backoff, retain, silence, log, concurrency, rate, burst, limited_by, limits",
+        "exec, protocol, processes, max_jobs, idle, http, pull, timeout, max_attempts, backoff, retain, silence, log, concurrency, rate, burst, limited_by, limits",
     )?;
     if stderr_is_log.is_some() && exec.is_none() {
         return Err(entry.error("has log, but no exec", "log only beside exec"));
@@ -135,7 +141,7 @@ fn handler(job_type: String, value: Value, origin: &str) -> Result<HandlerEntry,
         (exec, http) => exec.map(Run::Exec).or(http.map(Run::Http)),
     };
     let stderr_is_log = stderr_is_log.unwrap_or_default();
-    Ok(HandlerEntry { job_type, run, limits, policy, stderr_is_log, limit, limited_by })
+    Ok(HandlerEntry { job_type, run, limits, lines, policy, stderr_is_log, limit, limited_by })
 }
 
 /// What becomes the log of a job: `true` if standard error does too.
@@ -158,6 +164,31 @@ fn exec(value: &Value) -> Result<Vec<String>, Invalid> {
         }
         words => Ok(words),
     }
+}
+
+/// How the programs of an exec handler stay; `None` if each attempt has a program of its own.
+fn lines(entry: &mut Section, has_exec: bool) -> Result<Option<Lines>, ConfigError> {
+    let default = Lines::default();
+    let protocol = entry.take_text("protocol", |text| match text {
+        "once" => Ok(false),
+        "lines" => Ok(true),
+        _ => Err(Invalid::new("is not a protocol", "once, lines")),
+    })?;
+    let processes = entry.take_text("processes", |text| values::number(text, PROCESSES))?;
+    let max_jobs = entry.take_text("max_jobs", |text| values::number(text, MAX_JOBS))?;
+    let idle = entry.take_text("idle", |text| values::duration(text, IDLE))?;
+    if protocol.is_some() && !has_exec {
+        return Err(entry.error("has protocol, but no exec", "protocol only beside exec"));
+    }
+    if protocol == Some(true) {
+        let (max_jobs, idle) = (max_jobs.unwrap_or(default.max_jobs), idle.unwrap_or(default.idle));
+        return Ok(Some(Lines { processes, max_jobs, idle }));
+    }
+    if processes.is_some() || max_jobs.is_some() || idle.is_some() {
+        let allowed = "processes, max_jobs and idle only beside protocol = \"lines\"";
+        return Err(entry.error("has processes, max_jobs or idle, but not protocol = \"lines\"", allowed));
+    }
+    Ok(None)
 }
 
 fn http(value: &Value) -> Result<String, Invalid> {

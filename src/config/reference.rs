@@ -7,10 +7,11 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::file;
+use super::file::{self, IDLE, MAX_JOBS, PROCESSES};
 use super::settings::{SETTINGS, Setting};
 use super::types::Config;
 use crate::handler::Policy;
+use crate::handler::lines::Lines;
 use crate::job::duration::to_text;
 use crate::job::limit::{CONCURRENCY, STARTS};
 use crate::job::rules::{ATTEMPTS, DELAY, JOB_TYPE, RETENTION, TIMEOUT, whole_number_in};
@@ -256,7 +257,7 @@ fn sentence(help: &str) -> String {
 
 /// The keys of a handler's entry: key, default, what is allowed, what it means.
 fn handler_keys() -> Vec<[String; 4]> {
-    let policy = Policy::default();
+    let (policy, lines) = (Policy::default(), Lines::default());
     let range = |least, most| format!("`{}` to `{}`", to_text(least), to_text(most));
     let timeout = range(*TIMEOUT.start(), *TIMEOUT.end());
     let delay = range(*DELAY.start(), *DELAY.end());
@@ -269,6 +270,30 @@ fn handler_keys() -> Vec<[String; 4]> {
     };
     vec![
         row("exec", none(), "list of strings".to_owned(), "program and arguments, run without a shell"),
+        row(
+            "protocol",
+            "`once`".to_owned(),
+            "`once`, `lines`".to_owned(),
+            "`lines`: a program stays and gets one job after the other",
+        ),
+        row(
+            "processes",
+            none(),
+            range_of(&PROCESSES),
+            "programs at a time on one server; none: as many as `workers`",
+        ),
+        row(
+            "max_jobs",
+            lines.max_jobs.to_string(),
+            range_of(&MAX_JOBS),
+            "jobs of one program; 0: any number",
+        ),
+        row(
+            "idle",
+            format!("`{}`", to_text(lines.idle)),
+            range(*IDLE.start(), *IDLE.end()),
+            "time without a job after which a program is ended",
+        ),
         row("http", none(), "URL".to_owned(), "service that gets a POST of the job's JSON"),
         row(
             "pull",
@@ -357,6 +382,8 @@ fn handlers_section() -> String {
         "An attempt that reports nothing for as long as `silence` says is stopped as at its timeout. `silence` is \
          not for `http` and `pull`, and `log` needs `exec`. With `log = \"stderr\"` the lines of standard error are log lines of the job too, and \
          count as reports."
+            .to_owned(),
+        "`processes`, `max_jobs` and `idle` are for `protocol = \"lines\"`. With it, `limits` hold for each program."
             .to_owned(),
         "`concurrency`, `rate` and `burst` are those of a [limit](#limits). With that limit, `limited_by` and the job's own \
          `limits` a job has at most 4 limits."
@@ -496,7 +523,10 @@ fn the_example_and_the_table_of_handler_keys_are_accepted_as_a_configuration_fil
     for [key, default, allowed, _] in handler_keys() {
         let key = key.trim_matches('`').to_owned();
         let read = |value: &str| {
-            let exec = if key.starts_with("limits") || key == "log" { "exec = ['a']\n" } else { "" };
+            let is_of_lines = ["processes", "max_jobs", "idle"].contains(&key.as_str());
+            let needs_exec = key.starts_with("limits") || ["log", "protocol"].contains(&key.as_str());
+            let exec = if is_of_lines || needs_exec { "exec = ['a']\n" } else { "" };
+            let exec = if is_of_lines { "exec = ['a']\nprotocol = 'lines'\n" } else { exec };
             let value = if value.starts_with(char::is_numeric) && value.ends_with(char::is_numeric) {
                 value.to_owned()
             } else {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::*;
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
+use crate::handler::lines::Lines;
 use crate::job::backoff::Backoff;
 use crate::job::duration::to_text;
 use crate::job::limit::{LimitName, LimitNumbers, Rate};
@@ -395,6 +396,9 @@ fn handlers_are_read_with_their_policies() {
             silence = "1m"
             log = "stderr"
             limits = { memory = "512MiB", cpu = "1m", open_files = 256, niceness = 10 }
+            protocol = "lines"
+            processes = 4
+            idle = "2m"
 
             [handlers.notify]
             http = "http://127.0.0.1:9000/notify"
@@ -432,6 +436,7 @@ fn handlers_are_read_with_their_policies() {
             silence: Some(Duration::from_secs(60)),
         },
         stderr_is_log: true,
+        lines: Some(Lines { processes: Some(4), max_jobs: 1_000, idle: Duration::from_secs(120) }),
         ..HandlerEntry::default()
     };
     let echo = HandlerEntry {
@@ -564,6 +569,38 @@ fn bad_handlers_are_refused_by_name() {
             "[handlers.x]\npull = true\nlimits = { cpu = '1s' }",
             r#"handlers."x" ("#,
             "limits only beside exec",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nprotocol = 'line'",
+            r#"handlers."x".protocol ("#,
+            "allowed: once, lines",
+        ),
+        ("[handlers.x]\nprotocol = 'lines'", r#"handlers."x" ("#, "protocol only beside exec"),
+        (
+            "[handlers.x]\nhttp = 'http://h'\nprotocol = 'once'",
+            r#"handlers."x" ("#,
+            "protocol only beside exec",
+        ),
+        ("[handlers.x]\nexec = ['a']\nidle = '5s'", r#"handlers."x" ("#, "only beside protocol = \"lines\""),
+        (
+            "[handlers.x]\nexec = ['a']\nprotocol = 'once'\nmax_jobs = 5",
+            r#"handlers."x" ("#,
+            "only beside protocol = \"lines\"",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nprotocol = 'lines'\nprocesses = 0",
+            r#"handlers."x".processes ("#,
+            "from 1 to 1000",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nprotocol = 'lines'\nmax_jobs = -1",
+            r#"handlers."x".max_jobs ("#,
+            "from 0 to 1000000000",
+        ),
+        (
+            "[handlers.x]\nexec = ['a']\nprotocol = 'lines'\nidle = '0'",
+            r#"handlers."x".idle ("#,
+            "1s to 365d",
         ),
         ("[handlers.x]\nexec = []", r#"handlers."x".exec ("#, "names no program"),
         ("[handlers.x]\nexec = ['']", r#"handlers."x".exec ("#, "names no program"),

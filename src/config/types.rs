@@ -10,6 +10,7 @@ use log::LevelFilter;
 use super::secret::Secret;
 use crate::handler::Policy;
 use crate::handler::limits::ResourceLimits;
+use crate::handler::lines::Lines;
 use crate::job::DEFAULT_QUEUE;
 use crate::job::limit::{LimitName, LimitNumbers};
 use crate::logging::LogFormat;
@@ -144,6 +145,8 @@ pub struct HandlerEntry {
     pub run: Option<Run>,
     /// The resource limits of an `exec` handler. Empty for any other handler.
     pub limits: ResourceLimits,
+    /// How many programs of an `exec` handler stay for many jobs, and how long. `None`: a program for each attempt.
+    pub lines: Option<Lines>,
     /// Timeout (1 ms to 24 h), attempts (1 to 100) and backoff (up to 365 days). Each defaults as in [`Policy`].
     pub policy: Policy,
     /// Whether the lines that the program of an `exec` handler writes to standard error become log lines of the job. The

@@ -5,36 +5,31 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf, absolute};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::HandlerError;
 use super::executable::{Place, check_format};
+use super::exit_status::{describe_end, is_permanent};
 use super::limits::ResourceLimits;
 use super::pipes::{OutputLimits, Source, Streams};
 use super::process::{self, Ended};
 use super::report_lines::ReportLines;
 use super::report_pipe::{ReportFolder, ReportPipe};
 use super::results::{READ_LIMIT, message_with_end, result_from_output};
+use super::stopping::{TERM_TIMEOUT, term_timeout};
 use super::{Handler, JobContext, StopReason};
 use crate::children::program::{check_file, find_on_path};
 use crate::job::{Failure, Outcome, rfc3339};
 use crate::logging::job_fields::{JobFields, log_job};
 
-/// Exit codes of a permanent failure: EX_USAGE and EX_DATAERR of sysexits.h.
-const PERMANENT_CODES: [i32; 2] = [64, 65];
 /// The exit code of a program that has reported a `snooze`: EX_TEMPFAIL of sysexits.h.
 const SNOOZE_CODE: i32 = 75;
 /// The only variables of the server's environment that a program receives. Secrets stay with the server.
 const INHERITED_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 const OUTPUT_LIMITS: OutputLimits = OutputLimits { stdout: READ_LIMIT, stderr: 2 * 1024 };
-/// The time from SIGTERM to SIGKILL.
-const TERM_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time from SIGTERM to SIGKILL when the server must end at once.
-const HURRIED_TERM_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs a program for each attempt, without a shell.
 ///
@@ -46,11 +41,11 @@ pub struct ExecHandler {
     program: PathBuf,
     args: Vec<String>,
     dir: PathBuf,
-    limits: ResourceLimits,
+    pub(super) limits: ResourceLimits,
     /// The command that sets the limits and then becomes the program; empty without limits.
     prefix: Vec<OsString>,
     term_timeout: Duration,
-    stderr_is_log: bool,
+    pub(super) stderr_is_log: bool,
     reports: Arc<ReportFolder>,
 }
 
@@ -111,12 +106,23 @@ impl ExecHandler {
         Ok(ExecHandler { prefix, limits, ..self })
     }
 
-    fn command(&self, job: &JobContext, reports: Option<&ReportPipe>) -> Command {
+    /// The program's name, for errors.
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The program with its limits, its working directory, and the variables that do not depend on a job.
+    pub(super) fn base_command(&self) -> Command {
         let program = self.program.as_os_str();
         let mut words = self.prefix.iter().map(OsString::as_os_str).chain([program]);
         let mut command = Command::new(words.next().unwrap_or(program));
         command.args(words).args(&self.args).current_dir(&self.dir).env_clear();
         command.envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+        command
+    }
+
+    fn command(&self, job: &JobContext, reports: Option<&ReportPipe>) -> Command {
+        let mut command = self.base_command();
         command
             .env("THREADQ_JOB_ID", job.job().id.to_string())
             .env("THREADQ_JOB_TYPE", &job.job().job_type)
@@ -152,26 +158,31 @@ impl Handler for ExecHandler {
             },
         };
         let mark = format!("THREADQ_JOB_ID={}", job.job().id);
-        let timeout = || if job.stop.is_hurried() { HURRIED_TERM_TIMEOUT } else { TERM_TIMEOUT };
-        let timeout = || self.term_timeout.min(timeout());
+        let timeout = || self.term_timeout.min(term_timeout(job.stop.is_hurried()));
         let ended = process::run(&mut command, &mark, streams, || job.stop_reason(), timeout)
             .map_err(|error| Failure::retryable(format!("cannot run {}: {error}", self.program.display())))?;
         job.report(lines.end());
         job.report(stderr_lines.end());
-        log_stderr(job, &ended);
+        if !is_in_error(&ended) {
+            log_stderr(job, &ended.stderr);
+        }
         outcome(&ended, &self.limits, lines.snooze)
     }
 }
 
-/// Logs the end of stderr, unless it is part of the error of a failed attempt: else it would be lost.
-fn log_stderr(job: &JobContext, ended: &Ended) {
-    let is_in_error = match ended.stopped {
+/// Whether the end of stderr is part of the error of the attempt. Else it would be lost without a log line.
+fn is_in_error(ended: &Ended) -> bool {
+    match ended.stopped {
         // An attempt that was cancelled, or stopped with the server, has no error.
         Some(reason) => reason.is_failure(),
         None => !ended.status.success(),
-    };
-    if !is_in_error && !ended.stderr.trim_ascii().is_empty() {
-        log_job!(info, JobFields::attempt(job.job()), "{}", message_with_end("stderr", &ended.stderr));
+    }
+}
+
+/// Logs the end of stderr.
+pub(super) fn log_stderr(job: &JobContext, stderr: &[u8]) {
+    if !stderr.trim_ascii().is_empty() {
+        log_job!(info, JobFields::attempt(job.job()), "{}", message_with_end("stderr", stderr));
     }
 }
 
@@ -189,48 +200,11 @@ fn outcome(ended: &Ended, limits: &ResourceLimits, snooze: Option<Duration>) -> 
     if ended.status.success() {
         return Ok(result_from_output(&ended.stdout)?);
     }
-    let mut what = describe_status(ended.status);
-    if !limits.is_empty() {
-        // A program that hits a limit sees a failed allocation, a signal or a file that cannot be opened, and few programs
-        // name the limit as the cause. So the error names the limits.
-        what = format!("{what}, under the limits {limits}");
+    let message = message_with_end(&describe_end(ended.status, limits), &ended.stderr);
+    match is_permanent(ended.status) {
+        true => Err(Failure::permanent(message)),
+        false => Err(Failure::retryable(message)),
     }
-    let message = message_with_end(&what, &ended.stderr);
-    match ended.status.code() {
-        Some(code) if PERMANENT_CODES.contains(&code) => Err(Failure::permanent(message)),
-        _ => Err(Failure::retryable(message)),
-    }
-}
-
-fn describe_status(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => match signal_name(signal) {
-            Some(name) => format!("killed by signal {signal} ({name})"),
-            None => format!("killed by signal {signal}"),
-        },
-        (None, None) => status.to_string(),
-    }
-}
-
-/// The names of the signals that end programs in practice. Their numbers are the same on all systems.
-fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 if cfg!(target_os = "linux") => "SIGXCPU",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -246,6 +220,7 @@ mod tests {
 
     use super::*;
     use crate::handler::StopSignal;
+    use crate::handler::stopping::HURRIED_TERM_TIMEOUT;
     use crate::handler::testing::{Recorded, assert_gone, context, job};
     use crate::job::report::{MAX_CHECKPOINT_BYTES, MAX_LINES};
     use crate::job::{Job, MAX_RESULT_BYTES, Report, ScheduleTick};

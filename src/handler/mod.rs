@@ -55,10 +55,12 @@ mod descendants;
 mod error;
 pub mod exec;
 mod executable;
+mod exit_status;
 mod group;
 pub mod http;
 pub mod limits;
 mod line_splitter;
+pub mod lines;
 mod pipes;
 mod process;
 mod report_lines;
@@ -79,6 +81,7 @@ use serde::Serialize;
 pub(crate) use self::context::Attempts;
 pub use self::context::JobContext;
 pub use self::error::HandlerError;
+use self::lines::pool::Pool;
 use self::report_pipe::ReportFolder;
 pub use self::stop::{StopReason, StopSignal};
 use crate::job::backoff::Backoff;
@@ -167,6 +170,8 @@ pub struct Handlers {
     handlers: HashMap<String, Option<Box<dyn Handler>>>,
     policies: HashMap<String, Policy>,
     limits: HashMap<String, Vec<LimitName>>,
+    /// The programs that stay, of all handlers.
+    pools: Vec<Arc<Pool>>,
 }
 
 impl Handlers {
@@ -183,6 +188,34 @@ impl Handlers {
     /// Whether the job type has a handler, or is one of those that only pull workers run.
     pub fn knows(&self, job_type: &str) -> bool {
         self.handlers.contains_key(job_type)
+    }
+
+    /// Adds the programs of a handler whose programs stay until [`Handlers::end_programs`].
+    pub(crate) fn add_programs(&mut self, pool: Arc<Pool>) {
+        self.pools.push(pool);
+    }
+
+    /// Starts one program of each of these handlers, and lets it end.
+    ///
+    /// # Errors
+    /// A program does not end well. The error names its handler.
+    pub(crate) fn check_programs(&self) -> Result<(), String> {
+        self.pools.iter().try_for_each(|pool| pool.check())
+    }
+
+    /// Lets programs that stay end: those without a job now, the others after their job.
+    pub(crate) fn end_programs(&self) {
+        self.pools.iter().for_each(|pool| pool.close());
+    }
+
+    /// Shortens the time that these programs have to end.
+    pub(crate) fn hurry_programs(&self) {
+        self.pools.iter().for_each(|pool| pool.hurry());
+    }
+
+    /// Whether one of these programs is left.
+    pub(crate) fn have_programs(&self) -> bool {
+        self.pools.iter().any(|pool| !pool.is_empty())
     }
 
     /// Sets the policy of a job type; replaces an earlier one.

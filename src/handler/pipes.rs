@@ -189,6 +189,10 @@ impl Tail {
         Tail { kept: Vec::with_capacity(limit), limit, cut: false }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         let bytes_kept = &bytes[bytes.len().saturating_sub(self.limit)..];
         let excess = (self.kept.len() + bytes_kept.len()).saturating_sub(self.limit);

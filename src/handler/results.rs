@@ -33,6 +33,17 @@ pub(crate) fn result_from_output(output: &[u8]) -> serde_json::Result<Box<RawVal
     to_raw_value(cut_bytes(text, MAX_RESULT_BYTES))
 }
 
+/// The result for a value that is JSON already.
+///
+/// # Errors
+/// None in practice, as for [`result_from_output`].
+pub(crate) fn result_from_json(value: &RawValue) -> serde_json::Result<Box<RawValue>> {
+    match depth_exceeds(value.get(), MAX_DEPTH) {
+        true => to_raw_value(cut_bytes(value.get(), MAX_RESULT_BYTES)),
+        false => Ok(bounded(value.to_owned())),
+    }
+}
+
 fn as_json(output: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(output).ok()?;
     if depth_exceeds(text, MAX_DEPTH) {

@@ -7,10 +7,19 @@ use rustix::process::Signal;
 use super::descendants::Descendants;
 use super::group::Group;
 
+/// The time from SIGTERM to SIGKILL.
+pub(super) const TERM_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time from SIGTERM to SIGKILL when the server must end at once.
+pub(super) const HURRIED_TERM_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long [`Stopping::end`] waits for the end of killed descendants.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two searches for killed descendants.
 const KILL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The time from SIGTERM to SIGKILL: short if the server is hurried.
+pub(super) fn term_timeout(is_hurried: bool) -> Duration {
+    if is_hurried { HURRIED_TERM_TIMEOUT } else { TERM_TIMEOUT }
+}
 
 /// A program that has got SIGTERM.
 pub(super) struct Stopping {

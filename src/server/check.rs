@@ -28,6 +28,7 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     } else {
         say(format!("handlers: {job_types}"));
     }
+    handlers.check_programs().map_err(StartError::Configuration)?;
     configured_schedules(config, &handlers)?;
     for (limit, numbers) in config.defined_limits() {
         say(format!("limit {limit}: {numbers}"));

@@ -35,6 +35,7 @@ use crate::server::threads::spawn;
 /// The running engine.
 pub(super) struct Engine {
     pub(super) shared: Shared,
+    pub(super) handlers: Arc<Handlers>,
     /// The number of jobs that the committer has returned to their queues.
     pub(super) released: Arc<AtomicUsize>,
     pub(super) last_beat: LastBeat,
@@ -134,9 +135,12 @@ impl Engine {
             figures: Some(figures),
         };
         let file_schedules = FileSchedules::new(schedules);
-        let handlers = handlers.clone();
-        let scheduler =
-            Scheduler { shared: shared.clone(), file_schedules, handlers, shutdown: stopping.clone() };
+        let scheduler = Scheduler {
+            shared: shared.clone(),
+            file_schedules,
+            handlers: handlers.clone(),
+            shutdown: stopping.clone(),
+        };
         spawn("scheduler", move || scheduler.run())?;
         let retention = Retention {
             completed: (config.retain_completed, config.retain_completed_max),
@@ -159,6 +163,7 @@ impl Engine {
         };
         let engine = Engine {
             shared,
+            handlers: handlers.clone(),
             released,
             last_beat,
             fetchers: Vec::new(),

@@ -3,6 +3,7 @@
 use crate::config::{Config, Run};
 use crate::handler::exec::ExecHandler;
 use crate::handler::http::HttpHandler;
+use crate::handler::lines::LinesHandler;
 use crate::handler::{Handlers, demo};
 use crate::server::error::StartError;
 
@@ -23,7 +24,16 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
                     .map_err(invalid)?
                     .logging_stderr(entry.stderr_is_log)
                     .reporting_in(handlers.report_folder.clone());
-                handlers.insert(&entry.job_type, handler);
+                match entry.lines {
+                    None => handlers.insert(&entry.job_type, handler),
+                    Some(lines) => {
+                        let backoff = entry.policy.backoff;
+                        let handler =
+                            LinesHandler::new(&entry.job_type, handler, lines, config.workers, backoff);
+                        handlers.add_programs(handler.pool().clone());
+                        handlers.insert(&entry.job_type, handler);
+                    }
+                }
             }
             Some(Run::Http(url)) => handlers
                 .insert(&entry.job_type, HttpHandler::trusting(url, config.ca.as_ref()).map_err(invalid)?),

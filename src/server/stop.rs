@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::engine::in_flight::{InFlight, STOP_GRACE};
-use crate::handler::StopReason;
+use crate::handler::{Handlers, StopReason};
 use crate::server::running::Server;
 use crate::server::threads::spawn;
 
@@ -16,6 +16,8 @@ use crate::server::threads::spawn;
 const HURRY_GRACE: Duration = Duration::from_secs(1);
 /// The longest time of a call to Redis, and a little more.
 const LONGEST_CALL: Duration = Duration::from_secs(4);
+/// The longest time in which a program that stays ends: 5 s after the end of its stdin it gets SIGTERM, 5 s later SIGKILL.
+const LONGEST_END: Duration = Duration::from_secs(12);
 /// The time between two checks of the attempts that still run.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -37,6 +39,7 @@ impl Server {
         let mut hurry = Hurry { messages: hurry, is_requested: false };
         let shared = self.engine.shared.clone();
         self.engine.close();
+        self.engine.handlers.end_programs();
         let released_before = self.engine.released.load(Ordering::Relaxed);
         while !self.engine.fetchers.iter().all(JoinHandle::is_finished) {
             // At each check: a fetcher may have been about to enter the blocking command.
@@ -63,6 +66,7 @@ impl Server {
                 );
             }
         }
+        wait_for_programs(&self.engine.handlers, &mut hurry);
         if let Ok(api) = api
             && !hurry.is_requested
         {
@@ -108,6 +112,17 @@ fn wait_until_given_up(in_flight: &InFlight) {
     let deadline = Instant::now() + LONGEST_CALL;
     while in_flight.outcomes() > 0 && Instant::now() < deadline {
         thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Waits until the programs that stay have ended. Those that do not end by themselves are killed.
+fn wait_for_programs(handlers: &Handlers, hurry: &mut Hurry) {
+    let deadline = Instant::now() + LONGEST_END;
+    while handlers.have_programs() && Instant::now() < deadline {
+        if hurry.is_requested {
+            handlers.hurry_programs();
+        }
+        hurry.poll();
     }
 }
 
