@@ -1,4 +1,7 @@
-//! Which requests may access the server: requests with the token; without a token all that no foreign web page can send.
+//! Which requests may access the server: requests with a token; without an API token all that no foreign web page can send.
+//!
+//! The API token opens everything. The worker token opens what pull workers need. An attempt token, which is part of the
+//! path, opens only what has to do with its attempt: the functions of these routes check it.
 //!
 //! A server without a token trusts everyone who can reach its port, and every web page in a browser on this machine can.
 //! The browser keeps a page from reading responses and from sending JSON, but not from sending a POST without a body. It
@@ -20,21 +23,40 @@ use crate::config::Secret;
 /// The settings about access.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// The bearer token that requests must have.
+    /// The bearer token that opens everything.
     pub token: Option<Secret>,
+    /// The bearer token of pull workers. Means nothing without the other token.
+    pub worker_token: Option<Secret>,
     /// Without a token: whether every `Host` is allowed.
     pub any_host: bool,
 }
 
+/// The token that a request to a route must have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needed {
+    Nothing,
+    ApiToken,
+    /// The API token does too.
+    WorkerToken,
+    /// An attempt token, which the function of the route checks. The other tokens do too.
+    AttemptToken,
+}
+
 impl Access {
-    /// Checks a request. `is_open`: its path needs no token.
-    pub fn check(&self, method: &str, is_open: bool, headers: Headers) -> Result<(), Response> {
+    /// Checks a request to a route that needs this token.
+    pub fn check(&self, method: &str, needed: Needed, headers: Headers) -> Result<(), Response> {
         if self.token.is_some() {
-            if is_open || self.has_token(headers) {
+            if matches!(needed, Needed::Nothing | Needed::AttemptToken)
+                || self.has_token(headers)
+                || needed == Needed::WorkerToken && self.is_worker(headers)
+            {
                 return Ok(());
             }
-            let sentence = "the token is missing or wrong; send it in the header Authorization: Bearer TOKEN";
-            return Err(Response::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer"));
+            if self.is_worker(headers) {
+                let sentence = "the worker token opens POST /pull and the paths below /attempts alone";
+                return Err(Response::error(403, "forbidden", sentence));
+            }
+            return Err(unauthorized());
         }
         let host = headers.get("Host")?;
         if !self.any_host {
@@ -43,14 +65,32 @@ impl Access {
         check_origin(method, host, headers.get("Origin")?)
     }
 
-    /// Whether a request has the token, or needs no token. Takes the same time for every wrong token.
+    /// Whether a request has the API token, or needs none.
     pub fn has_token(&self, headers: Headers) -> bool {
-        let Some(token) = &self.token else { return true };
-        let given = headers.get("Authorization").ok().flatten().unwrap_or_default();
-        let (scheme, sent) = given.split_once(' ').unwrap_or_default();
-        let is_equal = Sha256::digest(sent.trim()).ct_eq(&Sha256::digest(token.expose()));
-        scheme.eq_ignore_ascii_case("bearer") && is_equal.into()
+        self.token.as_ref().is_none_or(|token| has_bearer(headers, token))
     }
+
+    /// Whether a request has the API token or the worker token, or needs none.
+    pub fn has_any_token(&self, headers: Headers) -> bool {
+        self.has_token(headers) || self.is_worker(headers)
+    }
+
+    fn is_worker(&self, headers: Headers) -> bool {
+        self.worker_token.as_ref().is_some_and(|token| has_bearer(headers, token))
+    }
+}
+
+pub fn unauthorized() -> Response {
+    let sentence = "the token is missing or wrong; send it in the header Authorization: Bearer TOKEN";
+    Response::error(401, "unauthorized", sentence).with("WWW-Authenticate", "Bearer")
+}
+
+/// Whether a request has this bearer token. Takes the same time for every wrong token.
+fn has_bearer(headers: Headers, token: &Secret) -> bool {
+    let given = headers.get("Authorization").ok().flatten().unwrap_or_default();
+    let (scheme, sent) = given.split_once(' ').unwrap_or_default();
+    let is_equal = Sha256::digest(sent.trim()).ct_eq(&Sha256::digest(token.expose()));
+    scheme.eq_ignore_ascii_case("bearer") && is_equal.into()
 }
 
 /// Rejects a request for a server of another name.
@@ -124,6 +164,27 @@ mod tests {
         assert_eq!(response.status, 403);
         let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
         Some(body["code"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn each_token_opens_what_it_is_for() {
+        let secret = |text: &str| Some(Secret::new(text));
+        let access = Access { token: secret("all"), worker_token: secret("some"), any_host: false };
+        use Needed::{ApiToken, AttemptToken, Nothing, WorkerToken};
+        for (sent, expected) in [
+            (None, [None, Some(401), Some(401), None]),
+            (Some("Bearer wrong"), [None, Some(401), Some(401), None]),
+            (Some("Bearer some"), [None, Some(403), None, None]),
+            (Some("bearer all"), [None; 4]),
+            (Some("Basic all"), [None, Some(401), Some(401), None]),
+        ] {
+            let header = sent.map(|value| tiny_http::Header::from_bytes("Authorization", value).unwrap());
+            let headers = header.into_iter().collect::<Vec<_>>();
+            let status =
+                |needed| access.check("POST", needed, Headers(&headers)).err().map(|error| error.status);
+            assert_eq!([Nothing, ApiToken, WorkerToken, AttemptToken].map(status), expected, "{sent:?}");
+            assert_eq!(access.has_any_token(Headers(&headers)), expected[2].is_none(), "{sent:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::api::access::Needed;
 use crate::api::answer::Answer;
+use crate::api::attempts::no_valid_token;
 use crate::api::limits::with_key;
 use crate::api::long_poll::{LongPoll, LongPolls};
 use crate::api::outcome::Outcome;
@@ -47,8 +49,8 @@ impl Api {
         let pattern = known_path.map_or("other", |path| path.pattern);
         let outcome = {
             let (method, headers) = (request.method().as_str(), Headers(request.headers()));
-            let is_open = known_path.is_some_and(Path::is_open);
-            let access = self.settings.access.check(method, is_open, headers);
+            let needed = known_path.map_or(Needed::ApiToken, Path::needed);
+            let access = self.settings.access.check(method, needed, headers);
             access.and_then(|()| match known_path {
                 _ if path == WHOLE_SERVER => {
                     Ok(Response::empty(204).with("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE").into())
@@ -83,6 +85,12 @@ impl Api {
                     refused.parked.respond(Response::too_many_waiting());
                 }
             }
+            Outcome::WaitForJobs(pull, time) => {
+                if let Some(parked) = Parked::new(request, self, pattern, &long_polls.places, permits) {
+                    self.wait_for_jobs(pull, time, parked);
+                    long_polls.watch_takers();
+                }
+            }
         }
         false
     }
@@ -109,6 +117,11 @@ impl Api {
                 let name = path.limit_name()?;
                 let request = request.check(route)?;
                 function(self, &with_key(name, &request.query)?, &request).map(Outcome::Now)
+            }
+            Endpoint::Pull(function) => function(self, &request.check(route)?),
+            Endpoint::Attempt(function) => {
+                let attempt = self.attempt_of(path.parameter)?.ok_or_else(no_valid_token)?;
+                function(self, attempt, &request.check(route)?).map(Outcome::Now)
             }
             Endpoint::File => {
                 request.check(route)?;

@@ -61,12 +61,17 @@ impl Api {
         Ok(submission_response(&submitted, &body, self.unserved(&new_jobs.jobs)))
     }
 
+    /// Whether the workers of this server take jobs from a queue, or a pull worker has asked this server for jobs of it lately.
+    fn serves(&self, queue: &String) -> bool {
+        self.settings.queues.contains(queue) || self.pullers.takers.have_queue(queue)
+    }
+
     /// The value of the header `Threadq-Unserved`: `type` if this server has no handler for a job, `queue` if it takes no jobs
     /// from the queue of a job. The name may be misspelt, or another server may serve the job.
     fn unserved(&self, jobs: &[NewJob]) -> String {
         let parts = [
             ("type", jobs.iter().any(|job| !self.handlers.knows(&job.job_type))),
-            ("queue", jobs.iter().any(|job| !self.settings.queues.contains(&job.queue))),
+            ("queue", jobs.iter().any(|job| !self.serves(&job.queue))),
         ];
         parts
             .into_iter()

@@ -27,6 +27,8 @@ pub struct LongPolls {
 #[derive(Default)]
 struct List {
     waiting: Vec<LongPoll>,
+    /// Whether pull workers may wait for jobs.
+    has_takers: bool,
     is_closed: bool,
 }
 
@@ -54,6 +56,12 @@ impl LongPolls {
         None
     }
 
+    /// Lets the thread answer the pull workers whose time is over, as long as there are any.
+    pub fn watch_takers(&self) {
+        sync::lock(&self.list).has_takers = true;
+        self.added.notify_one();
+    }
+
     /// Answers all long polls with the present states of their jobs, and ends the thread.
     pub fn close(&self) {
         sync::lock(&self.list).is_closed = true;
@@ -63,12 +71,14 @@ impl LongPolls {
     /// The thread `api-waits`: reads the states of the jobs and responds.
     pub fn run(&self, api: &Api) {
         loop {
-            let is_idle = |list: &mut List| list.waiting.is_empty() && !list.is_closed;
+            let is_idle = |list: &mut List| list.waiting.is_empty() && !list.has_takers && !list.is_closed;
             let list = sync::lock(&self.list);
-            let list = sync::wait_while(&self.added, list, is_idle);
+            let mut list = sync::wait_while(&self.added, list, is_idle);
+            let had_takers = std::mem::take(&mut list.has_takers);
             let is_closed = list.is_closed;
             let ids: Vec<JobId> = list.waiting.iter().map(|long_poll| long_poll.id).collect();
             drop(list);
+            let has_takers = had_takers && api.pullers.takers.answer_overdue();
             let statuses = if ids.is_empty() { Ok(Vec::new()) } else { api.queue.statuses(&ids) };
             // Other threads only add at the end, and only this thread removes: the first ids.len() are unchanged.
             let mut list = sync::lock(&self.list);
@@ -93,7 +103,8 @@ impl LongPolls {
             if is_closed {
                 return;
             }
-            let list = sync::lock(&self.list);
+            let mut list = sync::lock(&self.list);
+            list.has_takers |= has_takers;
             let is_open = |list: &mut List| !list.is_closed;
             drop(sync::wait_timeout_while(&self.added, list, POLL_INTERVAL, is_open));
         }

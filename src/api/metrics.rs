@@ -31,6 +31,14 @@ impl Api {
         let _ = writeln!(out, "threadq_workers {}", self.in_flight.workers());
         header(&mut out, "threadq_workers_busy", "Worker threads of this server that have a job.", "gauge");
         let _ = writeln!(out, "threadq_workers_busy {}", self.in_flight.busy());
+        let name = "threadq_pull_waiting";
+        header(&mut out, name, "Requests of pull workers that wait for jobs on this server.", "gauge");
+        let _ = writeln!(out, "{name} {}", self.pullers.takers.len());
+        if let Ok(leases) = self.queue.pull_leases() {
+            let name = "threadq_pull_leases";
+            header(&mut out, name, "Jobs that pull workers have.", "gauge");
+            let _ = writeln!(out, "{name} {leases}");
+        }
         header(&mut out, "threadq_jobs", "Jobs in Redis.", "gauge");
         let name = "threadq_queue_oldest_seconds";
         if let Ok((stats, queues)) = redis {

@@ -12,12 +12,14 @@
 //! * `routes`: the table of routes. `openapi`: its description for clients.
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
 //!   function decides.
+//! * `pull`, `attempts`: the functions of the routes of pull workers.
 //! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `limits`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
 //!   routes.
 //! * `parked`: requests that wait. `long_poll`: those that wait until a job ends.
 
 mod access;
 mod answer;
+mod attempts;
 mod backend;
 mod body;
 mod bulk;
@@ -35,6 +37,7 @@ mod openapi;
 mod outcome;
 mod parked;
 mod private_socket;
+mod pull;
 mod query;
 mod queues;
 mod request;
@@ -66,6 +69,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// The running API.
 pub struct Running {
+    api: Arc<Api>,
     gate: Gate,
     backend: Arc<Backend>,
     long_polls: Arc<LongPolls>,
@@ -80,6 +84,7 @@ impl Running {
     /// Accepts no more requests, and responds to the requests in progress within [`STOP_GRACE`].
     pub fn stop(&self) {
         self.long_polls.close();
+        self.api.pullers.takers.close();
         self.gate.stop(STOP_GRACE);
         self.backend.stop();
     }
@@ -116,8 +121,8 @@ pub fn start(api: Api, listener: TcpListener) -> io::Result<Running> {
         move || backend.start()
     });
     std::thread::Builder::new().name("api-waits".to_owned()).spawn({
-        let long_polls = long_polls.clone();
+        let (api, long_polls) = (api.clone(), long_polls.clone());
         move || long_polls.run(&api)
     })?;
-    Ok(Running { gate: Gate::start(listener, upstreams, handovers, limits)?, backend, long_polls })
+    Ok(Running { api, gate: Gate::start(listener, upstreams, handovers, limits)?, backend, long_polls })
 }

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::api::access::Needed;
 use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::routes::{ROUTES, Route};
@@ -39,8 +40,10 @@ fn compose() -> Value {
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
-        if route.is_open {
-            operation["security"] = json!([{}]);
+        match route.needed {
+            Needed::ApiToken | Needed::WorkerToken => {}
+            Needed::Nothing => operation["security"] = json!([{}]),
+            Needed::AttemptToken => operation["security"] = json!([{}, {"token": []}]),
         }
         for status in errors(route) {
             operation["responses"][status.to_string()] = reference("responses", &format!("Error{status}"));
@@ -52,7 +55,7 @@ fn compose() -> Value {
 /// The statuses of all errors that a route can respond with.
 fn errors(route: &Route) -> Vec<u16> {
     let mut errors = [&COMMON_ERRORS[..], route.errors].concat();
-    errors.extend((!route.is_open).then_some(401));
+    errors.extend(matches!(route.needed, Needed::ApiToken | Needed::WorkerToken).then_some(401));
     errors.extend((!parameter_names(route.pattern).is_empty()).then_some(404));
     errors.extend(matches!(route.method, "POST" | "PUT" | "PATCH").then_some(415));
     errors

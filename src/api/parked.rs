@@ -7,6 +7,7 @@ use crate::api::answer::client_number;
 use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::gate::{ParkedRequest, Permits};
+use crate::queue::Queue;
 
 /// Bounds the number of requests that wait, whatever they wait for.
 pub struct Places {
@@ -87,6 +88,11 @@ impl Parked {
     /// Whether the client has closed its connection or its sending half.
     pub fn client_has_hung_up(&self) -> bool {
         self.permit.client_has_hung_up()
+    }
+
+    /// The queue of the server.
+    pub fn queue(&self) -> &Queue {
+        &self.api.queue
     }
 
     /// Counts and sends the response.

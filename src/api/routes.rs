@@ -1,6 +1,7 @@
 //! The table of routes. The router, the errors 404 and 405, the check of query parameters, the labels of the metrics and
 //! the shared parts of the OpenAPI document come from it.
 
+use crate::api::access::Needed;
 use crate::api::limits::no_such_limit;
 use crate::api::outcome::{Outcome, Submitted};
 use crate::api::request::Request;
@@ -9,9 +10,9 @@ use crate::api::schedules::no_such_schedule;
 use crate::api::state::Api;
 use crate::api::ui;
 use crate::engine::group_commit::NewJobs;
-use crate::job::JobId;
 use crate::job::limit::LimitName;
 use crate::job::rules::{QUEUE_NAME, SCHEDULE_NAME};
+use crate::job::{AttemptId, JobId};
 use crate::net::percent::decode_segment;
 
 /// One operation of the API.
@@ -24,8 +25,8 @@ pub struct Route {
     pub query: &'static [&'static str],
     /// Statuses of the errors that do not follow from method and pattern, see `openapi::errors`.
     pub errors: &'static [u16],
-    /// Whether the route is served without a token.
-    pub is_open: bool,
+    /// The token that requests must have. The same for all routes of a path.
+    pub needed: Needed,
 }
 
 /// The function that handles a route. The variant says which parameter the path has.
@@ -45,11 +46,16 @@ pub enum Endpoint {
     Schedule(fn(&Api, &str, &Request) -> Result<Response, Response>),
     /// The parameter is `{name}`: a limit. A query parameter `key` is part of the limit.
     Limit(fn(&Api, &LimitName, &Request) -> Result<Response, Response>),
+    /// The path has no parameter, and the function may park the request until there are jobs.
+    Pull(fn(&Api, &Request) -> Result<Outcome, Response>),
+    /// The parameter is `{token}`: an attempt.
+    Attempt(fn(&Api, AttemptId, &Request) -> Result<Response, Response>),
     /// The parameter is `{file}`: a file of the dashboard.
     File,
 }
 
-use Endpoint::{File, Fixed, Job, Limit, LongPoll, Queue, Schedule, Submit};
+use Endpoint::{Attempt, File, Fixed, Job, Limit, LongPoll, Pull, Queue, Schedule, Submit};
+use Needed::{AttemptToken, Nothing, WorkerToken};
 
 /// All routes. HEAD is served wherever GET is. A path belongs to the first pattern that it matches.
 pub static ROUTES: &[Route] = &[
@@ -107,15 +113,22 @@ pub static ROUTES: &[Route] = &[
     get("/limits/{name}", Limit(Api::show_limit)).query(&["key", "page", "limit"]),
     put("/limits/{name}", Limit(Api::put_limit)).query(&["key"]).errors(&[409]),
     delete("/limits/{name}", Limit(Api::delete_limit)).query(&["key"]).errors(&[409]),
+    post("/pull", Pull(Api::pull)).needs(WorkerToken).errors(&[429]),
+    post("/attempts", Fixed(Api::settle_attempts)).needs(AttemptToken).errors(&[401]),
+    post("/attempts/{token}", Attempt(Api::report_attempt)).needs(AttemptToken).errors(&[409]),
+    post("/attempts/{token}/complete", Attempt(Api::complete_attempt)).needs(AttemptToken).errors(&[409]),
+    post("/attempts/{token}/fail", Attempt(Api::fail_attempt)).needs(AttemptToken).errors(&[409]),
+    post("/attempts/{token}/release", Attempt(Api::release_attempt)).needs(AttemptToken).errors(&[409]),
+    get("/workers", Fixed(Api::pull_workers)),
     get("/stats", Fixed(Api::stats)),
     get("/stats/history", Fixed(Api::history)),
     get("/stats/workers", Fixed(Api::workers)),
     get("/metrics", Fixed(Api::metrics)),
-    get("/healthz", Fixed(Api::health)).open(),
-    get("/readyz", Fixed(Api::readiness)).open(),
+    get("/healthz", Fixed(Api::health)).needs(Nothing),
+    get("/readyz", Fixed(Api::readiness)).needs(Nothing),
     get("/openapi.json", Fixed(Api::openapi)),
-    get("/", Fixed(|_, _| Ok(ui::page()))).open(),
-    get("/ui/{file}", File).open(),
+    get("/", Fixed(|_, _| Ok(ui::page()))).needs(Nothing),
+    get("/ui/{file}", File).needs(Nothing),
 ];
 
 const fn get(pattern: &'static str, endpoint: Endpoint) -> Route {
@@ -140,7 +153,7 @@ const fn delete(pattern: &'static str, endpoint: Endpoint) -> Route {
 
 impl Route {
     const fn new(method: &'static str, pattern: &'static str, endpoint: Endpoint) -> Route {
-        Route { method, pattern, endpoint, query: &[], errors: &[], is_open: false }
+        Route { method, pattern, endpoint, query: &[], errors: &[], needed: Needed::ApiToken }
     }
 
     const fn query(mut self, names: &'static [&'static str]) -> Route {
@@ -153,8 +166,8 @@ impl Route {
         self
     }
 
-    const fn open(mut self) -> Route {
-        self.is_open = true;
+    const fn needs(mut self, needed: Needed) -> Route {
+        self.needed = needed;
         self
     }
 }
@@ -192,10 +205,10 @@ impl<'a> Path<'a> {
         methods.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a request to this path needs no token: health checks, since their callers have no token, and the dashboard,
-    /// which asks the user for the token.
-    pub fn is_open(self) -> bool {
-        self.routes().any(|route| route.is_open)
+    /// The token that a request to this path must have. Health checks need none, since their callers have none; nor does the
+    /// dashboard, which asks the user for the token.
+    pub fn needed(self) -> Needed {
+        self.routes().next().map_or(Needed::ApiToken, |route| route.needed)
     }
 
     /// The parameter as a job id.
@@ -264,10 +277,12 @@ mod tests {
     fn every_route_is_found_by_its_own_path_and_gets_the_parameter_of_its_pattern() {
         for route in ROUTES {
             let path = route.pattern.replace("{id}", "7").replace("{name}", "7").replace("{file}", "7");
+            let path = path.replace("{token}", "7");
             let found = Path::find(&path).and_then(|path| path.route(route.method)).unwrap();
             assert!(std::ptr::eq(found, route), "{} {}", route.method, route.pattern);
             let parameter = match route.endpoint {
-                Fixed(_) | Submit(..) => "",
+                Fixed(_) | Pull(_) | Submit(..) => "",
+                Attempt(_) => "{token}",
                 Job(_) | LongPoll(_) => "{id}",
                 Queue(_) | Schedule(_) | Limit(_) => "{name}",
                 File => "{file}",
@@ -290,8 +305,16 @@ mod tests {
     #[test]
     fn only_health_checks_and_the_dashboard_need_no_token() {
         let open: Vec<&str> =
-            ROUTES.iter().filter(|route| route.is_open).map(|route| route.pattern).collect();
+            ROUTES.iter().filter(|route| route.needed == Nothing).map(|route| route.pattern).collect();
         assert_eq!(open, ["/healthz", "/readyz", "/", "/ui/{file}"]);
+        for route in ROUTES {
+            assert_eq!(
+                Path { pattern: route.pattern, parameter: "" }.needed(),
+                route.needed,
+                "{}",
+                route.pattern
+            );
+        }
     }
 
     #[test]

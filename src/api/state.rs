@@ -10,6 +10,7 @@ use crate::engine::group_commit::GroupCommit;
 use crate::engine::in_flight::InFlight;
 use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
+use crate::engine::puller::Pullers;
 use crate::handler::Handlers;
 use crate::queue::Queue;
 
@@ -45,6 +46,8 @@ pub struct Api {
     /// Is notified of new delayed jobs.
     pub due_timer: DueTimer,
     pub metrics: Arc<Metrics>,
+    /// Gives jobs to pull workers.
+    pub pullers: Arc<Pullers>,
     /// Limits the listings that are made at a time.
     pub listings: Slots,
     /// Limits the operations on many jobs at a time.

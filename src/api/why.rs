@@ -7,7 +7,11 @@ use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::job::time::rfc3339;
 use crate::job::{CancelReason, Job, JobId, Status};
-use crate::queue::{LimitRoom, Place, Situation};
+use crate::queue::{LimitRoom, PULL, Place, Situation};
+
+/// How long after a request of a pull worker its queue counts as served. A worker that waits asks every minute at least, and
+/// one that works asks when its job has ended.
+const PULLED_MS: u64 = 5 * 60_000;
 
 impl Api {
     pub(super) fn why(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
@@ -82,6 +86,14 @@ fn running(situation: &Situation, lease_ms: u64, reasons: &mut Vec<Value>) {
     if situation.place == Place::None {
         reasons.push(no_entry());
     }
+    if job.server.as_deref() == Some(PULL) {
+        if situation.is_stopping {
+            let sentence = "The job was told to stop; its pull worker learns that with its next report.";
+            reasons.push(reason("stopping", sentence, json!({})));
+        }
+        reasons.push(leased(job));
+        return;
+    }
     match situation.beat_age_ms {
         Some(age) if age < lease_ms => {}
         age => {
@@ -108,6 +120,19 @@ fn running(situation: &Situation, lease_ms: u64, reasons: &mut Vec<Value>) {
         sentence,
         json!({ "server": server, "since": since, "attempt": attempt }),
     ));
+}
+
+/// A pull worker has the job.
+fn leased(job: &Job) -> Value {
+    let until = job.lease_until_ms.map(rfc3339).unwrap_or_default();
+    let worker = job.worker.as_deref();
+    let named = worker.map_or_else(|| "A pull worker".to_owned(), |name| format!("The pull worker {name}"));
+    let (attempt, most) = (job.attempts + 1, job.max_attempts);
+    let sentence = format!(
+        "{named} has the job: attempt {attempt} of {most}. Unless it answers or extends its lease by {until}, the job starts \
+         again."
+    );
+    reason("leased", sentence, json!({ "worker": worker, "until": until, "attempt": attempt }))
 }
 
 fn scheduled(situation: &Situation) -> Value {
@@ -138,7 +163,7 @@ fn blocked(situation: &Situation, reasons: &mut Vec<Value>) {
         let sentence = format!("The queue {queue} is paused: no job of it starts until a person resumes it.");
         reasons.push(reason("queue_paused", sentence, json!({ "queue": queue })));
     }
-    if situation.takers == 0 {
+    if situation.takers == 0 && situation.pulled_age_ms.is_none_or(|age| age > PULLED_MS) {
         let others = match situation.servers {
             0 => "no server is alive".to_owned(),
             1 => "the living server takes from other queues".to_owned(),
@@ -216,7 +241,7 @@ fn queued(situation: &Situation, reasons: &mut Vec<Value>) {
     if reasons.is_empty() {
         reasons.push(reason(
             "next",
-            "The job is the next one of its queue: a server starts it in a moment.",
+            "The job is the next one of its queue: it starts in a moment.",
             json!({}),
         ));
     }
@@ -279,6 +304,7 @@ mod tests {
             before: 0,
             is_more: false,
             beat_age_ms: None,
+            pulled_age_ms: None,
         }
     }
 
@@ -384,6 +410,32 @@ mod tests {
         assert_eq!(running(Some(14_999), false), ["running"]);
         assert_eq!(running(Some(15_000), true), ["server_silent", "stopping", "running"]);
         assert_eq!(running(None, false), ["server_silent", "running"]);
+    }
+
+    #[test]
+    fn a_job_of_a_pull_worker_has_a_lease_in_place_of_a_server() {
+        let leased = |worker: Option<&str>, stops| {
+            told(|it| {
+                (it.job.status, it.place, it.is_stopping) = (Status::Processing, Place::Server, stops);
+                it.job.server = Some("pull".to_owned());
+                (it.job.worker, it.job.lease_until_ms) = (worker.map(str::to_owned), Some(5_000));
+            })
+        };
+        let [(code, sentence)] = <[_; 1]>::try_from(leased(Some("gpu-1"), false)).unwrap();
+        assert_eq!(code, "leased");
+        assert!(sentence.starts_with("The pull worker gpu-1 has the job: attempt 1 of "), "{sentence}");
+        assert!(sentence.contains(" by 1970-01-01T00:00:05.000Z, the job starts again."), "{sentence}");
+        let told = leased(None, true);
+        assert_eq!([told[0].0.as_str(), told[1].0.as_str()], ["stopping", "leased"]);
+        assert!(told[1].1.starts_with("A pull worker has the job"), "{told:?}");
+    }
+
+    #[test]
+    fn a_queue_of_pull_workers_needs_no_server() {
+        let asked = |age| codes(|it| (it.takers, it.workers, it.busy, it.pulled_age_ms) = (0, 0, 0, age));
+        assert_eq!(asked(Some(PULLED_MS)), ["next"]);
+        assert_eq!(asked(Some(PULLED_MS + 1)), ["no_server"]);
+        assert_eq!(asked(None), ["no_server"]);
     }
 
     #[test]

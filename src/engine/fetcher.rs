@@ -181,12 +181,7 @@ impl Fetchers {
         let mut met_quarantined = taken.must_drain || capacity.quarantine == Quarantine::Skip;
         for (_, job) in &taken.jobs {
             met_quarantined |= job.needs_quarantine(*max_crashes);
-            let waited = Duration::from_millis(taken.now_ms.saturating_sub(job.ready_at_ms()));
-            metrics.waited(&job.job_type, waited);
-            if let Some(blocked) = &job.blocked {
-                let waited = Duration::from_millis(taken.now_ms.saturating_sub(blocked.since_ms));
-                metrics.waited_for_limit(&blocked.limit, waited);
-            }
+            metrics.started(job, taken.now_ms);
         }
         taken.next_look.into_iter().for_each(|time| self.shared.due_timer.due_in(time));
         taken.expired.iter().for_each(|(job_type, status)| metrics.expired(job_type, *status));

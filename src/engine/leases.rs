@@ -10,6 +10,7 @@ use crate::queue::{Answered, CrashedJob, Error, Verdict};
 /// Records in the log and the metrics that a pull worker has let the lease of a job run out.
 pub fn record_lost(shared: &Shared, job: &CrashedJob) {
     let fields = JobFields::job(job.id).with_attempt(&job.job_type, job.attempt);
+    shared.metrics.lease_lost();
     if job.has_failed {
         log_job!(error, fields, "failed for good: its worker let the lease run out {} times", job.crashes);
         shared.metrics.failed(&job.job_type);

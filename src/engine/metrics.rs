@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use crate::job::Status;
 use crate::job::limit::LimitName;
+use crate::job::{Job, Status};
 use crate::queue::{Conflict, Tick};
 use crate::sync;
 
@@ -134,6 +134,7 @@ pub struct Metrics {
     /// All other job types that were submitted, or were taken without a handler.
     others: RwLock<HashMap<String, Arc<OfType>>>,
     recovered: AtomicU64,
+    leases_lost: AtomicU64,
     waiting: AtomicU64,
     /// The number of ticks by schedule and outcome.
     ticks: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
@@ -149,6 +150,7 @@ impl Metrics {
             handled: handled.map(|job_type| (job_type.to_owned(), Arc::default())).collect(),
             others: RwLock::default(),
             recovered: AtomicU64::new(0),
+            leases_lost: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             ticks: Mutex::default(),
             limit_waits: Mutex::default(),
@@ -192,6 +194,15 @@ impl Metrics {
     /// Records how long a job was ready before it was started.
     pub fn waited(&self, job_type: &str, time: Duration) {
         self.of(job_type, |of| of.wait.observe(time));
+    }
+
+    /// Records how long a job has waited that starts at this time, in ms since 1970.
+    pub fn started(&self, job: &Job, now_ms: u64) {
+        self.waited(&job.job_type, Duration::from_millis(now_ms.saturating_sub(job.ready_at_ms())));
+        if let Some(blocked) = &job.blocked {
+            let waited = Duration::from_millis(now_ms.saturating_sub(blocked.since_ms));
+            self.waited_for_limit(&blocked.limit, waited);
+        }
     }
 
     /// Records how long an attempt took.
@@ -245,6 +256,11 @@ impl Metrics {
     /// Counts jobs that were reclaimed from a dead server, or recovered after a lost hand-over.
     pub fn recovered(&self, jobs: usize) {
         self.recovered.fetch_add(jobs as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a job whose pull worker has let the lease run out.
+    pub fn lease_lost(&self) {
+        self.leases_lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts ticks of a schedule.
@@ -356,6 +372,9 @@ impl Metrics {
             "counter",
         );
         let _ = writeln!(out, "{name} {}", self.recovered.load(Ordering::Relaxed));
+        let name = "threadq_pull_leases_lost_total";
+        header(&mut out, name, "Leases that pull workers let run out.", "counter");
+        let _ = writeln!(out, "{name} {}", self.leases_lost.load(Ordering::Relaxed));
         let ticks = sync::lock(&self.ticks);
         if !ticks.is_empty() {
             let name = "threadq_schedule_ticks_total";

@@ -4,6 +4,7 @@
 //! | thread | file | work | receives from, and how many |
 //! | --- | --- | --- | --- |
 //! | `fetch-QUEUE` | [`fetcher`] | takes and starts jobs | |
+//! | `puller-QUEUE` | [`puller`], with [`takers`] | takes jobs for pull workers that wait here | |
 //! | `worker-N` | [`worker`], with [`panics`] | runs handlers | fetchers: as many jobs as workers |
 //! | `watchdog` | [`watchdog`] | enforces timeouts, replaces hanging threads | |
 //! | `committer` | [`committer`] | stores outcomes | workers, watchdog, fetchers: twice as many outcomes as workers |
@@ -56,6 +57,7 @@ pub mod metrics;
 pub mod outage_pause;
 pub mod outcomes;
 pub mod panics;
+pub mod puller;
 pub mod reaper;
 pub mod recovery;
 pub mod scheduler;
@@ -63,6 +65,7 @@ pub mod schedules;
 pub mod shared;
 pub mod shutdown;
 pub mod take_permits;
+pub mod takers;
 pub mod thread_names;
 pub mod verdict;
 pub mod watchdog;

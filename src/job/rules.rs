@@ -51,6 +51,8 @@ pub(crate) const JOB_TYPE: TextRule =
 /// The name of a queue. A namespace follows the same rule.
 pub(crate) const QUEUE_NAME: TextRule =
     TextRule { allowed: "1 to 64 of A-Z a-z 0-9 _ . -", accepts: is_queue_name };
+/// The name of a pull worker.
+pub(crate) const WORKER_NAME: TextRule = QUEUE_NAME;
 /// The name of a schedule. `preview` is the name of a route.
 pub(crate) const SCHEDULE_NAME: TextRule = TextRule {
     allowed: "1 to 64 of A-Z a-z 0-9 _ . -, but not preview",

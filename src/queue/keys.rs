@@ -133,7 +133,7 @@ keys! {
 /// must not stand in front of other jobs.
 pub(super) const SUSPECTS: &str = ":suspects";
 /// The name under which the jobs of pull workers are in progress: that of a server which does not exist.
-pub(super) const PULL: &str = "pull";
+pub const PULL: &str = "pull";
 /// The word in [`TYPE_INDEX`], [`INDEX`] and [`TAG_INDEX`] for queued and processing jobs.
 const READY: &str = "ready";
 

@@ -47,6 +47,7 @@ use redis::{Cmd, Value};
 
 pub use audit::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
 pub use error::{Error, Refused, SettingsError, SubmitError};
+pub use keys::PULL;
 pub use limits::{LimitDeleted, LimitDetails, LimitKey, LimitPut, LimitRecord};
 pub use place::report::PlaceReport;
 pub use pool::BLOCK;

@@ -368,7 +368,7 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
     if reply.is_empty() {
         return Ok(None);
     }
-    let Ok::<[Value; 16], _>(facts) = reply.try_into() else {
+    let Ok::<[Value; 17], _>(facts) = reply.try_into() else {
         return Err(Error::Protocol("a situation with another number of facts".to_owned()));
     };
     let [
@@ -388,6 +388,7 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
         holder,
         beat_age,
         room,
+        pulled_age,
     ] = facts;
     let strict = as_array(strict)?;
     let strict = strict.chunks_exact(2).map(|pair| Ok((as_text(&pair[0])?, as_count(&pair[1])?)));
@@ -415,6 +416,7 @@ pub(super) fn situation(id: JobId, reply: Value) -> Result<Option<Situation>, Er
         before: as_count(&before)?,
         is_more: as_int(&is_more)? == 1,
         beat_age_ms: u64::try_from(as_int(&beat_age)?).ok(),
+        pulled_age_ms: u64::try_from(as_int(&pulled_age)?).ok(),
     }))
 }
 

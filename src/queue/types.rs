@@ -620,6 +620,8 @@ pub struct Situation {
     pub is_more: bool,
     /// The time since the last heartbeat of the server that runs the job; `None` if that server is not alive.
     pub beat_age_ms: Option<u64>,
+    /// The time since pull workers asked for jobs of the job's queue; `None` if none has asked for long.
+    pub pulled_age_ms: Option<u64>,
 }
 
 /// Where a schedule or a limit was defined.

@@ -19,6 +19,7 @@ use crate::engine::janitor::{Janitor, Retention};
 use crate::engine::liveness::LastBeat;
 use crate::engine::membership::Registrar;
 use crate::engine::metrics::Metrics;
+use crate::engine::puller::Pullers;
 use crate::engine::reaper::Reaper;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::schedules::{CheckedSchedule, FileSchedules};
@@ -40,10 +41,11 @@ pub(super) struct Engine {
     pub(super) released: Arc<AtomicUsize>,
     pub(super) last_beat: LastBeat,
     pub(super) fetchers: Vec<JoinHandle<()>>,
+    pub(super) pullers: Arc<Pullers>,
     take_permits: Arc<TakePermits>,
     /// `None` once the stop has begun.
     taking: Option<Taking>,
-    /// Ends fetchers, scheduler and janitor, and the waits of workers. `None` once the stop has begun.
+    /// Ends fetchers, pullers, scheduler and janitor, and the waits of workers. `None` once the stop has begun.
     stop: Option<Trigger>,
     /// Limits the time in which the committer waits for Redis. `None` once the drain has ended.
     drain: Option<Trigger>,
@@ -159,14 +161,16 @@ impl Engine {
             early_beat,
             committer: to_committer,
             take_permits: take_permits.clone(),
-            shutdown: stopping,
+            shutdown: stopping.clone(),
         };
+        let pullers = Pullers::new(shared.clone(), stopping);
         let engine = Engine {
             shared,
             handlers: handlers.clone(),
             released,
             last_beat,
             fetchers: Vec::new(),
+            pullers,
             take_permits,
             taking: Some(taking),
             stop: Some(stop),
@@ -196,6 +200,7 @@ impl Engine {
     pub(super) fn close(&mut self) {
         self.taking = None;
         self.take_permits.close();
+        self.pullers.takers.close();
         self.stop = None;
     }
 

@@ -179,7 +179,11 @@ fn start_api(
 ) -> Result<api::Running, StartError> {
     let shared = &engine.shared;
     let settings = api::Settings {
-        access: api::Access { token: config.api_token.clone(), any_host: config.insecure_no_token },
+        access: api::Access {
+            token: config.api_token.clone(),
+            worker_token: config.worker_token.clone(),
+            any_host: config.insecure_no_token,
+        },
         max_body: config.max_body,
         max_connections: config.max_connections,
         max_waiting: config.max_waiting,
@@ -195,6 +199,7 @@ fn start_api(
         handlers,
         due_timer: shared.due_timer.clone(),
         metrics: shared.metrics.clone(),
+        pullers: engine.pullers.clone(),
         listings: api::Slots::default(),
         bulk_slots: api::Slots::default(),
         settings,

@@ -41,8 +41,8 @@ impl Server {
         self.engine.close();
         self.engine.handlers.end_programs();
         let released_before = self.engine.released.load(Ordering::Relaxed);
-        while !self.engine.fetchers.iter().all(JoinHandle::is_finished) {
-            // At each check: a fetcher may have been about to enter the blocking command.
+        while !self.engine.fetchers.iter().all(JoinHandle::is_finished) || !self.engine.pullers.have_ended() {
+            // At each check: a fetcher or a puller may have been about to enter the blocking command.
             shared.queue.unblock_fetchers();
             hurry.poll();
             if shared.queue.is_unavailable() {

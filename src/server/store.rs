@@ -9,13 +9,14 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Receiver;
 
 use crate::config::Config;
+use crate::engine::takers::MAX_PULLED_QUEUES;
 use crate::private_redis::{self, PrivateRedis};
 use crate::queue::{self, Queue, Severity};
 use crate::server::error::StartError;
 use crate::server::threads::spawn;
 
-/// The number of connections besides one for each fetcher and one for each worker: a fetcher blocks or takes, and a worker
-/// retries jobs inline.
+/// The number of connections besides one for each fetcher, puller and worker: a fetcher or a puller blocks or takes, and a
+/// worker retries jobs inline.
 const FURTHER_CONNECTIONS: u32 = 16;
 
 /// The number of fetchers, over all queues.
@@ -29,9 +30,10 @@ pub(super) fn queue(config: &Config, url: &str) -> Result<Queue, StartError> {
         url: url.to_owned(),
         certificates: config.redis_certificates(),
         namespace: config.namespace.clone(),
-        connections: FURTHER_CONNECTIONS + (config.workers + fetcher_count(config)) as u32,
-        // Only the first fetcher of each queue blocks.
-        fetchers: config.taken_queues().len().max(1) as u32,
+        connections: FURTHER_CONNECTIONS
+            + (config.workers + fetcher_count(config) + MAX_PULLED_QUEUES) as u32,
+        // Only the first fetcher of each queue blocks, and the puller.
+        fetchers: (config.taken_queues().len() + MAX_PULLED_QUEUES) as u32,
         replicas: config.redis_replicas,
     };
     Queue::new(&settings).map_err(|error| StartError::Configuration(error.to_string()))

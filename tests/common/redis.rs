@@ -146,6 +146,22 @@ impl TestRedis {
         self.try_query(words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
     }
 
+    /// The number of commands that Redis executes in a time, with those inside scripts, and without those that ask for it.
+    pub fn commands_in(&self, time: Duration) -> u64 {
+        let mut connection = self.connection().expect("Redis answers");
+        let mut number = || {
+            let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).expect("INFO");
+            let calls = |line: &str| -> Option<u64> {
+                let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+                (name != "info").then(|| figures.split(',').next().and_then(|calls| calls.parse().ok()))?
+            };
+            stats.lines().filter_map(calls).sum::<u64>()
+        };
+        let before = number();
+        std::thread::sleep(time);
+        number() - before
+    }
+
     pub fn keys(&self, pattern: &str) -> Vec<String> {
         let mut keys: Vec<String> = self.query(&["KEYS", pattern]);
         keys.sort();

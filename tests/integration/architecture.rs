@@ -198,6 +198,7 @@ fn no_module_imports_upwards() {
 fn no_thread_of_the_engine_imports_another_one() {
     const THREADS: &[&str] = &[
         "fetcher",
+        "puller",
         "worker",
         "watchdog",
         "committer",

@@ -2,16 +2,6 @@
 
 use crate::common::*;
 
-/// The number of commands that Redis has executed, with those inside scripts, and without the command that asks for it.
-fn commands(redis: &mut ::redis::Connection) -> u64 {
-    let stats: String = ::redis::cmd("INFO").arg("commandstats").query(redis).expect("INFO");
-    let calls = |line: &str| -> Option<u64> {
-        let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        (name != "info").then(|| figures.split(',').next().and_then(|calls| calls.parse().ok()))?
-    };
-    stats.lines().filter_map(calls).sum()
-}
-
 #[test]
 fn an_idle_server_sends_3_commands_a_second_at_most_and_three_servers_12_together() {
     const WINDOW: Duration = Duration::from_secs(12);
@@ -21,15 +11,12 @@ fn an_idle_server_sends_3_commands_a_second_at_most_and_three_servers_12_togethe
         for server in &servers {
             server.complete("echo", json!({}));
         }
-        let mut connection = redis.connection().expect("Redis answers");
         // Soon after a job the servers are not idle yet.
         eventually(
             LIMIT,
             &format!("{} servers send at most {most} commands a second", servers.len()),
             || {
-                let before = commands(&mut connection);
-                std::thread::sleep(WINDOW);
-                let number = commands(&mut connection) - before;
+                let number = redis.commands_in(WINDOW);
                 assert!(number > 0, "no heartbeat");
                 number as f64 <= most * WINDOW.as_secs_f64()
             },

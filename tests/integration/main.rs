@@ -37,6 +37,7 @@ mod openapi;
 mod other_protocol;
 mod poison;
 mod private_redis;
+mod pull;
 mod queues;
 mod recipes;
 mod recovery;

@@ -178,7 +178,8 @@ fn every_error_is_described_where_it_can_occur() {
             item.as_object().expect("methods").iter().filter(|(key, _)| *key != "parameters")
         {
             let mut wanted = BTreeSet::from(everywhere);
-            if !matches!(path.as_str(), "/" | "/healthz" | "/readyz") && !path.starts_with("/ui/") {
+            let is_open = matches!(path.as_str(), "/" | "/healthz" | "/readyz");
+            if !is_open && !path.starts_with("/ui/") && !path.starts_with("/attempts/") {
                 wanted.insert(401);
             }
             if path.contains("/{") {
@@ -189,6 +190,8 @@ fn every_error_is_described_where_it_can_occur() {
             }
             match (method.as_str(), path.as_str()) {
                 ("post", "/jobs" | "/jobs/batch") => wanted.extend([409, 422, 429]),
+                ("post", "/pull") => wanted.extend([429]),
+                ("post", path) if path.starts_with("/attempts/") => wanted.extend([409]),
                 (
                     "post",
                     "/jobs/{id}/cancel" | "/jobs/{id}/retry" | "/jobs/{id}/run" | "/schedules/{name}/run",
@@ -321,6 +324,34 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("GET", path, "/schedules/hourly", &[], None).expect(404);
     let preview = r#"{"cron": "@daily", "count": 2}"#;
     ask("POST", "/schedules/preview", "/schedules/preview", &[json_type], Some(preview)).expect(200);
+    let pull = r#"{"queues": ["pulled"], "lease_ms": 60000, "worker": "w"}"#;
+    let for_workers = r#"{"type": "t", "queue": "pulled"}"#;
+    for (end, body) in
+        [("complete", "{}"), ("fail", r#"{"error": "no"}"#), ("release", r#"{"delay_ms": 3600000}"#)]
+    {
+        let id = id_of(ask("POST", "/jobs", "/jobs", &[json_type], Some(for_workers)));
+        let token = |reply: Reply| reply.json()["jobs"][0]["token"].as_str().map(str::to_owned);
+        let token = until_some(LIMIT, "the job", || {
+            token(ask("POST", "/pull", "/pull", &[json_type], Some(pull)).expect(200))
+        });
+        ask("GET", "/jobs/{id}", &format!("/jobs/{id}"), &[], None).expect(200);
+        ask("GET", "/jobs/{id}/why", &format!("/jobs/{id}/why"), &[], None).expect(200);
+        ask("GET", "/workers", "/workers", &[], None).expect(200);
+        let report = r#"{"progress": {"value": 0.5}, "checkpoint": 1}"#;
+        let path = "/attempts/{token}";
+        ask("POST", path, &format!("/attempts/{token}"), &[json_type], Some(report)).expect(200);
+        let (path, url) = (format!("{path}/{end}"), format!("/attempts/{token}/{end}"));
+        ask("POST", &path, &url, &[json_type], Some(r#"{"x": 1}"#)).expect(400);
+        ask("POST", &path, &url, &[json_type], Some(body)).expect(200);
+        let settle = format!(
+            r#"{{"settle": [{{"token": "{token}", "{end}": {body}}}, {{"token": "x", "release": {{}}}}]}}"#
+        );
+        ask("POST", "/attempts", "/attempts", &[json_type], Some(&settle)).expect(200);
+        let stale = format!("/attempts/{token}");
+        ask("POST", "/attempts/{token}", &stale, &[json_type], Some("{}")).expect(409);
+        ask("POST", "/attempts/{token}", "/attempts/x", &[json_type], Some("{}")).expect(404);
+    }
+    ask("POST", "/pull", "/pull", &[json_type], Some("{}")).expect(400);
     let path = "/limits/{name}";
     ask("PUT", path, "/limits/tenant", &[json_type], Some(r#"{"concurrency": 1}"#)).expect(201);
     ask("PUT", path, "/limits/tenant", &[json_type], Some(r#"{"concurrency": 1, "rate": "1/30d"}"#))
@@ -400,7 +431,7 @@ fn a_token_is_asked_for_as_described() {
             let method = method.to_uppercase();
             let reply = server.request(&method, &path.replace(['{', '}'], ""), &[], None);
             document.check(&method, path, &reply);
-            let is_open = operation["security"] == json!([{}]);
+            let is_open = operation["security"][0] == json!({});
             assert_eq!(reply.status == 401, !is_open, "{method} {path}: {}", reply.status);
         }
     }

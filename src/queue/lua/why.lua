@@ -7,7 +7,7 @@
 --           place queue|suspects|claimed|server|scheduled|limit|none, number of jobs before it in its list, 1 if there may be
 --           more, the server that has claimed it or '', ms since the last heartbeat of the server that runs it or -1,
 --           [of the limit for which the job waits: name, slots or 0, ms when the rate allows the next start or -1, ids of at
---           most 100 jobs that have a slot]}
+--           most 100 jobs that have a slot], ms since pull workers asked for jobs of its queue or -1}
 --          place: where the entry of the job is
 local id, now = ARGV[1], now_ms()
 local fields = try_call('HGETALL', JOB .. id)
@@ -84,6 +84,9 @@ local function find_held(limit)
     unpack(call('ZRANGEBYSCORE', SLOTS .. limit, '+inf', '+inf', 'LIMIT', 0, '100'))}
 end
 
+local pulled_at = stored_number(call('ZSCORE', PULLED_QUEUES, queue))
+local pulled_age = pulled_at and math.max(0, now - pulled_at) or -1
+
 local state, _, held_by = limit_rules().parts_of(job[5])
 if status == 'queued' and state == 'held' then find_held(held_by) end
 if status == 'queued' and place == 'none' then
@@ -101,4 +104,4 @@ elseif call('ZREVRANK', SCHEDULED, id) then
   place = 'scheduled'
 end
 return {now, fields, job[4] or 0, call('SISMEMBER', PAUSED, queue), living, takers, workers, busy, reserved, strict,
-  place, before, is_more, holder, beat_age, room}
+  place, before, is_more, holder, beat_age, room, pulled_age}

@@ -1,0 +1,324 @@
+//! Takers: requests of pull workers that wait for jobs on this server.
+//!
+//! The oldest taker of a queue gets the next job of the queue. For each queue with a taker a puller waits in Redis. A queue
+//! that its puller holds has no job that another thread may take: a new taker of such a queue just waits.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::queue::{PullRequest, PulledJob};
+use crate::sync;
+
+/// The most queues that have a puller at a time.
+pub const MAX_PULLED_QUEUES: usize = 32;
+/// How long a puller without a taker stays: pull workers come back soon.
+const IDLE: Duration = Duration::from_secs(60);
+/// The time between two notes in Redis that these takers wait.
+const NOTE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A client that waits for jobs.
+pub trait Client: Send {
+    /// Whether the client has closed its connection, so that no job may be given to it.
+    fn has_hung_up(&self) -> bool;
+    /// Gives these jobs to the client; none if its time is over.
+    fn answer(self: Box<Self>, jobs: Vec<PulledJob>);
+    /// Tells the client that it cannot wait here.
+    fn refuse(self: Box<Self>);
+}
+
+/// A client with its request.
+pub struct Taker {
+    pub request: PullRequest,
+    pub since: Instant,
+    pub until: Instant,
+    pub client: Box<dyn Client>,
+}
+
+/// All takers of this server, and the queues that have a puller.
+#[derive(Default)]
+pub struct Takers {
+    state: Mutex<State>,
+    /// Notified when a taker comes or comes back, and at the end.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Oldest first.
+    waiting: Vec<Taker>,
+    pulled: Vec<PulledQueue>,
+    noted: Option<Instant>,
+    is_closed: bool,
+}
+
+struct PulledQueue {
+    name: String,
+    /// Which of the [`MAX_PULLED_QUEUES`] it is, for the name of its thread.
+    number: usize,
+    is_held: bool,
+}
+
+impl State {
+    fn waits_for(&self, queue: &str) -> bool {
+        self.waiting.iter().any(|taker| asks_for(taker, queue))
+    }
+
+    fn pulled(&mut self, queue: &str) -> Option<&mut PulledQueue> {
+        self.pulled.iter_mut().find(|pulled| pulled.name == queue)
+    }
+}
+
+fn asks_for(taker: &Taker, queue: &str) -> bool {
+    taker.request.queues.iter().any(|name| name == queue)
+}
+
+impl Takers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        sync::lock(&self.state)
+    }
+
+    /// The number of takers that wait.
+    pub fn len(&self) -> usize {
+        self.state().waiting.len()
+    }
+
+    /// Those of these queues that no puller holds.
+    pub fn without_held(&self, queues: &[String]) -> Vec<String> {
+        let state = self.state();
+        let is_held =
+            |queue: &String| state.pulled.iter().any(|pulled| pulled.name == *queue && pulled.is_held);
+        queues.iter().filter(|queue| !is_held(queue)).cloned().collect()
+    }
+
+    /// Whether a puller waits for jobs of this queue, or did so within the last minute.
+    pub fn have_queue(&self, queue: &str) -> bool {
+        self.state().pulled(queue).is_some()
+    }
+
+    /// Adds a taker, or puts a taker back that got no job. Returns the names and numbers of its queues that have no puller yet:
+    /// the caller starts their pullers. A taker is refused if too many queues would have a puller; after the end it is
+    /// answered at once.
+    pub fn add(&self, taker: Taker) -> Vec<(String, usize)> {
+        let mut state = self.state();
+        if state.is_closed {
+            drop(state);
+            taker.client.answer(Vec::new());
+            return Vec::new();
+        }
+        let asked: BTreeSet<&String> = taker.request.queues.iter().collect();
+        let new: Vec<String> =
+            asked.into_iter().filter(|queue| state.pulled(queue).is_none()).cloned().collect();
+        let used: Vec<usize> = state.pulled.iter().map(|pulled| pulled.number).collect();
+        let free: Vec<usize> = (0..MAX_PULLED_QUEUES).filter(|number| !used.contains(number)).collect();
+        if new.len() > free.len() {
+            drop(state);
+            taker.client.refuse();
+            return Vec::new();
+        }
+        let added: Vec<(String, usize)> = new.into_iter().zip(free).collect();
+        for (name, number) in &added {
+            state.pulled.push(PulledQueue { name: name.clone(), number: *number, is_held: false });
+        }
+        let place = state.waiting.partition_point(|other| other.since <= taker.since);
+        state.waiting.insert(place, taker);
+        self.changed.notify_all();
+        added
+    }
+
+    /// Refuses the takers of a queue whose puller could not be started.
+    pub fn give_up(&self, queue: &str) {
+        let mut state = self.state();
+        state.pulled.retain(|pulled| pulled.name != queue);
+        let refused: Vec<Taker> = state.waiting.extract_if(.., |taker| asks_for(taker, queue)).collect();
+        drop(state);
+        refused.into_iter().for_each(|taker| taker.client.refuse());
+    }
+
+    /// Waits until a taker asks for this queue, which its puller holds from then on. `false` if the puller ends: for long no
+    /// taker has come, or the server stops. Then the queue has no puller any more.
+    pub fn wait_for_taker(&self, queue: &str) -> bool {
+        let mut state = self.state();
+        let waits = |state: &mut State| !state.is_closed && !state.waits_for(queue);
+        if waits(&mut state) {
+            if let Some(pulled) = state.pulled(queue) {
+                pulled.is_held = false;
+            }
+            state = sync::wait_timeout_while(&self.changed, state, IDLE, waits);
+        }
+        if state.is_closed || !state.waits_for(queue) {
+            // Under the same lock: a taker that comes now gets a new puller.
+            state.pulled.retain(|pulled| pulled.name != queue);
+            return false;
+        }
+        if let Some(pulled) = state.pulled(queue) {
+            pulled.is_held = true;
+        }
+        true
+    }
+
+    /// Ends the hold of this queue, so that new takers find out themselves why they get no job.
+    pub fn release(&self, queue: &str) {
+        if let Some(pulled) = self.state().pulled(queue) {
+            pulled.is_held = false;
+        }
+    }
+
+    /// Removes and returns the oldest taker of a queue.
+    pub fn take_oldest(&self, queue: &str) -> Option<Taker> {
+        let mut state = self.state();
+        let place = state.waiting.iter().position(|taker| asks_for(taker, queue))?;
+        Some(state.waiting.remove(place))
+    }
+
+    /// Answers the takers whose time is over or that have hung up. Returns whether takers still wait.
+    pub fn answer_overdue(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_over = |taker: &mut Taker| taker.until <= now || taker.client.has_hung_up();
+        let over: Vec<Taker> = state.waiting.extract_if(.., is_over).collect();
+        let is_waited = !state.waiting.is_empty();
+        drop(state);
+        over.into_iter().for_each(|taker| taker.client.answer(Vec::new()));
+        is_waited
+    }
+
+    /// The names of the workers that wait and of the queues that they ask for, if Redis has not been told for long.
+    pub fn unnoted(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let mut state = self.state();
+        if state.waiting.is_empty() || state.noted.is_some_and(|at| at.elapsed() < NOTE_INTERVAL) {
+            return None;
+        }
+        state.noted = Some(Instant::now());
+        let requests = || state.waiting.iter().map(|taker| &taker.request);
+        let workers: BTreeSet<String> = requests().filter_map(|request| request.worker.clone()).collect();
+        let queues: BTreeSet<String> =
+            requests().flat_map(|request| request.queues.iter().cloned()).collect();
+        Some((workers.into_iter().collect(), queues.into_iter().collect()))
+    }
+
+    /// Answers all takers, now and later, and ends the pullers.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.changed.notify_all();
+        waiting.into_iter().for_each(|taker| taker.client.answer(Vec::new()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Fake {
+        has_hung_up: Arc<AtomicBool>,
+        answers: Arc<AtomicUsize>,
+        refusals: Arc<AtomicUsize>,
+    }
+
+    impl Client for Fake {
+        fn has_hung_up(&self) -> bool {
+            self.has_hung_up.load(Ordering::SeqCst)
+        }
+
+        fn answer(self: Box<Self>, _: Vec<PulledJob>) {
+            self.answers.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn refuse(self: Box<Self>) {
+            self.refusals.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn taker(worker: &str, queues: &[&str], client: &Fake) -> Taker {
+        let now = Instant::now();
+        let worker = Some(worker.to_owned());
+        let request = PullRequest { queues: names(queues), max: 1, lease: None, worker };
+        Taker { request, since: now, until: now + HOUR, client: Box::new(client.clone()) }
+    }
+
+    fn oldest(takers: &Takers, queue: &str) -> Option<String> {
+        takers.take_oldest(queue)?.request.worker
+    }
+
+    #[test]
+    fn the_oldest_taker_of_a_queue_is_first_and_keeps_its_place() {
+        let (takers, client) = (Takers::default(), Fake::default());
+        for (worker, queues) in [("1", &["a", "b"][..]), ("2", &["b"]), ("3", &["a"])] {
+            takers.add(taker(worker, queues, &client));
+        }
+        let first = takers.take_oldest("b").unwrap();
+        assert_eq!(oldest(&takers, "b").as_deref(), Some("2"));
+        takers.add(first);
+        assert_eq!(oldest(&takers, "a").as_deref(), Some("1"));
+        assert_eq!(oldest(&takers, "b"), None);
+        assert_eq!((oldest(&takers, "a").as_deref(), takers.len()), (Some("3"), 0));
+    }
+
+    #[test]
+    fn a_queue_is_held_while_it_has_a_taker() {
+        let (takers, client) = (Takers::default(), Fake::default());
+        let added = takers.add(taker("1", &["b", "a", "b"], &client));
+        assert_eq!(added, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
+        assert!(takers.wait_for_taker("a"));
+        assert_eq!(takers.without_held(&names(&["a", "b"])), ["b"]);
+        takers.release("a");
+        assert_eq!(takers.without_held(&names(&["a", "b"])), ["a", "b"]);
+        takers.close();
+        assert!(!takers.wait_for_taker("a") && !takers.have_queue("a"));
+        assert_eq!(takers.add(taker("2", &["a"], &client)), []);
+        assert_eq!((client.answers.load(Ordering::SeqCst), takers.len()), (2, 0));
+    }
+
+    #[test]
+    fn the_number_of_queues_is_bounded_and_numbers_are_used_again() {
+        let (takers, client) = (Takers::default(), Fake::default());
+        let refusals = || client.refusals.load(Ordering::SeqCst);
+        let many: Vec<String> = (0..MAX_PULLED_QUEUES).map(|number| format!("q{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(takers.add(taker("1", &many, &client)).last(), Some(&("q9".to_owned(), 31)));
+        assert_eq!(takers.add(taker("2", &many[3..5], &client)), []);
+        assert_eq!((takers.add(taker("3", &["q0", "more"], &client)), refusals()), (Vec::new(), 1));
+        takers.give_up("q0");
+        assert_eq!((refusals(), takers.len(), takers.have_queue("q0")), (2, 1, false));
+        assert_eq!(takers.add(taker("4", &["more"], &client)), [("more".to_owned(), 0)]);
+        assert!(takers.have_queue("more"));
+    }
+
+    #[test]
+    fn a_taker_is_answered_when_its_time_is_over_or_it_hangs_up() {
+        let takers = Takers::default();
+        let clients: [Fake; 3] = Default::default();
+        takers.add(Taker { until: Instant::now(), ..taker("1", &["a"], &clients[0]) });
+        takers.add(taker("2", &["a"], &clients[1]));
+        takers.add(taker("3", &["a"], &clients[2]));
+        clients[2].has_hung_up.store(true, Ordering::SeqCst);
+        assert!(takers.answer_overdue());
+        assert_eq!(clients.each_ref().map(|client| client.answers.load(Ordering::SeqCst)), [1, 0, 1]);
+        assert_eq!(oldest(&takers, "a").as_deref(), Some("2"));
+        assert!(!takers.answer_overdue());
+    }
+
+    #[test]
+    fn redis_is_told_of_all_takers_at_once_and_not_again_soon() {
+        let (takers, client) = (Takers::default(), Fake::default());
+        assert_eq!(takers.unnoted(), None);
+        for worker in ["2", "1", "2"] {
+            takers.add(taker(worker, &["b", "a"], &client));
+        }
+        assert_eq!(takers.unnoted(), Some((names(&["1", "2"]), names(&["a", "b"]))));
+        assert_eq!(takers.unnoted(), None);
+    }
+}
