@@ -1,6 +1,8 @@
 //! Pull workers: they take jobs over HTTP, report and answer.
 
 mod answers;
+mod deaths;
+mod examples;
 mod tokens;
 mod waiting;
 
