@@ -20,6 +20,7 @@ mod error;
 mod job;
 pub mod limits;
 mod listing;
+pub mod pull;
 mod reason;
 mod retry;
 pub mod schedules;

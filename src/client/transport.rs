@@ -195,22 +195,37 @@ impl Transport {
         if let Some(key) = idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
-        self.send_json(request, body)
+        self.send_json(request, body, Duration::ZERO)
+    }
+
+    /// POST of JSON whose response the server may delay by `wait`.
+    pub(crate) fn post_json_within(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+        wait: Duration,
+    ) -> Result<Response, Error> {
+        self.send_json(self.request(Method::POST, path), body, wait)
     }
 
     /// PATCH of JSON.
     pub(crate) fn patch_json(&self, path: &str, body: &impl serde::Serialize) -> Result<Response, Error> {
-        self.send_json(self.request(Method::PATCH, path), body)
+        self.send_json(self.request(Method::PATCH, path), body, Duration::ZERO)
     }
 
-    fn send_json(&self, request: request::Builder, body: &impl serde::Serialize) -> Result<Response, Error> {
+    fn send_json(
+        &self,
+        request: request::Builder,
+        body: &impl serde::Serialize,
+        wait: Duration,
+    ) -> Result<Response, Error> {
         let json = json_text(body)?;
-        self.send(request.header(header::CONTENT_TYPE, "application/json").body(json), Duration::ZERO)
+        self.send(request.header(header::CONTENT_TYPE, "application/json").body(json), wait)
     }
 
     /// PUT of JSON.
     pub(crate) fn put_json(&self, path: &str, body: &impl serde::Serialize) -> Result<Response, Error> {
-        self.send_json(self.request(Method::PUT, path), body)
+        self.send_json(self.request(Method::PUT, path), body, Duration::ZERO)
     }
 
     fn request(&self, method: Method, path: &str) -> request::Builder {

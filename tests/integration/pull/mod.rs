@@ -1,6 +1,7 @@
 //! Pull workers: they take jobs over HTTP, report and answer.
 
 mod answers;
+mod client;
 mod deaths;
 mod examples;
 mod tokens;
