@@ -95,8 +95,8 @@ local function settle(id, token, what, delay, first, last)
   return has_expired and 'expired ' .. to or to
 end
 
--- As settle, for an attempt of a pull worker.
-local function settle_pulled(id, token, what, delay, first, last)
+-- As settle, for an attempt of a pull worker. Other calls do not make this function.
+local settle_pulled = server == PULL and function(id, token, what, delay, first, last)
   local job = read(id, 'type', 'started_at', 'answered')
   local to, answer = settle(id, token, what, delay, first, last), what == 'retry' and 'fail' or what
   if to == 'stale' or to == 'repeated' then
@@ -109,7 +109,7 @@ local function settle_pulled(id, token, what, delay, first, last)
   return {to, job[1] or '', digits(math.max(0, now - (stored_number(job[2]) or now)))}
 end
 
-local settle_one = server == PULL and settle_pulled or settle
+local settle_one = settle_pulled or settle
 local place = 3
 while place <= #ARGV do
   local first = place + 5

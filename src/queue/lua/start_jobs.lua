@@ -34,12 +34,10 @@ for i = 8 + strict, #ARGV, 2 do add(ARGV[i]) end
 
 -- What pull workers may have at a time: LREM in a longer list takes too long.
 local MOST_LEASES = 10000
-local lease_ms, worker
--- The agenda words of the leases: ms, word, ..
-local leases = {}
+-- For a pull worker: the agenda words of the leases (ms, word, ..), and a function that leases a started job.
+local leases, lease
 if is_pull then
-  local claimed_by
-  lease_ms, claimed_by, worker = string.match(quarantine, '^(%d+) (%S+) ?(.*)$')
+  local lease_ms, claimed_by, worker = string.match(quarantine, '^(%d+) (%S+) ?(.*)$')
   lease_ms, quarantine = tonumber(lease_ms), 'start'
   call('HSET', SERVERS, PULL, 'P')
   if worker ~= '' then
@@ -55,17 +53,17 @@ if is_pull then
   claimed = ''
   left = math.min(left, MOST_LEASES - call('LLEN', list))
   if left < 1 then return {'full'} end
-end
 
--- Leases a started job to the pull worker.
-local function lease(id, fields)
-  local time = DEFAULT_TIMEOUT_MS
-  for i = 1, #fields, 2 do
-    if fields[i] == 'timeout_ms' then time = stored_number(fields[i + 1]) or time end
+  leases = {}
+  function lease(id, fields)
+    local time = DEFAULT_TIMEOUT_MS
+    for i = 1, #fields, 2 do
+      if fields[i] == 'timeout_ms' then time = stored_number(fields[i + 1]) or time end
+    end
+    local lease_until = digits(now + (lease_ms > 0 and math.min(lease_ms, time) or time))
+    call('HSET', JOB .. id, 'worker', worker, 'lease_ms', digits(lease_ms), 'lease_until', lease_until)
+    leases[#leases + 1], leases[#leases + 2] = lease_until, 'lease:' .. id
   end
-  local lease_until = digits(now + (lease_ms > 0 and math.min(lease_ms, time) or time))
-  call('HSET', JOB .. id, 'worker', worker, 'lease_ms', digits(lease_ms), 'lease_until', lease_until)
-  leases[#leases + 1], leases[#leases + 2] = lease_until, 'lease:' .. id
 end
 
 local expired = {}
@@ -259,7 +257,7 @@ end
 -- Stores what this step has found out about limits. Returns the reply.
 local function reply()
   for _, entry in ipairs(held) do limit_rules().hold(unpack(entry)) end
-  if leases[1] then call('ZADD', AGENDA, unpack(leases)) end
+  if leases and leases[1] then call('ZADD', AGENDA, unpack(leases)) end
   if made_rules then
     made_rules.send_on_freed(now)
     taken[7] = made_rules.look_in(now)
