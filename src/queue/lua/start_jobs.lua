@@ -46,9 +46,14 @@ if is_pull then
   end
   for _, queue in ipairs(queues) do call('ZADD', PULLED_QUEUES, at, queue) end
   call('ZREMRANGEBYRANK', PULLED_QUEUES, 0, '-1001')
-  -- The claimed job is the first one of its queue again.
-  if claimed ~= '' and call('LREM', IN_PROGRESS .. claimed_by, 1, claimed) == 1 then
-    call('RPUSH', fill_list(claimed_from), claimed)
+  -- The claimed job is the first one of its queue again. If it runs, the server has put it back and started it meanwhile.
+  local status = claimed ~= '' and read(claimed, 'status')[1]
+  if claimed ~= '' and status ~= 'processing' and call('LREM', IN_PROGRESS .. claimed_by, 1, claimed) == 1 then
+    if status == 'queued' then
+      call('RPUSH', fill_list(claimed_from), claimed)
+    elseif not drop_tombstone(claimed_from, claimed) and not status then
+      note_lost(claimed, at)
+    end
   end
   claimed = ''
   left = math.min(left, MOST_LEASES - call('LLEN', list))
