@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::engine::outcomes::record_outcome;
+use crate::engine::outcomes::{Ended, record_outcome};
+use crate::engine::reports::{Reports, report_bytes};
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::job::Status;
@@ -29,7 +30,9 @@ const LAST_TRIES: Duration = Duration::from_secs(3);
 pub struct Committer {
     pub shared: Shared,
     /// From workers, watchdog and fetchers. Has room for the settlement of each in-flight job, so no sender waits.
-    pub settlements: Receiver<Settlement>,
+    pub settlements: Receiver<Ended>,
+    /// Writes the last reports of attempts.
+    pub reports: Arc<Reports>,
     /// The number of jobs that returned to their queues without an outcome.
     pub released: Arc<AtomicUsize>,
     /// The signal that the drain of a stopping server has ended. It limits the time of further attempts.
@@ -43,13 +46,19 @@ impl Committer {
     pub fn run(&self) {
         let mut give_up_at = None;
         while let Ok(first) = self.settlements.recv() {
-            let mut bytes = size(&first);
-            let mut group = vec![first];
-            while group.len() < GROUP_OUTCOMES && bytes < GROUP_BYTES {
+            let (mut group, mut reports, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let mut add = |Ended { settlement, report }: Ended| {
+                bytes += size(&settlement) + report.as_ref().map_or(0, |report| report_bytes(&report.report));
+                group.push(settlement);
+                reports.extend(report);
+                group.len() < GROUP_OUTCOMES && bytes < GROUP_BYTES
+            };
+            let mut has_room = add(first);
+            while has_room {
                 let Ok(next) = self.settlements.try_recv() else { break };
-                bytes += size(&next);
-                group.push(next);
+                has_room = add(next);
             }
+            while !self.reports.write(&reports) && self.waits_for_redis(&mut give_up_at) {}
             let answers = self.store(&group, &mut give_up_at);
             // Before the jobs are removed: a stopping server reads the count as soon as nothing is in flight.
             self.count_released(&group, &answers);

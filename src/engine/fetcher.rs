@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 
 use crate::engine::early_beat::EarlyBeat;
 use crate::engine::outage_pause::OutagePause;
+use crate::engine::outcomes::Ended;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::take_permits::TakePermits;
@@ -33,7 +34,7 @@ pub struct Fetchers {
     pub shared: Shared,
     pub early_beat: EarlyBeat,
     /// Receives jobs whose record cannot be read: these jobs fail without running.
-    pub committer: Sender<Settlement>,
+    pub committer: Sender<Ended>,
     pub take_permits: Arc<TakePermits>,
     pub shutdown: Shutdown,
 }
@@ -190,7 +191,7 @@ impl Fetchers {
         for Broken { lease, job, reason } in taken.broken {
             in_flight.insert_broken(&lease, &Arc::new(job));
             let verdict = Verdict::Fail(reason);
-            let _ = self.committer.send(Settlement { lease, verdict });
+            let _ = self.committer.send(Settlement { lease, verdict }.into());
         }
         if number > 0 {
             self.early_beat.job_taken();

@@ -44,6 +44,7 @@ struct OfType {
     panics: AtomicU64,
     expired: AtomicU64,
     snoozes: AtomicU64,
+    reports: AtomicU64,
     /// Submissions whose unique key another job held, in the order of [`DEDUPLICATIONS`].
     deduplicated: [AtomicU64; DEDUPLICATIONS.len()],
     processing: Histogram,
@@ -243,6 +244,11 @@ impl Metrics {
         self.count(job_type, |of| &of.snoozes);
     }
 
+    /// Counts a report of an attempt that Redis has stored.
+    pub fn reported(&self, job_type: &str) {
+        self.count(job_type, |of| &of.reports);
+    }
+
     /// Counts a submission whose unique key another job held.
     pub fn deduplicated(&self, job_type: &str, conflict: Option<Conflict>) {
         let place = match conflict {
@@ -323,7 +329,7 @@ impl Metrics {
             .collect();
         types.sort_by(|a, b| a.0.cmp(&b.0));
         let mut out = String::new();
-        let counters: [(&str, &str, Pick<AtomicU64>); 7] = [
+        let counters: [(&str, &str, Pick<AtomicU64>); 8] = [
             ("threadq_jobs_submitted_total", "Jobs stored through this server.", |of| &of.submitted),
             ("threadq_jobs_completed_total", "Jobs that this server completed.", |of| &of.completed),
             ("threadq_jobs_failed_total", "Jobs that this server moved to the dead letter queue.", |of| {
@@ -335,6 +341,7 @@ impl Metrics {
                 &of.expired
             }),
             ("threadq_job_snoozes_total", "Attempts that ended with a snooze.", |of| &of.snoozes),
+            ("threadq_job_reports_total", "Reports of running attempts of this server.", |of| &of.reports),
         ];
         for (name, help, counter) in counters {
             header(&mut out, name, help, "counter");

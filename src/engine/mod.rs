@@ -6,6 +6,7 @@
 //! | `fetch-QUEUE` | [`fetcher`] | takes and starts jobs | |
 //! | `puller-QUEUE` | [`puller`], with [`takers`] | takes jobs for pull workers that wait here | |
 //! | `worker-N` | [`worker`], with [`panics`] | runs handlers | fetchers: as many jobs as workers |
+//! | `reporter` | [`reporter`] | writes the [`reports`] of running attempts; starts with the first report | attempts: one |
 //! | `watchdog` | [`watchdog`] | enforces timeouts, replaces hanging threads | |
 //! | `committer` | [`committer`] | stores outcomes | workers, watchdog, fetchers: twice as many outcomes as workers |
 //! | `heartbeat` | [`heartbeat`] | keeps the lease and the registration | |
@@ -60,6 +61,8 @@ pub mod panics;
 pub mod puller;
 pub mod reaper;
 pub mod recovery;
+pub mod reporter;
+pub mod reports;
 pub mod scheduler;
 pub mod schedules;
 pub mod shared;

@@ -1,10 +1,24 @@
-//! Records stored outcomes, for the committer and for the answers of pull workers.
+//! Outcomes on their way to Redis, and the records of stored ones, for the committer and for the answers of pull workers.
 
 use crate::engine::due_timer::DueTimer;
 use crate::engine::metrics::Metrics;
 use crate::job::Status;
 use crate::logging::job_fields::{JobFields, log_job};
-use crate::queue::{Settled, Verdict};
+use crate::queue::{AttemptReport, Settled, Settlement, Verdict};
+
+/// An attempt that has ended on this server.
+pub struct Ended {
+    pub settlement: Settlement,
+    /// What the attempt has reported last. It is written before the settlement.
+    pub report: Option<AttemptReport>,
+}
+
+impl From<Settlement> for Ended {
+    /// The end of an attempt that has reported nothing.
+    fn from(settlement: Settlement) -> Ended {
+        Ended { settlement, report: None }
+    }
+}
 
 /// Records a stored outcome in the log, the metrics and the timer of the scheduler. [`Settled::Repeated`] means
 /// that an earlier request with this verdict was executed and its reply was lost, so nothing was recorded yet.

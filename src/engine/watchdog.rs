@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::engine::in_flight::{Abandoned, STOP_GRACE};
+use crate::engine::outcomes::Ended;
 use crate::engine::shared::Shared;
 use crate::engine::verdict::verdict_of;
 use crate::handler::Handlers;
@@ -22,7 +23,7 @@ const SPAWN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Watchdog {
     pub shared: Shared,
     pub handlers: Arc<Handlers>,
-    pub committer: Sender<Settlement>,
+    pub committer: Sender<Ended>,
     /// Starts the worker thread with this number.
     pub spawn_worker: Box<dyn Fn(usize) -> io::Result<()> + Send>,
 }
@@ -52,7 +53,7 @@ impl Watchdog {
         let failure = Err(Failure::retryable(reason.to_string()));
         let verdict = verdict_of(&job, &policy, Some(reason), failure, fastrand::f64());
         // The committer ends after the watchdog, so the channel is open.
-        let _ = self.committer.send(Settlement { lease, verdict });
+        let _ = self.committer.send(Settlement { lease, verdict }.into());
         self.shared.in_flight.change_workers(-1);
     }
 }

@@ -12,19 +12,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::engine::assignments::Seat;
+use crate::engine::outcomes::Ended;
 use crate::engine::panics;
+use crate::engine::reports::ToReporter;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::verdict::verdict_of;
-use crate::handler::{Handlers, JobContext, StopSignal};
+use crate::handler::{Handlers, JobContext, ReportedSoFar, StopSignal};
 use crate::job::{Failure, Job, Outcome, Status};
 use crate::logging::job_fields::{JobFields, log_job};
-use crate::queue::{Lease, Settled, Settlement, Verdict};
+use crate::queue::{AttemptReport, Lease, Settled, Settlement, Verdict};
 
 /// What all workers share.
 pub struct Workers {
     pub shared: Shared,
-    pub committer: Sender<Settlement>,
+    pub committer: Sender<Ended>,
+    pub to_reporter: Arc<ToReporter>,
     pub handlers: Arc<Handlers>,
     /// The longest backoff that a worker sleeps on its own thread: the setting `inline-backoff`.
     pub inline_backoff: Duration,
@@ -61,7 +64,7 @@ impl Workers {
                 return true;
             }
             let started = Instant::now();
-            let outcome = self.attempt(&job, stop);
+            let (outcome, reported) = self.attempt(&job, stop);
             let verdict = verdict_of(&job, &policy, stop.reason(), outcome, fastrand::f64());
             let inline_retry = match &verdict {
                 // Each attempt of a job with limits is a start that the limits count.
@@ -81,13 +84,20 @@ impl Workers {
                 return false;
             };
             metrics.ran(&job.job_type, started.elapsed());
+            let report = if reported.any { self.to_reporter.reports.take(job.attempt_id()) } else { None };
             let Some((error, delay)) = inline_retry else {
-                self.settle(lease, verdict);
+                self.settle(lease, verdict, report);
                 return true;
             };
+            if !self.to_reporter.reports.write(report.as_slice()) {
+                in_flight.free_worker(job.attempt_id());
+                self.settle(lease, verdict, report);
+                return true;
+            }
             match self.retry_inline(&mut lease, &job, error, delay) {
                 Some(Settled::Now(Status::Processing)) => {
                     let mut next = Job::clone(&job);
+                    next.checkpoint = reported.checkpoint.or(next.checkpoint);
                     next.attempts += 1;
                     next.starts += 1;
                     let ended = job.attempt_id();
@@ -105,26 +115,28 @@ impl Workers {
                 }
                 None => {
                     in_flight.free_worker(job.attempt_id());
-                    self.settle(lease, verdict);
+                    self.settle(lease, verdict, None);
                     return true;
                 }
             }
         }
     }
 
-    fn attempt(&self, job: &Arc<Job>, stop: &StopSignal) -> Outcome {
+    /// Runs the handler. Returns the outcome, and what the attempt has reported meanwhile.
+    fn attempt(&self, job: &Arc<Job>, stop: &StopSignal) -> (Outcome, ReportedSoFar) {
         let Some(handler) = self.handlers.get(&job.job_type) else {
             let mut reason = format!("no handler for type \"{}\"", job.job_type);
             if self.handlers.knows(&job.job_type) {
                 reason += "; only pull workers run its jobs, so no server may have their queue in `queues`";
             }
-            return Err(Failure::retryable(reason));
+            return (Err(Failure::retryable(reason)), ReportedSoFar::default());
         };
-        let context = JobContext::new(job.clone(), stop.clone());
-        panics::catch(job, || handler.handle(&context)).unwrap_or_else(|message| {
+        let context = JobContext::on_server(job.clone(), stop.clone(), self.to_reporter.clone());
+        let outcome = panics::catch(job, || handler.handle(&context)).unwrap_or_else(|message| {
             self.shared.metrics.panicked(&job.job_type);
             Err(Failure::retryable(message))
-        })
+        });
+        (outcome, context.reported())
     }
 
     /// Stores the failed attempt and starts the next one under the same lease, so that no other server can take the job
@@ -162,12 +174,12 @@ impl Workers {
     /// Returns a job that was not started to its queue, unless the watchdog has settled it already.
     fn release(&self, job: &Job) {
         if let Some(lease) = self.shared.in_flight.finish(job.attempt_id(), false) {
-            self.settle(lease, Verdict::Release);
+            self.settle(lease, Verdict::Release, None);
         }
     }
 
-    fn settle(&self, lease: Lease, verdict: Verdict) {
+    fn settle(&self, lease: Lease, verdict: Verdict, report: Option<AttemptReport>) {
         // The committer ends after the workers, so the channel is open.
-        let _ = self.committer.send(Settlement { lease, verdict });
+        let _ = self.committer.send(Ended { settlement: Settlement { lease, verdict }, report });
     }
 }

@@ -40,12 +40,12 @@ pub struct JobContext {
     pub(super) stop: StopSignal,
     deadline: Instant,
     attempts: Arc<dyn Attempts>,
-    reported: Mutex<Reported>,
+    reported: Mutex<ReportedSoFar>,
 }
 
 /// What the attempt has reported so far.
 #[derive(Clone, Default)]
-pub(crate) struct Reported {
+pub(crate) struct ReportedSoFar {
     /// Whether there was a report at all.
     pub any: bool,
     /// The latest checkpoint.
@@ -186,8 +186,7 @@ impl JobContext {
     }
 
     /// What the attempt has reported so far.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no server writes reports yet"))]
-    pub(crate) fn reported(&self) -> Reported {
+    pub(crate) fn reported(&self) -> ReportedSoFar {
         sync::lock(&self.reported).clone()
     }
 }

@@ -77,9 +77,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-#[cfg(test)]
-pub(crate) use self::context::Attempts;
 pub use self::context::JobContext;
+pub(crate) use self::context::{Attempts, ReportedSoFar};
 pub use self::error::HandlerError;
 use self::lines::pool::Pool;
 use self::report_pipe::ReportFolder;

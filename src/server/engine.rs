@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::bounded;
@@ -21,6 +21,8 @@ use crate::engine::membership::Registrar;
 use crate::engine::metrics::Metrics;
 use crate::engine::puller::Pullers;
 use crate::engine::reaper::Reaper;
+use crate::engine::reporter::Reporter;
+use crate::engine::reports::{Reports, ToReporter};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::schedules::{CheckedSchedule, FileSchedules};
 use crate::engine::shared::Shared;
@@ -87,9 +89,25 @@ impl Engine {
         let (to_reaper, findings) = bounded(1);
         let (to_figures, is_watched) = bounded(1);
 
+        // One message says that there are reports, however many there are.
+        let (wake, woken) = bounded(1);
+        let reports = Arc::new(Reports::new(shared.clone()));
+        let reporter = Reporter { reports: reports.clone(), wake: woken };
+        let start = move || {
+            let reporter = reporter.clone();
+            spawn("reporter", move || reporter.run()).map(drop)
+        };
+        let to_reporter = ToReporter {
+            reports: reports.clone(),
+            wake,
+            start: Box::new(start),
+            is_started: AtomicBool::new(false),
+        };
+
         let workers = Arc::new(Workers {
             shared: shared.clone(),
             committer: to_committer.clone(),
+            to_reporter: Arc::new(to_reporter),
             handlers: handlers.clone(),
             inline_backoff: config.inline_backoff,
             shutdown: stopping.clone(),
@@ -108,6 +126,7 @@ impl Engine {
         let committer = Committer {
             shared: shared.clone(),
             settlements,
+            reports,
             released: released.clone(),
             drained,
             end: ending.clone(),

@@ -205,6 +205,7 @@ fn no_thread_of_the_engine_imports_another_one() {
         "heartbeat",
         "reaper",
         "figures",
+        "reporter",
         "scheduler",
         "janitor",
     ];
