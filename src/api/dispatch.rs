@@ -77,10 +77,10 @@ impl Api {
                 };
                 return self.group_commit.submit(new_jobs, Box::new(done), before_waiting);
             }
-            Outcome::WaitForJob(id, time) => {
+            Outcome::WaitForJob(id, awaited, time) => {
                 let until = Instant::now() + time;
                 if let Some(parked) = Parked::new(request, self, pattern, &long_polls.places, permits)
-                    && let Some(refused) = long_polls.add(LongPoll { id, until, parked })
+                    && let Some(refused) = long_polls.add(LongPoll { id, awaited, until, parked })
                 {
                     refused.parked.respond(Response::too_many_waiting());
                 }

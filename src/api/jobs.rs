@@ -13,7 +13,7 @@ use crate::queue::{ChangeResult, Changed, Conflict, Idempotency, JobState, Refus
 
 use crate::api::body;
 use crate::api::listing::estimated_bytes;
-use crate::api::outcome::Outcome;
+use crate::api::outcome::{Awaited, Outcome};
 use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
@@ -141,7 +141,7 @@ impl Api {
             && !status.is_final()
             && !time.is_zero()
         {
-            return Ok(Outcome::WaitForJob(id, time));
+            return Ok(Outcome::WaitForJob(id, Awaited::End, time));
         }
         self.show(id).map(Outcome::Now)
     }
@@ -179,8 +179,12 @@ impl Api {
         Ok(changed)
     }
 
-    pub(super) fn retry(&self, id: JobId, _request: &Request) -> Result<Response, Response> {
-        match self.queue.retry(&[id], &[])?.first() {
+    pub(super) fn retry(&self, id: JobId, request: &Request) -> Result<Response, Response> {
+        let changed = match body::flag(request.body, "from_start")? {
+            true => self.queue.retry_from_start(&[id], &[]),
+            false => self.queue.retry(&[id], &[]),
+        };
+        match changed?.first() {
             Some(Changed::Done) => Ok(Response::json(202, &self.job(id)?)),
             Some(Changed::Duplicate(holder)) => Err(Response::duplicate(*holder)),
             Some(Changed::Missing) | None => Err(Response::no_such_job()),

@@ -1,4 +1,4 @@
-//! Long polls: requests that wait until their job ends, parked together with their connections.
+//! Long polls: requests that wait until their job ends or logs something, parked together with their connections.
 //!
 //! A client that hangs up frees its place within [`POLL_INTERVAL`]: its request is answered as if its time were over. If
 //! the client has closed only its sending half, it gets that response, the job in its present state. The two cannot be
@@ -7,9 +7,11 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::api::outcome::Awaited;
 use crate::api::parked::{Parked, Places};
 use crate::api::state::Api;
 use crate::job::JobId;
+use crate::queue::JobState;
 use crate::sync;
 
 /// The time between two reads of the states of all waited-for jobs, in one command. Any server may end a job, so only
@@ -35,6 +37,7 @@ struct List {
 /// One request that waits.
 pub struct LongPoll {
     pub id: JobId,
+    pub awaited: Awaited,
     pub until: Instant,
     pub parked: Parked,
 }
@@ -85,19 +88,25 @@ impl LongPolls {
             let now = Instant::now();
             let mut ended = Vec::new();
             for place in (0..ids.len()).rev() {
-                let is_final = statuses.as_ref().is_ok_and(|statuses| {
-                    statuses
-                        .get(place)
-                        .is_some_and(|found| found.as_ref().is_none_or(|job| job.status.is_final()))
-                });
                 let long_poll = &list.waiting[place];
-                if is_final || is_closed || long_poll.until <= now || long_poll.parked.client_has_hung_up() {
+                let has_come = |job: &JobState| match long_poll.awaited {
+                    Awaited::Lines(part) if job.last_line > part.after => true,
+                    _ => job.status.is_final(),
+                };
+                let is_over = statuses.as_ref().is_ok_and(|statuses| {
+                    statuses.get(place).is_some_and(|found| found.as_ref().is_none_or(has_come))
+                });
+                if is_over || is_closed || long_poll.until <= now || long_poll.parked.client_has_hung_up() {
                     ended.push(list.waiting.remove(place));
                 }
             }
             drop(list);
             for long_poll in ended {
-                let response = api.show(long_poll.id).unwrap_or_else(|error| error);
+                let response = match long_poll.awaited {
+                    Awaited::End => api.show(long_poll.id),
+                    Awaited::Lines(part) => api.log(long_poll.id, part),
+                };
+                let response = response.unwrap_or_else(|error| error);
                 long_poll.parked.respond(response);
             }
             if is_closed {

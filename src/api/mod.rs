@@ -13,9 +13,9 @@
 //! * `request`, `query`, `body`: the checked parts of a request. `response`: a response, and the errors. `outcome`: what a
 //!   function decides.
 //! * `pull`, `attempts`: the functions of the routes of pull workers.
-//! * `jobs`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `limits`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
+//! * `jobs`, `job_log`, `bulk`, `listing`, `dlq`, `queues`, `schedules`, `limits`, `stats`, `metrics`, `health`, `why`, `ui`: the functions of the
 //!   routes.
-//! * `parked`: requests that wait. `long_poll`: those that wait until a job ends.
+//! * `parked`: requests that wait. `long_poll`: those that wait until a job ends or logs something.
 
 mod access;
 mod answer;
@@ -28,6 +28,7 @@ mod dlq;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod health;
+mod job_log;
 mod jobs;
 mod limits;
 mod listing;

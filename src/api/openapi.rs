@@ -36,7 +36,11 @@ fn compose() -> Value {
         }
         let operation = &mut path[route.method.to_ascii_lowercase()];
         let mut parameters: Vec<Value> = operation["parameters"].as_array().cloned().unwrap_or_default();
-        parameters.extend(route.query.iter().map(|name| reference("parameters", name)));
+        // An operation can describe a parameter itself, if it differs from that of other operations.
+        let is_described = |name: &str| parameters.iter().any(|known| known["name"] == name);
+        let shared = route.query.iter().filter(|name| !is_described(name));
+        let shared: Vec<Value> = shared.map(|name| reference("parameters", name)).collect();
+        parameters.extend(shared);
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }

@@ -38,7 +38,7 @@ pub enum Endpoint {
     /// The path has no parameter. The first function returns the jobs to store, the second one makes the response from the
     /// result.
     Submit(fn(&Api, &Request) -> Result<NewJobs, Response>, Submitted),
-    /// The parameter is `{id}`, and the function may park the request until the job ends.
+    /// The parameter is `{id}`, and the function may park the request until the job ends or logs.
     LongPoll(fn(&Api, JobId, &Request) -> Result<Outcome, Response>),
     /// The parameter is `{name}`.
     Queue(fn(&Api, &str, &Request) -> Result<Response, Response>),
@@ -74,6 +74,7 @@ pub static ROUTES: &[Route] = &[
     post("/jobs/bulk", Fixed(Api::bulk)),
     get("/jobs/{id}", LongPoll(Api::show_or_wait)).query(&["wait"]),
     get("/jobs/{id}/why", Job(Api::why)),
+    get("/jobs/{id}/log", LongPoll(Api::log_or_wait)).query(&["after", "limit", "wait"]),
     patch("/jobs/{id}", Job(Api::change)).errors(&[409]),
     delete("/jobs/{id}", Job(Api::delete)).errors(&[409]),
     post("/jobs/{id}/run", Job(Api::run_now)).errors(&[409]),

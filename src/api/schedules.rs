@@ -77,7 +77,7 @@ impl Api {
     }
 
     pub(super) fn run_schedule(&self, name: &str, request: &Request) -> Result<Response, Response> {
-        let force = body::force(request.body).map_err(invalid_schedule)?;
+        let force = body::flag(request.body, "force").map_err(invalid_schedule)?;
         match self.queue.run_schedule(name, force)? {
             Ran::Started(id) => {
                 // The job may have an expiry.

@@ -111,6 +111,9 @@ pub struct Job {
     /// The pull worker that has the job now.
     #[serde(default)]
     pub worker: Option<String>,
+    /// The time at which the lease of this pull worker ends.
+    #[serde(default)]
+    pub lease_until: Option<String>,
     /// Why the job was cancelled: `request`, `expired` or `replaced`. `None` if the job is not cancelled.
     #[serde(default)]
     pub cancel_reason: Option<String>,
@@ -127,6 +130,29 @@ pub struct Progress {
     pub message: String,
     /// When the attempt said this.
     pub at: String,
+}
+
+/// A part of the log of a job.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct JobLog {
+    /// The lines, oldest first.
+    pub lines: Vec<LogLine>,
+    /// The number of the last line of the job; 0 if it has no line.
+    pub total: u64,
+}
+
+/// A line of the log of a job.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct LogLine {
+    /// The number of the line, from 1.
+    #[serde(rename = "n")]
+    pub number: u64,
+    /// When the line was stored.
+    pub at: String,
+    /// The text, one line of up to 1,000 characters.
+    pub text: String,
 }
 
 /// What a queued job waits for.

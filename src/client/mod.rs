@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Cause, Error, Refusal};
-pub use self::job::{AttemptError, BlockedBy, Job, Progress, ScheduleTick};
+pub use self::job::{AttemptError, BlockedBy, Job, JobLog, LogLine, Progress, ScheduleTick};
 pub use self::listing::{Listing, Page};
 pub use self::reason::Reason;
 pub(crate) use self::reason::Reasons;
@@ -232,6 +232,15 @@ impl Client {
         }
     }
 
+    /// Returns the log lines of a job behind the line with the number `after`, up to 1,000 and oldest first. A job keeps its last
+    /// 1,000 lines.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `not_found` if there is no such job.
+    pub fn log(&self, id: JobId, after: u64) -> Result<JobLog, Error> {
+        self.with_retries(|| self.transport.get(&format!("{}/log?after={after}", job_path(id))))?.parse()
+    }
+
     /// Returns one page of jobs, newest first.
     ///
     /// # Errors
@@ -284,6 +293,15 @@ impl Client {
     /// [`Error::Refused`] with `wrong_status` if the job is neither failed nor cancelled.
     pub fn retry(&self, id: JobId) -> Result<Job, Error> {
         self.transport.post(&format!("{}/retry", job_path(id)))?.parse()
+    }
+
+    /// As [`Client::retry`], and deletes progress and checkpoint of the job: its handler begins at the start.
+    ///
+    /// # Errors
+    /// As [`Client::retry`].
+    pub fn retry_from_start(&self, id: JobId) -> Result<Job, Error> {
+        let body = std::collections::HashMap::from([("from_start", true)]);
+        self.transport.post_json(&format!("{}/retry", job_path(id)), &body, None)?.parse()
     }
 
     /// Deletes a completed, failed or cancelled job. The request is sent once.

@@ -535,8 +535,9 @@ fn an_unknown_path_or_id_is_not_found() {
 #[test]
 fn another_method_of_a_known_path_is_told_what_is_allowed() {
     let target = Target::new();
-    let (id, cancel, retry) = (
+    let (id, log, cancel, retry) = (
         format!("/jobs/{}", target.queued),
+        format!("/jobs/{}/log", target.queued),
         format!("/jobs/{}/cancel", target.queued),
         format!("/jobs/{}/retry", target.queued),
     );
@@ -547,6 +548,7 @@ fn another_method_of_a_known_path_is_told_what_is_allowed() {
         (id.as_str(), vec!["GET", "PATCH", "DELETE"]),
         (cancel.as_str(), vec!["POST"]),
         (retry.as_str(), vec!["POST"]),
+        (log.as_str(), vec!["GET"]),
         ("/dlq", vec!["GET", "DELETE"]),
         ("/dlq/retry", vec!["POST"]),
         ("/queues", vec!["GET"]),

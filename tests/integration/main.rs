@@ -42,6 +42,7 @@ mod queues;
 mod recipes;
 mod recovery;
 mod redis_faults;
+mod reports;
 mod retention;
 mod retries;
 mod schedules;

@@ -278,6 +278,9 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
         ask("GET", "/jobs/{id}/why", &format!("/jobs/{id}/why"), &[], None).expect(200);
     }
     ask("GET", "/jobs/{id}/why", "/jobs/1/why", &[], None).expect(404);
+    ask("GET", "/jobs/{id}/log", &format!("/jobs/{done}/log?after=0&limit=1000&wait=1s"), &[], None)
+        .expect(200);
+    ask("GET", "/jobs/{id}/log", "/jobs/1/log", &[], None).expect(404);
     ask("GET", "/jobs/{id}", "/jobs/1", &[], None).expect(404);
     ask("GET", "/jobs/{id}", "/jobs/x", &[], None).expect(400);
     ask("POST", "/jobs/{id}/cancel", &format!("/jobs/{queued}/cancel"), &[], Some("")).expect(200);
@@ -300,7 +303,8 @@ fn a_tour_through_the_api_gets_nothing_but_what_is_described() {
     ask("GET", "/dlq", "/dlq", &[], None).expect(200);
     ask("POST", "/dlq/retry", "/dlq/retry", &[json_type], Some(r#"{"dry_run": true}"#)).expect(200);
     ask("POST", "/jobs/{id}/retry", &format!("/jobs/{failed}/retry"), &[], Some("")).expect(202);
-    ask("POST", "/jobs/{id}/retry", &format!("/jobs/{done}/retry"), &[], Some("")).expect(409);
+    let anew = r#"{"from_start": true}"#;
+    ask("POST", "/jobs/{id}/retry", &format!("/jobs/{done}/retry"), &[json_type], Some(anew)).expect(409);
     ask("DELETE", "/jobs/{id}", &format!("/jobs/{delayed}"), &[], None).expect(409);
     ask("DELETE", "/jobs/{id}", &format!("/jobs/{done}"), &[], None).expect(204);
     ask("DELETE", "/dlq", "/dlq?type=fail", &[], None).expect(200);

@@ -90,6 +90,15 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
+/// A body that may be empty and may have one field, which is true or false. Without the field it is false.
+pub fn flag(body: &[u8], name: &str) -> Result<bool, Invalid> {
+    if body.is_empty() {
+        return Ok(false);
+    }
+    let fields = Fields::of(json(body)?, String::new(), &[name])?;
+    Ok(fields.get(name, "true or false", |_: &bool| true)?.unwrap_or(false))
+}
+
 /// The fields of one object.
 pub(super) struct Fields<'a> {
     /// The path of the object in the body, as a prefix for the names of its fields in errors.

@@ -20,10 +20,10 @@ mod unique;
 pub use self::attempt::{End, end, ends, report};
 pub use self::bulk::{Action, Bulk, cursor as bulk_cursor};
 pub use self::dead_letters::RetryDeadLetters;
-pub use self::fields::Invalid;
+pub use self::fields::{Invalid, flag};
 #[cfg(any(test, fuzzing))]
 pub use self::job::scheduled;
 pub use self::job::{batch, change_of_job, job};
 pub use self::limit::limit;
 pub use self::pull::{Pull, pull};
-pub use self::schedule::{Preview, checked_schedule, force, schedule};
+pub use self::schedule::{Preview, checked_schedule, schedule};

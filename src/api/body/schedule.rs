@@ -56,15 +56,6 @@ impl Preview {
     }
 }
 
-/// The body of POST /schedules/NAME/run: whether the job starts also while the job of an earlier tick has not ended.
-pub fn force(body: &[u8]) -> Result<bool, Invalid> {
-    if body.is_empty() {
-        return Ok(false);
-    }
-    let fields = Fields::of(json(body)?, String::new(), &["force"])?;
-    Ok(fields.get("force", "true or false", |_: &bool| true)?.unwrap_or(false))
-}
-
 /// The fields of a schedule's times, and all fields of the body.
 fn spec<'a>(body: &'a [u8], others: &[&'static str]) -> Result<(Spec, Fields<'a>), Invalid> {
     let mut spec = Spec::default();
