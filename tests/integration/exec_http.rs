@@ -83,6 +83,7 @@ fn a_program_sees_its_job_and_nothing_of_the_servers_environment() {
             "THREADQ_JOB_ID",
             "THREADQ_JOB_TYPE",
             "THREADQ_ATTEMPT",
+            "THREADQ_REPORT",
             "PWD",
             "OLDPWD",
             "SHLVL",
@@ -375,6 +376,8 @@ fn an_endpoint_gets_the_job_and_its_answer_is_the_result() {
     let body: Value = serde_json::from_slice(&asked[0].body).expect("the job's JSON");
     assert_eq!((&body["id"], &body["type"], &body["payload"]), (&job["id"], &job["type"], &job["payload"]));
     assert_eq!(body["status"], "processing", "{body:#}");
+    let token = format!("threadq-attempt-token: {}-1-", job["id"]);
+    assert!(asked[0].headers.iter().any(|header| header.starts_with(&token)), "{:?}", asked[0].headers);
     for header in [format!("threadq-job-id: {}", job["id"]), "threadq-attempt: 1".to_owned()] {
         assert!(asked[0].headers.contains(&header), "{header} in {:?}", asked[0].headers);
     }
