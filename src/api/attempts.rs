@@ -39,6 +39,9 @@ impl Api {
         let Some(Reported::Accepted { lease_until_ms, timeout_at_ms, is_cancelled }) = reported?.pop() else {
             return Err(stale_attempt());
         };
+        if self.in_flight.hear(attempt) {
+            self.in_flight.job(attempt).iter().for_each(|job| self.metrics.reported(&job.job_type));
+        }
         // The new lease may end sooner than the old one.
         lease.into_iter().for_each(|time| self.due_timer.due_in(time));
         let mut body = json!({ "timeout_at": rfc3339(timeout_at_ms), "cancel": is_cancelled });

@@ -98,6 +98,12 @@ impl Workers {
                 Some(Settled::Now(Status::Processing)) => {
                     let mut next = Job::clone(&job);
                     next.checkpoint = reported.checkpoint.or(next.checkpoint);
+                    // Another process may have stored a checkpoint with the token of the attempt.
+                    if reported.has_token
+                        && let Ok(Some(stored)) = queue.get(job.id)
+                    {
+                        next.checkpoint = stored.checkpoint;
+                    }
                     next.attempts += 1;
                     next.starts += 1;
                     let ended = job.attempt_id();

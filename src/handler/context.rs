@@ -50,6 +50,8 @@ pub(crate) struct ReportedSoFar {
     pub any: bool,
     /// The latest checkpoint.
     pub checkpoint: Option<Box<RawValue>>,
+    /// Whether another process may report with the token of the attempt.
+    pub has_token: bool,
 }
 
 impl fmt::Debug for JobContext {
@@ -168,6 +170,7 @@ impl JobContext {
     /// The token by which another process can report for this attempt: `POST /attempts/TOKEN`. `None` if Redis cannot be asked
     /// for the secret of the tokens.
     pub fn attempt_token(&self) -> Option<String> {
+        sync::lock(&self.reported).has_token = true;
         self.attempts.token(self.job.attempt_id())
     }
 

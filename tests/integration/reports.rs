@@ -1,6 +1,8 @@
 //! Attempts that speak: progress, log lines, checkpoints, and the time for which an attempt may say nothing.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use threadq::client::Client;
@@ -408,6 +410,42 @@ fn a_rust_handler_reports_too() {
     let id = job["id"].as_u64().unwrap();
     assert_eq!(log(&api, id), ["had 0 pages", "of 2", "had 1 pages", "of 2", "had 2 pages", "of 2"]);
     assert_eq!(RUST_ATTEMPTS.load(Ordering::Relaxed), 3);
+    server.stop();
+}
+
+static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+
+/// Reports as an `http` service does, and fails; the next attempt returns the checkpoint.
+fn remote(job: &JobContext) -> Result<u32, Failure> {
+    if let Some(checkpoint) = job.checkpoint()? {
+        return Ok(checkpoint);
+    }
+    let path = format!("/attempts/{}", job.attempt_token().unwrap());
+    let body = json!({"checkpoint": 7, "log": ["from afar"]});
+    Api::new(*ADDRESS.get().unwrap()).post(&path, &body).expect(200);
+    Err(Failure::retryable("not yet"))
+}
+
+#[test]
+fn a_checkpoint_stored_with_the_token_reaches_the_next_attempt_on_the_same_worker() {
+    let redis = TestRedis::start();
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        redis_url: Some(Secret::new(redis.url())),
+        inline_backoff: LIMIT,
+        ..Config::default()
+    };
+    let server = Server::builder().config(config).handler("remote", remote).start().unwrap();
+    ADDRESS.set(server.addr()).unwrap();
+    let api = Api::new(server.addr());
+    let job = api.complete("remote", json!({}));
+    assert_eq!(
+        (&job["result"], &job["checkpoint"], &job["attempts"]),
+        (&json!(7), &json!(7), &json!(2)),
+        "{job}"
+    );
+    assert_eq!(log(&api, job["id"].as_u64().unwrap()), ["from afar"]);
+    assert_eq!(api.metric("threadq_job_reports_total{type=\"remote\"}"), 1.0);
     server.stop();
 }
 
