@@ -129,6 +129,8 @@ impl Registrar {
                  {id}"
             );
             in_flight.stop_all(StopReason::Reclaimed);
+            // A Redis that has lost data has no key of the attempt tokens, or gets a new one.
+            queue.forget_secret();
             *self.membership.state() = State { id, accepted: None, refusal: None };
         }
         // Before the reply is known: registering the same id a second time would lift its fence.

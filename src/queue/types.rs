@@ -163,7 +163,7 @@ impl Lease {
 }
 
 /// The outcome of an attempt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Verdict {
     /// The handler succeeded with this result.
     Complete(Box<RawValue>),

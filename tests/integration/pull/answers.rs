@@ -181,6 +181,22 @@ fn many_attempts_are_settled_each_by_itself() {
 }
 
 #[test]
+fn pull_workers_have_ten_thousand_jobs_at_most() {
+    let redis = TestRedis::start();
+    let server = front(&redis).start();
+    server.submit_batch(&vec![json!({"type": "t", "queue": "q"}); 10_001]);
+    let many = json!({"queues": ["q"], "max": 100});
+    for _ in 0..100 {
+        let jobs = server.post("/pull", &many).expect(200).json()["jobs"].take();
+        assert_eq!(jobs.as_array().map(Vec::len), Some(100));
+    }
+    let refused = server.post("/pull", &many);
+    refused.expect_error(429, "too_many_leases", "one more");
+    assert!(refused.header("Retry-After").is_some());
+    assert_eq!((server.count("queued"), server.metric("threadq_pull_leases")), (1, 10_000.0));
+}
+
+#[test]
 fn bad_requests_name_the_field_and_change_nothing() {
     let redis = TestRedis::start();
     let server = front(&redis).start();
@@ -217,4 +233,31 @@ fn bad_requests_name_the_field_and_change_nothing() {
     assert_eq!(server.job(id)["status"], "processing");
     server.act(&format!("{path}/complete")).expect(200);
     assert_eq!((&server.job(id)["status"], &server.job(id)["result"]), (&json!("completed"), &Value::Null));
+}
+#[test]
+fn the_attempt_of_a_server_can_be_reported_on_but_not_settled() {
+    let redis = TestRedis::start();
+    // The handler gives its token to the test.
+    let config = "[handlers.speak]\nhttp = \"http://127.0.0.1:1/\"\nmax_attempts = 1\n";
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config.replace("127.0.0.1:1", &listener.local_addr().unwrap().to_string());
+    let server = TestServer::builder().redis(&redis).config(&config).start();
+    let id = server.submit("speak", json!({}));
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = String::new();
+    let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+    while !head.ends_with("\r\n\r\n") {
+        std::io::BufRead::read_line(&mut reader, &mut head).unwrap();
+    }
+    let token = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("threadq-attempt-token").then(|| value.to_owned())
+    });
+    let path = format!("/attempts/{}", token.unwrap_or_else(|| panic!("no token in {head}")));
+    let answer = server.post(&path, &json!({"progress": {"value": 0.25}})).expect(200).json();
+    assert!(answer.get("lease_until").is_none() && answer["cancel"] == false, "{answer}");
+    assert_eq!(server.job(id)["progress"]["value"], 0.25);
+    server.act(&format!("{path}/complete")).expect_error(409, "stale_attempt", "an attempt of a server");
+    std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7").unwrap();
+    assert_eq!(server.wait_for_status(id, "completed")["result"], 7);
 }
