@@ -32,6 +32,7 @@ mod idle_servers;
 mod job_fields;
 mod limits_command;
 mod limits_under_kills;
+mod lines;
 mod metrics;
 mod openapi;
 mod other_protocol;
