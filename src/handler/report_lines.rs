@@ -202,6 +202,53 @@ mod tests {
         assert!(read.progress.is_none());
     }
 
+    /// However the bytes arrive, they report the same, within all limits.
+    #[test]
+    fn any_bytes_report_the_same_in_any_pieces() {
+        let words: [&[u8]; 16] = [
+            b"progress 0.5 x",
+            b"progress",
+            b"log ",
+            b"checkpoint ",
+            b"{\"a\":",
+            b"1",
+            b"}",
+            b"snooze 1m",
+            b"\n",
+            b"\n",
+            b"\r\n",
+            b" ",
+            b"\xff\xc3",
+            "é".as_bytes(),
+            b"[[[",
+            &[b'x'; 5_000],
+        ];
+        for seed in 0..500 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let bytes: Vec<u8> =
+                (0..random.usize(..60)).flat_map(|_| words[random.usize(..16)]).copied().collect();
+            let mut whole = ReportLines::new();
+            let mut expected = whole.push(&bytes);
+            expected.merge(whole.end());
+
+            let (mut pieces, mut got, mut rest) = (ReportLines::new(), Report::default(), &bytes[..]);
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at(random.usize(1..=rest.len().min(7_000)));
+                got.merge(pieces.push(piece));
+                rest = later;
+            }
+            got.merge(pieces.end());
+            assert_eq!(format!("{got:?}"), format!("{expected:?}"), "seed {seed}");
+            assert_eq!(pieces.snooze, whole.snooze, "seed {seed}");
+            assert!(got.log.len() <= MAX_LINES, "seed {seed}");
+            assert!(got.log.iter().all(|line| line.chars().count() <= MAX_LINE_CHARS), "seed {seed}");
+            assert!(
+                got.checkpoint.is_none_or(|json| json.get().len() <= MAX_CHECKPOINT_BYTES),
+                "seed {seed}"
+            );
+        }
+    }
+
     #[test]
     fn lines_beyond_the_limit_are_counted() {
         let (read, _) = report(&"log x\n".repeat(MAX_LINES + 7));
