@@ -1,8 +1,9 @@
 //! Workers: each thread runs one job at a time.
 //!
 //! A worker receives a job, runs the handler with its panics caught, and sends the verdict to the committer. So a worker
-//! never waits for Redis, except to retry a job with a short backoff on the same thread. If a handler does not return,
-//! the watchdog abandons and replaces the thread; the abandoned thread ends if the handler returns later.
+//! never waits for Redis, except to retry a job with a short backoff on the same thread, and until the reporter has written
+//! a report of the attempt that it is writing already. If a handler does not return, the watchdog abandons and replaces the
+//! thread; the abandoned thread ends if the handler returns later.
 
 use std::io;
 use std::sync::Arc;

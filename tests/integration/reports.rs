@@ -215,14 +215,20 @@ fn an_attempt_that_says_nothing_for_too_long_is_stopped() {
             "while :; do echo x >&2; sleep 0.1; done",
             "silence = \"1500ms\"\nmax_attempts = 1",
         )
+        + &shell(
+            "staying",
+            "while read job; do sleep 600; done",
+            "protocol = \"lines\"\nsilence = \"1s\"\nmax_attempts = 1",
+        )
         + "[handlers.hang]\nsilence = \"2s\"\nmax_attempts = 1\n";
     let server = start(&redis, &config);
-    let [speaking, grumbling, silent, mumbling, hang] =
-        ["speaking", "grumbling", "silent", "mumbling", "hang"]
+    let [speaking, grumbling, silent, mumbling, staying, hang] =
+        ["speaking", "grumbling", "silent", "mumbling", "staying", "hang"]
             .map(|job_type| server.submit(job_type, json!({})));
     assert_eq!(server.wait_for_status(silent, "failed")["last_error"], "silent for 300ms");
     let error = server.wait_for_status(mumbling, "failed")["last_error"].clone();
     assert!(error.as_str().unwrap().starts_with("silent for 1500ms: x"), "{error}");
+    assert_eq!(server.wait_for_status(staying, "failed")["last_error"], "silent for 1s");
     assert_eq!(server.wait_for_status(hang, "failed")["last_error"], "silent for 2s");
     for id in [speaking, grumbling] {
         server.wait_for_status(id, "completed");
