@@ -10,6 +10,7 @@ mod fixture;
 mod jobs;
 mod limits;
 mod proxy;
+mod pull;
 mod schedules;
 mod servers;
 
@@ -30,9 +31,17 @@ const TRIES: usize = 6;
 
 fn table() -> impl Iterator<Item = &'static Step> {
     // The longest plays first.
-    [doctor::STEPS, servers::STEPS, jobs::STEPS, limits::STEPS, schedules::STEPS, client_calls::STEPS]
-        .into_iter()
-        .flatten()
+    [
+        doctor::STEPS,
+        servers::STEPS,
+        jobs::STEPS,
+        limits::STEPS,
+        pull::STEPS,
+        schedules::STEPS,
+        client_calls::STEPS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn name(step: &Step, cut: Cut) -> String {
