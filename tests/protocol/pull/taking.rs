@@ -173,6 +173,29 @@ fn a_claimed_job_is_given_out_first_and_is_nobodys_if_its_server_is_dead() {
 }
 
 #[test]
+fn a_claim_that_was_put_back_meanwhile_is_not_taken_from_whoever_has_the_job() {
+    let place = Place::new();
+    let a = place.server();
+    let id = place.submit();
+    let claimed = place.fetch(&a);
+    // The server has put back the entry, which it did not know, and has started the job.
+    place.queue.recover(&a, &[id.to_string().into()]).unwrap();
+    let lease = place.take_one(&a);
+    assert!(place.queue.pull(&request(9), Some((&a, &claimed)), MAX_CRASHES).unwrap().jobs.is_empty());
+    assert_eq!(place.handles(id), [crate::fixture::in_progress(&a)]);
+    assert_sound(&place);
+    place.ends(&a, &completed(lease));
+    // Or the job was cancelled: its entry is put back as any other one that nobody knows.
+    let id = place.submit();
+    let claimed = place.fetch(&a);
+    place.cancel(id);
+    assert!(place.queue.pull(&request(9), Some((&a, &claimed)), MAX_CRASHES).unwrap().jobs.is_empty());
+    let unknown = place.queue.in_progress_here(&a).unwrap();
+    place.queue.recover(&a, &unknown).unwrap();
+    assert_sound(&place);
+}
+
+#[test]
 fn a_claim_whose_pull_was_lost_goes_back_to_the_front() {
     for loses in [Loses::Request, Loses::Answer] {
         let place = Place::new();
