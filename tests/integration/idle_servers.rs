@@ -93,3 +93,42 @@ fn idle_servers_with_a_short_lease_take_no_idle_server_for_dead_and_notice_a_dea
         assert!(!server.log_text().contains("fenced"), "{}", server.log_tail());
     }
 }
+
+#[test]
+fn a_hundred_pull_workers_that_wait_cost_half_a_command_a_second_for_each_of_their_queues() {
+    const WINDOW: Duration = Duration::from_secs(12);
+    const QUEUES: usize = 4;
+    const TAKERS: usize = 100;
+    let redis = TestRedis::start();
+    let server = TestServer::start(&redis);
+    let wait = |queue: usize| {
+        let body =
+            json!({"queues": [format!("pulled-{queue}")], "wait_ms": 60_000, "worker": format!("w{queue}")});
+        server.try_post("/pull", &[], &body)
+    };
+    std::thread::scope(|scope| {
+        let takers: Vec<_> = (0..TAKERS).map(|n| scope.spawn(move || wait(n % QUEUES))).collect();
+        eventually(LIMIT, "all takers wait", || server.metric("threadq_pull_waiting") == TAKERS as f64);
+        let most = 3.0 + 0.5 * QUEUES as f64;
+        // The takers have just come.
+        eventually(LIMIT, &format!("at most {most} commands a second"), || {
+            let number = redis.commands_in(WINDOW);
+            assert!(number > 0, "no heartbeat");
+            number as f64 <= most * WINDOW.as_secs_f64()
+        });
+        assert_eq!(server.metric("threadq_pull_waiting"), TAKERS as f64);
+        // Each taker still gets a job.
+        for queue in 0..QUEUES {
+            let job = json!({"type": "outside", "queue": format!("pulled-{queue}"), "payload": {}});
+            server.submit_batch(&vec![job; TAKERS / QUEUES]);
+        }
+        let mut ids = Vec::new();
+        for taker in takers {
+            let reply = taker.join().expect("no panic").expect("an answer").expect(200).json();
+            ids.extend(reply["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].as_u64()));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), TAKERS, "each taker has a job of its own");
+    });
+}

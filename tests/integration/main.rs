@@ -39,6 +39,7 @@ mod other_protocol;
 mod poison;
 mod private_redis;
 mod pull;
+mod pull_under_kills;
 mod queues;
 mod recipes;
 mod recovery;
