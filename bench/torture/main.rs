@@ -22,6 +22,7 @@ stuck, or run too often.
   --jobs N             jobs to submit [20000]
   --servers N          servers that run at a time [3]
   --workers N          worker threads of each server [8]
+  --pullers N          pull workers [4]
   --submitters N       threads that submit [4]
   --kills N            SIGKILLs of a server [10]
   --terms N            SIGTERMs of a server [2]
@@ -87,6 +88,7 @@ fn parse() -> Result<Option<(Plan, u64)>, lexopt::Error> {
             "jobs" => plan.jobs = args.value()?.parse()?,
             "servers" => plan.servers = args.value()?.parse()?,
             "workers" => plan.workers = args.value()?.parse()?,
+            "pullers" => plan.pullers = args.value()?.parse()?,
             "submitters" => plan.submitters = args.value()?.parse()?,
             "kills" => plan.kills = args.value()?.parse()?,
             "terms" => plan.terms = args.value()?.parse()?,

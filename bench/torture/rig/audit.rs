@@ -71,7 +71,8 @@ pub fn after_the_stop(redis: &Redis, report: &mut Report) {
     let mut eye = redis.eye();
     let servers: Result<Vec<(String, String)>, _> =
         eye.insist(redis::cmd("HGETALL").arg("{threadq}:servers"));
-    let alive = servers.map(|all| all.into_iter().filter(|(_, beat)| !beat.starts_with('D')).count());
+    // `P`: pull workers, which are no server.
+    let alive = servers.map(|all| all.into_iter().filter(|(_, beat)| !beat.starts_with(['D', 'P'])).count());
     if alive != Ok(0) {
         report.wrong(format!("after all servers were stopped, Redis lists {alive:?} live servers"));
     }

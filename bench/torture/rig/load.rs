@@ -17,6 +17,7 @@ use super::Plan;
 use super::http::Http;
 use super::limits;
 use super::processes::Servers;
+use super::pullers;
 
 /// The file in the run's folder to which the programs of exec jobs write.
 pub const EXECUTIONS: &str = "executions";
@@ -30,10 +31,23 @@ const UNIQUE_KEYS: usize = 40;
 const STEP: &str = r#"#!/bin/sh
 [ -z "$3" ] || trap '' TERM
 printf 'start %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> executions
+[ -z "$THREADQ_REPORT" ] || printf 'progress 0.5 half\nlog half\ncheckpoint 1\n' 1<> "$THREADQ_REPORT"
 [ "$THREADQ_ATTEMPT" -gt "$1" ] || exit 1
 [ "$2" = 0 ] || sleep "$2"
 printf 'end %s %s %s %s\n' "$THREADQ_JOB_ID" "$PPID" "$THREADQ_ATTEMPT" "$$" >> executions
 echo "$THREADQ_JOB_ID"
+"#;
+
+/// A program that stays. It writes to the file of executions as the other program does.
+const STAY: &str = r#"#!/bin/sh
+while read -r job; do
+  id=${job#*'"id":'} attempt=${job#*'"attempt":'}
+  id=${id%%,*} attempt=${attempt%%[!0-9]*}
+  printf 'start %s %s %s %s\n' "$id" "$PPID" "$attempt" "$$" >> executions
+  printf '{"progress":0.5,"message":"half"}\n{"log":"half"}\n{"checkpoint":1}\n'
+  printf 'end %s %s %s %s\n' "$id" "$PPID" "$attempt" "$$" >> executions
+  printf '{"result":null}\n'
+done
 "#;
 
 /// The backoffs lie around `inline-backoff` (200 ms): a worker waits out the short ones, the long ones are parked.
@@ -48,18 +62,25 @@ exec = ["./step.sh", "0", "7", "stubborn"]
 [handlers.flaky]
 exec = ["./step.sh", "1", "0"]
 backoff = { base = "400ms", cap = "2s" }
+[handlers.stay]
+exec = ["./stay.sh"]
+protocol = "lines"
+processes = 3
+max_jobs = 50
 [handlers.fail]
 backoff = { base = "400ms", cap = "2s" }
 [handlers.panic]
 backoff = { base = "400ms", cap = "2s" }
 "#;
 
-/// Writes the configuration file of the servers and the program of the exec jobs.
+/// Writes the configuration file of the servers and the programs of the exec jobs.
 pub fn write_handlers(folder: &Path) -> io::Result<()> {
-    fs::write(folder.join("threadq.toml"), CONFIG.to_owned() + limits::CONFIG)?;
-    let step = folder.join("step.sh");
-    fs::write(&step, STEP)?;
-    fs::set_permissions(&step, fs::Permissions::from_mode(0o755))?;
+    fs::write(folder.join("threadq.toml"), CONFIG.to_owned() + limits::CONFIG + pullers::CONFIG)?;
+    for (name, text) in [("step.sh", STEP), ("stay.sh", STAY)] {
+        let program = folder.join(name);
+        fs::write(&program, text)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    }
     fs::write(folder.join(EXECUTIONS), "")
 }
 
@@ -87,7 +108,7 @@ pub struct Intent {
 impl Intent {
     /// Whether its program writes its runs to the file of executions.
     pub fn is_exec(&self) -> bool {
-        matches!(self.job_type, "quick" | "slow" | "long" | "stubborn" | "flaky")
+        matches!(self.job_type, "quick" | "slow" | "long" | "stubborn" | "flaky" | "stay")
     }
 }
 
@@ -329,6 +350,11 @@ fn plain(job_type: &'static str, payload: Value, attempts: u64, result: Option<V
     (json!({ "type": job_type, "payload": payload }), intent)
 }
 
+fn to_pull((mut body, intent): (Value, Intent)) -> (Value, Intent) {
+    body["queue"] = json!(pullers::QUEUE);
+    (body, intent)
+}
+
 fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
     let note = json!({ "n": number, "text": "\u{1f980} \"quoted\" \\ \u{0} and 0.10" });
     let (mut body, intent) = match random.u32(0..1_000) {
@@ -352,6 +378,9 @@ fn job(random: &mut Rng, number: usize) -> (Value, Intent) {
             body["max_attempts"] = json!(2);
             (body, Intent { expect: Expect::Failed(2), ..intent })
         }
+        720..=769 => to_pull(plain("pulled", note, 1, None)),
+        770..=789 => to_pull(plain("pulled flaky", note, 2, None)),
+        790..=849 => plain("stay", note, 1, Some(Value::Null)),
         _ => plain("echo", note.clone(), 1, Some(note)),
     };
     if random.u32(0..100) < 8 {

@@ -11,6 +11,7 @@ mod load;
 #[path = "../../common/redis.rs"]
 mod own_redis;
 mod processes;
+mod pullers;
 mod report;
 
 use std::fs;
@@ -23,6 +24,7 @@ use limits::Watch;
 use load::Load;
 use own_redis::Redis;
 use processes::Servers;
+use pullers::Pullers;
 pub use report::Report;
 
 /// The parameters of a run.
@@ -36,6 +38,8 @@ pub struct Plan {
     pub servers: usize,
     /// Worker threads of each server.
     pub workers: usize,
+    /// Pull workers.
+    pub pullers: usize,
     /// Threads that submit.
     pub submitters: usize,
     /// How often a server is killed by SIGKILL.
@@ -74,6 +78,7 @@ impl Plan {
             jobs: 20_000,
             servers: 3,
             workers: 8,
+            pullers: 4,
             submitters: 4,
             kills: 10,
             terms: 2,
@@ -119,10 +124,15 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, String> {
     let servers = Servers::new(plan, &folder, redis.url());
     let faults = Faults::new(plan, &redis, &servers);
     let watch = Watch::default();
+    let pullers = Pullers::new(plan);
     let mut report = Report::new(plan, &folder);
 
     let jobs = std::thread::scope(|scope| {
         scope.spawn(|| watch.look(redis.eye()));
+        for number in 0..plan.pullers {
+            let (pullers, servers) = (&pullers, &servers);
+            scope.spawn(move || pullers.work(number, servers));
+        }
         let result = (|| {
             servers.supervise(scope);
             servers.wait_until_up(Duration::from_secs(30))?;
@@ -138,11 +148,13 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, String> {
             audit::run(plan, &folder, &redis, &servers, &load, faults, &mut report)
         })();
         watch.end();
+        pullers.end();
         let ends = servers.stop_all();
         report.note_ends(ends);
         result
     })?;
     limits::judge(&watch, jobs.values(), &mut report);
+    pullers.judge(plan, &jobs, &mut report);
     audit::after_the_stop(&redis, &mut report);
     drop(redis);
 
