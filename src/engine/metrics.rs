@@ -287,12 +287,12 @@ impl Metrics {
         waits.entry(label.to_owned()).or_default().observe(time);
     }
 
-    /// Counts a request that begins to wait for a job.
+    /// Counts a request that begins to wait.
     pub fn wait_begins(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the end of a request's wait for a job.
+    /// Counts the end of a request's wait.
     pub fn wait_ends(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -402,7 +402,7 @@ impl Metrics {
             }
         }
         let name = "threadq_http_requests_waiting";
-        header(&mut out, name, "Requests that wait for a job to end.", "gauge");
+        header(&mut out, name, "Requests that wait for something about a job, or for jobs.", "gauge");
         let _ = writeln!(out, "{name} {}", self.waiting.load(Ordering::Relaxed));
         let name = "threadq_http_requests_total";
         header(&mut out, name, "Requests answered.", "counter");

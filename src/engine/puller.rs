@@ -164,6 +164,11 @@ impl Pullers {
             *claimed = found.map(|found| (self.shared.server(), found));
         }
         if claimed.is_none() && !may_have_more {
+            if self.shared.membership.heartbeat_age().is_none() {
+                // Redis does not know this server yet, so nobody would look for an id in its list.
+                self.shutdown.wait(CHECK_INTERVAL);
+                return self.take(queue, claimed);
+            }
             let server = self.shared.server();
             match self.shared.queue.wait_for_job(&server, queue) {
                 Ok(None) => return Ok(Take::Drained),
