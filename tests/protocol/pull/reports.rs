@@ -128,6 +128,103 @@ fn at_most_a_hundred_lines_a_second_are_kept_whichever_way_they_come() {
     assert_sound(&place);
 }
 
+/// Runs this at once within one second of the clock of the scripts, however slow the machine is.
+fn within_a_second(mut act: impl FnMut() -> Place) -> Place {
+    for _ in 0..50 {
+        let place = act();
+        let seconds: Vec<String> = place.redis("HVALS", "seconds", &[]);
+        if seconds.iter().all(|second| *second == seconds[0]) {
+            return place;
+        }
+    }
+    panic!("never within one second");
+}
+
+/// Reports this, and notes the second in which Redis has stored it.
+fn noted(place: &Place, attempt: AttemptId, report: Report, n: usize) {
+    place.reports(attempt, report);
+    let window: String = place.redis("HGET", &format!("job:{}", attempt.job), &["log_second"]);
+    let _: i64 = place.redis("HSET", "seconds", &[&n.to_string(), window.split(' ').next().unwrap()]);
+}
+
+#[test]
+fn a_call_with_too_many_lines_keeps_a_hundred_and_says_how_many_are_missing() {
+    let (place, _a, lease) = running();
+    let (id, attempt) = (lease.id(), lease.attempt_id());
+    place.reports(attempt, numbered(0, 150));
+    let texts = place.log_texts(id);
+    assert_eq!((texts.len(), texts[99].as_str()), (101, "line 99"));
+    assert_eq!(texts[100], "50 lines are missing: more than 100 in a second");
+    // The next second has room again.
+    place.passes(1_000);
+    place.reports(attempt, numbered(200, 100));
+    let texts = place.log_texts(id);
+    assert_eq!((texts.len(), texts[200].as_str()), (201, "line 299"));
+    assert_sound(&place);
+}
+
+#[test]
+fn several_calls_in_a_second_share_its_hundred_lines_and_the_line_that_counts_the_rest() {
+    let place = within_a_second(|| {
+        let (place, _a, lease) = running();
+        let attempt = lease.attempt_id();
+        for (n, count) in [60, 40, 20, 5].into_iter().enumerate() {
+            noted(&place, attempt, numbered(100 * n, count), n);
+        }
+        place
+    });
+    let id = place
+        .queue
+        .list(&Default::default(), threadq::internals::queue::Position::Offset(0), 1)
+        .unwrap()
+        .jobs[0]
+        .id;
+    let log = place.log(id);
+    assert_eq!((log.len(), &log[99]), (101, &(100, "line 139".to_owned())));
+    assert_eq!(log[100], (101, "25 lines are missing: more than 100 in a second".to_owned()));
+    let _: i64 = place.redis("DEL", "seconds", &[]);
+    assert_sound(&place);
+}
+
+#[test]
+fn lines_that_a_server_has_dropped_are_told_and_close_the_second() {
+    let place = within_a_second(|| {
+        let (place, _a, lease) = running();
+        let attempt = lease.attempt_id();
+        noted(&place, attempt, Report { dropped: 7, ..Report::default() }, 0);
+        noted(&place, attempt, lines(&["one more"]), 1);
+        place
+    });
+    let id = place
+        .queue
+        .list(&Default::default(), threadq::internals::queue::Position::Offset(0), 1)
+        .unwrap()
+        .jobs[0]
+        .id;
+    assert_eq!(place.log(id), [(1, "8 lines are missing: more than 100 in a second".to_owned())]);
+}
+
+#[test]
+fn a_log_with_more_lines_than_its_job_counts_is_read_from_its_first_line() {
+    let (place, _a, lease) = running();
+    let (id, attempt) = (lease.id(), lease.attempt_id());
+    place.reports(attempt, numbered(0, 3));
+    place.raw(&[&format!("HSET T:job:{id} log_last 2")]);
+    let numbers: Vec<u64> = place.log(id).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[test]
+fn a_report_on_a_lease_until_the_timeout_leaves_it_there() {
+    let place = Place::with_moving_clock();
+    let id = place.submit();
+    let pulled = place.try_pull(&PullRequest { lease: None, ..request(1) }).jobs.remove(0);
+    place.passes(5_000);
+    assert_eq!(place.lease_after(pulled.attempt, progress(0.5, ""), None), Some(pulled.timeout_at_ms));
+    assert_eq!(place.lease_word(id), Some(pulled.timeout_at_ms));
+    assert_sound(&place);
+}
+
 #[test]
 fn the_last_thousand_lines_are_kept_under_their_numbers() {
     let (place, _a, lease) = running();

@@ -311,6 +311,47 @@ fn workers_are_listed_with_their_jobs_and_queues_are_remembered() {
 }
 
 #[test]
+fn the_names_of_workers_and_queues_are_bounded() {
+    let place = Place::new();
+    let names = |from: usize| -> Vec<String> { (from..from + 600).map(|n| format!("n{n}")).collect() };
+    for from in [0, 600] {
+        place.queue.saw_pull_workers(&names(from), &names(from)).unwrap();
+    }
+    let number = |set: &str| place.redis::<usize>("ZCARD", set, &[]);
+    assert_eq!([number("pull_workers"), number("pulled_queues")], [1_000, 1_000]);
+    let queues = ["x", "y", "z"].map(str::to_owned).to_vec();
+    place.try_pull(&PullRequest { queues, worker: Some("one more".to_owned()), ..request(1) });
+    assert_eq!([number("pull_workers"), number("pulled_queues")], [1_000, 1_000]);
+    assert_eq!(place.queue.pull_workers().unwrap().len(), 1_000);
+}
+
+#[test]
+fn entries_that_are_no_jobs_of_pull_workers_are_not_shown_as_theirs() {
+    let place = Place::new();
+    let a = place.server();
+    let [pulled, runs, waits, damaged] = [
+        place.submit(),
+        place.submit(),
+        place.submit(),
+        place.submit_with(|job| job.queue = "other".to_owned()),
+    ];
+    place.pull_one();
+    let _lease = place.take_one(&a);
+    place.try_pull(&PullRequest { queues: vec!["other".to_owned()], ..request(1) });
+    place.raw(&[
+        &format!("RPUSH T:{PULLED} {runs} {waits} 7 x"),
+        &format!("HDEL T:job:{damaged} type worker lease_until"),
+        &format!("HSET T:job:{waits} server pull"),
+    ]);
+    let workers = place.queue.pull_workers().unwrap();
+    let shown: Vec<(&str, JobId, &str)> = workers
+        .iter()
+        .flat_map(|worker| worker.jobs.iter().map(|(id, kind, _)| (worker.name.as_str(), *id, kind.as_str())))
+        .collect();
+    assert_eq!(shown, [("w", pulled, "t"), ("", damaged, "")]);
+}
+
+#[test]
 fn workers_without_a_name_are_one_worker_in_the_list() {
     let place = Place::new();
     let id = place.submit();
