@@ -205,6 +205,16 @@ impl<'a> Fields<'a> {
         wanted: &str,
         check: impl Fn(&T) -> bool,
     ) -> Result<Option<T>, Invalid> {
+        self.get_checked(name, wanted, &check)
+    }
+
+    /// As [`Fields::get`]. The program has one copy for each type, and none for each check.
+    fn get_checked<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        wanted: &str,
+        check: &dyn Fn(&T) -> bool,
+    ) -> Result<Option<T>, Invalid> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         match serde_json::from_str(raw.get()) {
             Ok(value) if check(&value) => Ok(Some(value)),
