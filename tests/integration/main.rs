@@ -25,6 +25,7 @@ mod examples;
 mod exec_http;
 mod fault_injection;
 mod fifo;
+mod guide;
 mod hostile_clients;
 mod hostile_requests;
 mod http_front;

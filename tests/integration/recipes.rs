@@ -13,20 +13,20 @@ fn section(heading: &str) -> String {
 }
 
 /// A section of a document without its heading.
-fn section_of(page: &str, heading: &str) -> String {
+pub fn section_of(page: &str, heading: &str) -> String {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("the page");
     let (_, rest) =
         page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
-    rest.split("\n#").next().expect("a part").to_owned()
+    rest.split("\n##").next().expect("a part").to_owned()
 }
 
 /// The first code block of a section in this language.
-fn block(section: &str, language: &str) -> String {
+pub fn block(section: &str, language: &str) -> String {
     blocks(section, language).next().expect("a block").to_owned()
 }
 
 /// The code blocks of a section in this language.
-fn blocks<'a>(section: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
+pub fn blocks<'a>(section: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
     let starts = section.split(&format!("```{language}\n")).skip(1).collect::<Vec<_>>();
     starts.into_iter().filter_map(|rest| rest.split("```").next())
 }
@@ -56,7 +56,7 @@ impl Recipe {
 }
 
 /// Runs commands of the page in a shell, with the built program and this server. Returns their output.
-fn shell(commands: &str, server: &TestServer) -> String {
+pub fn shell(commands: &str, server: &TestServer) -> String {
     let folder = Path::new(env!("CARGO_BIN_EXE_threadq")).parent().expect("a folder").display().to_string();
     let mut command = Command::new("sh");
     command.args(["-e", "-c", commands]).env_clear().env("PATH", format!("{folder}:/usr/bin:/bin"));
