@@ -248,3 +248,33 @@ fn programs_cost_one_thread_for_their_type_and_none_when_they_are_gone() {
     assert_eq!(signal::zombies_of(server.pid()), [0; 0]);
     server.complete("t", json!({}));
 }
+
+#[test]
+fn a_program_that_waits_costs_the_server_nothing() {
+    let redis = TestRedis::start();
+    let config = shell("t", PID, "", "idle = \"1h\"");
+    let server = TestServer::builder().redis(&redis).config(&config).start();
+    let pid = pid_of(&server.complete("t", json!({})));
+    let wakeups = || {
+        let tasks =
+            fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().flatten().map(|task| task.path());
+        let is_it =
+            |task: &std::path::PathBuf| fs::read_to_string(task.join("comm")).unwrap().trim() == "idle-t";
+        let task = tasks.into_iter().find(is_it).expect("the thread lives");
+        let status = fs::read_to_string(task.join("status")).unwrap();
+        status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap().to_owned()
+    };
+    // At first the thread looks once a second whether the program goes on waiting.
+    let mut last = wakeups();
+    eventually(LIMIT, "the thread sleeps", || {
+        std::thread::sleep(secs(3));
+        let before = std::mem::replace(&mut last, wakeups());
+        before == last
+    });
+    signal::kill9(pid);
+    eventually(LIMIT, "the program is reaped", || !signal::zombies_of(server.pid()).contains(&pid));
+    eventually(LIMIT, "the death is logged", || {
+        server.log_text().contains("ended between two jobs: killed by signal 9")
+    });
+    assert_ne!(pid_of(&server.complete("t", json!({}))), pid);
+}

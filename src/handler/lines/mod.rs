@@ -30,6 +30,10 @@ use crate::job::{Failure, Outcome};
 /// The variable by which the descendants of a program are recognised whose parents have ended.
 const MARK: &str = "THREADQ_PROCESS";
 
+/// What a timeout adds if the program has written no line at all: most often its output is still in its buffer.
+const MUTE: &str =
+    ": the program has not written a line yet; it must flush its standard output after each line";
+
 /// Runs jobs of one type in programs that stay.
 pub struct LinesHandler {
     program: PathBuf,
@@ -113,6 +117,7 @@ impl Handler for LinesHandler {
             let end = program.run(job).map_err(|error| self.cannot_run(&error))?;
             let stderr = program.take_stderr();
             let answered = program.answered;
+            let is_mute = !program.has_spoken;
             match end {
                 End::Answered(outcome) => {
                     log_stderr(job, &stderr);
@@ -135,7 +140,11 @@ impl Handler for LinesHandler {
                     return Err(Failure::retryable(why));
                 }
                 End::Stopped(reason) => {
-                    return Err(Failure::retryable(message_with_end(&reason.to_string(), &stderr)));
+                    let mut what = reason.to_string();
+                    if is_mute && reason.is_failure() {
+                        what += MUTE;
+                    }
+                    return Err(Failure::retryable(message_with_end(&what, &stderr)));
                 }
             }
         }
@@ -478,7 +487,8 @@ mod tests {
         {
             let handler = handler(script);
             let (error, pid) = stop(&handler, reason, false);
-            assert_eq!(error, format!("{reason}: so far\ntidied"));
+            let mute = if reason == StopReason::TimedOut { MUTE } else { "" };
+            assert_eq!(error, format!("{reason}{mute}: so far\ntidied"));
             assert_gone(&pid);
             assert_eq!(run(&handler), "1");
         }

@@ -55,6 +55,8 @@ pub(super) struct Program {
     stdout_is_open: bool,
     stderr_is_open: bool,
     has_ended: bool,
+    /// Whether the program has written something to stdout.
+    pub has_spoken: bool,
     /// Whether all lines of a program that is stopped were reports.
     speaks: bool,
     /// The line of the job, and how much of it is written.
@@ -106,6 +108,7 @@ impl Program {
             stdout_is_open: true,
             stderr_is_open: true,
             has_ended: false,
+            has_spoken: false,
             speaks: true,
             input: Vec::new(),
             written: 0,
@@ -275,7 +278,7 @@ impl Program {
                 self.stdout_is_open = false;
                 return Ok(None);
             }
-            Ok(_) => {}
+            Ok(_) => self.has_spoken = true,
         }
         while let Some(line) = self.lines.next_line()? {
             match read(line)? {

@@ -108,7 +108,10 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
     let read = match line.trim_ascii_start() {
         // Else an array would be read as the values of an object.
         line if line.starts_with(b"[") => Err("it is an array".to_owned()),
-        line => serde_json::from_slice(line).map_err(|error| error.to_string()),
+        line => serde_json::from_slice(line).map_err(|error| match error.is_eof() {
+            true => "its JSON does not end in this line".to_owned(),
+            false => error.to_string(),
+        }),
     };
     read.and_then(|line| said(line).map_err(str::to_owned))
         .map_err(|reason| refusal(&format!("a line that is no answer ({reason})"), line))
@@ -256,9 +259,9 @@ mod tests {
     #[test]
     fn any_other_line_is_refused_with_its_reason_and_its_start() {
         for (line, reason) in [
-            ("", "EOF while parsing"),
+            ("", "its JSON does not end in this line"),
             ("hello", "expected value"),
-            ("{", "EOF while parsing"),
+            ("{", "its JSON does not end in this line"),
             ("[]", "it is an array"),
             ("{}", "has none of result"),
             (r#"{"message": "x"}"#, "has none of result"),
