@@ -1,9 +1,9 @@
 //! Texts that are compressed in the program; `build.rs` compresses them.
 
-/// The compressed bytes of a file that `build.rs` names; the parts of its name are joined.
+/// The compressed bytes that `build.rs` has written under this name.
 macro_rules! packed {
-    ($($name:literal),+) => {
-        include_bytes!(concat!(env!("OUT_DIR"), "/", $($name,)+ ".packed"))
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".packed"))
     };
 }
 pub(crate) use packed;

@@ -1,7 +1,5 @@
 //! The Lua scripts. Every change of a job that touches more than one key is a script.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use redis::Cmd;
@@ -26,6 +24,13 @@ pub(super) struct Script {
 }
 
 impl Script {
+    /// Inlined for each script, this function would take 10 kB.
+    #[inline(never)]
+    fn new(name: &str, namespace: &Arc<str>, named_keys: &Arc<[String; 2]>) -> Script {
+        let (namespace, named_keys) = (namespace.clone(), named_keys.clone());
+        Script { row: row(name), namespace, named_keys, hash: OnceLock::new() }
+    }
+
     /// The beginning of a call; the arguments follow.
     pub(super) fn call(&self) -> Cmd {
         let hash = self.hash.get_or_init(|| redis::Script::new(&self.text()).get_hash().to_owned());
@@ -35,7 +40,8 @@ impl Script {
     }
 
     pub(super) fn text(&self) -> String {
-        self.row.text(&self.namespace, built_in)
+        let files = LuaFiles::unpacked();
+        self.row.text(&self.namespace, |file| files.text(file))
     }
 
     /// The rights that the user of Redis needs for this script.
@@ -71,21 +77,19 @@ struct Row {
     name: &'static str,
     /// The name of its file without `.lua`.
     file: &'static str,
-    /// The compressed text of the file.
-    packed: &'static [u8],
     access: Access,
     repeat: Repeat,
     user: User,
 }
 
-const COMMON: (&str, &[u8]) = ("common", packed!("common", ".lua"));
-const LIMITS: (&str, &[u8]) = ("limits", packed!("limits", ".lua"));
-const TIES: (&str, &[u8]) = ("ties", packed!("ties", ".lua"));
-const PAGES: (&str, &[u8]) = ("pages", packed!("pages", ".lua"));
-const AUDIT_COMMON: (&str, &[u8]) = ("audit_common", packed!("audit_common", ".lua"));
+const COMMON: &str = "common";
+const LIMITS: &str = "limits";
+const TIES: &str = "ties";
+const PAGES: &str = "pages";
+const AUDIT_COMMON: &str = "audit_common";
 /// The function of Lua whose rights are checked when a call needs the function.
 const LATE: &str = "limit_rules";
-const REQUIRE_RIGHTS: (&str, &[u8]) = ("require_rights", packed!("require_rights", ".lua"));
+const REQUIRE_RIGHTS: &str = "require_rights";
 
 /// Makes the fields of [`Scripts`], and the lists of scripts and files, of one table.
 macro_rules! scripts {
@@ -100,13 +104,7 @@ macro_rules! scripts {
                 let named_keys = [keys::SERVERS, keys::ABSENT].map(|name| keys::prefix(namespace) + name);
                 let named_keys = Arc::new(named_keys);
                 let namespace: Arc<str> = namespace.into();
-                let script = |name| Script {
-                    row: row(name),
-                    namespace: namespace.clone(),
-                    named_keys: named_keys.clone(),
-                    hash: OnceLock::new(),
-                };
-                Scripts { $($name: script(stringify!($name)),)* }
+                Scripts { $($name: Script::new(stringify!($name), &namespace, &named_keys),)* }
             }
         }
 
@@ -115,7 +113,6 @@ macro_rules! scripts {
         const TABLE: &[Row] = &[$(Row {
             name: stringify!($name),
             file: $file,
-            packed: packed!($file, ".lua"),
             access: Access::$access,
             repeat: Repeat::$repeat,
             user: User::$user,
@@ -184,44 +181,55 @@ fn row(name: &str) -> &'static Row {
     TABLE.iter().find(|row| row.name == name).expect("the name is in the table of scripts")
 }
 
+/// The texts of all files of Lua, without comments. In front of each stand a zero byte, its name without `.lua`, and a line
+/// break.
+struct LuaFiles(String);
+
+impl LuaFiles {
+    fn unpacked() -> LuaFiles {
+        LuaFiles(unpack(packed!("lua")))
+    }
+
+    fn text(&self, file: &str) -> String {
+        let mut files = self.0.split('\0').filter_map(|text| text.split_once('\n'));
+        files.find(|(name, _)| *name == file).expect("the file is packed").1.to_owned()
+    }
+}
+
 /// Every file of Lua by its name without `.lua`, and its text: the scripts, and the parts that stand in front of them.
 pub fn lua_files() -> impl Iterator<Item = (&'static str, String)> {
     let is_first = |i: usize| TABLE[..i].iter().all(|row| row.file != TABLE[i].file);
-    let files = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| (TABLE[i].file, TABLE[i].packed));
-    let all = [COMMON, LIMITS, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(files);
-    all.map(|(file, packed)| (file, unpack(packed)))
+    let names = (0..TABLE.len()).filter(move |i| is_first(*i)).map(|i| TABLE[i].file);
+    let files = LuaFiles::unpacked();
+    let all = [COMMON, LIMITS, TIES, PAGES, AUDIT_COMMON, REQUIRE_RIGHTS].into_iter().chain(names);
+    all.map(move |file| (file, files.text(file)))
 }
 
 /// The files of which a script is made.
 pub fn files_of_script(name: &str) -> impl Iterator<Item = &'static str> {
     let row = row(name);
-    row.common().into_iter().chain([REQUIRE_RIGHTS]).map(|(file, _)| file).chain([row.file])
+    row.common().into_iter().chain([REQUIRE_RIGHTS, row.file])
 }
 
 /// The text of a script as Redis runs it. Its second line is a comment with the script's name. `source` returns the
 /// text of a file from its name and its built-in text: tests change it.
 pub fn script_text(name: &str, namespace: &str, source: impl Fn(&'static str, String) -> String) -> String {
-    row(name).text(namespace, |file, packed| source(file, unpack(packed)))
+    let files = LuaFiles::unpacked();
+    row(name).text(namespace, |file| source(file, files.text(file)))
 }
 
 impl Row {
-    fn common(&self) -> Vec<(&'static str, &'static [u8])> {
-        if self.user == User::Doctor {
-            vec![COMMON, LIMITS, TIES, AUDIT_COMMON]
-        } else {
-            vec![COMMON, LIMITS, TIES, PAGES]
-        }
+    fn common(&self) -> [&'static str; 4] {
+        [COMMON, LIMITS, TIES, if self.user == User::Doctor { AUDIT_COMMON } else { PAGES }]
     }
 
     /// The script with the functions that it calls, and with the names of keys as constants.
-    fn linked(&self, source: impl Fn(&'static str, &'static [u8]) -> String) -> String {
-        let common: Vec<String> =
-            self.common().into_iter().map(|(file, packed)| source(file, packed)).collect();
-        let common: Vec<&str> = common.iter().map(String::as_str).collect();
-        linker::link(&common, &source(self.file, self.packed))
+    fn linked(&self, source: impl Fn(&'static str) -> String) -> String {
+        let common = self.common().map(&source);
+        linker::link(&common.each_ref().map(String::as_str), &source(self.file))
     }
 
-    fn text(&self, namespace: &str, source: impl Fn(&'static str, &'static [u8]) -> String) -> String {
+    fn text(&self, namespace: &str, source: impl Fn(&'static str) -> String) -> String {
         let flags = match self.access {
             Access::Read => "#!lua flags=no-writes",
             // Without this flag Redis refuses to start and to settle jobs too when it reaches its `maxmemory`.
@@ -236,7 +244,7 @@ impl Row {
                 // The scripts with the access `Add` read first.
                 let (checks, late_checks) =
                     rights::checks_in_lua(&linked, linker::part(&linked, LATE), self.access == Access::Add);
-                let require_rights = [&*source(REQUIRE_RIGHTS.0, REQUIRE_RIGHTS.1)];
+                let require_rights = [&*source(REQUIRE_RIGHTS)];
                 let used = linker::link(&require_rights, &(checks + &late_checks));
                 (used[..used.len() - late_checks.len()].to_owned(), late_checks)
             }
@@ -245,10 +253,6 @@ impl Row {
         let body = linker::with_constants(&(require_rights + &linked), &keys::lua_constants(namespace));
         format!("{flags}\n-- {}\n{body}", self.name)
     }
-}
-
-fn built_in(_: &'static str, packed: &'static [u8]) -> String {
-    unpack(packed)
 }
 
 /// The rights without which no job can be run.
@@ -277,10 +281,6 @@ fn rights_of(user: User, namespace: &str) -> Vec<Right> {
 }
 
 fn rights_of_rows(rows: impl Iterator<Item = &'static Row>, namespace: &str) -> Vec<Right> {
-    // Each script needs the same common files: a file is unpacked once.
-    let unpacked = RefCell::new(HashMap::new());
-    let source = |file: &'static str, packed: &'static [u8]| -> String {
-        unpacked.borrow_mut().entry(file).or_insert_with(|| unpack(packed)).clone()
-    };
-    rows.flat_map(|row| rights::of_script(&row.linked(source), namespace)).collect()
+    let files = LuaFiles::unpacked();
+    rows.flat_map(|row| rights::of_script(&row.linked(|file| files.text(file)), namespace)).collect()
 }
