@@ -34,8 +34,7 @@ impl<'a> Section<'a> {
         read: impl Fn(&Value) -> Result<T, Invalid>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(value) = self.table.remove(key) else { return Ok(None) };
-        let name = format!("{}.{key}", self.name);
-        read(&value).map(Some).map_err(|why| ConfigError::new(&name, self.origin, "the value", why))
+        read(&value).map(Some).map_err(|why| self.value_error(key, "the value", why))
     }
 
     /// Removes a key whose value an error may show.
@@ -44,9 +43,19 @@ impl<'a> Section<'a> {
         key: &str,
         read: impl Fn(&str) -> Result<T, Invalid>,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.take(key, scalar)? else { return Ok(None) };
-        let name = format!("{}.{key}", self.name);
-        read(&text).map(Some).map_err(|why| ConfigError::new(&name, self.origin, &quoted(&text), why))
+        let Some(text) = self.scalar(key)? else { return Ok(None) };
+        read(&text).map(Some).map_err(|why| self.value_error(key, &quoted(&text), why))
+    }
+
+    // Not inlined: the generic functions above are compiled for each kind of value.
+    #[inline(never)]
+    fn scalar(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+        self.take(key, scalar)
+    }
+
+    #[inline(never)]
+    fn value_error(&self, key: &str, subject: &str, why: Invalid) -> ConfigError {
+        ConfigError::new(&format!("{}.{key}", self.name), self.origin, subject, why)
     }
 
     /// Checks that no unknown key remains.

@@ -218,8 +218,14 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         match serde_json::from_str(raw.get()) {
             Ok(value) if check(&value) => Ok(Some(value)),
-            _ => Err(Invalid::Field(format!("{}{name} must be {wanted}", self.place))),
+            _ => Err(self.must_be(name, wanted)),
         }
+    }
+
+    // Not inlined: the generic function above is compiled for each kind of value.
+    #[inline(never)]
+    fn must_be(&self, name: &str, wanted: &str) -> Invalid {
+        Invalid::Field(format!("{}{name} must be {wanted}", self.place))
     }
 }
 
