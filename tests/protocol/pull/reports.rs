@@ -69,11 +69,14 @@ fn an_empty_report_changes_nothing_but_says_how_long_there_is_time() {
 #[test]
 fn a_large_checkpoint_is_kept_whole_and_a_smaller_one_leaves_nothing_of_it() {
     let (place, a, lease) = running();
-    let text = format!("\"{}\"", "x".repeat(32 * 1024 - 2));
-    place.reports(lease.attempt_id(), checkpoint(&text));
-    assert_eq!(place.job(lease.id()).checkpoint.unwrap().get(), text);
-    place.reports(lease.attempt_id(), checkpoint("[1]"));
-    assert_eq!(place.job(lease.id()).checkpoint.unwrap().get(), "[1]");
+    // A text of up to 1 KiB is stored in pieces.
+    for length in [1_000, 32 * 1024] {
+        let text = format!("\"{}\"", "x".repeat(length - 2));
+        place.reports(lease.attempt_id(), checkpoint(&text));
+        assert_eq!(place.job(lease.id()).checkpoint.unwrap().get(), text);
+        place.reports(lease.attempt_id(), checkpoint("[1]"));
+        assert_eq!(place.job(lease.id()).checkpoint.unwrap().get(), "[1]");
+    }
     let fields: Vec<String> = place.redis("HKEYS", &format!("job:{}", lease.id()), &[]);
     let chunks: Vec<&String> = fields.iter().filter(|field| field.starts_with("checkpoint")).collect();
     assert_eq!(chunks, ["checkpoint"]);
@@ -394,7 +397,7 @@ fn what_was_reported_outlives_failures_crashes_and_retries() {
 fn a_retry_from_the_start_drops_all_pieces_of_a_large_checkpoint() {
     let (place, a, lease) = running();
     let id = lease.id();
-    place.reports(lease.attempt_id(), checkpoint(&format!("\"{}\"", "x".repeat(32 * 1024 - 2))));
+    place.reports(lease.attempt_id(), checkpoint(&format!("\"{}\"", "x".repeat(1_000))));
     place.ends(&a, &buried(lease));
     place.queue.retry_from_start(&[id], &[]).unwrap();
     let fields: Vec<String> = place.redis("HKEYS", &format!("job:{id}"), &[]);
