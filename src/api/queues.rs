@@ -33,8 +33,8 @@ impl Api {
         let queue = queues.iter().find(|queue| queue.name == name);
         let body = queue.map(|queue| {
             let mut body = queue_json(queue);
-            // No server takes from the queue and it has no jobs: the name may be misspelt.
-            if queue.servers == 0 && !has_jobs {
+            // Nobody takes from the queue and it has no jobs: the name may be misspelt.
+            if queue.servers == 0 && !queue.is_pulled && !has_jobs {
                 body["known"] = json!(false);
             }
             body
@@ -56,6 +56,9 @@ pub(super) fn queue_json(queue: &QueueInfo) -> Value {
     }
     if queue.strict {
         body["strict"] = json!(true);
+    }
+    if queue.is_pulled {
+        body["pulled"] = json!(true);
     }
     body
 }

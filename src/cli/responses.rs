@@ -64,14 +64,23 @@ pub(super) struct QueueView {
     /// Whether a server starts the jobs of this queue before those of its other queues; left out if none does.
     #[serde(default)]
     pub strict: bool,
+    /// Whether a pull worker has asked for jobs of the queue within the last minutes; left out if none has.
+    #[serde(default)]
+    pub pulled: bool,
 }
 
 impl QueueView {
+    /// Whether no server and no pull worker takes jobs from the queue.
+    pub(super) fn is_unserved(&self) -> bool {
+        self.servers == Some(0) && !self.pulled
+    }
+
     /// Whether jobs of the queue are started, for the column STATE.
     pub(super) fn state(&self) -> &'static str {
         match (self.servers, self.paused) {
-            (Some(0), true) => "paused, no server",
-            (Some(0), false) => "no server",
+            (_, true) if self.is_unserved() => "paused, no server",
+            (_, false) if self.is_unserved() => "no server",
+            (Some(0), false) => "running, pulled",
             (_, true) if self.strict => "paused, strict",
             (_, true) => "paused",
             (_, false) if self.strict => "running, strict",

@@ -437,7 +437,7 @@ fn limit_room(reply: &Value) -> Result<LimitRoom, Error> {
 pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
     let read = |reply: Value| {
         let reply = as_array(reply)?;
-        let [name, queued, paused, oldest, servers, strict, held] = reply.as_slice() else {
+        let [name, queued, paused, oldest, servers, strict, held, pulled] = reply.as_slice() else {
             return Err(unexpected(&Value::Array(reply)));
         };
         Ok(QueueInfo {
@@ -448,6 +448,7 @@ pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
             servers: as_count(servers)?,
             strict: as_int(strict)? == 1,
             held: as_count(held)?,
+            is_pulled: as_int(pulled)? == 1,
         })
     };
     let mut queues = as_array(reply)?.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;

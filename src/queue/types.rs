@@ -590,6 +590,8 @@ pub struct QueueInfo {
     pub servers: u64,
     /// Whether one of these servers takes the jobs of this queue before those of other queues.
     pub strict: bool,
+    /// Whether a pull worker has asked for jobs of this queue within the last 5 minutes.
+    pub is_pulled: bool,
 }
 
 /// What decides when a job starts.

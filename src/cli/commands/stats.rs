@@ -168,7 +168,7 @@ fn set_paused(
     let (name, segment) = queue_segment(name)?;
     let response = client.post(&format!("/queues/{segment}/{verb}"))?;
     let queue: QueueView = response.parse()?;
-    if queue.servers == Some(0) {
+    if queue.is_unserved() {
         let jobs =
             if queue.known == Some(false) { ", and no job is in the queue: check the name" } else { "" };
         console.note(&format!("no server takes jobs from queue {name}{jobs}"));
@@ -272,6 +272,7 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
                 "threadq: no server takes jobs from queue emial\n",
             ),
             ("pause", response(true, r#""servers": 1"#), "queue emial is paused\n", ""),
+            ("pause", response(true, r#""servers": 0, "pulled": true"#), "queue emial is paused\n", ""),
         ];
         for (verb, response, out, err) in cases {
             let server = FakeServer::start(&[(200, &response)]);
@@ -288,6 +289,7 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
             )
         };
         let strict = |name, paused| queue(name, paused, 1).replace('}', r#", "strict": true}"#);
+        let pulled = |name, paused| queue(name, paused, 0).replace('}', r#", "pulled": true}"#);
         let queues = [
             queue("a", false, 2),
             queue("b", true, 1),
@@ -295,6 +297,8 @@ ID  STATUS  TYPE          QUEUE    TRIES  CREATED (UTC)
             queue("d", true, 0),
             strict("e", false),
             strict("f", true),
+            pulled("g", false),
+            pulled("h", true),
         ];
         let server = FakeServer::start(&[(200, &format!(r#"{{"queues": [{}]}}"#, queues.join(", ")))]);
         let expected = "\
@@ -305,6 +309,8 @@ c      1       no server          1 s
 d      1       paused, no server  1 s
 e      1       running, strict    1 s
 f      1       paused, strict     1 s
+g      1       running, pulled    1 s
+h      1       paused             1 s
 ";
         assert_eq!(server.run(&["queues"]).out, expected);
     }

@@ -45,7 +45,7 @@ pub(crate) fn of_status(text: &str) -> Option<Style> {
 /// The style of the state of a queue.
 pub(crate) fn of_state(text: &str) -> Option<Style> {
     match text {
-        "running" | "running, strict" => None,
+        "running" | "running, strict" | "running, pulled" => None,
         "paused" | "paused, strict" => Some(Style::Yellow),
         // No server takes jobs from the queue.
         _ => Some(Style::Red),

@@ -2,16 +2,19 @@
 -- ARGV: names of queues to return in any case
 -- Returns: per queue {name, queued, paused 0|1, age of its oldest ready job in ms or -1, number of live servers that
 --           take from it, 1 if one of them takes its jobs before those of other queues, how many of the queued jobs wait for
---           room in a limit}
+--           room in a limit, 1 if a pull worker has asked for its jobs within 5 minutes}
 local now, seen, answers = now_ms(), {}, {}
 
 -- The number of live servers that take from each queue, and the queues that are strict for one of them.
-local takers, strict, servers = {}, {}, call('HGETALL', SERVERS)
+local takers, strict, pulled, servers = {}, {}, {}, call('HGETALL', SERVERS)
 for i = 1, #servers, 2 do
   if is_living(servers[i + 1]) then
     local names = call('HMGET', SERVER .. servers[i], 'queues', 'strict')
     for queue in string.gmatch(names[1] or '', '[^,]+') do takers[queue] = (takers[queue] or 0) + 1 end
     for queue in string.gmatch(names[2] or '', '[^,]+') do strict[queue] = 1 end
+  elseif servers[i] == PULL then
+    local queues = call('ZRANGEBYSCORE', PULLED_QUEUES, digits(now - 300000), '+inf')
+    for _, queue in ipairs(queues) do pulled[queue] = 1 end
   end
 end
 
@@ -45,7 +48,7 @@ local function add(queue)
   -- Servers may have claimed some of the tombstones, so that there are fewer in the lists.
   local queued, held = math.max(0, count_entries(queue) - count_tombstones(queue)), count_held(queue)
   answers[#answers + 1] = {queue, queued + held, call('SISMEMBER', PAUSED, queue),
-    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0, strict[queue] or 0, held}
+    math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0, strict[queue] or 0, held, pulled[queue] or 0}
 end
 for _, queue in ipairs(ARGV) do add(queue) end
 for _, queue in ipairs(call('SRANDMEMBER', QUEUES, '1000')) do add(queue) end

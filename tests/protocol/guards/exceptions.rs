@@ -54,6 +54,8 @@ pub const EXCEPTIONS: &[Exception] = exceptions! {
         => "saves commands: the first page begins at the newest id";
     "list_queue": "if count_tombstones(queue) == 0 then", "count_tombstones(queue) == 0 => false"
         => "saves commands: without tombstones the search finds none";
+    "queues": "elseif servers[i] == PULL then", "servers[i] == PULL => true"
+        => "saves a command: without pull workers no queue was asked for";
     // Retention.
     "prune_names": "ipairs(ARGV[1] == '0' and", "without ARGV[1] == '0'"
         => "saves time: the types are read at each step";

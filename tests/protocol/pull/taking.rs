@@ -405,3 +405,17 @@ fn the_name_of_the_pseudo_server_is_nobodys() {
     assert_eq!(place.is_answered(pulled.attempt, complete()), Status::Completed);
     assert_sound(&place);
 }
+
+#[test]
+fn a_queue_tells_whether_pull_workers_have_asked_for_its_jobs_lately() {
+    let place = Place::new();
+    let pulled = || {
+        let queues = place.queue.queues(&["default", "other"]).unwrap();
+        queues.into_iter().map(|queue| (queue.is_pulled, queue.servers)).collect::<Vec<_>>()
+    };
+    assert_eq!(pulled(), [(false, 0), (false, 0)]);
+    let now = place.try_pull(&request(1)).now_ms;
+    assert_eq!(pulled(), [(true, 0), (false, 0)]);
+    place.raw(&[&format!("ZADD T:pulled_queues {} default", now - 300_001)]);
+    assert_eq!(pulled(), [(false, 0), (false, 0)]);
+}

@@ -29,7 +29,7 @@ pub(super) fn warn_of_unserved(jobs: &Stored, unserved: Unserved, client: &Clien
         ));
     }
     let is_meant = |name: &str| queue.is_none_or(|queue| queue == name);
-    if unserved.queue && queues.iter().any(|queue| queue.servers == Some(0) && is_meant(&queue.name)) {
+    if unserved.queue && queues.iter().any(|queue| queue.is_unserved() && is_meant(&queue.name)) {
         console.note(&format!(
             "{what}, but no server takes jobs from {whose} queue: jobs wait until a server does"
         ));
