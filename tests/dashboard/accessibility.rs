@@ -20,6 +20,17 @@ impl Page {
     }
 }
 
+const REPORTING: &str = r#"
+[handlers.encode]
+exec = ["/bin/sh", "-c", '''
+exec 3<> "$THREADQ_REPORT"
+for n in $(seq 1 40); do echo "log frame $n of 100: a line that is so long that it needs more than one row of a narrow page" >&3; done
+echo 'checkpoint {"frame": 40}' >&3
+echo 'progress 0.4 encoded 40 of the 100 frames of the first of 7 films' >&3
+exec sleep 600
+''']
+"#;
+
 const SCHEDULE_AND_LIMITS: &str = r#"
 [limits.mails-to-the-provider-of-the-whole-world]
 rate = "100/m"
@@ -44,7 +55,7 @@ job = { type = "echo", queue = "reports", tags = ["customer/42"] }
 fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     let server = TestServer::builder()
         .redis(redis)
-        .config(&format!("{QUICK_BACKOFF}\n{SCHEDULE_AND_LIMITS}"))
+        .config(&format!("{QUICK_BACKOFF}\n{SCHEDULE_AND_LIMITS}\n{REPORTING}"))
         .flag("workers", "8")
         .flag("queues", "default,urgent!")
         .start();
@@ -86,10 +97,19 @@ fn busy_server(redis: &TestRedis) -> (TestServer, Vec<Page>) {
     eventually(LIMIT, "all is at rest but five jobs", || {
         server.count("queued") == 4 && server.count("processing") == 5 && server.count("retrying") == 0
     });
+    let pull = json!({"queues": ["gpu"], "worker": "gpu-1.of-the-rack-in-the-cellar.example.com", "lease_ms": 600_000, "max": 2});
+    for _ in 0..2 {
+        server.submit_job(json!({"type": "Train a model whose type has rather a long name", "queue": "gpu"}));
+    }
+    let pulled = server.post("/pull", &pull).expect(200).json();
+    assert_eq!(pulled["jobs"].as_array().map(Vec::len), Some(2), "{pulled}");
+    let encoding = server.submit("encode", json!({}));
+    server.wait_for(encoding, LIMIT, "it has reported", |job| job["progress"]["value"] == 0.4);
     let page = |name, hash: &str, title, text| Page { name, hash: hash.to_owned(), title, text };
     let pages = vec![
         page("overview", "/", "Overview", "Unfinished jobs"),
-        page("servers", "/servers", "Servers", "worker-"),
+        page("workers", "/workers", "Workers", "lease ends"),
+        page("running", &format!("/jobs/{encoding}"), "Job", "Checkpoint"),
         page("queues", "/queues", "Queues", "emails"),
         page("queue", "/queues/emails.newsletter-2026_of-the-whole-world", "Queue", "1 job queued"),
         page("schedules", "/schedules", "Schedules", "each day at 02:30"),

@@ -68,7 +68,8 @@ fn its_files_are_small_and_need_nothing_from_elsewhere() {
             assert!(script.starts_with(" src=\"/ui/"), "{path}: an inline script: {script:.60}");
         }
     }
-    assert!(size < 120_000, "{size} bytes");
+    // A tab that is opened loads all files: in one second, if the line carries 1 Mbit/s.
+    assert!(size < 125_000, "{size} bytes");
 }
 
 #[test]

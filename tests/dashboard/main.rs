@@ -8,6 +8,7 @@ mod common;
 
 mod accessibility;
 mod actions;
+mod attempts;
 mod browser;
 mod figures;
 mod files;

@@ -61,7 +61,7 @@ fn the_page_shows_each_thread() {
     let server = TestServer::builder().redis(&redis).flag("workers", "4").start();
     let id = server.submit("sleep", json!({"ms": 600_000}));
     server.wait_for_status(id, "processing");
-    let browser = Browser::open(&server, "/servers");
+    let browser = Browser::open(&server, "/workers");
     for part in [
         &server.server_id(),
         "1 of 4 workers busy",

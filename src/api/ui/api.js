@@ -79,6 +79,12 @@ function login(rejected) {
   return pendingLogin;
 }
 
+/** Sends a request that changes something, and shows the message when that is done. */
+export async function send(method, path, message, body) {
+  await api(method, path, body);
+  notify(message);
+}
+
 export const query = (parameters) => {
   const text = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value)).toString();
   return text && "?" + text;

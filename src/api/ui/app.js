@@ -3,14 +3,14 @@
 // A view has a `title`, `read` (reads the API), `render` (makes elements of what was read), and `every` (ms between two
 // reads, or null). Modules of views also have `actions`, which buttons name as `data-do`.
 
-import { byId, el, show } from "./elements.js";
+import { byId, el, mono, nothing, show } from "./elements.js";
 import { dead, jobs, selected, actions as listActions } from "./jobs.js";
 import { change, job, actions as jobActions } from "./job.js";
 import { limit, limits, setLimit, actions as limitActions } from "./limits.js";
 import { clearErrors, showError } from "./forms.js";
 import { notify, query } from "./api.js";
 import { actionOf, inProgress, markBusy } from "./parts.js";
-import { overview, servers } from "./overview.js";
+import { overview, workers } from "./overview.js";
 import { queue, queues, actions as queueActions } from "./queues.js";
 import { changeSchedule, newSchedule, schedule, schedules, actions as scheduleActions } from "./schedules.js";
 import { rough, ZONE } from "./text.js";
@@ -95,7 +95,9 @@ let shown = null, timer = null, turn = 0;
 /** The views: a segment of the address that begins with a colon is a parameter. `page` is the link of the header. */
 const VIEWS = [
   ["/", "overview", overview],
-  ["/servers", "servers", servers],
+  ["/workers", "workers", workers],
+  // The name of this page before version 0.11.
+  ["/servers", "workers", workers],
   ["/queues", "queues", queues],
   ["/queues/:name", "queues", queue],
   ["/schedules", "schedules", schedules],
@@ -130,8 +132,7 @@ const notFound = {
   title: "No such page",
   every: null,
   read: async () => ({}),
-  render: () => el("p", { class: "nothing" }, "There is no page at ", el("span", { class: "mono" }, decodeHash()), ". Go to the ",
-    el("a", { href: "#/" }, "overview"), "."),
+  render: () => nothing("There is no page at ", mono(decodeHash()), ". Go to the ", el("a", { href: "#/" }, "overview"), "."),
 };
 
 const decodeHash = () => {

@@ -9,6 +9,15 @@ export function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
+/** A text in a font of fixed width: an id, a name, an exact time. */
+export const mono = (...text) => el("span", { class: "mono" }, text);
+/** What is shown in place of a list without entries. */
+export const nothing = (...words) => el("p", { class: "nothing" }, words);
+/** A link that looks like a button. */
+export const go = (name, href, label) => el("a", { class: "button", href, "aria-label": label }, name);
+/** A text of several lines that is scrolled in its place. */
+export const pre = (label, text) => el("pre", { tabindex: 0, role: "region", "aria-label": label }, text);
+
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }

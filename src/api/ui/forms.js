@@ -5,7 +5,7 @@
 
 import { el } from "./elements.js";
 import { jobLink } from "./parts.js";
-import { exact } from "./text.js";
+import { toSecond } from "./text.js";
 
 const idOf = (name) => `f-${name.replaceAll(".", "-")}`;
 
@@ -68,7 +68,7 @@ export function durationText(ms) {
 }
 
 /** A time as a field of the kind `time` has it. Browsers leave out seconds that are zero. */
-export const timeText = (text) => text ? exact(text).slice(0, 19).replace(" ", "T").replace(/(:\d\d):00$/, "$1") : "";
+export const timeText = (text) => text ? toSecond(text).replace(" ", "T").replace(/(:\d\d):00$/, "$1") : "";
 
 const wrong = (message) => { throw new Error(message); };
 

@@ -1,9 +1,9 @@
 // The pages Jobs and Dead letters.
 
 import { ACTIONS, bulk } from "./bulk.js";
-import { el } from "./elements.js";
+import { el, go, mono } from "./elements.js";
 import { timeText } from "./forms.js";
-import { attempts, blockedBy, button, hasEnded, jobLink, lastPage, learnTypes, listInfo, noSuchPage, pager, readList, status, STATUSES, table,
+import { attempts, blockedBy, button, hasEnded, jobLink, lastPage, learnTypes, listInfo, noSuchPage, pager, progressOf, readList, status, STATUSES, table,
   tagLinks, typeFilter } from "./parts.js";
 import { number, time, ZONE } from "./text.js";
 
@@ -22,7 +22,7 @@ function filterFields({ type, tag, created_after: after, created_before: before 
     el("button", {}, "Show")];
 }
 
-const noJob = () => ["There is no job yet. ", el("a", { href: "#/submit" }, "Submit one"), " here, with ", el("span", { class: "mono" }, "threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
+const noJob = () => ["There is no job yet. ", el("a", { href: "#/submit" }, "Submit one"), " here, with ", mono("threadq enqueue TYPE --payload JSON"), ", or POST /jobs."];
 
 /** On a narrow screen the tags are below the id, where there is more room than below the type. */
 const idCell = (job) => [jobLink(job.id), el("span", { class: "narrow" }, tagLinks(job))];
@@ -40,7 +40,7 @@ export const jobs = {
     el("form", { class: "filter", "data-open": true, "aria-label": "One job" },
       el("label", {}, "Job id ", el("input", { name: "id", inputmode: "numeric", pattern: "[0-9]+", required: true, size: 17, autocomplete: "off" })),
       el("button", {}, "Open")),
-    el("a", { class: "button", href: "#/submit" }, "Submit a job"),
+    go("Submit a job", "#/submit"),
   ],
   read: (given, old) => readList("/jobs", filterOf(given), given, old),
   render(list, given) {
@@ -48,8 +48,8 @@ export const jobs = {
     learnTypes(jobs);
     if (!jobs.length && (before || page > lastPage(total))) return noSuchPage("/jobs", filter, list);
     const rows = jobs.map((job) => [
-      idCell(job), [job.type, tagCell(job), el("span", { class: "narrow" }, time(job.created_at))], job.queue, status(job.status), attempts(job), time(job.created_at),
-      el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : blockedBy(job) ?? job.last_error ?? "")]);
+      idCell(job), [job.type, tagCell(job), el("span", { class: "narrow" }, time(job.created_at))], job.queue, [status(job.status), el("span", { class: "narrow" }, progressOf(job))], attempts(job), time(job.created_at),
+      el("span", { class: "line one" }, job.status === "scheduled" || job.status === "retrying" ? ["due ", time(job.scheduled_at)] : progressOf(job) || (blockedBy(job) ?? job.last_error ?? ""))]);
     return [
       total > 0 && el("p", { class: "acts bulk", role: "group", "aria-label": "All jobs of this list" },
         el("span", {}, `All ${number(total)} of this list:`),

@@ -1,7 +1,7 @@
 // The pages Limits and Limit, and the form for a limit.
 
-import { api, ask, notify, query } from "./api.js";
-import { el } from "./elements.js";
+import { api, ask, query, send } from "./api.js";
+import { el, go, mono, nothing } from "./elements.js";
 import { bodyText, form, readForm, sendButton } from "./forms.js";
 import { button, facts, jobLink, keepWaiting, limitLink, limitPath, PAGE_SIZE, part, table, waiting } from "./parts.js";
 import { exact, now, number, plural, rough } from "./text.js";
@@ -24,13 +24,13 @@ function opens({ opens_at: at }) {
 const mark = ({ overridden }) => overridden && el("span", { class: "mark", title: "In place of the numbers of the file, or of the limit without the key." }, "overridden");
 
 const buttons = ({ name, key, source, overridden }) => [
-  el("a", { class: "button", href: `#/set-limit${query({ limit: name })}`, "aria-label": `Change the limit ${name}` }, "Change"),
+  go("Change", `#/set-limit${query({ limit: name })}`, `Change the limit ${name}`),
   (overridden || (source === "api" && !key)) && button("Unset", "unset-limit", { name, overridden }, { class: "danger", "aria-label": `Unset the limit ${name}` })];
 
 export const limits = {
   title: "Limits",
   every: 2000,
-  head: () => el("a", { class: "button", href: "#/set-limit" }, "Set a limit"),
+  head: () => go("Set a limit", "#/set-limit"),
   read: () => api("GET", "/limits"),
   render: ({ limits }) => table("Limits", [["Limit", "name"], ["Allows"], ["Running", "n"], ["Waiting", "n"], ["Opens", "n wide"], ["Action", "wide act"]], limits.map((limit) => [
     [limitLink(limit.name), mark(limit)],
@@ -51,10 +51,10 @@ export const limit = {
     const details = [["Allows", rule(one)], ["Running", slots(one)], one.opens_at && ["Opens", opens(one)],
       ["Defined", one.source === "api" || one.overridden ? "by the API" : "in the configuration file"]];
     return [
-      el("p", { class: "jobhead" }, el("span", { class: "mono" }, text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
+      el("p", { class: "jobhead" }, mono(text), mark(one), el("span", { class: "acts" }, buttons({ ...one, name: text }))),
       el("div", { class: "two" },
         part("Facts", facts(details)),
-        one.concurrency && part("Jobs with a slot", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : el("p", { class: "nothing" }, "No job has a slot."))),
+        one.concurrency && part("Jobs with a slot", one.running_ids.length ? el("p", { class: "tags" }, one.running_ids.map(jobLink)) : nothing("No job has a slot."))),
       keys.length > 0 && part("Keys with waiting jobs or own numbers", table("Keys", [["Key", "name"], ["Own numbers"], ["Running", "n wide"], ["Waiting", "n"], ["Opens", "n"]],
         keys.map((one) => [limitLink(`${text}:${one.key}`), rule(one) || "–", number(one.running), number(one.waiting), opens(one)]), "", keys.map(({ key }) => key))),
       (list.total > 0 || !keys.length) && waiting(list, (page) => `#${limitPath(text, { page })}`, "Nothing waits for this limit.", (job) => job.queue)];
@@ -70,22 +70,20 @@ export const setLimit = {
     { name: "concurrency", label: "Jobs at a time", kind: "number", value: concurrency },
     { name: "rate", label: "Rate of starts", value: rate, hint: "Such as 10/s, 100/m or 5/30s." },
     { name: "burst", label: "Burst", kind: "number", value: burst, placeholder: 1, hint: "How many of these starts may come at once." },
-  ], [], name ? { name } : {}, sendButton("Set"), el("a", { class: "button", href: name ? `#${limitPath(name)}` : "#/limits" }, "Back")),
+  ], [], name ? { name } : {}, sendButton("Set"), go("Back", name ? `#${limitPath(name)}` : "#/limits")),
 };
 
 export const actions = {
   async "set-limit"(form) {
     const { name = form.dataset.name, ...body } = readForm(form);
     if (!name) throw Object.assign(new Error("name is missing"), { status: 400 });
-    await api("PUT", limitPath(name), bodyText(body));
-    notify(`The limit ${name} is set.`);
+    await send("PUT", limitPath(name), `The limit ${name} is set.`, bodyText(body));
     location.hash = limitPath(name);
   },
   async "unset-limit"({ name, overridden }) {
     const then = overridden != null ? "The numbers of the file, or of the limit without the key, hold again." : "The jobs that wait for this limit start.";
     if (!await ask(`Unset the limit ${name}?`, then, "Unset this limit", true)) return;
-    await api("DELETE", limitPath(name));
-    notify(`The limit ${name} is unset.`);
+    await send("DELETE", limitPath(name), `The limit ${name} is unset.`);
     location.hash = "#/limits";
   },
 };

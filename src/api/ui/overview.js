@@ -1,9 +1,9 @@
-// The pages Overview and Servers.
+// The pages Overview and Workers.
 
 import { api, hasToken } from "./api.js";
 import { chart } from "./charts.js";
-import { el } from "./elements.js";
-import { jobLink, status, STATUSES, table } from "./parts.js";
+import { el, mono, nothing, pre } from "./elements.js";
+import { jobLink, part, status, STATUSES, table } from "./parts.js";
 import { clock, duration, now, number, plural, time } from "./text.js";
 
 /** The last counts that this page has read: `{at, counts}`. */
@@ -40,11 +40,10 @@ function firstSteps() {
     `threadq enqueue TYPE --payload '{"n": 1}' --wait --server ${location.origin}`,
     `curl ${location.origin}/jobs -H 'Content-Type: application/json'${token} -d '{"type": "TYPE", "payload": {"n": 1}}'`,
   ];
-  return el("section", { "aria-labelledby": "first" },
-    el("h2", { id: "first" }, "There is no job yet"),
+  return part("There is no job yet",
     el("p", {}, el("a", { href: "#/submit" }, "Submit one on this page"), ", with the program, or with any HTTP client. TYPE is a job type that this server has a handler for: one of its config file, or ",
-      el("span", { class: "mono" }, "echo"), " if it was started with ", el("span", { class: "mono" }, "--demo"), "."),
-    commands.map((command) => el("pre", { tabindex: 0, role: "region", "aria-label": "Command to submit a job" }, command)));
+      mono("echo"), " if it was started with ", mono("--demo"), "."),
+    commands.map((command) => pre("Command to submit a job", command)));
 }
 
 export const overview = {
@@ -71,7 +70,7 @@ export const overview = {
     const workers = servers.reduce((sum, server) => sum + server.workers, 0);
     const busy = servers.reduce((sum, server) => sum + server.busy, 0);
     const paused = stats.queues.filter((queue) => queue.paused);
-    const stuck = stats.queues.filter((queue) => queue.servers === 0 && queue.queued > 0);
+    const stuck = stats.queues.filter((queue) => queue.servers === 0 && !queue.pulled && queue.queued > 0);
     const isUnused = STATUSES.every((name) => counts[name] === 0) && minutes.every((minute) => minute.submitted === 0);
     return [
       el("ul", { class: "tiles", "aria-label": "Jobs by status" }, STATUSES.map((name) =>
@@ -97,42 +96,52 @@ function serversPart(servers) {
   const rows = servers.map((server) => {
     const own = server.threads ?? [];
     return [
-      el("span", { class: "mono" }, server.id),
+      mono(server.id),
       el("span", {}, el("meter", { min: 0, max: Math.max(1, server.workers), value: server.busy, "aria-hidden": "true" }), ` ${server.busy} of ${server.workers}`),
       duration(server.beat_age_ms),
       time(server.started_at),
-      own.length
-        ? el("ul", { class: "doing" }, own.slice(0, 10).map((one) => el("li", { "data-key": one.job }, jobLink(one.job), ` ${one.type}, `, duration(one.for_ms))),
-          own.length > 10 && el("li", {}, el("a", { href: "#/servers" }, `and ${own.length - 10} more`)))
-        : "–",
+      doing(own.slice(0, 10), (one) => [one.job, `${one.type}, ${duration(one.for_ms)}`],
+        own.length > 10 && el("li", {}, el("a", { href: "#/workers" }, `and ${own.length - 10} more`))),
     ];
   });
-  return el("section", { "aria-labelledby": "servers" }, el("h2", { id: "servers" }, el("a", { href: "#/servers" }, "Servers")),
+  return part(el("a", { href: "#/workers" }, "Servers"),
     table("Servers", [["Server", "name"], ["Busy", "n"], ["Last heartbeat", "n wide"], ["Started", "n wide"], ["Running jobs"]], rows, "No server is alive.",
       servers.map((server) => server.id)));
 }
 
-export const servers = {
-  title: "Servers",
-  every: 1000,
-  read: () => api("GET", "/stats/workers"),
-  render: ({ servers }) => servers.length === 0
-    ? el("p", { class: "nothing" }, "No server is alive.")
-    : servers.map((server) => el("section", { "data-key": server.id, "aria-label": `Server ${server.id}` },
+export const workers = {
+  title: "Workers",
+  every: 2000,
+  async read() {
+    const [{ servers }, { workers }] = await Promise.all([api("GET", "/stats/workers"), api("GET", "/workers")]);
+    return { servers, workers };
+  },
+  render: ({ servers, workers }) => [
+    servers.length === 0 && nothing("No server is alive."),
+    servers.map((server) => el("section", { "data-key": server.id, "aria-label": `Server ${server.id}` },
       el("h2", { class: "mono" }, server.id),
       el("p", { class: "facts" }, `${server.busy} of ${plural(server.workers, "worker")} busy, started `, time(server.started_at),
         `, last heartbeat ${duration(server.beat_age_ms)} ago`),
       threads(server))),
+    workers.length > 0 && part("Pull workers", table("Pull workers", [["Worker", "name"], ["Last seen", "n wide"], ["Jobs", "fill"]],
+      workers.map(({ name, last_seen: seen, jobs }) => [[mono(name), el("span", { class: "narrow" }, time(seen))], time(seen), doing(jobs, (job) => [job.id, `${job.type}, lease ends `, time(job.lease_until)])]),
+      "", workers.map(({ name }) => name)))],
 };
+
+/** The jobs that a server or a pull worker runs. `texts` makes the id of an entry and the words behind it. */
+const doing = (jobs, texts, ...more) => jobs.length ? el("ul", { class: "doing" }, jobs.map((job) => {
+  const [id, ...words] = texts(job);
+  return el("li", { "data-key": id }, jobLink(id), " ", words);
+}), more) : "–";
 
 /** The worker threads of a server: those that have a job, and the number of idle ones. */
 function threads({ id, workers, threads }) {
-  if (threads === null) return el("p", { class: "nothing" }, "The server has not reported its threads yet.");
+  if (threads === null) return nothing("The server has not reported its threads yet.");
   const idle = Math.max(0, workers - threads.length);
   return [
     threads.length > 0 && table(`Threads of ${id}`, [["Thread", "name"], ["Job"], ["Type", "name"], ["Attempt", "n wide"], ["For", "n"], ["State", "wide rest"]],
       threads.map((one) => [one.thread ?? "–", jobLink(one.job), one.type, one.attempt, duration(one.for_ms),
-        el("span", { class: `status ${THREAD_STATES[one.state]?.[1] ?? ""}` }, THREAD_STATES[one.state]?.[0] ?? one.state)]),
+        status(THREAD_STATES[one.state]?.[1] ?? "", THREAD_STATES[one.state]?.[0] ?? one.state)]),
       "", threads.map((one) => one.job)),
     el("p", { class: "facts" }, `${plural(idle, "thread")} ${idle === 1 ? "is" : "are"} idle`),
   ];

@@ -1,15 +1,20 @@
 // Parts that several pages have: buttons, tables, lists of jobs and their filters.
 
 import { api, query } from "./api.js";
-import { byId, el } from "./elements.js";
+import { byId, el, nothing } from "./elements.js";
 import { clock, number, plural, time } from "./text.js";
 
 export const STATUSES = ["scheduled", "queued", "processing", "retrying", "completed", "failed", "cancelled"];
 export const PAGE_SIZE = 25;
 
-export const status = (name) => el("span", { class: `status ${name}` }, name ?? "unreadable");
+export const status = (name, words = name ?? "unreadable") => el("span", { class: `status ${name}` }, words);
 /** The running attempt, or the number of ended attempts, of the maximum. */
 export const attempts = (job) => job.attempts == null ? "–" : `${job.attempts + (job.status === "processing" ? 1 : 0)} of ${job.max_attempts ?? "–"}`;
+/** How far an attempt is, by its own words. */
+export const progress = ({ value, message = "" }) => el("span", { class: "progress" },
+  el("progress", { max: 1, value, "aria-label": "Progress" }), ` ${Math.floor(value * 100)} % ${message}`);
+/** The progress of a running job. */
+export const progressOf = (job) => job.status === "processing" && job.progress && progress(job.progress);
 export const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
 /** The tags of a job, each as a link to the jobs with this tag. */
 export const tagLinks = ({ tags = [] }) => tags.length > 0 && el("span", { class: "tags" },
@@ -45,7 +50,7 @@ export function markBusy(button) {
 /** A table. Columns are `[title, class]`, a row is a list of cells, and `keys` identify the rows. `empty` is shown when
  *  there are no rows. */
 export function table(name, columns, rows, empty, keys = []) {
-  if (!rows.length) return el("p", { class: "nothing" }, empty);
+  if (!rows.length) return nothing(empty);
   return el("div", { class: "scroll" },
     el("table", { "aria-label": name },
       el("thead", {}, el("tr", {}, columns.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)))),
@@ -65,7 +70,7 @@ export function noSuchPage(path, filter, { page, total, before }) {
   const last = lastPage(total);
   const to = (target, name) => el("a", { href: `#${path}${query({ ...filter, page: target })}` }, name);
   const what = before ? "There is no older job." : `There is no page ${number(page)}: the list has ${plural(last, "page")}.`;
-  return el("p", { class: "nothing" }, what, " Go to the ", to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
+  return nothing(what, " Go to the ", to(null, "first page"), last > 1 && [" or to the ", to(last, "last page")], ".");
 }
 
 /** The parameter `before` of each page that was reached by "Older", by its number. */
@@ -84,6 +89,9 @@ export function pages(address, [before, after], page, hasMore, text) {
   const to = (target, name, isOn) => el(isOn ? "a" : "span", { href: isOn && address(target > 1 && target) }, isOn && name);
   return el("nav", { class: "pager", "aria-label": "Pages of this list" }, to(page - 1, `← ${before}`, page > 1), el("span", {}, text), to(page + 1, `${after} →`, hasMore));
 }
+
+/** The path of a job in the API. */
+export const jobPath = (id) => `/jobs/${encodeURIComponent(id)}`;
 
 /** A job without its large texts, as in listings; null if it is deleted. */
 export async function brief(id) {
@@ -136,12 +144,12 @@ export function keepWaiting({ jobs, total }, page, old) {
 /** The list of such a page. `address` makes the address of another page, and `where` an additional cell. */
 export function waiting({ jobs, total, page, listed }, address, empty, where) {
   const last = Math.max(page, lastPage(total));
-  return el("section", { "aria-labelledby": "waits" }, el("h2", { id: "waits" }, "What waits, the next one first"),
+  return part("What waits, the next one first",
     jobs.length > 0 && el("p", { class: "news" }, el("span", {}, `listed at ${clock(listed, { second: "2-digit" })}`),
       jobs.some((job) => job.hasMoved) && button("Show what waits now", "newest")),
     table("What waits", [["Place", "n wide"], ["Id"], ["Type", "name"], where && ["Queue", "name wide"], ["Submitted", "n wide"], ["State", "state"]].filter(Boolean),
       jobs.map((job, at) => [number((page - 1) * PAGE_SIZE + at + 1), jobLink(job.id), [job.type, tagLinks(job)], where && where(job), time(job.created_at),
-        job.hasMoved ? el("span", { class: "status" }, "moved on") : status(job.status)].filter((cell) => cell != null)),
+        job.hasMoved ? status("", "moved on") : status(job.status)].filter((cell) => cell != null)),
       page > 1 ? "Nothing waits on this page." : empty, jobs.map((job) => job.id)),
     (jobs.length > 0 || page > 1) && pages(address, ["Sooner", "Later"], page, page < last, `page ${number(page)} of ${number(last)}`));
 }

@@ -1,14 +1,14 @@
 // The pages Queues and Queue.
 
-import { api, notify, query } from "./api.js";
-import { el } from "./elements.js";
-import { button, keepWaiting, PAGE_SIZE, table, waiting } from "./parts.js";
+import { api, query, send } from "./api.js";
+import { el, mono } from "./elements.js";
+import { button, keepWaiting, PAGE_SIZE, status, table, waiting } from "./parts.js";
 import { duration, number, plural } from "./text.js";
 
 /** Whether the jobs of a queue are started. */
-function queueState({ paused, servers }) {
-  if (servers === 0) return el("span", { class: "status stuck" }, paused ? "paused, no server takes jobs from it" : "no server takes jobs from it");
-  return el("span", { class: `status ${paused ? "paused" : "open"}` }, paused ? "paused" : "running");
+function queueState({ paused, servers, pulled }) {
+  if (servers === 0 && !pulled) return status("stuck", paused ? "paused, no server takes jobs from it" : "no server takes jobs from it");
+  return paused ? status("paused") : status("open", "running");
 }
 
 const switchButton = ({ name, paused }) => button(paused ? "Resume" : "Pause", paused ? "resume" : "pause", { queue: name, key: "switch" },
@@ -27,7 +27,7 @@ export const queues = {
     [el("a", { class: "mono", href: `#/queues/${queue.name}` }, queue.name), strictMark(queue)],
     [number(queue.queued), el("div", {}, heldLink(queue)), queue.oldest_ms != null && el("span", { class: "narrow" }, duration(queue.oldest_ms))],
     queue.oldest_ms == null ? "–" : duration(queue.oldest_ms),
-    number(queue.servers),
+    queue.pulled ? [queue.servers > 0 && `${number(queue.servers)}, `, el("a", { href: "#/workers" }, "pulled")] : number(queue.servers),
     queueState(queue),
     switchButton(queue),
   ]), "There is no queue yet.", queues.map((queue) => queue.name)),
@@ -43,21 +43,15 @@ export const queue = {
   },
   render({ queue, ...list }, { name }) {
     return [
-      el("p", { class: "jobhead" }, queue && queueState(queue), el("span", { class: "mono" }, name), queue && strictMark(queue),
+      el("p", { class: "jobhead" }, queue && queueState(queue), mono(name), queue && strictMark(queue),
         queue && el("span", { class: "acts" }, switchButton(queue))),
       el("p", { class: "facts" }, queue ? [`${plural(queue.queued, "job")} queued`, queue.held > 0 && [", ", heldLink(queue), " by limits"], queue.oldest_ms != null && `, the oldest waits for ${duration(queue.oldest_ms)}`,
-        `, taken by ${plural(queue.servers, "server")}`] : "No job has been in this queue, and no server takes jobs from it."),
+        `, taken by ${plural(queue.servers, "server")}`, queue.pulled && [" and ", el("a", { href: "#/workers" }, "pull workers")]] : "No job has been in this queue, and no server takes jobs from it."),
       waiting(list, (page) => `#/queues/${name}${query({ page })}`, queue?.held > 0 ? "All jobs of this queue wait for limits." : "Nothing waits in this queue.")];
   },
 };
 
 export const actions = {
-  async pause({ queue }) {
-    await api("POST", `/queues/${queue}/pause`);
-    notify(`The queue ${queue} is paused: its jobs wait.`);
-  },
-  async resume({ queue }) {
-    await api("POST", `/queues/${queue}/resume`);
-    notify(`The queue ${queue} is running again.`);
-  },
+  pause: ({ queue }) => send("POST", `/queues/${queue}/pause`, `The queue ${queue} is paused: its jobs wait.`),
+  resume: ({ queue }) => send("POST", `/queues/${queue}/resume`, `The queue ${queue} is running again.`),
 };

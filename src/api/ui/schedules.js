@@ -1,11 +1,11 @@
 // The pages Schedules and Schedule, and the form for a schedule.
 
-import { api, ask, notify, query } from "./api.js";
-import { byId, el } from "./elements.js";
+import { api, ask, notify, query, send } from "./api.js";
+import { byId, el, go, mono, nothing, pre } from "./elements.js";
 import { bodyText, form, Json, readForm, sendButton, timeText } from "./forms.js";
-import { button, facts, jobLink, lastPage, learnNewestTypes, PAGE_SIZE, pages, part, table, typeOptions } from "./parts.js";
+import { button, facts, jobLink, lastPage, learnNewestTypes, PAGE_SIZE, pages, part, status, table, typeOptions } from "./parts.js";
 import { jobFields } from "./submit.js";
-import { exact, indent, members, number, plural, time, ZONE } from "./text.js";
+import { exact, indent, members, number, plural, time, toSecond, ZONE } from "./text.js";
 
 const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const NICKNAMES = { "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *" };
@@ -37,6 +37,7 @@ function rule({ cron, every }) {
   return [words && `${words} `, el("span", { class: words ? "mono cron hint" : "mono cron" }, cron)];
 }
 
+const schedulePath = (name) => `/schedules/${encodeURIComponent(name)}`;
 const zoneOf = ({ timezone }) => timezone ?? "UTC";
 
 /** A time in a zone, to the second. A browser may not know the zone. */
@@ -49,14 +50,14 @@ function inZone(text, zone) {
 }
 
 /** A time in the zone of the browser, and in that of the schedule if they differ. */
-const bothTimes = (text, zone) => [el("span", { class: "mono" }, exact(text).slice(0, 19)), " ", time(text),
+const bothTimes = (text, zone) => [mono(toSecond(text)), " ", time(text),
   zone !== ZONE && el("span", { class: "hint" }, ` ${inZone(text, zone)} in ${zone}`)];
 
 const OUTCOMES = { started: "completed", manual: "processing", missed: "failed" };
 /** The outcome of a tick. */
-const outcome = ({ outcome }) => el("span", { class: `status ${OUTCOMES[outcome] ?? ""}` }, outcome.replaceAll("_", " "));
+const outcome = ({ outcome }) => status(OUTCOMES[outcome] ?? "", outcome.replaceAll("_", " "));
 
-const state = ({ paused, next }) => el("span", { class: `status ${paused ? "paused" : next.length ? "open" : ""}` }, paused ? "paused" : next.length ? "on" : "no tick to come");
+const state = ({ paused, next }) => paused ? status("paused") : next.length ? status("open", "on") : status("", "no tick to come");
 
 const buttons = ({ name, paused }) => [
   button("Run now", "run-schedule", { name }, { "aria-label": `Run the schedule ${name} now` }),
@@ -65,7 +66,7 @@ const buttons = ({ name, paused }) => [
 export const schedules = {
   title: "Schedules",
   every: 3000,
-  head: () => el("a", { class: "button", href: "#/new-schedule" }, "Create a schedule"),
+  head: () => go("Create a schedule", "#/new-schedule"),
   read: ({ page = 1 }) => api("GET", "/schedules" + query({ page, limit: PAGE_SIZE })),
   render({ schedules, page, total }) {
     const last = lastPage(total);
@@ -90,7 +91,7 @@ const nextTick = (schedule) => schedule.next.length ? [time(schedule.next[0]), e
 export const schedule = {
   title: "Schedule",
   every: 3000,
-  read: ({ name }) => api("GET", `/schedules/${encodeURIComponent(name)}`, undefined, true),
+  read: ({ name }) => api("GET", schedulePath(name), undefined, true),
   render({ value: one, text }) {
     const zone = zoneOf(one), isOwn = one.source === "api", job = members(members(text).job);
     const definition = [
@@ -101,24 +102,24 @@ export const schedule = {
       one.jitter && one.jitter !== "0s" && ["Jitter", `up to ${one.jitter}`],
       one.starts_at && ["No tick before", exact(one.starts_at)], one.ends_at && ["No tick after", exact(one.ends_at)],
       ["Type of its jobs", el("a", { href: `#/jobs${query({ type: one.job.type })}` }, one.job.type)],
-      ...Object.keys(job).filter((name) => !["type", "payload"].includes(name)).map((name) => [name, el("span", { class: "mono" }, job[name].replace(/^"(.*)"$/, "$1"))]),
+      ...Object.keys(job).filter((name) => !["type", "payload"].includes(name)).map((name) => [name, mono(job[name].replace(/^"(.*)"$/, "$1"))]),
     ];
     const history = one.history ?? [];
     return [
-      el("p", { class: "jobhead" }, state(one), el("span", { class: "mono" }, one.name), el("span", { class: "acts" }, buttons(one),
-        isOwn && [el("a", { class: "button", href: `#/schedules/${one.name}/change` }, "Change"), button("Delete", "delete-schedule", { name: one.name }, { class: "danger" })])),
+      el("p", { class: "jobhead" }, state(one), mono(one.name), el("span", { class: "acts" }, buttons(one),
+        isOwn && [go("Change", `#/schedules/${one.name}/change`), button("Delete", "delete-schedule", { name: one.name }, { class: "danger" })])),
       el("p", { class: "facts" }, isOwn ? "Managed on this page and by the API." : "Managed by the configuration file of the servers: change it there."),
       el("div", { class: "two" },
         part("Definition", facts(definition)),
         part("Next ticks", times(one.next, zone))),
-      part("Payload of its jobs", el("pre", { tabindex: 0, role: "region", "aria-label": "Payload of its jobs" }, indent(job.payload ?? "{}"))),
+      part("Payload of its jobs", pre("Payload of its jobs", indent(job.payload ?? "{}"))),
       part("History", table("History", [["Tick"], ["Outcome", "state"], ["Job"]],
-        history.map((tick) => [[el("span", { class: "mono" }, exact(tick.tick).slice(0, 19)), " ", time(tick.tick)], outcome(tick), tick.job_id ? jobLink(tick.job_id) : "–"]),
+        history.map((tick) => [[mono(toSecond(tick.tick)), " ", time(tick.tick)], outcome(tick), tick.job_id ? jobLink(tick.job_id) : "–"]),
         "No tick has passed yet.", history.map(({ tick }, at) => tick + (history[at - 1]?.tick === tick ? at : ""))))];
   },
 };
 
-const times = (list, zone) => list.length ? el("ol", { class: "ticks" }, list.map((at) => el("li", {}, bothTimes(at, zone)))) : el("p", { class: "nothing" }, "There is no tick to come.");
+const times = (list, zone) => list.length ? el("ol", { class: "ticks" }, list.map((at) => el("li", {}, bothTimes(at, zone)))) : nothing("There is no tick to come.");
 
 /** The form; `one` is the schedule that it changes. */
 function scheduleForm(one, job, isNew) {
@@ -141,7 +142,7 @@ function scheduleForm(one, job, isNew) {
     ...Object.values(ofJob),
   ];
   const name = isNew ? [{ name: "name", label: "Name", maxlength: 64, hint: "1 to 64 of A-Z a-z 0-9 _ . -" }] : [];
-  const back = !isNew && el("a", { class: "button", href: `#/schedules/${one.name}` }, "Back to the schedule");
+  const back = !isNew && go("Back to the schedule", `#/schedules/${one.name}`);
   return [form("save-schedule", isNew ? "Create a schedule" : `Change the schedule ${one.name}`, [...name, ...when, preview, type, payload, queue], more,
     { input: "preview", ...(isNew ? {} : { name: one.name }) }, sendButton(isNew ? "Create" : "Change"), back), zones, typeOptions()];
 }
@@ -169,7 +170,7 @@ export const changeSchedule = {
     return schedule.read(given);
   },
   render({ value: one, text }) {
-    if (one.source !== "api") return el("p", { class: "nothing" }, "This schedule is managed by the configuration file of the servers.");
+    if (one.source !== "api") return nothing("This schedule is managed by the configuration file of the servers.");
     changed = { job: members(members(text).job) };
     return scheduleForm(one, changed.job, false);
   },
@@ -208,8 +209,7 @@ export const actions = {
         if (!form.elements[`job.${field}`]) (body.job ??= {})[field] = new Json(text);
       }
     } else if (await exists(name)) throw Object.assign(new Error(`name: there is a schedule ${name} already`), { status: 409 });
-    await api("PUT", `/schedules/${encodeURIComponent(name)}`, bodyText(body));
-    notify(`The schedule ${name} is saved.`);
+    await send("PUT", schedulePath(name), `The schedule ${name} is saved.`, bodyText(body));
     location.hash = `#/schedules/${name}`;
   },
   async "run-schedule"({ name }) {
@@ -224,18 +224,11 @@ export const actions = {
     }
     notify(`The schedule ${name} has submitted job ${started.job_id}.`);
   },
-  async "pause-schedule"({ name }) {
-    await api("POST", `/schedules/${name}/pause`);
-    notify(`The schedule ${name} is paused: its ticks are skipped.`);
-  },
-  async "resume-schedule"({ name }) {
-    await api("POST", `/schedules/${name}/resume`);
-    notify(`The schedule ${name} is on again.`);
-  },
+  "pause-schedule": ({ name }) => send("POST", `/schedules/${name}/pause`, `The schedule ${name} is paused: its ticks are skipped.`),
+  "resume-schedule": ({ name }) => send("POST", `/schedules/${name}/resume`, `The schedule ${name} is on again.`),
   async "delete-schedule"({ name }) {
     if (!await ask(`Delete the schedule ${name}?`, "Jobs that it has submitted stay.", "Delete this schedule", true)) return;
-    await api("DELETE", `/schedules/${name}`);
-    notify(`The schedule ${name} is deleted.`);
+    await send("DELETE", `/schedules/${name}`, `The schedule ${name} is deleted.`);
     location.hash = "#/schedules";
   },
 };
@@ -243,7 +236,7 @@ export const actions = {
 /** Whether there is a schedule with this name, which a creation must not overwrite. */
 async function exists(name) {
   try {
-    await api("GET", `/schedules/${encodeURIComponent(name)}`);
+    await api("GET", schedulePath(name));
     return true;
   } catch (error) {
     if (error.status !== 404) throw error;

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { bodyText, durationText, form, readForm, sendButton, showOutcome } from "./forms.js";
-import { jobLink, learnNewestTypes, typeOptions } from "./parts.js";
+import { jobLink, jobPath, learnNewestTypes, typeOptions } from "./parts.js";
 import { indent, members, ZONE } from "./text.js";
 
 const TIMES = "Such as 250ms, 5s, 10m, 24h or 90d.";
@@ -39,7 +39,7 @@ export const submit = {
   /** With `from`, the form has the values of that job. */
   async read({ from }) {
     await learnNewestTypes();
-    return from ? api("GET", `/jobs/${encodeURIComponent(from)}`, undefined, true) : { value: {}, text: "{}" };
+    return from ? api("GET", jobPath(from), undefined, true) : { value: {}, text: "{}" };
   },
   render({ value: job, text }) {
     const { type, payload, queue, ...more } = jobFields(job, job.id ? indent(members(text).payload) : "{}");

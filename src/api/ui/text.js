@@ -41,6 +41,9 @@ export function exact(text) {
   return `${date} ${clock}.${pad(at.getMilliseconds(), 3)}`;
 }
 
+/** The same to the second. */
+export const toSecond = (text) => exact(text).slice(0, 19);
+
 /** The time of a job id, which is a number of microseconds, in RFC 3339. */
 export const moment = (id) => new Date(Math.floor(id / 1000)).toISOString().replace("Z", `${String(id % 1000).padStart(3, "0")}Z`);
 
