@@ -21,7 +21,7 @@ use crate::gate::{CLIENT_HEADER, Gate, Handovers, Limits, PROBE_PATH, Permits, U
 
 const HANDLERS: usize = 8;
 /// Nothing in these tests takes this long unless a thread hangs.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn no_restart() -> io::Result<PathBuf> {
     Err(io::ErrorKind::NotConnected.into())
