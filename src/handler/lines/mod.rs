@@ -1,7 +1,7 @@
 //! Handlers that run a program for many attempts, one after the other: `protocol = "lines"` beside `exec` in the configuration.
 //!
-//! The program gets each job as a line of JSON on stdin, and answers with a line of JSON on stdout. [`reader`] knows what the
-//! lines of a program mean, [`program`] gives one program a job, [`pool`] has the programs of a job type, [`ending`] ends a
+//! The program gets each job as a line of JSON on stdin, and answers with a line of JSON on stdout. `reader` knows what the
+//! lines of a program mean, `program` gives one program a job, `pool` has the programs of a job type, `ending` ends a
 //! program. This file decides what the end of an attempt means for the job.
 
 mod ending;
