@@ -178,7 +178,11 @@ function hasSelection() {
 function draw(isForced = false) {
   if (shown.data === null) return;
   const isHeld = isPressed || hasSelection() || document.querySelector("dialog[open]");
-  if (isForced || !isHeld) show(shown.body, shown.view.render(shown.data, shown.given));
+  if (!isForced && isHeld) return;
+  const focused = shown.body.contains(document.activeElement) && document.activeElement;
+  show(shown.body, shown.view.render(shown.data, shown.given));
+  // A button that has been disabled, or an element that is gone, has lost the focus.
+  if (focused && (focused.disabled || !focused.isConnected)) document.querySelector("h1").focus({ preventScroll: true });
 }
 
 /** Reads and draws, and schedules the next refresh. Of several calls only the newest continues. `isReset`: a list is read
