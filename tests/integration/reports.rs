@@ -35,6 +35,7 @@ fn client(server: &TestServer) -> Client {
     Client::new(&format!("http://{}", server.addr())).unwrap()
 }
 
+/// The progress and the log lines that asynq#693 asks for, for programs too; and the progress of faktory#272.
 #[test]
 fn programs_of_any_language_report() {
     let redis = TestRedis::start();
