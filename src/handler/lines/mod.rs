@@ -23,7 +23,7 @@ use super::exec::{ExecHandler, log_stderr};
 use super::exit_status::{describe_end, is_permanent};
 use super::limits::ResourceLimits;
 use super::results::message_with_end;
-use super::{Handler, JobContext};
+use super::{Handler, JobContext, StopReason};
 use crate::job::backoff::Backoff;
 use crate::job::{Failure, Outcome};
 
@@ -141,7 +141,7 @@ impl Handler for LinesHandler {
                 }
                 End::Stopped(reason) => {
                     let mut what = reason.to_string();
-                    if is_mute && reason.is_failure() {
+                    if is_mute && reason == StopReason::TimedOut {
                         what += MUTE;
                     }
                     return Err(Failure::retryable(message_with_end(&what, &stderr)));
@@ -169,8 +169,8 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
+    use crate::handler::StopSignal;
     use crate::handler::testing::{Recorded, assert_gone, context, job};
-    use crate::handler::{StopReason, StopSignal};
     use crate::job::{Job, MAX_RESULT_BYTES};
     use crate::wait::{LIMIT, eventually};
 
