@@ -335,7 +335,7 @@ fn is_promoted(stage: &Stage) {
     let parked = stage.question("ZCARD T:scheduled");
     // Cut before: any call while a job is parked. Cut after: the call that has moved the job.
     let matches = move |call: &Call| {
-        if call.answer.is_empty() { parked() > 0 } else { !call.answer.starts_with(b"*5\r\n:0") }
+        if call.answer.is_empty() { parked() > 0 } else { !call.answer.starts_with(b"*7\r\n:0") }
     };
     let submit = || server.submit_job(json!({"type": "note", "delay_ms": 300}));
     let id = stage.at_step_when(matches, submit, || {
