@@ -3,6 +3,7 @@
 //! ```no_run
 //! use threadq::client::Client;
 //! use threadq::client::pull::Worker;
+//! use threadq::job::Failure;
 //!
 //! let client = Client::new("http://127.0.0.1:8080")?.token("the worker-token")?;
 //! Worker::new(&client)
@@ -16,7 +17,7 @@
 //!             // .. encode the file ..
 //!             job.set_checkpoint(&(number + 1))?;
 //!             if job.is_cancelled() || job.is_stopping() {
-//!                 return Err("stopped".into());
+//!                 return Err(Failure::retryable("stopped"));
 //!             }
 //!         }
 //!         Ok(files.len())
