@@ -67,7 +67,8 @@ local function index_of(job_type, added)
   if call('ZCARD', TYPES) + (added or 0) >= MOST_TYPES then return 'all' end
   local servers = call('HGETALL', SERVERS)
   for i = 1, #servers, 2 do
-    if is_living(servers[i + 1]) and not call('HGET', SERVER .. servers[i], 'version') then return 'all' end
+    -- As is_living, which would cost each script that adds a job to an index.
+    if not string.find(servers[i + 1], '^[DP]') and not call('HGET', SERVER .. servers[i], 'version') then return 'all' end
   end
   return 'new'
 end
