@@ -44,7 +44,8 @@ struct PullWorkers {
 #[derive(Deserialize)]
 struct PullWorker {
     name: String,
-    last_seen: String,
+    /// `None`: the worker has a job, and has not asked for another one for an hour, or has no name.
+    last_seen: Option<String>,
     jobs: Vec<PulledJob>,
 }
 
@@ -140,8 +141,8 @@ fn write_pull_workers(workers: &[PullWorker], console: &mut Console) -> io::Resu
     }
     let mut rows = Vec::new();
     for PullWorker { name, last_seen, jobs } in workers {
-        let of_worker =
-            |at: usize| if at == 0 { [name.clone(), short_time(last_seen)] } else { Default::default() };
+        let seen = last_seen.as_deref().map_or_else(String::new, short_time);
+        let of_worker = |at: usize| if at == 0 { [name.clone(), seen.clone()] } else { Default::default() };
         for (at, job) in jobs.iter().enumerate() {
             let [name, seen] = of_worker(at);
             rows.push([name, seen, job.id.to_string(), job.job_type.clone(), short_time(&job.lease_until)]);
@@ -199,6 +200,16 @@ gpu-2        2026-11-24 08:00:06
         let done = server.run(&["workers"]);
         assert_eq!((done.code, done.out.lines().count()), (0, 6), "{}", done.out);
         assert!(!done.out.contains("PULL"), "{}", done.out);
+    }
+
+    #[test]
+    fn a_worker_whose_last_request_is_not_known_is_listed_by_its_jobs() {
+        let pull = r#"{"workers": [{"name": "", "last_seen": null, "jobs": [
+            {"id": 18, "type": "train", "lease_until": "2026-11-24T08:00:20.000Z"}]}]}"#;
+        let server = FakeServer::start(&[(200, SERVERS), (200, pull)]);
+        let done = server.run(&["workers"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""));
+        assert!(done.out.trim_end().ends_with("18   train  2026-11-24 08:00:20"), "{}", done.out);
     }
 
     #[test]
