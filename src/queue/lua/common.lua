@@ -25,6 +25,13 @@ local function read(id, ...)
   return fields
 end
 
+-- Deletes a text of a job, which may be stored in pieces (see record.rs).
+local function delete_text(id, name)
+  local pieces = {name}
+  for i = 1, 15 do pieces[i + 1] = name .. ':' .. i end
+  call('HDEL', JOB .. id, unpack(pieces))
+end
+
 local function is_final(status)
   return status == 'completed' or status == 'failed' or status == 'cancelled'
 end

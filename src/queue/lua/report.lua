@@ -57,11 +57,7 @@ local function report(place)
     add_lines(id, job[8], stored_number(job[9]) or 0, first, first + lines - 1, missing)
   end
   if texts > 0 then
-    if job[10] then
-      local old = {'checkpoint'}
-      for i = 1, 15 do old[i + 1] = 'checkpoint:' .. i end
-      call('HDEL', JOB .. id, unpack(old))
-    end
+    if job[10] then delete_text(id, 'checkpoint') end
     call('HSET', JOB .. id, unpack(ARGV, first + lines, first + lines + texts - 1))
   end
   local timeout_at = (stored_number(job[4]) or now) + (stored_number(job[5]) or DEFAULT_TIMEOUT_MS)

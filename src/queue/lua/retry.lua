@@ -20,8 +20,8 @@ for i = 3, #ARGV do
     call('ZREM', status == 'failed' and DLQ or DONE, id)
     call('HDEL', JOB .. id, 'server', 'finished_at', 'started_at', 'scheduled_at', 'cancel')
     if ARGV[2] == '1' then
-      call('HDEL', JOB .. id, 'progress', 'checkpoint')
-      for piece = 1, 15 do call('HDEL', JOB .. id, 'checkpoint:' .. piece) end
+      call('HDEL', JOB .. id, 'progress')
+      delete_text(id, 'checkpoint')
     end
     if unique_key then call('SET', UNIQUE .. unique_key, id) end
     if ties then ties = revive_ties(id, ties, now) end

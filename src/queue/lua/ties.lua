@@ -261,9 +261,7 @@ local function change_job(id, set, now)
   local job = read(id, 'status', 'type', 'ties', 'queue', 'crashes', 'scheduled_at')
   local status, job_type, ties, queue = job[1], job[2], job[3] or '', job[4] or DEFAULT_QUEUE
   if set.payload then
-    local old = {'payload'}
-    for i = 1, 15 do old[i + 1] = 'payload:' .. i end
-    call('HDEL', JOB .. id, unpack(old))
+    delete_text(id, 'payload')
     call('HSET', JOB .. id, unpack(set.payload))
   end
   if set.max_attempts then call('HSET', JOB .. id, 'max_attempts', set.max_attempts) end
