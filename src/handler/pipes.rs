@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
-use super::report_pipe::ReportPipe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
+
+use super::report_pipe::ReportPipe;
 
 /// The default capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
@@ -105,12 +106,8 @@ impl<'a> Pipes<'a> {
         let reports = add(self.streams.reports.map(|reports| reports.pipe().as_fd()), PollFlags::IN);
         add(wake.map(AsFd::as_fd), PollFlags::IN);
 
-        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let ready = |index: Option<usize>| index.is_some_and(|index| !fds[index].revents().is_empty());
+        wait_for(&mut fds, Some(timeout))?;
+        let ready = |index: Option<usize>| index.is_some_and(|index| is_ready(&fds[index]));
         Ok([stdin, stdout, stderr, reports].map(ready))
     }
 
@@ -151,6 +148,21 @@ impl<'a> Pipes<'a> {
         }
         Ok(())
     }
+}
+
+/// Waits until a descriptor is ready, at most for `timeout`.
+pub(super) fn wait_for(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<()> {
+    let timeout =
+        timeout.map(|time| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() });
+    match poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the descriptor was ready in the last [`wait_for`].
+pub(super) fn is_ready(fd: &PollFd) -> bool {
+    !fd.revents().is_empty()
 }
 
 /// Makes this process's end of a pipe non-blocking. The program's end does not change.

@@ -3,7 +3,8 @@
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::program::{MAX_READS, Program, wait_for};
+use super::program::{MAX_READS, Program};
+use crate::handler::pipes::wait_for;
 use crate::handler::stopping::{Stopping, term_timeout};
 
 /// The time from the end of stdin to SIGTERM.

@@ -19,10 +19,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::ending::{EOF_TIMEOUT, Ending};
-use super::program::{MAX_READS, Outputs, Program, TICK, is_ready, wait_for};
+use super::program::{MAX_READS, Outputs, Program, TICK};
 use super::settings::Lines;
 use crate::handler::exit_status::describe_end;
 use crate::handler::limits::ResourceLimits;
+use crate::handler::pipes::{is_ready, wait_for};
 use crate::handler::results::message_with_end;
 use crate::handler::stop::StopReason;
 use crate::job::backoff::Backoff;

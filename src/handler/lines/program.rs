@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
 
 use super::reader::{LineBuffer, Said, read};
 use crate::handler::context::JobContext;
 use crate::handler::group::Group;
-use crate::handler::pipes::Tail;
+use crate::handler::pipes::{Tail, is_ready, wait_for};
 use crate::handler::report_lines::ReportLines;
 use crate::handler::stop::StopReason;
 use crate::handler::stopping::{Stopping, term_timeout};
@@ -454,19 +454,4 @@ fn write_job(line: &mut Vec<u8>, job: &JobContext) -> io::Result<()> {
     line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     line.push(b'\n');
     Ok(())
-}
-
-/// Waits until a descriptor is ready, at most for `timeout`.
-pub(super) fn wait_for(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<()> {
-    let timeout =
-        timeout.map(|time| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() });
-    match poll(fds, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether the descriptor was ready in the last [`wait_for`].
-pub(super) fn is_ready(fd: &PollFd) -> bool {
-    !fd.revents().is_empty()
 }
