@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::engine::early_beat::EarlyBeat;
-use crate::engine::outage_pause::OutagePause;
+use crate::engine::outage_pause::{CHECK_INTERVAL, FULL_RETRY_INTERVAL, OutagePause};
 use crate::engine::outcomes::Ended;
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
@@ -21,10 +21,6 @@ use crate::engine::take_permits::TakePermits;
 use crate::logging::once::LogOnce;
 use crate::queue::{BLOCK, Broken, Claimed, Error, Quarantine, Settlement, Verdict};
 
-/// The time between two checks of a paused queue.
-const PAUSED_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// The time between attempts while Redis is full and refuses BRPOPLPUSH.
-const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// Redis can end BRPOPLPUSH this much before the timeout of the command, because Redis reads its clock once for many
 /// commands.
 const BLOCK_MARGIN: Duration = Duration::from_millis(100);
@@ -113,7 +109,7 @@ impl Fetchers {
                 Ok(Take::More) => true,
                 Ok(Take::Drained) => false,
                 Ok(Take::Paused) => {
-                    self.shutdown.wait(PAUSED_CHECK_INTERVAL);
+                    self.shutdown.wait(CHECK_INTERVAL);
                     true
                 }
                 Ok(Take::Refused) => {

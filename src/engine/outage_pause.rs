@@ -1,11 +1,15 @@
-//! The pauses between attempts during an outage of Redis.
+//! The pauses between attempts to take jobs while none can be taken: Redis is away or full, or a queue is paused.
 
 use std::time::Duration;
 
-/// The longest pause; the first pause is about a tenth of it.
+/// The time between two checks of a queue from which no job may be taken now.
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The time between attempts while Redis is full and refuses BRPOPLPUSH.
+pub const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest pause during an outage; the first pause is about a tenth of it.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Pauses between attempts, which grow with the number of failures in a row.
+/// Pauses during an outage, which grow with the number of failures in a row.
 #[derive(Default)]
 pub struct OutagePause {
     failures: u32,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::engine::outage_pause::OutagePause;
+use crate::engine::outage_pause::{CHECK_INTERVAL, FULL_RETRY_INTERVAL, OutagePause};
 use crate::engine::shared::Shared;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::takers::{Taker, Takers};
@@ -18,12 +18,8 @@ use crate::logging::once::LogOnce;
 use crate::queue::{Claimed, Error, PullRequest, Pulled, PulledJob, ServerId, Verdict};
 use crate::sync;
 
-/// The time between two checks of a queue from which no job may be taken now.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest time without a take while takers wait: BRPOPLPUSH does not see quarantined jobs.
 const TAKE_INTERVAL: Duration = Duration::from_secs(30);
-/// The time between attempts while Redis is full and refuses BRPOPLPUSH.
-const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// All pullers of this server.
 pub struct Pullers {
