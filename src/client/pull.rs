@@ -46,7 +46,8 @@ use super::error::Error;
 use super::job::Job;
 use super::retry::with_retries;
 use super::{Client, RETRY_INTERVAL};
-use crate::job::report::{MAX_CHECKPOINT_BYTES, MAX_LINES, checked_line, checked_progress};
+use crate::job::report::{MAX_LINES, checked_line, checked_progress, is_checkpoint};
+use crate::job::rules::LEASE;
 use crate::job::{Failure, Outcome, Report};
 use crate::sync;
 
@@ -54,8 +55,6 @@ use crate::sync;
 const WAIT: Duration = Duration::from_secs(5);
 /// The default of [`Worker::lease`].
 const DEFAULT_LEASE: Duration = Duration::from_secs(30);
-/// The allowed leases.
-const LEASES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
 /// The time between two looks at what the attempts have reported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// The longest time between two requests for jobs while the server is unavailable.
@@ -140,13 +139,11 @@ impl Attempt {
     /// Stores a value for the next attempt at the job, in place of an earlier one. It is sent soon after, and before the outcome.
     ///
     /// # Errors
-    /// A permanent [`Failure`] if the value has no JSON form, or has more than 32 KiB of JSON.
+    /// A permanent [`Failure`] if the value has no JSON form, or has more than 32 KiB of JSON or 128 levels.
     pub fn set_checkpoint<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
         let json = to_raw_value(value).map_err(|error| Failure::permanent(error.to_string()))?;
-        if json.get().len() > MAX_CHECKPOINT_BYTES {
-            let problem =
-                format!("the checkpoint has {} bytes; at most 32 KiB are allowed", json.get().len());
-            return Err(Failure::permanent(problem));
+        if !is_checkpoint(json.get()) {
+            return Err(Failure::permanent("the checkpoint has more than 32 KiB or 128 levels"));
         }
         self.report(Report { checkpoint: Some(json), ..Report::default() });
         Ok(())
@@ -247,7 +244,7 @@ impl Worker {
     /// The time after which the server gives a job to another worker, if this worker has died or is cut off: 1 s to 24 h. A
     /// running job extends its lease three times in this time. Default: 30 s.
     pub fn lease(mut self, lease: Duration) -> Worker {
-        self.lease = lease.clamp(LEASES.0, LEASES.1);
+        self.lease = lease.clamp(*LEASE.start(), *LEASE.end());
         self
     }
 

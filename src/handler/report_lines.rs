@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::line_splitter::{Line, LineSplitter};
-use crate::job::json::{MAX_DEPTH, depth_exceeds};
-use crate::job::report::{MAX_CHECKPOINT_BYTES, MAX_LINE_CHARS, MAX_LINES, checked_line, checked_progress};
+use crate::job::report::{
+    MAX_CHECKPOINT_BYTES, MAX_LINE_CHARS, MAX_LINES, checked_line, checked_progress, is_checkpoint,
+};
 use crate::job::{Report, duration};
 
 /// A checkpoint of the greatest length with its word.
@@ -106,8 +107,7 @@ fn progress(bytes: &[u8]) -> Option<(f64, String)> {
 
 fn checkpoint(bytes: &[u8]) -> Option<Box<RawValue>> {
     let text = str::from_utf8(bytes).ok()?;
-    let is_allowed = text.len() <= MAX_CHECKPOINT_BYTES && !depth_exceeds(text, MAX_DEPTH);
-    if is_allowed { serde_json::from_str(text).ok() } else { None }
+    if is_checkpoint(text) { serde_json::from_str(text).ok() } else { None }
 }
 
 #[cfg(test)]

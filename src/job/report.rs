@@ -2,6 +2,8 @@
 
 use serde_json::value::RawValue;
 
+use super::json::{MAX_DEPTH, depth_exceeds};
+
 /// The most characters of the message of a progress.
 pub const MAX_MESSAGE_CHARS: usize = 200;
 /// The most characters of a log line.
@@ -59,6 +61,11 @@ impl Report {
 /// not a number.
 pub fn checked_progress(value: f64, message: &str) -> Option<(f64, String)> {
     (!value.is_nan()).then(|| (value.clamp(0.0, 1.0), one_line(message, MAX_MESSAGE_CHARS)))
+}
+
+/// Whether this JSON may be a checkpoint: its length and its nesting are bounded.
+pub(crate) fn is_checkpoint(json: &str) -> bool {
+    json.len() <= MAX_CHECKPOINT_BYTES && !depth_exceeds(json, MAX_DEPTH)
 }
 
 /// A log line without control characters, cut to the length that is kept.

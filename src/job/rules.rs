@@ -27,6 +27,8 @@ pub(crate) const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 pub(crate) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
 /// How long after its submission a job can start, and how long a backoff can be.
 pub(crate) const DELAY: RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(365);
+/// How long a pull worker can lease a job.
+pub(crate) const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 /// After which time a job that its handler has snoozed runs again.
 pub(crate) const SNOOZE: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY.saturating_mul(365);
 

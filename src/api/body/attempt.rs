@@ -1,6 +1,5 @@
 //! The bodies of POST /attempts and of the paths below it.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -8,11 +7,9 @@ use serde_json::value::RawValue;
 use super::fields::{Fields, Invalid, json};
 use crate::api::response::Response;
 use crate::job::report::{MAX_CHECKPOINT_BYTES, MAX_LINES, checked_line, checked_progress};
-use crate::job::rules::{DELAY, in_ms};
+use crate::job::rules::{DELAY, LEASE, in_ms};
 use crate::job::{Failure, MAX_RESULT_BYTES, Outcome, Report};
 
-/// The allowed leases of a pull worker.
-const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// The most answers of a request.
 const MAX_ANSWERS: usize = 100;
 

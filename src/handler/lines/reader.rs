@@ -6,8 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::handler::results::{message_with_start, result_from_json};
-use crate::job::json::{MAX_DEPTH, depth_exceeds};
-use crate::job::report::{MAX_CHECKPOINT_BYTES, checked_line, checked_progress};
+use crate::job::report::{checked_line, checked_progress, is_checkpoint};
 use crate::job::rules::DELAY;
 use crate::job::{Failure, Outcome, Report};
 
@@ -150,7 +149,7 @@ fn said(line: Line) -> Result<Said, &'static str> {
         return Ok(Said::Answer(Err(Failure::snooze(milliseconds(time)))));
     }
     if let Some(json) = line.checkpoint.map(RawValue::get)
-        && (json.len() > MAX_CHECKPOINT_BYTES || depth_exceeds(json, MAX_DEPTH))
+        && !is_checkpoint(json)
     {
         return Err("a checkpoint has at most 32 KiB and 128 levels");
     }
@@ -181,6 +180,7 @@ fn refusal(what: &str, line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::report::MAX_CHECKPOINT_BYTES;
 
     fn answer(line: &str) -> Outcome {
         match read(line.as_bytes()) {
