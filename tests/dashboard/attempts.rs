@@ -57,16 +57,7 @@ fn a_running_job_shows_its_progress_and_its_newest_log_lines() {
     // The log of an ended job is not read again.
     browser.wait_until("it has failed", "document.querySelector('.status').innerText === 'failed'");
     browser.wait_for_text("75 % encoded frame 61");
-    browser.run(
-        "(() => {
-        const ask = window.fetch;
-        window.asked = [];
-        window.fetch = (path, options) => {
-            window.asked.push(path);
-            return ask(path, options);
-        };
-    })()",
-    );
+    browser.note_requests();
     browser.wait_until(
         "it has looked again",
         "window.asked.filter((path) => path.includes('/jobs')).length >= 3",

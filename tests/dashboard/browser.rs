@@ -116,6 +116,20 @@ impl Browser {
         self.evaluate(expression).unwrap_or_else(|answer| panic!("{expression}: {answer}"))
     }
 
+    /// Lets the page add the path of each further request to the API to `window.asked`.
+    pub fn note_requests(&self) {
+        self.run(
+            "(() => {
+            const ask = window.fetch;
+            window.asked = [];
+            window.fetch = (path, options) => {
+                window.asked.push(path);
+                return ask(path, options);
+            };
+        })()",
+        );
+    }
+
     /// The value of an expression on the page; the error is an exception on the page.
     fn evaluate(&self, expression: &str) -> Result<Value, Value> {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});

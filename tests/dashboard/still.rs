@@ -191,16 +191,7 @@ fn large_texts_are_loaded_once_and_shown_within_bounds() {
     let id = server.submit_job(json!({"type": "echo", "payload": {"text": text}, "delay_ms": 3_600_000}));
     let browser = Browser::open(&server, "/jobs");
     browser.wait_for_text(&id.to_string());
-    browser.run(
-        "(() => {
-        const ask = window.fetch;
-        window.asked = [];
-        window.fetch = (path, options) => {
-            window.asked.push(path);
-            return ask(path, options);
-        };
-    })()",
-    );
+    browser.note_requests();
     browser.click("link", &id.to_string());
     browser.wait_for_text("begin xxx");
     browser.wait_for_text(&format!("threadq show {id} --server http://{}", server.addr()));
