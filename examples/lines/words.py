@@ -16,7 +16,7 @@ class Job(dict):
 def threadq_lines():
     """Yields one job after the other. A job without an answer is completed."""
     sys.stdin.reconfigure(encoding="utf-8")
-    Job.out, sys.stdout = sys.stdout, sys.stderr  # So that print(..) is no answer.
+    Job.out, sys.stdout = sys.stdout, sys.stderr  # print(..) goes to stderr.
     for line in sys.stdin:
         job = Job(json.loads(line))
         job.is_answered = False

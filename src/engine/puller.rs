@@ -161,7 +161,7 @@ impl Pullers {
         }
         if claimed.is_none() && !may_have_more {
             if self.shared.membership.heartbeat_age().is_none() {
-                // Redis does not know this server yet, so nobody would look for an id in its list.
+                // Redis does not know this server yet, so no server would look for an id in its list.
                 self.shutdown.wait(CHECK_INTERVAL);
                 return self.take(queue, claimed);
             }

@@ -220,7 +220,7 @@ mod tests {
         state.add(report(1, "later"));
         assert!(state.end_call(Vec::new()));
         assert_eq!(lines(&state.begin_call()), [vec![half.as_str()], vec!["later"]]);
-        // One that is larger than a call is written alone.
+        // A report that is larger than a call is written alone.
         state.add(report(4, &half.repeat(3)));
         assert_eq!(state.begin_call().len(), 1);
     }

@@ -83,7 +83,7 @@ impl Takers {
         self.state().waiting.len()
     }
 
-    /// Those of these queues that no puller holds.
+    /// The queues in this list that no puller holds.
     pub fn without_held(&self, queues: &[String]) -> Vec<String> {
         let state = self.state();
         let is_held =

@@ -191,7 +191,7 @@ impl ReportPipe {
 
 impl Drop for ReportPipe {
     fn drop(&mut self) {
-        // Somebody may have removed the folder.
+        // Another program may have removed the folder.
         let _ = fs::remove_file(&self.path);
     }
 }

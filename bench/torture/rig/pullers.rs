@@ -29,7 +29,7 @@ pull = true
 backoff = { base = "400ms", cap = "2s" }
 "#;
 
-/// One answer to a pull worker.
+/// A response of the API to a pull worker.
 struct Answered {
     job: u64,
     token: String,
