@@ -29,18 +29,23 @@ impl Api {
     /// Stores a report, and extends the lease of a pull worker.
     pub(super) fn report_attempt(&self, attempt: AttemptId, request: &Request) -> Result<Response, Response> {
         let (report, lease) = body::report(request.body)?;
+        let mut is_stored = !report.is_empty();
         let reported = match self.queue.report(&[AttemptReport { attempt, report, lease }]) {
             Err(Error::Full) => {
                 SAID_FULL.call_once(|| log::error!("Redis is full: the reports of attempts are not stored"));
+                is_stored = false;
                 self.queue.extend(&[(attempt, lease)])
             }
             reported => reported,
         };
-        let Some(Reported::Accepted { lease_until_ms, timeout_at_ms, is_cancelled }) = reported?.pop() else {
+        let Some(Reported::Accepted { lease_until_ms, timeout_at_ms, is_cancelled, job_type }) =
+            reported?.pop()
+        else {
             return Err(stale_attempt());
         };
-        if self.in_flight.hear(attempt) {
-            self.in_flight.job(attempt).iter().for_each(|job| self.metrics.reported(&job.job_type));
+        self.in_flight.hear(attempt);
+        if is_stored {
+            self.metrics.reported(&job_type);
         }
         // The new lease may end sooner than the old one.
         lease.into_iter().for_each(|time| self.due_timer.due_in(time));

@@ -341,7 +341,9 @@ impl Metrics {
                 &of.expired
             }),
             ("threadq_job_snoozes_total", "Attempts that ended with a snooze.", |of| &of.snoozes),
-            ("threadq_job_reports_total", "Reports of running attempts of this server.", |of| &of.reports),
+            ("threadq_job_reports_total", "Reports of running attempts that this server has stored.", |of| {
+                &of.reports
+            }),
         ];
         for (name, help, counter) in counters {
             header(&mut out, name, help, "counter");

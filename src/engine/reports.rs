@@ -115,8 +115,8 @@ impl Reports {
         for (AttemptReport { attempt, .. }, result) in reports.iter().zip(results) {
             match result {
                 Reported::Stale => in_flight.stop_attempt(*attempt, StopReason::Reclaimed),
-                Reported::Accepted { is_cancelled, .. } => {
-                    in_flight.job(*attempt).iter().for_each(|job| metrics.reported(&job.job_type));
+                Reported::Accepted { is_cancelled, job_type, .. } => {
+                    metrics.reported(&job_type);
                     if is_cancelled {
                         in_flight.stop_attempt(*attempt, StopReason::Cancelled);
                     }

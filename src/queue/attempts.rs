@@ -270,12 +270,15 @@ fn add_attempt(call: &mut redis::Cmd, attempt: AttemptId, lease: Option<Duration
 fn reported(reply: Value) -> Result<Vec<Reported>, Error> {
     let read = |reply: Value| {
         let reply = as_array(reply)?;
-        let [lease_until, timeout_at, cancel] = reply.as_slice() else { return Ok(Reported::Stale) };
+        let [lease_until, timeout_at, cancel, job_type] = reply.as_slice() else {
+            return Ok(Reported::Stale);
+        };
         let lease_until: i64 = whole(&as_text(lease_until)?)?;
         Ok(Reported::Accepted {
             lease_until_ms: u64::try_from(lease_until).ok(),
             timeout_at_ms: as_count(timeout_at)?,
             is_cancelled: as_int(cancel)? == 1,
+            job_type: as_text(job_type)?,
         })
     };
     as_array(reply)?.into_iter().map(read).collect()

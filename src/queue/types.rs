@@ -219,7 +219,7 @@ pub struct AttemptReport {
 }
 
 /// The result of a report.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reported {
     /// The job is in another attempt or has ended. Nothing was changed.
     Stale,
@@ -230,6 +230,7 @@ pub enum Reported {
         timeout_at_ms: u64,
         /// Whether a client has cancelled the job.
         is_cancelled: bool,
+        job_type: String,
     },
 }
 

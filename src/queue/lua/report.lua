@@ -3,7 +3,8 @@
 --       message) or '', number of log lines, number of log lines that are missing, number of the texts of the checkpoint,
 --       [log lines], [texts of the checkpoint: field, value, ..]
 -- Returns: per attempt {} if the job is in another attempt or has ended, otherwise
---          {ms when the lease of the pull worker ends or -1, ms when the attempt times out, 1 if it was told to stop}
+--          {ms when the lease of the pull worker ends or -1, ms when the attempt times out, 1 if it was told to stop,
+--          job type}
 -- Protects from: a report of an attempt whose job was taken over; a job that fills Redis with its log.
 local now, answers = now_ms(), {}
 local at, second = digits(now), digits(math.floor(now / 1000))
@@ -49,7 +50,7 @@ end
 local function report(place)
   local id, lines, missing, texts = ARGV[place], tonumber(ARGV[place + 4]), tonumber(ARGV[place + 5]), tonumber(ARGV[place + 6])
   local job = read(id, 'status', 'starts', 'server', 'started_at', 'timeout_ms', 'lease_ms', 'cancel', 'log_second',
-    'log_last', 'checkpoint')
+    'log_last', 'checkpoint', 'type')
   if job[1] ~= 'processing' or job[2] ~= ARGV[place + 1] then return {} end
   if ARGV[place + 3] ~= '' then call('HSET', JOB .. id, 'progress', at .. ' ' .. ARGV[place + 3]) end
   local first = place + 7
@@ -63,7 +64,7 @@ local function report(place)
   local timeout_at = (stored_number(job[4]) or now) + (stored_number(job[5]) or DEFAULT_TIMEOUT_MS)
   local lease = tonumber(ARGV[place + 2]) or stored_number(job[6]) or 0
   local lease_until = job[3] == PULL and extend(id, lease, timeout_at) or '-1'
-  return {lease_until, digits(timeout_at), job[7] and 1 or 0}
+  return {lease_until, digits(timeout_at), job[7] and 1 or 0, job[11] or ''}
 end
 
 local place = 1

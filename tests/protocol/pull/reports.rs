@@ -28,11 +28,11 @@ fn the_latest_progress_and_checkpoint_are_kept_and_lines_are_numbered() {
     let (id, attempt) = (lease.id(), lease.attempt_id());
     let accepted = place.reports(attempt, progress(0.25, "one of four"));
     let job = place.job(id);
-    let Reported::Accepted { lease_until_ms, timeout_at_ms, is_cancelled } = accepted else {
+    let Reported::Accepted { lease_until_ms, timeout_at_ms, is_cancelled, job_type } = accepted else {
         panic!("{accepted:?}")
     };
     // A server's own attempts have no lease.
-    assert_eq!((lease_until_ms, is_cancelled), (None, false));
+    assert_eq!((lease_until_ms, is_cancelled, job_type), (None, false, job.job_type.clone()));
     assert_eq!(timeout_at_ms, job.started_at_ms.unwrap() + TIMEOUT);
     let stored = job.progress.unwrap();
     assert_eq!((stored.value, stored.message.as_str()), (0.25, "one of four"));
