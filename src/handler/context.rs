@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::stop::{StopReason, StopSignal};
 use crate::job::json::{MAX_DEPTH, depth_exceeds};
-use crate::job::report::{MAX_CHECKPOINT_BYTES, checked_line, checked_progress};
+use crate::job::report::{MAX_CHECKPOINT_BYTES, checked_progress};
 use crate::job::{AttemptId, Failure, Job, Report};
 use crate::sync;
 
@@ -128,7 +128,9 @@ impl JobContext {
     ///
     /// A job keeps its last 1,000 lines. Of more than 100 lines a second the rest is dropped, and a line says how many.
     pub fn log(&self, line: impl Into<String>) {
-        self.report(Report { log: line.into().lines().map(checked_line).collect(), ..Report::default() });
+        let mut report = Report::default();
+        report.add_lines(&line.into());
+        self.report(report);
     }
 
     /// Stores a value for the next attempt at the job, in place of the value before: see [`JobContext::checkpoint`].

@@ -43,6 +43,17 @@ impl Report {
         self.progress.is_none() && self.log.is_empty() && self.dropped == 0 && self.checkpoint.is_none()
     }
 
+    /// Adds the lines of a text to the log.
+    pub fn add_lines(&mut self, text: &str) {
+        for line in text.lines() {
+            if self.log.len() < MAX_LINES {
+                self.log.push(checked_line(line));
+            } else {
+                self.dropped += 1;
+            }
+        }
+    }
+
     /// Adds what was reported later. The later progress and checkpoint replace the earlier ones.
     pub fn merge(&mut self, later: Report) {
         if later.progress.is_some() {
@@ -94,6 +105,15 @@ mod tests {
         report.merge(lines(1));
         assert_eq!(report.progress, Some((0.5, String::new())));
         assert_eq!((report.log.len(), report.dropped), (MAX_LINES, 14));
+    }
+
+    #[test]
+    fn the_lines_of_a_text_are_bounded() {
+        let mut report = lines(1);
+        report.add_lines("one\r\n\ntwo\n");
+        assert_eq!(report.log, ["line", "one", "", "two"]);
+        report.add_lines(&"\n".repeat(1_000));
+        assert_eq!((report.log.len(), report.dropped), (MAX_LINES, 904));
     }
 
     #[test]
