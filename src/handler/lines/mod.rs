@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::handler::StopSignal;
     use crate::handler::testing::{Recorded, assert_gone, context, job};
-    use crate::job::{Job, MAX_RESULT_BYTES};
+    use crate::job::{Job, MAX_RESULT_BYTES, ScheduleTick};
     use crate::wait::{LIMIT, eventually};
 
     /// A loop that runs `body` for each line, which is in `$job`.
@@ -227,11 +227,14 @@ mod tests {
     #[test]
     fn a_job_is_one_line_of_json_with_the_number_of_its_attempt() {
         let handler = handler(&each("printf '{\"result\": %s}\\n' \"$job\""));
-        let sent = Job { attempts: 2, ..job("{\r\n \"a\": \"x\\n\u{2028}\"\n}") };
+        let schedule = Some(ScheduleTick { name: "daily".to_owned(), tick_ms: 1_764_000_001_007 });
+        let sent = Job { attempts: 2, schedule, ..job("{\r\n \"a\": \"x\\n\u{2028}\"\n}") };
         let context = JobContext::new(sent.clone(), StopSignal::default());
         let got = handler.handle(&context).unwrap();
         let mut got: serde_json::Value = serde_json::from_str(got.get()).unwrap();
         assert_eq!(got.as_object_mut().unwrap().remove("attempt").unwrap(), 3);
+        let tick = got.as_object_mut().unwrap().remove("tick").unwrap();
+        assert_eq!((&tick, tick.as_str()), (&got["schedule"]["tick"], Some("2025-11-24T16:00:01.007Z")));
         assert_eq!(got, serde_json::to_value(&sent).unwrap());
         let large = format!("\"{}\"", "x".repeat(1 << 20));
         let handler = self::handler(&each("echo \"{\\\"result\\\": ${#job}}\""));

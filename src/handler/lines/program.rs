@@ -21,7 +21,7 @@ use crate::handler::pipes::{Tail, is_ready, wait_for};
 use crate::handler::report_lines::ReportLines;
 use crate::handler::stop::StopReason;
 use crate::handler::stopping::{Stopping, term_timeout};
-use crate::job::Outcome;
+use crate::job::{Outcome, rfc3339};
 
 /// The longest sleep while a job runs, so that a stop signal is seen within this time.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -442,11 +442,16 @@ impl Outputs {
     }
 }
 
-/// The job's JSON in one line, as http handlers get it, with the number of the attempt.
+/// The job's JSON in one line, as http handlers get it, with the number of the attempt and the tick of its schedule.
 fn write_job(line: &mut Vec<u8>, job: &JobContext) -> io::Result<()> {
     line.clear();
     line.extend_from_slice(b"{\"attempt\":");
     line.extend_from_slice(job.attempt().to_string().as_bytes());
+    if let Some(schedule) = &job.job().schedule {
+        line.extend_from_slice(b",\"tick\":\"");
+        line.extend_from_slice(rfc3339(schedule.tick_ms).as_bytes());
+        line.push(b'"');
+    }
     let start = line.len();
     serde_json::to_writer(&mut *line, job.job())?;
     line[start] = b',';

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::handler::results::{message_with_start, result_from_json};
-use crate::job::report::{checked_line, checked_progress, is_checkpoint};
+use crate::job::report::{checked_progress, is_checkpoint};
 use crate::job::rules::DELAY;
 use crate::job::{Failure, Outcome, Report};
 
@@ -79,7 +79,7 @@ pub(super) enum Said {
 
 /// The keys that a line can have.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Line<'a> {
     #[serde(borrow, default, deserialize_with = "also_null")]
     result: Option<&'a RawValue>,
@@ -112,11 +112,12 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
             false => error.to_string(),
         }),
     };
-    read.and_then(|line| said(line).map_err(str::to_owned))
+    read.and_then(|read| said(read, line).map_err(str::to_owned))
         .map_err(|reason| refusal(&format!("a line that is no answer ({reason})"), line))
 }
 
-fn said(line: Line) -> Result<Said, &'static str> {
+/// What a line says. `text` is the whole line.
+fn said(line: Line, text: &[u8]) -> Result<Said, &'static str> {
     let answers = [line.result.is_some(), line.error.is_some(), line.snooze_ms.is_some()];
     let is_report = line.progress.is_some() || line.log.is_some() || line.checkpoint.is_some();
     let has_details = line.permanent.is_some() || line.retry_after_ms.is_some();
@@ -148,17 +149,21 @@ fn said(line: Line) -> Result<Said, &'static str> {
     if let Some(time) = line.snooze_ms {
         return Ok(Said::Answer(Err(Failure::snooze(milliseconds(time)))));
     }
-    if let Some(json) = line.checkpoint.map(RawValue::get)
-        && !is_checkpoint(json)
-    {
-        return Err("a checkpoint has at most 32 KiB and 128 levels");
-    }
-    Ok(Said::Report(Report {
-        progress: line.progress.and_then(|value| checked_progress(value, &line.message.unwrap_or_default())),
-        log: line.log.iter().flat_map(|text| text.lines()).map(checked_line).collect(),
-        checkpoint: line.checkpoint.map(ToOwned::to_owned),
+    let progress = line.progress.filter(|value| (0.0..=1.0).contains(value));
+    let checkpoint = line.checkpoint.filter(|json| is_checkpoint(json.get()));
+    let has_bad_value =
+        progress.is_some() != line.progress.is_some() || checkpoint.is_some() != line.checkpoint.is_some();
+    let mut report = Report {
+        progress: progress.and_then(|value| checked_progress(value, &line.message.unwrap_or_default())),
+        checkpoint: checkpoint.map(ToOwned::to_owned),
         ..Report::default()
-    }))
+    };
+    report.add_lines(&line.log.unwrap_or_default());
+    if has_bad_value {
+        // A report is never an error.
+        report.add_lines(&String::from_utf8_lossy(text));
+    }
+    Ok(Said::Report(report))
 }
 
 /// A negative time is none; a time that is too long is the longest that a job can wait.
@@ -251,9 +256,26 @@ mod tests {
         assert_eq!(all.progress, Some((0.5, "half".to_owned())));
         assert_eq!(all.log, ["a", "b"]);
         assert_eq!(all.checkpoint.unwrap().get(), r#"{"page": 7}"#);
-        assert_eq!(report(r#"{"progress": 7}"#).progress, Some((1.0, String::new())));
         assert_eq!(report(r#"{"checkpoint": null}"#).checkpoint.unwrap().get(), "null");
         assert_eq!(report(r#"{"log": ""}"#).log, [""; 0]);
+        let flood = report(&format!(r#"{{"log": "{}"}}"#, r"\n".repeat(1_000)));
+        assert_eq!((flood.log.len(), flood.dropped), (100, 900));
+    }
+
+    #[test]
+    fn a_report_with_a_bad_value_is_a_line_of_the_log() {
+        let long = format!(r#"{{"checkpoint": "{}"}}"#, "x".repeat(MAX_CHECKPOINT_BYTES));
+        let deep = format!(r#"{{"checkpoint": {}{}}}"#, "[".repeat(129), "]".repeat(129));
+        for line in [r#"{"progress": 1.5, "message": "x"}"#, r#"{"progress": -1}"#, &long, &deep] {
+            let bad = report(line);
+            assert!(bad.progress.is_none() && bad.checkpoint.is_none(), "{line}");
+            assert_eq!(bad.log, [&line[..line.len().min(1_000)]]);
+        }
+        let both = report(r#"{"progress": 0.5, "log": "x", "checkpoint": 7}"#);
+        assert_eq!((both.progress.unwrap().0, both.log.len(), both.checkpoint.unwrap().get()), (0.5, 1, "7"));
+        let line = r#"{"progress": 2, "log": "x", "checkpoint": 7}"#;
+        let half = report(line);
+        assert_eq!((half.log, half.checkpoint.unwrap().get()), (vec!["x".to_owned(), line.to_owned()], "7"));
     }
 
     #[test]
@@ -263,6 +285,7 @@ mod tests {
             ("hello", "expected value"),
             ("{", "its JSON does not end in this line"),
             ("[]", "it is an array"),
+            ("\"x\"", "expected an object"),
             ("{}", "has none of result"),
             (r#"{"message": "x"}"#, "has none of result"),
             (r#"{"log": "x", "message": "x"}"#, "message belongs to progress"),
@@ -282,10 +305,6 @@ mod tests {
         let error = refused(&format!("{}\u{1b}", "é".repeat(1_000)));
         assert!(error.ends_with(&format!("): {}", "é".repeat(200))), "{error}");
         assert!(read(b"{\"log\": \"\xff\"}").is_err());
-        let long = "x".repeat(MAX_CHECKPOINT_BYTES);
-        assert!(
-            refused(&format!("{{\"checkpoint\": \"{long}\"}}")).contains("at most 32 KiB and 128 levels")
-        );
     }
 
     #[test]
