@@ -363,7 +363,6 @@ impl Serialize for Progress {
         #[derive(Serialize)]
         struct Shown<'a> {
             value: f64,
-            #[serde(skip_serializing_if = "str::is_empty")]
             message: &'a str,
             at: Time,
         }
