@@ -82,7 +82,7 @@ struct Entry {
     lease: Option<Lease>,
     stop: StopSignal,
     /// When the watchdog looks at the attempt: when it times out or has been silent for too long or, after the stop signal,
-    /// when it is abandoned. `None` while the handler does not run.
+    /// when it is abandoned. `None` while the handler does not run, or waits for its program.
     deadline: Option<Instant>,
     /// Whether the job still needs a worker.
     occupies_worker: bool,
@@ -94,7 +94,10 @@ struct Entry {
 /// The run of a handler on a thread.
 struct Run {
     thread: Thread,
+    /// When the handler began or, if it had to wait for its program, when it got the program.
     started: Instant,
+    /// Whether the handler waits for its program.
+    waits: bool,
     timeout: Duration,
     /// How long the attempt may report nothing; `None` if it need not report.
     silence: Option<Duration>,
@@ -123,6 +126,7 @@ impl Entry {
             (None, _) => WorkerState::Starting,
             (Some(_), Some(_)) if self.stop.reason().is_some() => WorkerState::Stopping,
             (Some(_), Some(_)) => WorkerState::Running,
+            (Some(run), None) if run.waits => WorkerState::Starting,
             (Some(_), None) => WorkerState::BackingOff,
         };
         Activity {
@@ -339,15 +343,37 @@ impl InFlight {
             return false;
         }
         let now = Instant::now();
-        let run = Run { thread: std::thread::current(), started: now, timeout, silence, heard: now };
+        let thread = std::thread::current();
+        let run = Run { thread, started: now, waits: false, timeout, silence, heard: now };
         let (deadline, _) = run.end();
         entry.run = Some(run);
         entry.deadline = Some(deadline);
+        self.wake_watchdog(&mut state, deadline);
+        true
+    }
+
+    /// Wakes the watchdog if it looks too late at an attempt with this deadline.
+    fn wake_watchdog(&self, state: &mut State, deadline: Instant) {
         if state.next_check.is_none_or(|at| deadline < at) {
             state.next_check = Some(deadline);
             self.deadline_set.notify_one();
         }
-        true
+    }
+
+    /// Stops the clocks of an attempt while it waits for its program. Afterwards the timeout and the silence begin anew. An
+    /// attempt that was asked to stop keeps its deadline.
+    pub fn set_waiting(&self, id: AttemptId, waits: bool) {
+        let mut state = self.state();
+        let Some(entry) = state.entries.get_mut(&id) else { return };
+        let Some(run) = entry.run.as_mut().filter(|_| entry.stop.reason().is_none()) else { return };
+        run.waits = waits;
+        run.started = Instant::now();
+        run.heard = run.started;
+        let (deadline, _) = run.end();
+        entry.deadline = (!waits).then_some(deadline);
+        if !waits {
+            self.wake_watchdog(&mut state, deadline);
+        }
     }
 
     /// Records that an attempt has reported something. `false` if the attempt has ended: then its reports are worthless.
@@ -849,6 +875,24 @@ mod tests {
         assert!(in_flight.finish(speaking.attempt_id(), false).is_some());
         assert!(!in_flight.hear(speaking.attempt_id()), "it has ended");
         assert!(!in_flight.hear(nth(4, 1, 0).attempt_id()), "not in flight");
+    }
+
+    #[test]
+    fn the_clocks_of_an_attempt_stand_still_while_it_waits_for_its_program() {
+        let in_flight = InFlight::new(1);
+        let job = nth(1, 1, 0);
+        let (id, stop) = (job.attempt_id(), insert(&in_flight, &job));
+        assert!(in_flight.start(id, Duration::ZERO, Some(Duration::ZERO)));
+        in_flight.set_waiting(id, true);
+        assert!(in_flight.watch_deadlines(Some(Duration::ZERO)).unwrap().is_empty());
+        assert_eq!((stop.reason(), in_flight.activity()[0].state), (None, WorkerState::Starting));
+        in_flight.set_waiting(id, false);
+        assert_eq!(in_flight.activity()[0].state, WorkerState::Running);
+        in_flight.watch_deadlines(None);
+        assert_eq!(stop.reason(), Some(StopReason::TimedOut));
+        // An attempt that is told to stop is abandoned in time, even if it waits.
+        in_flight.set_waiting(id, true);
+        assert_eq!(in_flight.activity()[0].state, WorkerState::Stopping);
     }
 
     #[test]

@@ -163,6 +163,10 @@ impl Attempts for ToReporter {
     fn token(&self, attempt: AttemptId) -> Option<String> {
         self.reports.shared.queue.attempt_token(attempt).ok()
     }
+
+    fn set_waiting(&self, attempt: AttemptId, waits: bool) {
+        self.reports.shared.in_flight.set_waiting(attempt, waits);
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(crate) trait Attempts: Send + Sync {
 
     /// The token by which other processes speak for the attempt. `None` if Redis cannot be asked for the secret.
     fn token(&self, attempt: AttemptId) -> Option<String>;
+
+    /// Stops the clocks of an attempt that waits for its program, or starts them anew when it waits no more.
+    fn set_waiting(&self, _: AttemptId, _waits: bool) {}
 }
 
 /// An attempt without a server.
@@ -41,6 +44,15 @@ pub struct JobContext {
     deadline: Instant,
     attempts: Arc<dyn Attempts>,
     reported: Mutex<ReportedSoFar>,
+}
+
+/// The clocks of an attempt that waits for its program. Dropping it starts them anew.
+pub(super) struct StoppedClocks<'a>(&'a JobContext);
+
+impl Drop for StoppedClocks<'_> {
+    fn drop(&mut self) {
+        self.0.attempts.set_waiting(self.0.job.attempt_id(), false);
+    }
 }
 
 /// What the attempt has reported so far.
@@ -174,6 +186,12 @@ impl JobContext {
     pub fn attempt_token(&self) -> Option<String> {
         sync::lock(&self.reported).has_token = true;
         self.attempts.token(self.job.attempt_id())
+    }
+
+    /// Stops the timeout and the silence of the attempt while it waits for its program.
+    pub(super) fn stop_clocks(&self) -> StoppedClocks<'_> {
+        self.attempts.set_waiting(self.job.attempt_id(), true);
+        StoppedClocks(self)
     }
 
     /// Passes a report to the server.

@@ -178,6 +178,36 @@ fn a_timeout_and_a_cancel_end_the_program_and_the_next_job_gets_a_new_one() {
 }
 
 #[test]
+fn a_job_that_waits_for_a_program_neither_times_out_nor_counts_as_silent() {
+    let redis = TestRedis::start();
+    let config =
+        shell("t", &format!("sleep 1; {PID}"), "", "processes = 1\ntimeout = \"5s\"\nsilence = \"4s\"");
+    let server = TestServer::builder().redis(&redis).config(&config).start();
+    let ids: Vec<u64> = (0..8).map(|_| server.submit_job(json!({"type": "t", "max_attempts": 1}))).collect();
+    for id in ids {
+        let job = server.wait_for_end(id);
+        assert_eq!(job["status"], "completed", "{job:#}");
+    }
+}
+
+/// The default backoff is the one of programs too, and no attempt is used up while no program may start.
+#[test]
+fn the_jobs_of_a_program_that_cannot_start_for_a_while_complete() {
+    let redis = TestRedis::start();
+    let script =
+        format!("[ -e good ] || {{ echo no database >&2; exit 1; }}; while read -r job; do {PID}; done");
+    let server =
+        TestServer::builder().redis(&redis).config(&handler("t", &["sh", "-c", &script], "")).start();
+    let id = server.submit("t", json!({}));
+    eventually(LIMIT, "two attempts have failed", || server.job(id)["attempts"].as_u64() >= Some(2));
+    fs::write(server.dir().join("good"), "").unwrap();
+    let job = server.wait_for_status(id, "completed");
+    for error in job["errors"].as_array().unwrap() {
+        assert_eq!(error["message"], "ended before it answered: exit code 1: no database", "{job:#}");
+    }
+}
+
+#[test]
 fn reports_reach_the_job_and_the_next_attempt_gets_the_checkpoint() {
     let redis = TestRedis::start();
     let body = "case $job in

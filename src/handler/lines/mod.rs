@@ -69,10 +69,13 @@ impl LinesHandler {
         Failure::retryable(format!("cannot run {}: {error}", self.program.display()))
     }
 
-    fn refused(&self, refusal: Refusal) -> Failure {
+    fn refused(&self, refusal: Refusal, job: &JobContext) -> Failure {
         match refusal {
             Refusal::Stopped(reason) => Failure::retryable(reason.to_string()),
-            Refusal::Failing(why) => Failure::retryable(why),
+            // With limits, a time to wait would close their rates, which other types may have too.
+            Refusal::Failing(message, left) => {
+                Failure::Retryable { message, retry_after: job.job().limits.is_empty().then_some(left) }
+            }
             Refusal::System(error) => self.cannot_run(&error),
         }
     }
@@ -112,7 +115,7 @@ impl Handler for LinesHandler {
     /// Blocks until a program has answered, or the attempt was stopped: at most 5 s after the stop signal.
     fn handle(&self, job: &JobContext) -> Outcome {
         loop {
-            let mut taken = self.pool.take(|| job.stop_reason()).map_err(|refusal| self.refused(refusal))?;
+            let mut taken = self.pool.take(job).map_err(|refusal| self.refused(refusal, job))?;
             let Some(program) = &mut taken.program else { continue };
             let end = program.run(job).map_err(|error| self.cannot_run(&error))?;
             let stderr = program.take_stderr();
@@ -169,9 +172,9 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::handler::StopSignal;
     use crate::handler::testing::{Recorded, assert_gone, context, job};
-    use crate::job::{Job, MAX_RESULT_BYTES, ScheduleTick};
+    use crate::handler::{Attempts, StopSignal};
+    use crate::job::{AttemptId, Job, MAX_RESULT_BYTES, Report, ScheduleTick};
     use crate::wait::{LIMIT, eventually};
 
     /// A loop that runs `body` for each line, which is in `$job`.
@@ -195,12 +198,16 @@ mod tests {
         }
     }
 
-    fn handler_with(script: &str, lines: Lines) -> Fixture {
+    fn handler_with_backoff(script: &str, lines: Lines, backoff: Backoff) -> Fixture {
         let dir = tempdir().unwrap();
         let words = ["/bin/sh", "-c", script].map(str::to_owned);
         let exec = ExecHandler::new(&words, dir.path()).unwrap();
-        let backoff = Backoff { base: Duration::from_secs(3600), cap: Duration::from_secs(3600) };
         Fixture { handler: LinesHandler::new("t", exec, lines, 4, backoff), dir }
+    }
+
+    fn handler_with(script: &str, lines: Lines) -> Fixture {
+        let hour = Duration::from_secs(3600);
+        handler_with_backoff(script, lines, Backoff { base: hour, cap: hour })
     }
 
     fn handler(script: &str) -> Fixture {
@@ -392,20 +399,88 @@ mod tests {
     }
 
     #[test]
-    fn after_two_programs_that_ended_at_once_no_other_is_started_for_a_while() {
+    fn after_two_programs_that_ended_at_once_one_job_waits_for_the_next_start_and_others_fail() {
         let handler = handler("echo x >> starts; echo broken >&2; exit 3");
         for _ in 0..2 {
             assert_eq!(error(&handler), "ended before it answered: exit code 3: broken");
         }
-        for _ in 0..3 {
-            let error = error(&handler);
-            assert!(
-                error.starts_with("not started: the last 2 programs ended before they answered a job"),
-                "{error}"
-            );
-            assert!(error.ends_with(" s: exit code 3: broken"), "{error}");
-        }
+        let stop = StopSignal::default();
+        let (failures, failed) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let (failures, job) = (failures.clone(), JobContext::new(job("{}"), stop.clone()));
+                let handler = &handler;
+                scope.spawn(move || failures.send(handler.handle(&job).unwrap_err()).unwrap());
+            }
+            for _ in 0..2 {
+                let Failure::Retryable { message, retry_after } = failed.recv().unwrap() else { panic!() };
+                let start = "not started: the last program ended before it answered; the next one starts in ";
+                assert!(message.starts_with(start), "{message}");
+                assert!(message.ends_with(" s: exit code 3: broken"), "{message}");
+                assert!(retry_after.is_some_and(|left| left <= Duration::from_secs(60)), "{retry_after:?}");
+            }
+            stop.stop(StopReason::Shutdown);
+            assert_eq!(failed.recv().unwrap(), Failure::retryable("the server is stopping"));
+        });
         assert_eq!(fs::read_to_string(handler.dir.path().join("starts")).unwrap(), "x\nx\n");
+    }
+
+    #[test]
+    fn a_job_waits_out_the_backoff_of_its_program() {
+        let script = format!("echo x >> starts; [ $(wc -l < starts) -gt 4 ] || exit 3; {}", each(PID));
+        let backoff = Duration::from_millis(100);
+        let handler =
+            handler_with_backoff(&script, Lines::default(), Backoff { base: backoff, cap: backoff });
+        for _ in 0..4 {
+            assert_eq!(error(&handler), "ended before it answered: exit code 3");
+        }
+        run(&handler);
+    }
+
+    #[test]
+    fn programs_that_fail_side_by_side_count_once() {
+        let handler = handler("echo x >> starts; until [ -e go ]; do sleep 0.05; done; exit 3");
+        let starts = || fs::read_to_string(handler.dir.path().join("starts")).unwrap_or_default().len() / 2;
+        thread::scope(|scope| {
+            let jobs: Vec<_> = (0..4).map(|_| scope.spawn(|| error(&handler))).collect();
+            eventually(LIMIT, "all programs run", || starts() == 4);
+            fs::write(handler.dir.path().join("go"), "").unwrap();
+            for job in jobs {
+                assert_eq!(job.join().unwrap(), "ended before it answered: exit code 3");
+            }
+        });
+        assert_eq!(error(&handler), "ended before it answered: exit code 3");
+        assert_eq!(starts(), 5);
+    }
+
+    #[test]
+    fn the_clocks_of_a_job_stand_still_while_it_waits_for_a_program() {
+        #[derive(Default)]
+        struct Clocks(std::sync::Mutex<Vec<bool>>);
+        impl Attempts for Clocks {
+            fn report(&self, _: AttemptId, _: Report) {}
+            fn token(&self, _: AttemptId) -> Option<String> {
+                None
+            }
+            fn set_waiting(&self, _: AttemptId, waits: bool) {
+                self.0.lock().unwrap().push(waits);
+            }
+        }
+        let lines = Lines { processes: Some(1), ..Lines::default() };
+        let script = "echo $$ > pid; until [ -e go ]; do sleep 0.05; done; echo '{\"result\": 1}'";
+        let handler = handler_with(&each(script), lines);
+        let clocks = Arc::new(Clocks::default());
+        let waits = JobContext::on_server(Arc::new(job("{}")), StopSignal::default(), clocks.clone());
+        thread::scope(|scope| {
+            scope.spawn(|| run(&handler));
+            eventually(LIMIT, "the program has a job", || handler.dir.path().join("pid").exists());
+            scope.spawn(|| handler.handle(&waits).unwrap());
+            eventually(LIMIT, "the job waits", || *clocks.0.lock().unwrap() == [true]);
+            fs::write(handler.dir.path().join("go"), "").unwrap();
+        });
+        assert_eq!(*clocks.0.lock().unwrap(), [true, false]);
+        handler.handle(&waits).unwrap();
+        assert_eq!(clocks.0.lock().unwrap().len(), 2, "a job that need not wait");
     }
 
     #[test]
@@ -588,7 +663,7 @@ mod tests {
         let handler = handler(&each(PID));
         let pid = run(&handler);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _taken = handler.pool.take(|| None).ok().unwrap();
+            let _taken = handler.pool.take(&context("{}")).ok().unwrap();
             panic!("on the way");
         }));
         assert!(panicked.is_err());

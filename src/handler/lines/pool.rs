@@ -21,6 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::ending::{EOF_TIMEOUT, Ending};
 use super::program::{MAX_READS, Outputs, Program, TICK};
 use super::settings::Lines;
+use crate::handler::context::JobContext;
 use crate::handler::exit_status::describe_end;
 use crate::handler::limits::ResourceLimits;
 use crate::handler::pipes::{is_ready, wait_for};
@@ -41,8 +42,8 @@ pub(super) type Start = Box<dyn Fn() -> io::Result<Program> + Send + Sync>;
 pub(super) enum Refusal {
     /// The attempt was stopped.
     Stopped(StopReason),
-    /// The last programs ended before they answered a job.
-    Failing(String),
+    /// The last programs ended before they answered a job. The next one may start after this time.
+    Failing(String, Duration),
     /// The system starts no program, or no thread.
     System(io::Error),
 }
@@ -77,6 +78,8 @@ struct State {
     /// Programs get less time to end.
     is_hurried: bool,
     failures: Failures,
+    /// Whether a worker waits until it may start the next program after failures.
+    start_is_awaited: bool,
 }
 
 /// The programs in a row that ended before they answered a job.
@@ -84,8 +87,26 @@ struct State {
 struct Failures {
     number: u32,
     last: String,
+    /// When the last one had ended.
+    ended: Option<Instant>,
     /// From when on the next program may start.
     next_start: Option<Instant>,
+}
+
+impl Failures {
+    /// The time until the next program may start. `None`: it may start now.
+    fn pause(&self) -> Option<Duration> {
+        let left = self.next_start?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn refusal(&self, left: Duration) -> Refusal {
+        let what = format!(
+            "not started: the last program ended before it answered; the next one starts in {} s",
+            left.as_secs() + 1
+        );
+        Refusal::Failing(message_with_end(&what, self.last.as_bytes()), left)
+    }
 }
 
 /// A program that a worker has. Dropping it kills the program: a worker that panics must not leave it behind.
@@ -122,10 +143,16 @@ impl Taken<'_> {
 
     /// Drops a program that ended before it answered a job, and records its error.
     pub fn has_failed(self, error: &str) {
+        let started = self.program.as_ref().map(|program| program.idle_since);
+        let now = Instant::now();
         let mut state = self.pool.state();
+        // Programs that failed side by side count once: for a moment, as a rule, something else was broken.
+        if started < state.failures.ended {
+            return;
+        }
         let number = state.failures.number.saturating_add(1);
-        let next_start = (number > 1).then(|| Instant::now() + self.pool.pause(number));
-        state.failures = Failures { number, last: error.to_owned(), next_start };
+        let next_start = (number > 1).then(|| now + self.pool.pause(number));
+        state.failures = Failures { number, last: error.to_owned(), ended: Some(now), next_start };
     }
 }
 
@@ -164,30 +191,37 @@ impl Pool {
         sync::lock(&self.state)
     }
 
-    /// Takes a program that waits, or starts one, or waits for one until `stop` gives a reason.
+    /// Takes a program that waits, or starts one, or waits for one until the attempt is stopped. While it waits, its clocks
+    /// stand still.
     ///
     /// # Errors
     /// The attempt was stopped, or no program can be started.
-    pub(super) fn take(
-        self: &Arc<Pool>,
-        stop: impl Fn() -> Option<StopReason>,
-    ) -> Result<Taken<'_>, Refusal> {
+    pub(super) fn take(self: &Arc<Pool>, job: &JobContext) -> Result<Taken<'_>, Refusal> {
+        let mut clocks = None;
         let mut state = self.state();
         loop {
-            if let Some(reason) = stop() {
+            if let Some(reason) = job.stop_reason() {
                 return Err(Refusal::Stopped(reason));
             }
             if let Some(program) = state.idle.pop_back() {
                 return Ok(Taken { pool: self, program: Some(program), is_last_owner: true });
             }
-            if state.alive < self.processes {
-                break;
+            let has_room = state.alive < self.processes;
+            match state.failures.pause() {
+                None if has_room => break,
+                Some(left) if has_room && state.start_is_awaited => return Err(state.failures.refusal(left)),
+                _ => {}
             }
-            state.waiting += 1;
-            state = sync::wait_timeout(&self.freed, state, TICK);
-            state.waiting -= 1;
+            clocks.get_or_insert_with(|| job.stop_clocks());
+            state = match has_room {
+                true => self.wait_for_start(state, job),
+                false => self.wait(state),
+            };
         }
-        self.check_failures(&mut state.failures)?;
+        if state.failures.number > 1 {
+            // One program tries for all.
+            state.failures.next_start = Some(Instant::now() + self.pause(state.failures.number));
+        }
         self.ensure_thread(&mut state).map_err(Refusal::System)?;
         state.alive += 1;
         drop(state);
@@ -197,25 +231,27 @@ impl Pool {
         Ok(taken)
     }
 
-    /// Refuses a start that comes too soon after two that failed.
-    fn check_failures(&self, failures: &mut Failures) -> Result<(), Refusal> {
-        if failures.number < 2 {
-            return Ok(());
+    /// Waits until a program is free, for a moment at most.
+    fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.waiting += 1;
+        state = sync::wait_timeout(&self.freed, state, TICK);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Waits until a program may start after failures. One worker does so; the jobs of the others fail at once, so that a
+    /// broken program does not hold all workers.
+    fn wait_for_start<'s>(
+        &self,
+        mut state: MutexGuard<'s, State>,
+        job: &JobContext,
+    ) -> MutexGuard<'s, State> {
+        state.start_is_awaited = true;
+        while state.failures.pause().is_some() && state.idle.is_empty() && job.stop_reason().is_none() {
+            state = self.wait(state);
         }
-        let now = Instant::now();
-        if let Some(next) = failures.next_start
-            && next > now
-        {
-            let what = format!(
-                "not started: the last {} programs ended before they answered a job; the next one starts in {} s",
-                failures.number,
-                (next - now).as_secs() + 1
-            );
-            return Err(Refusal::Failing(message_with_end(&what, failures.last.as_bytes())));
-        }
-        // One program tries for all.
-        failures.next_start = Some(now + self.pause(failures.number));
-        Ok(())
+        state.start_is_awaited = false;
+        state
     }
 
     /// Starts one program, closes its stdin, and waits for its end.
