@@ -31,7 +31,7 @@ const NICENESS: RangeInclusive<u8> = 0..=19;
 /// The ranges of the settings of programs that stay.
 pub(super) const PROCESSES: RangeInclusive<u32> = 1..=1_000;
 pub(super) const MAX_JOBS: RangeInclusive<u32> = 0..=1_000_000_000;
-pub(super) const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=*DELAY.end();
+pub(super) const IDLE: RangeInclusive<Duration> = Duration::from_millis(1)..=*DELAY.end();
 
 /// The content of a file. The texts of its settings are not checked yet.
 #[derive(Default)]

@@ -600,7 +600,7 @@ fn bad_handlers_are_refused_by_name() {
         (
             "[handlers.x]\nexec = ['a']\nprotocol = 'lines'\nidle = '0'",
             r#"handlers."x".idle ("#,
-            "1s to 365d",
+            "1ms to 365d",
         ),
         ("[handlers.x]\nexec = []", r#"handlers."x".exec ("#, "names no program"),
         ("[handlers.x]\nexec = ['']", r#"handlers."x".exec ("#, "names no program"),

@@ -338,12 +338,16 @@ impl Pool {
             let settled = |program: &&Program| program.idle_since.elapsed() >= SETTLE;
             let watched: Vec<Arc<Outputs>> =
                 state.idle.iter().filter(settled).map(|program| program.outputs.clone()).collect();
+            let until_over = state
+                .idle
+                .front()
+                .map(|program| self.lines.idle.saturating_sub(program.idle_since.elapsed()));
             let time = if !ending.is_empty() {
                 Some(TICK)
             } else if watched.len() < state.alive {
-                Some(SETTLE)
+                Some(until_over.map_or(SETTLE, |time| time.min(SETTLE)))
             } else {
-                state.idle.front().map(|program| self.lines.idle.saturating_sub(program.idle_since.elapsed()))
+                until_over
             };
             let is_hurried = state.is_hurried;
             drop(state);

@@ -10,7 +10,7 @@ pub struct Lines {
     /// After so many jobs a program is ended, and another one is started for the next job: up to 1,000,000,000. 0: never.
     /// Defaults to 1,000.
     pub max_jobs: u32,
-    /// A program that gets no job for so long is ended: 1 s to 365 days. Defaults to 60 s.
+    /// A program that gets no job for so long is ended: 1 ms to 365 days. Defaults to 60 s.
     pub idle: Duration,
 }
 
