@@ -30,7 +30,7 @@ use crate::job::{Failure, Outcome};
 /// The variable by which the descendants of a program are recognised whose parents have ended.
 const MARK: &str = "THREADQ_PROCESS";
 
-/// What a timeout adds if the program has written no line at all: most often its output is still in its buffer.
+/// What a timeout adds if the program has written nothing at all: most often its output is still in its buffer.
 const MUTE: &str =
     ": the program has not written a line yet; it must flush its standard output after each line";
 
@@ -144,7 +144,7 @@ impl Handler for LinesHandler {
                 }
                 End::Stopped(reason) => {
                     let mut what = reason.to_string();
-                    if is_mute && reason == StopReason::TimedOut {
+                    if is_mute && reason == StopReason::TimedOut && stderr.is_empty() {
                         what += MUTE;
                     }
                     return Err(Failure::retryable(message_with_end(&what, &stderr)));
@@ -565,11 +565,17 @@ mod tests {
         {
             let handler = handler(script);
             let (error, pid) = stop(&handler, reason, false);
-            let mute = if reason == StopReason::TimedOut { MUTE } else { "" };
-            assert_eq!(error, format!("{reason}{mute}: so far\ntidied"));
+            assert_eq!(error, format!("{reason}: so far\ntidied"));
             assert_gone(&pid);
             assert_eq!(run(&handler), "1");
         }
+    }
+
+    #[test]
+    fn a_timeout_of_a_program_that_has_written_nothing_says_so() {
+        let handler = handler("read job; echo $$ > pid; sleep 1000");
+        let (error, _) = stop(&handler, StopReason::TimedOut, false);
+        assert_eq!(error, format!("timed out{MUTE}"));
     }
 
     #[test]
