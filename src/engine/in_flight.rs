@@ -266,10 +266,13 @@ impl InFlight {
         Reservation { in_flight: self, capacity }
     }
 
-    /// Ends taking for good. Workers end once they have no job, and no take is under way.
+    /// Ends taking for good. Workers end once they have no job, and no take is under way. An attempt that waits for its program
+    /// is asked to stop: nothing of it runs yet.
     pub fn close(&self) {
         let mut state = self.state();
         state.admission.is_closed = true;
+        let waits = |entry: &&Entry| entry.run.as_ref().is_some_and(|run| run.waits);
+        state.entries.values().filter(waits).for_each(|entry| entry.stop.stop(StopReason::Shutdown));
         let calls = state.assignments.call_all();
         drop(state);
         calls.wake();
@@ -364,6 +367,7 @@ impl InFlight {
     /// attempt that was asked to stop keeps its deadline.
     pub fn set_waiting(&self, id: AttemptId, waits: bool) {
         let mut state = self.state();
+        let is_closed = state.admission.is_closed;
         let Some(entry) = state.entries.get_mut(&id) else { return };
         let Some(run) = entry.run.as_mut().filter(|_| entry.stop.reason().is_none()) else { return };
         run.waits = waits;
@@ -371,6 +375,9 @@ impl InFlight {
         run.heard = run.started;
         let (deadline, _) = run.end();
         entry.deadline = (!waits).then_some(deadline);
+        if waits && is_closed {
+            entry.stop.stop(StopReason::Shutdown);
+        }
         if !waits {
             self.wake_watchdog(&mut state, deadline);
         }
@@ -893,6 +900,21 @@ mod tests {
         // An attempt that is told to stop is abandoned in time, even if it waits.
         in_flight.set_waiting(id, true);
         assert_eq!(in_flight.activity()[0].state, WorkerState::Stopping);
+    }
+
+    #[test]
+    fn an_attempt_that_waits_for_its_program_when_the_server_stops_is_stopped() {
+        let in_flight = InFlight::new(2);
+        let (waiting, running) = (nth(1, 1, 0), nth(2, 1, 0));
+        let stops = [&waiting, &running].map(|job| insert(&in_flight, job));
+        for job in [&waiting, &running] {
+            assert!(in_flight.start(job.attempt_id(), LONG, None));
+        }
+        in_flight.set_waiting(waiting.attempt_id(), true);
+        in_flight.close();
+        assert_eq!(stops.each_ref().map(StopSignal::reason), [Some(StopReason::Shutdown), None]);
+        in_flight.set_waiting(running.attempt_id(), true);
+        assert_eq!(stops[1].reason(), Some(StopReason::Shutdown));
     }
 
     #[test]

@@ -190,6 +190,24 @@ fn a_job_that_waits_for_a_program_neither_times_out_nor_counts_as_silent() {
     }
 }
 
+#[test]
+fn a_job_that_waits_for_a_program_goes_back_when_the_server_stops() {
+    let redis = TestRedis::start();
+    let config = shell("t", &format!("echo x >> runs; sleep 3; {PID}"), "", "processes = 1");
+    let mut server = TestServer::builder().redis(&redis).config(&config).start();
+    let ids: Vec<u64> = (0..2).map(|_| server.submit("t", json!({}))).collect();
+    eventually(LIMIT, "one job runs and one waits", || {
+        lines_in(&server, "runs") == 1 && ids.iter().all(|id| server.job(*id)["status"] == "processing")
+    });
+    assert_eq!(server.stop(LIMIT), Some(0), "{}", server.log_tail());
+    assert_eq!(lines_in(&server, "runs"), 1);
+    let server = TestServer::builder().redis(&redis).config(&shell("t", PID, "", "")).start();
+    for id in ids {
+        let job = server.wait_for_status(id, "completed");
+        assert_eq!((&job["attempts"], &job["crashes"]), (&json!(1), &json!(0)), "{job:#}");
+    }
+}
+
 /// The default backoff is the one of programs too, and no attempt is used up while no program may start.
 #[test]
 fn the_jobs_of_a_program_that_cannot_start_for_a_while_complete() {
