@@ -21,6 +21,11 @@ fn shell(name: &str, body: &str, end: &str, keys: &str) -> String {
 /// Answers with the process id.
 const PID: &str = "echo \"{\\\"result\\\": $$}\"";
 
+/// Answers with the process id once so many jobs have begun, each in a program of its own.
+fn together(jobs: usize) -> String {
+    format!("echo x >> begun; until [ $(wc -l < begun) -ge {jobs} ]; do sleep 0.05; done; {PID}")
+}
+
 /// The programs of a server.
 fn programs_of(server: &TestServer) -> Vec<u32> {
     let mut found = signal::working_in(server.dir().path());
@@ -101,7 +106,7 @@ fn check_names_a_program_that_cannot_stay() {
 #[test]
 fn programs_see_the_end_of_their_input_when_the_server_is_killed() {
     let redis = TestRedis::start();
-    let config = shell("t", &format!("sleep 0.2; {PID}"), "echo x >> ended", "")
+    let config = shell("t", &together(5), "echo x >> ended", "")
         + &shell("busy", "echo x >> busy; sleep 1", "echo x >> ended", "");
     let mut server = TestServer::builder().redis(&redis).config(&config).start();
     let ids: Vec<u64> = (0..5).map(|_| server.submit("t", json!({}))).collect();
@@ -119,7 +124,7 @@ fn no_program_outlives_the_orderly_end_of_the_server() {
     let redis = TestRedis::start();
     let stubborn = format!("trap '' TERM\nwhile read -r job; do {PID}; done\nwhile :; do sleep 1; done");
     let term = "trap 'echo x >> term; exit' TERM; echo x >> busy; sleep 1000 & wait";
-    let config = shell("fine", &format!("sleep 0.2; {PID}"), "echo x >> ended", "")
+    let config = shell("fine", &together(4), "echo x >> ended", "")
         + &handler("stubborn", &["sh", "-c", &stubborn], "")
         + &shell("busy", term, "", "");
     let mut server = TestServer::builder().redis(&redis).config(&config).flag("drain-timeout", "1s").start();
@@ -279,7 +284,7 @@ fn every_job_is_answered_once_whatever_its_program_does_after_the_answer() {
 #[test]
 fn programs_cost_one_thread_for_their_type_and_none_when_they_are_gone() {
     let redis = TestRedis::start();
-    let config = shell("t", &format!("sleep 0.3; {PID}"), "", "idle = \"2s\"");
+    let config = shell("t", &together(6), "", "idle = \"2s\"");
     let server = TestServer::builder().redis(&redis).config(&config).flag("workers", "6").start();
     let has_thread = || {
         let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
