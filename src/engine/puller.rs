@@ -69,18 +69,18 @@ impl Pullers {
 
     /// Lets a taker wait, or puts it back, and starts the pullers that its queues lack.
     pub fn wait(self: &Arc<Pullers>, taker: Taker) {
-        for (queue, number) in self.takers.add(taker) {
-            if let Err(error) = self.start(&queue, number) {
+        for (queue, puller) in self.takers.add(taker) {
+            if let Err(error) = self.start(&queue, puller) {
                 log::warn!("queue={queue}: cannot start a thread that waits for its jobs: {error}");
                 self.takers.give_up(&queue);
             }
         }
     }
 
-    fn start(self: &Arc<Pullers>, queue: &str, number: usize) -> io::Result<()> {
+    fn start(self: &Arc<Pullers>, queue: &str, puller: usize) -> io::Result<()> {
         let (pullers, own) = (self.clone(), queue.to_owned());
-        let name = thread_name("puller-", queue, number, "");
-        let thread = Builder::new().name(name).spawn(move || pullers.run(&own))?;
+        let name = thread_name("puller-", queue, puller % 1_000, "");
+        let thread = Builder::new().name(name).spawn(move || pullers.run(puller, &own))?;
         let mut threads = sync::lock(&self.threads);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
@@ -93,7 +93,7 @@ impl Pullers {
     }
 
     /// The loop of the puller of one queue.
-    fn run(self: &Arc<Pullers>, queue: &str) {
+    fn run(self: &Arc<Pullers>, puller: usize, queue: &str) {
         let mut pause = OutagePause::default();
         let mut log_once = LogOnce::default();
         let mut may_have_more = false;
@@ -103,7 +103,7 @@ impl Pullers {
         let mut claimed = None;
         // Whether BRPOPLPUSH may have moved a job while its reply was lost.
         let mut is_stranded = false;
-        while self.takers.wait_for_taker(queue) {
+        while self.takers.wait_for_taker(puller, queue) {
             if last_take.elapsed() >= TAKE_INTERVAL {
                 may_have_more = true;
             }
@@ -121,6 +121,7 @@ impl Pullers {
                 Ok(Take::More) => true,
                 Ok(Take::Drained) => false,
                 Ok(Take::Refused { has_jobs }) => {
+                    self.takers.release(puller);
                     self.shutdown.wait(CHECK_INTERVAL);
                     has_jobs
                 }
@@ -130,7 +131,7 @@ impl Pullers {
                     true
                 }
                 Err(error) => {
-                    self.takers.release(queue);
+                    self.takers.release(puller);
                     if let Error::Protocol(reason) = error {
                         log_once.log(&format!("queue={queue}: cannot take jobs for pull workers"), &reason);
                     }

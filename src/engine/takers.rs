@@ -1,7 +1,7 @@
 //! Takers: requests of pull workers that wait for jobs on this server.
 //!
-//! The oldest taker of a queue gets the next job of the queue. For each queue with a taker a puller waits in Redis. A queue
-//! that its puller holds has no job that another thread may take: a new taker of such a queue just waits.
+//! The oldest taker of a queue gets the next job of the queue. For each queue with a taker a puller waits in Redis. A new
+//! taker of a queue that its puller holds just waits: older takers are first.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use crate::sync;
 
 /// The most queues that have a puller at a time.
 pub const MAX_PULLED_QUEUES: usize = 32;
-/// How long a puller without a taker stays: pull workers come back soon.
+/// How long a puller without a taker stays, unless another queue needs its place: pull workers come back soon.
 const IDLE: Duration = Duration::from_secs(60);
 /// The time between two notes in Redis that these takers wait.
 const NOTE_INTERVAL: Duration = Duration::from_secs(30);
@@ -48,14 +48,17 @@ struct State {
     /// Oldest first.
     waiting: Vec<Taker>,
     pulled: Vec<PulledQueue>,
+    /// How many pullers have been started.
+    started: usize,
     noted: Option<Instant>,
     is_closed: bool,
 }
 
 struct PulledQueue {
     name: String,
-    /// Which of the [`MAX_PULLED_QUEUES`] it is, for the name of its thread.
-    number: usize,
+    /// The number of its puller: no other puller has it. A puller whose number is missing here ends.
+    puller: usize,
+    /// Whether its puller looks for jobs for a taker.
     is_held: bool,
 }
 
@@ -64,8 +67,18 @@ impl State {
         self.waiting.iter().any(|taker| asks_for(taker, queue))
     }
 
-    fn pulled(&mut self, queue: &str) -> Option<&mut PulledQueue> {
-        self.pulled.iter_mut().find(|pulled| pulled.name == queue)
+    fn has_puller(&self, queue: &str) -> bool {
+        self.pulled.iter().any(|pulled| pulled.name == queue)
+    }
+
+    /// The queue of this puller, unless the puller has to end.
+    fn queue_of(&mut self, puller: usize) -> Option<&mut PulledQueue> {
+        self.pulled.iter_mut().find(|pulled| pulled.puller == puller)
+    }
+
+    /// Whether a puller has nothing to do for now: no taker asks for its queue.
+    fn is_idle(&mut self, puller: usize, queue: &str) -> bool {
+        !self.is_closed && self.queue_of(puller).is_some() && !self.waits_for(queue)
     }
 }
 
@@ -93,12 +106,12 @@ impl Takers {
 
     /// Whether a puller waits for jobs of this queue, or did so within the last minute.
     pub fn have_queue(&self, queue: &str) -> bool {
-        self.state().pulled(queue).is_some()
+        self.state().has_puller(queue)
     }
 
-    /// Adds a taker, or puts a taker back that got no job. Returns the names and numbers of its queues that have no puller yet:
-    /// the caller starts their pullers. A taker is refused if too many queues would have a puller; after the end it is
-    /// answered at once.
+    /// Adds a taker, or puts a taker back that got no job. Returns its queues that have no puller yet, each with the number of
+    /// the puller that the caller starts. If too many queues would have a puller, pullers without a taker end; if these are
+    /// too few, the taker is refused. After the end a taker is answered at once.
     pub fn add(&self, taker: Taker) -> Vec<(String, usize)> {
         let mut state = self.state();
         if state.is_closed {
@@ -107,22 +120,29 @@ impl Takers {
             return Vec::new();
         }
         let asked: BTreeSet<&String> = taker.request.queues.iter().collect();
-        let new: Vec<String> =
-            asked.into_iter().filter(|queue| state.pulled(queue).is_none()).cloned().collect();
-        let used: Vec<usize> = state.pulled.iter().map(|pulled| pulled.number).collect();
-        let free: Vec<usize> = (0..MAX_PULLED_QUEUES).filter(|number| !used.contains(number)).collect();
-        if new.len() > free.len() {
+        let new: Vec<String> = asked.into_iter().filter(|queue| !state.has_puller(queue)).cloned().collect();
+        let State { waiting, pulled, .. } = &mut *state;
+        let mut missing = (pulled.len() + new.len()).saturating_sub(MAX_PULLED_QUEUES);
+        pulled.retain(|PulledQueue { name, is_held, .. }| {
+            let is_needed =
+                *is_held || asks_for(&taker, name) || waiting.iter().any(|other| asks_for(other, name));
+            let stays = missing == 0 || is_needed;
+            missing -= usize::from(!stays);
+            stays
+        });
+        self.changed.notify_all();
+        if missing > 0 {
             drop(state);
             taker.client.refuse();
             return Vec::new();
         }
-        let added: Vec<(String, usize)> = new.into_iter().zip(free).collect();
-        for (name, number) in &added {
-            state.pulled.push(PulledQueue { name: name.clone(), number: *number, is_held: false });
+        let added: Vec<(String, usize)> = new.into_iter().zip(state.started..).collect();
+        state.started += added.len();
+        for (name, puller) in &added {
+            state.pulled.push(PulledQueue { name: name.clone(), puller: *puller, is_held: false });
         }
         let place = state.waiting.partition_point(|other| other.since <= taker.since);
         state.waiting.insert(place, taker);
-        self.changed.notify_all();
         added
     }
 
@@ -135,33 +155,30 @@ impl Takers {
         refused.into_iter().for_each(|taker| taker.client.refuse());
     }
 
-    /// Waits until a taker asks for this queue, which its puller holds from then on. `false` if the puller ends: for long no
-    /// taker has come, or the server stops. Then the queue has no puller any more.
-    pub fn wait_for_taker(&self, queue: &str) -> bool {
+    /// Waits until a taker asks for the queue of this puller, which holds the queue from then on. `false` if the puller ends:
+    /// for long no taker has come, another queue needs its place, or the server stops.
+    pub fn wait_for_taker(&self, puller: usize, queue: &str) -> bool {
         let mut state = self.state();
-        let waits = |state: &mut State| !state.is_closed && !state.waits_for(queue);
-        if waits(&mut state) {
-            if let Some(pulled) = state.pulled(queue) {
-                pulled.is_held = false;
+        let is_idle = |state: &mut State| state.is_idle(puller, queue);
+        if is_idle(&mut state) {
+            state.queue_of(puller).into_iter().for_each(|pulled| pulled.is_held = false);
+            state = sync::wait_timeout_while(&self.changed, state, IDLE, is_idle);
+        }
+        let goes_on = !state.is_closed && state.waits_for(queue);
+        match state.queue_of(puller) {
+            Some(pulled) if goes_on => pulled.is_held = true,
+            _ => {
+                // Under the same lock: a taker that comes now gets a new puller.
+                state.pulled.retain(|pulled| pulled.puller != puller);
+                return false;
             }
-            state = sync::wait_timeout_while(&self.changed, state, IDLE, waits);
-        }
-        if state.is_closed || !state.waits_for(queue) {
-            // Under the same lock: a taker that comes now gets a new puller.
-            state.pulled.retain(|pulled| pulled.name != queue);
-            return false;
-        }
-        if let Some(pulled) = state.pulled(queue) {
-            pulled.is_held = true;
         }
         true
     }
 
-    /// Ends the hold of this queue, so that new takers find out themselves why they get no job.
-    pub fn release(&self, queue: &str) {
-        if let Some(pulled) = self.state().pulled(queue) {
-            pulled.is_held = false;
-        }
+    /// Ends the hold of the queue of this puller, so that new takers find out themselves why they get no job.
+    pub fn release(&self, puller: usize) {
+        self.state().queue_of(puller).into_iter().for_each(|pulled| pulled.is_held = false);
     }
 
     /// Removes and returns the oldest taker of a queue.
@@ -272,18 +289,18 @@ mod tests {
         let (takers, client) = (Takers::default(), Fake::default());
         let added = takers.add(taker("1", &["b", "a", "b"], &client));
         assert_eq!(added, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
-        assert!(takers.wait_for_taker("a"));
+        assert!(takers.wait_for_taker(0, "a"));
         assert_eq!(takers.without_held(&names(&["a", "b"])), ["b"]);
-        takers.release("a");
+        takers.release(0);
         assert_eq!(takers.without_held(&names(&["a", "b"])), ["a", "b"]);
         takers.close();
-        assert!(!takers.wait_for_taker("a") && !takers.have_queue("a"));
+        assert!(!takers.wait_for_taker(0, "a") && !takers.have_queue("a"));
         assert_eq!(takers.add(taker("2", &["a"], &client)), []);
         assert_eq!((client.answers.load(Ordering::SeqCst), takers.len()), (2, 0));
     }
 
     #[test]
-    fn the_number_of_queues_is_bounded_and_numbers_are_used_again() {
+    fn the_number_of_queues_is_bounded() {
         let (takers, client) = (Takers::default(), Fake::default());
         let refusals = || client.refusals.load(Ordering::SeqCst);
         let many: Vec<String> = (0..MAX_PULLED_QUEUES).map(|number| format!("q{number}")).collect();
@@ -293,8 +310,36 @@ mod tests {
         assert_eq!((takers.add(taker("3", &["q0", "more"], &client)), refusals()), (Vec::new(), 1));
         takers.give_up("q0");
         assert_eq!((refusals(), takers.len(), takers.have_queue("q0")), (2, 1, false));
-        assert_eq!(takers.add(taker("4", &["more"], &client)), [("more".to_owned(), 0)]);
+        assert_eq!(takers.add(taker("4", &["more"], &client)), [("more".to_owned(), 32)]);
         assert!(takers.have_queue("more"));
+    }
+
+    #[test]
+    fn pullers_without_a_taker_make_room_for_other_queues() {
+        let (takers, client) = (Takers::default(), Fake::default());
+        for number in 0..MAX_PULLED_QUEUES {
+            takers.add(taker("1", &[&format!("q{number}")], &client));
+        }
+        assert!(takers.wait_for_taker(3, "q3") && takers.wait_for_taker(4, "q4"));
+        for queue in ["q2", "q3", "q4"] {
+            takers.take_oldest(queue).unwrap();
+        }
+        let takers = &takers;
+        std::thread::scope(|scope| {
+            // The puller of q4 has no taker any more, that of q3 still works for its taker.
+            let ends = scope.spawn(|| takers.wait_for_taker(4, "q4"));
+            while takers.without_held(&names(&["q4"])).is_empty() {}
+            let new = [("x".to_owned(), 32), ("y".to_owned(), 33)];
+            assert_eq!(takers.add(taker("2", &["x", "y"], &client)), new);
+            assert!(!ends.join().unwrap());
+        });
+        assert!(!takers.wait_for_taker(2, "q2") && takers.have_queue("q3"));
+        // A queue whose puller still ends gets another one, and the first one does not take its place.
+        assert_eq!(takers.add(taker("3", &["q2"], &client)), []);
+        takers.give_up("x");
+        assert_eq!(takers.add(taker("4", &["q2"], &client)), [("q2".to_owned(), 34)]);
+        assert!(!takers.wait_for_taker(2, "q2") && takers.wait_for_taker(34, "q2"));
+        assert_eq!(client.refusals.load(Ordering::SeqCst), 2);
     }
 
     #[test]

@@ -131,6 +131,15 @@ fn too_many_queues_are_refused() {
 }
 
 #[test]
+fn queues_for_which_no_worker_waits_any_more_make_room() {
+    let redis = TestRedis::start();
+    let server = front(&redis).start();
+    for number in 0..40 {
+        assert_eq!(wait(&server, &[&format!("queue-{number}")], 150), None);
+    }
+}
+
+#[test]
 fn a_paused_queue_gives_no_job_until_it_is_resumed() {
     let redis = TestRedis::start();
     let server = front(&redis).start();
