@@ -188,13 +188,14 @@ impl Takers {
         Some(state.waiting.remove(place))
     }
 
-    /// Answers the takers whose time is over or that have hung up. Returns whether takers still wait.
+    /// Answers the takers whose time is over or that have hung up. Returns whether takers still wait, or may come back: a
+    /// puller that holds a queue may have a taker, and puts the taker back if it finds no job.
     pub fn answer_overdue(&self) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         let is_over = |taker: &mut Taker| taker.until <= now || taker.client.has_hung_up();
         let over: Vec<Taker> = state.waiting.extract_if(.., is_over).collect();
-        let is_waited = !state.waiting.is_empty();
+        let is_waited = !state.waiting.is_empty() || state.pulled.iter().any(|pulled| pulled.is_held);
         drop(state);
         over.into_iter().for_each(|taker| taker.client.answer(Vec::new()));
         is_waited
@@ -354,6 +355,20 @@ mod tests {
         assert_eq!(clients.each_ref().map(|client| client.answers.load(Ordering::SeqCst)), [1, 0, 1]);
         assert_eq!(oldest(&takers, "a").as_deref(), Some("2"));
         assert!(!takers.answer_overdue());
+    }
+
+    #[test]
+    fn a_taker_that_its_puller_puts_back_is_answered_when_its_time_is_over() {
+        let (takers, client) = (Takers::default(), Fake::default());
+        takers.add(Taker { until: Instant::now(), ..taker("1", &["a"], &client) });
+        assert!(takers.wait_for_taker(0, "a"));
+        let taken = takers.take_oldest("a").unwrap();
+        assert!(takers.answer_overdue());
+        takers.add(taken);
+        assert!(takers.answer_overdue());
+        assert_eq!(client.answers.load(Ordering::SeqCst), 1);
+        takers.close();
+        assert!(!takers.wait_for_taker(0, "a") && !takers.answer_overdue());
     }
 
     #[test]
