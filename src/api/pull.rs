@@ -16,12 +16,16 @@ use crate::job::rfc3339;
 use crate::queue::{Error, PullRequest, PulledJob, Queue};
 
 impl Api {
-    /// Takes jobs at once. If there is none, the request may wait. Queues that a puller holds are empty.
+    /// Takes jobs at once. If there is none, the request may wait. The next job of a queue that a puller holds is for an
+    /// older request that waits, so a request that would wait leaves the queue to the puller.
     pub(super) fn pull(&self, request: &Request) -> Result<Outcome, Response> {
         let body::Pull { request, wait } = body::pull(request.body)?;
         // Read before a job is taken: a job without a token is of no use.
         self.queue.read_secret()?;
-        let queues = self.pullers.takers.without_held(&request.queues);
+        let queues = match wait.is_zero() {
+            true => request.queues.clone(),
+            false => self.pullers.takers.without_held(&request.queues),
+        };
         if !queues.is_empty() {
             let pulled = self.pullers.pull(&PullRequest { queues, ..request.clone() }, None)?;
             if pulled.is_full {

@@ -140,6 +140,24 @@ fn queues_for_which_no_worker_waits_any_more_make_room() {
 }
 
 #[test]
+fn a_request_that_does_not_wait_gets_a_job_while_others_wait() {
+    let redis = TestRedis::start();
+    let server = front(&redis).start();
+    for _ in 0..10 {
+        thread::scope(|scope| {
+            let api = &server;
+            let waiters: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| wait(api, &["q"], 60_000).is_some())).collect();
+            eventually(LIMIT, "the workers wait", || waiting(api) == 3.0);
+            api.submit_batch(&vec![json!({"type": "t", "queue": "q"}); 8]);
+            // One job more is in the queue until the last one of these is taken.
+            (0..5).for_each(|_| assert!(wait(api, &["q"], 0).is_some()));
+            assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
+        });
+    }
+}
+
+#[test]
 fn a_paused_queue_gives_no_job_until_it_is_resumed() {
     let redis = TestRedis::start();
     let server = front(&redis).start();
