@@ -252,11 +252,9 @@ impl Queue {
         let mut new = [0; 32];
         getrandom::getrandom(&mut new).map_err(|error| Error::Unavailable(error.to_string()))?;
         let new = URL_SAFE_NO_PAD.encode(new);
-        let mut command = redis::cmd("SET");
-        command.arg(format!("{}{}", self.prefix, keys::SECRET)).arg(&new).arg("NX").arg("GET");
-        let stored: Option<String> =
-            self.connections.query(&command).map_err(|error| self.explained(error, super::Access::Add))?;
-        let secret = stored.unwrap_or(new);
+        let mut call = self.scripts.secret.call();
+        call.arg(new);
+        let secret = as_text(&self.run(&self.scripts.secret, &call)?)?;
         *sync::lock(&self.secret) = Some(secret.clone());
         Ok(secret)
     }

@@ -154,6 +154,7 @@ scripts! {
     get: "get", Read, Safe, Operators;
     job_log: "job_log", Read, Safe, Operators;
     note_pulls: "note_pulls", Write, Safe, Operators;
+    secret: "secret", Write, Safe, Operators;
     pull_workers: "pull_workers", Read, Safe, Operators;
     statuses: "statuses", Read, Safe, Operators;
     list: "list", Read, Safe, Operators;

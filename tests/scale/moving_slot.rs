@@ -152,6 +152,9 @@ const ROWS: &[Row] = &[
     ("note_pulls", |scene| {
         let _ = scene.queue.saw_pull_workers(&["w".to_owned()], &["default".to_owned()]);
     }),
+    ("secret", |scene| {
+        let _ = scene.queue.read_secret();
+    }),
     ("recover", |scene| {
         let lease = scene.start_one();
         let _ = scene.queue.recover(&scene.server, &[lease.id().to_string().into_bytes()]);

@@ -23,7 +23,7 @@ pub const STEPS: &[Step] = &[
         play: waits,
     },
     Step {
-        command: "set",
+        command: "secret",
         of: "the key of the attempt tokens is made",
         before: "0 keys",
         after: "1 keys",

@@ -91,6 +91,16 @@ fn the_secret_is_made_once_and_is_no_ones_to_guess() {
 }
 
 #[test]
+fn the_secret_is_made_while_redis_is_full_too() {
+    let place = Place::alone();
+    let attempt = AttemptId { job: place.submit(), start: 1 };
+    place.raw(&["CONFIG SET maxmemory 1"]);
+    let token = place.queue.attempt_token(attempt).unwrap();
+    place.raw(&["CONFIG SET maxmemory 0"]);
+    assert_eq!(place.another_queue().attempt_token(attempt).unwrap(), token);
+}
+
+#[test]
 fn tokens_of_a_redis_that_lost_its_data_are_no_tokens_any_more() {
     let place = Place::alone();
     let attempt = AttemptId { job: place.submit(), start: 1 };
