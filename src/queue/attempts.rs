@@ -166,7 +166,7 @@ impl Queue {
         Ok((all, next_look))
     }
 
-    /// The pull workers that have asked for jobs in the last hour or have one, at most 1,000 that have asked.
+    /// The pull workers that were seen in the last hour or have a job, at most 1,000 that were seen.
     pub fn pull_workers(&self) -> Result<Vec<PullWorker>, Error> {
         let mut workers: Vec<PullWorker> = Vec::new();
         let mut skipped = 0;

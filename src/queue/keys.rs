@@ -99,7 +99,7 @@ keys! {
     LOG = "log:": list;
     /// The key of the attempt tokens, made once.
     SECRET = "secret": string;
-    /// Time of its last request in ms → name: pull workers.
+    /// Time of its last request for jobs or last report in ms → name: pull workers.
     PULL_WORKERS = "pull_workers": zset;
     /// Time of the last request in ms → queue: the queues from which pull workers take.
     PULLED_QUEUES = "pulled_queues": zset;

@@ -330,7 +330,7 @@ pub struct LogLine {
 pub struct PullWorker {
     /// Empty for all workers without a name together.
     pub name: String,
-    /// When the worker last asked for jobs, in ms since 1970; `None` if it has asked for none in the last hour.
+    /// When the worker last asked for jobs or reported, in ms since 1970; `None` if that is more than an hour ago.
     pub last_seen_ms: Option<u64>,
     /// The id and type of its jobs, and when their leases end, in ms since 1970.
     pub jobs: Vec<(JobId, String, u64)>,

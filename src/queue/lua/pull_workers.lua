@@ -1,7 +1,7 @@
 -- Reads the pull workers of the last hour, at most 1,000, and some of the jobs that pull workers have.
 -- ARGV: number of jobs to skip, most jobs
--- Returns: {[name, ms of its last request, ..], [id, type, name of its worker or '', ms when its lease ends, ..], number of jobs
---          that were looked at}
+-- Returns: {[name, ms when it last asked or reported, ..], [id, type, name of its worker or '', ms when its lease ends, ..],
+--          number of jobs that were looked at}
 local workers = call('ZREVRANGEBYSCORE', PULL_WORKERS, '+inf', digits(now_ms() - 3600000), 'WITHSCORES', 'LIMIT', 0, '1000')
 local ids, jobs = call('LRANGE', IN_PROGRESS .. PULL, ARGV[1], digits(ARGV[1] + ARGV[2] - 1)), {}
 for _, id in ipairs(ids) do

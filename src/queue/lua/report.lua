@@ -40,17 +40,18 @@ local function add_lines(id, window, last, from, to, missing)
 end
 
 -- Returns the time when the lease ends.
-local function extend(id, lease, timeout_at)
+local function extend(id, lease, timeout_at, worker)
   local lease_until = digits(lease > 0 and math.min(now + lease, timeout_at) or timeout_at)
   call('HSET', JOB .. id, 'lease_ms', digits(lease), 'lease_until', lease_until)
   call('ZADD', AGENDA, lease_until, 'lease:' .. id)
+  if worker and worker ~= '' then call('ZADD', PULL_WORKERS, 'XX', at, worker) end
   return lease_until
 end
 
 local function report(place)
   local id, lines, missing, texts = ARGV[place], tonumber(ARGV[place + 4]), tonumber(ARGV[place + 5]), tonumber(ARGV[place + 6])
   local job = read(id, 'status', 'starts', 'server', 'started_at', 'timeout_ms', 'lease_ms', 'cancel', 'log_second',
-    'log_last', 'checkpoint', 'type')
+    'log_last', 'checkpoint', 'type', 'worker')
   if job[1] ~= 'processing' or job[2] ~= ARGV[place + 1] then return {} end
   if ARGV[place + 3] ~= '' then call('HSET', JOB .. id, 'progress', at .. ' ' .. ARGV[place + 3]) end
   local first = place + 7
@@ -63,7 +64,7 @@ local function report(place)
   end
   local timeout_at = (stored_number(job[4]) or now) + (stored_number(job[5]) or DEFAULT_TIMEOUT_MS)
   local lease = tonumber(ARGV[place + 2]) or stored_number(job[6]) or 0
-  local lease_until = job[3] == PULL and extend(id, lease, timeout_at) or '-1'
+  local lease_until = job[3] == PULL and extend(id, lease, timeout_at, job[12]) or '-1'
   return {lease_until, digits(timeout_at), job[7] and 1 or 0, job[11] or ''}
 end
 

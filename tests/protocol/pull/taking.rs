@@ -297,6 +297,12 @@ fn workers_are_listed_with_their_jobs_and_queues_are_remembered() {
     assert_eq!(of("a.b-c").jobs, [(second, "other".to_owned(), other.jobs[0].lease_until_ms)]);
     let seen = |name| of(name).last_seen_ms.unwrap();
     assert!(seen("a.b-c") >= seen("w") + 1_000);
+    // A worker that reports is seen too.
+    place.passes(1_000);
+    place.reports(pulled.attempt, Report::default());
+    let workers = place.queue.pull_workers().unwrap();
+    assert_eq!(workers[0].name, "w");
+    assert!(workers[0].last_seen_ms >= workers[1].last_seen_ms.map(|at| at + 1_000), "{workers:?}");
     // A worker that is never seen again is gone after an hour; one that waits is seen.
     place.is_answered(pulled.attempt, complete());
     place.is_answered(other.jobs[0].attempt, complete());
