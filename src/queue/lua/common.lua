@@ -48,6 +48,12 @@ local function stored_number(text)
   return number and number >= 0 and number < 9007199254740992 and number or nil
 end
 
+-- Whether a text is a valid id or fencing token: 1 to 2^53 - 1 in plain digits.
+local function is_id(entry)
+  local is_small = #entry < 16 or (#entry == 16 and entry < '9007199254740992')
+  return is_small and string.find(entry, '^[1-9]%d*$')
+end
+
 -- Whether an entry of the registry is that of a living server: D begins that of a dead one, and P is that of PULL.
 local function is_living(beat) return not string.find(beat, '^[DP]') end
 

@@ -62,9 +62,10 @@ function work.lease(id)
   local lease_until = stored_number(job[11]) or 0
   if lease_until > now then return call('ZADD', AGENDA, digits(lease_until), 'lease:' .. id) end
   local timeout_at = (stored_number(job[12]) or 0) + (stored_number(job[13]) or DEFAULT_TIMEOUT_MS)
-  if timeout_at <= now and not job[6] then
+  -- An attempt without a valid token cannot be settled, so its job gets a crash.
+  if timeout_at <= now and not job[6] and is_id(job[9] or '') then
     call('ZADD', AGENDA, digits(now + 2000), 'lease:' .. id)
-    timed_out[#timed_out + 1], timed_out[#timed_out + 2] = id, job[9] or '0'
+    timed_out[#timed_out + 1], timed_out[#timed_out + 2] = id, job[9]
     return
   end
   call('LREM', IN_PROGRESS .. PULL, -1, id)

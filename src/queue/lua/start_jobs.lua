@@ -75,12 +75,6 @@ local expired = {}
 local taken = {'taken', now, 0, paused, 0, expired, -1}
 local HEAD = #taken
 
--- Whether a text is a valid id or fencing token: 1 to 2^53 - 1 in plain digits.
-local function is_id(entry)
-  local is_small = #entry < 16 or (#entry == 16 and entry < '9007199254740992')
-  return is_small and string.find(entry, '^[1-9]%d*$')
-end
-
 -- A step ends after this many bytes of jobs: a reply that takes longer than the server's time limit is lost.
 local MAX_BYTES, bytes = 4 * 1024 * 1024, 0
 -- A step ends too after this many dropped entries, and after this many expired jobs, each of which costs about 15 commands.

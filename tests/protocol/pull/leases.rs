@@ -274,3 +274,45 @@ fn a_checkpoint_of_a_dead_worker_is_given_to_the_next_one() {
     assert_eq!(place.log_texts(id), ["step 1"]);
     assert_sound(&place);
 }
+
+#[test]
+fn an_attempt_with_damaged_fields_ends_too() {
+    for damage in [
+        "lease_until x",
+        "lease_until -1",
+        "lease_until inf",
+        "lease_until 1e300",
+        "started_at x",
+        "started_at inf",
+        "timeout_ms x",
+        "timeout_ms inf",
+        "crashes x",
+        "attempts x",
+        "errors x",
+        "starts x",
+        "starts 0",
+        "starts 01",
+        "starts 1.5",
+        "starts 18446744073709551616",
+        "starts ",
+        "starts",
+    ] {
+        for lease in [Some(Duration::from_millis(LEASE)), None] {
+            let place = Place::with_moving_clock();
+            let id = place.submit();
+            place.try_pull(&PullRequest { lease, ..request(1) });
+            let _: i64 = match damage.split_once(' ') {
+                Some((field, value)) => place.redis("HSET", &format!("job:{id}"), &[field, value]),
+                None => place.redis("HDEL", &format!("job:{id}"), &[damage]),
+            };
+            let step = place.due_after(lease.map_or(TIMEOUT, |_| LEASE));
+            for attempt in step.timed_out {
+                place.queue.time_out(attempt, fail()).unwrap();
+            }
+            let status: String = place.redis("HGET", &format!("job:{id}"), &["status"]);
+            assert_ne!(status, "processing", "{damage}, lease: {lease:?}");
+            assert!(place.list(PULLED).is_empty(), "{damage}, lease: {lease:?}");
+            assert_eq!(place.lease_word(id), None, "{damage}, lease: {lease:?}");
+        }
+    }
+}
