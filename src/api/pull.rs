@@ -15,6 +15,9 @@ use crate::engine::takers::{Client, Taker};
 use crate::job::rfc3339;
 use crate::queue::{Error, PullRequest, PulledJob, Queue};
 
+/// How long a request that does not wait stays for the job that a puller may have claimed after its last taker has gone.
+const HAND_OVER_TIME: Duration = Duration::from_millis(500);
+
 impl Api {
     /// Takes jobs at once. If there is none, the request may wait. The next job of a queue that a puller holds is for an
     /// older request that waits, so a request that would wait leaves the queue to the puller.
@@ -22,6 +25,7 @@ impl Api {
         let body::Pull { request, wait } = body::pull(request.body)?;
         // Read before a job is taken: a job without a token is of no use.
         self.queue.read_secret()?;
+        let left = self.pullers.takers.without_taker(&request.queues);
         let queues = match wait.is_zero() {
             true => request.queues.clone(),
             false => self.pullers.takers.without_held(&request.queues),
@@ -37,10 +41,13 @@ impl Api {
                 return Ok(Outcome::Now(pulled_jobs(&self.queue, &pulled.jobs)?));
             }
         }
-        if wait.is_zero() {
+        if !wait.is_zero() {
+            return Ok(Outcome::WaitForJobs(request, wait));
+        }
+        if left.is_empty() {
             return Ok(Outcome::Now(pulled_jobs(&self.queue, &[])?));
         }
-        Ok(Outcome::WaitForJobs(request, wait))
+        Ok(Outcome::WaitForJobs(PullRequest { queues: left, ..request }, HAND_OVER_TIME))
     }
 
     /// Lets a request wait for jobs.

@@ -76,6 +76,10 @@ impl State {
         self.pulled.iter_mut().find(|pulled| pulled.puller == puller)
     }
 
+    fn is_held(&self, queue: &str) -> bool {
+        self.pulled.iter().any(|pulled| pulled.name == queue && pulled.is_held)
+    }
+
     /// Whether a puller has nothing to do for now: no taker asks for its queue.
     fn is_idle(&mut self, puller: usize, queue: &str) -> bool {
         !self.is_closed && self.queue_of(puller).is_some() && !self.waits_for(queue)
@@ -99,9 +103,14 @@ impl Takers {
     /// The queues in this list that no puller holds.
     pub fn without_held(&self, queues: &[String]) -> Vec<String> {
         let state = self.state();
-        let is_held =
-            |queue: &String| state.pulled.iter().any(|pulled| pulled.name == *queue && pulled.is_held);
-        queues.iter().filter(|queue| !is_held(queue)).cloned().collect()
+        queues.iter().filter(|queue| !state.is_held(queue)).cloned().collect()
+    }
+
+    /// The queues in this list that a puller holds although no taker waits any more: the puller may have claimed a job at this
+    /// moment, which it is about to put back.
+    pub fn without_taker(&self, queues: &[String]) -> Vec<String> {
+        let state = self.state();
+        queues.iter().filter(|queue| state.is_held(queue) && !state.waits_for(queue)).cloned().collect()
     }
 
     /// Whether a puller waits for jobs of this queue, or did so within the last minute.
@@ -292,6 +301,10 @@ mod tests {
         assert_eq!(added, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
         assert!(takers.wait_for_taker(0, "a"));
         assert_eq!(takers.without_held(&names(&["a", "b"])), ["b"]);
+        assert_eq!(takers.without_taker(&names(&["a", "b"])), names(&[]));
+        let taken = takers.take_oldest("a").unwrap();
+        assert_eq!(takers.without_taker(&names(&["a", "b"])), ["a"]);
+        takers.add(taken);
         takers.release(0);
         assert_eq!(takers.without_held(&names(&["a", "b"])), ["a", "b"]);
         takers.close();

@@ -55,6 +55,20 @@ fn a_wait_that_is_over_and_a_stop_answer_without_jobs() {
 }
 
 #[test]
+fn a_job_that_comes_right_after_the_last_waiting_worker_has_gone_is_not_missed() {
+    let redis = TestRedis::start();
+    let server = front(&redis).start();
+    for _ in 0..3 {
+        assert_eq!(wait(&server, &["q"], 100), None);
+        // The server still waits in Redis, and claims the job for a moment.
+        let id = submit(&server);
+        let job = pull(&server, 60_000);
+        assert_eq!(job["id"], id);
+        server.act(&format!("{}/complete", attempt(&job))).expect(200);
+    }
+}
+
+#[test]
 fn jobs_go_to_the_worker_that_waits_longest_in_the_order_of_the_queue() {
     let redis = TestRedis::start();
     let server = front(&redis).start();
