@@ -121,3 +121,74 @@ fn a_server_that_starts_with_a_wrong_clock_works() {
         assert_eq!(server.stop(secs(20)), Some(0), "{}", server.log_tail());
     }
 }
+
+/// Asserts that a time is as long after now as it should be, by the clock of the test, which is that of Redis.
+#[track_caller]
+fn assert_ahead(time: &Value, ms: u64) {
+    let (time, now) = (time_ms(time), now_ms());
+    // A slow machine may have taken a minute to answer.
+    assert!((now + ms - 60_000..=now + ms + 1000).contains(&time), "{time} is not {ms} ms after {now}");
+}
+
+#[test]
+fn leases_of_pull_workers_follow_the_clock_of_redis_whichever_server_they_ask() {
+    let redis = TestRedis::start();
+    let dir = TempDir::new();
+    let builder = TestServer::builder().redis(&redis).flag("workers", "0");
+    let ahead = off_by(builder.clone(), &dir.write("ahead", "+5h")).start();
+    let behind = off_by(builder, &dir.write("behind", "-7h")).start();
+    let submit = |timeout_ms: u64| {
+        ahead.submit_job(json!({"type": "t", "queue": "q", "timeout_ms": timeout_ms, "max_attempts": 1}))
+    };
+    let pull = |server: &TestServer, mut request: Value| {
+        request["queues"] = json!(["q"]);
+        request["worker"] = json!("w");
+        // The puller of the other server may have claimed the job for a moment.
+        request["wait_ms"] = request["wait_ms"].as_u64().unwrap_or(60_000).into();
+        server.post("/pull", &request).expect(200).json()["jobs"].take()
+    };
+    let path = |job: &Value| format!("/attempts/{}", job["token"].as_str().expect("a token"));
+    let mut all = Vec::new();
+    for (here, there) in [(&ahead, &behind), (&behind, &ahead)] {
+        let id = submit(300_000);
+        let job = pull(here, json!({"lease_ms": 120_000}))[0].take();
+        assert_eq!(job["id"], id);
+        assert_ahead(&job["lease_until"], 120_000);
+        assert_ahead(&job["timeout_at"], 300_000);
+        // The worker goes on with the other server.
+        let report = json!({"progress": {"value": 0.5}, "log": ["a line"], "lease_ms": 200_000});
+        let reported = there.post(&path(&job), &report).expect(200).json();
+        assert_ahead(&reported["lease_until"], 200_000);
+        assert_ahead(&reported["timeout_at"], 300_000);
+        assert_ahead(&here.job(id)["progress"]["at"], 0);
+        assert_ahead(&here.get(&format!("/jobs/{id}/log")).expect(200).json()["lines"][0]["at"], 0);
+        let workers = there.get("/workers").expect(200).json();
+        assert_ahead(&workers["workers"][0]["last_seen"], 0);
+        assert_eq!(workers["workers"][0]["jobs"][0]["id"], id);
+        there.post(&format!("{}/complete", path(&job)), &json!({})).expect(200);
+        assert_eq!(here.job(id)["crashes"], 0);
+        all.push(id);
+
+        // A lease that is over, and a timeout that is over: neither too early nor hours late.
+        let id = submit(300_000);
+        let job = pull(here, json!({"lease_ms": 1000}))[0].take();
+        let crashed = there.wait_for(id, LIMIT, "come back", |job| job["crashes"] == 1);
+        assert!(time_ms(&crashed["errors"][0]["at"]) >= time_ms(&job["lease_until"]), "{crashed:#}");
+        let job = pull(there, json!({}))[0].take();
+        assert_eq!(job["id"], id);
+        here.post(&format!("{}/complete", path(&job)), &json!({})).expect(200);
+        all.push(id);
+        let id = submit(1000);
+        let job = pull(here, json!({}))[0].take();
+        let failed = there.wait_for_status(id, "failed");
+        assert_eq!(failed["last_error"], "timed out", "{failed:#}");
+        assert!(time_ms(&failed["finished_at"]) >= time_ms(&job["timeout_at"]), "{failed:#}");
+        all.push(id);
+
+        // Waiting takes as long as it should.
+        let begin = Instant::now();
+        assert_eq!(pull(here, json!({"wait_ms": 300})), json!([]));
+        assert!((Duration::from_millis(300)..secs(60)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    }
+    audit(&redis, &ahead, &all);
+}
