@@ -6,11 +6,14 @@
 //!
 //! `cargo test --test protocol -- --ignored --nocapture every_guard_is_needed`. With `THREADQ_GUARDS=settle:` it runs
 //! only the mutants whose name contains `settle:`. A stopped run can be continued: see [`Noticed`].
+//!
+//! For a change that `lua.rs` does not make, such as another bound or another order, `THREADQ_MUTANT` may be the name of a
+//! file of Lua, a text in the file, and the text in its place, separated by tabs.
 
 mod exceptions;
 mod lua;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +21,7 @@ use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -144,23 +147,51 @@ pub struct OnTheWire {
     pub run: String,
 }
 
+/// The change of this run, if any.
+static MUTANT: LazyLock<Option<Change>> = LazyLock::new(|| {
+    let name = std::env::var("THREADQ_MUTANT").ok()?;
+    if let [script, text, replacement] = name.split('\t').collect::<Vec<_>>()[..] {
+        return Some(Change::new(script, text, replacement));
+    }
+    let mutant = Mutant::all().find(|mutant| mutant.to_string() == name);
+    Some(mutant.unwrap_or_else(|| panic!("no mutant {name}")).change())
+});
+
 /// Applies these changes and the mutant of this run, and adds the check of numbers.
 pub fn on_the_wire(loaded: &str, changes: &[Change]) -> OnTheWire {
-    static MUTANT: LazyLock<Option<Change>> = LazyLock::new(|| {
-        let name = std::env::var("THREADQ_MUTANT").ok()?;
-        let mutant = Mutant::all().find(|mutant| mutant.to_string() == name);
-        Some(mutant.unwrap_or_else(|| panic!("no mutant {name}")).change())
-    });
     let name = loaded.lines().nth(1).and_then(|line| line.strip_prefix("-- ")).expect("the name of a script");
     let namespace = loaded.split_once("'{").and_then(|(_, rest)| rest.split_once('}')).expect("a key").0;
-    let built = script_text(name, namespace, |_, text| text);
-    assert_eq!(loaded, built, "{name} is not as it was built in");
-    let run = script_text(name, namespace, |file, text| {
-        changed(file, &text, changes.iter().chain(MUTANT.as_ref()))
-    });
+    let in_braces = |namespace: &str| format!("{{{namespace}}}");
+    let here = |text: &str| text.replace(&in_braces(ANY_NAMESPACE), &in_braces(namespace));
+    let (built, run) = texts_of(name, changes);
+    assert_eq!(loaded, here(&built), "{name} is not as it was built in");
     let files: Vec<&'static str> = files_of_script(name).collect();
     let name = files.last().expect("a script of src/queue/lua");
-    OnTheWire { name, files, run: crate::lua_proxy::with_checked_numbers(&run) }
+    OnTheWire { name, files, run: crate::lua_proxy::with_checked_numbers(&here(&run)) }
+}
+
+/// Stands for the namespace of each test.
+const ANY_NAMESPACE: &str = "ANY-NAMESPACE";
+
+/// A script as it was built in, and with these changes. Every test needs all scripts, so they are made once.
+fn texts_of(name: &str, changes: &[Change]) -> (Arc<str>, Arc<str>) {
+    type Texts = HashMap<String, (Arc<str>, Arc<str>)>;
+    static MADE: LazyLock<Mutex<Texts>> = LazyLock::new(Mutex::default);
+    let key: String = changes
+        .iter()
+        .map(|Change { source, place, replacement }| format!("{} {place:?} {replacement}\n", source.name))
+        .chain([name.to_owned()])
+        .collect();
+    if let Some(texts) = MADE.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return texts.clone();
+    }
+    let built = script_text(name, ANY_NAMESPACE, |_, text| text);
+    let run = script_text(name, ANY_NAMESPACE, |file, text| {
+        changed(file, &text, changes.iter().chain(MUTANT.as_ref()))
+    });
+    let texts: (Arc<str>, Arc<str>) = (built.into(), run.into());
+    MADE.lock().unwrap_or_else(PoisonError::into_inner).insert(key, texts.clone());
+    texts
 }
 
 /// A mutant, or several alike, that no test has to notice.
