@@ -6,7 +6,7 @@
 //! servers do by themselves.
 //!
 //! The scenario bounds the number of faults (a crash, a pause, a reply that is lost or late), and with it the search.
-//! The longer searches, a few minutes each:
+//! The longer searches, a few minutes each, one half an hour:
 //! `cargo test --test protocol -- --ignored --nocapture --test-threads 2 explorer::deep`;
 //! the mutants of the scripts that the explorer alone notices (`THREADQ_GUARDS` names a part, as in
 //! `guards/mod.rs`):
@@ -427,12 +427,27 @@ fn deep_a_limit_and_any_fault() {
 }
 
 #[test]
-#[ignore = "some minutes"]
+#[ignore = "half an hour"]
 fn deep_pull_workers_and_any_fault() {
     holds(Scenario { name: "pulled, any fault", allowed: |_| true, late_wakes: true, leaves: 1, ..PULLED });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_two_pulled_jobs_and_a_crash() {
     let crash: fn(&Step) -> bool = |fault| matches!(fault, Step::Crash(_));
     holds(Scenario { name: "two pulled, a crash", room: None, faults: 1, allowed: crash, ..PULLED_LIMITED });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_pull_workers_and_people_and_a_fault() {
     holds(Scenario { name: "pulled, people and a fault", faults: 1, ..PULLED_PEOPLE });
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn deep_pull_workers_and_a_limit_and_a_fault() {
     holds(Scenario { name: "pulled, limited, a fault", faults: 1, ..PULLED_LIMITED });
 }
 

@@ -89,6 +89,9 @@ impl Search {
         let (mut next, mut transitions) = (0, 0);
         while next < self.nodes.len() {
             assert!(next < MOST_STATES, "{}: too many states", self.scenario.name);
+            if next > 0 && next % 100_000 == 0 {
+                println!("{}: {next} states of {} explored", self.scenario.name, self.nodes.len());
+            }
             transitions += self.expand(next as u32)?;
             next += 1;
         }
