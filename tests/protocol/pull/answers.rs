@@ -309,3 +309,28 @@ fn the_last_attempt_of_a_pull_worker_makes_a_dead_letter() {
     assert_eq!((place.status(id), place.job(id).attempts), (Status::Retrying, 1));
     assert_sound(&place);
 }
+
+#[test]
+fn an_attempt_whose_number_ends_as_that_of_a_later_one_is_another_attempt() {
+    let place = Place::new();
+    let id = place.submit();
+    place.raw(&[&format!("HSET T:job:{id} starts 10")]);
+    let attempt = place.pull_one().attempt;
+    assert_eq!(attempt.start, 11);
+    place.is_answered(attempt, complete());
+    assert_eq!(place.answers(AttemptId { start: 1, ..attempt }, complete()), Answered::Stale);
+    assert_eq!(place.answers(attempt, complete()), Answered::Repeated(Status::Completed));
+}
+
+#[test]
+fn an_attempt_that_began_at_no_time_or_in_the_future_has_taken_no_time() {
+    // Redis's clock may have been set back.
+    for started_at in ["x", "4000000000000"] {
+        let place = Place::new();
+        let id = place.submit();
+        let attempt = place.pull_one().attempt;
+        place.raw(&[&format!("HSET T:job:{id} started_at {started_at}")]);
+        let answered = place.answers(attempt, complete());
+        assert!(matches!(answered, Answered::Now { run_ms: 0, .. }), "{answered:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Leases that end: the worker has died, or was too slow, or its time is over.
 
 use threadq::internals::queue::{Changed, DueStep, Lease};
+use threadq::job::{ErrorKind, Extras};
 
 use super::*;
 use crate::fixture::completed;
@@ -110,6 +111,7 @@ fn a_report_extends_the_lease_as_long_as_before_or_as_it_says_and_never_past_the
     // A shorter lease is possible too.
     let shorter = place.lease_after(attempt, Report::default(), Some(1_000)).unwrap();
     assert!(shorter < last);
+    assert_eq!(place.lease_word(id), Some(shorter));
     assert_eq!(place.lease_after(attempt, Report::default(), Some(u64::from(u32::MAX))), Some(timeout_at));
     place.passes(TIMEOUT - 60_000);
     assert_eq!(place.lease_after(attempt, Report::default(), Some(10 * TIMEOUT)), Some(timeout_at));
@@ -154,7 +156,11 @@ fn words_of_jobs_that_no_worker_has_are_dropped() {
     ]);
     let mut leases: Vec<Lease> = place.take(&a, 2).into_iter().map(|(lease, _)| lease).collect();
     place.ends(&a, &completed(leases.pop().unwrap()));
-    for id in [waits, runs, ended, JobId::new(5).unwrap()] {
+    // The last server of this job is `pull`.
+    let failed = place.submit_with(|job| job.queue = "other".to_owned());
+    let pulled = place.try_pull(&PullRequest { queues: vec!["other".to_owned()], ..request(1) });
+    assert_eq!(place.is_answered(pulled.jobs[0].attempt, fail()), Status::Retrying);
+    for id in [waits, runs, ended, failed, JobId::new(5).unwrap()] {
         place.raw(&[&format!("ZADD T:agenda 1 lease:{id}")]);
     }
     let step = place.due_after(0);
@@ -174,7 +180,7 @@ fn a_cancelled_job_whose_worker_dies_is_cancelled() {
         let step = place.due_after(lease.map_or(TIMEOUT, |_| LEASE));
         assert_eq!((step.lost.len(), step.timed_out.len()), (0, 0));
         let job = place.job(id);
-        assert_eq!((job.status, job.crashes), (Status::Cancelled, 0));
+        assert_eq!((job.status, job.crashes, job.server), (Status::Cancelled, 0, None));
         assert_eq!(place.handles(id), ["done"]);
         assert!(!place.keys().contains(&"cancels:pull".to_owned()));
         assert_eq!(place.answers(pulled.jobs[0].attempt, complete()), Answered::Stale);
@@ -273,6 +279,95 @@ fn a_checkpoint_of_a_dead_worker_is_given_to_the_next_one() {
     assert_eq!(next.job.checkpoint.unwrap().get(), r#"{"step":1}"#);
     assert_eq!(place.log_texts(id), ["step 1"]);
     assert_sound(&place);
+}
+
+/// Tags, so that the job is in one more index.
+fn tagged() -> Option<Box<Extras>> {
+    Some(Box::new(Extras { tags: vec!["a".to_owned()], ..Extras::default() }))
+}
+
+#[test]
+fn a_lease_that_ends_sends_the_job_to_its_own_queue_with_the_number_of_its_start() {
+    let place = Place::with_moving_clock();
+    let id = place.submit_with(|job| {
+        job.queue = "other".to_owned();
+        job.extras = tagged();
+    });
+    let wanted = PullRequest { queues: vec!["other".to_owned()], ..request(1) };
+    for crash in 1..MAX_CRASHES {
+        let pulled = place.try_pull(&wanted);
+        let [job] = &pulled.jobs[..] else { panic!("{pulled:?}") };
+        assert_eq!(job.attempt.start, u64::from(crash));
+        // The queue is empty, and its name is deleted meanwhile.
+        place.queue.prune_names(None).unwrap();
+        let step = place.due_after(LEASE);
+        assert_eq!((step.lost.len(), step.lost[0].attempt, step.lost[0].crashes), (1, 1, crash), "{step:?}");
+        assert_eq!(place.handles(id), ["work_queue:other"]);
+        assert!(place.redis::<bool>("SISMEMBER", "queues", &["other"]));
+        let stored = place.job(id);
+        assert!(stored.ready_at_ms() >= job.lease_until_ms, "{stored:?}");
+        let error = stored.errors.last().unwrap();
+        let expected = (1, Some(u64::from(crash)), ErrorKind::Crash);
+        assert_eq!((error.attempt, error.start, error.kind), expected, "{error:?}");
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn with_two_crashes_allowed_the_first_one_sends_the_job_back() {
+    let place = Place::with_moving_clock();
+    let id = place.submit();
+    place.queue.pull(&request(1), None, 2).unwrap();
+    place.passes(LEASE);
+    assert!(!place.queue.work_off_due(2).unwrap().lost[0].has_failed);
+    place.queue.pull(&request(1), None, 2).unwrap();
+    place.passes(LEASE);
+    assert!(place.queue.work_off_due(2).unwrap().lost[0].has_failed);
+    assert_eq!(place.status(id), Status::Failed);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_that_ends_with_its_lease_gives_up_its_unique_key_and_its_tags() {
+    for is_cancelled in [true, false] {
+        let place = Place::with_moving_clock();
+        let submit = || {
+            place.submit_with(|job| {
+                job.unique_key = Some("k".to_owned());
+                job.extras = tagged();
+            })
+        };
+        let id = submit();
+        place.queue.pull(&request(1), None, 1).unwrap();
+        if is_cancelled {
+            place.cancel(id);
+        }
+        place.passes(LEASE);
+        place.queue.work_off_due(1).unwrap();
+        assert!(place.status(id).is_final());
+        assert_sound(&place);
+        assert_ne!(submit(), id, "the key is free");
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn whether_an_attempt_has_crashed_or_timed_out_depends_on_its_own_timeout() {
+    // A lease that is longer than the usual timeout, and a timeout that is over since nobody has looked at the lease.
+    for (timeout, lease, passes, has_crashed) in [
+        (2 * TIMEOUT, TIMEOUT + 60_000, TIMEOUT + 60_000, true),
+        (TIMEOUT, LEASE, TIMEOUT, false),
+        (20_000, LEASE, LEASE, true),
+        (20_000, LEASE, 20_000, false),
+    ] {
+        let place = Place::with_moving_clock();
+        place.submit_with(|job| job.timeout = Duration::from_millis(timeout));
+        place.try_pull(&PullRequest { lease: Some(Duration::from_millis(lease)), ..request(1) });
+        let step = place.due_after(passes);
+        let found = (step.lost.len(), step.timed_out.len());
+        assert_eq!(found, if has_crashed { (1, 0) } else { (0, 1) }, "{timeout} {lease} {passes}");
+        assert_sound(&place);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! writes down one interleaving; `random.rs` makes many.
 
 mod answers;
+mod claims;
 mod ends;
 mod leases;
 mod random;

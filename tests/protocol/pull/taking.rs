@@ -45,6 +45,14 @@ fn a_lease_ends_at_the_timeout_at_the_latest() {
 }
 
 #[test]
+fn the_shortest_lease_is_a_lease() {
+    let place = Place::new();
+    place.submit();
+    let pulled = place.try_pull(&PullRequest { lease: Some(Duration::from_secs(1)), ..request(1) });
+    assert_eq!(place.job(pulled.jobs[0].job.id).lease_until_ms, Some(pulled.now_ms + 1_000));
+}
+
+#[test]
 fn pull_workers_and_servers_take_from_the_same_end_of_a_queue() {
     let place = Place::new();
     let a = place.server();
@@ -128,6 +136,58 @@ fn a_job_that_needs_quarantine_is_not_given_out_beside_others() {
     let mut all = given.concat();
     all.sort();
     assert_eq!(all, [first, crashed, last]);
+}
+
+#[test]
+fn what_is_kept_back_stays_in_front_in_its_order_and_no_later_queue_overtakes() {
+    let place = Place::new();
+    let [first, crashed, second, third] =
+        [(); 4].map(|()| place.submit_with(|job| job.queue = "x".to_owned()));
+    let later = place.submit();
+    place.raw(&[
+        &format!("HSET T:job:{crashed} crashes {}", MAX_CRASHES - 1),
+        // One crash more does no harm yet.
+        &format!("HSET T:job:{third} crashes {}", MAX_CRASHES - 2),
+    ]);
+    let wanted = PullRequest { queues: vec!["x".to_owned(), "default".to_owned()], ..request(9) };
+    for (given, left) in [
+        (vec![first], vec![crashed, second, third]),
+        (vec![crashed], vec![second, third]),
+        (vec![second, third, later], vec![]),
+    ] {
+        let pulled = place.try_pull(&wanted);
+        assert_eq!(pulled.jobs.iter().map(|pulled| pulled.job.id).collect::<Vec<_>>(), given);
+        assert_eq!(pulled.has_more, !left.is_empty());
+        // The next job is the last entry.
+        let waits: Vec<String> = left.iter().rev().map(JobId::to_string).collect();
+        assert_eq!(place.list("work_queue:x"), waits);
+        assert_sound(&place);
+    }
+}
+
+#[test]
+fn pull_workers_reserve_no_server_for_a_job_that_waits_until_it_is_alone() {
+    let place = Place::new();
+    // The older one needs no quarantine, although it is in the list of those that do.
+    let [free, alone] = [place.submit_suspect_in("default", 0), place.submit_suspect()];
+    assert_eq!(place.pulled(), [free]);
+    assert!(!place.keys().iter().any(|key| key.starts_with("last_chance")), "{:?}", place.keys());
+    assert_eq!(place.pulled(), [alone]);
+    assert_sound(&place);
+}
+
+#[test]
+fn a_job_with_a_damaged_timeout_is_given_out_or_fails() {
+    for damage in ["x", "-1", "1e300", "inf", "nan", "18446744073709551616"] {
+        let place = Place::new();
+        let [bad, good] = [place.submit(), place.submit()];
+        place.raw(&[&format!("HSET T:job:{bad} timeout_ms {damage}")]);
+        let pulled = place.pulled();
+        assert!(pulled.contains(&good), "{damage}: {pulled:?}");
+        let end: Option<String> = place.redis("HGET", &format!("job:{bad}"), &["status"]);
+        assert!(pulled.contains(&bad) || end.as_deref() == Some("failed"), "{damage}: {end:?}");
+        assert!(pulled.contains(&bad) || place.lease_word(bad).is_none(), "{damage}");
+    }
 }
 
 #[test]
@@ -424,4 +484,27 @@ fn a_queue_tells_whether_pull_workers_have_asked_for_its_jobs_lately() {
     assert_eq!(pulled(), [(true, 0), (false, 0)]);
     place.raw(&[&format!("ZADD T:pulled_queues {} default", now - 300_001)]);
     assert_eq!(pulled(), [(false, 0), (false, 0)]);
+}
+
+#[test]
+fn each_pull_says_when_its_worker_was_seen_and_its_queue_was_asked_for() {
+    let place = Place::with_moving_clock();
+    place.try_pull(&request(1));
+    place.passes(3_000_000);
+    let now = place.try_pull(&request(1)).now_ms;
+    let [worker] = &place.queue.pull_workers().unwrap()[..] else { panic!() };
+    assert_eq!(worker.last_seen_ms, Some(now));
+    assert_eq!(place.redis::<Option<f64>>("ZSCORE", "pulled_queues", &["default"]), Some(now as f64));
+}
+
+#[test]
+fn a_new_name_takes_the_place_of_the_one_that_was_seen_least_lately() {
+    let place = Place::new();
+    let old: String = (1..=1_000).map(|n| format!(" {n} n{n}")).collect();
+    place.raw(&[&format!("ZADD T:pull_workers{old}"), &format!("ZADD T:pulled_queues{old}")]);
+    place.try_pull(&request(1));
+    for (set, new) in [("pull_workers", "w"), ("pulled_queues", "default")] {
+        let is_there = |name: &str| place.redis::<Option<f64>>("ZSCORE", set, &[name]).is_some();
+        assert_eq!([is_there("n1"), is_there("n2"), is_there(new)], [false, true, true], "{set}");
+    }
 }
