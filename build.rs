@@ -3,22 +3,12 @@
 use std::path::Path;
 use std::{env, fs};
 
-/// `src/packed.rs` unpacks these files.
-const TEXTS: [&str; 2] = ["src/api/openapi.json", "src/api/ui"];
-/// The scripts resemble each other: together they take half as much as each by itself.
-const SCRIPTS: &str = "src/queue/lua";
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for text in TEXTS {
-        println!("cargo::rerun-if-changed={text}");
-        match fs::read_dir(text) {
-            Ok(files) => files.for_each(|file| pack(&file.expect("a file").path())),
-            Err(_) => pack(Path::new(text)),
-        }
-    }
-    println!("cargo::rerun-if-changed={SCRIPTS}");
-    pack_scripts();
+    // `src/packed.rs` unpacks what these functions write.
+    pack_file("src/api/openapi.json", without_indent);
+    pack_folder("src/api/ui", &["html", "js", "css", "svg"], str::to_owned);
+    pack_folder("src/queue/lua", &["lua"], without_comments);
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") {
         // 150 kB less. A linker that does not know the option ignores it.
@@ -31,34 +21,46 @@ fn main() {
     }
 }
 
+/// A JSON document in one line.
+fn without_indent(document: &str) -> String {
+    document.lines().map(str::trim_start).collect()
+}
+
 /// The code of a script: Redis gets no comment.
 fn without_comments(script: &str) -> String {
     let is_code = |line: &&str| !line.trim_start().starts_with("--") && !line.trim().is_empty();
     script.split_inclusive('\n').filter(is_code).collect()
 }
 
-/// Writes the compressed file to the build folder, with `.packed` behind its name.
-fn pack(file: &Path) {
-    let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
-    write_packed(name, &fs::read(file).expect("a file that can be read"));
+/// Compresses a file.
+fn pack_file(file: &str, prepare: fn(&str) -> String) {
+    println!("cargo::rerun-if-changed={file}");
+    let text = fs::read_to_string(file).expect("a text that can be read");
+    write_packed(file, &prepare(&text));
 }
 
-/// Writes all scripts, compressed together. In front of each script stand a zero byte, its name, and a line break.
-fn pack_scripts() {
-    let entries = fs::read_dir(SCRIPTS).expect("a folder");
+/// Compresses the files of a folder that have one of these extensions. Files that resemble each other take less together than
+/// each by itself: scripts half as much. In front of each file stand a zero byte, its name, and a line break.
+fn pack_folder(folder: &str, extensions: &[&str], prepare: fn(&str) -> String) {
+    println!("cargo::rerun-if-changed={folder}");
+    let entries = fs::read_dir(folder).expect("a folder");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
     files.sort();
     let mut all = String::new();
     for file in files {
-        let name = file.file_stem().and_then(|name| name.to_str()).expect("a name");
-        let script = fs::read_to_string(&file).expect("a text that can be read");
-        all += &format!("\0{name}\n{}", without_comments(&script));
+        if file.extension().is_some_and(|end| extensions.iter().any(|extension| end == *extension)) {
+            let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+            let text = fs::read_to_string(&file).expect("a text that can be read");
+            all += &format!("\0{name}\n{}", prepare(&text));
+        }
     }
-    write_packed("lua", all.as_bytes());
+    write_packed(folder, &all);
 }
 
-fn write_packed(name: &str, text: &[u8]) {
+/// Writes a compressed text to the build folder, with `.packed` behind the name of its file or folder.
+fn write_packed(path: &str, text: &str) {
+    let name = Path::new(path).file_name().and_then(|name| name.to_str()).expect("a name");
     let folder = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    let packed = miniz_oxide::deflate::compress_to_vec(text, 10);
+    let packed = miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 10);
     fs::write(Path::new(&folder).join(format!("{name}.packed")), packed).expect("a file that can be written");
 }

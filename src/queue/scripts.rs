@@ -8,7 +8,7 @@ use super::keys;
 use super::linker;
 use super::pool::{Access, Repeat};
 use super::rights::{self, Right};
-use crate::packed::{packed, unpack};
+use crate::packed::{Files, packed};
 
 /// A script, ready to be called. Its text is made when Redis does not know the script, and not kept: most scripts are
 /// loaded seldom or never.
@@ -182,18 +182,17 @@ fn row(name: &str) -> &'static Row {
     TABLE.iter().find(|row| row.name == name).expect("the name is in the table of scripts")
 }
 
-/// The texts of all files of Lua, without comments. In front of each stand a zero byte, its name without `.lua`, and a line
-/// break.
-struct LuaFiles(String);
+/// The texts of all files of Lua, without comments.
+struct LuaFiles(Files);
 
 impl LuaFiles {
     fn unpacked() -> LuaFiles {
-        LuaFiles(unpack(packed!("lua")))
+        LuaFiles(Files::unpacked(packed!("lua")))
     }
 
+    /// The text of a file, by its name without `.lua`.
     fn text(&self, file: &str) -> String {
-        let mut files = self.0.split('\0').filter_map(|text| text.split_once('\n'));
-        files.find(|(name, _)| *name == file).expect("the file is packed").1.to_owned()
+        self.0.text(&format!("{file}.lua")).expect("the file is packed").to_owned()
     }
 }
 
