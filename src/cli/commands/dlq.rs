@@ -154,24 +154,22 @@ fn with_progress(
     }
     let total = dead_letter_count(job_type.clone(), client)?;
     let response = thread::scope(|scope| {
-        let (sender, answers) = channel();
-        scope.spawn(move || sender.send(send()));
-        loop {
-            match answers.recv_timeout(POLL_INTERVAL) {
-                Ok(response) => return Ok(response?),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::Failed("the thread of the request panicked".to_owned()));
-                }
-                // An error of this request is not an error of the one that removes the dead letters.
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Ok(left) = dead_letter_count(job_type.clone(), client) {
-                        let done = total.saturating_sub(left);
-                        let result = format!("{done} of {}", count(total, "job"));
-                        console.show_bar(&Bar { what, done, total, result });
-                    }
-                }
+        let (runs, ended) = channel::<()>();
+        let request = scope.spawn(move || {
+            // Dropped at the end of the request, which ends the loop below.
+            let _runs = runs;
+            send()
+        });
+        while ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            // An error of this request is not an error of the one that removes the dead letters.
+            if let Ok(left) = dead_letter_count(job_type.clone(), client) {
+                let done = total.saturating_sub(left);
+                let result = format!("{done} of {}", count(total, "job"));
+                console.show_bar(&Bar { what, done, total, result });
             }
         }
+        let response = request.join();
+        Ok(response.map_err(|_| Error::Failed("the thread of the request panicked".to_owned()))??)
     });
     console.clear_bar();
     response
