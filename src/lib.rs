@@ -95,6 +95,7 @@ mod packed;
 mod private_redis;
 mod queue;
 mod schedule;
+mod sorting;
 mod sync;
 #[cfg(test)]
 #[allow(dead_code)] // the tests of the program use more of it

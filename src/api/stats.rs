@@ -1,8 +1,6 @@
 //! /stats: counts, the history of the last hour, and what the worker threads do.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::engine::in_flight::Activity;
 use crate::engine::metrics::{BUCKETS_MS, bucket_name};
@@ -20,8 +18,8 @@ const MINUTES: u32 = 60;
 impl Api {
     pub(super) fn stats(&self, _request: &Request) -> Result<Response, Response> {
         let stats = self.queue.stats()?;
-        let counts: BTreeMap<&str, u64> =
-            stats.counts.iter().map(|(status, n)| (status.as_str(), *n)).collect();
+        let mut counts = Map::new();
+        counts.extend(stats.counts.iter().map(|(status, n)| (status.as_str().to_owned(), (*n).into())));
         let queues: Vec<Value> = self.all_queues()?.iter().map(queue_json).collect();
         let servers: Vec<Value> = stats.servers.iter().map(|server| self.server_json(server)).collect();
         Ok(Response::json(200, &json!({ "counts": counts, "queues": queues, "servers": servers })))

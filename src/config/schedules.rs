@@ -70,8 +70,11 @@ fn json(value: Value) -> Option<Json> {
         Value::Datetime(time) => Json::String(time.to_string()),
         Value::Array(values) => Json::Array(values.into_iter().map(json).collect::<Option<_>>()?),
         Value::Table(table) => {
-            let fields = table.into_iter().map(|(key, value)| Some((key, json(value)?)));
-            Json::Object(fields.collect::<Option<Map<_, _>>>()?)
+            let mut fields = Map::new();
+            for (key, value) in table {
+                fields.insert(key, json(value)?);
+            }
+            Json::Object(fields)
         }
     })
 }

@@ -18,6 +18,7 @@ use crate::engine::assignments::{Assignments, Seat};
 use crate::handler::{StopReason, StopSignal};
 use crate::job::{AttemptId, Job, JobId};
 use crate::queue::Lease;
+use crate::sorting;
 use crate::sync;
 
 pub use crate::engine::admission::Capacity;
@@ -512,7 +513,8 @@ impl InFlight {
         let busy = state.entries.values().filter(|entry| entry.occupies_worker);
         let mut activity: Vec<Activity> = busy.map(Entry::activity).take(MAX_REPORTED).collect();
         drop(state);
-        activity.sort_by_cached_key(|one| one.thread.as_ref().map(|name| (name.len(), name.clone())));
+        let key = |one: &'_ Activity| one.thread.as_ref().map(|name| (name.len(), name.clone()));
+        sorting::sort_by(&mut activity, |a, b| key(a).cmp(&key(b)));
         activity
     }
 

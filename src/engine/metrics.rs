@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::job::limit::LimitName;
 use crate::job::{Job, Status};
 use crate::queue::{Conflict, Tick};
+use crate::sorting;
 use crate::sync;
 
 /// The most job types without a handler that get a label of their own.
@@ -327,7 +328,7 @@ impl Metrics {
             .chain(others.iter())
             .map(|(job_type, of)| (escape_label(job_type), of))
             .collect();
-        types.sort_by(|a, b| a.0.cmp(&b.0));
+        sorting::sort_by(&mut types, |a, b| a.0.cmp(&b.0));
         let mut out = String::new();
         let counters: [(&str, &str, Pick<AtomicU64>); 8] = [
             ("threadq_jobs_submitted_total", "Jobs stored through this server.", |of| &of.submitted),
@@ -410,7 +411,7 @@ impl Metrics {
         header(&mut out, name, "Requests answered.", "counter");
         let requests = sync::lock(&self.requests);
         let mut requests: Vec<_> = requests.iter().collect();
-        requests.sort();
+        sorting::sort(&mut requests);
         for ((method, path, code), count) in requests {
             let _ = writeln!(out, "{name}{{method=\"{method}\",path=\"{path}\",code=\"{code}\"}} {count}");
         }

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::queue::{Share, Turns};
+use crate::sorting;
 use crate::sync;
 
 /// The queues of this server, shared by all fetchers.
@@ -80,7 +81,8 @@ impl TakePermits {
             has_more: false,
         };
         let mut queues: Vec<Queue> = queues.into_iter().map(queue).collect();
-        queues.sort_by_key(|queue| (!queue.is_strict, Reverse(queue.weight)));
+        let key = |queue: &Queue| (!queue.is_strict, Reverse(queue.weight));
+        sorting::sort_by(&mut queues, |a, b| key(a).cmp(&key(b)));
         TakePermits {
             state: Mutex::new(State { queues, is_closed: false }),
             changed: Condvar::new(),

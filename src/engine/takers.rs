@@ -3,11 +3,11 @@
 //! The oldest taker of a queue gets the next job of the queue. For each queue with a taker a puller waits in Redis. A new
 //! taker of a queue that its puller holds just waits: older takers are first.
 
-use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::queue::{PullRequest, PulledJob};
+use crate::sorting;
 use crate::sync;
 
 /// The most queues that have a puller at a time.
@@ -128,7 +128,7 @@ impl Takers {
             taker.client.answer(Vec::new());
             return Vec::new();
         }
-        let asked: BTreeSet<&String> = taker.request.queues.iter().collect();
+        let asked = sorting::distinct(&taker.request.queues);
         let new: Vec<String> = asked.into_iter().filter(|queue| !state.has_puller(queue)).cloned().collect();
         let State { waiting, pulled, .. } = &mut *state;
         let mut missing = (pulled.len() + new.len()).saturating_sub(MAX_PULLED_QUEUES);
@@ -218,10 +218,9 @@ impl Takers {
         }
         state.noted = Some(Instant::now());
         let requests = || state.waiting.iter().map(|taker| &taker.request);
-        let workers: BTreeSet<String> = requests().filter_map(|request| request.worker.clone()).collect();
-        let queues: BTreeSet<String> =
-            requests().flat_map(|request| request.queues.iter().cloned()).collect();
-        Some((workers.into_iter().collect(), queues.into_iter().collect()))
+        let workers = requests().filter_map(|request| request.worker.clone());
+        let queues = requests().flat_map(|request| request.queues.iter().cloned());
+        Some((sorting::distinct(workers), sorting::distinct(queues)))
     }
 
     /// Answers all takers, now and later, and ends the pullers.

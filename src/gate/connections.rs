@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::gate::buffer::{Account, Budget};
+use crate::sorting;
 use crate::sync;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -271,7 +272,7 @@ impl Connections {
             .filter(|(state, _)| *state < latest)
             .collect();
         // The time is in the upper bits, so the smallest state is the oldest.
-        waiting.sort_unstable_by_key(|(state, _)| *state);
+        sorting::sort_by(&mut waiting, |a, b| a.0.cmp(&b.0));
         for (state, connection) in waiting {
             let has_request = phase(state) == Phase::Idle && connection.has_input();
             if !has_request && connection.evict(state) {

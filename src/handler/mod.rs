@@ -86,6 +86,7 @@ pub use self::stop::{StopReason, StopSignal};
 use crate::job::backoff::Backoff;
 use crate::job::limit::LimitName;
 use crate::job::{DEFAULT_MAX_ATTEMPTS, DEFAULT_TIMEOUT, Failure, Outcome};
+use crate::sorting;
 
 /// Runs jobs of one type, on several threads at the same time.
 ///
@@ -239,9 +240,7 @@ impl Handlers {
 
     /// The job types that have a handler or that only pull workers run, in alphabetical order.
     pub fn job_types(&self) -> impl Iterator<Item = &str> {
-        let mut job_types: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
-        job_types.sort_unstable();
-        job_types.into_iter()
+        sorting::distinct(self.handlers.keys().map(String::as_str)).into_iter()
     }
 
     /// The policy of a job type; the default if none was set.

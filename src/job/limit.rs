@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::duration::{factor_of, in_largest_unit, split_unit};
 use super::rules::{QUEUE_NAME, RESERVED_PREFIX};
+use crate::sorting;
 
 /// The most limits of one job.
 pub const MAX_LIMITS: usize = 4;
@@ -148,7 +149,7 @@ impl LimitName {
     /// Adds limits to those of a job, and brings all into the order in which the job takes them, each once.
     pub fn add(to: &mut Vec<LimitName>, limits: &[LimitName]) {
         to.extend_from_slice(limits);
-        to.sort_by(|a, b| (a.key().is_none(), &a.0).cmp(&(b.key().is_none(), &b.0)));
+        sorting::sort_by(to, |a, b| (a.key().is_none(), &a.0).cmp(&(b.key().is_none(), &b.0)));
         to.dedup();
     }
 }

@@ -1,6 +1,5 @@
 //! The methods that read the queue. None of them changes a job.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::Value;
@@ -18,6 +17,7 @@ use super::types::{
 };
 use super::{Queue, keys};
 use crate::job::{Job, JobId, Status};
+use crate::sorting;
 
 /// How long servers report the activity of their workers after a client has read it.
 const WATCHED_LIFE: Duration = Duration::from_secs(10);
@@ -191,8 +191,8 @@ impl Queue {
     /// The rights to read jobs and to change them on request that the user of Redis lacks, as one sentence; `None` if no
     /// right is missing.
     pub fn check_operator_rights(&self) -> Result<Option<String>, Error> {
-        let rights: BTreeSet<Right> = scripts::operator_rights(&self.namespace).into_iter().collect();
-        let missing = self.missing_rights(&rights.into_iter().collect::<Vec<_>>())?;
+        let rights = sorting::distinct(scripts::operator_rights(&self.namespace));
+        let missing = self.missing_rights(&rights)?;
         Ok((!missing.is_empty()).then(|| self.explain(&missing)))
     }
 

@@ -4,7 +4,7 @@
 //! local variable that a function uses. So a text has only those parts of the common files that the script needs, and
 //! the constants (names of keys, default values) stand in it as literals.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// Joins a script with the parts of the common files that it needs, each in its place. A part begins with `local` at
 /// the beginning of a line. Comments are left out.
@@ -13,20 +13,22 @@ pub(super) fn link(common: &[&str], body: &str) -> String {
     let common = common.iter().map(|text| without_comments(text)).collect::<String>();
     let parts: Vec<&str> = parts(&common).collect();
     let mut needed: HashSet<&str> = words(&body).collect();
-    let mut chosen = BTreeSet::new();
+    let mut is_chosen = vec![false; parts.len()];
     loop {
-        let before = chosen.len();
-        for (i, part) in parts.iter().enumerate() {
-            if !chosen.contains(&i) && names(part).any(|name| needed.contains(name)) {
-                chosen.insert(i);
+        let mut has_more = false;
+        for (part, is_chosen) in parts.iter().zip(&mut is_chosen) {
+            if !*is_chosen && names(part).any(|name| needed.contains(name)) {
+                *is_chosen = true;
+                has_more = true;
                 needed.extend(words(part));
             }
         }
-        if chosen.len() == before {
+        if !has_more {
             break;
         }
     }
-    chosen.into_iter().map(|i| parts[i]).chain([body.as_str()]).collect()
+    let chosen = parts.iter().zip(is_chosen).filter(|(_, is_chosen)| *is_chosen).map(|(part, _)| *part);
+    chosen.chain([body.as_str()]).collect()
 }
 
 /// The text with each constant replaced by its value.

@@ -39,7 +39,6 @@ mod sentinel_watch;
 mod tls;
 mod types;
 
-use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
@@ -65,6 +64,7 @@ pub use types::{
     Situation, Source, StartedJobs, Stats, Submitted, Turns, Verdict, Walk,
 };
 
+use crate::sorting;
 use pool::{Access, Connections, Repeat};
 use rights::Right;
 use scripts::{Script, Scripts};
@@ -90,7 +90,7 @@ impl Queue {
     pub fn new(settings: &Settings) -> Result<Queue, SettingsError> {
         let (place, user) = connect::place(&settings.url, &settings.certificates, &settings.namespace)?;
         let prefix = keys::prefix(&settings.namespace);
-        let mut needed: BTreeSet<Right> = scripts::needed_rights(&settings.namespace).into_iter().collect();
+        let mut needed = scripts::needed_rights(&settings.namespace);
         needed.extend([
             ("SCRIPT|LOAD".to_owned(), prefix.clone()),
             ("BRPOPLPUSH".to_owned(), format!("{prefix}{}", keys::WORK)),
@@ -98,7 +98,7 @@ impl Queue {
             ("HGET".to_owned(), format!("{prefix}{}", keys::SERVERS)),
         ]);
         if settings.replicas > 0 {
-            needed.insert(("WAIT".to_owned(), prefix.clone()));
+            needed.push(("WAIT".to_owned(), prefix.clone()));
         }
         Ok(Queue {
             user,
@@ -107,7 +107,7 @@ impl Queue {
             prefix,
             namespace: settings.namespace.clone(),
             replicas: settings.replicas,
-            needed_rights: needed.into_iter().collect(),
+            needed_rights: sorting::distinct(needed),
             secret: Mutex::default(),
         })
     }

@@ -27,6 +27,7 @@ use crate::job::{
     AttemptError, CancelReason, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, DEFAULT_TIMEOUT, ErrorKind, Extras,
     Hold, Job, JobId, NewJob, Progress, ScheduleTick, Status,
 };
+use crate::sorting;
 
 /// The most bytes of a chunk, and of a text that is split into chunks.
 const CHUNK: usize = 64;
@@ -71,9 +72,9 @@ fn extra_fields(extras: &Extras) -> Vec<Field<'static>> {
         fields.push(("tags".into(), extras.tags.join("\n").into()));
     }
     if !extras.meta.is_empty() {
-        let meta: serde_json::Map<_, _> =
-            extras.meta.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        let meta = serde_json::Value::from(meta).to_string();
+        let mut object = serde_json::Map::new();
+        object.extend(extras.meta.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
+        let meta = serde_json::Value::from(object).to_string();
         fields.extend(text("meta", &meta).map(|(name, chunk)| (name, Cow::Owned(chunk.into_owned()))));
     }
     if let Some(retain) = extras.retain {
@@ -340,7 +341,7 @@ fn json_of(of: &[u8], fields: &[&[u8]]) -> Result<Option<Box<RawValue>>, ()> {
     if chunks.is_empty() {
         return Ok(None);
     }
-    chunks.sort_unstable_by_key(|(place, _)| *place);
+    sorting::sort_by(&mut chunks, |a, b| a.0.cmp(&b.0));
     let mut text = Vec::with_capacity(chunks.iter().map(|(_, chunk)| chunk.len()).sum());
     chunks.iter().for_each(|(_, chunk)| text.extend_from_slice(chunk));
     let text = String::from_utf8(text).map_err(drop)?;

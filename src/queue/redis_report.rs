@@ -7,6 +7,7 @@ use super::Queue;
 use super::error::Error;
 use super::pool::Access;
 use super::redis_info::{InfoFields, RedisInfo};
+use crate::sorting;
 
 /// The number of timed round trips.
 const TRIPS: usize = 20;
@@ -48,6 +49,13 @@ pub struct Advice {
     pub what: String,
     /// What the operator can do.
     pub todo: &'static str,
+}
+
+impl Advice {
+    /// The worst first.
+    pub fn sort(advice: &mut [Advice]) {
+        sorting::sort_by(advice, |a, b| a.severity.cmp(&b.severity));
+    }
 }
 
 /// The state of a Redis.
@@ -156,7 +164,7 @@ impl Queue {
             self.redis_time()?;
             trips.push(begin.elapsed());
         }
-        trips.sort();
+        sorting::sort(&mut trips);
         let round_trip = trips[TRIPS / 2];
         if round_trip > SLOW {
             let what = format!("a round trip to Redis takes {:.1} ms", round_trip.as_secs_f64() * 1e3);
@@ -172,7 +180,7 @@ impl Queue {
                 "jobs are not affected, since only the clock of Redis counts; synchronize the clocks by NTP";
             problems.add(Severity::Note, "clock", what, todo);
         }
-        problems.0.sort_by_key(|advice| advice.severity);
+        Advice::sort(&mut problems.0);
         Ok(RedisReport {
             round_trip,
             longest_round_trip: trips[TRIPS - 1],

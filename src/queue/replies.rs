@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::job::{AttemptId, Job, JobId, LargeField, Status};
 use crate::logging::job_fields::{JobFields, log_job};
+use crate::sorting;
 
 use super::error::{Error, Refused};
 use super::keys;
@@ -452,7 +453,7 @@ pub(super) fn queues(reply: Value) -> Result<Vec<QueueInfo>, Error> {
         })
     };
     let mut queues = as_array(reply)?.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-    queues.sort_by(|a, b| a.name.cmp(&b.name));
+    sorting::sort_by(&mut queues, |a, b| a.name.cmp(&b.name));
     Ok(queues)
 }
 

@@ -1,9 +1,10 @@
 //! The rights that the user of Redis needs. They are read from the scripts themselves, so that none is forgotten.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::keys;
 use super::linker::words;
+use crate::sorting;
 
 /// A command, such as `SET` or `SCRIPT|LOAD`, and a key on which the command is used.
 pub(super) type Right = (String, String);
@@ -109,31 +110,27 @@ fn keys_of(text: &str) -> Vec<(&'static str, &'static str)> {
 
 /// The commands that a text calls: what stands in quotes and capitals in the first argument of `call`, `try_call`,
 /// `try`.
-fn commands(text: &str) -> BTreeSet<&str> {
+fn commands(text: &str) -> Vec<&str> {
     let calls = text.match_indices("call(").chain(text.match_indices("try("));
     let arguments = calls.filter_map(|(at, call)| {
         let argument = &text[at + call.len()..];
         argument.split([',', ')']).next()
     });
-    arguments
-        .flat_map(|argument| argument.split('\'').skip(1).step_by(2))
-        .filter(|word| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase()))
-        .collect()
+    let words = arguments.flat_map(|argument| argument.split('\'').skip(1).step_by(2));
+    sorting::distinct(
+        words.filter(|word| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase())),
+    )
 }
 
 /// Says which rights are missing, and which command of Redis grants them to this user.
 pub(super) fn sentence(missing: &[Right], user: Option<&str>, namespace: &str) -> String {
-    let commands: BTreeSet<String> = missing
-        .iter()
-        .map(|(command, _)| command.to_lowercase())
-        .filter(|command| !command.is_empty())
-        .collect();
+    let commands = missing.iter().map(|(command, _)| command.to_lowercase());
+    let commands = sorting::distinct(commands.filter(|command| !command.is_empty()));
     let has_keys = missing.iter().any(|(command, _)| command.is_empty());
     let pattern = format!("~{}*", keys::prefix(namespace));
     let (mut what, mut grants) = (Vec::new(), Vec::new());
     if !commands.is_empty() {
-        let list: Vec<&str> = commands.iter().map(String::as_str).collect();
-        what.push(format!("may not run {}", list.join(", ")));
+        what.push(format!("may not run {}", commands.join(", ")));
         grants.extend(commands.iter().map(|command| format!("+{command}")));
     }
     if has_keys {

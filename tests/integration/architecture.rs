@@ -119,6 +119,7 @@ fn every_dependency_has_its_place() {
 /// imports, so that no import cycle is possible.
 const MODULES: &[(&str, &[&str])] = &[
     ("packed", &[]),
+    ("sorting", &[]),
     ("sync", &[]),
     ("job", &[]),
     ("schedule", &["job"]),
@@ -157,7 +158,7 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every other module may import.
-const COMMON: &[&str] = &["packed", "sync"];
+const COMMON: &[&str] = &["packed", "sorting", "sync"];
 
 /// Modules that only some files of `cli/` may import: most commands use the HTTP API.
 const FOR_SERVE_AND_DOCTOR: &[&str] = &["children", "engine", "private_redis", "queue", "server"];

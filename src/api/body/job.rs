@@ -10,6 +10,7 @@ use super::unique::{Unique, unique};
 use crate::handler::{Handlers, Policy};
 use crate::job::limit::{LIMIT_ALLOWED, LimitName, MAX_LIMITS};
 use crate::job::{Change, Expiry, Extras, NewJob, OnConflict, Start, UniqueMode, rules};
+use crate::sorting;
 
 /// Maximum number of jobs in one batch.
 const MAX_BATCH: usize = 1_000;
@@ -250,7 +251,7 @@ fn meta(fields: &Fields) -> Result<Vec<(String, String)>, Invalid> {
         }
         meta.push((name.clone(), value));
     }
-    meta.sort();
+    sorting::sort(&mut meta);
     match meta.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => Err(Invalid::Field(format!("{place}.{} is given twice", pair[0].0))),
         None => Ok(meta),

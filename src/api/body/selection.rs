@@ -4,6 +4,7 @@ use super::fields::{Fields, Invalid, Whole};
 use crate::job::time::parse_rfc3339_micros;
 use crate::job::{JobId, rules};
 use crate::queue::Selection;
+use crate::sorting;
 
 /// The fields that choose jobs, besides their statuses.
 pub(super) const SELECTION: [&str; 7] =
@@ -14,12 +15,7 @@ pub(super) fn selection(fields: &Fields) -> Result<Selection, Invalid> {
     let ids = fields.get("ids", "an array of job ids", |ids: &Vec<Whole>| {
         ids.iter().all(|id| JobId::new(id.0).is_some())
     })?;
-    let mut ids: Option<Vec<JobId>> =
-        ids.map(|ids| ids.into_iter().filter_map(|id| JobId::new(id.0)).collect());
-    if let Some(ids) = &mut ids {
-        ids.sort_unstable();
-        ids.dedup();
-    }
+    let ids = ids.map(|ids| sorting::distinct(ids.into_iter().filter_map(|id| JobId::new(id.0))));
     Ok(Selection {
         statuses: Vec::new(),
         job_type: fields.text("type", &rules::JOB_TYPE)?,

@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::logging::escape::{escape, json_line};
 use crate::private_redis::RunningRedis;
 use crate::queue::{
-    Audit, Error, FindingKind, Findings, Queue, RedisReport, RememberedServer, RepairPolicy, Settings,
-    Severity,
+    Advice, Audit, Error, FindingKind, Findings, Queue, RedisReport, RememberedServer, RepairPolicy,
+    Settings, Severity,
 };
 
 pub(crate) static DOCTOR: Command = Command {
@@ -165,7 +165,7 @@ fn examine(settings: Vec<OsString>, repair: bool) -> Result<Report, Stopped> {
         (None, None) => failed(error),
     })?;
     health.advice.append(&mut place.advice);
-    health.advice.sort_by_key(|advice| advice.severity);
+    Advice::sort(&mut health.advice);
     if !health.info.is_supported() || place.fault.is_some() {
         // The scripts may not work on this version, or are refused, so their results would be worthless.
         return Ok(Report::new(&health, place.line, &BTreeMap::new(), Audit::default()));

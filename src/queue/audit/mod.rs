@@ -9,13 +9,13 @@
 mod findings;
 mod scan;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub use findings::{Audit, FindingKind, Findings, RememberedServer, RepairPolicy};
 
 use super::error::Error;
-use super::rights::Right;
 use super::{Queue, keys, scripts};
+use crate::sorting;
 
 /// The most rounds of a repair. What is still wrong then is left.
 const MAX_ROUNDS: usize = 10;
@@ -52,15 +52,14 @@ impl Queue {
     /// [`Error::Denied`] with all rights that the user lacks.
     pub fn check_doctor_rights(&self, repairs: bool) -> Result<(), Error> {
         let right = |command: &str, key: &str| (command.to_owned(), format!("{}{key}", self.prefix));
-        let mut rights: BTreeSet<Right> =
-            scripts::doctor_rights(&self.namespace, repairs).into_iter().collect();
+        let mut rights = scripts::doctor_rights(&self.namespace, repairs);
         rights.extend([
             right("SCAN", ""),
             right("HGET", keys::SERVERS),
             right("ZCARD", keys::LOST),
             right("ZREVRANGE", keys::LOST),
         ]);
-        let missing = self.missing_rights(&rights.into_iter().collect::<Vec<_>>())?;
+        let missing = self.missing_rights(&sorting::distinct(rights))?;
         if missing.is_empty() { Ok(()) } else { Err(Error::Denied(self.explain(&missing))) }
     }
 }

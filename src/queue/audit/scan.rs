@@ -11,6 +11,7 @@ use crate::queue::error::Error;
 use crate::queue::record::to_job;
 use crate::queue::reply_value::{as_array, as_bytes, as_int, as_text, first, text_pairs, unexpected};
 use crate::queue::{Queue, keys};
+use crate::sorting;
 
 /// The number of keys of one SCAN.
 const KEYS: usize = 500;
@@ -222,8 +223,7 @@ impl Scan<'_> {
         }
         // SCAN may return a key twice.
         for names in [&mut self.lists, &mut self.sets, &mut self.unregistered] {
-            names.sort();
-            names.dedup();
+            *names = sorting::distinct(std::mem::take(names));
         }
         Ok(())
     }
