@@ -6,6 +6,7 @@ use std::process::Command;
 use rustix::process::getuid;
 
 use crate::common::http::Connection;
+use crate::common::private::Cleanup;
 use crate::common::*;
 
 /// The command that runs a program as a new user without any process: the limit of processes does not apply to root.
@@ -179,8 +180,11 @@ fn the_api_is_not_deaf_after_requests_that_found_no_thread() {
 #[test]
 fn every_thread_has_a_name_that_says_what_it_does() {
     // With a private Redis, so that its threads exist too.
+    let data = TempDir::new();
+    let _cleanup = Cleanup(data.path().to_owned());
     let queues = "default,mail,a-queue-with-a-long-name,a-queue-with-a-long-nose";
-    let server = TestServer::builder().flag("queues", queues).flag("workers", "12").start();
+    let builder = TestServer::builder().flag("data-dir", data.path().to_str().expect("text"));
+    let server = builder.flag("queues", queues).flag("workers", "12").start();
     server.wait_until_ready();
     server.complete("echo", json!({}));
     let names = || {
