@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use super::error::Error;
 use super::job::Job;
@@ -186,6 +186,16 @@ struct PullBody<'a> {
     lease_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<&'a str>,
+}
+
+/// A checkpoint is sent as its text: as a value it would have fewer levels than [`is_checkpoint`] allows.
+#[derive(Serialize)]
+struct ReportBody<'a> {
+    log: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -379,7 +389,7 @@ impl Worker {
         }
     }
 
-    /// Sends what the attempt has reported. What cannot be sent now is sent later.
+    /// Sends what the attempt has reported. What cannot be sent now is sent later; what the server refuses is dropped.
     fn send_report(&self, attempt: &Attempt) {
         // Held while the report is sent, so that a later report does not overtake this one.
         let mut extended = sync::lock(&attempt.extended);
@@ -392,13 +402,9 @@ impl Worker {
             lines.truncate(MAX_LINES - 1);
             lines.push(format!("{} lines are missing: more than {MAX_LINES} at a time", report.dropped + 1));
         }
-        let mut body = json!({ "log": lines });
-        if let Some((value, message)) = &report.progress {
-            body["progress"] = json!({ "value": value, "message": message });
-        }
-        if let Some(checkpoint) = &report.checkpoint {
-            body["checkpoint"] = json!(checkpoint);
-        }
+        let progress = report.progress.as_ref();
+        let progress = progress.map(|(value, message)| json!({ "value": value, "message": message }));
+        let body = ReportBody { log: &lines, progress, checkpoint: report.checkpoint.as_deref() };
         match self.client.transport.post_json(&attempt.path(""), &body, None) {
             Ok(response) => {
                 *extended = Instant::now();
@@ -409,6 +415,8 @@ impl Worker {
             Err(Error::Refused(refusal)) if matches!(refusal.status, 404 | 409) => {
                 attempt.is_lost.store(true, Ordering::Relaxed);
             }
+            // The server would refuse the same report again.
+            Err(Error::Refused(refusal)) if matches!(refusal.status, 400 | 413) => {}
             Err(_) => {
                 let mut pending = sync::lock(&attempt.pending);
                 let later = std::mem::replace(&mut *pending, report);

@@ -5,6 +5,7 @@ use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::value::RawValue;
 use threadq::client::Client;
 use threadq::client::pull::Worker;
 use threadq::job::Failure;
@@ -114,6 +115,32 @@ fn a_cancelled_job_is_told_and_a_stopping_worker_gives_its_job_back() {
     running.join().unwrap().unwrap();
     let job = server.job(second);
     assert_eq!((&job["status"], &job["attempts"]), (&json!("queued"), &json!(0)), "{job}");
+}
+
+#[test]
+fn a_report_that_the_server_refuses_is_not_sent_again() {
+    let redis = TestRedis::start();
+    let server = front(&redis).start();
+    let worker = Worker::new(&client(&server)).queue("q").handler("t", |job| {
+        // As many levels as the client allows, inside of the body: one more than the server allows.
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        job.set_checkpoint(&RawValue::from_string(deep).unwrap())?;
+        while !job.is_stopping() {
+            job.log("a line");
+            thread::sleep(ms(10));
+        }
+        Ok(())
+    });
+    let stop = worker.stop();
+    let running = thread::spawn(move || worker.run());
+    let id = submit(&server);
+    let lines = || server.get(&format!("/jobs/{id}/log")).expect(200).json()["total"].as_u64();
+    eventually(LIMIT, "later reports are stored", || lines() > Some(0));
+    let refused = "threadq_http_requests_total{method=\"POST\",path=\"/attempts/{token}\",code=\"400\"}";
+    assert_eq!(server.metric(refused), 1.0);
+    stop.stop();
+    running.join().unwrap().unwrap();
+    assert_eq!(server.wait_for_status(id, "completed")["checkpoint"], Value::Null);
 }
 
 #[test]
