@@ -1,7 +1,6 @@
 //! /attempts: what is said of running attempts from outside of the servers. An attempt token names the attempt, and is the
 //! right to speak for it.
 
-use std::sync::Once;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,13 +11,12 @@ use crate::api::request::Request;
 use crate::api::response::Response;
 use crate::api::state::Api;
 use crate::engine::outcomes::record_outcome;
+use crate::engine::reports::REFUSED;
 use crate::engine::verdict::verdict_of;
 use crate::job::{AttemptId, Job, rfc3339};
 use crate::logging::job_fields::JobFields;
 use crate::queue::{Answered, AttemptReport, Error, Reported, Settled, Verdict};
-
-/// Says once that a full Redis refuses reports.
-static SAID_FULL: Once = Once::new();
+use crate::sync;
 
 impl Api {
     /// The attempt of a token; `None` if the token is not valid.
@@ -30,16 +28,20 @@ impl Api {
     pub(super) fn report_attempt(&self, attempt: AttemptId, request: &Request) -> Result<Response, Response> {
         let (report, lease) = body::report(request.body)?;
         let mut is_stored = !report.is_empty();
-        let reported = match self.queue.report(&[AttemptReport { attempt, report, lease }]) {
-            Err(Error::Full) => {
-                SAID_FULL.call_once(|| log::error!("Redis is full: the reports of attempts are not stored"));
+        let mut reported = match self.queue.report(&[AttemptReport { attempt, report, lease }]) {
+            Err(error @ Error::Full) => {
+                sync::lock(&self.report_refusals).log(REFUSED, &error);
                 is_stored = false;
-                self.queue.extend(&[(attempt, lease)])
+                self.queue.extend(&[(attempt, lease)])?
             }
-            reported => reported,
+            reported => {
+                let reported = reported?;
+                sync::lock(&self.report_refusals).recovered();
+                reported
+            }
         };
         let Some(Reported::Accepted { lease_until_ms, timeout_at_ms, is_cancelled, job_type }) =
-            reported?.pop()
+            reported.pop()
         else {
             return Err(stale_attempt());
         };

@@ -1,6 +1,6 @@
 //! The state that the functions of the routes use.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::api::access::Access;
@@ -12,6 +12,7 @@ use crate::engine::membership::Membership;
 use crate::engine::metrics::Metrics;
 use crate::engine::puller::Pullers;
 use crate::handler::Handlers;
+use crate::logging::once::LogOnce;
 use crate::queue::Queue;
 
 /// The settings of the API.
@@ -48,6 +49,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Gives jobs to pull workers.
     pub pullers: Arc<Pullers>,
+    /// Says that a full Redis refuses the reports of pull workers.
+    pub report_refusals: Mutex<LogOnce>,
     /// Limits the listings that are made at a time.
     pub listings: Slots,
     /// Limits the operations on many jobs at a time.

@@ -16,6 +16,8 @@ use crate::logging::once::LogOnce;
 use crate::queue::{AttemptReport, Error, Reported};
 use crate::sync;
 
+/// The beginning of the log line about reports that Redis refuses: written once until Redis accepts reports again.
+pub const REFUSED: &str = "cannot store the reports of attempts";
 /// The bytes of reports after which a call of Redis takes no further report.
 const CALL_BYTES: usize = 1 << 20;
 
@@ -107,7 +109,7 @@ impl Reports {
             Ok(results) => results,
             Err(Error::Unavailable(_) | Error::Busy(_)) => return false,
             Err(error) => {
-                sync::lock(&self.refusals).log("cannot store the reports of attempts", &error);
+                sync::lock(&self.refusals).log(REFUSED, &error);
                 return true;
             }
         };

@@ -1,7 +1,7 @@
 //! The start of a server, step by step.
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -200,6 +200,7 @@ fn start_api(
         due_timer: shared.due_timer.clone(),
         metrics: shared.metrics.clone(),
         pullers: engine.pullers.clone(),
+        report_refusals: Mutex::default(),
         listings: api::Slots::default(),
         bulk_slots: api::Slots::default(),
         settings,

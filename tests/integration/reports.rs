@@ -307,6 +307,28 @@ fn a_full_redis_loses_reports_and_no_job() {
 }
 
 #[test]
+fn a_full_redis_that_refuses_reports_of_pull_workers_is_told_once_and_again_after_a_recovery() {
+    let redis = TestRedis::start();
+    let server = TestServer::builder().redis(&redis).flag("workers", "0").start();
+    server.submit_job(json!({"type": "t", "queue": "q"}));
+    let pulled = server.post("/pull", &json!({"queues": ["q"]})).expect(200).json();
+    let path = format!("/attempts/{}", pulled["jobs"][0]["token"].as_str().unwrap());
+    let full = |bytes: &str| redis.query::<String>(&["CONFIG", "SET", "maxmemory", bytes]);
+    let report = |line: &str| server.post(&path, &json!({"log": [line]})).expect(200);
+    let told = || server.log_text().matches("cannot store the reports of attempts: Redis is full").count();
+    for (n, times) in [(1, 1), (2, 2)] {
+        full("1");
+        report("refused");
+        report("refused");
+        assert_eq!(told(), times, "{n}");
+        full("0");
+        report("stored");
+    }
+    let id = pulled["jobs"][0]["id"].as_u64().unwrap();
+    assert_eq!(log(&server, id), ["stored"; 2]);
+}
+
+#[test]
 fn a_program_that_reports_1_gb_costs_little_memory() {
     let redis = TestRedis::start();
     let script =
