@@ -8,7 +8,7 @@ use crate::job::time::now_ms;
 use crate::private_redis::PrivateRedis;
 use crate::queue::{self, Advice, Severity};
 use crate::server::error::StartError;
-use crate::server::handlers::{NO_HANDLERS, configured_handlers};
+use crate::server::handlers::{NO_HANDLERS, configured_handlers, pulled_here};
 use crate::server::limits::undefined_limits;
 use crate::server::schedules::configured_schedules;
 use crate::server::store;
@@ -33,11 +33,12 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     for (limit, numbers) in config.defined_limits() {
         say(format!("limit {limit}: {numbers}"));
     }
-    undefined_limits(config).into_iter().for_each(|warning| say(format!("warning: {warning}")));
+    say_all(undefined_limits(config), say);
     say_schedules(config, say)?;
     let Some(url) = &config.redis_url else {
         say("redis: a private one".to_owned());
         PrivateRedis::check().map_err(|error| StartError::Configuration(error.to_string()))?;
+        say_all(pulled_here(config, None), say);
         return check_data_dir(&config.data_dir);
     };
     let queue = store::queue(config, url.expose())?;
@@ -70,6 +71,7 @@ pub fn check(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), StartEr
     if let Ok(Some(missing)) = queue.check_operator_rights() {
         say(format!("warning: requests and commands that show or change jobs will fail: {missing}"));
     }
+    say_all(pulled_here(config, Some(&queue)), say);
     Ok(())
 }
 
@@ -83,6 +85,10 @@ fn say_schedules(config: &Config, say: &mut dyn FnMut(String)) -> Result<(), Sta
         say(format!("schedule {}: {next}", entry.name));
     }
     Ok(())
+}
+
+fn say_all(warnings: impl IntoIterator<Item = String>, say: &mut dyn FnMut(String)) {
+    warnings.into_iter().for_each(|warning| say(format!("warning: {warning}")));
 }
 
 /// Says the warnings and notes. What is wrong is the error of the check.

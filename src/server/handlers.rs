@@ -1,10 +1,14 @@
 //! The handlers of a server: handlers of the program, and handlers of the configuration.
 
+use serde_json::Value;
+
 use crate::config::{Config, Run};
 use crate::handler::exec::ExecHandler;
 use crate::handler::http::HttpHandler;
 use crate::handler::lines::LinesHandler;
 use crate::handler::{Handlers, demo};
+use crate::job::DEFAULT_QUEUE;
+use crate::queue::Queue;
 use crate::server::error::StartError;
 
 /// The warning of a server that can run no job.
@@ -50,4 +54,28 @@ pub(super) fn configured_handlers(mut handlers: Handlers, config: &Config) -> Re
         handlers.set_limits(&entry.job_type, entry.all_limits());
     }
     Ok(handlers)
+}
+
+/// A warning if this server takes jobs of a queue that has jobs for pull workers: a schedule of the configuration submits them to
+/// the queue, or pull workers have lately asked for jobs of the queue.
+pub(super) fn pulled_here(config: &Config, queue: Option<&Queue>) -> Option<String> {
+    let pulled = config.handlers.iter().filter(|entry| matches!(entry.run, Some(Run::Pull)));
+    let pulled: Vec<&str> = pulled.map(|entry| entry.job_type.as_str()).collect();
+    let own = config.queue_names();
+    if pulled.is_empty() || own.is_empty() {
+        return None;
+    }
+    let scheduled = config.schedules.iter().filter_map(|entry| {
+        let job: Value = serde_json::from_str(&entry.job).ok()?;
+        let queue = job["queue"].as_str().unwrap_or(DEFAULT_QUEUE).to_owned();
+        pulled.contains(&job["type"].as_str()?).then_some(queue)
+    });
+    let names: Vec<&str> = own.iter().map(String::as_str).collect();
+    let known = queue.and_then(|queue| queue.queues(&names).ok()).unwrap_or_default();
+    let asked = known.into_iter().filter(|info| info.is_pulled).map(|info| info.name);
+    let name = scheduled.chain(asked).find(|name| own.contains(name))?;
+    let types = pulled.join(", ");
+    Some(format!(
+        "the queue {name} has jobs for pull workers, and this server takes jobs of it too: here those of a type with pull fail ({types}); leave {name} out of queues"
+    ))
 }

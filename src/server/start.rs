@@ -17,7 +17,7 @@ use crate::handler::Handlers;
 use crate::queue::Queue;
 use crate::server::engine::Engine;
 use crate::server::error::StartError;
-use crate::server::handlers::NO_HANDLERS;
+use crate::server::handlers::{NO_HANDLERS, pulled_here};
 use crate::server::limits::undefined_limits;
 use crate::server::running::Server;
 use crate::server::store::{self, SentinelWatch, WatchedRedis, fetcher_count};
@@ -118,6 +118,7 @@ fn connect(
             // Logs missing rights. They are not an error, because an administrator can grant them later.
             let _ = queue.check_ready();
             wait_for_other_protocols(&queue, config, signals)?;
+            pulled_here(config, Some(&queue)).iter().for_each(|warning| log::warn!("{warning}"));
         }
         Err(error) => {
             store::check_url(&queue)?;

@@ -82,6 +82,35 @@ fn a_type_of_pull_workers_needs_no_handler() {
 }
 
 #[test]
+fn a_server_that_takes_the_jobs_of_pull_workers_is_warned() {
+    let redis = TestRedis::start();
+    let config = "[handlers.train]\npull = true\n";
+    let server = |queues: &str, config: &str| {
+        TestServer::builder().redis(&redis).flag("queues", queues).config(config).without_demo()
+    };
+    let warnings = |server: &ServerBuilder| {
+        let check = server.run("check");
+        assert_eq!(check.code, Some(0), "{check:?}");
+        let start = server.start().log_text();
+        let lines = check.stdout.lines().chain(start.lines());
+        lines.filter(|line| line.contains("has jobs for pull workers")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let both = server("default,gpu", config);
+    assert_eq!(warnings(&both), [""; 0], "no pull worker has asked");
+    let front = server("default", config).start();
+    front.post("/pull", &json!({"queues": ["gpu"]})).expect(200);
+    let told = warnings(&both);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("the queue gpu") && line.contains("(train)")), "{told:?}");
+    assert_eq!(warnings(&server("default", config)), [""; 0], "another queue");
+    assert_eq!(warnings(&both.clone().flag("workers", "0")), [""; 0], "a server that takes no jobs");
+    assert_eq!(warnings(&server("gpu", "[handlers.train]\nexec = ['true']\n")), [""; 0], "no type with pull");
+    let schedule = "[[schedules]]\nname = 'nightly'\nevery = '24h'\njob = { type = 'train' }\n";
+    let told = warnings(&server("default", &format!("{config}{schedule}")));
+    assert!(told.len() == 2 && told[0].starts_with("warning: the queue default"), "{told:?}");
+}
+
+#[test]
 fn the_namespace_keeps_two_services_apart_on_one_redis() {
     let redis = TestRedis::start();
     let one = TestServer::builder().redis(&redis).flag("namespace", "one").start();
