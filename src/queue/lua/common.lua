@@ -54,6 +54,21 @@ local function is_id(entry)
   return is_small and string.find(entry, '^[1-9]%d*$')
 end
 
+-- The log lines that a job gets in a second.
+local MOST_A_SECOND = 100
+
+-- Of the last second in which a job got log lines: the second, how many lines are stored, how many are missing.
+local function log_window(text)
+  local second, stored, missing = string.match(text or '', '^(%d+) (%d+) (%d+)$')
+  return stored_number(second) or 0, stored_number(stored) or 0, stored_number(missing) or 0
+end
+
+-- The log line that says how many lines of a second are missing. The line is shown and stored after its second, since the
+-- number may grow until then.
+local function missing_lines(second, missing)
+  return digits(second * 1000 + 999) .. ' ' .. digits(missing) .. ' lines are missing: more than ' .. digits(MOST_A_SECOND) .. ' in a second'
+end
+
 -- Whether an entry of the registry is that of a living server: D begins that of a dead one, and P is that of PULL.
 local function is_living(beat) return not string.find(beat, '^[DP]') end
 

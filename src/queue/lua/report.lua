@@ -7,15 +7,18 @@
 --          job type}
 -- Protects from: a report of an attempt whose job was taken over; a job that fills Redis with its log.
 local now, answers = now_ms(), {}
-local at, second = digits(now), digits(math.floor(now / 1000))
--- The log lines that a job keeps, and those that it gets in a second.
-local MOST_KEPT, MOST_A_SECOND = 1000, 100
+local at, second = digits(now), math.floor(now / 1000)
+-- The log lines that a job keeps.
+local MOST_KEPT = 1000
 
--- Appends log lines; a log that is not a list gets none. What is over the limit of this second becomes one line, which says how many lines are missing.
+-- Appends log lines; a log that is not a list gets none. What is over the limit of this second is counted.
 local function add_lines(id, window, last, from, to, missing)
   local key, lines = LOG .. id, {}
-  local of, number, dropped = string.match(window or '', '^(%d+) (%d+) (%d+)$')
-  number, dropped = of == second and tonumber(number) or 0, of == second and tonumber(dropped) or 0
+  local of, number, dropped = log_window(window)
+  if of ~= second then
+    if dropped > 0 then lines[1] = missing_lines(of, dropped) end
+    number, dropped = 0, 0
+  end
   for i = from, to do
     if number < MOST_A_SECOND and dropped == 0 then
       lines[#lines + 1] = at .. ' ' .. ARGV[i]
@@ -24,19 +27,13 @@ local function add_lines(id, window, last, from, to, missing)
       missing = missing + 1
     end
   end
-  if missing > 0 then
-    if dropped > 0 then
-      try_call('RPOP', key)
-      last = last - 1
-    end
-    dropped = dropped + missing
-    lines[#lines + 1] = at .. ' ' .. digits(dropped) .. ' lines are missing: more than ' .. digits(MOST_A_SECOND) .. ' in a second'
+  if #lines > 0 then
+    local length = try_call('RPUSH', key, unpack(lines))
+    if type(length) ~= 'number' then return end
+    if length > MOST_KEPT then call('LTRIM', key, digits(-MOST_KEPT), -1) end
   end
-  last = last + #lines
-  local length = try_call('RPUSH', key, unpack(lines))
-  if type(length) ~= 'number' then return end
-  if length > MOST_KEPT then call('LTRIM', key, digits(-MOST_KEPT), -1) end
-  call('HSET', JOB .. id, 'log_last', digits(last), 'log_second', second .. ' ' .. digits(number) .. ' ' .. digits(dropped))
+  local counted = table.concat({digits(second), digits(number), digits(dropped + missing)}, ' ')
+  call('HSET', JOB .. id, 'log_last', digits(last + #lines), 'log_second', counted)
 end
 
 -- Returns the time when the lease ends.

@@ -1,6 +1,6 @@
 //! What an attempt says of itself: progress, log lines, a checkpoint. Only the latest attempt of a running job is heard.
 
-use threadq::internals::queue::Changed;
+use threadq::internals::queue::{Changed, Settled};
 
 use super::*;
 use crate::fixture::*;
@@ -155,11 +155,11 @@ fn a_call_with_too_many_lines_keeps_a_hundred_and_says_how_many_are_missing() {
     let (place, _a, lease) = running();
     let (id, attempt) = (lease.id(), lease.attempt_id());
     place.reports(attempt, numbered(0, 150));
+    // The next second has room again.
+    place.passes(1_000);
     let texts = place.log_texts(id);
     assert_eq!((texts.len(), texts[99].as_str()), (101, "line 99"));
     assert_eq!(texts[100], "50 lines are missing: more than 100 in a second");
-    // The next second has room again.
-    place.passes(1_000);
     place.reports(attempt, numbered(200, 100));
     let texts = place.log_texts(id);
     assert_eq!((texts.len(), texts[200].as_str()), (201, "line 299"));
@@ -182,6 +182,7 @@ fn several_calls_in_a_second_share_its_hundred_lines_and_the_line_that_counts_th
         .unwrap()
         .jobs[0]
         .id;
+    place.passes(1_000);
     let log = place.log(id);
     assert_eq!((log.len(), &log[99]), (101, &(100, "line 139".to_owned())));
     assert_eq!(log[100], (101, "25 lines are missing: more than 100 in a second".to_owned()));
@@ -204,7 +205,52 @@ fn lines_that_a_server_has_dropped_are_told_and_close_the_second() {
         .unwrap()
         .jobs[0]
         .id;
-    assert_eq!(place.log(id), [(1, "8 lines are missing: more than 100 in a second".to_owned())]);
+    place.passes(1_000);
+    let told = (1, "8 lines are missing: more than 100 in a second".to_owned());
+    assert_eq!(place.log(id), std::slice::from_ref(&told));
+    let attempt = AttemptId { job: id, start: 1 };
+    place.reports(attempt, lines(&["later"]));
+    assert_eq!(
+        place.log(id),
+        [told, (2, "later".to_owned())],
+        "stored under the number under which it was read"
+    );
+}
+
+#[test]
+fn a_follower_reads_the_count_of_missing_lines_when_it_grows_no_more() {
+    let mut early = Vec::new();
+    let place = within_a_second(|| {
+        let (place, _a, lease) = running();
+        let attempt = lease.attempt_id();
+        noted(&place, attempt, numbered(0, 110), 0);
+        early = place.log(lease.id());
+        noted(&place, attempt, numbered(110, 30), 1);
+        place
+    });
+    assert_eq!(early.len(), 100, "the second is not over");
+    let page =
+        place.queue.list(&Default::default(), threadq::internals::queue::Position::Offset(0), 1).unwrap();
+    let id = page.jobs[0].id;
+    place.passes(1_000);
+    let after = |number, limit| place.queue.job_log(id, number, limit).unwrap().unwrap();
+    let log = after(100, 10);
+    assert_eq!((log.last, log.lines.len(), log.lines[0].number), (101, 1, 101), "{log:?}");
+    assert_eq!(log.lines[0].text, "40 lines are missing: more than 100 in a second");
+    assert_eq!(after(101, 10).lines, []);
+    assert_eq!(after(50, 50).lines.len(), 50, "no more than the reader wants");
+    assert_eq!(after(50, 51).lines.last(), log.lines.first());
+    let _: i64 = place.redis("DEL", "seconds", &[]);
+    assert_sound(&place);
+}
+
+#[test]
+fn the_log_of_an_ended_job_has_its_count_of_missing_lines_at_once() {
+    let (place, a, lease) = running();
+    let id = lease.id();
+    place.reports(lease.attempt_id(), numbered(0, 150));
+    assert_eq!(place.settle(&a, &buried(lease)), Settled::Now(Status::Failed));
+    assert_eq!(place.log_texts(id).last().unwrap(), "50 lines are missing: more than 100 in a second");
 }
 
 #[test]
@@ -499,7 +545,7 @@ fn damaged_fields_of_reports_stop_nothing() {
         assert!(!reported.contains(&Reported::Stale), "{reported:?}");
     }
     assert_eq!(place.queue.job_log(ids[0], 0, 10).unwrap().unwrap().lines, []);
-    assert!(place.log(ids[1]).len() > 100);
+    assert!(place.log(ids[1]).len() >= 100);
     for attempt in attempts {
         assert_eq!(place.is_answered(attempt, complete()), Status::Completed);
     }
