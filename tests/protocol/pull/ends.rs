@@ -1,9 +1,11 @@
 //! Limits of pulled jobs: every end of an attempt gives its room back in the same step.
 
+use threadq::job::Expiry;
+
 use super::*;
 use crate::fixture::completed;
 use crate::invariants::assert_sound;
-use crate::limits::slots;
+use crate::limits::{limited, slots};
 
 type End = fn(&Place, AttemptId);
 
@@ -136,4 +138,24 @@ fn own_and_pull_workers_share_the_room_of_a_limit() {
     }
     assert!(done >= 12, "{done}");
     place.assert_no_trace();
+}
+
+#[test]
+fn a_limited_job_whose_lease_ends_waits_in_its_own_queue_until_it_expires() {
+    let place = Place::with_moving_clock();
+    place.define("smtp", slots(1));
+    let id = place.submit_with(|job| {
+        job.queue = "other".to_owned();
+        job.extras = limited(&["smtp"]).extras;
+        job.extras.as_mut().unwrap().expiry = Some(Expiry::AfterMs(3_600_000));
+    });
+    let wanted = PullRequest { queues: vec!["other".to_owned()], ..request(1) };
+    for _ in 1..MAX_CRASHES {
+        assert_eq!(place.try_pull(&wanted).jobs[0].job.id, id);
+        // The word of the expiry is worked off while the job runs.
+        place.raw(&[&format!("ZREM T:agenda expire:{id}")]);
+        place.waits(LEASE);
+        assert_sound(&place);
+    }
+    assert_eq!(place.try_pull(&wanted).jobs[0].job.id, id);
 }

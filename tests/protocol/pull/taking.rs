@@ -45,11 +45,20 @@ fn a_lease_ends_at_the_timeout_at_the_latest() {
 }
 
 #[test]
-fn the_shortest_lease_is_a_lease() {
+fn the_shortest_lease_is_a_lease_whatever_numbers_the_job_has() {
     let place = Place::new();
-    place.submit();
+    place.submit_with(|job| {
+        job.timeout = Duration::from_secs(60);
+        job.max_attempts = 7;
+        job.payload = json("3");
+    });
     let pulled = place.try_pull(&PullRequest { lease: Some(Duration::from_secs(1)), ..request(1) });
-    assert_eq!(place.job(pulled.jobs[0].job.id).lease_until_ms, Some(pulled.now_ms + 1_000));
+    let (id, lease_until) = (pulled.jobs[0].job.id, Some(pulled.now_ms + 1_000));
+    assert_eq!((place.job(id).lease_until_ms, place.lease_word(id)), (lease_until, lease_until));
+    // Those of its first start stand behind its timeout.
+    place.is_answered(pulled.jobs[0].attempt, Verdict::Release);
+    let pulled = place.try_pull(&PullRequest { lease: None, ..request(1) });
+    assert_eq!(place.lease_word(id), Some(pulled.now_ms + 60_000));
 }
 
 #[test]
