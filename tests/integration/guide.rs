@@ -5,6 +5,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::common::api::is_final;
 use crate::common::*;
 use crate::recipes::{block, blocks, section_of, shell};
 
@@ -76,7 +77,8 @@ fn a_cancelled_book_goes_on_with_the_next_page() {
     let cancelled = server.wait_for_status(id, "cancelled");
     assert!((5..200).contains(&page(&cancelled)), "{cancelled}");
     server.act(&format!("/jobs/{id}/retry")).expect(202);
-    let job = server.wait_for_status(id, "completed");
+    // Each page starts several programs.
+    let job = server.wait_for(id, 5 * LIMIT, "it has ended", is_final);
     assert_eq!(
         (&job["progress"]["value"], &job["progress"]["message"]),
         (&json!(1.0), &json!("page 200 of 200"))
@@ -115,8 +117,7 @@ fn a_shell_loop_pulls_jobs_for_a_program() {
     let worker = block(&section_of(PAGE, "## Pull workers"), "sh");
     dir.write("pull.sh", &worker);
     dir.script("words.sh", &block(&section_of(PAGE, "## Shell"), "sh"));
-    let config =
-        "worker-token = \"s3cret\"\napi-token = \"other\"\n[handlers.words]\npull = true\nmax_attempts = 1\n";
+    let config = "worker-token = \"s3cret\"\napi-token = \"other\"\n[handlers.words]\npull = true\n";
     let server = TestServer::builder().redis(&redis).config(config).without_demo().start_in(dir);
     let api = server.with_token("other");
     let submit = |payload| api.submit_job(json!({"type": "words", "queue": "words", "payload": payload}));
@@ -130,7 +131,10 @@ fn a_shell_loop_pulls_jobs_for_a_program() {
     kill_process_group(group, Signal::KILL).expect("the worker runs");
     worker.wait().expect("it ends");
     assert_eq!((&good["status"], &good["result"]), (&json!("completed"), &json!({"words": 6})));
-    assert_eq!((&bad["status"], &bad["last_error"]), (&json!("failed"), &json!("words.sh has failed")));
+    assert_eq!(
+        (&bad["status"], &bad["last_error"]),
+        (&json!("failed"), &json!("words.sh refuses the payload"))
+    );
     let workers = api.get("/workers").expect(200).json();
     assert_eq!(workers["workers"][0]["name"], "shell-1");
 }
