@@ -23,15 +23,17 @@ pub(super) fn warn_of_unserved(jobs: &Stored, unserved: Unserved, client: &Clien
     let stats = client.get("/stats").ok().and_then(|response| response.parse::<Stats>().ok());
     let Some(Stats { queues, servers, .. }) = stats else { return };
     let Stored { what, whose, queue } = jobs;
-    if unserved.job_type && servers.len() <= 1 {
+    let is_meant = |name: &str| queue.is_none_or(|queue| queue == name);
+    // In a queue that no server takes from, pull workers may run jobs of any type.
+    let is_taken = queues.iter().any(|queue| queue.servers != Some(0) && is_meant(&queue.name));
+    if unserved.job_type && servers.len() <= 1 && is_taken {
         console.note(&format!(
             "{what}, but the server has no handler for {whose} type: every attempt will fail"
         ));
     }
-    let is_meant = |name: &str| queue.is_none_or(|queue| queue == name);
     if unserved.queue && queues.iter().any(|queue| queue.is_unserved() && is_meant(&queue.name)) {
         console.note(&format!(
-            "{what}, but no server takes jobs from {whose} queue: jobs wait until a server does"
+            "{what}, but no server takes jobs from {whose} queue: jobs wait until a server or a pull worker does"
         ));
     }
 }
