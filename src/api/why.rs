@@ -169,7 +169,9 @@ fn blocked(situation: &Situation, reasons: &mut Vec<Value>) {
             1 => "the living server takes from other queues".to_owned(),
             number => format!("the {number} living servers take from other queues"),
         };
-        let sentence = format!("No server takes jobs from the queue {queue}: {others}.");
+        let sentence = format!(
+            "No server takes jobs from the queue {queue}: {others}. No pull worker has asked for them lately."
+        );
         reasons.push(reason("no_server", sentence, json!({ "queue": queue, "servers": situation.servers })));
     }
 }
@@ -357,10 +359,11 @@ mod tests {
         let none = sentence(|it| it.takers = 0);
         assert_eq!(
             none,
-            "No server takes jobs from the queue mail: the 2 living servers take from other queues."
+            "No server takes jobs from the queue mail: the 2 living servers take from other queues. No pull worker has asked \
+             for them lately."
         );
         let none = sentence(|it| (it.takers, it.servers) = (0, 0));
-        assert_eq!(none, "No server takes jobs from the queue mail: no server is alive.");
+        assert!(none.starts_with("No server takes jobs from the queue mail: no server is alive. "), "{none}");
         let strict = sentence(|it| it.strict = vec![("a".to_owned(), 2), ("b".to_owned(), 1)]);
         assert_eq!(strict, "The jobs of the strict queues a, b start first: 3 wait there.");
         let due = sentence(|it| (it.job.status, it.job.scheduled_at_ms) = (Status::Scheduled, Some(999)));

@@ -142,7 +142,7 @@ fn the_command_line_and_the_client_tell_the_reasons() {
     let id = server.submit("echo", json!({}));
     eventually(LIMIT, "the server is entered", || codes(&server, id) == ["no_server"]);
     let shown = cli(&server, &["show", &id.to_string()]);
-    let line = "why         No server takes jobs from the queue default: the living server takes from other queues.\n";
+    let line = "why         No server takes jobs from the queue default: the living server takes from other queues. ";
     assert!(shown.contains(line), "{shown}");
     let client = threadq::client::Client::new(&format!("http://{}", server.addr())).unwrap();
     let reasons = client.why(JobId::new(id).unwrap()).unwrap();
