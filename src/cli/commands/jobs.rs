@@ -79,7 +79,7 @@ pub(crate) static RETRY: Command = Command {
 pub(crate) static CANCEL: Command = Command {
     name: "cancel",
     operands: "ID",
-    about: "Cancels a job that has not ended. If the job is running, its handler is signalled to stop.",
+    about: "Cancels a job that has not ended. If the job is running, its handler is told to stop.",
     flags: &[JSON],
     examples: &["cancel 1764000000000123"],
     run: Run::Client(cancel),
@@ -339,9 +339,9 @@ fn cancel(args: &Args, client: &Client, console: &mut Console) -> Result<ExitCod
     let id = args.job_id()?;
     let response = client.post(&format!("/jobs/{id}/cancel"))?;
     response.parse::<Job>()?;
-    // 202: the job runs, and its handler was signalled to stop.
+    // 202: the job runs, and its handler is told to stop.
     let what =
-        if response.status == 202 { "is running; its handler was signalled to stop" } else { "is cancelled" };
+        if response.status == 202 { "is running; its handler is told to stop" } else { "is cancelled" };
     console.json_or_line(args.has("json"), &response.body, &format!("job {id} {what}"))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -617,7 +617,7 @@ error 1     2026-11-24T08:00:01.000Z, after a retry
         let cases = [
             ("retry", "POST /jobs/17/retry", "job 17 is back in queue default\n"),
             ("cancel", "POST /jobs/17/cancel", "job 17 is cancelled\n"),
-            ("cancel", "POST /jobs/17/cancel", "job 17 is running; its handler was signalled to stop\n"),
+            ("cancel", "POST /jobs/17/cancel", "job 17 is running; its handler is told to stop\n"),
             ("delete", "DELETE /jobs/17", "job 17 is deleted\n"),
         ];
         for (verb, line, out) in cases {
