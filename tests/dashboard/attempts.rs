@@ -101,6 +101,7 @@ fn pull_workers_stand_beside_the_servers() {
         browser.wait_for_text(text);
     }
     browser.click("link", &id.to_string());
+    browser.wait_until_drawn("Job");
     browser.wait_for_text("Pull worker");
     browser.wait_for_text("gpu-1.example.com");
     server.post(&format!("/attempts/{token}/complete"), &json!({"result": 1})).expect(200);

@@ -28,7 +28,7 @@ export const job = {
       job.limits && ["Limits", el("span", { class: "tags" }, job.limits.map(limitLink))],
       job.schedule && ["Schedule", [el("a", { href: `#/schedules/${job.schedule.name}` }, job.schedule.name), ", meant for ", mono(toSecond(job.schedule.tick))]],
       [job.status === "processing" ? "Attempt" : "Attempts", attempts(job)],
-      job.crashes > 0 && ["Server crashes", job.crashes],
+      job.crashes > 0 && ["Crashes", job.crashes],
       job.snoozes > 0 && ["Put off by its handler", plural(job.snoozes, "time")],
       ["Timeout", duration(job.timeout_ms)],
       job.expires_at && ["Expires", time(job.expires_at)],
@@ -36,7 +36,7 @@ export const job = {
       job.unique_key && ["Unique key", job.unique_key],
       job.meta && ["Meta", el("ul", { class: "meta" }, Object.entries(job.meta).map(([name, value]) => el("li", {}, mono(`${name}=${value}`))))],
       job.worker ? ["Pull worker", el("a", { class: "mono", href: "#/workers" }, job.worker)] : job.server && ["Server", mono(job.server)],
-      job.progress && job.status !== "processing" && ["Progress", [progress(job.progress), " ", time(job.progress.at)]],
+      job.progress && job.status !== "processing" && ["Progress", [progress(job.progress), ", ", time(job.progress.at)]],
       job.finished_at && job.started_at && ["Last run time", duration(Date.parse(job.finished_at) - Date.parse(job.started_at))],
     ];
     const command = (verb) => `threadq ${verb} ${job.id} --server ${location.origin}`;
@@ -134,7 +134,7 @@ function classifiedErrors(errors) {
 function timeline(job) {
   const steps = [["Submitted", job.created_at, ""]];
   for (const { error, isCrash, isAgain } of classifiedErrors(job.errors)) {
-    steps.push([isCrash ? "Server died" : `Attempt ${error.attempt} failed${isAgain ? ", after a retry" : ""}`, error.at, "failed"]);
+    steps.push([isCrash ? "Crash" : `Attempt ${error.attempt} failed${isAgain ? ", after a retry" : ""}`, error.at, "failed"]);
   }
   if (job.started_at) steps.push([job.status === "processing" ? "Started, running" : "Last start", job.started_at, "processing"]);
   if (job.finished_at) steps.push([{ completed: "Completed", failed: "Failed for good", cancelled: "Cancelled" }[job.status] ?? "Ended", job.finished_at, job.status]);

@@ -12,7 +12,7 @@ export const status = (name, words = name ?? "unreadable") => el("span", { class
 export const attempts = (job) => job.attempts == null ? "–" : `${job.attempts + (job.status === "processing" ? 1 : 0)} of ${job.max_attempts ?? "–"}`;
 /** How far an attempt is, by its own words. */
 export const progress = ({ value, message = "" }) => el("span", { class: "progress" },
-  el("progress", { max: 1, value, "aria-label": "Progress" }), ` ${Math.floor(value * 100)} % ${message}`);
+  el("progress", { max: 1, value, "aria-label": "Progress" }), ` ${Math.round(value * 100)} %${message && ` ${message}`}`);
 /** The progress of a running job. */
 export const progressOf = (job) => job.status === "processing" && job.progress && progress(job.progress);
 export const jobLink = (id) => el("a", { class: "id", href: `#/jobs/${id}` }, id);
