@@ -13,7 +13,7 @@ impl Api {
         Ok(Response::json(200, &json!({ "queues": queues })))
     }
 
-    /// All queues that exist, and all queues from which this server takes jobs.
+    /// All queues that exist, and all queues from which this server or a pull worker takes jobs.
     pub(super) fn all_queues(&self) -> Result<Vec<QueueInfo>, Error> {
         let own: Vec<&str> = self.settings.queues.iter().map(String::as_str).collect();
         self.queue.queues(&own)

@@ -46,7 +46,7 @@ export const queue = {
       el("p", { class: "jobhead" }, queue && queueState(queue), mono(name), queue && strictMark(queue),
         queue && el("span", { class: "acts" }, switchButton(queue))),
       el("p", { class: "facts" }, queue ? [`${plural(queue.queued, "job")} queued`, queue.held > 0 && [", ", heldLink(queue), " by limits"], queue.oldest_ms != null && `, the oldest waits for ${duration(queue.oldest_ms)}`,
-        `, taken by ${plural(queue.servers, "server")}`, queue.pulled && [" and ", el("a", { href: "#/workers" }, "pull workers")]] : "No job has been in this queue, and no server takes jobs from it."),
+        `, taken by ${plural(queue.servers, "server")}`, queue.pulled && [" and ", el("a", { href: "#/workers" }, "pull workers")]] : "Nothing waits in this queue, and no server or pull worker takes jobs from it."),
       waiting(list, (page) => `#/queues/${name}${query({ page })}`, queue?.held > 0 ? "All jobs of this queue wait for limits." : "Nothing waits in this queue.")];
   },
 };

@@ -1,4 +1,5 @@
--- Reads the named queues, and at most 1,000 other queues, since clients may make up more names than one reply can hold.
+-- Reads the named queues, those from which pull workers take, and at most 1,000 other queues, since clients may make up more
+-- names than one reply can hold.
 -- ARGV: names of queues to return in any case
 -- Returns: per queue {name, queued, paused 0|1, age of its oldest ready job in ms or -1, number of live servers that
 --           take from it, 1 if one of them takes its jobs before those of other queues, how many of the queued jobs wait for
@@ -51,6 +52,7 @@ local function add(queue)
     math.max(oldest_in(list), oldest_in(list .. SUSPECTS)), takers[queue] or 0, strict[queue] or 0, held, pulled[queue] or 0}
 end
 for _, queue in ipairs(ARGV) do add(queue) end
+for queue in pairs(pulled) do add(queue) end
 for _, queue in ipairs(call('SRANDMEMBER', QUEUES, '1000')) do add(queue) end
 for _, queue in ipairs(call('SRANDMEMBER', PAUSED, '1000')) do add(queue) end
 return answers
