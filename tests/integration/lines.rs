@@ -123,7 +123,7 @@ fn programs_see_the_end_of_their_input_when_the_server_is_killed() {
 fn no_program_outlives_the_orderly_end_of_the_server() {
     let redis = TestRedis::start();
     let stubborn = format!("trap '' TERM\nwhile read -r job; do {PID}; done\nwhile :; do sleep 1; done");
-    let term = "trap 'echo x >> term; exit' TERM; echo x >> busy; sleep 1000 & wait";
+    let term = "trap 'echo x >> term; exit' TERM; sleep 1000 & echo x >> busy; wait";
     let config = shell("fine", &together(4), "echo x >> ended", "")
         + &handler("stubborn", &["sh", "-c", &stubborn], "")
         + &shell("busy", term, "", "");
@@ -169,7 +169,7 @@ fn a_timeout_and_a_cancel_end_the_program_and_the_next_job_gets_a_new_one() {
     let first = pid_of(&server.complete("t", json!({})));
     assert_eq!(pid_of(&server.complete("t", json!({}))), first);
     let late =
-        server.submit_job(json!({"type": "t", "payload": "hang", "timeout_ms": 500, "max_attempts": 1}));
+        server.submit_job(json!({"type": "t", "payload": "hang", "timeout_ms": 2_000, "max_attempts": 1}));
     let late = server.wait_for_status(late, "failed");
     assert_eq!(late["last_error"], "timed out: so far", "{late:#}");
     let second = pid_of(&server.complete("t", json!({})));

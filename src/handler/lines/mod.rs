@@ -389,11 +389,18 @@ mod tests {
     fn an_answer_without_a_job_ends_the_program_and_harms_no_job() {
         let count = "n=$((n + 1)); echo \"{\\\"result\\\": $n}\"";
         // At once, and while no job runs.
-        for script in [format!("{count}; {count}"), format!("{count}; (sleep 0.05; {count}) & sleep 0.2")] {
-            let handler = handler(&each(&script));
-            for _ in 0..3 {
-                assert_eq!(run(&handler), "1", "{script}");
-                thread::sleep(Duration::from_millis(150));
+        for second in [
+            format!("{count}; echo x >> written"),
+            format!("(sleep 0.05; {count}; echo x >> written) & wait"),
+        ] {
+            let handler = handler(&each(&format!("echo $$ > pid; {count}; {second}")));
+            let read = |file: &str| fs::read_to_string(handler.dir.path().join(file)).unwrap_or_default();
+            for round in 1..=3 {
+                assert_eq!(run(&handler), "1", "{second}");
+                let is_gone = || !Path::new("/proc").join(read("pid").trim()).exists();
+                eventually(LIMIT, "the second answer is written, or the program is killed for it", || {
+                    read("written").lines().count() == round || is_gone()
+                });
             }
         }
     }
