@@ -65,7 +65,7 @@ pub const STEPS: &[Step] = &[
     Step {
         command: "extend",
         of: "a pull worker reports while Redis is full",
-        before: "a lease of 10 s",
+        before: "a lease of 30 s",
         after: "a lease of 60 s",
         end: "completed: 0 runs, 1 attempts, 0 crashes",
         play: reports_while_redis_is_full,
@@ -84,7 +84,7 @@ fn pull(server: &Api, lease_ms: u64) -> Reply {
 #[track_caller]
 fn take(stage: &Stage, server: &Api) -> String {
     until_some(LIMIT, "a job", || {
-        let reply = stage.until_answered(|| pull(server, 10_000)).expect(200).json();
+        let reply = stage.until_answered(|| pull(server, 30_000)).expect(200).json();
         reply["jobs"][0]["token"].as_str().map(str::to_owned)
     })
 }

@@ -28,7 +28,6 @@ fn closures_run_jobs_and_their_outcomes_are_stored() {
     let resumes = submit("resume", json!({}));
     let (panics, unknown) = (submit("panic", json!({})), submit("unknown", json!({})));
     let (snoozes, long) = (submit("snooze", json!({})), submit("long", json!({})));
-    let config = [panics, unknown].map(|id| id.to_string());
     let worker = Worker::new(&client(&server))
         .queue("other")
         .queue("q")
@@ -62,7 +61,6 @@ fn closures_run_jobs_and_their_outcomes_are_stored() {
     let failed = server.wait_for_status(long, "failed");
     assert!(failed["last_error"].as_str().unwrap().starts_with("result has 70002 bytes"), "{failed}");
     assert_eq!(server.get("/workers").expect(200).json()["workers"][0]["name"], "rust-1");
-    assert!(config.iter().all(|id| !id.is_empty()));
     stop.stop();
     running.join().unwrap().unwrap();
 }
@@ -75,10 +73,10 @@ fn leases_are_extended_and_several_jobs_run_at_a_time() {
     let running = std::sync::Arc::new(AtomicUsize::new(0));
     let seen = running.clone();
     let worker =
-        Worker::new(&client(&server)).queue("q").at_a_time(4).lease(secs(1)).handler("t", move |_| {
+        Worker::new(&client(&server)).queue("q").at_a_time(4).lease(secs(3)).handler("t", move |_| {
             seen.fetch_add(1, Ordering::SeqCst);
             // Longer than two leases.
-            thread::sleep(ms(2_500));
+            thread::sleep(secs(7));
             Ok(seen.load(Ordering::SeqCst))
         });
     let stop = worker.stop();

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 pub struct WorkerProcess(pub Child);
 
 impl WorkerProcess {
-    /// Starts an example with the arguments in front of the queue `q`, for a server at this address.
-    pub fn start(program: &[&str], url: &str, token: &str) -> WorkerProcess {
+    /// Starts an example with the arguments in front of the queue `q`, for a server at this address, with leases of this time.
+    pub fn start(program: &[&str], url: &str, token: &str, lease_ms: u32) -> WorkerProcess {
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
         let child = Command::new(program[0])
             .args(&program[1..])
@@ -18,7 +18,7 @@ impl WorkerProcess {
             .current_dir(examples)
             .env("THREADQ_SERVER", url)
             .env("THREADQ_WORKER_TOKEN", token)
-            .env("LEASE_MS", "3000")
+            .env("LEASE_MS", lease_ms.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -28,7 +28,7 @@ impl WorkerProcess {
     }
 
     fn python(server: &TestServer) -> WorkerProcess {
-        WorkerProcess::start(&["python3", "pull_worker.py"], &format!("http://{}", server.addr()), "")
+        WorkerProcess::start(&["python3", "pull_worker.py"], &format!("http://{}", server.addr()), "", 3_000)
     }
 }
 
@@ -86,7 +86,7 @@ fn the_late_answers_of_a_frozen_worker_change_nothing() {
     let redis = TestRedis::start();
     let server = front(&redis).start();
     let worker = WorkerProcess::python(&server);
-    let id = submit_steps(&server, 20, 0.1);
+    let id = submit_steps(&server, 600, 0.1);
     signal::stop(worker.0.id());
     // Another worker gets the job, and holds it while the first one goes on.
     let job = until_some(LIMIT, "the job comes back", || try_pull(&server, json!({"queues": ["q"]})));

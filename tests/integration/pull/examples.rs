@@ -16,7 +16,7 @@ fn assert_works(program: &[&str]) {
         api.submit_job(json!({"type": "t", "queue": "q", "payload": payload}))
     };
     let ids: Vec<u64> = (0..3).map(|_| submit(2)).collect();
-    let _worker = WorkerProcess::start(program, &format!("http://{}", server.addr()), WORKER);
+    let _worker = WorkerProcess::start(program, &format!("http://{}", server.addr()), WORKER, 15_000);
     for id in ids {
         let job = api.wait_for_status(id, "completed");
         assert_eq!((&job["result"], &job["attempts"]), (&json!({"done": 2}), &json!(1)), "{job}");

@@ -29,7 +29,7 @@ fn a_waiting_worker_gets_the_next_job_at_once() {
         let id = submit(&submitter);
         let job = waiter.join().unwrap().unwrap();
         assert_eq!(job["id"], id);
-        assert!(begin.elapsed() < secs(10), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < secs(30), "{:?}", begin.elapsed());
         server.act(&format!("{}/complete", attempt(&job))).expect(200);
     }
     assert_eq!(waiting(&server), 0.0);
@@ -42,7 +42,7 @@ fn a_wait_that_is_over_and_a_stop_answer_without_jobs() {
     let mut server = front(&redis).start();
     let begin = Instant::now();
     assert_eq!(wait(&server, &["q"], 500), None);
-    assert!(begin.elapsed() >= ms(500) && begin.elapsed() < secs(10), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() >= ms(500) && begin.elapsed() < secs(30), "{:?}", begin.elapsed());
     let waiters: Vec<_> = (0..3)
         .map(|_| {
             let api = (*server).clone();
