@@ -40,13 +40,14 @@ fn a_scheduled_a_queued_and_a_retrying_job_are_cancelled_at_once() {
 fn a_cancelled_job_never_starts() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).flag("workers", "1").start();
-    let blocker = server.submit("sleep", json!({"ms": 1000}));
+    let blocker = server.submit("sleep", json!({"ms": 600_000}));
     server.wait_for_status(blocker, "processing");
     let ids = server.submit_batch(&vec![json!({"type": "echo"}); 6]);
     let last = server.submit("echo", json!({}));
     for id in &ids {
         cancel(&server, *id).expect(200);
     }
+    cancel(&server, blocker).expect(202);
     server.wait_for_status(last, "completed");
     for id in ids {
         let job = server.job(id);

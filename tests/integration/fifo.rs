@@ -15,7 +15,7 @@ fn jobs_of_one_queue_start_in_the_order_of_their_submission() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).flag("workers", "1").config(NOTE).start();
     // While this job runs, a backlog builds up behind it.
-    let blocker = server.submit("sleep", json!({"ms": 1500}));
+    let blocker = server.submit("sleep", json!({"ms": 4000}));
     server.wait_for_status(blocker, "processing");
     let mut ids = Vec::new();
     for round in 0..5 {

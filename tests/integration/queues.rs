@@ -219,7 +219,7 @@ fn the_jobs_of_a_queue_are_listed_in_the_order_in_which_they_start() {
 fn a_job_that_runs_when_its_queue_is_paused_goes_on() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).start();
-    let id = server.submit("sleep", json!({"ms": 800}));
+    let id = server.submit("sleep", json!({"ms": 3000}));
     server.wait_for_status(id, "processing");
     server.act("/queues/default/pause").expect(200);
     server.wait_for_status(id, "completed");
@@ -253,7 +253,7 @@ fn a_full_queue_takes_no_more_until_there_is_room() {
 fn scheduled_jobs_come_into_a_full_queue_when_they_are_due() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).flag("max-queue-length", "2").start();
-    let ids = server.submit_batch(&vec![json!({"type": "echo", "queue": "full", "delay_ms": 300}); 2]);
+    let ids = server.submit_batch(&vec![json!({"type": "echo", "queue": "full", "delay_ms": 3000}); 2]);
     server.submit_batch(&vec![json!({"type": "echo", "queue": "full"}); 2]);
     for id in ids {
         server.wait_for_status(id, "queued");

@@ -120,7 +120,7 @@ fn another_server_takes_over_what_a_dead_one_ran() {
 fn the_same_server_started_again_takes_back_its_own_jobs() {
     let redis = TestRedis::start();
     let mut server = short_lease(&redis).flag("workers", "4").start();
-    let ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 1500}}); 12]);
+    let ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 3000}}); 12]);
     for id in &ids[..4] {
         server.wait_for_status(*id, "processing");
     }

@@ -55,7 +55,7 @@ fn a_server_without_workers_answers_requests_and_takes_no_job() {
     assert!(check.code == Some(0) && !check.stdout.contains("warning: no handlers"), "{check:?}");
     let mut server = builder.start();
     assert_eq!(workers(&server), 0);
-    server.get("/readyz").expect(200);
+    server.wait_until_ready();
     let id = server.submit("echo", json!({}));
     let why = server.get(&format!("/jobs/{id}/why")).expect(200).json();
     assert_eq!(why["reasons"][0]["code"], "no_server", "{why}");

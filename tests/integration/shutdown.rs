@@ -7,7 +7,7 @@ fn running_jobs_may_end_and_the_exit_is_0() {
     let redis = TestRedis::start();
     let mut server = TestServer::builder().redis(&redis).flag("workers", "4").start();
     let observer = TestServer::observer(&redis);
-    let running = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 1500}}); 4]);
+    let running = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 4000}}); 4]);
     let waiting = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 10}}); 40]);
     for id in &running {
         server.wait_for_status(*id, "processing");

@@ -153,8 +153,8 @@ fn stops_in_time(trouble: impl Fn(&TestRedis), end_of_it: impl Fn(&TestRedis)) {
         .flag("drain-timeout", "1s")
         .flag("queues", "default,maybe");
     let mut server = builder.start();
-    let mut ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 300}}); 3]);
-    ids.push(server.submit("sleep", json!({"ms": 2500})));
+    let mut ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 2000}}); 3]);
+    ids.push(server.submit("sleep", json!({"ms": 8000})));
     for id in &ids {
         server.wait_for_status(*id, "processing");
     }

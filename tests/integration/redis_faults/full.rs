@@ -40,7 +40,7 @@ fn its_disk_is_full_and_it_must_write_at_once() {
 fn its_memory_is_full_and_what_it_has_goes_on() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).config(QUICK_BACKOFF).flag("workers", "2").start();
-    let running = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 800}}); 2]);
+    let running = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 3000}}); 2]);
     for id in &running {
         server.wait_for_status(*id, "processing");
     }

@@ -145,7 +145,7 @@ fn jobs_that_wait_and_there_are_ids_of_none() {
 fn jobs_that_run() {
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).flag("workers", "4").start();
-    let ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 1000}}); 4]);
+    let ids = server.submit_batch(&vec![json!({"type": "sleep", "payload": {"ms": 3000}}); 4]);
     for id in &ids {
         server.wait_for_status(*id, "processing");
     }

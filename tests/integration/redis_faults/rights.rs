@@ -26,7 +26,7 @@ fn check(url: &str) -> Finished {
 fn a_managed_redis_without_info_and_config_is_all_that_is_needed() {
     let (_redis, url) = redis_without(&["-@dangerous", "-info", "-config"]);
     let server = start(&url);
-    server.get("/readyz").expect(200);
+    server.wait_until_ready();
     server.complete("echo", json!(1));
     assert_eq!(server.server_ids().len(), 1);
     let log = server.log_text();
@@ -91,7 +91,7 @@ fn a_right_that_jobs_do_without_is_missed_only_by_what_needs_it() {
     let reason = reply.expect_error(503, "store_unavailable", "zrevrange");
     assert!(reason.contains("ACL SETUSER threadq +zrevrange"), "{reason}");
     server.get(&format!("/jobs/{id}")).expect(200);
-    server.get("/readyz").expect(200);
+    server.wait_until_ready();
     server.complete("echo", json!(2));
     let log = server.log_text();
     assert!(!log.contains("Redis denies") && !log.contains("Redis grants"), "{log}");
@@ -101,7 +101,7 @@ fn a_right_that_jobs_do_without_is_missed_only_by_what_needs_it() {
 fn rights_that_are_taken_away_while_it_runs_leave_no_half_a_job() {
     let (redis, url) = redis_without(&[]);
     let server = start(&url);
-    server.get("/readyz").expect(200);
+    server.wait_until_ready();
     let mut ids = Vec::new();
     for command in ["lpush", "zadd", "hset", "set", "sadd", "lrem", "rpop", "brpoplpush"] {
         ids.push(server.submit("sleep", json!({"ms": 300})));

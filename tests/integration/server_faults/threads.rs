@@ -91,7 +91,7 @@ fn a_running_server_lives_through_a_time_without_new_threads() {
     let mut ask = |path: &str| kept.request("GET", path, &[], None).expect("an answer").status;
     // Open a connection to tiny_http, which is kept and served without a new thread. /healthz would not open one.
     assert_eq!(ask("/stats"), 200);
-    let running = observer.submit("sleep", json!({"ms": 1500}));
+    let running = observer.submit("sleep", json!({"ms": 4000}));
     observer.wait_for_status(running, "processing");
     server.refuse_threads();
 
