@@ -34,15 +34,23 @@ pub fn new_redis() -> TestRedis {
     TestRedis::start_with(&["--appendonly", "no"])
 }
 
-/// The redis-server of all tests that run at the same time; it ends with the last of them.
+/// The number of places that share a redis-server. Redis keeps the scripts of each place, whose text has its namespace, and
+/// looks at the keys of all places for KEYS: with hundreds of places it is slow, and may reply too late.
+const PLACES: usize = 50;
+
+/// A redis-server that several tests share; it ends with the last of its places.
 fn shared_redis() -> Arc<TestRedis> {
-    static RUNNING: Mutex<Weak<TestRedis>> = Mutex::new(Weak::new());
+    static RUNNING: Mutex<(Weak<TestRedis>, usize)> = Mutex::new((Weak::new(), 0));
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    running.upgrade().unwrap_or_else(|| {
-        let redis = Arc::new(new_redis());
-        *running = Arc::downgrade(&redis);
-        redis
-    })
+    running.1 += 1;
+    match running.0.upgrade() {
+        Some(redis) if running.1 <= PLACES => redis,
+        _ => {
+            let redis = Arc::new(new_redis());
+            *running = (Arc::downgrade(&redis), 1);
+            redis
+        }
+    }
 }
 
 impl Place {
