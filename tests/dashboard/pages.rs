@@ -347,14 +347,14 @@ fn figures_that_are_not_of_now_say_how_old_they_are_and_why() {
 #[test]
 fn it_says_when_the_server_is_gone_and_when_it_is_back() {
     let redis = TestRedis::start();
-    let mut server = TestServer::start(&redis);
+    let builder = TestServer::builder().redis(&redis).listen(&format!("127.0.0.1:{}", node::free_port()));
+    let mut server = builder.start();
     server.complete("echo", json!({}));
     let browser = Browser::open(&server, "/jobs");
     browser.wait_for_text("live");
     server.kill9();
     browser.wait_for_text("no response");
     browser.wait_for_text("completed");
-    let addr = server.addr().to_string();
-    let _again = TestServer::builder().redis(&redis).listen(&addr).start();
+    let _again = builder.start();
     browser.wait_for_text("live");
 }

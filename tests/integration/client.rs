@@ -384,9 +384,7 @@ fn what_a_server_says_before_it_has_read_all_is_its_answer() {
 
 #[test]
 fn a_server_that_is_not_there_is_unreachable_until_it_comes() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
+    let addr = SocketAddr::from(([127, 0, 0, 1], node::free_port()));
     let nobody = client(addr).retry_requests_for(ms(300));
     let begun = Instant::now();
     let error = nobody.submit(&Submission::new("echo")).unwrap_err();
@@ -433,7 +431,7 @@ fn a_server_that_sends_its_headers_byte_by_byte_is_a_timeout() {
 #[test]
 fn an_error_keeps_the_error_below_it() {
     use std::error::Error as _;
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = SocketAddr::from(([127, 0, 0, 1], node::free_port()));
     let error = client(closed).retry_requests_for(Duration::ZERO).get(JobId::new(1).unwrap()).unwrap_err();
     let source = error.source().expect("a source");
     assert!(error.to_string().contains("Connection refused"), "{error}");

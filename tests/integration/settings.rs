@@ -126,8 +126,7 @@ fn the_namespace_keeps_two_services_apart_on_one_redis() {
 
 #[test]
 fn port_alone_is_honoured() {
-    let free =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let free = node::free_port();
     let redis = TestRedis::start();
     let server = TestServer::builder().redis(&redis).without_listen().env("PORT", &free.to_string()).start();
     assert_eq!(server.addr().to_string(), format!("127.0.0.1:{free}"));

@@ -169,12 +169,12 @@ fn an_attempt_times_out_whatever_its_lease_is() {
 #[test]
 fn a_worker_that_is_cut_off_from_its_server_goes_on_when_the_server_is_back() {
     let redis = TestRedis::start();
-    let mut server = front(&redis).start();
-    let addr = server.addr().to_string();
+    let builder = front(&redis).listen(&format!("127.0.0.1:{}", node::free_port()));
+    let mut server = builder.start();
     let _worker = WorkerProcess::python(&server);
     let id = submit_steps(&server, 30, 0.1);
     server.kill9();
-    let again = front(&redis).listen(&addr).start();
+    let again = builder.start();
     let job = again.wait_for_end(id);
     assert_eq!((&job["status"], &job["result"]["done"]), (&json!("completed"), &json!(30)), "{job}");
 }

@@ -1,15 +1,12 @@
 //! Another Redis becomes the master, and the former master refuses writes.
 
-use std::net::TcpListener;
-
 use super::fixture::{Scene, assert_takes_nothing_new};
 use super::proxy::Proxy;
 use crate::common::*;
 
 /// A Redis with a TCP port, and the arguments of REPLICAOF for it.
 pub fn reachable() -> (TestRedis, [String; 2]) {
-    let port =
-        TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port().to_string();
+    let port = node::free_port().to_string();
     let redis =
         TestRedis::start_with(&["--port", &port, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"]);
     (redis, ["127.0.0.1".to_owned(), port])

@@ -1,7 +1,7 @@
 //! The real program, and redis-servers on TCP ports, with and without TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::common::{LIMIT, TempDir, eventually};
+use crate::common::{LIMIT, TempDir, eventually, node};
 
 /// A redis-server on a free port of 127.0.0.1, with these flags; `{port}` in one stands for its port.
 pub struct Redis {
@@ -22,7 +22,7 @@ pub struct Redis {
 impl Redis {
     pub fn start(flags: &[&str]) -> Redis {
         let mut folder = TempDir::new();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = node::free_port();
         let mut all = vec!["--bind", "127.0.0.1", "--save", "", "--dir", ".", "--unixsocket", "admin.sock"];
         if !flags.contains(&"--tls-port") {
             all.extend(["--port", "{port}"]);

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -11,8 +11,7 @@ use crate::common::*;
 /// A shell that redirects its output and then executes the server.
 fn redirected(redis: &TestRedis, to: &str) -> TestServer {
     let shell = format!("exec \"$0\" \"$@\" {to}");
-    let free =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let free = SocketAddr::from(([127, 0, 0, 1], node::free_port()));
     TestServer::builder()
         .redis(redis)
         .flag("workers", "4")
