@@ -40,6 +40,11 @@ impl Api {
             if !pulled.jobs.is_empty() {
                 return Ok(Outcome::Now(pulled_jobs(&self.queue, &pulled.jobs)?));
             }
+        } else if let Some(worker) = &request.worker
+            && self.pullers.takers.is_unnoted(worker)
+        {
+            // No take has told Redis of this worker. If Redis is away, the puller says why.
+            let _ = self.queue.saw_pull_workers(std::slice::from_ref(worker), &[]);
         }
         if !wait.is_zero() {
             return Ok(Outcome::WaitForJobs(request, wait));

@@ -16,6 +16,8 @@ pub const MAX_PULLED_QUEUES: usize = 32;
 const IDLE: Duration = Duration::from_secs(60);
 /// The time between two notes in Redis that these takers wait.
 const NOTE_INTERVAL: Duration = Duration::from_secs(30);
+/// The most names of workers that are remembered as noted.
+const MAX_NOTED: usize = 1_000;
 
 /// A client that waits for jobs.
 pub trait Client: Send {
@@ -51,6 +53,8 @@ struct State {
     /// How many pullers have been started.
     started: usize,
     noted: Option<Instant>,
+    /// The workers of the last note, and those that were noted alone since.
+    noted_workers: Vec<String>,
     is_closed: bool,
 }
 
@@ -218,9 +222,24 @@ impl Takers {
         }
         state.noted = Some(Instant::now());
         let requests = || state.waiting.iter().map(|taker| &taker.request);
-        let workers = requests().filter_map(|request| request.worker.clone());
+        let workers = sorting::distinct(requests().filter_map(|request| request.worker.clone()));
         let queues = requests().flat_map(|request| request.queues.iter().cloned());
-        Some((sorting::distinct(workers), sorting::distinct(queues)))
+        let told = (workers.clone(), sorting::distinct(queues));
+        state.noted_workers = workers;
+        Some(told)
+    }
+
+    /// Whether Redis has to be told of a worker that will wait: no note has named it lately. The caller tells Redis.
+    pub fn is_unnoted(&self, worker: &str) -> bool {
+        let noted = &mut self.state().noted_workers;
+        if noted.iter().any(|name| name == worker) {
+            return false;
+        }
+        if noted.len() >= MAX_NOTED {
+            noted.clear();
+        }
+        noted.push(worker.to_owned());
+        true
     }
 
     /// Answers all takers, now and later, and ends the pullers.
@@ -392,5 +411,9 @@ mod tests {
         }
         assert_eq!(takers.unnoted(), Some((names(&["1", "2"]), names(&["a", "b"]))));
         assert_eq!(takers.unnoted(), None);
+        let unnoted = ["1", "3", "3", "2"].map(|worker| takers.is_unnoted(worker));
+        assert_eq!(unnoted, [false, true, false, false]);
+        (0..MAX_NOTED).for_each(|number| _ = takers.is_unnoted(&format!("w{number}")));
+        assert!(takers.is_unnoted("1"), "the names are bounded");
     }
 }

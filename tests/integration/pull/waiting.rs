@@ -37,6 +37,26 @@ fn a_waiting_worker_gets_the_next_job_at_once() {
 }
 
 #[test]
+fn each_worker_that_waits_is_listed_at_once() {
+    let redis = TestRedis::start();
+    let server = front(&redis).start();
+    let names = ["one", "two", "three"];
+    let mut waiters = Vec::new();
+    for (number, name) in (1..).zip(names) {
+        let api = (*server).clone();
+        let request = json!({"queues": ["q"], "wait_ms": 60_000, "worker": name});
+        waiters.push(thread::spawn(move || try_pull(&api, request)));
+        eventually(LIMIT, "one more waits", || waiting(&server) == f64::from(number));
+    }
+    let workers = server.get("/workers").expect(200).json()["workers"].take();
+    let listed: Vec<&str> =
+        workers.as_array().unwrap().iter().map(|worker| worker["name"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| listed.contains(name)), "{listed:?}");
+    server.submit_batch(&vec![json!({"type": "t", "queue": "q"}); 3]);
+    assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap().is_some()));
+}
+
+#[test]
 fn a_wait_that_is_over_and_a_stop_answer_without_jobs() {
     let redis = TestRedis::start();
     let mut server = front(&redis).start();
