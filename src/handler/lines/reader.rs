@@ -1,7 +1,9 @@
 //! What the lines mean that a program writes to its stdout. Pure: no pipes, no processes.
 
+use std::fmt;
 use std::time::Duration;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -83,15 +85,41 @@ pub(super) enum Said {
 struct Line<'a> {
     #[serde(borrow, default, deserialize_with = "also_null")]
     result: Option<&'a RawValue>,
-    error: Option<String>,
+    error: Option<Text>,
     permanent: Option<bool>,
     retry_after_ms: Option<f64>,
     snooze_ms: Option<f64>,
     progress: Option<f64>,
-    message: Option<String>,
-    log: Option<String>,
+    message: Option<Text>,
+    log: Option<Text>,
     #[serde(borrow, default, deserialize_with = "also_null")]
     checkpoint: Option<&'a RawValue>,
+}
+
+/// A string of JSON. A lone surrogate, which JSON can have, becomes U+FFFD: Python writes surrogates for the name of a file
+/// that is not UTF-8, and JavaScript for half of a character.
+#[derive(Default)]
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        struct TextVisitor;
+
+        impl Visitor<'_> for TextVisitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+
+        // As a string, a lone surrogate would be an error.
+        deserializer.deserialize_bytes(TextVisitor)
+    }
 }
 
 /// `null` is a value like any other.
@@ -107,6 +135,7 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
     let read = match line.trim_ascii_start() {
         // Else an array would be read as the values of an object.
         line if line.starts_with(b"[") => Err("it is an array".to_owned()),
+        line if str::from_utf8(line).is_err() => Err("it is not UTF-8".to_owned()),
         line => serde_json::from_slice(line).map_err(|error| match error.is_eof() {
             true => "its JSON does not end in this line".to_owned(),
             false => error.to_string(),
@@ -139,7 +168,7 @@ fn said(line: Line, text: &[u8]) -> Result<Said, &'static str> {
     if let Some(result) = line.result {
         return Ok(Said::Answer(result_from_json(result).map_err(Failure::from)));
     }
-    if let Some(error) = line.error {
+    if let Some(Text(error)) = line.error {
         let message = message_with_start(if error.is_empty() { "failed" } else { &error }, b"");
         return Ok(Said::Answer(Err(match line.permanent {
             Some(true) => Failure::Permanent { message },
@@ -154,11 +183,11 @@ fn said(line: Line, text: &[u8]) -> Result<Said, &'static str> {
     let has_bad_value =
         progress.is_some() != line.progress.is_some() || checkpoint.is_some() != line.checkpoint.is_some();
     let mut report = Report {
-        progress: progress.and_then(|value| checked_progress(value, &line.message.unwrap_or_default())),
+        progress: progress.and_then(|value| checked_progress(value, &line.message.unwrap_or_default().0)),
         checkpoint: checkpoint.map(ToOwned::to_owned),
         ..Report::default()
     };
-    report.add_lines(&line.log.unwrap_or_default());
+    report.add_lines(&line.log.unwrap_or_default().0);
     if has_bad_value {
         // A report is never an error.
         report.add_lines(&String::from_utf8_lossy(text));
@@ -246,6 +275,8 @@ mod tests {
                 false => assert_eq!(answer(line).unwrap_err(), failure, "{line}"),
             }
         }
+        let half = answer(r#"{"error": "no \udcff\ud83d\ude00"}"#).unwrap_err();
+        assert_eq!(half.message(), "no \u{fffd}\u{fffd}\u{fffd}\u{1f600}");
         let long = answer(&format!("{{\"error\": \"{}\"}}", "é".repeat(5_000))).unwrap_err();
         assert_eq!(long.message().chars().count(), 1_000);
     }
@@ -294,7 +325,8 @@ mod tests {
             (r#"{"result": 1, "result": 2}"#, "duplicate field"),
             (r#"{"result": 1, "snooze_ms": 2}"#, "more than one of"),
             (r#"{"results": 1}"#, "unknown field `results`"),
-            (r#"{"error": 5}"#, "invalid type"),
+            (r#"{"error": 5}"#, "invalid type: integer `5`, expected a string"),
+            (r#"{"log": ["x"]}"#, "expected a string"),
             (r#"{"progress": "half"}"#, "invalid type"),
             (r#"{"result": 1} {"result": 2}"#, "trailing characters"),
         ] {
@@ -304,7 +336,7 @@ mod tests {
         }
         let error = refused(&format!("{}\u{1b}", "é".repeat(1_000)));
         assert!(error.ends_with(&format!("): {}", "é".repeat(200))), "{error}");
-        assert!(read(b"{\"log\": \"\xff\"}").is_err());
+        assert!(read(b"{\"log\": \"\xff\"}").err().unwrap().contains("it is not UTF-8"));
     }
 
     #[test]
