@@ -51,7 +51,7 @@ for _, id in ipairs(ids) do
     if mode == 'crash' then
       told[#told + 1] = charge_crash(id, job, fails, at, 'its server died', ' while this job was running')
     end
-    if fails then call('HDEL', JOB .. id, 'server') else send_back(id, job[4], job[10], at) end
+    if not fails then send_back(id, job[4], job[10], at) end
     moved = moved + 1
   elseif job[1] == 'queued' then
     call('HDEL', JOB .. id, 'server')

@@ -126,7 +126,10 @@ local function charge_crash(id, job, fails, at, what, when)
   call('HSET', JOB .. id, 'crashes', digits(crashes))
   local times = fails and ' ' .. digits(crashes) .. ' times' or ''
   add_error(id, attempt, at, digits(tonumber(job[9]) or 0) .. 'c', '"' .. what .. times .. when .. '"')
-  if fails then finish(id, job[3], job[10], 'processing', 'failed', at, job[7]) end
+  if fails then
+    finish(id, job[3], job[10], 'processing', 'failed', at, job[7])
+    call('HDEL', JOB .. id, 'server')
+  end
   return {id, job[3], attempt, crashes, fails and 1 or 0}
 end
 

@@ -53,7 +53,7 @@ fn a_job_that_kills_its_workers_is_a_dead_letter_after_max_crashes() {
         assert_sound(&place);
     }
     let job = place.job(id);
-    assert_eq!((job.status, job.crashes), (Status::Failed, MAX_CRASHES));
+    assert_eq!((job.status, job.crashes, job.server), (Status::Failed, MAX_CRASHES, None));
     assert_eq!(
         job.errors.last().unwrap().message,
         format!("its worker let the lease run out {MAX_CRASHES} times")
