@@ -76,6 +76,7 @@ pub(super) fn pulled_here(config: &Config, queue: Option<&Queue>) -> Option<Stri
     let name = scheduled.chain(asked).find(|name| own.contains(name))?;
     let types = pulled.join(", ");
     Some(format!(
-        "the queue {name} has jobs for pull workers, and this server takes jobs of it too: here those of a type with pull fail ({types}); leave {name} out of queues"
+        "the queue {name} has jobs for pull workers, and this server takes its jobs too: those of a type with pull ({types}) fail here; \
+         leave {name} out of queues"
     ))
 }
