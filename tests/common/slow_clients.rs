@@ -34,6 +34,7 @@ pub struct Crowd {
 /// A client that keeps its connection busy for as long as the server lets it.
 struct Slow {
     stream: TcpStream,
+    /// When it connected or last read.
     came: Instant,
     gone_after: Option<Duration>,
     /// The bytes that it sends in each round.
@@ -98,19 +99,31 @@ impl Crowd {
 
 impl Slow {
     fn has_gone(&mut self) -> bool {
+        if is_closed(&self.stream) {
+            return true;
+        }
+        if self.came.elapsed() <= LOOK_AFTER {
+            return false;
+        }
         // The end of a connection cannot be seen behind answers that were not read.
-        is_closed(&self.stream) || self.came.elapsed() > LOOK_AFTER && ends(&mut self.stream)
+        let (has_ended, has_read) = read_arrived(&mut self.stream);
+        if has_read && !has_ended {
+            // A client that reads on would get all its answers, and then be an idle client.
+            self.came = Instant::now();
+        }
+        has_ended
     }
 }
 
-/// Reads the bytes that have arrived. Returns whether the connection has ended.
-fn ends(stream: &mut TcpStream) -> bool {
+/// Reads the bytes that have arrived. Returns whether the connection has ended, and whether there were bytes.
+fn read_arrived(stream: &mut TcpStream) -> (bool, bool) {
     let mut piece = [0; 64 << 10];
+    let mut has_read = false;
     loop {
         match stream.read(&mut piece) {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            Ok(0) => return (true, has_read),
+            Ok(_) => has_read = true,
+            Err(error) => return (error.kind() != ErrorKind::WouldBlock, has_read),
         }
     }
 }

@@ -34,7 +34,7 @@ fn serve_beside_a_crowd(change: impl FnOnce(ServerBuilder) -> ServerBuilder) {
         let attack = scope.spawn(|| {
             let is_over = SetWhenDropped(&is_over);
             let mut crowd = Crowd::gather(server.addr(), CROWD);
-            eventually(secs(90), "all slow clients are sent away", || {
+            eventually(secs(180), "all slow clients are sent away", || {
                 std::thread::sleep(slow_clients::ROUND);
                 crowd.go_on() == 0
             });
