@@ -12,6 +12,9 @@ pub const ROUND: Duration = Duration::from_millis(700);
 /// By then the server has closed all of them, so that a client that never read may begin to read.
 const LOOK_AFTER: Duration = Duration::from_secs(20);
 
+/// The most bytes that a client reads in one look: more than the buffers of a connection hold, and less than all its answers.
+const LOOK_BYTES: usize = 8 << 20;
+
 /// The number of clients of each kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -118,14 +121,15 @@ impl Slow {
 /// Reads the bytes that have arrived. Returns whether the connection has ended, and whether there were bytes.
 fn read_arrived(stream: &mut TcpStream) -> (bool, bool) {
     let mut piece = [0; 64 << 10];
-    let mut has_read = false;
-    loop {
+    let mut bytes = 0;
+    while bytes < LOOK_BYTES {
         match stream.read(&mut piece) {
-            Ok(0) => return (true, has_read),
-            Ok(_) => has_read = true,
-            Err(error) => return (error.kind() != ErrorKind::WouldBlock, has_read),
+            Ok(0) => return (true, bytes > 0),
+            Ok(count) => bytes += count,
+            Err(error) => return (error.kind() != ErrorKind::WouldBlock, bytes > 0),
         }
     }
+    (false, true)
 }
 
 fn connect(addr: SocketAddr) -> TcpStream {
