@@ -513,8 +513,10 @@ impl InFlight {
         let busy = state.entries.values().filter(|entry| entry.occupies_worker);
         let mut activity: Vec<Activity> = busy.map(Entry::activity).take(MAX_REPORTED).collect();
         drop(state);
-        let key = |one: &'_ Activity| one.thread.as_ref().map(|name| (name.len(), name.clone()));
-        sorting::sort_by(&mut activity, |a, b| key(a).cmp(&key(b)));
+        sorting::sort_by(&mut activity, |a, b| {
+            let [a, b] = [a, b].map(|one| one.thread.as_ref().map(|name| (name.len(), name)));
+            a.cmp(&b)
+        });
         activity
     }
 
@@ -899,7 +901,7 @@ mod tests {
         assert_eq!(in_flight.activity()[0].state, WorkerState::Running);
         in_flight.watch_deadlines(None);
         assert_eq!(stop.reason(), Some(StopReason::TimedOut));
-        // An attempt that is told to stop is abandoned in time, even if it waits.
+        // An attempt that was asked to stop keeps its deadline, even if it waits.
         in_flight.set_waiting(id, true);
         assert_eq!(in_flight.activity()[0].state, WorkerState::Stopping);
     }
