@@ -25,10 +25,10 @@ impl Api {
         let body::Pull { request, wait } = body::pull(request.body)?;
         // Read before a job is taken: a job without a token is of no use.
         self.queue.read_secret()?;
-        let left = self.pullers.takers.without_taker(&request.queues);
-        let queues = match wait.is_zero() {
-            true => request.queues.clone(),
-            false => self.pullers.takers.without_held(&request.queues),
+        let takers = &self.pullers.takers;
+        let (queues, left) = match wait.is_zero() {
+            true => (request.queues.clone(), takers.without_taker(&request.queues)),
+            false => (takers.without_held(&request.queues), Vec::new()),
         };
         if !queues.is_empty() {
             let pulled = self.pullers.pull(&PullRequest { queues, ..request.clone() }, None)?;
@@ -41,7 +41,7 @@ impl Api {
                 return Ok(Outcome::Now(pulled_jobs(&self.queue, &pulled.jobs)?));
             }
         } else if let Some(worker) = &request.worker
-            && self.pullers.takers.is_unnoted(worker)
+            && takers.is_unnoted(worker)
         {
             // No take has told Redis of this worker. If Redis is away, the puller says why.
             let _ = self.queue.saw_pull_workers(std::slice::from_ref(worker), &[]);
