@@ -259,6 +259,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
+    use crate::wait::{LIMIT, eventually};
 
     #[derive(Clone, Default)]
     struct Fake {
@@ -360,7 +361,7 @@ mod tests {
         std::thread::scope(|scope| {
             // The puller of q4 has no taker any more, that of q3 still works for its taker.
             let ends = scope.spawn(|| takers.wait_for_taker(4, "q4"));
-            while takers.without_held(&names(&["q4"])).is_empty() {}
+            eventually(LIMIT, "the puller has no taker", || !takers.without_held(&names(&["q4"])).is_empty());
             let new = [("x".to_owned(), 32), ("y".to_owned(), 33)];
             assert_eq!(takers.add(taker("2", &["x", "y"], &client)), new);
             assert!(!ends.join().unwrap());
