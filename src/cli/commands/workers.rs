@@ -44,7 +44,7 @@ struct PullWorkers {
 #[derive(Deserialize)]
 struct PullWorker {
     name: String,
-    /// `None`: the worker has a job, and has not asked for another one for an hour, or has no name.
+    /// `None`: the worker has no name, or has neither asked for a job nor reported for an hour.
     last_seen: Option<String>,
     jobs: Vec<PulledJob>,
 }

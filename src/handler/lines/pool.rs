@@ -219,7 +219,7 @@ impl Pool {
             };
         }
         if state.failures.number > 1 {
-            // One program tries for all.
+            // Other programs start after a further pause, unless this program answers before.
             state.failures.next_start = Some(Instant::now() + self.pause(state.failures.number));
         }
         self.ensure_thread(&mut state).map_err(Refusal::System)?;

@@ -46,7 +46,7 @@ fn a_job_is_taken_reported_on_and_completed() {
     );
     assert_eq!(server.metric("threadq_pull_leases"), 0.0);
     assert_eq!(server.metric("threadq_jobs_completed_total{type=\"t\"}"), 1.0);
-    // An extension of the lease is no report.
+    // Requests that only extend the lease do not count as reports.
     assert_eq!(server.metric("threadq_job_reports_total{type=\"t\"}"), 1.0);
     assert_eq!(server.metric("threadq_job_processing_duration_seconds_count{type=\"t\"}"), 1.0);
     assert_eq!(server.metric("threadq_job_wait_seconds_count{type=\"t\"}"), 1.0);

@@ -184,7 +184,7 @@ fn a_request_that_does_not_wait_gets_a_job_while_others_wait() {
                 (0..3).map(|_| scope.spawn(|| wait(api, &["q"], 60_000).is_some())).collect();
             eventually(LIMIT, "the workers wait", || waiting(api) == 3.0);
             api.submit_batch(&vec![json!({"type": "t", "queue": "q"}); 8]);
-            // One job more is in the queue until the last one of these is taken.
+            // 8 jobs for 3 requests that wait and 5 that do not: each of the 5 finds a job.
             (0..5).for_each(|_| assert!(wait(api, &["q"], 0).is_some()));
             assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
         });

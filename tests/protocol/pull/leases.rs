@@ -354,7 +354,8 @@ fn a_job_that_ends_with_its_lease_gives_up_its_unique_key_and_its_tags() {
 
 #[test]
 fn whether_an_attempt_has_crashed_or_timed_out_depends_on_its_own_timeout() {
-    // A lease that is longer than the usual timeout, and a timeout that is over since nobody has looked at the lease.
+    // The timeout of the job counts, not the default timeout. If the lease and the timeout are over when the server looks, the attempt
+    // has timed out.
     for (timeout, lease, passes, has_crashed) in [
         (2 * TIMEOUT, TIMEOUT + 60_000, TIMEOUT + 60_000, true),
         (TIMEOUT, LEASE, TIMEOUT, false),

@@ -55,7 +55,7 @@ fn the_shortest_lease_is_a_lease_whatever_numbers_the_job_has() {
     let pulled = place.try_pull(&PullRequest { lease: Some(Duration::from_secs(1)), ..request(1) });
     let (id, lease_until) = (pulled.jobs[0].job.id, Some(pulled.now_ms + 1_000));
     assert_eq!((place.job(id).lease_until_ms, place.lease_word(id)), (lease_until, lease_until));
-    // Those of its first start stand behind its timeout.
+    // A take that asks for no lease: the lease ends at the timeout of the attempt.
     place.is_answered(pulled.jobs[0].attempt, Verdict::Release);
     let pulled = place.try_pull(&PullRequest { lease: None, ..request(1) });
     assert_eq!(place.lease_word(id), Some(pulled.now_ms + 60_000));
@@ -155,7 +155,7 @@ fn what_is_kept_back_stays_in_front_in_its_order_and_no_later_queue_overtakes() 
     let later = place.submit();
     place.raw(&[
         &format!("HSET T:job:{crashed} crashes {}", MAX_CRASHES - 1),
-        // One crash more does no harm yet.
+        // With one more crash this job is not on its last chance yet.
         &format!("HSET T:job:{third} crashes {}", MAX_CRASHES - 2),
     ]);
     let wanted = PullRequest { queues: vec!["x".to_owned(), "default".to_owned()], ..request(9) };
@@ -489,7 +489,7 @@ fn a_queue_tells_whether_pull_workers_have_asked_for_its_jobs_lately() {
         let queues = place.queue.queues(&["default", "other"]).unwrap();
         queues.into_iter().map(|queue| (queue.is_pulled, queue.servers)).collect::<Vec<_>>()
     };
-    // The queues that are listed although nobody has named them.
+    // The queues that a request without names lists.
     let listed = || place.queue.queues(&[]).unwrap().into_iter().map(|queue| queue.name).collect::<Vec<_>>();
     assert_eq!((pulled(), listed()), (vec![(false, 0), (false, 0)], vec![]));
     let now = place.try_pull(&request(1)).now_ms;
